@@ -1,0 +1,652 @@
+"""CodeShell's model: GPT-2 with grouped-query attention, rotary positions and one matrix for queries, keys and values.
+
+This file travels to the Hub together with the weights. It imports torch, transformers and its own configuration only.
+"""
+
+# B batch, T tokens, D width, H heads, G query groups, W head width, V vocabulary
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation import GenerationMixin
+from transformers.integrations import use_kernel_forward_from_hub, use_kernelized_func
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.modeling_layers import (
+    GenericForQuestionAnswering,
+    GenericForSequenceClassification,
+    GenericForTokenClassification,
+    GradientCheckpointingLayer,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_codeshell import CodeShellConfig
+
+logger = logging.get_logger(__name__)
+
+PACKED_WITH_CACHE = (
+    "position_ids restart or cu_seq_lens hold several documents in one row while past_key_values is given: a cache "
+    "cannot tell documents apart; pass past_key_values=None, or one document a row"
+)
+PACKED_WITHOUT_LENGTHS = (
+    "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
+    "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
+)
+
+
+def rotate_half(x: Tensor) -> Tensor:
+    """Turns the second half of the last dimension, negated, in front of the first.
+
+    Args:
+        x: Shape (..., W), W even.
+
+    Returns:
+        Shape (..., W).
+    """
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((-second, first), dim=-1)
+
+
+@use_kernel_forward_from_hub("rotary_pos_emb")
+def apply_rotary_pos_emb(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Rotates queries and keys by their positions.
+
+    Args:
+        q: Queries, shape (B, H, T, W).
+        k: Keys, shape (B, G, T, W).
+        cos: Cosines, shape (B, T, W).
+        sin: Sines, shape (B, T, W).
+        unsqueeze_dim: Dimension of the heads.
+
+    Returns:
+        Rotated queries and keys, of the same shapes.
+
+    Source:
+        Su et al. 2021, arXiv:2104.09864, in the half-split layout of GPT-NeoX.
+    """
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
+
+
+def repeat_kv(hidden_states: Tensor, repeats: int) -> Tensor:
+    """Gives every query head of a group its own copy of the group's keys or values.
+
+    Args:
+        hidden_states: Shape (B, G, T, W).
+        repeats: H / G.
+
+    Returns:
+        Shape (B, H, T, W); head h reads group h // repeats.
+    """
+    return hidden_states if repeats == 1 else hidden_states.repeat_interleave(repeats, dim=1)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """Attention written out, with the softmax in float32; the reference for every other implementation.
+
+    Args:
+        module: The attention layer, for its number of query heads in a group and its mode.
+        query: Shape (B, H, T, W).
+        key: Shape (B, G, S, W).
+        value: Shape (B, G, S, W).
+        attention_mask: Added to the scores, shape (B, 1, T, S), or `None`.
+        scaling: Factor of the scores.
+        dropout: Share of weights set to zero while training, 0 to 1.
+        kwargs: What other implementations need.
+
+    Returns:
+        Output of shape (B, T, H, W) and weights of shape (B, H, T, S).
+    """
+    key, value = repeat_kv(key, module.num_key_value_groups), repeat_kv(value, module.num_key_value_groups)
+    scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+@use_kernelized_func(apply_rotary_pos_emb)
+class CodeShellAttention(nn.Module):
+    """Causal self-attention whose query heads share keys and values in groups."""
+
+    def __init__(self, config: CodeShellConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.n_embd // config.n_head
+        self.kv_dim = config.num_query_groups * self.head_dim
+        self.num_key_value_groups = config.n_head // config.num_query_groups
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = True
+        is_sliding = config.layer_types[layer_idx] == "sliding_attention"
+        self.sliding_window = config.sliding_window if is_sliding else None
+        self.c_attn = nn.Linear(config.n_embd, config.n_embd + 2 * self.kv_dim)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.c_proj.writes_residual = True
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None,
+        past_key_values: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor | None]:
+        B, T = hidden_states.shape[:2]
+        widths = (self.config.n_embd, self.kv_dim, self.kv_dim)
+        query, key, value = (
+            part.view(B, T, -1, self.head_dim).transpose(1, 2)
+            for part in self.c_attn(hidden_states).split(widths, dim=-1)
+        )
+        query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+
+        attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        output, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.config.attn_pdrop if self.training else 0.0,
+            scaling=self.scaling,
+            sliding_window=self.sliding_window,
+            **kwargs,
+        )
+        output = self.c_proj(output.reshape(B, T, -1).contiguous())
+        return nn.functional.dropout(output, p=self.config.resid_pdrop, training=self.training), weights
+
+
+class CodeShellMLP(nn.Module):
+    """Two matrices around an activation, or three of them for "swiglu"."""
+
+    def __init__(self, config: CodeShellConfig) -> None:
+        super().__init__()
+        is_gated = config.activation_function == "swiglu"
+        self.c_fc = nn.Linear(config.n_embd, config.n_inner)
+        self.c_gate = nn.Linear(config.n_embd, config.n_inner) if is_gated else None
+        self.c_proj = nn.Linear(config.n_inner, config.n_embd)
+        self.c_proj.writes_residual = True
+        self.act = ACT2FN["silu" if is_gated else config.activation_function]
+        self.resid_pdrop = config.resid_pdrop
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        inner = self.c_fc(hidden_states)
+        inner = self.act(inner) if self.c_gate is None else self.act(self.c_gate(hidden_states)) * inner
+        return nn.functional.dropout(self.c_proj(inner), p=self.resid_pdrop, training=self.training)
+
+
+class CodeShellBlock(GradientCheckpointingLayer):
+    """Attention and MLP, each behind its own LayerNorm and added to the residual stream."""
+
+    def __init__(self, config: CodeShellConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = CodeShellAttention(config, layer_idx)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = CodeShellMLP(config)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = False,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Tensor:
+        attended, _ = self.attn(
+            self.ln_1(hidden_states),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            position_embeddings=position_embeddings,
+            **kwargs,
+        )
+        hidden_states = hidden_states + attended
+        return hidden_states + self.mlp(self.ln_2(hidden_states))
+
+
+class CodeShellRotaryEmbedding(nn.Module):
+    """Cosines and sines of the positions, one for all layers, under every scaling that transformers knows."""
+
+    def __init__(self, config: CodeShellConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.max_seq_len_cached = config.n_positions
+        self.original_max_seq_len = config.n_positions
+        self.rope_type = config.rope_parameters["rope_type"]
+        compute = self.compute_default_rope_parameters
+        if self.rope_type != "default":
+            compute = ROPE_INIT_FUNCTIONS[self.rope_type]
+        inv_freq, self.attention_scaling = compute(config)
+        # Loading replaces every buffer that is not in the checkpoint; transformers refills these two by their names.
+        self.inv_freq = nn.Buffer(inv_freq, persistent=False)
+        self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
+
+    @staticmethod
+    def compute_default_rope_parameters(config: CodeShellConfig, **kwargs: Any) -> tuple[Tensor, float]:
+        """The frequencies of unscaled rotary positions.
+
+        Args:
+            config: For the base and the head width.
+            kwargs: What scaled types need.
+
+        Returns:
+            Shape (W / 2,), float32, and the factor of cosines and sines, here 1.
+        """
+        width = config.n_embd // config.n_head
+        exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
+        return 1.0 / (config.rope_parameters["rope_theta"] ** exponents), 1.0
+
+    @torch.no_grad()
+    @dynamic_rope_update
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float32)
+        angles = torch.cat((angles, angles), dim=-1)  # (B, T, W)
+        cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
+        return cos.to(x.dtype), sin.to(x.dtype)
+
+
+def find_document_starts(
+    shape: tuple[int, int],
+    position_ids: Tensor | None,
+    attention_mask: Tensor | None,
+    cu_seq_lens: Tensor | None,
+) -> Tensor:
+    """Marks where a document begins inside a row.
+
+    Args:
+        shape: (B, T).
+        position_ids: Shape (B, T) or (1, T); a document begins where they do not go on by one.
+        attention_mask: Shape (B, S), S >= T; positions of padding say nothing.
+        cu_seq_lens: Cumulative lengths over the rows laid end to end, shape (N + 1,), from 0 to B * T.
+
+    Returns:
+        Shape (B, T - 1), bool: whether token t + 1 begins another document than token t's.
+    """
+    B, T = shape
+    device = next(given.device for given in (position_ids, cu_seq_lens) if given is not None)
+    starts = torch.zeros(B, T - 1, dtype=torch.bool, device=device)
+    if position_ids is not None:
+        starts = starts | (position_ids[:, 1:] != position_ids[:, :-1] + 1)
+        if attention_mask is not None:
+            attended = attention_mask[:, -T:].to(device=device, dtype=torch.bool)
+            starts = starts & attended[:, 1:] & attended[:, :-1]
+    if cu_seq_lens is not None:
+        tokens = torch.arange(B * T, device=device, dtype=cu_seq_lens.dtype)
+        documents = torch.searchsorted(cu_seq_lens, tokens, right=True).view(B, T)
+        starts = starts | (documents[:, 1:] != documents[:, :-1])
+    return starts
+
+
+class CodeShellPreTrainedModel(PreTrainedModel):
+    """What all CodeShell models share: loading, initialisation and the features that transformers asks about."""
+
+    config: CodeShellConfig
+    base_model_prefix = "transformer"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["CodeShellBlock"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": CodeShellBlock, "attentions": CodeShellAttention}
+    _input_embed_layer = "wte"
+    # Released checkpoints hold one copy of the frequencies for each layer.
+    _keys_to_ignore_on_load_unexpected = [r"attn\.rotary_emb\.inv_freq$"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # By a mark on the matrix: for classes outside transformers, modules without weights of their own, such as
+        # the attention around it, never get here.
+        if getattr(module, "writes_residual", False):
+            std = self.config.initializer_range / math.sqrt(2 * self.config.n_layer)
+            init.normal_(module.weight, mean=0.0, std=std)
+
+
+class CodeShellModel(CodeShellPreTrainedModel):
+    """The blocks between the embedding and the final norm."""
+
+    def __init__(self, config: CodeShellConfig) -> None:
+        super().__init__(config)
+        # No padding_idx: the padding token of the release is its end of text, which must learn.
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.h = nn.ModuleList(CodeShellBlock(config, layer_idx) for layer_idx in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.rotary_emb = CodeShellRotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPast:
+        """Runs the blocks.
+
+        Rows may hold several documents: where `position_ids` restart, or `cu_seq_lens_q` says so, each document sees
+        itself alone, with or without a mask of ones, and no cache is made.
+
+        Args:
+            input_ids: Shape (B, T), int64.
+            attention_mask: Shape (B, S) with 0 for padding, S being the cached tokens and T; or (B, 1, T, S), ready.
+            position_ids: Shape (B, T) or (1, T); by default counted from the cache and the mask.
+            past_key_values: Keys and values seen so far.
+            inputs_embeds: Shape (B, T, D), instead of `input_ids`.
+            use_cache: Whether to return a cache. While training, only one that was given is kept.
+            kwargs: What attention takes, `cu_seq_lens_q` (N + 1,) over rows laid end to end among it.
+
+        Returns:
+            `last_hidden_state` of shape (B, T, D), after the final norm, and the cache.
+
+        Raises:
+            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, or several documents in a row
+                come with a cache.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.wte(input_ids)
+
+        segments, attention_mask = self._separate_documents(
+            inputs_embeds, attention_mask, position_ids, past_key_values, kwargs
+        )
+        if use_cache and past_key_values is None and segments is None and not self.training:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            position_ids = self._count_positions(inputs_embeds, attention_mask, past_key_values, kwargs)
+        masks = self._make_masks(inputs_embeds, attention_mask, past_key_values, segments)
+        position_embeddings = self.rotary_emb(inputs_embeds, position_ids=position_ids)
+
+        hidden_states = nn.functional.dropout(inputs_embeds, p=self.config.embd_pdrop, training=self.training)
+        for block, layer_type in zip(self.h, self.config.layer_types, strict=False):
+            hidden_states = block(
+                hidden_states,
+                attention_mask=masks[layer_type],
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                position_embeddings=position_embeddings,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.ln_f(hidden_states),
+            past_key_values=past_key_values if use_cache else None,
+        )
+
+    def _count_positions(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Any,
+        past_key_values: Cache | None,
+        kwargs: dict[str, Any],
+    ) -> Tensor:
+        B, T = inputs_embeds.shape[:2]
+        cu_seq_lens = kwargs.get("cu_seq_lens_q")
+        if cu_seq_lens is not None:
+            tokens = torch.arange(B * T, device=inputs_embeds.device, dtype=cu_seq_lens.dtype)
+            first = cu_seq_lens[torch.searchsorted(cu_seq_lens, tokens, right=True) - 1]
+            return (tokens - first).view(B, T).long()
+        if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+            return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:].to(inputs_embeds.device)
+        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        return (torch.arange(T, device=inputs_embeds.device) + seen).unsqueeze(0)
+
+    def _separate_documents(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Any,
+        position_ids: Tensor | None,
+        past_key_values: Cache | None,
+        kwargs: dict[str, Any],
+    ) -> tuple[Tensor | None, Any]:
+        """Finds rows of several documents, and hands their borders to the attention in use.
+
+        Returns:
+            Positions whose breaks are the borders, shape (B, T), or `None` where each row is one document; and the
+            attention mask that is left to apply.
+        """
+        implementation = self.config._attn_implementation or "eager"
+        is_flash = "flash" in implementation
+        is_ours = is_flash or implementation in ("eager", "sdpa", "flex_attention")
+        is_ready = attention_mask is not None and (not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2)
+        cu_seq_lens = kwargs.get("cu_seq_lens_q")
+        B, T = inputs_embeds.shape[:2]
+        # Paged caches and serving engines lay requests end to end and keep them apart by themselves.
+        if not is_ours or implementation.startswith("paged") or is_ready or T == 1:
+            return None, attention_mask
+        if position_ids is None and cu_seq_lens is None:
+            return None, attention_mask
+
+        starts = find_document_starts((B, T), position_ids, attention_mask, cu_seq_lens)
+        if torch.compiler.is_compiling():
+            # The values cannot be looked at in a graph: assert in it, or mask whatever they are.
+            lacks_lengths = is_flash and cu_seq_lens is None
+            if past_key_values is not None or lacks_lengths:
+                reason = PACKED_WITH_CACHE if past_key_values is not None else PACKED_WITHOUT_LENGTHS
+                torch._assert_async(~starts.any(), reason)
+                return None, attention_mask
+        elif not starts.any():
+            return None, attention_mask
+        elif past_key_values is not None:
+            raise ValueError(PACKED_WITH_CACHE)
+
+        if attention_mask is not None:
+            attended = attention_mask.to(device=starts.device, dtype=torch.bool)
+            starts = starts | (attended[:, 1:] != attended[:, :-1])
+        if is_flash and not torch.compiler.is_compiling():
+            kwargs.update(self._measure_documents(starts))
+        # A step of 1 inside a document and of 3 at its border is what transformers takes for packed rows.
+        steps = nn.functional.pad(1 + 2 * starts.long(), (1, 0))
+        return steps.cumsum(-1), None
+
+    @staticmethod
+    def _measure_documents(starts: Tensor) -> dict[str, Any]:
+        is_first = nn.functional.pad(starts, (1, 0), value=True).flatten()  # each row begins a document
+        end = torch.tensor([is_first.numel()], device=starts.device)
+        cu_seq_lens = torch.cat((is_first.nonzero().squeeze(1), end)).to(torch.int32)
+        longest = int(cu_seq_lens.diff().max())
+        return {
+            "cu_seq_lens_q": cu_seq_lens,
+            "cu_seq_lens_k": cu_seq_lens,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+
+    def _make_masks(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Any,
+        past_key_values: Cache | None,
+        segments: Tensor | None,
+    ) -> dict[str, Any]:
+        if isinstance(attention_mask, dict):
+            return attention_mask
+        if (
+            isinstance(attention_mask, Tensor)
+            and attention_mask.ndim == 4
+            and attention_mask.dtype == torch.bool
+            and self.config._attn_implementation == "eager"
+        ):
+            # Eager attention adds its mask; true would count as one.
+            lowest = torch.finfo(inputs_embeds.dtype).min
+            attention_mask = torch.where(attention_mask, 0.0, lowest).to(inputs_embeds.dtype)
+        given = {
+            "config": self.config,
+            "inputs_embeds": inputs_embeds,
+            "attention_mask": attention_mask,
+            "past_key_values": past_key_values,
+            "position_ids": segments,
+        }
+        makers = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
+        return {name: make(**given) for name, make in makers.items() if name in self.config.layer_types}
+
+
+class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
+    """CodeShell with its output layer, which by default is the embedding."""
+
+    _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: CodeShellConfig) -> None:
+        super().__init__(config)
+        self.transformer = CodeShellModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        """Runs the model and, with labels, its loss.
+
+        Args:
+            input_ids: As in `CodeShellModel.forward`, like all arguments not named here.
+            attention_mask: As there.
+            position_ids: As there.
+            past_key_values: As there.
+            inputs_embeds: As there.
+            labels: Shape (B, T), int64, aligned with `input_ids`; -100 where nothing is to be predicted.
+            use_cache: As there.
+            logits_to_keep: How many of the last positions get logits, 0 for all; or the positions themselves.
+            kwargs: What attention and the loss take, `num_items_in_batch` among it: the number of labels in all
+                micro-batches of a step, by which the summed loss is then divided.
+
+        Returns:
+            `loss`, a scalar in float32, and `logits` of shape (B, T, V).
+        """
+        outputs: BaseModelOutputWithPast = self.transformer(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+# The generic heads build their backbone through AutoModel, which does not know a copy of this file that was loaded
+# from a folder, and under the prefix "model"; so each head makes its own.
+
+
+class CodeShellForSequenceClassification(GenericForSequenceClassification, CodeShellPreTrainedModel):
+    """CodeShell with scores read off the last token that is no padding; TRL's reward models are of this class."""
+
+    base_model_prefix = "transformer"
+
+    def __init__(self, config: CodeShellConfig) -> None:
+        CodeShellPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.transformer = CodeShellModel(config)
+        self.score = nn.Linear(config.n_embd, config.num_labels, bias=False)
+        self.post_init()
+
+
+class CodeShellForTokenClassification(GenericForTokenClassification, CodeShellPreTrainedModel):
+    """CodeShell with scores for every token."""
+
+    base_model_prefix = "transformer"
+
+    def __init__(self, config: CodeShellConfig) -> None:
+        CodeShellPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.transformer = CodeShellModel(config)
+        self.dropout = nn.Dropout(getattr(config, "classifier_dropout", None) or 0.0)
+        self.score = nn.Linear(config.n_embd, config.num_labels)
+        self.post_init()
+
+
+class CodeShellForQuestionAnswering(GenericForQuestionAnswering, CodeShellPreTrainedModel):
+    """CodeShell with the scores of an answer's first and last token."""
+
+    base_model_prefix = "transformer"
+
+    def __init__(self, config: CodeShellConfig) -> None:
+        CodeShellPreTrainedModel.__init__(self, config)
+        self.transformer = CodeShellModel(config)
+        self.qa_outputs = nn.Linear(config.n_embd, 2)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The embedding, of shape (V, D)."""
+        return self.transformer.wte
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the embedding.
+
+        Args:
+            value: Shape (V, D).
+        """
+        self.transformer.wte = value
+
+
+__all__ = [
+    "CodeShellForCausalLM",
+    "CodeShellForQuestionAnswering",
+    "CodeShellForSequenceClassification",
+    "CodeShellForTokenClassification",
+    "CodeShellModel",
+    "CodeShellPreTrainedModel",
+]

@@ -1,0 +1,136 @@
+"""CodeShell's tokenizer: byte-level BPE that splits digits one by one, with fill-in-the-middle and the chat format.
+
+This file travels to the Hub together with the tokenizer. It imports transformers and nothing else of the package.
+"""
+
+from typing import Any, Literal
+
+from transformers import TokenizersBackend
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<fim_prefix>",
+    "<fim_middle>",
+    "<fim_suffix>",
+    "<fim_pad>",
+    "<filename>",
+    "<gh_stars>",
+    "<issue_start>",
+    "<issue_comment>",
+    "<issue_closed>",
+    "<jupyter_start>",
+    "<jupyter_text>",
+    "<jupyter_code>",
+    "<jupyter_output>",
+    "<empty_output>",
+    "<commit_before>",
+    "<commit_msg>",
+    "<commit_after>",
+    "<reponame>",
+    "<|end|>",
+)
+"""The 20 special tokens of the release, in the order of their ids, which are the last of the vocabulary."""
+
+END_OF_TURN = "|<end>|"
+"""What ends a turn in the released chat format. It is plain text of several tokens, not a special one."""
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'user' -%}"
+    "{{- '## human:' + message['content'] + '|<end>|' -}}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{{- '## assistant:' -}}"
+    "{%- generation -%}{{- ' ' + message['content'] + '|<end>|' -}}{%- endgeneration -%}"
+    "{%- else -%}"
+    "{{- raise_exception('role is ' + message['role'] + ', but the CodeShell chat format knows user and assistant;"
+    " put a system text into the first user turn') -}}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '## assistant:' -}}{%- endif -%}"
+)
+
+InfillingOrder = Literal["psm", "spm"]
+
+
+class CodeShellTokenizer(TokenizersBackend):
+    """The tokenizer of a folder's `tokenizer.json`, as it stands.
+
+    A released folder names `GPT2Tokenizer`, which rebuilds the steps before BPE and so loses the splitting of digits;
+    this class keeps them.
+
+    ```python
+    tokenizer = CodeShellTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
+    ids = tokenizer.encode_infilling("def area(r):\\n    return ", "\\n")
+    ```
+    """
+
+    vocab_files_names = {"tokenizer_file": "tokenizer.json"}
+    model_input_names = ["input_ids", "attention_mask"]
+    stop_strings = (END_OF_TURN,)
+    """Pass to `generate(..., stop_strings=tokenizer.stop_strings, tokenizer=tokenizer)` to end an answer."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "CodeShellTokenizer":
+        """Loads a folder or a Hub repository, released ones included.
+
+        Args:
+            pretrained_model_name_or_path: As in transformers, like all other arguments.
+            args: As there.
+            kwargs: As there.
+
+        Returns:
+            The tokenizer, with the released chat format where the folder brings none.
+        """
+        # Released folders ask for a clean-up of spaces that would alter code.
+        kwargs.setdefault("clean_up_tokenization_spaces", False)
+        tokenizer = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = CHAT_TEMPLATE
+        return tokenizer
+
+    def encode_text(self, text: str) -> list[int]:
+        """Encodes text in which nothing is special: a literal `<fim_prefix>` stays the letters it is made of.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            Ids, without a beginning or an end.
+        """
+        return self(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def encode_infilling(self, prefix: str, suffix: str, *, order: InfillingOrder = "psm") -> list[int]:
+        """Builds the prompt after which the model writes what stands between two texts.
+
+        Args:
+            prefix: Text before the gap.
+            suffix: Text behind the gap.
+            order: "psm" as in the release: prefix, suffix, middle; "spm": the suffix, then the prefix, which the
+                middle continues without a sentinel.
+
+        Returns:
+            Ids. The middle ends with `<|endoftext|>`.
+
+        Raises:
+            ValueError: If the vocabulary has no fill-in-the-middle tokens, or the order is another.
+
+        Source:
+            Bavarian et al. 2022, arXiv:2207.14255, section 3.
+        """
+        if order not in ("psm", "spm"):
+            raise ValueError(f"order is {order!r}; use 'psm' or 'spm'")
+        vocabulary = self.get_vocab()
+        sentinels = [vocabulary.get(f"<fim_{part}>") for part in ("prefix", "suffix", "middle")]
+        if None in sentinels:
+            raise ValueError(
+                "the vocabulary has no <fim_prefix>, <fim_suffix> and <fim_middle>; use a tokenizer that was built "
+                "with CodeShell's special tokens"
+            )
+        before, after, middle = sentinels
+        prefix_ids, suffix_ids = self.encode_text(prefix), self.encode_text(suffix)
+        if order == "psm":
+            return [before, *prefix_ids, after, *suffix_ids, middle]
+        return [before, after, *suffix_ids, middle, *prefix_ids]
+
+
+__all__ = ["CodeShellTokenizer"]

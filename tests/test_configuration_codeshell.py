@@ -1,0 +1,99 @@
+"""The configuration: names, defaults, old keys and refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig
+
+from codeshell_hf import CodeShellConfig
+
+
+def test_defaults_are_the_released_seven_billion() -> None:
+    config = CodeShellConfig()
+
+    assert (config.n_layer, config.n_embd, config.n_head, config.num_query_groups) == (42, 4096, 32, 8)
+    assert (config.n_inner, config.n_positions, config.vocab_size) == (16384, 8192, 70144)
+    assert config.tie_word_embeddings is True
+    assert config.rope_parameters == {"rope_type": "default", "rope_theta": 10000.0}
+
+
+def test_standard_names_read_and_write_the_released_fields() -> None:
+    config = CodeShellConfig(
+        hidden_size=64, num_attention_heads=8, num_hidden_layers=3, num_key_value_heads=2, intermediate_size=96
+    )
+    config.max_position_embeddings = 128
+
+    assert (config.n_embd, config.n_head, config.n_layer, config.num_query_groups, config.n_inner) == (64, 8, 3, 2, 96)
+    assert config.n_positions == 128
+    assert config.hidden_act == config.activation_function == "gelu_pytorch_tanh"
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        ({"rope_scaling": None}, {"rope_type": "default", "rope_theta": 10000.0}),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, {"rope_type": "linear", "factor": 2.0}),
+        ({"rope_scaling": {"type": "dynamic", "factor": 4.0}}, {"rope_type": "dynamic", "factor": 4.0}),
+        ({"rope_theta": 500000.0}, {"rope_theta": 500000.0}),
+    ],
+)
+def test_old_rope_keys_are_read(old: dict, expected: dict) -> None:
+    assert expected.items() <= CodeShellConfig(**old).rope_parameters.items()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"position_embedding_type": "learned_absolute"}, "rotary positions only; set position_embedding_type"),
+        ({"n_embd": 100, "n_head": 32}, "n_embd is 100, which 32 heads do not divide"),
+        ({"n_embd": 96, "n_head": 32, "num_query_groups": 8}, "n_embd / n_head is 3"),
+        ({"n_head": 32, "num_query_groups": 5}, "num_query_groups is 5, which does not divide n_head 32"),
+        ({"num_query_groups": 0}, "num_query_groups is 0"),
+        ({"n_layer": 2, "layer_types": ["sliding_attention"] * 2}, "but sliding_window is None"),
+        ({"sliding_window": 0}, "sliding_window is 0"),
+        ({"n_layer": 1, "layer_types": ["chunked_attention"]}, "layer_types holds 'chunked_attention'"),
+        ({"n_layer": 3, "layer_types": ["full_attention"] * 2}, "num_hidden_layers"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "give one flat dictionary"),
+    ],
+)
+def test_what_the_model_cannot_compute_is_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        CodeShellConfig(**wrong)
+
+
+def test_ungrouped_attention_means_a_group_for_each_head() -> None:
+    assert CodeShellConfig(group_query_attention=False).num_query_groups == 32
+    assert CodeShellConfig(num_query_groups=None).num_query_groups == 32
+
+
+def test_released_config_keys_are_accepted_and_the_type_is_rewritten(tmp_path: Path) -> None:
+    released = {
+        "model_type": "kclgpt",
+        "architectures": ["CodeShellForCausalLM"],
+        "activation_function": "gelu_pytorch_tanh",
+        "attention_softmax_in_fp32": True,
+        "attn_pdrop": 0.1,
+        "group_query_attention": True,
+        "n_inner": None,
+        "num_query_groups": 8,
+        "position_embedding_type": "rope",
+        "rope_scaling": None,
+        "scale_attn_weights": True,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.30.2",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(released))
+
+    config = AutoConfig.from_pretrained(tmp_path)
+    config.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+
+    assert isinstance(config, CodeShellConfig)
+    assert config.attn_pdrop == 0.1
+    assert config.n_inner == 16384
+    assert saved["model_type"] == "codeshell"
+    assert saved["tie_word_embeddings"] is True
+    assert saved["dtype"] == "bfloat16"
+    # llama.cpp's converter reads exactly these
+    assert {"n_positions", "n_embd", "n_head", "n_layer", "num_query_groups", "layer_norm_epsilon"} <= saved.keys()
