@@ -97,7 +97,7 @@ class CodeShellTokenizer(TokenizersBackend):
         Returns:
             Ids, without a beginning or an end.
         """
-        return self(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return self(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
     def encode_infilling(self, prefix: str, suffix: str, *, order: InfillingOrder = "psm") -> list[int]:
         """Builds the prompt after which the model writes what stands between two texts.

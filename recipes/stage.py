@@ -1,0 +1,269 @@
+"""How every stage is run: settings, skipping, a folder that is whole or absent, a manifest, an exit code."""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pydantic
+
+ROOT = Path(__file__).parents[1]
+
+
+class Section(pydantic.BaseModel):
+    """A part of a stage's settings: frozen, and a key that is not named here stops the run."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class StageSettings(Section):
+    """What the settings of every stage have."""
+
+    output: Path = pydantic.Field(description="folder that the stage makes, with a manifest.json")
+
+
+S = TypeVar("S", bound=StageSettings)
+
+
+@dataclass
+class Work:
+    """What a stage fills while it runs.
+
+    Args:
+        folder: Where to write. It becomes the output when the stage ends; after a kill it is given again as it was.
+        counts: For the manifest: what came in and went out.
+        measures: For the manifest: what was measured.
+        report: Lines to print at the end.
+    """
+
+    folder: Path
+    counts: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, Any] = field(default_factory=dict)
+    report: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[S]):
+    """One stage: its word, its settings, what it reads and what it does.
+
+    Args:
+        name: The stage word.
+        settings: Its model.
+        inputs: Gives the files and folders it reads, by name.
+        run: Does the work.
+        code: What it depends on, relative to the checkout, besides its own recipe.
+        describe: Gives lines on the size of the work, for `--dry-run`.
+    """
+
+    name: str
+    settings: type[S]
+    inputs: Callable[[S], Mapping[str, Path]]
+    run: Callable[[S, Work], None]
+    code: tuple[str, ...] = ()
+    describe: Callable[[S], list[str]] = lambda settings: []
+
+
+def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
+    """Runs a stage from the command line.
+
+    Args:
+        stage: The stage.
+        arguments: The command line; by default this process's.
+
+    Returns:
+        0 done or nothing to do, 1 failed, 2 called wrongly, 75 interrupted with everything saved.
+    """
+    options = make_parser(stage).parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if is_first_rank() else logging.ERROR, format="%(message)s")
+    from codeshell_hf.errors import CodeShellError, Interrupted
+    from codeshell_hf.settings import load_settings
+
+    try:
+        settings = load_settings(stage.settings, options.settings, options.overrides)
+        if options.dry_run:
+            print_plan(stage, settings)
+        else:
+            run_stage(stage, settings, is_forced=options.force)
+    except CodeShellError as error:
+        word = "stopped" if isinstance(error, Interrupted) else "error"
+        print(f"{stage.name}: {word}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{stage.name}: stopped: what was finished is kept; run the same command again", file=sys.stderr)
+        return Interrupted.exit_code
+    return 0
+
+
+def make_parser(stage: Stage[Any]) -> argparse.ArgumentParser:
+    """The command line of a stage, with its settings explained by their own descriptions.
+
+    Args:
+        stage: The stage.
+
+    Returns:
+        The parser.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m recipes.{stage.name}",
+        description=f"The {stage.name} stage.",
+        epilog="settings:\n" + "\n".join(explain_fields(stage.settings)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", type=Path, help=f"such as recipes/nano/{stage.name}.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="wins over the file")
+    parser.add_argument("--dry-run", action="store_true", help="print settings, inputs and the size of the work")
+    parser.add_argument("--force", action="store_true", help="run even if nothing has changed")
+    return parser
+
+
+def explain_fields(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
+    """One line for each setting.
+
+    Args:
+        model: The settings' model.
+        prefix: The section's name and a dot.
+
+    Returns:
+        Lines, sections after their own keys.
+    """
+    lines = []
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
+            lines += explain_fields(inner, f"{prefix}{name}.")
+            continue
+        default = "required" if info.is_required() else f"default {info.get_default(call_default_factory=True)}"
+        lines.append(f"  {prefix + name:<30} {info.description or ''} ({default})")
+    return lines
+
+
+def print_plan(stage: Stage[S], settings: S) -> None:
+    """Prints what a run would do.
+
+    Args:
+        stage: The stage.
+        settings: Its settings.
+    """
+    from codeshell_hf.manifest import flatten
+
+    print(f"{stage.name} would write {settings.output}")
+    for name, value in flatten(settings.model_dump(mode="json")).items():
+        print(f"  {name} = {value}")
+    for name, path in stage.inputs(settings).items():
+        print(f"  reads {name}: {path}{'' if path.exists() else '  (missing)'}")
+    for line in stage.describe(settings):
+        print(f"  {line}")
+
+
+def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
+    """Runs a stage unless its output is up to date.
+
+    Args:
+        stage: The stage.
+        settings: Its settings.
+        is_forced: Whether to run in any case.
+    """
+    from codeshell_hf import manifest as manifests
+
+    started = time.monotonic()
+    inputs = {name: manifests.hash_input(path) for name, path in stage.inputs(settings).items()}
+    values = settings.model_dump(mode="json")
+    code = manifests.hash_code([ROOT / part for part in (f"recipes/{stage.name}.py", "recipes/stage.py", *stage.code)])
+    # Where a run lies does not change what it is.
+    fingerprint = manifests.hash_values([stage.name, {**values, "output": None}, inputs, code])
+    done = manifests.read_manifest(settings.output)
+    if done is not None and done.fingerprint == fingerprint and not is_forced:
+        print_first(f"{stage.name}: nothing to do, {settings.output} is up to date")
+        return
+
+    work = Work(open_folder(settings.output, fingerprint))
+    stage.run(settings, work)
+    if is_first_rank():
+        manifests.Manifest(
+            stage=stage.name,
+            fingerprint=fingerprint,
+            inputs=inputs,
+            settings=values,
+            code=code,
+            outputs=manifests.hash_folder(work.folder),
+            counts=work.counts,
+            measures=work.measures,
+            seed=values.get("seed"),
+            wall_s=round(time.monotonic() - started, 2),
+            versions=manifests.list_versions(),
+        ).write(work.folder)
+        swap_folders(work.folder, settings.output)
+    print_first("\n".join(work.report))
+    print_first(f"{stage.name}: wrote {settings.output} in {time.monotonic() - started:.0f} s")
+
+
+def open_folder(output: Path, fingerprint: str) -> Path:
+    """Opens the folder beside the output in which a stage works.
+
+    Args:
+        output: The stage's output, which is left alone.
+        fingerprint: Work that was begun for another fingerprint is thrown away.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: If it cannot be made.
+    """
+    from codeshell_hf.errors import DataError
+
+    folder = output.with_name(f"{output.name}.partial")
+    mark = folder.with_name(f"{folder.name}.json")
+    if not is_first_rank():
+        return folder
+    try:
+        begun = json.loads(mark.read_text()) if mark.exists() else None
+        if begun != fingerprint:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(json.dumps(fingerprint))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}); set output to a folder that can") from error
+    return folder
+
+
+def swap_folders(folder: Path, output: Path) -> None:
+    """Puts finished work in the place of what was there.
+
+    Args:
+        folder: Finished work.
+        output: Its place.
+    """
+    old = output.with_name(f"{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    folder.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
+    folder.with_name(f"{folder.name}.json").unlink(missing_ok=True)
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks and writes for all.
+
+    Returns:
+        True in a single process, and in the first of a launcher's.
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
+def print_first(text: str) -> None:
+    """Prints on the first rank.
+
+    Args:
+        text: What to print, at once.
+    """
+    if is_first_rank() and text:
+        print(text, flush=True)

@@ -1,0 +1,1 @@
+"""Alignment: conversations that say which words are the assistant's."""

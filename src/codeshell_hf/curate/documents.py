@@ -1,0 +1,40 @@
+"""Curated documents as they lie on disk: what the later stages read."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError
+
+DOCUMENTS = "documents"
+
+
+def read_documents(folder: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Reads curated documents in their order, a part at a time.
+
+    Args:
+        folder: The output of `curate`.
+        split: "train", "held-out", or `None` for all.
+        columns: What to read, of `id`, `source`, `language`, `bytes`, `text`, `digest`, `split` and the signals.
+
+    Yields:
+        One dictionary a document.
+
+    Raises:
+        DataError: If there are no documents.
+    """
+    paths = sorted((folder / DOCUMENTS).glob("part-*.parquet"))
+    if not paths:
+        raise DataError(f"{folder} holds no {DOCUMENTS}/part-*.parquet; run python -m recipes.curate first")
+    for path in paths:
+        try:
+            file = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path} is no Parquet file that can be read; run python -m recipes.curate again") from error
+        for batch in file.iter_batches(batch_size=512, columns=sorted({*columns, "split"})):
+            for row in batch.to_pylist():
+                if split is None or row["split"] == split:
+                    yield {name: row[name] for name in columns}

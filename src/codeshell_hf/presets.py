@@ -1,0 +1,112 @@
+"""The architectures of the systems, by name."""
+
+from typing import Any
+
+from .configuration_codeshell import CodeShellConfig
+from .errors import SettingsError
+from .settings import unknown_key
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "codeshell-7b": {},
+    "codeshell-small": {"n_layer": 24, "n_embd": 2048, "n_head": 16, "num_query_groups": 4, "n_inner": 8192},
+    "code-34b-zero3": {
+        "vocab_size": 50_048,
+        "n_layer": 64,
+        "n_embd": 8192,
+        "n_head": 64,
+        "num_query_groups": 8,
+        "n_inner": 22_784,
+        "n_positions": 4096,
+    },
+    "code-34b-fsdp": {
+        "vocab_size": 64_000,
+        "n_layer": 48,
+        "n_embd": 5120,
+        "n_head": 40,
+        "num_query_groups": 10,
+        "n_inner": 40_960,
+        "activation_function": "swiglu",
+        "n_positions": 8192,
+        "sliding_window": 2048,
+        "tie_word_embeddings": False,
+    },
+    "general-65b-zero3": {
+        "vocab_size": 128_000,
+        "n_layer": 80,
+        "n_embd": 8192,
+        "n_head": 64,
+        "num_query_groups": 64,
+        "n_inner": 32_768,
+        "n_positions": 8192,
+    },
+    "instruct-65b-fsdp": {
+        "vocab_size": 128_000,
+        "n_layer": 80,
+        "n_embd": 8192,
+        "n_head": 64,
+        "num_query_groups": 64,
+        "n_inner": 22_016,
+        "activation_function": "swiglu",
+        "n_positions": 4096,
+    },
+    "nano": {
+        "vocab_size": 4096,
+        "n_layer": 4,
+        "n_embd": 192,
+        "n_head": 6,
+        "num_query_groups": 2,
+        "n_inner": 768,
+        "n_positions": 1024,
+    },
+}
+
+# The last row of each vocabulary's 20 special tokens is known only with its tokenizer.
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def make_config(name: str, **changes: Any) -> CodeShellConfig:
+    """Makes the configuration of a system.
+
+    Args:
+        name: A key of `PRESETS`.
+        changes: Fields that differ; ids of special tokens among them, which otherwise are the release's where they
+            fit and `None` elsewhere.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        SettingsError: If there is no such system, no such field, or the values contradict each other.
+    """
+    if name not in PRESETS:
+        raise SettingsError(unknown_key(name, PRESETS, "model.preset"))
+    fields = CodeShellConfig.__dataclass_fields__
+    if unknown := sorted(changes.keys() - fields.keys()):
+        raise SettingsError(unknown_key(unknown[0], fields, "model"))
+    values = PRESETS[name] | changes
+    if values.get("vocab_size", CodeShellConfig.vocab_size) <= CodeShellConfig.eos_token_id:
+        values = dict.fromkeys(_TOKENS) | values
+    try:
+        return CodeShellConfig(**values)
+    except Exception as error:  # huggingface_hub wraps every refusal in kinds of its own
+        cause = error.__cause__ or error
+        raise SettingsError(f"model: {' '.join(str(cause).split())}") from error
+
+
+def count_parameters(config: CodeShellConfig) -> int:
+    """Counts the parameters of a causal language model, a tied embedding once.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        How many numbers are learnt.
+    """
+    width, inner, head = config.n_embd, config.n_inner, config.n_embd // config.n_head
+    query_key_value = width + 2 * config.num_query_groups * head
+    matrices = 3 if config.activation_function == "swiglu" else 2
+    attention = width * query_key_value + query_key_value + width * width + width
+    mlp = matrices * width * inner + (matrices - 1) * inner + width
+    block = attention + mlp + 2 * 2 * width
+    embeddings = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
+    return config.n_layer * block + 2 * width + embeddings

@@ -1,0 +1,137 @@
+"""Curves as SVG that reads on light and on dark ground."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+INK = "#808080"
+COLOURS = ("#2f7ed8", "#d9822b", "#4caf7d", "#b05fc4")
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "codeshell",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
+
+
+def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
+    """Draws a run: the loss of each step, its running mean, and bits per byte on held-out documents.
+
+    Args:
+        entries: The run's log.
+
+    Returns:
+        The figure.
+    """
+    steps = [entry for entry in entries if "loss" in entry]
+    measured = [entry for entry in entries if "bits_per_byte" in entry]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        tokens = [entry["tokens"] / 1e6 for entry in steps]
+        losses = [entry["loss"] for entry in steps]
+        axes.plot(tokens, losses, color=COLOURS[0], alpha=0.25, linewidth=0.8)
+        axes.plot(tokens, running_mean(losses, 50), color=COLOURS[0], linewidth=1.6, label="training loss (nats)")
+        axes.plot(
+            [entry["tokens"] / 1e6 for entry in measured],
+            [entry["bits_per_byte"]["all"] for entry in measured],
+            color=COLOURS[1],
+            marker="o",
+            markersize=3,
+            linewidth=1.2,
+            label="held-out bits per byte",
+        )
+        for previous, entry in zip(steps, steps[1:], strict=False):
+            if entry["row_tokens"] != previous["row_tokens"]:
+                axes.axvline(previous["tokens"] / 1e6, color=INK, linestyle=":", linewidth=1)
+                axes.annotate(
+                    f"rows of {entry['row_tokens']}", (previous["tokens"] / 1e6, max(losses)), fontsize=8, ha="right"
+                )
+        axes.set_xlabel("million tokens")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+    return figure
+
+
+def draw_shares(rows: Sequence[dict[str, Any]], *, max_rows: int = 12) -> Figure:
+    """Draws the share of each language before and after curation.
+
+    Args:
+        rows: With `language`, `share_before` and `share_after`.
+        max_rows: How many are shown.
+
+    Returns:
+        The figure.
+    """
+    shown = [row for row in rows if row["documents_after"]][:max_rows][::-1]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.5 + 0.28 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        places = range(len(shown))
+        for offset, key, colour in ((0.2, "share_before", INK), (-0.2, "share_after", COLOURS[0])):
+            label = "before" if key == "share_before" else "after"
+            axes.barh(
+                [place + offset for place in places],
+                [100 * row[key] for row in shown],
+                height=0.38,
+                color=colour,
+                label=label,
+            )
+        axes.set_yticks(list(places), [row["language"] for row in shown])
+        axes.set_xlabel("% of bytes")
+        axes.legend(frameon=False)
+    return figure
+
+
+def running_mean(values: Sequence[float], width: int) -> list[float]:
+    """Smooths a curve without looking ahead.
+
+    Args:
+        values: The curve.
+        width: How many of the last values are averaged.
+
+    Returns:
+        As many values.
+    """
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    return [
+        (sums[end] - sums[max(0, end - width)]) / (end - max(0, end - width)) for end in range(1, len(values) + 1)
+    ]
+
+
+def to_svg(figure: Figure) -> str:
+    """Writes a figure as an element for a page.
+
+    Args:
+        figure: The figure.
+
+    Returns:
+        `<svg>...</svg>`.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Saves a figure as an SVG file.
+
+    Args:
+        figure: The figure.
+        path: The file.
+    """
+    path.write_text(to_svg(figure), encoding="utf-8")

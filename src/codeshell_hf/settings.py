@@ -1,0 +1,207 @@
+"""YAML files and `section.key=value` on the command line become one frozen model a stage."""
+
+import difflib
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .errors import SettingsError
+
+SettingsModel = TypeVar("SettingsModel", bound=BaseModel)
+
+
+def load_settings(model: type[SettingsModel], path: Path, overrides: Sequence[str] = ()) -> SettingsModel:
+    """Reads a stage's settings.
+
+    `${python}` stands for the folder of the standard library, `${packages}` for that of the installed packages.
+
+    Args:
+        model: What the settings are checked against; unknown keys must be forbidden in it.
+        path: The YAML file.
+        overrides: `section.key=value` each, the value in YAML; they win over the file.
+
+    Returns:
+        The settings, frozen.
+
+    Raises:
+        SettingsError: If the file or an override cannot be read, or a key or value is wrong; with the nearest key.
+    """
+    values = read_yaml(path)
+    for override in overrides:
+        place, sign, text = override.partition("=")
+        if not sign or not place:
+            raise SettingsError(f"override {override!r} has no '='; write section.key=value")
+        set_value(values, place.split("."), parse_yaml(text, override))
+    try:
+        return model.model_validate(expand_places(values))
+    except ValidationError as error:
+        raise SettingsError(explain(error, model, path)) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a mapping.
+
+    Args:
+        path: A YAML file.
+
+    Returns:
+        Its keys and values.
+
+    Raises:
+        SettingsError: If the file is missing, broken, or no mapping.
+    """
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror}); name a YAML file under recipes/") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not a text file; name a YAML file under recipes/") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} holds {type(values).__name__}; it must hold keys and values")
+    return values
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parses YAML.
+
+    Args:
+        text: The YAML.
+        source: Where it comes from, for the message.
+
+    Returns:
+        Plain values.
+
+    Raises:
+        SettingsError: If it does not parse.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def set_value(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Puts a value at a place in nested mappings.
+
+    Args:
+        values: Changed in place.
+        keys: The way to the place.
+        value: What to put there.
+
+    Raises:
+        SettingsError: If the way leads through something that is no mapping.
+    """
+    *sections, last = keys
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise SettingsError(f"{'.'.join(keys)} leads through {section}, which is {inner!r} and no section")
+        values = inner
+    values[last] = value
+
+
+def expand_places(value: Any) -> Any:
+    """Replaces `${python}` and `${packages}` in every string.
+
+    Args:
+        value: Plain values, nested.
+
+    Returns:
+        The same with the folders of the running interpreter.
+    """
+    if isinstance(value, Mapping):
+        return {key: expand_places(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [expand_places(inner) for inner in value]
+    if isinstance(value, str) and "${" in value:
+        paths = sysconfig.get_paths()
+        return Template(value).safe_substitute(python=paths["stdlib"], packages=paths["purelib"])
+    return value
+
+
+def explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
+    """Says in one line what is wrong first.
+
+    Args:
+        error: What pydantic found.
+        model: The settings' model.
+        path: The YAML file, for the message.
+
+    Returns:
+        The value, the rule and the mend.
+    """
+    first = error.errors()[0]
+    place = [part for part in first["loc"] if isinstance(part, str)]
+    name = ".".join(map(str, first["loc"])) or "settings"
+    if first["type"] == "extra_forbidden":
+        return unknown_key(place[-1], known_keys(model, place[:-1]), path)
+    if first["type"] == "missing":
+        return f"{name} is missing in {path}; it has no default, so state it"
+    if first["type"] in ("value_error", "assertion_error"):
+        return f"{first['msg'].removeprefix('Value error, ')} (in {path})"
+    return f"{name} is {first['input']!r} in {path}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def unknown_key(key: str, known: Iterable[str], source: Path | str) -> str:
+    """Says that a key is unknown, with the nearest known one.
+
+    Args:
+        key: The key.
+        known: The keys there are.
+        source: Where it stands.
+
+    Returns:
+        One line.
+    """
+    known = sorted(known)
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    mend = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+    return f"unknown key {key!r} in {source}; {mend}"
+
+
+def known_keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:
+    """The keys of a section.
+
+    Args:
+        model: The model at the top.
+        place: The way down to the section.
+
+    Returns:
+        Field names; empty where the section has no model.
+    """
+    found: Any = model
+    for key in place:
+        field = found.model_fields.get(key) if isinstance(found, type) and issubclass(found, BaseModel) else None
+        if field is None:
+            continue
+        found = next((inner for inner in unwrap(field.annotation) if is_model(inner)), None)
+    return list(found.model_fields) if is_model(found) else []
+
+
+def unwrap(annotation: Any) -> list[Any]:
+    """An annotation and all that it is made of.
+
+    Args:
+        annotation: Such as `list[Source] | None`.
+
+    Returns:
+        The annotation itself first.
+    """
+    return [annotation, *(inner for part in get_args(annotation) for inner in unwrap(part))]
+
+
+def is_model(value: Any) -> bool:
+    """Whether a value is a pydantic model class.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        True for subclasses of `BaseModel`.
+    """
+    return isinstance(value, type) and issubclass(value, BaseModel)

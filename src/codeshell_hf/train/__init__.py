@@ -1,0 +1,1 @@
+"""Training: schedules in tokens, optimisers, checkpoints that can be trusted, and what a step costs."""

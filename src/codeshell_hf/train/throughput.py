@@ -1,0 +1,47 @@
+"""What a token costs in arithmetic, and which share of a device's peak a run reaches."""
+
+from dataclasses import dataclass
+
+from ..configuration_codeshell import CodeShellConfig
+from ..presets import count_parameters
+
+
+@dataclass(frozen=True)
+class TokenCost:
+    """Floating-point operations of one token in training, forward and backward.
+
+    Args:
+        matrices: 6 for each parameter that multiplies: all, the output layer included and a lookup excluded.
+        causal_attention: Scores and weighted sums, each position seeing half the row.
+    """
+
+    matrices: float
+    causal_attention: float
+
+    @property
+    def causal(self) -> float:
+        """All operations, causal attention counted once."""
+        return self.matrices + self.causal_attention
+
+    @property
+    def square(self) -> float:
+        """All operations, attention counted as the whole square, as some peers publish it."""
+        return self.matrices + 2 * self.causal_attention
+
+
+def cost_token(config: CodeShellConfig, row_tokens: int) -> TokenCost:
+    """Counts the operations of a token.
+
+    Args:
+        config: The architecture.
+        row_tokens: Tokens that attention spans.
+
+    Returns:
+        The cost. Forward is a third of it.
+    """
+    lookup = 0 if config.tie_word_embeddings else config.vocab_size * config.n_embd
+    window = config.sliding_window or row_tokens
+    spans = [min(window, row_tokens) if kind == "sliding_attention" else row_tokens for kind in config.layer_types]
+    # A product of 2 operations, for scores and for values, at half the span, three times for forward and backward.
+    attention = sum(2 * 2 * (span / 2) * config.n_embd * 3 for span in spans)
+    return TokenCost(6.0 * (count_parameters(config) - lookup), attention)
