@@ -36,9 +36,7 @@ def start_accelerator(*, precision: str) -> "Accelerator":
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     wanted = {"fp32": "no", "bf16": "bf16"}[precision]
     if asked not in ("no", wanted):
-        raise SettingsError(
-            f"accelerate's file says mixed_precision {asked}, the recipe {precision}; make them agree"
-        )
+        raise SettingsError(f"accelerate's file says mixed_precision {asked}, the recipe {precision}; make them agree")
     accelerator = Accelerator(mixed_precision=wanted, cpu=not torch.cuda.is_available())
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != ranks or (ranks > 1 and accelerator.distributed_type == DistributedType.NO):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from codeshell_hf import CodeShellForCausalLM
     from codeshell_hf.pack.rows import Batch, Rows
     from codeshell_hf.pack.shards import TokenShards
-    from codeshell_hf.train.schedule import LearningRate, Phase
 
 
 class ModelSettings(Section):
@@ -131,23 +130,24 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.errors import CheckpointError, Interrupted
     from codeshell_hf.pack.infilling import Infilling
-    from codeshell_hf.pack.rows import Rows
+    from codeshell_hf.pack.rows import Phase, Rows
     from codeshell_hf.pack.shards import TokenShards
-    from codeshell_hf.train.checkpoint import load_latest_checkpoint, save_checkpoint
     from codeshell_hf.train.optimizer import OptimizerOptions, groups, make_optimizers, set_learning_rate
-    from codeshell_hf.train.schedule import LearningRate, Phase, check_phases, find_row_tokens
+    from codeshell_hf.train.schedule import LearningRate, check_batches, place_phases
     from codeshell_hf.train.throughput import cost_token
     from recipes.launcher import start_accelerator
 
     accelerator = start_accelerator(precision=settings.precision)
     ranks, rank = accelerator.num_processes, accelerator.process_index
     total = settings.schedule.total_tokens
-    phases = [Phase(phase.until_fraction, phase.row_tokens) for phase in settings.schedule.phases]
     micro_tokens, global_tokens = settings.batch.micro_tokens, settings.batch.global_tokens
-    check_phases(phases, global_batch_tokens=global_tokens, micro_batch_tokens=micro_tokens, ranks=ranks)
+    row_lengths = [phase.row_tokens for phase in settings.schedule.phases]
+    check_batches(step_tokens=global_tokens, micro_tokens=micro_tokens, row_lengths=row_lengths, ranks=ranks)
+    shares = [(phase.until_fraction, phase.row_tokens) for phase in settings.schedule.phases]
+    phases = [Phase(*placed) for placed in place_phases(shares, total_tokens=total, step_tokens=global_tokens)]
     shards = TokenShards(settings.shards / "train")
     infilling = Infilling(settings.infilling.rate, settings.infilling.spm_rate) if settings.infilling else None
-    rows = Rows(shards, seed=settings.seed, infilling=infilling)
+    rows = Rows(shards, seed=settings.seed, phases=phases, infilling=infilling)
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
 
     torch.manual_seed(settings.seed)
@@ -162,17 +162,9 @@ def run(settings: Settings, work: Work) -> None:
         total,
     )
 
-    progress = Progress()
     checkpoints = work.folder / "checkpoints"
-    state = load_latest_checkpoint(checkpoints)
-    if state is not None:
-        try:
-            bare.load_state_dict(state["model"])
-        except RuntimeError as error:
-            raise CheckpointError(f"{checkpoints} is of another model; remove it to begin anew") from error
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        progress = Progress(state["step"], state["tokens"])
+    progress = restore(checkpoints, bare, optimizers)
+    if progress.step:
         accelerator.print(f"goes on at step {progress.step} of {math.ceil(total / global_tokens)}")
 
     stop = StopSignal()
@@ -184,9 +176,9 @@ def run(settings: Settings, work: Work) -> None:
     started = time.monotonic()
     with show_bar(steps, progress.step) as bar:
         while progress.step < steps:
-            row_tokens = find_row_tokens(phases, progress.tokens, total)
-            loss_sum, labels_sum = torch.zeros((), device=accelerator.device), 0
-            micro_batches = read_step(rows, progress.tokens, global_tokens, micro_tokens, row_tokens, rank, ranks)
+            row_tokens = rows.find_row_tokens(progress.tokens)
+            loss_sum = torch.zeros((), device=accelerator.device)
+            micro_batches = read_step(rows, progress.tokens, global_tokens, micro_tokens, rank, ranks)
             items = count_labels(micro_batches, accelerator)
             for index, batch in enumerate(micro_batches):
                 is_last = index == len(micro_batches) - 1
@@ -196,7 +188,6 @@ def run(settings: Settings, work: Work) -> None:
                     loss = model(**to_tensors(batch, accelerator.device), num_items_in_batch=items).loss * ranks
                     accelerator.backward(loss)
                 loss_sum += loss.detach() / ranks
-                labels_sum += int((batch.labels[:, 1:] != -100).sum())
             norm = clip(bare, settings.optimizer.max_gradient_norm)
             progress.step, progress.tokens = progress.step + 1, progress.tokens + global_tokens
             set_learning_rate(optimizers, rate.factor(progress.tokens))
@@ -229,22 +220,80 @@ def run(settings: Settings, work: Work) -> None:
             is_stopping = stop.is_set(accelerator)
             if is_due or is_stopping or progress.step == steps:
                 if accelerator.is_main_process:
-                    saved_state = {
-                        "model": bare.state_dict(),
-                        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                        "step": progress.step,
-                        "tokens": progress.tokens,
-                    }
-                    save_checkpoint(checkpoints, progress.step, saved_state, keep=settings.checkpoint.keep)
+                    save(checkpoints, bare, optimizers, progress, keep=settings.checkpoint.keep)
                 accelerator.wait_for_everyone()
             if is_stopping and progress.step < steps:
                 raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to go on")
 
     held_out.measure(bare, progress)
     if accelerator.is_main_process:
-        save_model(bare, tokenizer, shards, work.folder / "model")
+        bare.save_pretrained(work.folder / "model")
+        tokenizer.save_pretrained(work.folder / "model")
         report(settings, work, log, rows, progress, held_out)
     accelerator.wait_for_everyone()
+
+
+def restore(checkpoints: Path, model: "CodeShellForCausalLM", optimizers: "list[torch.optim.Optimizer]") -> Progress:
+    """Goes back to the last whole checkpoint.
+
+    Args:
+        checkpoints: Folder of the run's checkpoints.
+        model: Gets its weights.
+        optimizers: Get their moments.
+
+    Returns:
+        Where the run was; the beginning where there is no checkpoint.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another model.
+    """
+    import torch
+
+    from codeshell_hf.errors import CheckpointError
+    from codeshell_hf.train.checkpoint import load_latest_checkpoint
+
+    state = load_latest_checkpoint(checkpoints)
+    if state is None:
+        return Progress()
+    try:
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoints} is of another model; remove it to begin anew") from error
+    torch.set_rng_state(state["chance"])
+    return Progress(state["step"], state["tokens"])
+
+
+def save(
+    checkpoints: Path,
+    model: "CodeShellForCausalLM",
+    optimizers: "list[torch.optim.Optimizer]",
+    progress: Progress,
+    *,
+    keep: int,
+) -> None:
+    """Saves all that a run consists of: weights, moments, chance and where it is. Its data are a function of that.
+
+    Args:
+        checkpoints: Folder of the run's checkpoints.
+        model: Its weights.
+        optimizers: Their moments.
+        progress: Where the run is.
+        keep: How many checkpoints stay.
+    """
+    import torch
+
+    from codeshell_hf.train.checkpoint import save_checkpoint
+
+    state = {
+        "model": model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "chance": torch.get_rng_state(),
+        "step": progress.step,
+        "tokens": progress.tokens,
+    }
+    save_checkpoint(checkpoints, progress.step, state, keep=keep)
 
 
 def make_model(settings: Settings, shards: "TokenShards") -> "CodeShellForCausalLM":
@@ -292,7 +341,7 @@ def make_model(settings: Settings, shards: "TokenShards") -> "CodeShellForCausal
 
 
 def read_step(
-    rows: "Rows", consumed: int, global_tokens: int, micro_tokens: int, row_tokens: int, rank: int, ranks: int
+    rows: "Rows", consumed: int, global_tokens: int, micro_tokens: int, rank: int, ranks: int
 ) -> "list[Batch]":
     """Reads this rank's micro-batches of a step: each n-th one of the whole step's.
 
@@ -301,7 +350,6 @@ def read_step(
         consumed: Tokens before the step.
         global_tokens: Tokens of the step.
         micro_tokens: Tokens of a micro-batch.
-        row_tokens: Tokens of a row.
         rank: This process.
         ranks: All processes.
 
@@ -309,7 +357,7 @@ def read_step(
         Batches of (micro_tokens / row_tokens, row_tokens).
     """
     starts = range(consumed + rank * micro_tokens, consumed + global_tokens, ranks * micro_tokens)
-    return [rows.read(start, micro_tokens // row_tokens, row_tokens) for start in starts]
+    return [rows.read(start, micro_tokens // rows.find_row_tokens(start)) for start in starts]
 
 
 def count_labels(batches: "list[Batch]", accelerator: "Accelerator") -> int:
@@ -375,19 +423,6 @@ def clip(model: "torch.nn.Module", max_norm: float | None) -> float:
     return float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm if max_norm else math.inf))
 
 
-def save_model(model: Any, tokenizer: Any, shards: "TokenShards", folder: Path) -> None:
-    """Saves the model as a folder that transformers loads.
-
-    Args:
-        model: The trained model.
-        tokenizer: Its tokenizer.
-        shards: Name the end of text.
-        folder: Where to.
-    """
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 class StopSignal:
     """Whether the scheduler asked to stop, known to all ranks alike."""
 
@@ -449,9 +484,7 @@ class Log:
         values["elapsed_s"] = round(values["elapsed_s"] + self.base_s, 3)
         self.add({"step": progress.step, "tokens": progress.tokens, **values})
 
-    def line(
-        self, steps: int, step_tokens: int, token_flops: float, peak_tflops: float | None, ranks: int
-    ) -> str:
+    def line(self, steps: int, step_tokens: int, token_flops: float, peak_tflops: float | None, ranks: int) -> str:
         """The fixed-width line.
 
         Args:
@@ -473,7 +506,8 @@ class Log:
         mfu = f" | mfu {speed * token_flops / (peak_tflops * 1e12 * ranks):.2f}" if peak_tflops else ""
         return (
             f"step {last['step']:>6}/{steps} | loss {last['loss']:6.3f} | {speed / 1e3:8.1f}k tok/s{mfu} "
-            f"| lr {last['learning_rate']:.1e} | norm {last['gradient_norm']:5.2f} | eta {int(left // 60)}m{int(left % 60):02d}s"
+            f"| lr {last['learning_rate']:.1e} | norm {last['gradient_norm']:5.2f} "
+            f"| eta {int(left // 60)}m{int(left % 60):02d}s"
         )
 
 
@@ -505,9 +539,7 @@ class HeldOut:
         from codeshell_hf.evaluate.bits_per_byte import score_documents
 
         model.eval()
-        scores = score_documents(
-            model, self.documents, window_tokens=self.window_tokens, vocab_size=self.vocab_size
-        )
+        scores = score_documents(model, self.documents, window_tokens=self.window_tokens, vocab_size=self.vocab_size)
         model.train()
         bits = {name: round(score.bits_per_byte, 4) for name, score in scores.items()}
         self.log.add({"step": progress.step, "tokens": progress.tokens, "bits_per_byte": bits})
@@ -583,11 +615,11 @@ def report(settings: Settings, work: Work, log: Log, rows: "Rows", progress: Pro
         "training_s": round(seconds, 1),
     }
     save_figure(draw_loss(log.entries), work.folder / "loss.svg")
-    work.report = [
+    work.report.append(
         f"loss {work.measures['loss_first']:.3f} -> {work.measures['loss_last']:.3f} over {progress.tokens:,} tokens "
-        f"({work.counts['epochs']:.2f} epochs) at {work.measures['tokens_per_s']:,.0f} tokens/s",
-        f"held-out bits per byte {bits[0]['all']:.3f} -> {bits[-1]['all']:.3f}",
-    ]
+        f"({work.counts['epochs']:.2f} epochs) at {work.measures['tokens_per_s']:,.0f} tokens/s"
+    )
+    work.report.append(f"held-out bits per byte {bits[0]['all']:.3f} -> {bits[-1]['all']:.3f}")
 
 
 STAGE = Stage(

@@ -1,6 +1,7 @@
 """Factories that the tests share, and the list of what was skipped."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +20,13 @@ SHARED = Path(__file__).parents[1].parent / "shared"
 TEXTS = [
     "def area(radius):\n    return 3.14159 * radius ** 2\n",
     "for (int i = 0; i < 10; i++) { sum += values[i]; }\n",
-    "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
-    "        self.items.append(item)\n",
+    "class Stack:\n    def __init__(self):\n        self.items = []\n",
+    "    def push(self, item):\n        self.items.append(item)\n",
     "# 返回两个数的和\ndef add(a, b):\n    return a + b\n",
 ]
+
+requires_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="FlexAttention on a CPU needs g++")
+FLEX = pytest.param("flex_attention", marks=requires_compiler)
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from transformers import DynamicCache
 
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.modeling_codeshell import find_document_starts
+from tests.conftest import FLEX
 
 LENGTHS = [(5, 7, 4), (3, 3, 10)]  # two rows of 16 tokens
 POSITIONS = torch.stack([torch.cat([torch.arange(length) for length in row]) for row in LENGTHS])
 CUMULATIVE = torch.tensor([0, 5, 12, 16, 19, 22, 32], dtype=torch.int32)
-FORWARD = ["eager", "sdpa", "flex_attention"]
+FORWARD = ["eager", "sdpa", FLEX]
 BACKWARD = ["eager", "sdpa"]  # FlexAttention has no gradient on a CPU
 
 
@@ -23,7 +24,7 @@ def ids() -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def one_graph_a_shape() -> Iterator[None]:
-    """torch 2.13 writes C++ that does not compile for FlexAttention of changing lengths on a CPU."""
+    """Torch 2.13 writes C++ that does not compile for FlexAttention of changing lengths on a CPU."""
     torch.compiler.reset()
     with torch._dynamo.config.patch(automatic_dynamic_shapes=False):
         yield

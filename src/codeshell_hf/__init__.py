@@ -36,7 +36,9 @@ from .version import __version__
 def _register() -> None:
     # Released configs call the type "kclgpt". A type needs a config class of its own, which the Auto classes
     # compare by name; it writes "codeshell".
-    alias = type("CodeShellConfig", (CodeShellConfig,), {"model_type": "kclgpt", "__module__": __name__})
+    alias: type[CodeShellConfig] = type(
+        "CodeShellConfig", (CodeShellConfig,), {"model_type": "kclgpt", "__module__": __name__}
+    )
     for config in (CodeShellConfig, alias):
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModel.register(config, CodeShellModel, exist_ok=True)

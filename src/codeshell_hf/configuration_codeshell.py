@@ -140,8 +140,8 @@ class CodeShellConfig(PreTrainedConfig):
         """
         if self.position_embedding_type != "rope":
             raise ValueError(
-                f"position_embedding_type is {self.position_embedding_type!r}, but CodeShell has rotary positions only; "
-                'set position_embedding_type="rope"'
+                f"position_embedding_type is {self.position_embedding_type!r}, but CodeShell has rotary positions only;"
+                ' set position_embedding_type="rope"'
             )
         if self.n_embd % self.n_head:
             raise ValueError(

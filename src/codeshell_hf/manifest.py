@@ -171,7 +171,7 @@ def hash_input(path: Path) -> str:
 
 
 def hash_code(files: Iterable[Path]) -> str:
-    """Hash of Python files and of all Python files in folders.
+    """Hash of files, and of all Python files and templates in folders.
 
     Args:
         files: Files and folders.
@@ -179,7 +179,8 @@ def hash_code(files: Iterable[Path]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    sources = sorted({file for path in files for file in ([path] if path.is_file() else path.rglob("*.py"))})
+    found = (file for path in files for file in ([path] if path.is_file() else path.rglob("*")))
+    sources = sorted({file for file in found if file.suffix in (".py", ".jinja", ".md")})
     return hash_bytes(*(part for file in sources for part in (file.name.encode(), file.read_bytes())))
 
 

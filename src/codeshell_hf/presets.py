@@ -102,8 +102,9 @@ def count_parameters(config: CodeShellConfig) -> int:
     Returns:
         How many numbers are learnt.
     """
-    width, inner, head = config.n_embd, config.n_inner, config.n_embd // config.n_head
-    query_key_value = width + 2 * config.num_query_groups * head
+    width, head = config.n_embd, config.n_embd // config.n_head
+    inner, groups = config.n_inner or 4 * width, config.num_query_groups or config.n_head
+    query_key_value = width + 2 * groups * head
     matrices = 3 if config.activation_function == "swiglu" else 2
     attention = width * query_key_value + query_key_value + width * width + width
     mlp = matrices * width * inner + (matrices - 1) * inner + width

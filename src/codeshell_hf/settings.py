@@ -135,7 +135,8 @@ def explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
     Returns:
         The value, the rule and the mend.
     """
-    first = error.errors()[0]
+    # A key that is unknown is often the one that is missing.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = [part for part in first["loc"] if isinstance(part, str)]
     name = ".".join(map(str, first["loc"])) or "settings"
     if first["type"] == "extra_forbidden":

@@ -53,14 +53,14 @@ InfillingOrder = Literal["psm", "spm"]
 
 
 class CodeShellTokenizer(TokenizersBackend):
-    """The tokenizer of a folder's `tokenizer.json`, as it stands.
+    r"""The tokenizer of a folder's `tokenizer.json`, as it stands.
 
     A released folder names `GPT2Tokenizer`, which rebuilds the steps before BPE and so loses the splitting of digits;
     this class keeps them.
 
     ```python
     tokenizer = CodeShellTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
-    ids = tokenizer.encode_infilling("def area(r):\\n    return ", "\\n")
+    ids = tokenizer.encode_infilling("def area(r):\n    return ", "\n")
     ```
     """
 

@@ -73,7 +73,9 @@ def _walk(folder: Folder) -> Iterator[File]:
     if not folder.path.is_dir():
         raise DataError(f"source {folder.name} is {folder.path}, which is no folder; name one that exists")
     if not os.access(folder.path, os.R_OK | os.X_OK):
-        raise DataError(f"source {folder.name} is {folder.path}, which cannot be read; change its rights or leave it out")
+        raise DataError(
+            f"source {folder.name} is {folder.path}, which cannot be read; change its rights or leave it out"
+        )
     for parent, folders, files in os.walk(folder.path):
         folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
         for name in sorted(files):

@@ -68,12 +68,12 @@ def score_documents(
     for first in range(0, len(windows), EVALUATED_TOGETHER):
         batch = windows[first : first + EVALUATED_TOGETHER]
         longest = len(batch[0][1])
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
+        padded = torch.zeros(len(batch), longest, dtype=torch.long)
         for row, (_, window) in enumerate(batch):
-            ids[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
-        ids = ids.to(device)
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        losses = nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+            padded[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
+        inputs = padded.to(device)
+        logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].float()
+        losses = nn.functional.cross_entropy(logits.transpose(1, 2), inputs[:, 1:], reduction="none")
         for row, (language, window) in enumerate(batch):
             bits = losses[row, : len(window) - 1].sum().item() / math.log(2)
             scores[language].bits += bits

@@ -1,4 +1,4 @@
-"""Fill-in-the-middle: a part of a document moves behind the rest, so that a left-to-right model learns to fill it in."""
+"""Fill-in-the-middle: a part of a document moves behind the rest, so that the model learns to fill it in."""
 
 from dataclasses import dataclass
 

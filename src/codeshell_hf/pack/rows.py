@@ -1,22 +1,25 @@
 """Rows of documents, in an order that is a pure function of the seed and the tokens consumed so far.
 
-Documents are laid end to end, shuffled anew in each epoch, each closed by the end-of-text token; rows are cut out of
-that endless stream. So there is no state to save, a run resumes exactly, on any number of ranks, and rows may change
-their length on the way.
+In each epoch the documents are shuffled and laid end to end, each closed by the end-of-text token. That stream is cut
+into blocks as long as the longest row of the run, and the blocks are shuffled again. Rows shorter than a block are
+taken from many blocks in turn, so that the rows of a step come from different documents. There is no state to save: a
+run resumes exactly, on any number of ranks, and where rows change their length no token is lost or doubled.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, SettingsError
 from .infilling import Infilling, rearrange_for_infilling
 from .shards import TokenShards
 
 IGNORED = -100
 SENTINELS = 3
+BLOCKS_IN_TURN = 1024
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,26 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A part of a run with one length of rows.
+
+    Args:
+        start: First token of the run that belongs to it, a multiple of the longest row.
+        row_tokens: Length of its rows, a divisor of the longest.
+    """
+
+    start: int
+    row_tokens: int
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One pass over all documents.
 
     Args:
         order: Documents in the order of this epoch.
         ends: Where each ends, in tokens from the start of the epoch.
+        blocks: Blocks in the order of this epoch.
         is_infilling: Whether the n-th document is rearranged.
         is_suffix_first: Whether its suffix then comes first.
         cuts: Where its middle starts and ends, as shares of it, shape (documents, 2), sorted.
@@ -48,6 +65,7 @@ class Epoch:
 
     order: NDArray[np.int64]
     ends: NDArray[np.int64]
+    blocks: NDArray[np.int64]
     is_infilling: NDArray[np.bool_]
     is_suffix_first: NDArray[np.bool_]
     cuts: NDArray[np.float64]
@@ -59,13 +77,16 @@ class Rows:
     Args:
         shards: The documents.
         seed: Decides the order and what is rearranged.
+        phases: Lengths of rows, in order, the first from token 0.
         infilling: How documents are rearranged, or `None` for not at all.
 
     Raises:
-        DataError: If rearranging is asked for and the tokenizer has no sentinels.
+        DataError: If rearranging is asked for and the tokenizer has no sentinels, or the documents do not fill one
+            row.
+        SettingsError: If a phase does not begin, or its rows do not end, where a longest row does.
     """
 
-    def __init__(self, shards: TokenShards, *, seed: int, infilling: Infilling | None) -> None:
+    def __init__(self, shards: TokenShards, *, seed: int, phases: Sequence[Phase], infilling: Infilling | None) -> None:
         if infilling is not None and shards.header.sentinels is None:
             raise DataError(
                 f"{shards.folder} was packed with a tokenizer without <fim_prefix>, <fim_middle> and <fim_suffix>; "
@@ -73,27 +94,51 @@ class Rows:
             )
         self.shards = shards
         self.seed = seed
+        self.phases = tuple(phases)
         self.infilling = infilling
-        self._starts = [0]
+        self.block_tokens = max(phase.row_tokens for phase in phases)
+        for phase in phases:
+            if phase.start % self.block_tokens or self.block_tokens % phase.row_tokens:
+                raise SettingsError(
+                    f"rows of {phase.row_tokens} tokens begin at token {phase.start}, but the longest rows have "
+                    f"{self.block_tokens}; let all lengths and steps divide evenly"
+                )
         self._plan = lru_cache(maxsize=2)(self._make_plan)
+        self._first_blocks = [0]
+        if not len(self._plan(0).blocks):
+            raise DataError(
+                f"{shards.folder} holds {int(self._plan(0).ends[-1])} tokens, too few for one row of "
+                f"{self.block_tokens}; pack more documents or shorten the rows"
+            )
 
-    def read(self, consumed: int, rows: int, row_tokens: int) -> Batch:
+    def find_row_tokens(self, consumed: int) -> int:
+        """The length of rows at a place in the run.
+
+        Args:
+            consumed: Tokens before it.
+
+        Returns:
+            Tokens of a row.
+        """
+        return self._find_phase(consumed)[1].row_tokens
+
+    def read(self, consumed: int, rows: int) -> Batch:
         """Cuts rows out of the stream.
 
         Args:
-            consumed: Tokens of the stream before the first row.
-            rows: How many.
-            row_tokens: Length of each.
+            consumed: Tokens of the run before the first row.
+            rows: How many; all in one phase.
 
         Returns:
             A batch of shape (rows, row_tokens).
         """
+        row_tokens = self.find_row_tokens(consumed)
         ids = np.empty((rows, row_tokens), np.int64)
         positions = np.empty_like(ids)
         labels = np.empty_like(ids)
         for row in range(rows):
             filled = 0
-            for piece, is_start in self._pieces(consumed + row * row_tokens, row_tokens):
+            for piece, is_start in self._pieces(*self._locate(consumed + row * row_tokens), row_tokens):
                 place = slice(filled, filled + len(piece))
                 ids[row, place] = labels[row, place] = piece
                 positions[row, place] = np.arange(len(piece))
@@ -106,23 +151,41 @@ class Rows:
         """How often the documents were seen.
 
         Args:
-            consumed: Tokens of the stream.
+            consumed: Tokens of the run.
 
         Returns:
             Epochs, with their fraction.
         """
-        epoch = self._find_epoch(consumed)
-        return epoch + (consumed - self._starts[epoch]) / float(self._plan(epoch).ends[-1])
+        block = consumed // self.block_tokens
+        epoch = self._find_epoch(block)
+        return epoch + (block - self._first_blocks[epoch]) / len(self._plan(epoch).blocks)
 
-    def _pieces(self, start: int, length: int) -> list[tuple[NDArray[np.int64], bool]]:
+    def _find_phase(self, consumed: int) -> tuple[int, Phase]:
+        index = max(index for index, phase in enumerate(self.phases) if phase.start <= consumed)
+        return index, self.phases[index]
+
+    def _locate(self, consumed: int) -> tuple[int, int]:
+        """Finds the row that begins after so many tokens: its epoch, and its first token in the epoch's stream."""
+        index, phase = self._find_phase(consumed)
+        in_block = self.block_tokens // phase.row_tokens
+        group, within = divmod((consumed - phase.start) // phase.row_tokens, BLOCKS_IN_TURN * in_block)
+        blocks = BLOCKS_IN_TURN
+        if index + 1 < len(self.phases):  # the last group of a phase ends with it
+            left = (self.phases[index + 1].start - phase.start) // self.block_tokens - group * BLOCKS_IN_TURN
+            blocks = min(blocks, left)
+        part, place = divmod(within, blocks)
+        block = phase.start // self.block_tokens + group * BLOCKS_IN_TURN + place
+        epoch = self._find_epoch(block)
+        shuffled = int(self._plan(epoch).blocks[block - self._first_blocks[epoch]])
+        return epoch, shuffled * self.block_tokens + part * phase.row_tokens
+
+    def _pieces(self, epoch: int, start: int, length: int) -> list[tuple[NDArray[np.int64], bool]]:
+        plan = self._plan(epoch)
         pieces = []
         while length:
-            epoch = self._find_epoch(start)
-            plan = self._plan(epoch)
-            offset = start - self._starts[epoch]
-            place = int(np.searchsorted(plan.ends, offset, side="right"))
+            place = int(np.searchsorted(plan.ends, start, side="right"))
             document = self._arrange(plan, place)
-            skipped = offset - (int(plan.ends[place]) - len(document))
+            skipped = start - (int(plan.ends[place]) - len(document))
             piece = document[skipped : skipped + length]
             pieces.append((piece, skipped == 0))
             start += len(piece)
@@ -140,10 +203,11 @@ class Rows:
             )
         return np.append(tokens, self.shards.header.end_of_text)
 
-    def _find_epoch(self, consumed: int) -> int:
-        while self._starts[-1] <= consumed:
-            self._starts.append(self._starts[-1] + int(self._plan(len(self._starts) - 1).ends[-1]))
-        return int(np.searchsorted(self._starts, consumed, side="right")) - 1
+    def _find_epoch(self, block: int) -> int:
+        while self._first_blocks[-1] <= block:
+            epoch = len(self._first_blocks) - 1
+            self._first_blocks.append(self._first_blocks[-1] + len(self._plan(epoch).blocks))
+        return int(np.searchsorted(self._first_blocks, block, side="right")) - 1
 
     def _make_plan(self, epoch: int) -> Epoch:
         chance = np.random.default_rng([self.seed, epoch])
@@ -153,5 +217,7 @@ class Rows:
         is_infilling = chance.random(documents) < rate
         is_suffix_first = chance.random(documents) < spm_rate
         cuts = np.sort(chance.random((documents, 2)), axis=1)
-        lengths = self.shards.lengths[order] + 1 + SENTINELS * is_infilling
-        return Epoch(order, np.cumsum(lengths), is_infilling, is_suffix_first, cuts)
+        ends = np.cumsum(self.shards.lengths[order] + 1 + SENTINELS * is_infilling)
+        # What does not fill a block falls; another part in each epoch.
+        blocks = chance.permutation(int(ends[-1]) // self.block_tokens)
+        return Epoch(order, ends, blocks, is_infilling, is_suffix_first, cuts)

@@ -92,9 +92,7 @@ def write_shards(documents: Iterable[dict[str, str]], encoder: Encoder, header: 
     if not end:
         raise DataError(f"no document has a token, so {folder} would be empty; curate other sources")
     pq.write_table(pa.table(index), folder / INDEX)
-    counted = Header(
-        **{**asdict(header), "documents": len(index["id"]), "tokens": end, "bytes": sum(index["bytes"])}
-    )
+    counted = Header(**{**asdict(header), "documents": len(index["id"]), "tokens": end, "bytes": sum(index["bytes"])})
     write_text(folder / HEADER, json.dumps(asdict(counted), indent=1) + "\n")
     return counted
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
             linewidth=1.2,
             label="held-out bits per byte",
         )
-        for previous, entry in zip(steps, steps[1:], strict=False):
+        for previous, entry in pairwise(steps):
             if entry["row_tokens"] != previous["row_tokens"]:
                 axes.axvline(previous["tokens"] / 1e6, color=INK, linestyle=":", linewidth=1)
                 axes.annotate(
@@ -106,9 +107,7 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
-    return [
-        (sums[end] - sums[max(0, end - width)]) / (end - max(0, end - width)) for end in range(1, len(values) + 1)
-    ]
+    return [(sums[end] - sums[max(0, end - width)]) / (end - max(0, end - width)) for end in range(1, len(values) + 1)]
 
 
 def to_svg(figure: Figure) -> str:
@@ -135,3 +134,26 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: The file.
     """
     path.write_text(to_svg(figure), encoding="utf-8")
+
+
+def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
+    """Draws the loss of fine-tuning.
+
+    Args:
+        history: The trainer's log, with `loss` or `eval_loss` by `step`.
+
+    Returns:
+        The figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        axes = figure.subplots()
+        for key, label, colour in (("loss", "training", COLOURS[0]), ("eval_loss", "held-out", COLOURS[1])):
+            points = [(entry["step"], entry[key]) for entry in history if key in entry]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss on answers (nats)")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+    return figure

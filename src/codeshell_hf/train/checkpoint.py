@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written aside, sealed by hashes, renamed; a broken one is seen and passed by."""
+"""Checkpoints that are whole or absent: written aside, sealed by a hash, renamed; a broken one is passed by."""
 
 import json
 import logging

@@ -49,57 +49,48 @@ class LearningRate:
         return self.floor_fraction + (1 - self.floor_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of a run with one length of rows.
+def place_phases(phases: Sequence[tuple[float, int]], *, total_tokens: int, step_tokens: int) -> list[tuple[int, int]]:
+    """Places changes of the row length between steps.
 
     Args:
-        until_fraction: Share of all tokens at which it ends, the last one at 1.
-        row_tokens: Length of its rows.
+        phases: Share of all tokens at which each ends, and its row length, in order; the last share is 1.
+        total_tokens: Tokens of the whole run.
+        step_tokens: Tokens of a step.
+
+    Returns:
+        First token and row length of each.
+
+    Raises:
+        SettingsError: If the shares do not grow to 1.
     """
+    ends = [until for until, _ in phases]
+    if not ends or ends != sorted(set(ends)) or ends[-1] != 1 or ends[0] <= 0:
+        raise SettingsError(f"schedule.phases end at {ends}; let until_fraction grow and the last be 1")
+    starts = [0, *(round(until * total_tokens / step_tokens) * step_tokens for until in ends[:-1])]
+    return [(start, row_tokens) for start, (_, row_tokens) in zip(starts, phases, strict=True)]
 
-    until_fraction: float
-    row_tokens: int
 
-
-def check_phases(phases: Sequence[Phase], *, global_batch_tokens: int, micro_batch_tokens: int, ranks: int) -> None:
-    """Refuses phases that do not cover the run or whose rows do not divide the batches.
+def check_batches(*, step_tokens: int, micro_tokens: int, row_lengths: Sequence[int], ranks: int) -> None:
+    """Refuses batches that ranks, micro-batches or rows do not divide.
 
     Args:
-        phases: In their order.
-        global_batch_tokens: Tokens of a step.
-        micro_batch_tokens: Tokens of a rank's forward pass.
+        step_tokens: Tokens of a step.
+        micro_tokens: Tokens of a rank's forward pass.
+        row_lengths: Every length of rows in the run.
         ranks: How many processes share a step.
 
     Raises:
         SettingsError: With the value, the rule and the mend.
     """
-    ends = [phase.until_fraction for phase in phases]
-    if not ends or ends != sorted(set(ends)) or ends[-1] != 1 or ends[0] <= 0:
-        raise SettingsError(f"schedule.phases end at {ends}; let until_fraction grow and the last be 1")
-    if global_batch_tokens % (micro_batch_tokens * ranks):
-        nearest = max(1, round(global_batch_tokens / (micro_batch_tokens * ranks))) * micro_batch_tokens * ranks
+    shared = micro_tokens * ranks
+    if step_tokens % shared:
         raise SettingsError(
-            f"batch.global_tokens is {global_batch_tokens}, which {ranks} ranks of {micro_batch_tokens} tokens do not "
-            f"divide; set it to {nearest}"
+            f"batch.global_tokens is {step_tokens}, which {ranks} ranks of {micro_tokens} tokens do not divide; "
+            f"set it to {max(1, round(step_tokens / shared)) * shared}"
         )
-    for phase in phases:
-        if micro_batch_tokens % phase.row_tokens:
+    for row_tokens in row_lengths:
+        if micro_tokens % row_tokens:
             raise SettingsError(
-                f"batch.micro_tokens is {micro_batch_tokens}, which rows of {phase.row_tokens} do not divide; "
-                f"set it to a multiple of {phase.row_tokens}"
+                f"batch.micro_tokens is {micro_tokens}, which rows of {row_tokens} do not divide; "
+                f"set it to a multiple of {row_tokens}"
             )
-
-
-def find_row_tokens(phases: Sequence[Phase], tokens: int, total_tokens: int) -> int:
-    """The length of rows at a place in the run.
-
-    Args:
-        phases: In their order.
-        tokens: Tokens consumed before the step.
-        total_tokens: Tokens of the whole run.
-
-    Returns:
-        Tokens of a row.
-    """
-    return next(phase.row_tokens for phase in phases if tokens < phase.until_fraction * total_tokens)

@@ -41,7 +41,9 @@ def cost_token(config: CodeShellConfig, row_tokens: int) -> TokenCost:
     """
     lookup = 0 if config.tie_word_embeddings else config.vocab_size * config.n_embd
     window = config.sliding_window or row_tokens
-    spans = [min(window, row_tokens) if kind == "sliding_attention" else row_tokens for kind in config.layer_types]
+    spans = [
+        min(window, row_tokens) if kind == "sliding_attention" else row_tokens for kind in config.layer_types or ()
+    ]
     # A product of 2 operations, for scores and for values, at half the span, three times for forward and backward.
     attention = sum(2 * 2 * (span / 2) * config.n_embd * 3 for span in spans)
     return TokenCost(6.0 * (count_parameters(config) - lookup), attention)

@@ -1,0 +1,41 @@
+# Everything sets itself up: a fresh machine needs Python 3.11 or later and make.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test check toolchains fresh
+help:
+	@echo "make demo        the main job at nano size: raw files to a published model, in minutes on two cores"
+	@echo "make test        the tests"
+	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, doctests"
+	@echo "make toolchains  on Debian, system packages without which some tests skip"
+
+setup: $(READY)
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is %d.%d" % sys.version_info[:2])'
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: setup
+	sh recipes/run.sh nano
+
+test: setup
+	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup
+
+check: setup
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	deptry .
+	codespell
+	python -m pytest --quiet -p no:cacheprovider --doctest-modules src/codeshell_hf/train/schedule.py src/codeshell_hf/curate tests/test_documents.py
+
+toolchains:
+	apt-get update
+	apt-get install --yes --no-install-recommends g++ bubblewrap

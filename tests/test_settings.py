@@ -1,0 +1,75 @@
+"""Settings: what is read, what wins, and what a wrong key or value is answered."""
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from codeshell_hf.errors import SettingsError
+from codeshell_hf.settings import load_settings
+from recipes.stage import Section
+
+
+class Inner(Section):
+    row_tokens: int = Field(gt=0)
+
+
+class Example(Section):
+    output: str
+    rate: float = 0.5
+    pack: Inner | None = None
+    sources: tuple[Inner, ...] = ()
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "example.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_overrides_win_and_are_read_as_yaml(tmp_path: Path) -> None:
+    path = write(tmp_path, "output: a\nrate: 3e-4\npack: {row_tokens: 8}\n")
+
+    settings = load_settings(Example, path, ["pack.row_tokens=16", "output=b"])
+
+    assert settings == Example(output="b", rate=3e-4, pack=Inner(row_tokens=16))
+
+
+def test_places_of_the_interpreter_are_filled_in(tmp_path: Path) -> None:
+    settings = load_settings(Example, write(tmp_path, "output: ${python}/x\n"))
+
+    assert settings.output == f"{sysconfig.get_paths()['stdlib']}/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("output: a\nrat: 1\n", [], "unknown key 'rat' in .*example.yaml; did you mean 'rate'?"),
+        ("output: a\npack: {row_length: 8}\n", [], "unknown key 'row_length' in .*; did you mean 'row_tokens'?"),
+        ("output: a\nsources: [{row_length: 8}]\n", [], "unknown key 'row_length' in .*; did you mean 'row_tokens'?"),
+        ("output: a\nzzz: 1\n", [], "unknown key 'zzz' in .*; known are output, pack, rate, sources"),
+        ("rate: 1\n", [], "output is missing in .*; it has no default, so state it"),
+        ("output: a\npack: {row_tokens: 0}\n", [], "pack.row_tokens is 0 in .*: input should be greater than 0"),
+        ("output: a\nrate: much\n", [], "rate is 'much' in .*: input should be a valid number"),
+        ("output: [a\n", [], "is not YAML"),
+        ("- a\n", [], "holds list; it must hold keys and values"),
+        ("output: a\n", ["rate"], "override 'rate' has no '='; write section.key=value"),
+        ("output: a\n", ["rate.x=1", "rate.x.y=2"], "leads through x, which is 1 and no section"),
+    ],
+)
+def test_wrong_settings_get_one_line_with_the_mend(
+    tmp_path: Path, text: str, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings(Example, write(tmp_path, text), overrides)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere.yaml cannot be read"):
+        load_settings(Example, tmp_path / "nowhere.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"binary.yaml is not a text file"):
+        load_settings(Example, tmp_path / "binary.yaml")
