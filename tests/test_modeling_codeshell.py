@@ -27,7 +27,10 @@ def load_golden(name: str, attention: str) -> tuple[CodeShellForCausalLM, dict[s
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-@pytest.mark.parametrize(("attention", "tolerance"), [("eager", 1e-5), ("sdpa", 1e-4), pytest.param("flex_attention", 1e-4, marks=requires_compiler)])
+@pytest.mark.parametrize(
+    ("attention", "tolerance"),
+    [("eager", 1e-5), ("sdpa", 1e-4), pytest.param("flex_attention", 1e-4, marks=requires_compiler)],
+)
 def test_logits_equal_the_original_code_on_every_padding(name: str, attention: str, tolerance: float) -> None:
     model, golden = load_golden(name, attention)
 

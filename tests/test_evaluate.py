@@ -1,0 +1,120 @@
+"""Evaluation: bits per byte and fill-in-the-middle against plain counts."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from codeshell_hf.evaluate.bits_per_byte import score_documents, take_evenly
+from codeshell_hf.evaluate.byte_trigram import ByteTrigram
+from codeshell_hf.evaluate.infilling import InfillingTask, build_prompt, make_tasks, run_tasks, score_results
+
+TEXT = "import os\n\ndef area(radius):\n    return 3.14159 * radius ** 2\n\nprint(area(2.0), os.name)\n"
+
+
+def test_bits_per_byte_equal_a_token_by_token_count(tiny_model) -> None:
+    model = tiny_model(n_positions=64)
+    documents = [
+        ("python", torch.randint(0, 320, (length,)).numpy().astype(np.uint16), 3 * length) for length in (50, 1, 9, 23)
+    ]
+
+    scores = score_documents(model, documents, window_tokens=8, vocab_size=320)
+
+    bits = 0.0
+    for _, ids, _ in documents:
+        bits += math.log2(320)
+        for place in range(1, len(ids)):
+            first = (place - 1) // 7 * 7  # windows of 8 that share one token
+            with torch.no_grad():
+                logits = model(torch.from_numpy(ids[first:place].astype(np.int64))[None]).logits[0, -1]
+            bits -= torch.log_softmax(logits.double(), -1)[int(ids[place])].item() / math.log(2)
+    assert scores["all"].bytes == scores["python"].bytes == 3 * 83
+    assert scores["all"].bits == pytest.approx(bits, rel=1e-4)
+    assert scores["all"].bits_per_byte == pytest.approx(bits / 249, rel=1e-4)
+
+
+def test_documents_are_taken_until_a_language_is_full() -> None:
+    chosen = take_evenly(["a", "a", "b", "a"], [60, 60, 90, 30], max_bytes_per_language=100)
+
+    assert chosen == [0, 2, 3]
+
+
+def test_trigram_probabilities_add_up_to_one() -> None:
+    model = ByteTrigram().train([b"abracadabra" * 20, bytes(range(256))])
+
+    sums = model._smooth().sum(-1)
+
+    assert np.allclose(sums, 1.0)
+
+
+def test_trigram_learns_what_repeats() -> None:
+    model = ByteTrigram().train([b"abcd" * 500])
+
+    assert model.score([b"abcd" * 50]) < 0.3
+    assert model.score([bytes(np.random.default_rng(0).integers(0, 256, 500, dtype=np.uint8))]) > 6
+
+
+def test_tasks_put_the_line_back_together() -> None:
+    documents = [{"id": f"d{index}", "language": "python", "text": TEXT} for index in range(5)]
+
+    tasks = make_tasks([*documents, {"id": "short", "language": "c", "text": "x\n"}], per_language=3, seed=1)
+
+    assert len(tasks) == 3
+    for task in tasks:
+        assert task.prefix + task.line + task.suffix == TEXT
+        assert 8 <= len(task.line.strip()) <= 80
+    assert tasks == make_tasks(documents, per_language=3, seed=1)
+
+
+@pytest.mark.parametrize("max_tokens", [16, 40, 400])
+def test_prompts_keep_what_is_nearest(tiny_tokenizer, max_tokens: int) -> None:
+    task = InfillingTask("d", "python", "a = 1\n" * 50, "b = 2", "\nc = 3" * 50)
+
+    prompt = build_prompt(tiny_tokenizer, task, max_tokens=max_tokens)
+
+    whole = tiny_tokenizer.encode_infilling(task.prefix, task.suffix)
+    assert len(prompt) <= max_tokens
+    text = tiny_tokenizer.decode(prompt)
+    prefix, suffix = text.removeprefix("<fim_prefix>").removesuffix("<fim_middle>").split("<fim_suffix>")
+    assert task.prefix.endswith(prefix)
+    assert task.suffix.startswith(suffix)
+    if len(whole) <= max_tokens:
+        assert prompt == whole
+
+
+def test_exact_matches_are_counted_by_language(tiny_tokenizer) -> None:
+    tasks = [
+        InfillingTask("a", "python", "x\n", "    return 1", "\ny"),
+        InfillingTask("b", "python", "x\n", "    return 2", "\ny"),
+        InfillingTask("c", "c", "longer prefix\n", "return 1", "\ny"),
+    ]
+    answer = torch.tensor(tiny_tokenizer.encode_text("\n  return 1\nmore"))
+
+    def generate(ids: torch.Tensor, **options: object) -> torch.Tensor:
+        assert ids.shape == options["attention_mask"].shape
+        return torch.cat([ids, answer.expand(len(ids), -1)], dim=1)
+
+    model = SimpleNamespace(generate=generate, device="cpu")
+
+    results = run_tasks(model, tiny_tokenizer, tasks, max_prompt_tokens=64, batch_size=2)
+
+    assert [result.is_exact for result in results] == [True, False, True]
+    assert [result.task for result in results] == tasks
+    assert score_results(results)["python"] == {"tasks": 2, "exact": 1, "exact_match": 0.5}
+    assert score_results(results)["all"] == {"tasks": 3, "exact": 2, "exact_match": 0.6667}
+
+
+def test_batches_answer_as_single_prompts_do(tiny_model, tiny_tokenizer) -> None:
+    model = tiny_model(vocab_size=len(tiny_tokenizer), n_positions=128)
+    tasks = make_tasks(
+        [{"id": str(index), "language": "python", "text": TEXT * (1 + index)} for index in range(4)],
+        per_language=4,
+        seed=0,
+    )
+
+    together = run_tasks(model, tiny_tokenizer, tasks, max_prompt_tokens=64, batch_size=4)
+    alone = run_tasks(model, tiny_tokenizer, tasks, max_prompt_tokens=64, batch_size=1)
+
+    assert together == alone

@@ -1,0 +1,194 @@
+"""Packing: shards give back what went in, and rows are a pure function of seed and tokens consumed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codeshell_hf.errors import DataError, SettingsError
+from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
+from codeshell_hf.pack.rows import IGNORED, Phase, Rows
+from codeshell_hf.pack.shards import Header, TokenShards, write_shards
+
+SENTINELS = (301, 302, 303)
+END = 300
+
+
+class Letters:
+    """Encodes each character as its code point."""
+
+    def __call__(self, text: list[str], **kwargs: object) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(c) for c in document] for document in text]}
+
+
+def make_shards(folder: Path, texts: list[str], sentinels: tuple[int, int, int] | None = SENTINELS) -> TokenShards:
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = [{"id": f"d{index}", "language": "python", "text": text} for index, text in enumerate(texts)]
+    write_shards(documents, Letters(), Header(320, END, sentinels, "hash"), folder)
+    return TokenShards(folder)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> TokenShards:
+    # Each document has one letter of its own, so that a token tells its document.
+    lengths = np.random.default_rng(0).integers(1, 60, size=60)
+    return make_shards(tmp_path, [chr(33 + index) * int(length) for index, length in enumerate(lengths)])
+
+
+def test_shards_give_back_every_document(shards: TokenShards, tmp_path: Path) -> None:
+    assert [chr(int(tokens[0])) for tokens in shards] == [chr(33 + index) for index in range(60)]
+    assert shards.header.tokens == sum(len(tokens) for tokens in shards) == (tmp_path / "tokens.bin").stat().st_size / 2
+    assert shards.bytes.tolist() == [len(tokens) for tokens in shards]
+
+
+def test_real_tokenizer_keeps_literal_special_tokens_as_text(tmp_path: Path, tiny_tokenizer) -> None:
+    text = "print('<|endoftext|>', '<fim_middle>')\n"
+    header = Header(len(tiny_tokenizer), tiny_tokenizer.eos_token_id, None, "hash")
+    write_shards([{"id": "a", "language": "python", "text": text}], tiny_tokenizer, header, tmp_path)
+
+    tokens = TokenShards(tmp_path)[0]
+
+    assert tokens.max() < len(tiny_tokenizer) - 20
+    assert tiny_tokenizer.decode(tokens) == text
+
+
+@pytest.mark.parametrize("row_tokens", [16, 64])
+def test_rows_do_not_depend_on_how_they_are_asked_for(shards: TokenShards, row_tokens: int) -> None:
+    phases, infilling = [Phase(0, row_tokens)], Infilling(0.5, 0.5)
+    whole = Rows(shards, seed=1, phases=phases, infilling=infilling).read(0, 64)
+
+    late = Rows(shards, seed=1, phases=phases, infilling=infilling)
+    for consumed, rows in [(40, 3), (0, 5), (63, 1), (7, 2)]:
+        piece = late.read(consumed * row_tokens, rows)
+        assert np.array_equal(piece.input_ids, whole.input_ids[consumed : consumed + rows])
+        assert np.array_equal(piece.labels, whole.labels[consumed : consumed + rows])
+        assert np.array_equal(piece.position_ids, whole.position_ids[consumed : consumed + rows])
+
+    other = Rows(shards, seed=2, phases=phases, infilling=infilling).read(0, 64)
+    assert not np.array_equal(other.input_ids, whole.input_ids)
+
+
+def test_an_epoch_holds_every_document_once_and_each_is_shuffled_anew(shards: TokenShards) -> None:
+    rows = Rows(shards, seed=0, phases=[Phase(0, 8)], infilling=None)
+    stream = shards.header.tokens + len(shards)
+    blocks = stream // 8
+    epochs = [rows.read(epoch * blocks * 8, blocks).input_ids for epoch in range(2)]
+
+    for ids in epochs:
+        kept = np.bincount(ids.ravel(), minlength=320)
+        expected = np.bincount(shards.tokens, minlength=320)
+        expected[END] = len(shards)
+        assert kept.sum() == blocks * 8
+        assert (kept <= expected).all()
+        assert (expected - kept).sum() == stream - blocks * 8 < 8  # what does not fill a row falls
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert rows.count_epochs(3 * blocks * 4) == pytest.approx(1.5, abs=0.01)
+
+
+def test_a_change_of_length_loses_and_doubles_nothing(shards: TokenShards) -> None:
+    long = Rows(shards, seed=3, phases=[Phase(0, 32)], infilling=None)
+    mixed = Rows(shards, seed=3, phases=[Phase(0, 8), Phase(320, 32)], infilling=None)
+    total = 40 * 32
+
+    expected = np.sort(long.read(0, 40).input_ids.ravel())
+    first, rest = mixed.read(0, 40), mixed.read(320, 30)
+
+    assert first.input_ids.shape == (40, 8)
+    assert rest.input_ids.shape == (30, 32)
+    assert np.array_equal(np.sort(np.concatenate([first.input_ids.ravel(), rest.input_ids.ravel()])), expected)
+    assert mixed.find_row_tokens(319) == 8
+    assert mixed.find_row_tokens(total - 1) == 32
+
+
+def test_rows_of_a_step_come_from_many_documents(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, [chr(33 + index) * 1024 for index in range(40)])
+    rows = Rows(shards, seed=0, phases=[Phase(0, 16), Phase(12800, 64)], infilling=None)
+
+    batch = rows.read(0, 32)
+
+    assert len(set(batch.input_ids[:, 0].tolist())) > 10
+
+
+def test_positions_and_labels_stop_at_documents(shards: TokenShards) -> None:
+    batch = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(0.5, 0.5)).read(0, 20)
+
+    starts = 0
+    for ids, positions, labels in zip(batch.input_ids, batch.position_ids, batch.labels, strict=True):
+        for place in range(1, 64):
+            begins = ids[place - 1] == END
+            starts += begins
+            assert positions[place] == (0 if begins else positions[place - 1] + 1)
+            assert labels[place] == (IGNORED if begins else ids[place])
+    assert starts > 20
+
+
+def test_infilling_stays_inside_documents_and_differs_between_epochs(shards: TokenShards) -> None:
+    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(1.0, 0.5))
+    forms = []
+    for epoch in range(2):
+        plan = rows._plan(epoch)
+        arranged = {int(plan.order[place]): rows._arrange(plan, place).tolist() for place in range(len(shards))}
+        for document, tokens in arranged.items():
+            letter = 33 + document
+            assert tokens[-1] == END
+            assert set(tokens[:-1]) == {letter, *SENTINELS}
+            assert tokens.count(letter) == len(shards[document])
+            assert len(tokens) == len(shards[document]) + 4
+        forms.append(arranged)
+    assert forms[0] != forms[1]
+    suffix_first = sum(tokens[1] == SENTINELS[2] for tokens in forms[0].values())
+    # 60 documents at 0.5, some of whose prefixes are empty: 12 to 55 but once in a million.
+    assert 12 < suffix_first < 55
+
+
+def test_rate_of_infilling_is_what_was_asked(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, ["abcdefgh"] * 2000)
+
+    plan = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(0.5, 0.25))._plan(0)
+
+    # Binomials of 2,000: beyond these bounds once in 10,000 runs.
+    assert 912 < plan.is_infilling.sum() < 1088
+    assert 424 < plan.is_suffix_first.sum() < 576
+
+
+@given(st.lists(st.integers(0, 299), max_size=40), st.data(), st.booleans())
+def test_rearranged_documents_give_back_the_original(tokens: list[int], data, suffix_first: bool) -> None:
+    start = data.draw(st.integers(0, len(tokens)))
+    end = data.draw(st.integers(start, len(tokens)))
+
+    arranged = rearrange_for_infilling(
+        np.array(tokens, np.int64), (start, end), suffix_first=suffix_first, sentinels=SENTINELS
+    ).tolist()
+
+    prefix_at, middle_at, suffix_at = (arranged.index(sentinel) for sentinel in SENTINELS)
+    assert prefix_at == 0
+    if suffix_first:
+        suffix, rest = arranged[suffix_at + 1 : middle_at], arranged[middle_at + 1 :]
+        assert suffix_at == 1
+        assert rest + suffix == tokens
+    else:
+        prefix, suffix = arranged[1:suffix_at], arranged[suffix_at + 1 : middle_at]
+        assert prefix + arranged[middle_at + 1 :] + suffix == tokens
+
+
+def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards) -> None:
+    with pytest.raises(DataError, match="lies|must lie inside"):
+        rearrange_for_infilling(np.arange(4), (3, 5), suffix_first=False, sentinels=SENTINELS)
+    with pytest.raises(DataError, match="run python -m recipes.pack first"):
+        TokenShards(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="too few for one row of 65536"):
+        Rows(shards, seed=0, phases=[Phase(0, 65536)], infilling=None)
+    with pytest.raises(SettingsError, match="let all lengths and steps divide evenly"):
+        Rows(shards, seed=0, phases=[Phase(0, 24), Phase(96, 32)], infilling=None)
+    bare = make_shards(tmp_path / "bare", ["abc" * 30], sentinels=None)
+    with pytest.raises(DataError, match="set infilling to null"):
+        Rows(bare, seed=0, phases=[Phase(0, 8)], infilling=Infilling(0.5, 0.5))
+    with pytest.raises(DataError, match="no document has a token"):
+        make_shards(tmp_path / "none", [""])
+    with pytest.raises(DataError, match="has token 8364, but the vocabulary has 320 entries"):
+        make_shards(tmp_path / "wide", ["\u20ac"])
+    (tmp_path / "tokens.bin").write_bytes(b"\0\0")
+    with pytest.raises(DataError, match="run python -m recipes.pack again"):
+        TokenShards(tmp_path)

@@ -1,0 +1,184 @@
+"""Publishing: a folder that strangers load, a card and a page whose figures are the manifests'."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from codeshell_hf.errors import CheckpointError, DataError
+from codeshell_hf.publish.card import fill_template
+from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
+from codeshell_hf.publish.folder import load_as_a_stranger, probe, save_folder
+from tests.hub import serve_hub
+
+
+@pytest.fixture
+def published(tmp_path: Path, tiny_model, tiny_tokenizer) -> tuple[Path, torch.nn.Module]:
+    model = tiny_model(
+        vocab_size=len(tiny_tokenizer),
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        activation_function="swiglu",
+        sliding_window=8,
+    )
+    save_folder(model, tiny_tokenizer, tmp_path / "model")
+    return tmp_path / "model", model
+
+
+def test_a_stranger_loads_the_folder_and_gets_the_same_logits(published) -> None:
+    folder, model = published
+    requests = [
+        {"kind": "completion", "prompt": "def area(", "max_new_tokens": 4},
+        {"kind": "chat", "prompt": "写一个函数", "max_new_tokens": 4},
+    ]
+
+    answer = load_as_a_stranger(folder, requests)
+
+    assert answer["modules"] == ["transformers_modules"]
+    assert answer["probe"] == pytest.approx(probe(model), abs=1e-5)
+    assert len(answer["texts"]) == 2
+
+
+def test_every_auto_class_of_the_map_loads_without_the_package(published, tmp_path: Path) -> None:
+    folder, _ = published
+    script = (
+        "import sys; sys.modules['codeshell_hf'] = None\n"
+        "import json, transformers\n"
+        "config = json.load(open(sys.argv[1] + '/config.json'))\n"
+        "for name, reference in config['auto_map'].items():\n"
+        "    thing = getattr(transformers, name).from_pretrained(sys.argv[1], trust_remote_code=True)\n"
+        "    assert type(thing).__name__ == reference.split('.')[1], (name, type(thing))\n"
+        "    assert type(thing).__module__.startswith('transformers_modules'), type(thing).__module__\n"
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
+        "assert tokenizer.tokenize('a    12') and tokenizer.encode_infilling('a', 'b')\n"
+        "print('LOADED', len(config['auto_map']))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""},
+    )
+
+    assert "LOADED 6" in done.stdout, done.stderr
+
+
+def test_the_installed_package_wins_over_the_code_in_the_folder(published) -> None:
+    folder, _ = published
+
+    for trust in (None, True):
+        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=trust)
+        assert type(model).__module__ == "codeshell_hf.modeling_codeshell"
+    assert AutoTokenizer.from_pretrained(folder)("    2")["input_ids"]
+
+
+def test_the_files_that_travel_import_nothing_of_the_package() -> None:
+    from codeshell_hf.publish.folder import TRIO
+
+    names = {module.__name__.split(".")[-1] for module in TRIO}
+    for module in TRIO:
+        for line in Path(module.__file__).read_text().splitlines():
+            if line.startswith(("import ", "from ")):
+                target = line.split()[1]
+                assert "codeshell_hf" not in target
+                assert not target.startswith(".") or target[1:] in names
+
+
+def test_a_broken_folder_is_one_clear_error(published) -> None:
+    folder, _ = published
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+    with pytest.raises(CheckpointError, match="does not load without this package"):
+        load_as_a_stranger(folder)
+
+
+def test_templates_refuse_figures_that_nobody_measured() -> None:
+    assert fill_template("{{ a }}", {"a": 1}, source="x") == "1"
+    with pytest.raises(DataError, match=r"x cannot be filled .*'b' is undefined.*; run the stage that measures it"):
+        fill_template("{{ b }}", {"a": 1}, source="x")
+
+
+def test_curves_are_the_same_every_time_and_carry_their_text() -> None:
+    entries = [
+        {"step": step, "tokens": 1000 * step, "loss": 8 / step, "row_tokens": 8 if step < 50 else 16}
+        for step in range(1, 80)
+    ]
+    entries.append({"step": 79, "tokens": 79000, "bits_per_byte": {"all": 2.0}})
+
+    first, second = (to_svg(draw_loss(entries)) for _ in range(2))
+
+    assert first == second
+    assert "rows of 16" in first
+    assert running_mean([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
+
+
+def test_push_goes_through_the_hub_protocol_and_comes_back(published, tmp_path: Path) -> None:
+    folder, model = published
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from recipes.publish import PushSettings, push\n"
+        "print(push(PushSettings(repository='me/tiny'), Path(sys.argv[1])))\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "model = AutoModelForCausalLM.from_pretrained('me/tiny', trust_remote_code=True)\n"
+        "AutoTokenizer.from_pretrained('me/tiny', trust_remote_code=True)\n"
+        "from codeshell_hf.publish.folder import probe\n"
+        "print('PROBE', probe(model)[0])\n"
+    )
+    with serve_hub() as (hub, address):
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": "hf_test",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(folder)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            timeout=120,
+        )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert hub.commits == 1
+    assert hub.private == {"me/tiny": True}
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {name: data for name, data in hub.repositories["me/tiny"].items() if name != ".gitattributes"} == files
+    assert float(done.stdout.split("PROBE ")[1]) == pytest.approx(probe(model)[0], abs=1e-5)
+
+
+def test_a_push_that_is_refused_is_one_line(published, monkeypatch) -> None:
+    from recipes.publish import PushSettings, push
+
+    with pytest.raises(DataError, match=r"push.repository no/such/name refuses"):
+        push(PushSettings(repository="no/such/name"), published[0])
+
+
+def test_saved_config_carries_the_whole_map(published) -> None:
+    folder, _ = published
+    config = json.loads((folder / "config.json").read_text())
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+
+    assert set(config["auto_map"]) == {
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForCausalLM",
+        "AutoModelForSequenceClassification",
+        "AutoModelForTokenClassification",
+        "AutoModelForQuestionAnswering",
+    }
+    assert tokenizer["auto_map"] == {"AutoTokenizer": ["tokenization_codeshell.CodeShellTokenizer", None]}
+    assert not any("--" in reference for reference in config["auto_map"].values())

@@ -1,0 +1,328 @@
+"""The recipes: the nano chain in little, resumed, on two ranks, and called wrongly."""
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from codeshell_hf.errors import CheckpointError
+from codeshell_hf.manifest import read_manifest
+from codeshell_hf.settings import load_settings, read_yaml
+from recipes.stage import Stage, main
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("curate", "tokenizer", "pack", "pretrain", "sft", "evaluate", "publish")
+YAMLS = sorted(path for path in (ROOT / "recipes").glob("*/*.yaml") if path.stem in STAGES)
+
+# Only sizes, places and data differ from recipes/nano.
+SMALL = {
+    "curate": ["held_out_fraction=0.2"],
+    "tokenizer": ["vocab_size=400", "sample_bytes=100000"],
+    "pack": [],
+    "pretrain": [
+        "model.changes={vocab_size: 400, n_embd: 32, n_head: 4, n_layer: 2, n_inner: 64}",
+        "batch.global_tokens=1024",
+        "batch.micro_tokens=512",
+        "schedule.total_tokens=20480",
+        "schedule.warmup_tokens=2048",
+        "schedule.phases=[{until_fraction: 0.9, row_tokens: 64}, {until_fraction: 1.0, row_tokens: 256}]",
+        "checkpoint.every_steps=5",
+        "evaluation.every_steps=8",
+        "log_every_steps=5",
+    ],
+    "sft": ["trainer.max_steps=2", "trainer.logging_steps=1", "trainer.save_strategy=steps", "trainer.save_steps=1"],
+    "evaluate": ["bits_per_byte.window_tokens=128", "infilling.per_language=4", "infilling.max_prompt_tokens=64"],
+    "publish": ["samples=[{kind: completion, prompt: 'def f', max_new_tokens: 4}]"],
+}
+
+
+def get_stage(name: str) -> Stage:
+    return importlib.import_module(f"recipes.{name}").STAGE
+
+
+def write_corpus(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for source in sorted((ROOT / "src" / "codeshell_hf").rglob("*.py")):
+        shutil.copy(source, folder / f"{source.parent.name}_{source.name}")
+    for index in range(30):
+        (folder / f"part{index}.c").write_text(f"int part_{index}(int x) {{\n    return x + {index};\n}}\n" * 4)
+    (folder / "copy.py").write_text((folder / "codeshell_hf_errors.py").read_text())
+    (folder / "binary.py").write_bytes(b"\0\1\2")
+
+
+def arguments(stage: str, home: Path) -> list[str]:
+    """The nano recipe, with its places under `home` and its sizes small."""
+    given = [str(ROOT / "recipes" / "nano" / f"{stage}.yaml"), *SMALL[stage]]
+
+    def move(values: dict, prefix: str) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                move(value, f"{prefix}{key}.")
+            elif isinstance(value, str) and value.startswith("runs/nano/"):
+                given.append(f"{prefix}{key}={home}/{value.removeprefix('runs/nano/')}")
+
+    move(read_yaml(Path(given[0])), "")
+    if stage == "curate":
+        given.append(f"sources=[{{name: corpus, path: {home}/corpus}}]")
+    return given
+
+
+def run_stage(stage: str, home: Path, *more: str) -> int:
+    return main(get_stage(stage), [*arguments(stage, home), *more])
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole chain, run once; tests read it or copy it."""
+    home = tmp_path_factory.mktemp("chain")
+    write_corpus(home / "corpus")
+    for stage in STAGES:
+        assert run_stage(stage, home) == 0, stage
+    return home
+
+
+pytestmark = pytest.mark.xdist_group("recipes")
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=[f"{path.parent.name}-{path.stem}" for path in YAMLS])
+def test_every_yaml_loads_against_the_installed_classes(path: Path) -> None:
+    settings = load_settings(get_stage(path.stem).settings, path)
+
+    if path.stem == "sft":
+        from recipes.sft import make_trainer_config
+
+        config = make_trainer_config(settings, Path("unused"))
+        assert config.assistant_only_loss
+        assert config.learning_rate == settings.trainer["learning_rate"]
+
+
+def test_every_stage_leaves_a_whole_manifest(chain: Path) -> None:
+    for stage in STAGES:
+        manifest = read_manifest(chain / stage)
+        assert manifest is not None, stage
+        assert manifest.counts, stage
+        for name, digest in manifest.outputs.items():
+            assert (chain / stage / name).exists()
+            assert len(digest) == 64
+    assert not list(chain.glob("*.partial"))
+    assert not list(chain.glob("*.old"))
+
+
+def test_chain_is_skipped_when_nothing_has_changed(chain: Path, capsys) -> None:
+    for stage in STAGES:
+        assert run_stage(stage, chain) == 0
+        assert f"{stage}: nothing to do" in capsys.readouterr().out
+
+
+def test_loss_falls_and_held_out_bits_fall(chain: Path) -> None:
+    measures = read_manifest(chain / "pretrain").measures
+
+    assert measures["bits_per_byte_after"]["all"] < measures["bits_per_byte_before"]["all"] - 0.3
+    log = [json.loads(line) for line in (chain / "pretrain" / "log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert sum(losses[-3:]) < sum(losses[:3])
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 21))
+    assert {entry["row_tokens"] for entry in log if "loss" in entry} == {64, 256}
+    assert (chain / "pretrain" / "loss.svg").read_text().startswith("<svg")
+
+
+def test_card_and_page_show_the_figures_of_the_manifests(chain: Path) -> None:
+    card = (chain / "publish" / "model" / "README.md").read_text()
+    page = (chain / "publish" / "index.html").read_text()
+    curate, pretrain, evaluate = (read_manifest(chain / stage) for stage in ("curate", "pretrain", "evaluate"))
+
+    for text in (card, page):
+        assert f"{curate.counts['documents_after']:,}" in text
+        assert f"{pretrain.counts['tokens']:,}" in text
+        assert f"{evaluate.measures['chat']['bits_per_byte']['all']:.3f}" in text
+        assert f"{evaluate.measures['byte_trigram_bits_per_byte']:.3f}" in text
+        assert str(ROOT) not in text
+        assert sys.prefix not in text
+    assert "<td>exact-duplicate</td><td>1</td>" in page
+    assert "<td>not-text</td><td>1</td>" in page
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+    from huggingface_hub import ModelCard
+
+    metadata = ModelCard(card).data
+    assert metadata.license == "apache-2.0"
+    values = {result.metric_type: result.metric_value for result in metadata.eval_results}
+    assert values["bits_per_byte"] == evaluate.measures["chat"]["bits_per_byte"]["all"]
+
+
+def test_published_weights_are_the_trained_ones(chain: Path) -> None:
+    trained = load_file(chain / "sft" / "model" / "model.safetensors")
+    published = load_file(chain / "publish" / "model" / "model.safetensors")
+
+    assert trained.keys() == published.keys()
+    assert all(torch.equal(trained[key], published[key]) for key in trained)
+
+
+def test_sft_moves_every_weight_and_lowers_the_held_out_loss(chain: Path) -> None:
+    before = load_file(chain / "pretrain" / "model" / "model.safetensors")
+    after = load_file(chain / "sft" / "model" / "model.safetensors")
+    measures = read_manifest(chain / "sft").measures
+
+    assert [key for key in before if torch.equal(before[key], after[key])] == []
+    assert measures["held_out_loss_after"] < measures["held_out_loss_before"]
+
+
+def losses_of(folder: Path) -> list[float]:
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry["loss"] for entry in log if "loss" in entry]
+
+
+def start(stage: str, home: Path, *more: str, ranks: int = 1) -> subprocess.Popen:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = launcher if ranks > 1 else [sys.executable]
+    return subprocess.Popen(
+        [*command, "-m", f"recipes.{stage}", *arguments(stage, home), *more],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_pretraining_goes_on_bit_for_bit(chain: Path, tmp_path: Path, number: signal.Signals) -> None:
+    options = [f"output={tmp_path}/out", "precision=fp32", "schedule.total_tokens=61440"]
+    whole = start("pretrain", chain, *options, f"output={tmp_path}/whole")
+    assert whole.wait(timeout=240) == 0, whole.stdout.read()[-3000:]
+
+    process = start("pretrain", chain, *options)
+    checkpoints = tmp_path / "out.partial" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("step-*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    code = process.wait(timeout=60)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 75), process.stdout.read()[-3000:]
+    assert not (tmp_path / "out").exists()
+    again = start("pretrain", chain, *options)
+    printed = again.communicate(timeout=240)[0]
+
+    assert again.returncode == 0, printed[-3000:]
+    assert "goes on at step" in printed
+    assert losses_of(tmp_path / "out") == losses_of(tmp_path / "whole")
+    model = "model/model.safetensors"
+    assert (tmp_path / "out" / model).read_bytes() == (tmp_path / "whole" / model).read_bytes()
+
+
+def test_two_ranks_take_the_same_steps_as_one(chain: Path, tmp_path: Path) -> None:
+    losses = []
+    for ranks in (1, 2):
+        process = start("pretrain", chain, f"output={tmp_path}/{ranks}", "precision=fp32", ranks=ranks)
+        printed = process.communicate(timeout=240)[0]
+        assert process.returncode == 0, printed[-3000:]
+        losses.append(losses_of(tmp_path / str(ranks)))
+
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert read_manifest(tmp_path / "2").counts == read_manifest(tmp_path / "1").counts
+
+
+def test_sharding_that_is_asked_for_and_not_given_is_an_error(chain: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+
+    assert run_stage("pretrain", chain, f"output={tmp_path}/out") == 2
+    assert "accelerate's file asks for FSDP, which this loop does not apply yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "message"),
+    [
+        ("curate", ["sources=[{name: a, path: /no/such/folder}]"], "/no/such/folder does not exist"),
+        ("curate", ["sources=[{name: a, path: HOME/hollow}]"], "no file was found in"),
+        ("curate", ["rules.max_lin_bytes=3"], "unknown key 'max_lin_bytes'"),
+        ("tokenizer", ["vocab_size=100"], "vocab_size is 100, but 256 bytes and 20 special tokens must fit"),
+        ("tokenizer", ["documents=HOME/hollow"], "run python -m recipes.curate first"),
+        ("pack", ["documents=HOME/nowhere"], "HOME/nowhere does not exist; name a file or folder that does"),
+        (
+            "pretrain",
+            ["model.changes={vocab_size: 300}"],
+            "the shards' vocabulary has 400 entries, but the embedding has 300 rows; set model.changes.vocab_size",
+        ),
+        ("pretrain", ["schedule.phases=[{until_fraction: 1.0, row_tokens: 48}]"], "rows of 48 do not divide"),
+        ("pretrain", ["model.changes={n_positions: 128, vocab_size: 400}"], "but the model has 128 positions"),
+        ("pretrain", ["model.preset=nona"], "unknown key 'nona' in model.preset; did you mean 'nano'?"),
+        ("pretrain", ["model.start_from=HOME/truncated"], "name a whole CodeShell checkpoint"),
+        ("pretrain", ["model.start_from=HOME/reshaped"], "name a whole CodeShell checkpoint"),
+        ("sft", ["trainer.max_seq_length=5"], "unknown key 'max_seq_length' in the section trainer; did you mean"),
+        ("sft", ["model=HOME/truncated"], "name a whole CodeShell checkpoint"),
+        ("sft", ["conversations=HOME/corpus/binary.py"], "is not JSON"),
+        ("evaluate", ["models.base=HOME/truncated"], "name a whole CodeShell checkpoint"),
+        ("publish", ["stages.evaluate=HOME/hollow"], "holds no finished output of evaluate; run python -m recipes"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_what_was_there(
+    chain: Path, capsys, stage: str, more: list[str], message: str
+) -> None:
+    (chain / "hollow").mkdir(exist_ok=True)
+    for name in ("truncated", "reshaped"):
+        if not (chain / name).exists():
+            shutil.copytree(chain / "sft" / "model", chain / name)
+            weights, config = chain / name / "model.safetensors", chain / name / "config.json"
+            if name == "truncated":
+                weights.write_bytes(weights.read_bytes()[:5000])
+            else:
+                config.write_text(config.read_text().replace('"n_inner": 64', '"n_inner": 96'))
+    before = (chain / stage / "manifest.json").read_bytes()
+    capsys.readouterr()
+
+    code = run_stage(stage, chain, *(option.replace("HOME", str(chain)) for option in more))
+
+    complaint = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"{stage}: error: ")]
+    assert code == 2
+    assert len(complaint) == 1
+    assert message.replace("HOME", str(chain)) in complaint[0]
+    assert (chain / stage / "manifest.json").read_bytes() == before
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path, tiny_model) -> None:
+    from recipes.pretrain import Progress, restore, save
+
+    save(tmp_path, tiny_model(), [], Progress(3, 300), keep=1)
+
+    assert restore(tmp_path, tiny_model(), []) == Progress(3, 300)
+    with pytest.raises(CheckpointError, match="is of another model; remove it to begin anew"):
+        restore(tmp_path, tiny_model(n_layer=3), [])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_names_every_setting_without_loading_torch(stage: str) -> None:
+    script = (
+        "import sys, runpy\n"
+        f"sys.argv = ['recipes.{stage}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('recipes.{stage}', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    for name in get_stage(stage).settings.model_fields:
+        assert f"  {name}" in done.stdout
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dry_run_prints_and_writes_nothing(chain: Path, tmp_path: Path, capsys, stage: str) -> None:
+    assert run_stage(stage, chain, f"output={tmp_path}/out", "--dry-run") == 0
+
+    assert f"{stage} would write {tmp_path}/out" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
