@@ -162,17 +162,21 @@ def run(settings: Settings, work: Work) -> None:
         total,
     )
 
+    steps = math.ceil(total / global_tokens)
+    accelerator.print(
+        f"{sum(parameter.numel() for parameter in bare.parameters()):,} parameters, {steps:,} steps of "
+        f"{global_tokens:,} tokens on {ranks} {accelerator.device.type} process{'es' if ranks > 1 else ''}"
+    )
     checkpoints = work.folder / "checkpoints"
     progress = restore(checkpoints, bare, optimizers)
     if progress.step:
-        accelerator.print(f"goes on at step {progress.step} of {math.ceil(total / global_tokens)}")
+        accelerator.print(f"goes on at step {progress.step} of {steps}")
 
     stop = StopSignal()
     log = Log(work.folder / "log.jsonl", progress.step)
     held_out = read_held_out(settings, log, accelerator)
     if progress.step == 0:
         held_out.measure(bare, progress)
-    steps = math.ceil(total / global_tokens)
     started = time.monotonic()
     with show_bar(steps, progress.step) as bar:
         while progress.step < steps:

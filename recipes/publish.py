@@ -65,6 +65,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.publish.card import describe_run, fill_template, make_model_index, read_manifests
     from codeshell_hf.publish.folder import load_as_a_stranger, probe, save_folder
+    from codeshell_hf.tokenization_codeshell import END_OF_TURN
     from codeshell_hf.train.weights import load_model
 
     manifests = read_manifests(settings.stages)
@@ -94,7 +95,7 @@ def run(settings: Settings, work: Work) -> None:
         "config": model.config.to_dict(),
         "model_index": make_model_index(settings.card.name, described, settings.card.published),
         "samples": [
-            {**sample.model_dump(), "text": text}
+            {**sample.model_dump(), "text": text.removesuffix(END_OF_TURN)}
             for sample, text in zip(settings.samples, answer["texts"], strict=True)
         ],
         "safety": None,
@@ -131,12 +132,12 @@ def make_page(settings: Settings, values: dict[str, Any]) -> str:
         One self-contained HTML file.
     """
     from codeshell_hf.publish.card import fill_template, read_page_template
-    from codeshell_hf.publish.figures import draw_loss, draw_shares, draw_tuning, to_svg
+    from codeshell_hf.publish.figures import draw_loss, draw_sizes, draw_tuning, to_svg
 
     stages = settings.stages
     log = [json.loads(line) for line in (stages["pretrain"] / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     results = json.loads((stages["evaluate"] / "results.json").read_text(encoding="utf-8"))
-    figures = {"loss": to_svg(draw_loss(log)), "shares": to_svg(draw_shares(values["curate"]["languages"]))}
+    figures = {"loss": to_svg(draw_loss(log)), "sizes": to_svg(draw_sizes(values["curate"]["languages"]))}
     if "sft" in stages:
         figures["tuning"] = to_svg(draw_tuning(json.loads((stages["sft"] / "log.json").read_text(encoding="utf-8"))))
     published = settings.card.published

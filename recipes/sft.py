@@ -63,7 +63,7 @@ def run(settings: Settings, work: Work) -> None:
     folder = work.folder / "model"
     trainer.model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    history = trainer.state.log_history
+    history = [{"step": 0, "eval_loss": before}, *trainer.state.log_history]
     (work.folder / "log.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
     save_figure(draw_tuning(history), work.folder / "loss.svg")
     work.counts = {"conversations": len(train), "held_out": len(held_out), "steps": trainer.state.global_step}

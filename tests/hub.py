@@ -139,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.reply(404, {"error": "no such place"})
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
 
 @contextmanager

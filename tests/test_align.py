@@ -126,14 +126,14 @@ def test_what_is_no_conversation_is_refused_with_its_line(line: str, message: st
 
 
 def test_files_without_conversations_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"cannot be read"):
         list(read_conversations(tmp_path / "none.jsonl"))
     (tmp_path / "empty.jsonl").write_text("\n\n")
-    with pytest.raises(DataError, match="holds no conversation"):
+    with pytest.raises(DataError, match=r"holds no conversation"):
         list(read_conversations(tmp_path / "empty.jsonl"))
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="is not UTF-8 text"):
+    with pytest.raises(DataError, match=r"is not UTF-8 text"):
         list(read_conversations(tmp_path / "binary.jsonl"))
     (tmp_path / "third.jsonl").write_text(json.dumps({"messages": TURNS}) + "\n\n{}\n")
-    with pytest.raises(DataError, match="line 3 of .*third.jsonl has no messages"):
+    with pytest.raises(DataError, match=r"line 3 of .*third.jsonl has no messages"):
         list(read_conversations(tmp_path / "third.jsonl"))

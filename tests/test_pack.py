@@ -174,21 +174,21 @@ def test_rearranged_documents_give_back_the_original(tokens: list[int], data, su
 
 
 def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards) -> None:
-    with pytest.raises(DataError, match="lies|must lie inside"):
+    with pytest.raises(DataError, match=r"lies|must lie inside"):
         rearrange_for_infilling(np.arange(4), (3, 5), suffix_first=False, sentinels=SENTINELS)
-    with pytest.raises(DataError, match="run python -m recipes.pack first"):
+    with pytest.raises(DataError, match=r"run python -m recipes.pack first"):
         TokenShards(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="too few for one row of 65536"):
+    with pytest.raises(DataError, match=r"too few for one row of 65536"):
         Rows(shards, seed=0, phases=[Phase(0, 65536)], infilling=None)
-    with pytest.raises(SettingsError, match="let all lengths and steps divide evenly"):
+    with pytest.raises(SettingsError, match=r"let all lengths and steps divide evenly"):
         Rows(shards, seed=0, phases=[Phase(0, 24), Phase(96, 32)], infilling=None)
     bare = make_shards(tmp_path / "bare", ["abc" * 30], sentinels=None)
-    with pytest.raises(DataError, match="set infilling to null"):
+    with pytest.raises(DataError, match=r"set infilling to null"):
         Rows(bare, seed=0, phases=[Phase(0, 8)], infilling=Infilling(0.5, 0.5))
-    with pytest.raises(DataError, match="no document has a token"):
+    with pytest.raises(DataError, match=r"no document has a token"):
         make_shards(tmp_path / "none", [""])
-    with pytest.raises(DataError, match="has token 8364, but the vocabulary has 320 entries"):
+    with pytest.raises(DataError, match=r"has token 8364, but the vocabulary has 320 entries"):
         make_shards(tmp_path / "wide", ["\u20ac"])
     (tmp_path / "tokens.bin").write_bytes(b"\0\0")
-    with pytest.raises(DataError, match="run python -m recipes.pack again"):
+    with pytest.raises(DataError, match=r"run python -m recipes.pack again"):
         TokenShards(tmp_path)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from codeshell_hf.errors import CheckpointError
 from codeshell_hf.manifest import read_manifest
 from codeshell_hf.settings import load_settings, read_yaml
 from recipes.stage import Stage, main
+from tests.hub import serve_hub
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("curate", "tokenizer", "pack", "pretrain", "sft", "evaluate", "publish")
@@ -43,6 +46,12 @@ SMALL = {
     "evaluate": ["bits_per_byte.window_tokens=128", "infilling.per_language=4", "infilling.max_prompt_tokens=64"],
     "publish": ["samples=[{kind: completion, prompt: 'def f', max_new_tokens: 4}]"],
 }
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> None:
+    """Each stage has a process of its own; here they share one, and accelerate remembers."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def get_stage(name: str) -> Stage:
@@ -86,6 +95,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("chain")
     write_corpus(home / "corpus")
     for stage in STAGES:
+        AcceleratorState._reset_state(reset_partial_state=True)
         assert run_stage(stage, home) == 0, stage
     return home
 
@@ -232,6 +242,61 @@ def test_two_ranks_take_the_same_steps_as_one(chain: Path, tmp_path: Path) -> No
 
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert read_manifest(tmp_path / "2").counts == read_manifest(tmp_path / "1").counts
+
+
+def test_accelerate_launches_the_loop(chain: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml", "-m"]
+    options = [*arguments("pretrain", chain), f"output={tmp_path}/out", "schedule.total_tokens=4096"]
+
+    done = subprocess.run(
+        [*command, "recipes.pretrain", *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert read_manifest(tmp_path / "out").counts["steps"] == 4
+
+
+def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: Path) -> None:
+    """The third use of the README, command and code as printed, against a hub on loopback."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[2]
+    assert "push.repository=you/codeshell-nano" in readme
+    with serve_hub() as (hub, address):
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": "hf_test",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        options = [*arguments("publish", chain), f"output={tmp_path}/out", "push.repository=you/codeshell-nano"]
+        pushed = subprocess.run(
+            [sys.executable, "-m", "recipes.publish", *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+            env=environment,
+        )
+        assert pushed.returncode == 0, pushed.stderr[-2000:]
+        assert f"pushed to {address}/you/codeshell-nano/commit/" in pushed.stdout
+        loaded = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+            env=environment,
+        )
+
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+    assert hub.commits == 1
+    assert "manifests/pretrain.json" in hub.repositories["you/codeshell-nano"]
+    assert "you/codeshell-nano" in hub.repositories["you/codeshell-nano"]["README.md"].decode()
 
 
 def test_sharding_that_is_asked_for_and_not_given_is_an_error(chain: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -91,7 +91,7 @@ def test_cost_of_a_token_equals_a_count_by_hand(make_config) -> None:
 
     cost = cost_token(config, 100)
 
-    # Each of 100 queries sees 50 keys on average: scores and sums, a multiplication and an addition each, x 3, 2 layers.
+    # 2 layers, 3 passes; each query sees 50 of 100 keys on average, for scores and for sums, 2 operations each.
     assert cost.causal_attention == 2 * 3 * (2 * 2 * 50 * 32)
     assert cost.matrices == 6 * parameters
     assert cost.square - cost.causal == cost.causal_attention

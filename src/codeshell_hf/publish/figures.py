@@ -64,11 +64,11 @@ def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def draw_shares(rows: Sequence[dict[str, Any]], *, max_rows: int = 12) -> Figure:
-    """Draws the share of each language before and after curation.
+def draw_sizes(rows: Sequence[dict[str, Any]], *, max_rows: int = 12) -> Figure:
+    """Draws how much of each language came in and stayed, on a logarithmic scale.
 
     Args:
-        rows: With `language`, `share_before` and `share_after`.
+        rows: With `language`, `bytes_before` and `bytes_after`.
         max_rows: How many are shown.
 
     Returns:
@@ -76,20 +76,19 @@ def draw_shares(rows: Sequence[dict[str, Any]], *, max_rows: int = 12) -> Figure
     """
     shown = [row for row in rows if row["documents_after"]][:max_rows][::-1]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.5 + 0.28 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(6.4, 0.6 + 0.28 * len(shown)), layout="constrained")
         axes = figure.subplots()
-        places = range(len(shown))
-        for offset, key, colour in ((0.2, "share_before", INK), (-0.2, "share_after", COLOURS[0])):
-            label = "before" if key == "share_before" else "after"
+        for offset, name, colour in ((0.2, "before", INK), (-0.2, "after", COLOURS[0])):
             axes.barh(
-                [place + offset for place in places],
-                [100 * row[key] for row in shown],
+                [place + offset for place in range(len(shown))],
+                [row[f"bytes_{name}"] / 1e6 for row in shown],
                 height=0.38,
                 color=colour,
-                label=label,
+                label=name,
             )
-        axes.set_yticks(list(places), [row["language"] for row in shown])
-        axes.set_xlabel("% of bytes")
+        axes.set_yticks(range(len(shown)), [row["language"] for row in shown])
+        axes.set_xscale("log")
+        axes.set_xlabel("MB")
         axes.legend(frameon=False)
     return figure
 

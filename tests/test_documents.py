@@ -1,0 +1,101 @@
+"""What the documents say: commands that exist, code that runs, and nothing of one machine."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipes.stage import main
+from tests.test_recipes import STAGES, get_stage
+from tests.test_tokenization_codeshell import save_as_released
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("tokenizer/*.md"), *ROOT.glob("recipes/**/*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GOLDEN = ROOT / "tests" / "data" / "golden" / "plain"
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_in_the_documents_exist(path: Path) -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for line in "\n".join(blocks(path.read_text(encoding="utf-8"), "bash")).splitlines():
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        if words[0] == "make":
+            assert words[1] in targets, line
+        for word in words:
+            if word.endswith((".yaml", ".sh")):
+                assert (ROOT / word).is_file(), line
+        if "-m" in words and words[words.index("-m") + 1].startswith("recipes."):
+            stage = words[words.index("-m") + 1].removeprefix("recipes.")
+            given = words[words.index("-m") + 2 :]
+            # The settings of the command are read and checked, and nothing is written.
+            code = main(get_stage(stage), [*(word for word in given if word != "--dry-run"), "--dry-run"])
+            assert code == 0, line
+        assert words[0] in ("make", "sh", "python", "pip", "accelerate", "torchrun"), line
+
+
+def test_every_stage_has_its_row_in_the_readme() -> None:
+    for stage in STAGES:
+        assert f"| `{stage}` |" in README
+
+
+def test_python_of_the_readme_runs_on_a_folder_in_the_released_format(tmp_path: Path, tiny_tokenizer) -> None:
+    """The first two blocks, as printed, with a tiny checkpoint under the released name."""
+    home = tmp_path / "WisdomShell" / "CodeShell-7B-Chat"
+    save_as_released(tiny_tokenizer, home, None)
+    config = json.loads((GOLDEN / "config.json").read_text())
+    (home / "config.json").write_text(json.dumps({**config, "model_type": "kclgpt"}))
+    (home / "pytorch_model.bin").write_bytes((GOLDEN / "pytorch_model.bin").read_bytes())
+    code = "\n".join(blocks(README, "python")[:2])
+    assert "WisdomShell/CodeShell-7B-Chat" in code
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in done.stderr.splitlines() if "warn" in line.lower()], done.stderr
+
+
+def test_nothing_tracked_names_a_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    homes = re.compile(r"/(?:" + "|".join(["wor" + "k", "roo" + "t", "hom" + "e"]) + r")/[a-z.]")
+    found = []
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".yaml", ".toml", ".txt", ".sh", ".jinja") and path.exists():
+            found += [f"{name}: {line}" for line in path.read_text(encoding="utf-8").splitlines() if homes.search(line)]
+    assert found == []
+
+
+def test_public_functions_have_docstrings_with_their_arguments() -> None:
+    lacking = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+        for node in [*tree.body, *(inner for owner in classes for inner in owner.body)]:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            is_module_forward = path.name == "modeling_codeshell.py" and node.name == "forward"
+            text = ast.get_docstring(node) or ""
+            takes = [arg.arg for arg in [*node.args.args, *node.args.kwonlyargs] if arg.arg not in ("self", "cls")]
+            if not (is_module_forward or (text and ("Args:" in text or not takes))):
+                lacking.append(f"{path.name}:{node.name}")
+    assert lacking == []
