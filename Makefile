@@ -34,7 +34,7 @@ check: setup
 	lint-imports
 	deptry .
 	codespell
-	python -m pytest --quiet -p no:cacheprovider --doctest-modules src/codeshell_hf/train/schedule.py src/codeshell_hf/curate tests/test_documents.py
+	python -m pytest --quiet -p no:cacheprovider --doctest-modules src tests/test_documents.py
 
 toolchains:
 	apt-get update

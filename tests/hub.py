@@ -21,7 +21,7 @@ class Hub:
         self.commits = 0
 
     def commit_id(self, name: str) -> str:
-        return hashlib.sha1(repr(sorted(self.repositories[name].items())).encode()).hexdigest()
+        return hashlib.sha1(repr(sorted(self.repositories[name].items())).encode(), usedforsecurity=False).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):

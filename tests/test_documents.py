@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from codeshell_hf.settings import load_settings
 from recipes.stage import main
 from tests.test_recipes import STAGES, get_stage
 from tests.test_tokenization_codeshell import save_as_released
@@ -18,6 +19,7 @@ from tests.test_tokenization_codeshell import save_as_released
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("tokenizer/*.md"), *ROOT.glob("recipes/**/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+YAMLS = sorted(path for path in (ROOT / "recipes").glob("*/*.yaml") if path.stem in STAGES)
 GOLDEN = ROOT / "tests" / "data" / "golden" / "plain"
 
 
@@ -99,3 +101,15 @@ def test_public_functions_have_docstrings_with_their_arguments() -> None:
             if not (is_module_forward or (text and ("Args:" in text or not takes))):
                 lacking.append(f"{path.name}:{node.name}")
     assert lacking == []
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=[f"{path.parent.name}-{path.stem}" for path in YAMLS])
+def test_every_yaml_loads_against_the_installed_classes(path: Path) -> None:
+    settings = load_settings(get_stage(path.stem).settings, path)
+
+    if path.stem == "sft":
+        from recipes.sft import make_trainer_config
+
+        config = make_trainer_config(settings, Path("unused"))
+        assert config.assistant_only_loss
+        assert config.learning_rate == settings.trainer["learning_rate"]

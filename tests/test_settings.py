@@ -36,6 +36,12 @@ def test_overrides_win_and_are_read_as_yaml(tmp_path: Path) -> None:
     assert settings == Example(output="b", rate=3e-4, pack=Inner(row_tokens=16))
 
 
+def test_a_section_that_is_off_can_be_filled_from_the_command_line(tmp_path: Path) -> None:
+    settings = load_settings(Example, write(tmp_path, "output: a\npack: null\n"), ["pack.row_tokens=4"])
+
+    assert settings.pack == Inner(row_tokens=4)
+
+
 def test_places_of_the_interpreter_are_filled_in(tmp_path: Path) -> None:
     settings = load_settings(Example, write(tmp_path, "output: ${python}/x\n"))
 

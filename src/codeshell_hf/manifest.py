@@ -224,6 +224,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
     Returns:
         Leaves by dotted name.
+
+    >>> flatten({"rules": {"max_line_bytes": 1000}, "seed": 0})
+    {'rules.max_line_bytes': 1000, 'seed': 0}
     """
     flat: dict[str, Any] = {}
     for key, value in values.items():

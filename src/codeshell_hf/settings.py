@@ -98,7 +98,9 @@ def set_value(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     """
     *sections, last = keys
     for section in sections:
-        inner = values.setdefault(section, {})
+        if values.get(section) is None:  # off until now
+            values[section] = {}
+        inner = values[section]
         if not isinstance(inner, dict):
             raise SettingsError(f"{'.'.join(keys)} leads through {section}, which is {inner!r} and no section")
         values = inner

@@ -104,6 +104,9 @@ def name_language(path: str) -> str | None:
 
     Returns:
         A key of `LANGUAGES`, or `None` where the name says nothing.
+
+    >>> name_language("src/main.rs"), name_language("Makefile"), name_language("LICENSES.xyz")
+    ('rust', 'makefile', None)
     """
     file = PurePath(path)
     return _BY_FILE_NAME.get(file.name) or _BY_EXTENSION.get(file.suffix[1:].lower())

@@ -102,6 +102,9 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
 
     Returns:
         As many values.
+
+    >>> running_mean([4.0, 2.0, 0.0], 2)
+    [4.0, 3.0, 1.0]
     """
     sums = [0.0]
     for value in values:

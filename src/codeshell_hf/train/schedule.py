@@ -62,6 +62,9 @@ def place_phases(phases: Sequence[tuple[float, int]], *, total_tokens: int, step
 
     Raises:
         SettingsError: If the shares do not grow to 1.
+
+    >>> place_phases([(0.9, 2048), (1.0, 8192)], total_tokens=1_000_000, step_tokens=16_384)
+    [(0, 2048), (901120, 8192)]
     """
     ends = [until for until, _ in phases]
     if not ends or ends != sorted(set(ends)) or ends[-1] != 1 or ends[0] <= 0:
