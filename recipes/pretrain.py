@@ -128,7 +128,7 @@ def run(settings: Settings, work: Work) -> None:
     import torch
 
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.errors import CheckpointError, Interrupted
+    from codeshell_hf.errors import Interrupted, RunFailed
     from codeshell_hf.pack.infilling import Infilling
     from codeshell_hf.pack.rows import Phase, Rows
     from codeshell_hf.pack.shards import TokenShards
@@ -201,7 +201,7 @@ def run(settings: Settings, work: Work) -> None:
 
             loss_value = float(accelerator.reduce(loss_sum, reduction="sum"))
             if not math.isfinite(loss_value):
-                raise CheckpointError(
+                raise RunFailed(
                     f"the loss is {loss_value} at step {progress.step}; lower optimizer.learning_rate and run again"
                 )
             elapsed = time.monotonic() - started

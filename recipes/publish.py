@@ -56,12 +56,12 @@ def run(settings: Settings, work: Work) -> None:
         work: Where to write.
 
     Raises:
-        CheckpointError: If what was written does not load or answers differently from the model.
+        RunFailed: If what was written answers differently from the model.
     """
     import torch
 
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.errors import CheckpointError
+    from codeshell_hf.errors import RunFailed
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.publish.card import describe_run, fill_template, make_model_index, read_manifests
     from codeshell_hf.publish.folder import load_as_a_stranger, probe, save_folder
@@ -78,9 +78,7 @@ def run(settings: Settings, work: Work) -> None:
     answer = load_as_a_stranger(folder, [sample.model_dump() for sample in settings.samples])
     difference = max(abs(a - b) for a, b in zip(answer["probe"], expected, strict=True))
     if difference > 1e-4:
-        raise CheckpointError(
-            f"{folder} differs from {settings.model} by {difference:.2e} in its logits; publish again"
-        )
+        raise RunFailed(f"{folder} differs from {settings.model} by {difference:.2e} in its logits; publish again")
 
     for stage, path in settings.stages.items():
         (folder / "manifests").mkdir(exist_ok=True)

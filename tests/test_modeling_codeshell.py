@@ -142,6 +142,40 @@ def test_every_auto_class_loads_the_backbone_and_saves_codeshell(
     assert torch.equal(again.h[1].attn.c_attn.weight, backbone.h[1].attn.c_attn.weight)
 
 
+@pytest.mark.parametrize("kept", ["lm_head.weight", "transformer.wte.weight", "both"])
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification])
+def test_models_without_output_layer_find_their_embedding(tmp_path: Path, auto_class: type, kept: str) -> None:
+    weights = torch.load(GOLDEN / "plain" / "pytorch_model.bin", weights_only=True)
+    embedding = weights.get("transformer.wte.weight", weights.get("lm_head.weight"))
+    names = ["lm_head.weight", "transformer.wte.weight"] if kept == "both" else [kept]
+    weights = {
+        key: value.clone() for key, value in weights.items() if not key.endswith(("wte.weight", "lm_head.weight"))
+    }
+    save_file(weights | {key: embedding.clone() for key in names}, tmp_path / "model.safetensors", {"format": "pt"})
+    (tmp_path / "config.json").write_text((GOLDEN / "plain" / "config.json").read_text())
+
+    model, report = auto_class.from_pretrained(tmp_path, output_loading_info=True)
+    model.save_pretrained(tmp_path / "saved")
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
+
+    assert torch.equal(model.get_input_embeddings().weight, embedding)
+    assert {key for key in report["missing_keys"] if not key.startswith("score")} == set()
+    assert set(saved) == set(model.state_dict())
+    assert torch.equal(auto_class.from_pretrained(tmp_path / "saved").get_input_embeddings().weight, embedding)
+
+
+def test_untied_output_layer_is_not_taken_for_the_embedding(tmp_path: Path, tiny_model) -> None:
+    model = tiny_model(tie_word_embeddings=False)
+    model.save_pretrained(tmp_path)
+
+    backbone = AutoModel.from_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+
+    assert torch.equal(backbone.wte.weight, model.transformer.wte.weight)
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)
+    assert not torch.equal(again.lm_head.weight, again.transformer.wte.weight)
+
+
 def test_residual_projections_start_smaller_as_in_gpt2(make_config) -> None:
     model = CodeShellForCausalLM(make_config(n_embd=256, n_layer=8, n_head=4, num_query_groups=4))
 

@@ -343,6 +343,33 @@ def test_bad_input_is_one_line_and_leaves_what_was_there(
     assert (chain / stage / "manifest.json").read_bytes() == before
 
 
+def test_a_run_that_diverges_fails_with_its_step(chain: Path, tmp_path: Path, capsys) -> None:
+    wild = ["optimizer.learning_rate=1e30", "optimizer.name=adamw", "schedule.warmup_tokens=0"]
+
+    assert run_stage("pretrain", chain, f"output={tmp_path}/out", *wild, "optimizer.max_gradient_norm=null") == 1
+    assert "lower optimizer.learning_rate and run again" in capsys.readouterr().err
+
+
+def test_a_killed_sft_goes_on_from_its_checkpoint(chain: Path, tmp_path: Path) -> None:
+    options = [f"output={tmp_path}/out", "trainer.max_steps=30"]
+    process = start("sft", chain, *options)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out.partial").glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=60)
+    done = [int(path.name.split("-")[1]) for path in (tmp_path / "out.partial" / "checkpoints").glob("checkpoint-*")]
+    again = start("sft", chain, *options)
+    printed = again.communicate(timeout=240)[0]
+
+    assert again.returncode == 0, printed[-3000:]
+    assert max(done) < 30
+    assert read_manifest(tmp_path / "out").counts["steps"] == 30
+    log = json.loads((tmp_path / "out" / "log.json").read_text())
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 31))
+
+
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path, tiny_model) -> None:
     from recipes.pretrain import Progress, restore, save
 

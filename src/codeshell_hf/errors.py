@@ -2,6 +2,7 @@
 
 ```
 CodeShellError        this package found a reason to stop; a run that dies of it exits with 1
+|-- RunFailed         the run went wrong by itself
 |-- CalledWrongly     the caller can mend it: exits with 2
 |   |-- SettingsError     a key, a value, or two values that contradict each other
 |   |-- DataError         an input file or folder that is missing, empty or malformed
@@ -17,6 +18,10 @@ class CodeShellError(Exception):
     """A run failed for a reason that this package can name."""
 
     exit_code = 1
+
+
+class RunFailed(CodeShellError):
+    """The run went wrong, though nothing that was given is at fault by itself."""
 
 
 class CalledWrongly(CodeShellError):

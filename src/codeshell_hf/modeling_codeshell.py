@@ -34,6 +34,9 @@ from .configuration_codeshell import CodeShellConfig
 
 logger = logging.get_logger(__name__)
 
+HUB_ARGUMENTS = frozenset(
+    {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "proxies"}
+)
 PACKED_WITH_CACHE = (
     "position_ids restart or cu_seq_lens hold several documents in one row while past_key_values is given: a cache "
     "cannot tell documents apart; pass past_key_values=None, or one document a row"
@@ -324,6 +327,43 @@ class CodeShellPreTrainedModel(PreTrainedModel):
     _input_embed_layer = "wte"
     # Released checkpoints hold one copy of the frequencies for each layer.
     _keys_to_ignore_on_load_unexpected = [r"attn\.rotary_emb\.inv_freq$"]
+    _keeps_output_layer = False
+    _embedding_prefix = "transformer."
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads a checkpoint, as in transformers.
+
+        Released safetensors hold their tied embedding under the name of the output layer alone. A model without that
+        layer would keep a random embedding; so it reads that name as the embedding's.
+
+        Args:
+            pretrained_model_name_or_path: As in transformers, like all other arguments.
+            args: As there.
+            kwargs: As there.
+
+        Returns:
+            What transformers returns.
+        """
+        if not cls._keeps_output_layer and pretrained_model_name_or_path is not None and "key_mapping" not in kwargs:
+            config = kwargs.get("config")
+            if not isinstance(config, CodeShellConfig):
+                asked = {key: kwargs[key] for key in HUB_ARGUMENTS & kwargs.keys()}
+                config = CodeShellConfig.from_pretrained(config or pretrained_model_name_or_path, **asked)
+            if config.tie_word_embeddings:
+                embedding = f"{cls._embedding_prefix}wte.weight"
+                kwargs["key_mapping"] = {r"^lm_head\.weight$": embedding}
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the model, as in transformers, under its own names whatever the names it was loaded from.
+
+        Args:
+            args: As in transformers.
+            kwargs: As there.
+        """
+        kwargs.setdefault("save_original_format", False)
+        super().save_pretrained(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -337,6 +377,8 @@ class CodeShellPreTrainedModel(PreTrainedModel):
 
 class CodeShellModel(CodeShellPreTrainedModel):
     """The blocks between the embedding and the final norm."""
+
+    _embedding_prefix = ""
 
     def __init__(self, config: CodeShellConfig) -> None:
         super().__init__(config)
@@ -523,6 +565,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
 class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
     """CodeShell with its output layer, which by default is the embedding."""
 
+    _keeps_output_layer = True
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
     _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
