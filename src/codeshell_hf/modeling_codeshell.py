@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
@@ -347,7 +348,7 @@ class CodeShellPreTrainedModel(PreTrainedModel):
         """
         if not cls._keeps_output_layer and pretrained_model_name_or_path is not None and "key_mapping" not in kwargs:
             config = kwargs.get("config")
-            if not isinstance(config, CodeShellConfig):
+            if not isinstance(config, PreTrainedConfig):  # a copy of this file may have got another copy's class
                 asked = {key: kwargs[key] for key in HUB_ARGUMENTS & kwargs.keys()}
                 config = CodeShellConfig.from_pretrained(config or pretrained_model_name_or_path, **asked)
             if config.tie_word_embeddings:
