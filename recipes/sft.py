@@ -34,7 +34,6 @@ def run(settings: Settings, work: Work) -> None:
         work: Where to write.
     """
     import torch
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTTrainer
 
     from codeshell_hf import CodeShellTokenizer
@@ -55,8 +54,7 @@ def run(settings: Settings, work: Work) -> None:
         processing_class=tokenizer,
     )
     before = trainer.evaluate()["eval_loss"]
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=find_whole_checkpoint(checkpoints))
     after = trainer.evaluate()["eval_loss"]
 
     shutil.rmtree(checkpoints)
@@ -72,6 +70,25 @@ def run(settings: Settings, work: Work) -> None:
         f"{len(train)} conversations, {trainer.state.global_step} steps; "
         f"loss on {len(held_out)} held-out ones {before:.3f} -> {after:.3f}"
     )
+
+
+def find_whole_checkpoint(folder: Path) -> str | None:
+    """Finds the newest checkpoint that a kill did not cut short, and removes those that it did.
+
+    Args:
+        folder: Holds the trainer's `checkpoint-*`; it may be missing.
+
+    Returns:
+        Its path, or `None` where there is none.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
+        except (OSError, json.JSONDecodeError):
+            shutil.rmtree(path)
+        else:
+            return str(path)
+    return None
 
 
 def split_conversations(settings: Settings) -> tuple[Any, Any]:
