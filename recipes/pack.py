@@ -29,6 +29,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.manifest import hash_input
+    from codeshell_hf.pack.encoder import choose_encoder
     from codeshell_hf.pack.shards import Header, write_shards
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
@@ -46,11 +47,14 @@ def run(settings: Settings, work: Work) -> None:
             bar.update(row["bytes"])
             yield row
 
+    sample = (row["text"] for row in read_documents(settings.documents, columns=["text"]))
+    encoder, choice = choose_encoder(tokenizer, sample)
+    work.report.append(choice)
     for split in settings.splits:
         folder = work.folder / split
         folder.mkdir(exist_ok=True)
         with tqdm(desc=f"pack {split}", unit="B", unit_scale=True) as bar:
-            written = write_shards(read(split, bar), tokenizer, header, folder)
+            written = write_shards(read(split, bar), encoder, header, folder)
         work.counts[split] = {"documents": written.documents, "tokens": written.tokens, "bytes": written.bytes}
         work.report.append(
             f"{split:<10}{written.documents:>9,} documents {written.bytes / 1e6:>9.2f} MB "
@@ -63,7 +67,7 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {"documents": settings.documents, "tokenizer": settings.tokenizer},
     run=run,
-    code=("src/codeshell_hf/pack/shards.py",),
+    code=("src/codeshell_hf/pack/shards.py", "src/codeshell_hf/pack/encoder.py"),
 )
 
 if __name__ == "__main__":

@@ -28,7 +28,13 @@ STAGES = ("curate", "tokenizer", "pack", "pretrain", "sft", "evaluate", "publish
 # Only sizes, places and data differ from recipes/nano.
 SMALL = {
     "curate": ["held_out_fraction=0.2"],
-    "tokenizer": ["vocab_size=400", "sample_bytes=100000"],
+    "tokenizer": [
+        "vocab_size=400",
+        "sample_bytes=200000",
+        "merged.trained_size=340",
+        "merged.base_size=320",
+        "merged.keep_first=10",
+    ],
     "pack": [],
     "pretrain": [
         "model.changes={vocab_size: 400, n_embd: 32, n_head: 4, n_layer: 2, n_inner: 64}",
@@ -75,8 +81,9 @@ def arguments(stage: str, home: Path) -> list[str]:
         for key, value in values.items():
             if isinstance(value, dict):
                 move(value, f"{prefix}{key}.")
-            elif isinstance(value, str) and value.startswith("runs/nano/"):
-                given.append(f"{prefix}{key}={home}/{value.removeprefix('runs/nano/')}")
+            elif "runs/nano/" in str(value):
+                moved = json.dumps(value).replace("runs/nano/", f"{home}/")
+                given.append(f"{prefix}{key}={moved}")
 
     move(read_yaml(Path(given[0])), "")
     if stage == "curate":

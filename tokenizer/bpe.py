@@ -1,14 +1,14 @@
 """Byte-level BPE behind StarCoder's steps: digits one by one, then GPT-2's words."""
 
+import json
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, trainers
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.errors import SettingsError
 from codeshell_hf.tokenization_codeshell import CHAT_TEMPLATE, SPECIAL_TOKENS
 
-BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
+from .vocabulary import BYTES, Vocabulary, check_size, parse_vocabulary
 
 
 def train_bpe(
@@ -31,23 +31,26 @@ def train_bpe(
     Raises:
         SettingsError: If the bytes and the special tokens do not fit.
     """
-    smallest = len(BYTES) + len(SPECIAL_TOKENS)
-    if vocab_size < smallest:
-        raise SettingsError(
-            f"vocab_size is {vocab_size}, but {len(BYTES)} bytes and {len(SPECIAL_TOKENS)} special tokens must fit; "
-            f"set tokenizer.vocab_size to {smallest} or more"
-        )
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIAL_TOKENS), initial_alphabet=BYTES, show_progress=show_progress
-    )
+    check_size(vocab_size)
+    vocabulary = train_vocabulary(texts, size=vocab_size - len(SPECIAL_TOKENS), show_progress=show_progress)
+    return wrap_backend(vocabulary.make_backend(SPECIAL_TOKENS), max_positions=max_positions)
+
+
+def train_vocabulary(texts: Iterable[str], *, size: int, show_progress: bool = False) -> Vocabulary:
+    """Trains merges.
+
+    Args:
+        texts: Read once.
+        size: Entries, the 256 bytes included.
+        show_progress: Whether to draw a bar.
+
+    Returns:
+        The merges. The same texts in the same order give the same ones.
+    """
+    backend = Vocabulary(()).make_backend()
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=list(BYTES), show_progress=show_progress)
     backend.train_from_iterator(texts, trainer)
-    backend.add_special_tokens(list(SPECIAL_TOKENS))
-    return wrap_backend(backend, max_positions=max_positions)
+    return parse_vocabulary(json.loads(backend.to_str()), "the trained vocabulary")
 
 
 def wrap_backend(backend: Tokenizer, *, max_positions: int | None = None) -> CodeShellTokenizer:

@@ -159,3 +159,28 @@ def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
     return figure
+
+
+def draw_bars(rows: Sequence[dict[str, Any]], prefix: str) -> Figure:
+    """Draws measures of several things side by side.
+
+    Args:
+        rows: Each with `tokenizer` and measures.
+        prefix: Which measures are drawn: those whose name begins so.
+
+    Returns:
+        The figure.
+    """
+    keys = [key for key in rows[0] if key.startswith(prefix)]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+        axes = figure.subplots()
+        width = 0.8 / len(rows)
+        for index, row in enumerate(rows):
+            places = [place + (index - (len(rows) - 1) / 2) * width for place in range(len(keys))]
+            colour = COLOURS[index % len(COLOURS)]
+            axes.bar(places, [row[key] for key in keys], width=width, label=row["tokenizer"], color=colour)
+        axes.set_xticks(range(len(keys)), [key.removeprefix(prefix) for key in keys])
+        axes.set_ylabel("characters per token")
+        axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,160 @@
+"""Texts to build on: plain text, JSON Lines, Parquet, curated documents or folders of code, sampled by weight."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codeshell_hf.curate.documents import DOCUMENTS, read_documents
+from codeshell_hf.curate.languages import name_language
+from codeshell_hf.errors import DataError
+
+LONGEST_FILE = 1_000_000
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Where texts come from.
+
+    Args:
+        name: What they are called in reports.
+        path: A `.txt`, `.jsonl`, `.jsonl.gz` or `.parquet` file, the output of curation, or a folder of code.
+        weight: Its share of the sample, relative to the others'.
+    """
+
+    name: str
+    path: Path
+    weight: float
+
+
+def read_source(path: Path) -> Iterator[str]:
+    """Reads every text of a source, one at a time.
+
+    Args:
+        path: As in `TextSource`; of curated documents the training split is read, of JSON Lines `text` or all
+            `messages`, of Parquet the column `text`.
+
+    Yields:
+        Texts.
+
+    Raises:
+        DataError: If it is missing, of no known kind, or a line or file of it is broken.
+    """
+    suffixes = "".join(path.suffixes[-2:])
+    if path.is_dir():
+        yield from _read_folder(path)
+    elif not path.is_file():
+        raise DataError(f"source {path} does not exist; name a file or folder of texts")
+    elif suffixes.endswith((".jsonl", ".jsonl.gz")):
+        yield from _read_lines(path)
+    elif suffixes.endswith(".parquet"):
+        try:
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=512, columns=["text"]):
+                yield from (text for text in batch["text"].to_pylist() if text)
+        except (pa.ArrowInvalid, KeyError, OSError) as error:
+            raise DataError(f"source {path} is no Parquet file with a column text ({error})") from error
+    elif suffixes.endswith((".txt", ".md")):
+        yield _decode(path.read_bytes(), path)
+    else:
+        raise DataError(f"source {path} is of no known kind; use .txt, .jsonl, .jsonl.gz, .parquet or a folder")
+
+
+def sample(sources: Sequence[TextSource], *, sample_bytes: int) -> dict[str, Callable[[], Iterator[str]]]:
+    """Draws texts evenly from each source until it has its share. The same input gives the same sample.
+
+    A source that is smaller than its share is taken whole, and again from its start, until the share is reached: a
+    weight is a weight. No source is held in memory; each is read once to be measured.
+
+    Args:
+        sources: Names must differ.
+        sample_bytes: Bytes of all shares together.
+
+    Returns:
+        A function for each name that yields its texts, as often as it is called.
+
+    Raises:
+        DataError: If a source has no text.
+    """
+    total_weight = sum(source.weight for source in sources)
+    drawn: dict[str, Callable[[], Iterator[str]]] = {}
+    for source in sources:
+        share = int(sample_bytes * source.weight / total_weight)
+        size = sum(len(text.encode("utf-8")) for text in read_source(source.path))
+        if not size:
+            raise DataError(f"source {source.name} ({source.path}) holds no text; name another or leave it out")
+        drawn[source.name] = _draw(source.path, size, share)
+    return drawn
+
+
+def _draw(path: Path, size: int, share: int) -> Callable[[], Iterator[str]]:
+    def draw() -> Iterator[str]:
+        whole, rest = divmod(share, size)
+        for _ in range(whole):
+            yield from read_source(path)
+        if rest:
+            yield from take_share(read_source(path), rest / size)
+
+    return draw
+
+
+def take_share(texts: Iterable[str], share: float) -> Iterator[str]:
+    """Takes a share of the bytes, spread over the whole.
+
+    Args:
+        texts: In order.
+        share: 0 to 1.
+
+    Yields:
+        Every text whose turn it is.
+    """
+    taken = seen = 0
+    for text in texts:
+        size = len(text.encode("utf-8"))
+        seen += size
+        if taken + size / 2 < seen * share:
+            taken += size
+            yield text
+
+
+def _read_folder(path: Path) -> Iterator[str]:
+    if (path / DOCUMENTS).is_dir():
+        for row in read_documents(path, split="train", columns=["text"]):
+            yield row["text"]
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and name_language(file.name) and file.stat().st_size <= LONGEST_FILE:
+            try:
+                yield file.read_bytes().decode("utf-8")
+            except (UnicodeDecodeError, OSError):  # a folder of code holds such files; a named text file must not
+                continue
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(_decode(line, path))
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"line {number} of {path} is not JSON ({error.msg}); write one object a line"
+                ) from error
+            if "messages" in row:
+                yield "\n".join(message["content"] for message in row["messages"])
+            elif isinstance(row.get("text"), str):
+                yield row["text"]
+            else:
+                raise DataError(f"line {number} of {path} has neither text nor messages")
+
+
+def _decode(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"source {path} is not UTF-8 at byte {error.start}; convert it") from error

@@ -1,0 +1,96 @@
+"""SentencePiece's unigram model, made lossless: no normalisation, no folding of spaces, bytes for what is unknown."""
+
+import io
+from collections.abc import Iterable, Iterator
+
+import sentencepiece
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.errors import DataError, SettingsError
+from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
+
+from .bpe import wrap_backend
+
+SPACE = "\u2581"  # how SentencePiece writes a space
+LONGEST_LINE = 16_384
+THREADS = 2  # part of the result: the sums of the training depend on their order
+
+
+def train_unigram(
+    texts: Iterable[str], *, vocab_size: int, max_positions: int | None = None, sample_lines: int = 2_000_000
+) -> CodeShellTokenizer:
+    """Trains a unigram vocabulary with CodeShell's 20 special tokens last.
+
+    Lines are trained on one by one, with their indentation; a line end is a byte. Spaces are written as themselves, so
+    that a literal "▁" in a text stays what it is.
+
+    Args:
+        texts: Read once.
+        vocab_size: All entries: the pieces, 256 bytes, the unknown piece, which is never used, and special tokens.
+        max_positions: What the tokenizer names as the longest input, in tokens; `None` for no limit.
+        sample_lines: How many lines SentencePiece holds in memory at most.
+
+    Returns:
+        The tokenizer, with fill-in-the-middle and the chat format.
+
+    Raises:
+        SettingsError: If the bytes do not fit.
+        DataError: If the texts are too few for so many pieces.
+    """
+    pieces = vocab_size - len(SPECIAL_TOKENS)
+    if pieces < 512:
+        raise SettingsError(
+            f"vocab_size is {vocab_size}, but 256 bytes, pieces and special tokens must fit; set it to 532 or more"
+        )
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_split_lines(texts),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=pieces,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            split_digits=True,
+            allow_whitespace_only_pieces=True,
+            character_coverage=0.9995,
+            max_sentence_length=LONGEST_LINE,
+            input_sentence_size=sample_lines,
+            shuffle_input_sentence=False,
+            num_threads=THREADS,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(
+            f"SentencePiece made no {pieces} pieces ({reason}); give more texts or lower vocab_size"
+        ) from error
+    return wrap_backend(_convert(model.getvalue()), max_positions=max_positions)
+
+
+def _split_lines(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        for line in text.replace("\0", "").splitlines():
+            if line.strip():
+                yield line[: LONGEST_LINE // 4]
+
+
+def _convert(model: bytes) -> Tokenizer:
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    vocabulary = [
+        (processor.id_to_piece(index).replace(SPACE, " "), processor.get_score(index))
+        for index in range(processor.get_piece_size())
+    ]
+    backend = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    # Besides splitting numbers, this keeps a literal "<0x0A>" in a text from being taken for the byte.
+    backend.pre_tokenizer = pre_tokenizers.Digits(individual_digits=True)
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    return backend

@@ -1,0 +1,185 @@
+"""A byte-level BPE as what it is: an alphabet of bytes and merges in their order."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from codeshell_hf.errors import DataError, SettingsError
+from codeshell_hf.pack.encoder import list_bytes
+from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
+
+Merge = tuple[str, str]
+
+
+BYTES = list_bytes()
+
+
+def to_bytes(token: str) -> bytes:
+    """The bytes that a token stands for.
+
+    Args:
+        token: In byte-level characters.
+
+    Returns:
+        Its bytes, which need not be whole characters.
+    """
+    return bytes(BYTES[letter] for letter in token)
+
+
+def is_ascii(token: str) -> bool:
+    """Whether a token stands for ASCII alone.
+
+    Args:
+        token: In byte-level characters.
+
+    Returns:
+        True if every byte is below 128.
+    """
+    return all(BYTES[letter] < 128 for letter in token)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Merges over the 256 bytes. Ids follow: the bytes, then the products in the order of their first merge.
+
+    Args:
+        merges: In order; the operands of each are bytes or products of earlier ones.
+    """
+
+    merges: tuple[Merge, ...]
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """All entries in the order of their ids, without special tokens."""
+        return list(dict.fromkeys([*BYTES, *(left + right for left, right in self.merges)]))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def make_backend(self, special_tokens: Sequence[str] = ()) -> Tokenizer:
+        """Makes a tokenizer with StarCoder's steps before BPE.
+
+        Args:
+            special_tokens: Get the last ids.
+
+        Returns:
+            The tokenizer.
+        """
+        ids = {token: index for index, token in enumerate(self.tokens)}
+        backend = Tokenizer(models.BPE(vocab=ids, merges=list(self.merges)))
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens(list(special_tokens))
+        return backend
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Reads the merges of a `tokenizer.json`.
+
+    Args:
+        path: The file, or the folder that holds it.
+
+    Returns:
+        Its merges; its special tokens and the order of its ids are left behind.
+
+    Raises:
+        DataError: If it is no byte-level BPE, or a merge's operand is missing.
+    """
+    path = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name a tokenizer.json") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON; name a tokenizer.json") from error
+    return parse_vocabulary(values, str(path))
+
+
+def parse_vocabulary(values: Any, source: str) -> Vocabulary:
+    """Reads the merges of a tokenizer's JSON.
+
+    Args:
+        values: The JSON.
+        source: Where it comes from, for messages.
+
+    Returns:
+        Its merges.
+
+    Raises:
+        DataError: If it is no byte-level BPE, or a merge's operand is missing.
+    """
+    model = values.get("model") if isinstance(values, dict) else None
+    if not isinstance(model, dict) or "merges" not in model or not isinstance(model.get("vocab"), dict):
+        kind = model.get("type") if isinstance(model, dict) else type(values).__name__
+        raise DataError(f"{source} is {kind!r} and no BPE with merges; name a byte-level BPE's tokenizer.json")
+    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+    made = set(BYTES)
+    for number, merge in enumerate(merges):
+        if len(merge) != 2:
+            raise DataError(f"merge {number} of {source} is {merge!r}; it must have two operands")
+        for operand in merge:
+            if operand not in made:
+                raise DataError(
+                    f"merge {number} of {source} needs {operand!r}, which is no byte and no earlier product; "
+                    "repair the file or name another base"
+                )
+        made.add(merge[0] + merge[1])
+    return Vocabulary(tuple((left, right) for left, right in merges))
+
+
+def find_dead_tokens(backend: Tokenizer, tokens: Iterable[str]) -> list[str]:
+    """Finds tokens that are never produced: not even encoding their own text gives them.
+
+    Args:
+        backend: A tokenizer whose model is BPE.
+        tokens: In byte-level characters.
+
+    Returns:
+        Those whose own merges do not lead to them.
+    """
+    dead = []
+    for token in tokens:
+        pieces = backend.model.tokenize(token)
+        if len(pieces) != 1 or pieces[0].value != token:
+            dead.append(token)
+    return dead
+
+
+def find_lossy_characters(backend: Tokenizer, characters: Iterable[str]) -> list[str]:
+    """Finds characters that do not survive encoding and decoding.
+
+    Args:
+        backend: The tokenizer.
+        characters: What to try, each alone.
+
+    Returns:
+        Those that come back as something else.
+    """
+    tried = list(characters)
+    encoded = backend.encode_batch(tried, add_special_tokens=False)
+    decoded = backend.decode_batch([list(encoding.ids) for encoding in encoded], skip_special_tokens=False)
+    return [character for character, back in zip(tried, decoded, strict=True) if character != back]
+
+
+def check_size(vocab_size: int) -> None:
+    """Refuses a vocabulary in which the bytes and the special tokens do not fit.
+
+    Args:
+        vocab_size: All entries.
+
+    Raises:
+        SettingsError: With the smallest that does.
+    """
+    smallest = len(BYTES) + len(SPECIAL_TOKENS)
+    if vocab_size < smallest:
+        raise SettingsError(
+            f"vocab_size is {vocab_size}, but {len(BYTES)} bytes and {len(SPECIAL_TOKENS)} special tokens must fit; "
+            f"set it to {smallest} or more"
+        )
