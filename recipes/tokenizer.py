@@ -185,11 +185,18 @@ def measure(settings: Settings, built: "CodeShellTokenizer", work: Work) -> None
         "built": built.backend_tokenizer,
         **{name: load_any(path) for name, path in settings.compare_with.items()},
     }
-    table = compare(tokenizers, corpora, base=next(iter(settings.compare_with), None))
+    base = next(iter(settings.compare_with), None)
+    table = compare(tokenizers, corpora, base=base)
     work.measures["table"] = [{key: value for key, value in row.items() if "_per_s" not in key} for row in table]
     (work.folder / "report.json").write_text(json.dumps(work.measures, indent=1, ensure_ascii=False), encoding="utf-8")
     save_figure(draw_bars(work.measures["table"], "chars_per_token."), work.folder / "report.svg")
     work.report += format_table(table)
+    for row in table:
+        shares = ", ".join(
+            f"{name} {100 * share:.2f} %" for name, share in row.get("words_cut_differently", {}).items()
+        )
+        if shares:
+            work.report.append(f"words that {row['tokenizer']} cuts differently from {base}: {shares}")
 
 
 def list_inputs(settings: Settings) -> dict[str, Path]:

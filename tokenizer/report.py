@@ -63,7 +63,8 @@ def compare(
         counts = {key: _count_tokens(tokenizer, texts) for key, texts in corpora.items()}
         seconds = time.perf_counter() - started
         characters = {key: sum(map(len, texts)) for key, texts in corpora.items()}
-        vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+        special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        vocabulary = [token for token in tokenizer.get_vocab(with_added_tokens=False) if token not in special]
         is_bpe = json.loads(tokenizer.to_str())["model"]["type"] == "BPE"
         row: dict[str, Any] = {
             "tokenizer": name,
@@ -74,7 +75,7 @@ def compare(
             "lossy_characters": len(find_lossy_characters(tokenizer, TRIED_CHARACTERS)),
             "million_chars_per_s": round(sum(characters.values()) / seconds / 1e6, 2),
         }
-        if base is not None:
+        if base is not None and is_bpe:
             row["words_cut_differently"] = compare_words(tokenizers[base], tokenizer, corpora)
         rows.append(row)
     return rows
