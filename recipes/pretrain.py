@@ -4,12 +4,10 @@ python -m recipes.pretrain recipes/nano/pretrain.yaml
 accelerate launch --config_file recipes/accelerate/ddp.yaml -m recipes.pretrain recipes/codeshell-small/pretrain.yaml
 """
 
-import json
 import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from codeshell_hf import CodeShellForCausalLM
     from codeshell_hf.pack.rows import Batch, Rows
     from codeshell_hf.pack.shards import TokenShards
+    from codeshell_hf.train.progress import Log, Progress
 
 
 class ModelSettings(Section):
@@ -110,14 +109,6 @@ class Settings(StageSettings):
     seed: int = Field(default=0, ge=0, description="decides weights, order and rearranging")
 
 
-@dataclass
-class Progress:
-    """Where a run is."""
-
-    step: int = 0
-    tokens: int = 0
-
-
 def run(settings: Settings, work: Work) -> None:
     """Trains, measures before and after, and saves the model with its tokenizer.
 
@@ -133,6 +124,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.pack.rows import Phase, Rows
     from codeshell_hf.pack.shards import TokenShards
     from codeshell_hf.train.optimizer import OptimizerOptions, groups, make_optimizers, set_learning_rate
+    from codeshell_hf.train.progress import Log, restore, save
     from codeshell_hf.train.schedule import LearningRate, check_batches, place_phases
     from codeshell_hf.train.throughput import cost_token
     from recipes.launcher import start_accelerator
@@ -173,7 +165,7 @@ def run(settings: Settings, work: Work) -> None:
         accelerator.print(f"goes on at step {progress.step} of {steps}")
 
     stop = StopSignal()
-    log = Log(work.folder / "log.jsonl", progress.step)
+    log = Log(work.folder / "log.jsonl", progress.step, is_writer=is_first_rank())
     held_out = read_held_out(settings, log, accelerator)
     if progress.step == 0:
         held_out.measure(bare, progress)
@@ -235,69 +227,6 @@ def run(settings: Settings, work: Work) -> None:
         tokenizer.save_pretrained(work.folder / "model")
         report(settings, work, log, rows, progress, held_out)
     accelerator.wait_for_everyone()
-
-
-def restore(checkpoints: Path, model: "CodeShellForCausalLM", optimizers: "list[torch.optim.Optimizer]") -> Progress:
-    """Goes back to the last whole checkpoint.
-
-    Args:
-        checkpoints: Folder of the run's checkpoints.
-        model: Gets its weights.
-        optimizers: Get their moments.
-
-    Returns:
-        Where the run was; the beginning where there is no checkpoint.
-
-    Raises:
-        CheckpointError: If the checkpoint is of another model.
-    """
-    import torch
-
-    from codeshell_hf.errors import CheckpointError
-    from codeshell_hf.train.checkpoint import load_latest_checkpoint
-
-    state = load_latest_checkpoint(checkpoints)
-    if state is None:
-        return Progress()
-    try:
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoints} is of another model; remove it to begin anew") from error
-    torch.set_rng_state(state["chance"])
-    return Progress(state["step"], state["tokens"])
-
-
-def save(
-    checkpoints: Path,
-    model: "CodeShellForCausalLM",
-    optimizers: "list[torch.optim.Optimizer]",
-    progress: Progress,
-    *,
-    keep: int,
-) -> None:
-    """Saves all that a run consists of: weights, moments, chance and where it is. Its data are a function of that.
-
-    Args:
-        checkpoints: Folder of the run's checkpoints.
-        model: Its weights.
-        optimizers: Their moments.
-        progress: Where the run is.
-        keep: How many checkpoints stay.
-    """
-    import torch
-
-    from codeshell_hf.train.checkpoint import save_checkpoint
-
-    state = {
-        "model": model.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "chance": torch.get_rng_state(),
-        "step": progress.step,
-        "tokens": progress.tokens,
-    }
-    save_checkpoint(checkpoints, progress.step, state, keep=keep)
 
 
 def make_model(settings: Settings, shards: "TokenShards") -> "CodeShellForCausalLM":
@@ -453,76 +382,6 @@ class StopSignal:
         return bool(accelerator.reduce(asked, reduction="sum"))
 
 
-class Log:
-    """The run's own record, one JSON object a line; a resumed run cuts off what it does again."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.entries: list[dict[str, Any]] = []
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            self.entries = [entry for entry in _parse_lines(lines) if entry["step"] <= step]
-        self.base_s = max((entry.get("elapsed_s", 0.0) for entry in self.entries), default=0.0)
-        self.first_step = step
-        if is_first_rank():
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries), encoding="utf-8")
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Appends an entry.
-
-        Args:
-            entry: With `step`.
-        """
-        self.entries.append(entry)
-        if is_first_rank():
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-
-    def step(self, progress: Progress, **values: Any) -> None:
-        """Appends a step.
-
-        Args:
-            progress: Where the run is.
-            values: What was measured.
-        """
-        values["elapsed_s"] = round(values["elapsed_s"] + self.base_s, 3)
-        self.add({"step": progress.step, "tokens": progress.tokens, **values})
-
-    def line(self, steps: int, step_tokens: int, token_flops: float, peak_tflops: float | None, ranks: int) -> str:
-        """The fixed-width line.
-
-        Args:
-            steps: Steps of the run.
-            step_tokens: Tokens of a step.
-            token_flops: Operations of a token, causal attention counted once.
-            peak_tflops: A device's peak in 10**12 operations a second.
-            ranks: Devices.
-
-        Returns:
-            One line.
-        """
-        entries = [entry for entry in self.entries if "loss" in entry][-20:]
-        last = entries[-1]
-        seconds = last["elapsed_s"] - entries[0]["elapsed_s"]
-        done = len(entries) - 1
-        speed = done * step_tokens / seconds if seconds > 0 and done else 0.0
-        left = (steps - last["step"]) * step_tokens / speed if speed else 0.0
-        mfu = f" | mfu {speed * token_flops / (peak_tflops * 1e12 * ranks):.2f}" if peak_tflops else ""
-        return (
-            f"step {last['step']:>6}/{steps} | loss {last['loss']:6.3f} | {speed / 1e3:8.1f}k tok/s{mfu} "
-            f"| lr {last['learning_rate']:.1e} | norm {last['gradient_norm']:5.2f} "
-            f"| eta {int(left // 60)}m{int(left % 60):02d}s"
-        )
-
-
-def _parse_lines(lines: list[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # the line that a kill cut short
-            return
-
-
 @dataclass
 class HeldOut:
     """Documents that nothing is trained on."""
@@ -530,10 +389,10 @@ class HeldOut:
     documents: list[tuple[str, Any, int]]
     window_tokens: int
     vocab_size: int
-    log: Log
+    log: "Log"
     accelerator: "Accelerator"
 
-    def measure(self, model: Any, progress: Progress) -> None:
+    def measure(self, model: Any, progress: "Progress") -> None:
         """Measures bits per byte by language and writes them to the log.
 
         Args:
@@ -550,7 +409,7 @@ class HeldOut:
         self.accelerator.print(f"step {progress.step:>6} | held-out bits per byte {bits['all']:.3f}")
 
 
-def read_held_out(settings: Settings, log: Log, accelerator: "Accelerator") -> HeldOut:
+def read_held_out(settings: Settings, log: "Log", accelerator: "Accelerator") -> HeldOut:
     """Reads the held-out documents.
 
     Args:
@@ -588,7 +447,7 @@ def show_bar(steps: int, done: int) -> Any:
     return tqdm(total=steps, initial=done, desc="pretrain", unit="step", disable=not is_first_rank())
 
 
-def report(settings: Settings, work: Work, log: Log, rows: "Rows", progress: Progress, held_out: HeldOut) -> None:
+def report(settings: Settings, work: Work, log: "Log", rows: "Rows", progress: "Progress", held_out: HeldOut) -> None:
     """Fills counts, measures, the loss curve and the last lines.
 
     Args:

@@ -21,6 +21,7 @@ class SourceSettings(Section):
 
     name: str = Field(description="what they are called by", pattern=r"^[\w.-]+$")
     path: Path = Field(description="a .txt, .jsonl, .jsonl.gz or .parquet file, the output of curate, or a folder")
+    language: str | None = Field(default=None, description="of curated documents or a folder, this language alone")
     weight: float = Field(default=1.0, gt=0, description="share of the sample, relative to the others'")
 
 
@@ -28,7 +29,9 @@ class MergedSettings(Section):
     """How a base vocabulary is merged with another language."""
 
     extend_with: tuple[str, ...] = Field(description="names of the sources to continue on", min_length=1)
-    base: Path | None = Field(default=None, description="tokenizer.json to start from; null trains one here")
+    base: str | None = Field(
+        default=None, description="tokenizer.json to start from, a path or owner/name on the Hub; null trains one here"
+    )
     trained_size: int | None = Field(default=None, gt=0, description="entries of a base that is trained here")
     keeps: Literal["most-used", "all-but-chinese"] = Field(default="most-used", description="what stays of the base")
     base_size: int | None = Field(default=None, gt=0, description="entries that stay, by use on the other sources")
@@ -82,7 +85,7 @@ def run(settings: Settings, work: Work) -> None:
     from tokenizer.corpus import TextSource, sample
     from tokenizer.transplant import count_rows
 
-    sources = [TextSource(source.name, source.path, source.weight) for source in settings.sources]
+    sources = [TextSource(source.name, source.path, source.weight, source.language) for source in settings.sources]
     draws = sample(sources, sample_bytes=settings.sample_bytes)
     counts: dict[str, Any] = {}
     built = build(settings, draws, counts)
@@ -109,7 +112,7 @@ def build(settings: Settings, draws: Draws, counts: dict[str, Any]) -> "CodeShel
     from tokenizer.bpe import train_bpe, train_vocabulary, wrap_backend
     from tokenizer.merged import count_uses, drop_chinese, extend, prune
     from tokenizer.unigram import train_unigram
-    from tokenizer.vocabulary import BYTES, check_size, read_vocabulary
+    from tokenizer.vocabulary import BYTES, check_size, find_base, read_vocabulary
 
     size, positions = settings.vocab_size, settings.max_positions
     check_size(size)
@@ -122,7 +125,7 @@ def build(settings: Settings, draws: Draws, counts: dict[str, Any]) -> "CodeShel
     old = {name: draw for name, draw in draws.items() if name not in options.extend_with}
     new = {name: draw for name, draw in draws.items() if name in options.extend_with}
     if options.base is not None:
-        base = read_vocabulary(options.base)
+        base = read_vocabulary(find_base(options.base))
     else:
         base = train_vocabulary(chain_all(old), size=options.trained_size or size, show_progress=True)
     if options.keeps == "all-but-chinese":
@@ -178,7 +181,7 @@ def measure(settings: Settings, built: "CodeShellTokenizer", work: Work) -> None
         corpora["held-out"] = [row["text"] for row in rows]
         pairs = ((row["language"], row["text"]) for row in rows)
         work.measures["characters_per_token"] = measure_languages(built, pairs)
-    corpora |= {source.name: list(read_source(source.path)) for source in settings.measure_on}
+    corpora |= {source.name: list(read_source(source.path, source.language)) for source in settings.measure_on}
     if not corpora:
         return
     tokenizers = {
@@ -213,7 +216,9 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
     if settings.documents is not None:
         inputs["documents"] = settings.documents
     if settings.merged is not None and settings.merged.base is not None:
-        inputs["base"] = settings.merged.base
+        from tokenizer.vocabulary import find_base
+
+        inputs["base"] = find_base(settings.merged.base)
     return inputs
 
 

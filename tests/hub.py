@@ -3,10 +3,12 @@
 import base64
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -154,3 +156,24 @@ def serve_hub() -> Iterator[tuple[Hub, str]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def visit_hub(address: str, home: Path) -> dict[str, str]:
+    """The environment of a process that takes the server for the Hub.
+
+    Args:
+        address: The server's.
+        home: Its cache.
+
+    Returns:
+        Variables.
+    """
+    return {
+        **os.environ,
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(home),
+        "HF_TOKEN": "hf_test",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+    }

@@ -14,7 +14,7 @@ from codeshell_hf.errors import CheckpointError, DataError
 from codeshell_hf.publish.card import fill_template
 from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
 from codeshell_hf.publish.folder import load_as_a_stranger, probe, save_folder
-from tests.hub import serve_hub
+from tests.hub import serve_hub, visit_hub
 
 
 @pytest.fixture
@@ -134,15 +134,7 @@ def test_push_goes_through_the_hub_protocol_and_comes_back(published, tmp_path: 
         "print('PROBE', probe(model)[0])\n"
     )
     with serve_hub() as (hub, address):
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_TOKEN": "hf_test",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "NO_PROXY": "127.0.0.1",
-        }
+        environment = visit_hub(address, tmp_path / "home")
         done = subprocess.run(
             [sys.executable, "-c", script, str(folder)],
             capture_output=True,

@@ -20,7 +20,7 @@ from codeshell_hf.errors import CheckpointError
 from codeshell_hf.manifest import read_manifest
 from codeshell_hf.settings import read_yaml
 from recipes.stage import Stage, main
-from tests.hub import serve_hub
+from tests.hub import serve_hub, visit_hub
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("curate", "tokenizer", "pack", "pretrain", "sft", "evaluate", "publish")
@@ -256,15 +256,7 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
     code = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[2]
     assert "push.repository=you/codeshell-nano" in readme
     with serve_hub() as (hub, address):
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_TOKEN": "hf_test",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "NO_PROXY": "127.0.0.1",
-        }
+        environment = visit_hub(address, tmp_path / "home")
         options = [*arguments("publish", chain), f"output={tmp_path}/out", "push.repository=you/codeshell-nano"]
         pushed = subprocess.run(
             [sys.executable, "-m", "recipes.publish", *options],
@@ -378,7 +370,7 @@ def test_a_killed_sft_goes_on_from_its_checkpoint(chain: Path, tmp_path: Path) -
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path, tiny_model) -> None:
-    from recipes.pretrain import Progress, restore, save
+    from codeshell_hf.train.progress import Progress, restore, save
 
     save(tmp_path, tiny_model(), [], Progress(3, 300), keep=1)
 

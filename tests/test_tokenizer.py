@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from recipes.stage import main
 from recipes.tokenizer import STAGE
 from tests.conftest import SHARED
+from tests.hub import serve_hub, visit_hub
 from tokenizer.bpe import train_bpe, train_vocabulary, wrap_backend
 from tokenizer.corpus import TextSource, read_source, sample, take_share
 from tokenizer.merged import count_uses, drop_chinese, extend, has_chinese, prune
@@ -255,13 +258,15 @@ def test_sources_of_every_kind_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["p", "q"]}), tmp_path / "d.parquet")
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "x.py").write_text("x = 1")
+    (tmp_path / "code" / "x.c").write_text("int x;")
     (tmp_path / "code" / "x.bin").write_bytes(b"\xff")
 
     read = {
         name: list(read_source(tmp_path / name)) for name in ("a.txt", "b.jsonl", "c.jsonl.gz", "d.parquet", "code")
     }
 
-    assert list(read.values()) == [["plain 文本"], ["one", "q\na"], ["packed"], ["p", "q"], ["x = 1"]]
+    assert list(read.values()) == [["plain 文本"], ["one", "q\na"], ["packed"], ["p", "q"], ["int x;", "x = 1"]]
+    assert list(read_source(tmp_path / "code", "python")) == ["x = 1"]
 
 
 def test_weights_are_shares_of_the_sample(tmp_path: Path) -> None:
@@ -276,6 +281,27 @@ def test_weights_are_shares_of_the_sample(tmp_path: Path) -> None:
     assert sum(map(len, drawn["small"])) == pytest.approx(500, abs=10)
     assert max(map(int, drawn["large"])) > 900  # spread over the whole
     assert len(list(take_share((str(n) for n in range(1000)), 0.1))) == pytest.approx(100, abs=5)
+
+
+def test_a_base_comes_from_the_hub_by_name(tmp_path: Path, base: Vocabulary) -> None:
+    script = (
+        "import sys\n"
+        "from tokenizer.vocabulary import find_base, read_vocabulary\n"
+        "print(len(read_vocabulary(find_base(sys.argv[1]))))\n"
+    )
+    with serve_hub() as (hub, address):
+        hub.repositories["some/base"] = {"tokenizer.json": base.make_backend().to_str().encode()}
+        environment = visit_hub(address, tmp_path)
+        found, missing = (
+            subprocess.run(
+                [sys.executable, "-c", script, name],
+                cwd=ROOT, capture_output=True, text=True, check=False, timeout=120, env=environment,
+            )
+            for name in ("some/base", "no/base")
+        )  # fmt: skip
+
+    assert found.stdout.strip() == str(len(base)), found.stderr
+    assert "base no/base is no file here and not to be had from the Hub" in missing.stderr
 
 
 @pytest.mark.parametrize(

@@ -24,19 +24,22 @@ class TextSource:
         name: What they are called in reports.
         path: A `.txt`, `.jsonl`, `.jsonl.gz` or `.parquet` file, the output of curation, or a folder of code.
         weight: Its share of the sample, relative to the others'.
+        language: Of curated documents and folders of code, the one language that is read; `None` for all.
     """
 
     name: str
     path: Path
     weight: float
+    language: str | None = None
 
 
-def read_source(path: Path) -> Iterator[str]:
+def read_source(path: Path, language: str | None = None) -> Iterator[str]:
     """Reads every text of a source, one at a time.
 
     Args:
         path: As in `TextSource`; of curated documents the training split is read, of JSON Lines `text` or all
             `messages`, of Parquet the column `text`.
+        language: As in `TextSource`.
 
     Yields:
         Texts.
@@ -46,7 +49,7 @@ def read_source(path: Path) -> Iterator[str]:
     """
     suffixes = "".join(path.suffixes[-2:])
     if path.is_dir():
-        yield from _read_folder(path)
+        yield from _read_folder(path, language)
     elif not path.is_file():
         raise DataError(f"source {path} does not exist; name a file or folder of texts")
     elif suffixes.endswith((".jsonl", ".jsonl.gz")):
@@ -83,20 +86,20 @@ def sample(sources: Sequence[TextSource], *, sample_bytes: int) -> dict[str, Cal
     drawn: dict[str, Callable[[], Iterator[str]]] = {}
     for source in sources:
         share = int(sample_bytes * source.weight / total_weight)
-        size = sum(len(text.encode("utf-8")) for text in read_source(source.path))
+        size = sum(len(text.encode("utf-8")) for text in read_source(source.path, source.language))
         if not size:
             raise DataError(f"source {source.name} ({source.path}) holds no text; name another or leave it out")
-        drawn[source.name] = _draw(source.path, size, share)
+        drawn[source.name] = _draw(source, size, share)
     return drawn
 
 
-def _draw(path: Path, size: int, share: int) -> Callable[[], Iterator[str]]:
+def _draw(source: TextSource, size: int, share: int) -> Callable[[], Iterator[str]]:
     def draw() -> Iterator[str]:
         whole, rest = divmod(share, size)
         for _ in range(whole):
-            yield from read_source(path)
+            yield from read_source(source.path, source.language)
         if rest:
-            yield from take_share(read_source(path), rest / size)
+            yield from take_share(read_source(source.path, source.language), rest / size)
 
     return draw
 
@@ -120,13 +123,15 @@ def take_share(texts: Iterable[str], share: float) -> Iterator[str]:
             yield text
 
 
-def _read_folder(path: Path) -> Iterator[str]:
+def _read_folder(path: Path, language: str | None) -> Iterator[str]:
     if (path / DOCUMENTS).is_dir():
-        for row in read_documents(path, split="train", columns=["text"]):
-            yield row["text"]
+        for row in read_documents(path, split="train", columns=["text", "language"]):
+            if language in (None, row["language"]):
+                yield row["text"]
         return
     for file in sorted(path.rglob("*")):
-        if file.is_file() and name_language(file.name) and file.stat().st_size <= LONGEST_FILE:
+        named = name_language(file.name)
+        if named and language in (None, named) and file.is_file() and file.stat().st_size <= LONGEST_FILE:
             try:
                 yield file.read_bytes().decode("utf-8")
             except (UnicodeDecodeError, OSError):  # a folder of code holds such files; a named text file must not

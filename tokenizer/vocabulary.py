@@ -1,12 +1,15 @@
 """A byte-level BPE as what it is: an alphabet of bytes and merges in their order."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from codeshell_hf.errors import DataError, SettingsError
@@ -14,6 +17,7 @@ from codeshell_hf.pack.encoder import list_bytes
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 
 Merge = tuple[str, str]
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 BYTES = list_bytes()
@@ -100,6 +104,28 @@ def read_vocabulary(path: Path) -> Vocabulary:
     except ValueError as error:
         raise DataError(f"{path} is not JSON; name a tokenizer.json") from error
     return parse_vocabulary(values, str(path))
+
+
+def find_base(name: str) -> Path:
+    """Finds a `tokenizer.json` on disk or on the Hub.
+
+    Args:
+        name: A file, a folder that holds one, or `owner/name` on the Hub.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: If there is none.
+    """
+    path = Path(name)
+    if path.exists() or not HUB_NAME.fullmatch(name):
+        return path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return Path(hf_hub_download(name, "tokenizer.json"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"base {name} is no file here and not to be had from the Hub ({reason})") from error
 
 
 def parse_vocabulary(values: Any, source: str) -> Vocabulary:
