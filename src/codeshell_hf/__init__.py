@@ -18,7 +18,7 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
 )
-from transformers.models.auto import tokenization_auto
+from transformers.models.auto import modeling_auto, tokenization_auto
 
 from .configuration_codeshell import CodeShellConfig
 from .modeling_codeshell import (
@@ -41,11 +41,29 @@ def _register() -> None:
     )
     for config in (CodeShellConfig, alias):
         AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoModel.register(config, CodeShellModel, exist_ok=True)
-        AutoModelForCausalLM.register(config, CodeShellForCausalLM, exist_ok=True)
-        AutoModelForSequenceClassification.register(config, CodeShellForSequenceClassification, exist_ok=True)
-        AutoModelForTokenClassification.register(config, CodeShellForTokenClassification, exist_ok=True)
-        AutoModelForQuestionAnswering.register(config, CodeShellForQuestionAnswering, exist_ok=True)
+        for auto_class, model_class, names in (
+            (AutoModel, CodeShellModel, modeling_auto.MODEL_MAPPING_NAMES),
+            (AutoModelForCausalLM, CodeShellForCausalLM, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+            (
+                AutoModelForSequenceClassification,
+                CodeShellForSequenceClassification,
+                modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+            ),
+            (
+                AutoModelForTokenClassification,
+                CodeShellForTokenClassification,
+                modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+            ),
+            (
+                AutoModelForQuestionAnswering,
+                CodeShellForQuestionAnswering,
+                modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+            ),
+        ):
+            auto_class.register(config, model_class, exist_ok=True)
+            # Registering does not enter these tables, by which pipelines know what they support, and by which the
+            # Trainer knows whether to shift labels when it smooths them: without a word, it would not.
+            names[config.model_type] = model_class.__name__
         AutoTokenizer.register(config, tokenizer_class=CodeShellTokenizer, exist_ok=True)
         # Released folders name GPT2Tokenizer, which drops the splitting of digits. Only these two tables of
         # transformers make the type win over the name in the folder.
