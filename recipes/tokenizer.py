@@ -94,6 +94,8 @@ def run(settings: Settings, work: Work) -> None:
     work.report.append(
         f"vocabulary of {len(built):,} entries; give the model {work.counts['model_rows']:,} rows or as many as it has"
     )
+    if counts:
+        work.report.append(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
     measure(settings, built, work)
 
 
@@ -171,9 +173,8 @@ def measure(settings: Settings, built: "CodeShellTokenizer", work: Work) -> None
         work: Gets measures and lines.
     """
     from codeshell_hf.curate.documents import read_documents
-    from codeshell_hf.publish.figures import draw_bars, save_figure
     from tokenizer.corpus import read_source
-    from tokenizer.report import compare, format_table, load_any, measure_languages
+    from tokenizer.report import compare, load_any, measure_languages, write_report
 
     corpora: dict[str, list[str]] = {}
     if settings.documents is not None:
@@ -190,16 +191,8 @@ def measure(settings: Settings, built: "CodeShellTokenizer", work: Work) -> None
     }
     base = next(iter(settings.compare_with), None)
     table = compare(tokenizers, corpora, base=base)
-    work.measures["table"] = [{key: value for key, value in row.items() if "_per_s" not in key} for row in table]
-    (work.folder / "report.json").write_text(json.dumps(work.measures, indent=1, ensure_ascii=False), encoding="utf-8")
-    save_figure(draw_bars(work.measures["table"], "chars_per_token."), work.folder / "report.svg")
-    work.report += format_table(table)
-    for row in table:
-        shares = ", ".join(
-            f"{name} {100 * share:.2f} %" for name, share in row.get("words_cut_differently", {}).items()
-        )
-        if shares:
-            work.report.append(f"words that {row['tokenizer']} cuts differently from {base}: {shares}")
+    work.report += write_report(table, work.folder, parts=work.counts, **work.measures)
+    work.measures["table"] = json.loads((work.folder / "report.json").read_text(encoding="utf-8"))["table"]
 
 
 def list_inputs(settings: Settings) -> dict[str, Path]:

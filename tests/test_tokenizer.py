@@ -28,6 +28,7 @@ from tokenizer.bpe import train_bpe, train_vocabulary, wrap_backend
 from tokenizer.corpus import TextSource, read_source, sample, take_share
 from tokenizer.merged import count_uses, drop_chinese, extend, has_chinese, prune
 from tokenizer.report import TRIED_CHARACTERS, compare, load_any
+from tokenizer.report import main as report_main
 from tokenizer.transplant import Transplant, count_rows, measure_bits, transplant
 from tokenizer.unigram import train_unigram
 from tokenizer.vocabulary import (
@@ -372,6 +373,27 @@ def test_chinese_is_told_from_other_writing() -> None:
 
     assert all(has_chinese(write(text)) for text in ("中", "a中", "。", "，", "한"))
     assert not any(has_chinese(write(text)) for text in ("abc", "é", "“", "…", "я", "═"))
+
+
+def test_tokenizers_that_exist_are_compared_from_the_command_line(tmp_path: Path, merged: Vocabulary, capsys) -> None:
+    for name, vocabulary in (("one", merged), ("two", Vocabulary(merged.merges[:500]))):
+        vocabulary.make_backend(SPECIAL_TOKENS).save(str(tmp_path / f"{name}.json"))
+    texts = [f"--on=chinese={ROOT}/tokenizer/data/chinese-python-docs.jsonl", f"--on=code={ROOT}/recipes"]
+    given = [f"{name}={tmp_path}/{name}.json" for name in ("one", "two")]
+
+    assert report_main([*given, *texts, f"--output={tmp_path}/report"]) == 0
+    printed = capsys.readouterr().out
+    assert report_main(["one", *texts]) == 2
+    assert "'one' has no '='; write NAME=PATH" in capsys.readouterr().err
+
+    table = {row["tokenizer"]: row for row in json.loads((tmp_path / "report" / "report.json").read_text())["table"]}
+    text = "".join(read_source(ROOT / "recipes"))
+    backend = merged.make_backend(SPECIAL_TOKENS)
+    tokens = sum(len(backend.encode(document)) for document in read_source(ROOT / "recipes"))
+    assert table["one"]["chars_per_token.code"] == pytest.approx(len(text) / tokens, abs=1e-4)
+    assert table["two"]["words_cut_differently"]["code"] > 0.05
+    assert "words that two cuts differently from one: chinese" in printed
+    assert "| one | 2,020 |" in printed
 
 
 @pytest.mark.shared

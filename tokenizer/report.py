@@ -1,6 +1,11 @@
-"""What tokenizers are worth, side by side: characters per token, dead tokens, lossy characters, speed."""
+"""What tokenizers are worth, side by side: characters per token, dead tokens, lossy characters, speed.
 
+python -m tokenizer.report starcoder=FOLDER released=FOLDER --on english=FILE --on chinese=FILE [--output FOLDER]
+"""
+
+import argparse
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +15,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.errors import DataError
+from codeshell_hf.errors import CodeShellError, DataError
+from codeshell_hf.publish.figures import draw_bars, save_figure
 
+from .corpus import read_source
 from .vocabulary import find_dead_tokens, find_lossy_characters
 
 # ASCII, Latin, Greek, Cyrillic, punctuation, Chinese, Korean, full-width forms, emoji.
@@ -55,7 +62,7 @@ def compare(
 
     Returns:
         A row a tokenizer: size, characters per token of each corpus and in all, dead tokens (`None` where the model is
-        no BPE), lossy characters of some 26,000 tried, words cut differently, million characters a second.
+        no BPE), lossy characters of some 26,000 tried, words cut differently, tokens a second.
     """
     rows = []
     for name, tokenizer in tokenizers.items():
@@ -73,9 +80,10 @@ def compare(
             "chars_per_token.total": round(sum(characters.values()) / max(sum(counts.values()), 1), 4),
             "dead_tokens": len(find_dead_tokens(tokenizer, vocabulary)) if is_bpe else None,
             "lossy_characters": len(find_lossy_characters(tokenizer, TRIED_CHARACTERS)),
-            "million_chars_per_s": round(sum(characters.values()) / seconds / 1e6, 2),
+            "tokens_per_s": round(sum(counts.values()) / seconds),
         }
-        if base is not None and is_bpe:
+        if base not in (None, name) and is_bpe:
+            row["compared_with"] = base
             row["words_cut_differently"] = compare_words(tokenizers[base], tokenizer, corpora)
         rows.append(row)
     return rows
@@ -116,7 +124,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     Returns:
         Lines.
     """
-    plain = [key for key in rows[0] if key != "words_cut_differently"]
+    plain = [key for key in rows[0] if key not in ("words_cut_differently", "compared_with")]
     lines = [
         "| " + " | ".join(key.removeprefix("chars_per_token.").replace("_", " ") for key in plain) + " |",
         "| --- |" + " ---: |" * (len(plain) - 1),
@@ -128,6 +136,44 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             for key in plain
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def write_report(rows: Sequence[Mapping[str, Any]], folder: Path, **more: Any) -> list[str]:
+    """Writes a comparison as `report.json` and `report.svg`, and as lines to print.
+
+    Args:
+        rows: What `compare` gave.
+        folder: Where to write; it must exist.
+        more: What else the JSON holds.
+
+    Returns:
+        The table, and the words that each BPE cuts differently.
+    """
+    # Speed is this machine's and this minute's: it is printed, and kept out of what is compared by hash.
+    kept = [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in rows]
+    text = json.dumps({**more, "table": kept}, indent=1, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    save_figure(draw_bars(kept, "chars_per_token."), folder / "report.svg")
+    return format_rows(rows)
+
+
+def format_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Writes a comparison as lines.
+
+    Args:
+        rows: What `compare` gave.
+
+    Returns:
+        The table, and the words that each BPE cuts differently.
+    """
+    lines = format_table(rows)
+    for row in rows:
+        shares = ", ".join(
+            f"{name} {100 * share:.2f} %" for name, share in row.get("words_cut_differently", {}).items()
+        )
+        if shares:
+            lines.append(f"words that {row['tokenizer']} cuts differently from {row['compared_with']}: {shares}")
     return lines
 
 
@@ -156,3 +202,42 @@ def _count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
 
 def _split_words(tokenizer: Tokenizer, text: str) -> list[tuple[str, tuple[int, int]]]:
     return tokenizer.pre_tokenizer.pre_tokenize_str(text) if tokenizer.pre_tokenizer else [(text, (0, len(text)))]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compares tokenizers that exist.
+
+    Args:
+        arguments: The command line; by default this process's.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tokenizer.report", description="Compares tokenizers.")
+    parser.add_argument("tokenizers", nargs="+", metavar="NAME=PATH", help="the first is what words are compared with")
+    parser.add_argument("--on", action="append", required=True, metavar="NAME=PATH", help="texts to measure on")
+    parser.add_argument("--output", type=Path, help="folder for report.json and report.svg")
+    options = parser.parse_args(arguments)
+    try:
+        tokenizers = {name: load_any(path) for name, path in map(_split_name, options.tokenizers)}
+        corpora = {name: list(read_source(path)) for name, path in map(_split_name, options.on)}
+        rows = compare(tokenizers, corpora, base=next(iter(tokenizers)))
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            write_report(rows, options.output)
+    except CodeShellError as error:
+        print(f"report: error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    print("\n".join(format_rows(rows)))  # noqa: T201
+    return 0
+
+
+def _split_name(argument: str) -> tuple[str, Path]:
+    name, sign, path = argument.partition("=")
+    if not sign:
+        raise DataError(f"{argument!r} has no '='; write NAME=PATH")
+    return name, Path(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
