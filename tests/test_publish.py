@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import codeshell_hf
 from codeshell_hf.errors import CheckpointError, DataError
 from codeshell_hf.publish.card import fill_template
 from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
@@ -80,15 +81,44 @@ def test_the_installed_package_wins_over_the_code_in_the_folder(published) -> No
 
 
 def test_the_files_that_travel_import_nothing_of_the_package() -> None:
-    from codeshell_hf.publish.folder import TRIO
-
-    names = {module.__name__.split(".")[-1] for module in TRIO}
-    for module in TRIO:
-        for line in Path(module.__file__).read_text().splitlines():
+    source = Path(codeshell_hf.__file__).parent
+    names = {"configuration_codeshell", "modeling_codeshell", "tokenization_codeshell"}
+    for name in names:
+        for line in (source / f"{name}.py").read_text().splitlines():
             if line.startswith(("import ", "from ")):
                 target = line.split()[1]
                 assert "codeshell_hf" not in target
                 assert not target.startswith(".") or target[1:] in names
+
+
+def test_what_save_pretrained_writes_is_enough_for_a_stranger(tmp_path: Path, tiny_model, tiny_tokenizer) -> None:
+    model = tiny_model(vocab_size=len(tiny_tokenizer))
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+
+    answer = load_as_a_stranger(tmp_path / "model")
+
+    assert answer["modules"] == ["transformers_modules"]
+    assert answer["probe"] == pytest.approx(probe(model), abs=1e-5)
+
+
+def test_a_stranger_saves_what_the_next_stranger_loads(published, tmp_path: Path) -> None:
+    folder, model = published
+    script = (
+        "import sys; sys.modules['codeshell_hf'] = None\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "for thing in (AutoModelForCausalLM, AutoTokenizer):\n"
+        "    thing.from_pretrained(sys.argv[1], trust_remote_code=True).save_pretrained(sys.argv[2])\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(tmp_path / "second")],
+        check=True, capture_output=True, env={**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""},
+    )  # fmt: skip
+
+    answer = load_as_a_stranger(tmp_path / "second")
+
+    assert answer["modules"] == ["transformers_modules"]
+    assert answer["probe"] == pytest.approx(probe(model), abs=1e-5)
 
 
 def test_a_broken_folder_is_one_clear_error(published) -> None:
@@ -150,6 +180,28 @@ def test_push_goes_through_the_hub_protocol_and_comes_back(published, tmp_path: 
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert {name: data for name, data in hub.repositories["me/tiny"].items() if name != ".gitattributes"} == files
     assert float(done.stdout.split("PROBE ")[1]) == pytest.approx(probe(model)[0], abs=1e-5)
+
+
+def test_pushing_while_saving_brings_the_code_along(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from transformers import AutoModelForCausalLM\n"
+        "import codeshell_hf\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+        "model.save_pretrained(sys.argv[2], push_to_hub=True, repo_id='me/direct', private=True)\n"
+    )
+    golden = Path(__file__).parent / "data" / "golden" / "plain"
+    with serve_hub() as (hub, address):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(golden), str(tmp_path / "saved")],
+            capture_output=True, text=True, check=False, timeout=120, env=visit_hub(address, tmp_path / "home"),
+        )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert hub.private == {"me/direct": True}
+    assert {"modeling_codeshell.py", "configuration_codeshell.py", "model.safetensors"} <= set(
+        hub.repositories["me/direct"]
+    )
 
 
 def test_a_push_that_is_refused_is_one_line(published, monkeypatch) -> None:

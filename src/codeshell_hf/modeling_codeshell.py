@@ -5,7 +5,10 @@ This file travels to the Hub together with the weights. It imports torch, transf
 
 # B batch, T tokens, D width, H heads, G query groups, W head width, V vocabulary
 import math
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,9 +38,19 @@ from .configuration_codeshell import CodeShellConfig
 
 logger = logging.get_logger(__name__)
 
+MODELING = "modeling_codeshell.CodeShell"
+AUTO_MAP = {
+    "AutoConfig": "configuration_codeshell.CodeShellConfig",
+    "AutoModel": f"{MODELING}Model",
+    "AutoModelForCausalLM": f"{MODELING}ForCausalLM",
+    "AutoModelForSequenceClassification": f"{MODELING}ForSequenceClassification",
+    "AutoModelForTokenClassification": f"{MODELING}ForTokenClassification",
+    "AutoModelForQuestionAnswering": f"{MODELING}ForQuestionAnswering",
+}
 HUB_ARGUMENTS = frozenset(
     {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "proxies"}
 )
+PUSH_ARGUMENTS = frozenset({"commit_message", "create_pr", "private", "revision", "tags", "token"})
 PACKED_WITH_CACHE = (
     "position_ids restart or cu_seq_lens hold several documents in one row while past_key_values is given: a cache "
     "cannot tell documents apart; pass past_key_values=None, or one document a row"
@@ -356,15 +369,29 @@ class CodeShellPreTrainedModel(PreTrainedModel):
                 kwargs["key_mapping"] = {r"^lm_head\.weight$": embedding}
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Saves the model, as in transformers, under its own names whatever the names it was loaded from.
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the model, as in transformers, with this file, so that a stranger loads it with `trust_remote_code`.
+
+        Weights are written under the model's own names, whatever the names they were loaded from.
 
         Args:
-            args: As in transformers.
+            save_directory: As in transformers, like all other arguments.
+            args: As there.
             kwargs: As there.
         """
         kwargs.setdefault("save_original_format", False)
-        super().save_pretrained(*args, **kwargs)
+        is_pushed = kwargs.pop("push_to_hub", False)
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            for name in (__name__, CodeShellConfig.__module__):
+                source = Path(str(sys.modules[name].__file__))
+                target = Path(save_directory) / f"{name.rsplit('.', 1)[-1]}.py"
+                if source.resolve() != target.resolve():
+                    shutil.copyfile(source, target)
+        if is_pushed:  # from here, so that this file is among what is pushed
+            asked = {key: kwargs[key] for key in PUSH_ARGUMENTS & kwargs.keys()}
+            self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name), **asked)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

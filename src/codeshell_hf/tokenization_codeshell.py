@@ -3,6 +3,9 @@
 This file travels to the Hub together with the tokenizer. It imports transformers and nothing else of the package.
 """
 
+import shutil
+import sys
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers import TokenizersBackend
@@ -87,6 +90,28 @@ class CodeShellTokenizer(TokenizersBackend):
         if tokenizer.chat_template is None:
             tokenizer.chat_template = CHAT_TEMPLATE
         return tokenizer
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        """Saves the tokenizer, as in transformers, with this file, so that a stranger loads it too.
+
+        Args:
+            save_directory: As in transformers, like all other arguments.
+            args: As there.
+            kwargs: As there.
+
+        Returns:
+            The files that were written.
+        """
+        is_pushed = kwargs.pop("push_to_hub", False)
+        self.init_kwargs["auto_map"] = {"AutoTokenizer": ["tokenization_codeshell.CodeShellTokenizer", None]}
+        written = super().save_pretrained(save_directory, *args, **kwargs)
+        source = Path(str(sys.modules[__name__].__file__))
+        target = Path(save_directory) / "tokenization_codeshell.py"
+        if source.resolve() != target.resolve():
+            shutil.copyfile(source, target)
+        if is_pushed:
+            self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name))
+        return (*written, str(target))
 
     def encode_text(self, text: str) -> list[int]:
         """Encodes text in which nothing is special: a literal `<fim_prefix>` stays the letters it is made of.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,29 +11,15 @@ from typing import Any
 
 import torch
 
-from .. import configuration_codeshell, modeling_codeshell, tokenization_codeshell
 from ..errors import CheckpointError
-from ..manifest import write_text
 from ..modeling_codeshell import CodeShellPreTrainedModel
 from ..tokenization_codeshell import CodeShellTokenizer
-
-TRIO = (configuration_codeshell, modeling_codeshell, tokenization_codeshell)
-MODELING = "modeling_codeshell.CodeShell"
-AUTO_MAP = {
-    "AutoConfig": "configuration_codeshell.CodeShellConfig",
-    "AutoModel": f"{MODELING}Model",
-    "AutoModelForCausalLM": f"{MODELING}ForCausalLM",
-    "AutoModelForSequenceClassification": f"{MODELING}ForSequenceClassification",
-    "AutoModelForTokenClassification": f"{MODELING}ForTokenClassification",
-    "AutoModelForQuestionAnswering": f"{MODELING}ForQuestionAnswering",
-}
-TOKENIZER_AUTO_MAP = {"AutoTokenizer": ["tokenization_codeshell.CodeShellTokenizer", None]}
 
 
 def save_folder(
     model: CodeShellPreTrainedModel, tokenizer: CodeShellTokenizer, folder: Path, *, max_shard_size: str = "5GB"
 ) -> None:
-    """Saves a model so that `trust_remote_code=True` loads it with transformers alone.
+    """Saves a model and its tokenizer, with their code, agreeing on how an answer ends.
 
     Args:
         model: Any CodeShell model.
@@ -42,18 +27,11 @@ def save_folder(
         folder: Where to; made if needed.
         max_shard_size: Largest file of weights, as in transformers.
     """
-    model.config.auto_map = dict(AUTO_MAP)
     if model.generation_config is not None:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
-    write_text(path, json.dumps({**values, "auto_map": TOKENIZER_AUTO_MAP}, indent=2, ensure_ascii=False) + "\n")
-    for module in TRIO:
-        source = Path(str(module.__file__))
-        shutil.copyfile(source, folder / source.name)
 
 
 _STRANGER = """
