@@ -119,9 +119,9 @@ def build(settings: Settings, draws: Draws, counts: dict[str, Any]) -> "CodeShel
     size, positions = settings.vocab_size, settings.max_positions
     check_size(size)
     if settings.kind == "unigram":
-        return train_unigram(chain_all(draws), vocab_size=size, max_positions=positions)
+        return train_unigram(chain_all(draws, act="read"), vocab_size=size, max_positions=positions)
     if settings.merged is None:
-        return train_bpe(chain_all(draws), vocab_size=size, max_positions=positions, show_progress=True)
+        return train_bpe(chain_all(draws, act="read"), vocab_size=size, max_positions=positions, show_progress=True)
 
     options = settings.merged
     old = {name: draw for name, draw in draws.items() if name not in options.extend_with}
@@ -129,15 +129,15 @@ def build(settings: Settings, draws: Draws, counts: dict[str, Any]) -> "CodeShel
     if options.base is not None:
         base = read_vocabulary(find_base(options.base))
     else:
-        base = train_vocabulary(chain_all(old), size=options.trained_size or size, show_progress=True)
+        base = train_vocabulary(chain_all(old, act="train base"), size=options.trained_size or size, show_progress=True)
     if options.keeps == "all-but-chinese":
         kept = drop_chinese(base)
     else:
-        uses = count_uses(base, chain_all(old))
+        uses = count_uses(base, chain_all(old, act="count uses"))
         kept = prune(base, uses, size=options.base_size or size, keep_first=options.keep_first)
     extended = extend(
         kept,
-        chain_all(new),
+        chain_all(new, act="extend"),
         size=size - len(SPECIAL_TOKENS),
         new_merges=options.new_merges,
         show_progress=True,
@@ -151,17 +151,24 @@ def build(settings: Settings, draws: Draws, counts: dict[str, Any]) -> "CodeShel
     return wrap_backend(extended.make_backend(SPECIAL_TOKENS), max_positions=positions)
 
 
-def chain_all(draws: Draws) -> Iterator[str]:
-    """Gives the texts of all sources, one source after the other.
+def chain_all(draws: Draws, *, act: str) -> Iterator[str]:
+    """Gives the texts of all sources, one source after the other, under a progress bar.
 
     Args:
         draws: Give the texts of each.
+        act: What is done with them, for the bar.
 
     Yields:
         Texts.
     """
-    for draw in draws.values():
-        yield from draw()
+    from tqdm import tqdm
+
+    with tqdm(desc=act, unit="char", unit_scale=True) as bar:
+        for name, draw in draws.items():
+            bar.set_postfix_str(name)
+            for text in draw():
+                bar.update(len(text))
+                yield text
 
 
 def measure(settings: Settings, built: "CodeShellTokenizer", work: Work) -> None:
