@@ -108,6 +108,24 @@ def test_packed_rows_with_padding_behind_equal_separate_ones(tiny_model, ids: to
     assert (logits - expected)[mask.bool()].abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_documents_with_padding_between_them_stay_apart(tiny_model, ids: torch.Tensor, attention: str) -> None:
+    model = tiny_model(attention)
+    mask = torch.tensor([[1] * 5 + [0] * 3 + [1] * 8])
+    positions = torch.cat([torch.arange(5), torch.zeros(3, dtype=torch.long), torch.arange(8)])[None]
+    counted = (mask.cumsum(-1) - 1).clamp(min=0)  # one document with a hole: positions go on behind it
+
+    with torch.no_grad():
+        packed = model(ids[:1], attention_mask=mask, position_ids=positions).logits[0]
+        first, second = model(ids[:1, :5]).logits[0], model(ids[:1, 8:]).logits[0]
+        holed = model(ids[:1], attention_mask=mask, position_ids=counted).logits[0, 8:]
+        joined = model(torch.cat([ids[:1, :5], ids[:1, 8:]], dim=1)).logits[0, 5:]
+
+    assert (packed[:5] - first).abs().max() < 1e-5
+    assert (packed[8:] - second).abs().max() < 1e-5
+    assert (holed - joined).abs().max() < 1e-5
+
+
 def test_left_padding_with_positions_is_not_taken_for_packing(tiny_model) -> None:
     model = tiny_model()
     ids = torch.randint(1, 320, (2, 10))

@@ -316,7 +316,13 @@ def find_document_starts(
         starts = starts | (position_ids[:, 1:] != position_ids[:, :-1] + 1)
         if attention_mask is not None:
             attended = attention_mask[:, -T:].to(device=device, dtype=torch.bool)
+            position_ids = position_ids.expand(B, -1)
             starts = starts & attended[:, 1:] & attended[:, :-1]
+            # Behind padding inside a row, a document begins where positions are not beyond the last one seen.
+            places = torch.where(attended, torch.arange(T, device=device), -1).cummax(-1).values[:, :-1]
+            seen = position_ids.gather(1, places.clamp(min=0))
+            behind_padding = attended[:, 1:] & ~attended[:, :-1] & (places >= 0)
+            starts = starts | (behind_padding & (position_ids[:, 1:] <= seen))
     if cu_seq_lens is not None:
         tokens = torch.arange(B * T, device=device, dtype=cu_seq_lens.dtype)
         documents = torch.searchsorted(cu_seq_lens, tokens, right=True).view(B, T)
