@@ -35,18 +35,6 @@ def to_bytes(token: str) -> bytes:
     return bytes(BYTES[letter] for letter in token)
 
 
-def is_ascii(token: str) -> bool:
-    """Whether a token stands for ASCII alone.
-
-    Args:
-        token: In byte-level characters.
-
-    Returns:
-        True if every byte is below 128.
-    """
-    return all(BYTES[letter] < 128 for letter in token)
-
-
 @dataclass(frozen=True)
 class Vocabulary:
     """Merges over the 256 bytes. Ids follow: the bytes, then the products in the order of their first merge.

@@ -1,0 +1,1 @@
+"""One file a question: correctness first, then the peer in the same process; median and spread."""

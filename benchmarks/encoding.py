@@ -1,0 +1,68 @@
+"""How much faster tiktoken encodes a corpus than HF tokenizers, for the same ids.
+
+python -m benchmarks.encoding TOKENIZER TEXTS [--megabytes 4] [--repeats 5]
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.pack.encoder import make_tiktoken
+from tokenizer.corpus import read_source
+
+
+def time_rates(encode: Callable[[], object], megabytes: float, repeats: int) -> list[float]:
+    """Measures megabytes a second of each repeat."""
+    rates = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        encode()
+        rates.append(megabytes / (time.perf_counter() - started))
+    return rates
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.encoding", description=__doc__)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("texts", type=Path)
+    parser.add_argument("--megabytes", type=float, default=4.0)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args(arguments)
+    tokenizer = CodeShellTokenizer.from_pretrained(options.tokenizer)
+    encoder = make_tiktoken(tokenizer)
+    texts: list[str] = []
+    size = 0
+    for text in read_source(options.texts):
+        if size >= options.megabytes * 1e6:
+            break
+        texts.append(text)
+        size += len(text.encode("utf-8"))
+
+    def encode_here() -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+
+    def encode_there() -> list[list[int]]:
+        return encoder(texts)["input_ids"]
+
+    if encode_here() != encode_there():
+        print("the ids differ; nothing is measured", file=sys.stderr)
+        return 1
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("tokenizers", "tiktoken"))
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+    print(f"{len(texts)} documents, {size / 1e6:.1f} MB, {options.repeats} repeats, the same ids from both")
+    for name, encode in (("tokenizers", encode_here), ("tiktoken", encode_there)):
+        rates = time_rates(encode, size / 1e6, options.repeats)
+        print(f"{name:<12}{statistics.median(rates):8.1f} MB/s   {min(rates):.1f} to {max(rates):.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
