@@ -3,27 +3,34 @@
 python -m recipes.sft recipes/nano/sft.yaml
 """
 
-import dataclasses
-import json
-import logging
-import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from recipes.stage import Stage, StageSettings, Work, main
+from recipes.alignment import (
+    AlignmentSettings,
+    load_policy,
+    make_adapter,
+    make_trainer_config,
+    open_tokenizer,
+    quiet_logs,
+    read_all_conversations,
+    save_trained,
+    split_held_out,
+    train,
+    write_history,
+)
+from recipes.stage import Stage, Work, is_first_rank, main
 
 
-class Settings(StageSettings):
+class Settings(AlignmentSettings):
     """Settings of fine-tuning."""
 
-    model: Path = Field(description="folder of the model to start from, with its tokenizer")
-    conversations: Path = Field(description="JSON Lines with messages")
+    conversations: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with messages")
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of conversations to measure on")
-    trainer: dict[str, Any] = Field(default_factory=dict, description="TRL's SFTConfig, by its own names")
-    seed: int = Field(default=0, ge=0, description="decides the split and the order")
 
 
 def run(settings: Settings, work: Work) -> None:
@@ -33,127 +40,100 @@ def run(settings: Settings, work: Work) -> None:
         settings: What to train on.
         work: Where to write.
     """
-    import torch
-    from trl import SFTTrainer
+    from trl import SFTConfig, SFTTrainer
 
-    from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.publish.figures import draw_tuning, save_figure
-    from codeshell_hf.train.weights import load_model
 
-    # TRL looks for a special token at the end of a turn; the released format ends turns with text, inside the loss.
-    logging.getLogger("trl.trainer.sft_trainer").addFilter(lambda record: "end-of-turn" not in record.getMessage())
-    tokenizer = CodeShellTokenizer.from_pretrained(settings.model)
-    model = load_model(str(settings.model), dtype=torch.float32)
-    train, held_out = split_conversations(settings)
+    quiet_logs()
     checkpoints = work.folder / "checkpoints"
+    config = make_trainer_config(
+        SFTConfig,
+        settings,
+        checkpoints,
+        owned=("assistant_only_loss", "completion_only_loss", "dataset_text_field", "eos_token", "chat_template_path"),
+    )
+    tokenizer = open_tokenizer(settings.model)
+    read = read_all_conversations(settings.conversations)
+    parts = split_held_out(read, settings.held_out_fraction, settings.seed, what="conversations")
+    data, counts = render_all(tokenizer, parts, config.max_length)
     trainer = SFTTrainer(
-        model=model,
-        args=make_trainer_config(settings, checkpoints),
-        train_dataset=train,
-        eval_dataset=held_out,
+        model=load_policy(settings),
+        args=config,
+        train_dataset=data[0],
+        eval_dataset=data[1],
         processing_class=tokenizer,
+        peft_config=make_adapter(settings),
     )
     before = trainer.evaluate()["eval_loss"]
-    trainer.train(resume_from_checkpoint=find_whole_checkpoint(checkpoints))
+    train(trainer, checkpoints)
     after = trainer.evaluate()["eval_loss"]
-
-    shutil.rmtree(checkpoints)
-    folder = work.folder / "model"
-    trainer.model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    history = [{"step": 0, "eval_loss": before}, *trainer.state.log_history]
-    (work.folder / "log.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
-    save_figure(draw_tuning(history), work.folder / "loss.svg")
-    work.counts = {"conversations": len(train), "held_out": len(held_out), "steps": trainer.state.global_step}
+    save_trained(trainer, settings, work, checkpoints)
+    history = write_history(trainer, work, first={"step": 0, "eval_loss": before})
+    if is_first_rank():
+        save_figure(draw_tuning(history), work.folder / "loss.svg")
+    work.counts = {**counts, "steps": trainer.state.global_step}
     work.measures = {"held_out_loss_before": round(before, 4), "held_out_loss_after": round(after, 4)}
     work.report.append(
-        f"{len(train)} conversations, {trainer.state.global_step} steps; "
-        f"loss on {len(held_out)} held-out ones {before:.3f} -> {after:.3f}"
+        f"{counts['conversations']} conversations, {counts['answer_tokens']:,} of {counts['tokens']:,} tokens in the "
+        f"loss, {trainer.state.global_step} steps; "
+        f"loss on {counts['held_out']} held-out ones {before:.3f} -> {after:.3f}"
     )
+    if counts["longer_than_max_length"]:
+        work.report.append(
+            f"{counts['longer_than_max_length']} were longer than {config.max_length} tokens and were split; "
+            f"{counts['without_loss']} had nothing to learn from"
+        )
 
 
-def find_whole_checkpoint(folder: Path) -> str | None:
-    """Finds the newest checkpoint that a kill did not cut short, and removes those that it did.
-
-    Args:
-        folder: Holds the trainer's `checkpoint-*`; it may be missing.
-
-    Returns:
-        Its path, or `None` where there is none.
-    """
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
-        except (OSError, json.JSONDecodeError):
-            shutil.rmtree(path)
-        else:
-            return str(path)
-    return None
-
-
-def split_conversations(settings: Settings) -> tuple[Any, Any]:
-    """Reads the conversations and puts some aside.
+def render_all(
+    tokenizer: Any, parts: tuple[Sequence[Any], Sequence[Any]], max_tokens: int | None
+) -> tuple[list[Any], dict[str, int]]:
+    """Renders conversations, splits those that are too long, and counts.
 
     Args:
-        settings: Where they are and how many are put aside.
+        tokenizer: The model's.
+        parts: Conversations to train and to measure on.
+        max_tokens: Longest row; `None` for no limit.
 
     Returns:
-        Data sets of `messages` to train and to measure on.
+        Data sets of `input_ids` and `labels`, and counts.
 
     Raises:
-        DataError: If one of them would be empty.
+        DataError: If nothing is left to train or to measure on.
     """
     from datasets import Dataset
 
-    from codeshell_hf.align.conversations import read_conversations
+    from codeshell_hf.align.rendering import NO_LOSS, render_conversation, split_rendered
     from codeshell_hf.errors import DataError
 
-    rows = [{"messages": list(conversation.messages)} for conversation in read_conversations(settings.conversations)]
-    if round(len(rows) * settings.held_out_fraction) < 1 or len(rows) < 2:
-        raise DataError(
-            f"{settings.conversations} holds {len(rows)} conversations, of which {settings.held_out_fraction} is "
-            "none to measure on; raise held_out_fraction or add conversations"
-        )
-    split = Dataset.from_list(rows).train_test_split(test_size=settings.held_out_fraction, seed=settings.seed)
-    return split["train"], split["test"]
-
-
-def make_trainer_config(settings: Settings, checkpoints: Path) -> Any:
-    """Makes TRL's configuration, after a check of every key against the installed version.
-
-    Args:
-        settings: With the section `trainer`.
-        checkpoints: Where the trainer saves.
-
-    Returns:
-        An `SFTConfig`.
-
-    Raises:
-        SettingsError: If a key is unknown or belongs to the recipe, or a value is wrong.
-    """
-    import torch
-    from trl import SFTConfig
-
-    from codeshell_hf.errors import SettingsError
-    from codeshell_hf.settings import unknown_key
-
-    known = {field.name for field in dataclasses.fields(SFTConfig)} - {"output_dir", "seed"}
-    for key in settings.trainer:
-        if key not in known:
-            raise SettingsError(unknown_key(key, known, "the section trainer"))
-    fixed = {"output_dir": str(checkpoints), "seed": settings.seed, "use_cpu": not torch.cuda.is_available()}
-    try:
-        return SFTConfig(**settings.trainer, **fixed)
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
+    data = []
+    counts = {"conversations": len(parts[0]), "held_out": len(parts[1]), "longer_than_max_length": 0, "without_loss": 0}
+    for part, name in zip(parts, ("train", "measure"), strict=True):
+        rendered = [render_conversation(tokenizer, conversation) for conversation in part]
+        pieces = [split_rendered(one, max_tokens or len(one.ids)) for one in rendered]
+        counts["longer_than_max_length"] += sum(len(one.ids) > (max_tokens or len(one.ids)) for one in rendered)
+        counts["without_loss"] += sum(not some for some in pieces)
+        rows = [{"input_ids": piece.ids, "labels": piece.labels} for some in pieces for piece in some]
+        if not rows:
+            raise DataError(
+                f"none of {len(part)} conversations to {name} on has an answer within rows of {max_tokens} tokens; "
+                "raise trainer.max_length"
+            )
+        data.append(Dataset.from_list(rows))
+    counts["tokens"] = sum(len(row) for row in data[0]["input_ids"])
+    counts["answer_tokens"] = sum(label != NO_LOSS for row in data[0]["labels"] for label in row)
+    return data, counts
 
 
 STAGE = Stage(
     name="sft",
     settings=Settings,
-    inputs=lambda settings: {"model": settings.model, "conversations": settings.conversations},
+    inputs=lambda settings: {
+        "model": settings.model,
+        **{f"conversations {path.name}": path for path in settings.conversations},
+    },
     run=run,
-    code=("src/codeshell_hf/align", "src/codeshell_hf/tokenization_codeshell.py"),
+    code=("recipes/alignment.py", "src/codeshell_hf/align", "src/codeshell_hf/tokenization_codeshell.py"),
 )
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """YAML files and `section.key=value` on the command line become one frozen model a stage."""
 
 import difflib
+import re
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from .errors import SettingsError
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as people write it: `3e-4` is a number, which YAML 1.1 takes for a text."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 SettingsModel = TypeVar("SettingsModel", bound=BaseModel)
 
@@ -80,7 +90,7 @@ def parse_yaml(text: str, source: str) -> Any:
         SettingsError: If it does not parse.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise SettingsError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
 

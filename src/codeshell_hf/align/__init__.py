@@ -1,1 +1,1 @@
-"""Alignment: conversations that say which words are the assistant's."""
+"""Alignment: conversations, preferences, and rewards that say which answers are good."""

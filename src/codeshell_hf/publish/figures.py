@@ -161,6 +161,55 @@ def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+def draw_calibration(groups: Sequence[dict[str, Any]]) -> Figure:
+    """Draws how often a reward model is right against how sure it is.
+
+    Args:
+        groups: Each with `sure`, `right` (0 to 1) and `pairs`.
+
+    Returns:
+        The figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0.5, 1], [0.5, 1], color=INK, linestyle=":", linewidth=1)
+        axes.plot([group["sure"] for group in groups], [group["right"] for group in groups], color=COLOURS[0])
+        for group in groups:
+            axes.scatter(group["sure"], group["right"], s=12 + group["pairs"] ** 0.5 * 4, color=COLOURS[0])
+            axes.annotate(f"{group['pairs']} pairs", (group["sure"], group["right"]), fontsize=7, ha="right")
+        axes.set_xlabel("how sure it is")
+        axes.set_ylabel("how often it is right")
+        axes.set_xlim(0.48, 1.02)
+        axes.set_ylim(min(0.48, *(group["right"] - 0.05 for group in groups)), 1.05)
+    return figure
+
+
+def draw_rewards(history: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
+    """Draws learning from rewards: each reward, and beside them the distance from where it began and the length.
+
+    Args:
+        history: The trainer's log, with `reward`, `kl`, `completions/mean_length` and `rewards/NAME/mean` by `step`.
+        names: Of the rewards.
+
+    Returns:
+        The figure.
+    """
+    curves = [("reward", "in all"), *((f"rewards/{name}/mean", name) for name in names)]
+    panels = [curves, [("kl", "KL (nats)")], [("completions/mean_length", "tokens")]]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        for axes, lines in zip(figure.subplots(1, 3, width_ratios=[2, 1, 1]), panels, strict=True):
+            for (key, label), colour in zip(lines, (*COLOURS, INK), strict=False):
+                points = [(entry["step"], float(entry[key])) for entry in history if key in entry]
+                if points:
+                    steps, values = zip(*points, strict=True)
+                    axes.plot(steps, values, color=colour, linewidth=1.4, label=label)
+            axes.set_xlabel("step")
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def draw_bars(rows: Sequence[dict[str, Any]], prefix: str) -> Figure:
     """Draws measures of several things side by side.
 

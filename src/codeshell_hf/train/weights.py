@@ -9,12 +9,13 @@ from ..errors import CheckpointError
 from ..modeling_codeshell import CodeShellForCausalLM
 
 
-def load_model(name: str, *, dtype: torch.dtype) -> CodeShellForCausalLM:
+def load_model(name: str, *, dtype: torch.dtype, **options: Any) -> CodeShellForCausalLM:
     """Loads a CodeShell checkpoint, whole or not at all.
 
     Args:
         name: A folder or a Hub name.
         dtype: Of the weights in memory.
+        options: Further ones of `from_pretrained`.
 
     Returns:
         The model in evaluation mode.
@@ -24,7 +25,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> CodeShellForCausalLM:
     """
     report: dict[str, Any]
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        model, report = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True, **options)
     except Exception as error:  # safetensors, torch, JSON and the Hub each have their own kinds
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{name} cannot be loaded ({reason}); name a whole CodeShell checkpoint") from error

@@ -1,0 +1,427 @@
+"""What the stages of alignment share: TRL's configuration checked before it is used, models, adapters, data, saving."""
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from recipes.stage import Section, StageSettings, Work, is_first_rank
+
+if TYPE_CHECKING:
+    from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.align.conversations import Conversation
+    from codeshell_hf.align.preferences import Pair
+
+OWN_KEYS = ("output_dir", "seed", "data_seed", "use_cpu")
+
+
+class AdapterSettings(Section):
+    """A low-rank adapter (LoRA) in place of all weights."""
+
+    r: int = Field(default=16, gt=0, description="rank")
+    alpha: int = Field(default=32, gt=0, description="scale, over the rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the adapter")
+    target_modules: str | tuple[str, ...] = Field(
+        default="all-linear", description="names such as c_attn, or all-linear"
+    )
+    quantization: Literal["4bit"] | None = Field(
+        default=None, description="4bit loads the frozen weights as NF4 (QLoRA), which needs a GPU and bitsandbytes"
+    )
+    merge: bool = Field(default=True, description="also write the model with the adapter merged into it")
+
+
+class AlignmentSettings(StageSettings):
+    """What the settings of all stages of alignment have."""
+
+    model: Path = Field(description="folder of the model to start from, with its tokenizer")
+    adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
+    trainer: dict[str, Any] = Field(default_factory=dict, description="TRL's configuration, by its own names")
+    seed: int = Field(default=0, ge=0, description="decides splits, order and what is drawn")
+
+
+class SandboxSettings(StageSettings):
+    """How programs that a model wrote are run."""
+
+    sandbox: Literal["auto", "namespaces", "none"] = Field(
+        default="auto", description="auto, namespaces, or none to run programs with your rights"
+    )
+    timeout_s: float = Field(default=3.0, gt=0, description="of a program")
+
+
+def make_trainer_config(
+    config: type[Any], settings: AlignmentSettings, folder: Path, *, owned: Sequence[str] = (), **given: Any
+) -> Any:
+    """Makes TRL's configuration, after a check of every key against the installed version.
+
+    Args:
+        config: Such as `SFTConfig`.
+        settings: With the section `trainer`.
+        folder: Where the trainer saves its checkpoints.
+        owned: Further keys that the recipe decides.
+        given: Their values, and those of others that follow from the settings.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        SettingsError: If a key is unknown or belongs to the recipe, a value is wrong, or accelerate does not run what
+            its file asks for.
+    """
+    import torch
+
+    from codeshell_hf.errors import SettingsError
+    from codeshell_hf.settings import unknown_key
+
+    known = {field.name for field in dataclasses.fields(config)} - {*OWN_KEYS, *owned}
+    for key in settings.trainer:
+        if key in (*OWN_KEYS, *owned):
+            raise SettingsError(f"trainer.{key} is decided by the recipe; take it out of the section trainer")
+        if key not in known:
+            raise SettingsError(unknown_key(key, known, "the section trainer"))
+    fixed = {"output_dir": str(folder), "seed": settings.seed, "use_cpu": not torch.cuda.is_available(), **given}
+    try:
+        made = config(**settings.trainer, **fixed)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
+    check_sharding(made)
+    return made
+
+
+def check_sharding(config: Any) -> None:
+    """Makes sure that what accelerate's file asks for is what runs: on a CPU it turns sharding off without a word.
+
+    Args:
+        config: A trainer's configuration.
+
+    Raises:
+        SettingsError: If sharding was asked for and is not had, or processes do not see each other.
+    """
+    from codeshell_hf.errors import SettingsError
+
+    runs = str(config.distributed_state.distributed_type.value)
+    for word, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DEEPSPEED", "ACCELERATE_USE_DEEPSPEED")):
+        if os.environ.get(variable, "false").lower() in ("1", "true") and runs != word:
+            raise SettingsError(
+                f"accelerate's file asks for {word}, but {runs} would run, since no GPU is at hand; launch on GPUs, or "
+                "with recipes/accelerate/cpu.yaml or torchrun"
+            )
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.distributed_state.num_processes != ranks:
+        raise SettingsError(
+            f"{ranks} processes were launched, but {config.distributed_state.num_processes} see each other; "
+            "launch with torchrun or accelerate launch"
+        )
+
+
+def check_whole_model(config: Any, section: str) -> None:
+    """Makes sure that this process holds the whole model, which drawing answers outside the trainer needs.
+
+    Args:
+        config: A trainer's configuration.
+        section: What asks for it.
+
+    Raises:
+        SettingsError: If the model is sharded.
+    """
+    from codeshell_hf.errors import SettingsError
+
+    runs = str(config.distributed_state.distributed_type.value)
+    if runs in ("FSDP", "DEEPSPEED"):
+        raise SettingsError(
+            f"{section} draws answers from a whole model, but {runs} shards it; set {section}: null, "
+            "use trainer.eval_strategy, and measure the saved model"
+        )
+
+
+def open_tokenizer(folder: Path) -> "CodeShellTokenizer":
+    """Opens a tokenizer for which a special token in a text is the letters it is made of.
+
+    Args:
+        folder: The model's.
+
+    Returns:
+        The tokenizer, for training and drawing; saved models get a copy of the folder's own.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.errors import CheckpointError
+
+    try:
+        tokenizer = CodeShellTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder} has no tokenizer ({reason}); name a folder with a model and both") from error
+    tokenizer.split_special_tokens = True
+    return tokenizer
+
+
+def load_policy(settings: AlignmentSettings) -> Any:
+    """Loads the model that is trained, its weights in float32 unless they are frozen in four bits.
+
+    Args:
+        settings: Which model, and whether it is quantised.
+
+    Returns:
+        The model.
+
+    Raises:
+        SettingsError: If four bits are asked for where they cannot be had.
+    """
+    import importlib.util
+
+    import torch
+
+    from codeshell_hf.errors import SettingsError
+    from codeshell_hf.train.weights import load_model
+
+    if settings.adapter is None or settings.adapter.quantization is None:
+        return load_model(str(settings.model), dtype=torch.float32)
+    if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
+        raise SettingsError(
+            "adapter.quantization is 4bit, which needs a GPU and bitsandbytes; run where both are, "
+            "or set adapter.quantization: null"
+        )
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return load_model(str(settings.model), dtype=torch.bfloat16, quantization_config=quantization)
+
+
+def make_adapter(settings: AlignmentSettings, *, task: str = "CAUSAL_LM") -> Any:
+    """Makes PEFT's configuration.
+
+    Args:
+        settings: With or without an adapter.
+        task: PEFT's name of what the model does.
+
+    Returns:
+        A `LoraConfig`, or `None` where all weights are trained.
+    """
+    if settings.adapter is None:
+        return None
+    from peft import LoraConfig
+
+    modules = settings.adapter.target_modules
+    return LoraConfig(
+        r=settings.adapter.r,
+        lora_alpha=settings.adapter.alpha,
+        lora_dropout=settings.adapter.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type=task,
+    )
+
+
+def train(trainer: Any, checkpoints: Path) -> None:
+    """Trains, going on from the newest whole checkpoint.
+
+    Args:
+        trainer: Any of TRL's.
+        checkpoints: Its folder.
+
+    Raises:
+        RunFailed: If the loss became something that is not a number.
+    """
+    import math
+
+    from codeshell_hf.errors import RunFailed
+
+    with trainer.accelerator.main_process_first():
+        resumed = find_whole_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=resumed)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    if not all(math.isfinite(float(loss)) for loss in losses):
+        raise RunFailed("the loss became something that is not a number; lower trainer.learning_rate and run again")
+
+
+def find_whole_checkpoint(folder: Path) -> str | None:
+    """Finds the newest checkpoint that a kill did not cut short, and removes those that it did.
+
+    Args:
+        folder: Holds the trainer's `checkpoint-*`; it may be missing.
+
+    Returns:
+        Its path, or `None` where there is none.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
+        except (OSError, json.JSONDecodeError):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            return str(path)
+    return None
+
+
+def save_trained(trainer: Any, settings: AlignmentSettings, work: Work, checkpoints: Path, *, head: Any = None) -> None:
+    """Saves the model with its tokenizer, and the adapter if there is one, and removes the trainer's checkpoints.
+
+    Args:
+        trainer: After training; under sharding every rank takes part.
+        settings: Where the tokenizer is, and whether an adapter is merged.
+        work: Where to write.
+        checkpoints: The trainer's folder.
+        head: The class of the model; by default the causal language model.
+    """
+    from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+
+    folder = work.folder / "model"
+    trainer.save_model(str(folder if settings.adapter is None else work.folder / "adapter"))
+    trainer.accelerator.wait_for_everyone()
+    if is_first_rank():
+        if settings.adapter is not None and settings.adapter.merge:
+            merge_adapter(settings.model, work.folder / "adapter", folder, head or CodeShellForCausalLM)
+        for target in (folder, work.folder / "adapter"):
+            if target.exists():
+                (target / "training_args.bin").unlink(missing_ok=True)
+                CodeShellTokenizer.from_pretrained(settings.model).save_pretrained(target)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def merge_adapter(model: Path, adapter: Path, output: Path, head: Any) -> None:
+    """Merges an adapter into the weights that it was trained on, in full precision.
+
+    Args:
+        model: Folder of the weights.
+        adapter: Folder of the adapter.
+        output: Folder to write.
+        head: The class of the model.
+    """
+    import torch
+    from peft import PeftModel
+
+    base = head.from_pretrained(
+        model, dtype=torch.float32, **({} if head.__name__.endswith("LM") else {"num_labels": 1})
+    )
+    PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(output)
+
+
+def read_all_conversations(paths: Iterable[Path]) -> list["Conversation"]:
+    """Reads files of conversations.
+
+    Args:
+        paths: The files.
+
+    Returns:
+        All of them, in order.
+    """
+    from codeshell_hf.align.conversations import read_conversations
+
+    return [conversation for path in paths for conversation in read_conversations(path)]
+
+
+def split_held_out(items: Sequence[Any], fraction: float, seed: int, *, what: str) -> tuple[list[Any], list[Any]]:
+    """Puts some items aside to measure on.
+
+    Args:
+        items: What to split.
+        fraction: How many are put aside.
+        seed: Decides which.
+        what: Their name, for the message.
+
+    Returns:
+        The items to train on, shuffled, and those to measure on.
+
+    Raises:
+        DataError: If one of them would be empty.
+    """
+    import random
+
+    from codeshell_hf.errors import DataError
+
+    count = round(len(items) * fraction)
+    if count < 1 or count >= len(items):
+        raise DataError(
+            f"{len(items)} {what} were read, of which {fraction} is {count} to measure on; "
+            f"change held_out_fraction or add {what}"
+        )
+    shuffled = list(items)
+    random.Random(seed).shuffle(shuffled)
+    return shuffled[count:], shuffled[:count]
+
+
+def read_all_pairs(paths: Iterable[Path]) -> tuple[list["Pair"], dict[str, int]]:
+    """Reads files of pairs.
+
+    Args:
+        paths: The files.
+
+    Returns:
+        All pairs, in order, and how many were left out, by reason.
+    """
+    from collections import Counter
+
+    from codeshell_hf.align.preferences import read_pairs
+
+    pairs: list[Pair] = []
+    dropped: Counter[str] = Counter()
+    for path in paths:
+        reading = read_pairs(path)
+        pairs += reading.pairs
+        dropped += reading.dropped
+    return pairs, dict(dropped)
+
+
+def split_pairs(pairs: Sequence["Pair"], fraction: float, seed: int) -> tuple[list["Pair"], list["Pair"]]:
+    """Puts the pairs of some prompts aside, so that no prompt is on both sides.
+
+    Args:
+        pairs: What to split.
+        fraction: How many prompts are put aside.
+        seed: Decides which.
+
+    Returns:
+        Pairs to train on, shuffled, and those to measure on.
+    """
+    import random
+
+    by_prompt: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_prompt.setdefault(json.dumps(pair.prompt), []).append(pair)
+    parts = split_held_out(list(by_prompt.values()), fraction, seed, what="prompts")
+    train, held_out = ([pair for group in part for pair in group] for part in parts)
+    random.Random(seed).shuffle(train)
+    return train, held_out
+
+
+def write_history(trainer: Any, work: Work, *, first: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Writes what the trainer logged.
+
+    Args:
+        trainer: After training.
+        work: Where to write `log.json`.
+        first: An entry to put in front.
+
+    Returns:
+        The entries.
+    """
+    history = [*([first] if first else []), *trainer.state.log_history]
+    if is_first_rank():
+        (work.folder / "log.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+    return history
+
+
+def quiet_logs() -> None:
+    """Takes out of the log what these recipes have seen to."""
+    needless = (
+        "end-of-turn",  # conversations end with the end-of-text token, inside the loss
+        "padding-free",  # this model keeps packed rows apart under every attention, which a test holds
+        "Flash Attention",
+        "flash_attention",
+    )
+    for name in ("sft", "reward", "dpo", "rloo", "grpo"):
+        logger = logging.getLogger(f"trl.trainer.{name}_trainer")
+        logger.addFilter(lambda record: not any(word in record.getMessage() for word in needless))

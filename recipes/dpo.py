@@ -1,0 +1,157 @@
+"""Learns from pairs of a better and a worse answer directly, with TRL's DPO: no reward model, no sampling.
+
+python -m recipes.dpo recipes/nano/dpo.yaml
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from recipes.alignment import (
+    AlignmentSettings,
+    SandboxSettings,
+    check_whole_model,
+    load_policy,
+    make_adapter,
+    make_trainer_config,
+    open_tokenizer,
+    quiet_logs,
+    read_all_pairs,
+    save_trained,
+    split_pairs,
+    train,
+    write_history,
+)
+from recipes.rewards import MeasureSettings, TestsReward, make_rewards, measure, open_judge, report_changes
+from recipes.stage import Stage, Work, is_first_rank, main
+
+if TYPE_CHECKING:
+    from codeshell_hf.align.preferences import Pair
+
+
+class Settings(AlignmentSettings, SandboxSettings):
+    """Settings of direct preference optimisation."""
+
+    pairs: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
+    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
+    measure: MeasureSettings | None = Field(
+        default=None, description="runs the tests of held-out prompts before and after; null does not"
+    )
+
+
+def run(settings: Settings, work: Work) -> None:
+    """Trains and saves the model, and measures held-out pairs, and held-out prompts by their tests.
+
+    Args:
+        settings: What to train on.
+        work: Where to write.
+    """
+    from trl import DPOConfig, DPOTrainer
+
+    from codeshell_hf.publish.figures import draw_tuning, save_figure
+
+    quiet_logs()
+    checkpoints = work.folder / "checkpoints"
+    config = make_trainer_config(DPOConfig, settings, checkpoints)
+    if settings.measure is not None:
+        check_whole_model(config, "measure")
+    tokenizer = open_tokenizer(settings.model)
+    read, dropped = read_all_pairs(settings.pairs)
+    parts = split_pairs(read, settings.held_out_fraction, settings.seed)
+    data, counts = render_pairs(tokenizer, parts, config.max_length)
+    with open_judge(settings.measure is not None, settings.sandbox, settings.timeout_s) as sandbox:
+        trainer = DPOTrainer(
+            model=load_policy(settings),
+            args=config,
+            train_dataset=data[0],
+            eval_dataset=data[1],
+            processing_class=tokenizer,
+            peft_config=make_adapter(settings),
+        )
+        judge = TestsReward(kind="tests", weight=0.0)
+        rewards = make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0)
+        before = measure(settings.measure, trainer, tokenizer, rewards, seed=settings.seed)
+        start = trainer.evaluate()
+        train(trainer, checkpoints)
+        end = trainer.evaluate()
+        after = measure(settings.measure, trainer, tokenizer, rewards, seed=settings.seed)
+    save_trained(trainer, settings, work, checkpoints)
+    history = write_history(trainer, work, first={"step": 0, "eval_loss": start["eval_loss"]})
+    if is_first_rank():
+        save_figure(draw_tuning(history), work.folder / "loss.svg")
+        if before and after:
+            values = {"before": before, "after": after}
+            (work.folder / "measured.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
+    work.counts = {**counts, "dropped": dropped, "steps": trainer.state.global_step}
+    work.measures = {
+        "held_out_loss_before": round(start["eval_loss"], 4),
+        "held_out_loss_after": round(end["eval_loss"], 4),
+        "held_out_accuracy": round(end.get("eval_rewards/accuracies", float("nan")), 4),
+        "held_out_margin": round(end.get("eval_rewards/margins", float("nan")), 4),
+    }
+    work.report.append(
+        f"{counts['pairs']} pairs, {trainer.state.global_step} steps; loss on {counts['held_out']} held-out pairs "
+        f"{start['eval_loss']:.3f} -> {end['eval_loss']:.3f}, the better answer is preferred in "
+        f"{work.measures['held_out_accuracy']:.1%}"
+    )
+    if before and after:
+        report_changes(work, rewards, before, after, seed=settings.seed)
+
+
+def render_pairs(
+    tokenizer: Any, parts: tuple[Sequence["Pair"], Sequence["Pair"]], max_tokens: int | None
+) -> tuple[list[Any], dict[str, int]]:
+    """Renders pairs, without those of which an answer is too long to be seen to its end.
+
+    Args:
+        tokenizer: The model's.
+        parts: Pairs to train and to measure on.
+        max_tokens: Longest prompt with its answer; `None` for no limit.
+
+    Returns:
+        Data sets of `prompt_ids`, `chosen_ids` and `rejected_ids`, and counts.
+
+    Raises:
+        DataError: If nothing is left to train or to measure on.
+    """
+    from datasets import Dataset
+
+    from codeshell_hf.align.rendering import render_preference
+    from codeshell_hf.errors import DataError
+
+    data, too_long = [], 0
+    for part, name in zip(parts, ("train", "measure"), strict=True):
+        rows = [render_preference(tokenizer, pair) for pair in part]
+        kept = [
+            row
+            for row in rows
+            if max_tokens is None
+            or len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_tokens
+        ]
+        too_long += len(rows) - len(kept)
+        if not kept:
+            raise DataError(
+                f"none of {len(rows)} pairs to {name} on is within {max_tokens} tokens; raise trainer.max_length"
+            )
+        data.append(Dataset.from_list(kept))
+    return data, {"pairs": len(data[0]), "held_out": len(data[1]), "longer_than_max_length": too_long}
+
+
+STAGE = Stage(
+    name="dpo",
+    settings=Settings,
+    inputs=lambda settings: {
+        "model": settings.model,
+        **{f"pairs {path.parent.name}/{path.name}": path for path in settings.pairs},
+        **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
+    },
+    run=run,
+    code=("recipes/alignment.py", "recipes/rewards.py", "src/codeshell_hf/align", "src/codeshell_hf/sandbox"),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE))

@@ -1,0 +1,155 @@
+"""Preferences: pairs of answers to one prompt, of which one is better."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .conversations import Message, as_messages, check_turns, read_json_lines
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt.
+
+    Args:
+        prompt: Turns, the last of them the user's.
+        chosen: The better answer.
+        rejected: The other.
+        source: Who judged: "tests", "judge", or a file's name.
+        tests: Python that a good answer passes, where there is any.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    source: str
+    tests: str | None = None
+
+
+@dataclass
+class PairReading:
+    """What a file gave.
+
+    Args:
+        pairs: Pairs in their order.
+        dropped: How many were left out, by reason.
+    """
+
+    pairs: list[Pair] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def read_pairs(path: Path) -> PairReading:
+    """Reads JSON Lines with `prompt`, `chosen` and `rejected`.
+
+    Each is a text or a list of turns with role and content; without `prompt`, the turns that `chosen` and `rejected`
+    share in front are it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The pairs, and how many were dropped because both answers are the same.
+
+    Raises:
+        DataError: If the file cannot be read, a line is no pair, or no pair is left.
+    """
+    reading = PairReading()
+    for number, values in read_json_lines(path):
+        pair = parse_pair(values, f"line {number} of {path}", source=str(values.get("source", path.name)))
+        if pair.chosen.strip() == pair.rejected.strip():
+            reading.dropped["chosen equals rejected"] += 1
+        else:
+            reading.pairs.append(pair)
+    if not reading.pairs:
+        dropped = ", ".join(f"{count} because {reason}" for reason, count in reading.dropped.items()) or "none dropped"
+        raise DataError(
+            f"{path} holds no pair to learn from ({dropped}); write prompt, chosen and rejected on each line"
+        )
+    return reading
+
+
+def parse_pair(values: dict[str, Any], place: str, *, source: str) -> Pair:
+    """Turns one line's object into a pair.
+
+    Args:
+        values: The object.
+        place: Where it stands, for the message.
+        source: Who judged.
+
+    Returns:
+        The pair; its answers may be equal.
+
+    Raises:
+        DataError: If it is no pair.
+    """
+    if "chosen" not in values or "rejected" not in values:
+        raise DataError(f"{place} lacks chosen or rejected; write prompt, chosen and rejected")
+    prompt = as_messages(values["prompt"], "user") if "prompt" in values else []
+    ways = [[*prompt, *as_messages(values[name], "assistant")] for name in ("chosen", "rejected")]
+    chosen, rejected = (check_turns(turns, place) if turns else [] for turns in ways)
+    if len(chosen) < 2 or len(rejected) < 2 or chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
+        raise DataError(f"{place} is no prompt with two answers; write a question and end both with the assistant")
+    if chosen[:-1] != rejected[:-1]:
+        raise DataError(
+            f"{place} has answers to two different prompts; write pairs that differ in the last answer alone"
+        )
+    return Pair(tuple(chosen[:-1]), chosen[-1]["content"], rejected[-1]["content"], source, values.get("tests"))
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Writes pairs as `read_pairs` reads them.
+
+    Args:
+        path: The file.
+        pairs: What to write.
+    """
+    with path.open("w", encoding="utf-8") as file:
+        for pair in pairs:
+            values = {
+                "prompt": list(pair.prompt),
+                "chosen": [{"role": "assistant", "content": pair.chosen}],
+                "rejected": [{"role": "assistant", "content": pair.rejected}],
+                "source": pair.source,
+                **({"tests": pair.tests} if pair.tests else {}),
+            }
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def pair_by_verdict(
+    prompt: Sequence[Message],
+    answers: Sequence[str],
+    is_good: Sequence[bool],
+    *,
+    max_pairs: int,
+    source: str,
+    rng: random.Random,
+    tests: str | None = None,
+) -> list[Pair]:
+    """Pairs answers that are good with answers that are not, each of these at most once.
+
+    Args:
+        prompt: What they answer.
+        answers: Answers; equal ones count once.
+        is_good: Whether each is.
+        max_pairs: Most pairs to give.
+        source: Who judged.
+        rng: Decides which meet.
+        tests: Carried along.
+
+    Returns:
+        Pairs; none if all answers are good or none is.
+    """
+    verdicts = dict(zip((answer.strip() for answer in answers), is_good, strict=True))
+    good = [answer for answer, verdict in verdicts.items() if verdict and answer]
+    bad = [answer for answer, verdict in verdicts.items() if not verdict and answer]
+    rng.shuffle(good)
+    rng.shuffle(bad)
+    # One good answer may meet several bad ones: a model that is sure writes the same good one each time.
+    count = min(max_pairs, len(bad)) if good else 0
+    return [Pair(tuple(prompt), good[index % len(good)], bad[index], source, tests) for index in range(count)]
