@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from codeshell_hf.align.preferences import Pair
 
 OWN_KEYS = ("output_dir", "seed", "data_seed", "use_cpu")
+SHARDING = {"FSDP": "ACCELERATE_USE_FSDP", "DEEPSPEED": "ACCELERATE_USE_DEEPSPEED"}
 
 
 class AdapterSettings(Section):
@@ -41,6 +42,9 @@ class AlignmentSettings(StageSettings):
 
     model: Path = Field(description="folder of the model to start from, with its tokenizer")
     adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
+        default="auto", description="auto takes FlashAttention 2 where it is installed and a GPU is at hand, else SDPA"
+    )
     trainer: dict[str, Any] = Field(default_factory=dict, description="TRL's configuration, by its own names")
     seed: int = Field(default=0, ge=0, description="decides splits, order and what is drawn")
 
@@ -78,6 +82,7 @@ def make_trainer_config(
     from codeshell_hf.errors import SettingsError
     from codeshell_hf.settings import unknown_key
 
+    check_launch()
     known = {field.name for field in dataclasses.fields(config)} - {*OWN_KEYS, *owned}
     for key in settings.trainer:
         if key in (*OWN_KEYS, *owned):
@@ -89,28 +94,44 @@ def make_trainer_config(
         made = config(**settings.trainer, **fixed)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
-    check_sharding(made)
+    check_processes(made)
     return made
 
 
-def check_sharding(config: Any) -> None:
-    """Makes sure that what accelerate's file asks for is what runs: on a CPU it turns sharding off without a word.
+def check_launch() -> None:
+    """Makes sure that sharding is asked for only where it can be had: on a CPU accelerate turns it off without a word.
+
+    Raises:
+        SettingsError: If it is asked for and no GPU is at hand.
+    """
+    import torch
+
+    from codeshell_hf.errors import SettingsError
+
+    for word, variable in SHARDING.items():
+        is_asked = os.environ.get(variable, "false").lower() in ("1", "true")
+        if is_asked and not torch.cuda.is_available():
+            raise SettingsError(
+                f"accelerate's file asks for {word}, which needs GPUs, and there is none; launch where there are, "
+                "or with recipes/accelerate/cpu.yaml or torchrun"
+            )
+
+
+def check_processes(config: Any) -> None:
+    """Makes sure that what was asked for is what runs.
 
     Args:
         config: A trainer's configuration.
 
     Raises:
-        SettingsError: If sharding was asked for and is not had, or processes do not see each other.
+        SettingsError: If another kind of sharding runs, or processes do not see each other.
     """
     from codeshell_hf.errors import SettingsError
 
     runs = str(config.distributed_state.distributed_type.value)
-    for word, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DEEPSPEED", "ACCELERATE_USE_DEEPSPEED")):
+    for word, variable in SHARDING.items():
         if os.environ.get(variable, "false").lower() in ("1", "true") and runs != word:
-            raise SettingsError(
-                f"accelerate's file asks for {word}, but {runs} would run, since no GPU is at hand; launch on GPUs, or "
-                "with recipes/accelerate/cpu.yaml or torchrun"
-            )
+            raise SettingsError(f"accelerate's file asks for {word}, but {runs} runs; launch with accelerate launch")
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if config.distributed_state.num_processes != ranks:
         raise SettingsError(
@@ -182,8 +203,9 @@ def load_policy(settings: AlignmentSettings) -> Any:
     from codeshell_hf.errors import SettingsError
     from codeshell_hf.train.weights import load_model
 
+    options: dict[str, Any] = {"attn_implementation": choose_attention(settings)}
     if settings.adapter is None or settings.adapter.quantization is None:
-        return load_model(str(settings.model), dtype=torch.float32)
+        return load_model(str(settings.model), dtype=torch.float32, **options)
     if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
         raise SettingsError(
             "adapter.quantization is 4bit, which needs a GPU and bitsandbytes; run where both are, "
@@ -197,7 +219,26 @@ def load_policy(settings: AlignmentSettings) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    return load_model(str(settings.model), dtype=torch.bfloat16, quantization_config=quantization)
+    return load_model(str(settings.model), dtype=torch.bfloat16, quantization_config=quantization, **options)
+
+
+def choose_attention(settings: AlignmentSettings) -> str:
+    """Chooses how attention is computed.
+
+    Args:
+        settings: With `attention`.
+
+    Returns:
+        transformers' name for it.
+    """
+    import importlib.util
+
+    import torch
+
+    if settings.attention != "auto":
+        return settings.attention
+    has_flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    return "flash_attention_2" if has_flash else "sdpa"
 
 
 def make_adapter(settings: AlignmentSettings, *, task: str = "CAUSAL_LM") -> Any:

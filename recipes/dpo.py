@@ -62,7 +62,7 @@ def run(settings: Settings, work: Work) -> None:
     tokenizer = open_tokenizer(settings.model)
     read, dropped = read_all_pairs(settings.pairs)
     parts = split_pairs(read, settings.held_out_fraction, settings.seed)
-    data, counts = render_pairs(tokenizer, parts, config.max_length)
+    data, counts = keep_fitting(tokenizer, parts, config.max_length)
     with open_judge(settings.measure is not None, settings.sandbox, settings.timeout_s) as sandbox:
         trainer = DPOTrainer(
             model=load_policy(settings),
@@ -102,10 +102,10 @@ def run(settings: Settings, work: Work) -> None:
         report_changes(work, rewards, before, after, seed=settings.seed)
 
 
-def render_pairs(
+def keep_fitting(
     tokenizer: Any, parts: tuple[Sequence["Pair"], Sequence["Pair"]], max_tokens: int | None
 ) -> tuple[list[Any], dict[str, int]]:
-    """Renders pairs, without those of which an answer is too long to be seen to its end.
+    """Makes data sets of pairs, without those of which an answer is too long to be seen to its end.
 
     Args:
         tokenizer: The model's.
@@ -113,29 +113,33 @@ def render_pairs(
         max_tokens: Longest prompt with its answer; `None` for no limit.
 
     Returns:
-        Data sets of `prompt_ids`, `chosen_ids` and `rejected_ids`, and counts.
+        Data sets of `prompt`, `chosen` and `rejected` turns, which TRL renders, and counts.
 
     Raises:
         DataError: If nothing is left to train or to measure on.
     """
     from datasets import Dataset
 
-    from codeshell_hf.align.rendering import render_preference
+    from codeshell_hf.align.rendering import render_answer
     from codeshell_hf.errors import DataError
 
     data, too_long = [], 0
     for part, name in zip(parts, ("train", "measure"), strict=True):
-        rows = [render_preference(tokenizer, pair) for pair in part]
         kept = [
-            row
-            for row in rows
+            {
+                "prompt": list(pair.prompt),
+                "chosen": [{"role": "assistant", "content": pair.chosen}],
+                "rejected": [{"role": "assistant", "content": pair.rejected}],
+            }
+            for pair in part
             if max_tokens is None
-            or len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_tokens
+            or max(len(render_answer(tokenizer, pair.prompt, text)) for text in (pair.chosen, pair.rejected))
+            <= max_tokens
         ]
-        too_long += len(rows) - len(kept)
+        too_long += len(part) - len(kept)
         if not kept:
             raise DataError(
-                f"none of {len(rows)} pairs to {name} on is within {max_tokens} tokens; raise trainer.max_length"
+                f"none of {len(part)} pairs to {name} on is within {max_tokens} tokens; raise trainer.max_length"
             )
         data.append(Dataset.from_list(kept))
     return data, {"pairs": len(data[0]), "held_out": len(data[1]), "longer_than_max_length": too_long}

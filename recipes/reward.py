@@ -13,6 +13,7 @@ from pydantic import Field
 
 from recipes.alignment import (
     AlignmentSettings,
+    choose_attention,
     make_adapter,
     make_trainer_config,
     open_tokenizer,
@@ -123,7 +124,9 @@ def load_scorer(settings: Settings) -> Any:
     if settings.adapter is not None and settings.adapter.quantization is not None:
         raise SettingsError("adapter.quantization is for sft, rlhf and dpo; set it to null for a reward model")
     try:
-        model = CodeShellForSequenceClassification.from_pretrained(settings.model, num_labels=1, dtype=torch.float32)
+        model = CodeShellForSequenceClassification.from_pretrained(
+            settings.model, num_labels=1, dtype=torch.float32, attn_implementation=choose_attention(settings)
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

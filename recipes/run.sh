@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM=true
 # Bars are for eyes; a log gets a line every ten seconds.
 [ -t 2 ] || export TQDM_MININTERVAL=10
 
-for stage in curate tokenizer pack pretrain sft evaluate publish; do
+for stage in curate tokenizer pack pretrain sft preferences reward rlhf dpo evaluate publish; do
   settings="recipes/$system/$stage.yaml"
   if [ -f "$settings" ]; then
     echo "== $stage"

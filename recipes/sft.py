@@ -63,12 +63,14 @@ def run(settings: Settings, work: Work) -> None:
         eval_dataset=data[1],
         processing_class=tokenizer,
         peft_config=make_adapter(settings),
+        preprocess_logits_for_metrics=sum_losses,
+        compute_metrics=average_losses,
     )
-    before = trainer.evaluate()["eval_loss"]
+    before = trainer.evaluate()["eval_token_loss"]
     train(trainer, checkpoints)
-    after = trainer.evaluate()["eval_loss"]
+    after = trainer.evaluate()["eval_token_loss"]
     save_trained(trainer, settings, work, checkpoints)
-    history = write_history(trainer, work, first={"step": 0, "eval_loss": before})
+    history = write_history(trainer, work, first={"step": 0, "eval_token_loss": before})
     if is_first_rank():
         save_figure(draw_tuning(history), work.folder / "loss.svg")
     work.counts = {**counts, "steps": trainer.state.global_step}
@@ -83,6 +85,38 @@ def run(settings: Settings, work: Work) -> None:
             f"{counts['longer_than_max_length']} were longer than {config.max_length} tokens and were split; "
             f"{counts['without_loss']} had nothing to learn from"
         )
+
+
+def sum_losses(logits: Any, labels: Any) -> Any:
+    """Reduces a batch to what its loss is made of, so that batches of any size add up.
+
+    Args:
+        logits: Shape (B, T, V).
+        labels: Shape (B, T), -100 where no loss falls.
+
+    Returns:
+        Shape (B, 2), float64: the sum of the losses in nats, and how many tokens they are of.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    targets = labels[:, 1:]
+    losses = cross_entropy(logits[:, :-1].float().mT, targets, reduction="none")  # (B, T - 1)
+    return torch.stack([losses.sum(1).double(), (targets != -100).sum(1).double()], dim=1)
+
+
+def average_losses(prediction: Any) -> dict[str, float]:
+    """Averages over tokens: the trainer's own held-out loss is a mean of means over batches that are not alike.
+
+    Args:
+        prediction: What `sum_losses` gave for all batches.
+
+    Returns:
+        The mean in nats.
+    """
+    total, count = prediction.predictions.reshape(-1, 2).sum(axis=0)
+    return {"token_loss": float(total / count)}
 
 
 def render_all(

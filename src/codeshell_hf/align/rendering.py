@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from ..errors import DataError
 from ..tokenization_codeshell import CHAT_TEMPLATE, END_OF_TURN, CodeShellTokenizer
 from .conversations import Conversation, Message
-from .preferences import Pair
 
 NO_LOSS = -100
 POLICY_TEMPLATE = CHAT_TEMPLATE.replace(
@@ -89,32 +88,6 @@ def render_answer(tokenizer: CodeShellTokenizer, messages: Sequence[Message], an
     """
     turns = (*messages, {"role": "assistant", "content": answer})
     return render_conversation(tokenizer, Conversation(turns)).ids[:-1]
-
-
-def render_preference(tokenizer: CodeShellTokenizer, pair: Pair) -> dict[str, list[int]]:
-    """Renders a pair with its prompt apart, both answers up to the end-of-text token.
-
-    Args:
-        tokenizer: With a chat template.
-        pair: What to render.
-
-    Returns:
-        `prompt_ids`, `chosen_ids` and `rejected_ids`. What the two ways have in common in front is the prompt.
-    """
-    prompt = render_prompt(tokenizer, pair.prompt)
-    chosen, rejected = (
-        [*render_answer(tokenizer, pair.prompt, answer), tokenizer.eos_token_id]
-        for answer in (pair.chosen, pair.rejected)
-    )
-    # A token may reach over the place where the answer begins; then it belongs to the answer.
-    shared = min(_count_shared(prompt, chosen), _count_shared(prompt, rejected))
-    return {"prompt_ids": prompt[:shared], "chosen_ids": chosen[shared:], "rejected_ids": rejected[shared:]}
-
-
-def _count_shared(first: Sequence[int], second: Sequence[int]) -> int:
-    return next(
-        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
 
 
 def split_rendered(rendered: Rendered, max_tokens: int) -> list[Rendered]:

@@ -142,7 +142,7 @@ def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
     """Draws the loss of fine-tuning.
 
     Args:
-        history: The trainer's log, with `loss` or `eval_loss` by `step`.
+        history: The trainer's log, with `loss` and `eval_loss` or `eval_token_loss` by `step`.
 
     Returns:
         The figure.
@@ -150,7 +150,11 @@ def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         axes = figure.subplots()
-        for key, label, colour in (("loss", "training", COLOURS[0]), ("eval_loss", "held-out", COLOURS[1])):
+        for key, label, colour in (
+            ("loss", "training", COLOURS[0]),
+            ("eval_loss", "held-out", COLOURS[1]),
+            ("eval_token_loss", "held-out", COLOURS[1]),
+        ):
             points = [(entry["step"], entry[key]) for entry in history if key in entry]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
