@@ -130,19 +130,43 @@ def make_page(settings: Settings, values: dict[str, Any]) -> str:
         One self-contained HTML file.
     """
     from codeshell_hf.publish.card import fill_template, read_page_template
-    from codeshell_hf.publish.figures import draw_loss, draw_sizes, draw_tuning, to_svg
+    from codeshell_hf.publish.figures import (
+        draw_calibration,
+        draw_loss,
+        draw_rewards,
+        draw_sizes,
+        draw_tuning,
+        to_svg,
+    )
 
     stages = settings.stages
     log = [json.loads(line) for line in (stages["pretrain"] / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    results = json.loads((stages["evaluate"] / "results.json").read_text(encoding="utf-8"))
+    results = read_json(stages["evaluate"] / "results.json")
     figures = {"loss": to_svg(draw_loss(log)), "sizes": to_svg(draw_sizes(values["curate"]["languages"]))}
     if "sft" in stages:
-        figures["tuning"] = to_svg(draw_tuning(json.loads((stages["sft"] / "log.json").read_text(encoding="utf-8"))))
+        figures["tuning"] = to_svg(draw_tuning(read_json(stages["sft"] / "log.json")))
+    if "reward" in stages:
+        figures["calibration"] = to_svg(draw_calibration(values["reward"]["calibration"]))
+    if "rlhf" in stages:
+        names = [reward["kind"] for reward in values["manifests"]["rlhf"].settings["rewards"]]
+        figures["rewards"] = to_svg(draw_rewards(read_json(stages["rlhf"] / "log.json"), names))
     published = settings.card.published
     languages = [name for name in values["models"][published]["bits_per_byte"] if name != "all"]
     shown = {**values, "figures": figures, "languages": languages}
     shown["infilled"] = results["models"][published]["samples"]
     return fill_template(read_page_template(), shown, source="the page", is_html=True)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a file that a stage wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Plain values.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def hide_places(folder: Path) -> None:

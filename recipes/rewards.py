@@ -302,7 +302,7 @@ def report_changes(
         known = [pair for pair in pairs if not any(math.isnan(value) for value in pair)]
         if len(known) > 1:
             changes[name] = measure_change([old for old, _ in known], [new for _, new in known], seed=seed)
-    work.measures["held_out"] = {name: asdict(change) for name, change in changes.items()}
+    work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
     for name, change in changes.items():
         role = "held-out judge " if name in rewards.judges else "trained reward " if name == "weighted" else ""
         work.report.append(f"{role}{name}: {change}")

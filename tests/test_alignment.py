@@ -162,10 +162,10 @@ def test_learning_from_tests_raises_their_pass_rate(home: Path) -> None:
     assert run("rlhf", rlhf_settings(home, output=str(home / "learnt")), home) == 0
 
     manifest = read_manifest(home / "learnt")
-    change = manifest.measures["held_out"]["tests"]
+    change = manifest.measures["measured"]["tests"]
     assert change["after"] - change["before"] > 0.15, change
     assert change["prompts"] == 3
-    assert set(manifest.measures["held_out"]) == {"tests", "format", "weighted", "tokens", "finished"}
+    assert set(manifest.measures["measured"]) == {"tests", "format", "weighted", "tokens", "finished"}
     assert manifest.measures["reward_hacking"] == []
     assert (home / "learnt" / "rewards.svg").read_text().startswith("<svg")
     before = load_file(home / "sft" / "model" / "model.safetensors")
@@ -268,7 +268,7 @@ def test_direct_preferences_are_learnt_and_judged_by_tests(home: Path) -> None:
     before = load_file(home / "sft" / "model" / "model.safetensors")
     after = load_file(home / "dpo" / "model" / "model.safetensors")
     assert [key for key in before if torch.equal(before[key], after[key])] == []
-    assert manifest.measures["held_out"]["tests"]["after"] > manifest.measures["held_out"]["tests"]["before"]
+    assert manifest.measures["measured"]["tests"]["after"] > manifest.measures["measured"]["tests"]["before"]
 
 
 def test_an_endpoint_judges_prompts_without_tests_and_files_are_added(home: Path, tmp_path: Path, monkeypatch) -> None:
@@ -409,7 +409,7 @@ def test_two_ranks_tune_as_one_does(home: Path, tmp_path: Path) -> None:
     measured = []
     for ranks in (1, 2):
         path = tmp_path / f"{ranks}.yaml"
-        changes = {"per_device_train_batch_size": 8 // ranks, "max_steps": 6, "shuffle_dataset": False}
+        changes = {"per_device_train_batch_size": 8 // ranks, "max_steps": 5}  # within the first epoch
         path.write_text(json.dumps(sft_settings(home, tmp_path / str(ranks), **changes)))
         process = start("sft", path, ranks=ranks)
         printed = process.communicate(timeout=240)[0]
@@ -417,7 +417,7 @@ def test_two_ranks_tune_as_one_does(home: Path, tmp_path: Path) -> None:
         measured.append(read_manifest(tmp_path / str(ranks)).measures)
         assert not (tmp_path / f"{ranks}.partial").exists()
 
-    assert measured[0]["held_out_loss_after"] == pytest.approx(measured[1]["held_out_loss_after"], abs=2e-3)
+    assert measured[0]["held_out_loss_after"] == pytest.approx(measured[1]["held_out_loss_after"], abs=2e-4)
     assert measured[0]["held_out_loss_after"] < measured[0]["held_out_loss_before"]
 
 

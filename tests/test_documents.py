@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.settings import load_settings
+from recipes.alignment import make_trainer_config
 from recipes.stage import main
 from tests.test_recipes import STAGES, get_stage
 from tests.test_tokenization_codeshell import save_as_released
@@ -19,7 +20,7 @@ from tests.test_tokenization_codeshell import save_as_released
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("tokenizer/*.md"), *ROOT.glob("recipes/**/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-YAMLS = sorted(path for path in (ROOT / "recipes").glob("*/*.yaml") if path.stem in STAGES)
+YAMLS = sorted(path for path in (ROOT / "recipes").glob("*/*.yaml") if path.stem.split("-")[0] in STAGES)
 GOLDEN = ROOT / "tests" / "data" / "golden" / "plain"
 
 
@@ -110,11 +111,16 @@ def test_public_functions_have_docstrings_with_their_arguments() -> None:
 
 @pytest.mark.parametrize("path", YAMLS, ids=[f"{path.parent.name}-{path.stem}" for path in YAMLS])
 def test_every_yaml_loads_against_the_installed_classes(path: Path) -> None:
-    settings = load_settings(get_stage(path.stem).settings, path)
+    stage = path.stem.split("-")[0]
+    settings = load_settings(get_stage(stage).settings, path)
 
-    if path.stem == "sft":
-        from recipes.sft import make_trainer_config
+    if getattr(settings, "trainer", None):
+        import trl
 
-        config = make_trainer_config(settings, Path("unused"))
-        assert config.assistant_only_loss
+        name = {"sft": "SFT", "reward": "Reward", "dpo": "DPO"}.get(stage) or settings.method.upper()
+        config = make_trainer_config(getattr(trl, f"{name}Config"), settings, Path("unused"))
         assert config.learning_rate == settings.trainer["learning_rate"]
+        assert {str(config.lr_scheduler_type.value), config.report_to[0] if config.report_to else "none"} == {
+            settings.trainer["lr_scheduler_type"],
+            "none",
+        }

@@ -21,9 +21,17 @@ from codeshell_hf.manifest import read_manifest
 from codeshell_hf.settings import read_yaml
 from recipes.stage import Stage, main
 from tests.hub import serve_hub, visit_hub
+from tests.test_sandbox import NAMESPACES
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("curate", "tokenizer", "pack", "pretrain", "sft", "evaluate", "publish")
+RUNG = "auto" if NAMESPACES else "none"
+STAGES = (
+    *("curate", "tokenizer", "pack", "pretrain"),
+    *("sft", "preferences", "reward", "rlhf", "dpo"),
+    *("evaluate", "publish"),
+)
+# A model this small passes no test, so its pairs come from a file; what it does learn is in test_alignment.py.
+MEASURE = "measure={prompts: [HOME/tasks.jsonl], per_prompt: 2, max_new_tokens: 4}"
 
 # Only sizes, places and data differ from recipes/nano.
 SMALL = {
@@ -48,6 +56,22 @@ SMALL = {
         "log_every_steps=5",
     ],
     "sft": ["trainer.max_steps=2", "trainer.logging_steps=1", "trainer.save_strategy=steps", "trainer.save_steps=1"],
+    "preferences": [
+        "prompts=[HOME/tasks.jsonl]",
+        "sample={per_prompt: 2, max_new_tokens: 4}",
+        "files=[HOME/pairs.jsonl]",
+        f"sandbox={RUNG}",
+    ],
+    "reward": ["trainer.max_steps=2", "held_out_fraction=0.3"],
+    "rlhf": [
+        "prompts=[HOME/tasks.jsonl]",
+        MEASURE,
+        "trainer.max_steps=1",
+        "trainer.max_completion_length=4",
+        "trainer.per_device_train_batch_size=8",
+        f"sandbox={RUNG}",
+    ],
+    "dpo": [MEASURE, "trainer.max_steps=2", "held_out_fraction=0.3", f"sandbox={RUNG}"],
     "evaluate": ["bits_per_byte.window_tokens=128", "infilling.per_language=4", "infilling.max_prompt_tokens=64"],
     "publish": ["samples=[{kind: completion, prompt: 'def f', max_new_tokens: 4}]"],
 }
@@ -71,17 +95,24 @@ def write_corpus(folder: Path) -> None:
         (folder / f"part{index}.c").write_text(f"int part_{index}(int x) {{\n    return x + {index};\n}}\n" * 4)
     (folder / "copy.py").write_text((folder / "codeshell_hf_errors.py").read_text())
     (folder / "binary.py").write_bytes(b"\0\1\2")
+    tasks = (ROOT / "recipes" / "nano" / "data" / "tasks-held-out.jsonl").read_text(encoding="utf-8").splitlines()[:6]
+    (folder.parent / "tasks.jsonl").write_text("\n".join(tasks), encoding="utf-8")
+    with (folder.parent / "pairs.jsonl").open("w", encoding="utf-8") as file:
+        for task in map(json.loads, tasks):
+            question, answer = (turn["content"] for turn in task["messages"])
+            file.write(json.dumps({"prompt": question, "chosen": answer, "rejected": "pass"}) + "\n")
 
 
 def arguments(stage: str, home: Path) -> list[str]:
     """The nano recipe, with its places under `home` and its sizes small."""
-    given = [str(ROOT / "recipes" / "nano" / f"{stage}.yaml"), *SMALL[stage]]
+    small = [option.replace("HOME", str(home)) for option in SMALL[stage]]
+    given = [str(ROOT / "recipes" / "nano" / f"{stage}.yaml"), *small]
 
     def move(values: dict, prefix: str) -> None:
         for key, value in values.items():
             if isinstance(value, dict):
                 move(value, f"{prefix}{key}.")
-            elif "runs/nano/" in str(value):
+            elif "runs/nano/" in str(value) and not any(option.startswith(f"{prefix}{key}=") for option in small):
                 moved = json.dumps(value).replace("runs/nano/", f"{home}/")
                 given.append(f"{prefix}{key}={moved}")
 
@@ -147,7 +178,7 @@ def test_card_and_page_show_the_figures_of_the_manifests(chain: Path) -> None:
     for text in (card, page):
         assert f"{curate.counts['documents_after']:,}" in text
         assert f"{pretrain.counts['tokens']:,}" in text
-        assert f"{evaluate.measures['chat']['bits_per_byte']['all']:.3f}" in text
+        assert f"{evaluate.measures['aligned']['bits_per_byte']['all']:.3f}" in text
         assert f"{evaluate.measures['byte_trigram_bits_per_byte']:.3f}" in text
         assert str(ROOT) not in text
         assert sys.prefix not in text
@@ -161,11 +192,11 @@ def test_card_and_page_show_the_figures_of_the_manifests(chain: Path) -> None:
     metadata = ModelCard(card).data
     assert metadata.license == "apache-2.0"
     values = {result.metric_type: result.metric_value for result in metadata.eval_results}
-    assert values["bits_per_byte"] == evaluate.measures["chat"]["bits_per_byte"]["all"]
+    assert values["bits_per_byte"] == evaluate.measures["aligned"]["bits_per_byte"]["all"]
 
 
 def test_published_weights_are_the_trained_ones(chain: Path) -> None:
-    trained = load_file(chain / "sft" / "model" / "model.safetensors")
+    trained = load_file(chain / "rlhf" / "model" / "model.safetensors")
     published = load_file(chain / "publish" / "model" / "model.safetensors")
 
     assert trained.keys() == published.keys()
@@ -313,7 +344,7 @@ def test_sharding_that_is_asked_for_and_not_given_is_an_error(chain: Path, tmp_p
         ("pretrain", ["model.start_from=HOME/reshaped"], "name a whole CodeShell checkpoint"),
         ("sft", ["trainer.max_seq_length=5"], "unknown key 'max_seq_length' in the section trainer; did you mean"),
         ("sft", ["model=HOME/truncated"], "name a whole CodeShell checkpoint"),
-        ("sft", ["conversations=HOME/corpus/binary.py"], "is not JSON"),
+        ("sft", ["conversations=[HOME/corpus/binary.py]"], "is not JSON"),
         ("evaluate", ["models.base=HOME/truncated"], "name a whole CodeShell checkpoint"),
         ("publish", ["stages.evaluate=HOME/hollow"], "holds no finished output of evaluate; run python -m recipes"),
     ],

@@ -10,7 +10,8 @@ import jinja2
 from ..errors import DataError
 from ..manifest import Manifest, require_manifest
 
-STAGES = ("curate", "tokenizer", "pack", "pretrain", "sft", "evaluate")
+TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
+STAGES = ("curate", "tokenizer", "pack", "pretrain", *TUNING, "evaluate")
 PAGE = "page.html.jinja"
 
 
@@ -67,7 +68,8 @@ def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """What card and page show of a run.
 
     Args:
-        manifests: By stage word: curate, tokenizer, pack, pretrain, evaluate, and sft where there was one.
+        manifests: By stage word: curate, tokenizer, pack, pretrain, evaluate, and of the stages of alignment
+            those there were.
 
     Returns:
         Plain values.
@@ -81,7 +83,10 @@ def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
         "characters_per_token": manifests["tokenizer"].measures["characters_per_token"],
         "pretrain": {**pretrain.counts, **pretrain.measures},
         "pretrain_settings": pretrain.settings,
-        "sft": {**manifests["sft"].counts, **manifests["sft"].measures} if "sft" in manifests else None,
+        **{
+            stage: {**manifests[stage].counts, **manifests[stage].measures} if stage in manifests else None
+            for stage in TUNING
+        },
         "models": {name: value for name, value in evaluate.measures.items() if isinstance(value, dict)},
         "byte_trigram": evaluate.measures["byte_trigram_bits_per_byte"],
         "held_out": evaluate.counts,

@@ -75,14 +75,30 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *arguments: object) -> None:
-    """Calls the C library and raises what went wrong."""
+    """Calls the C library.
+
+    Args:
+        name: The function.
+        arguments: As it takes them.
+
+    Raises:
+        OSError: With what went wrong.
+    """
     if getattr(libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    """Mounts."""
+    """Mounts, as mount(2) does.
+
+    Args:
+        source: What.
+        target: Where.
+        kind: The file system's.
+        flags: MS_*.
+        options: The file system's own.
+    """
     encoded = [None if text is None else text.encode() for text in (source, target, kind)]
     call("mount", *encoded, ctypes.c_ulong(flags), None if options is None else options.encode())
 
@@ -117,7 +133,12 @@ def enter_namespaces(shown: list[str], *, max_root_files: int = 512) -> None:
 
 
 def map_user(proc: int, user: tuple[int, int]) -> None:
-    """Gives this user a name inside: an ordinary one."""
+    """Gives this user a name inside: an ordinary one.
+
+    Args:
+        proc: Descriptor of /proc/self as it was outside.
+        user: Its numbers outside, of user and group.
+    """
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{INSIDE_USER} {user[0]} 1"),
@@ -129,7 +150,12 @@ def map_user(proc: int, user: tuple[int, int]) -> None:
 
 
 def build_root(shown: list[str], max_files: int) -> None:
-    """Makes a root in memory with what programs may read, and leaves the machine's behind."""
+    """Makes a root in memory with what programs may read, and leaves the machine's behind.
+
+    Args:
+        shown: Folders that programs may read.
+        max_files: Files and folders of the root itself.
+    """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     os.umask(0o022)
     root = "/proc"  # holds nothing that is shown, and is covered from here on
@@ -156,7 +182,11 @@ def build_root(shown: list[str], max_files: int) -> None:
 
 
 def make_read_only(path: str) -> None:
-    """Mounts read-only over what is bound already, with the flags that the kernel will not let go of."""
+    """Mounts read-only over what is bound already, with the flags that the kernel will not let go of.
+
+    Args:
+        path: Where.
+    """
     flags = os.statvfs(path).f_flag
     kept = flags & (MS_NOSUID | MS_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME)
     mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
@@ -203,7 +233,11 @@ def drop_capabilities() -> None:
 
 
 def limit_resources(limits: dict) -> None:
-    """Sets what the kernel watches."""
+    """Sets what the kernel watches.
+
+    Args:
+        limits: The values of `Limits`.
+    """
     for kind, value in (
         (resource.RLIMIT_AS, limits["max_memory_bytes"]),
         (resource.RLIMIT_FSIZE, limits["max_file_bytes"]),
@@ -216,7 +250,13 @@ def limit_resources(limits: dict) -> None:
 
 
 def become_program(request: dict, pipes: dict[str, int], *, isolated: bool) -> None:
-    """Turns this child into the program; it never returns."""
+    """Turns this child into the program; it never returns.
+
+    Args:
+        request: `source`, `tests`, `limits`, and `folder` where nothing is isolated.
+        pipes: Descriptors by name.
+        isolated: Whether it has namespaces of its own.
+    """
     try:
         os.setsid()
         for name, target in (("null", 0), ("output", 1), ("output", 2)):
@@ -245,7 +285,15 @@ def become_program(request: dict, pipes: dict[str, int], *, isolated: bool) -> N
 
 
 def run_program(source: str, tests: str, scope: dict, question: int, answer: int) -> None:
-    """Runs the program and its tests, and only then asks for the secret that says so."""
+    """Runs the program and its tests, and only then asks for the secret that says so.
+
+    Args:
+        source: The program.
+        tests: What runs after it.
+        scope: In which both run.
+        question: Descriptor from which the secret is read.
+        answer: Descriptor to which it is written.
+    """
     # The program may replace any function by its own; these names are looked up before it runs.
     write, read, leave, execute, flush = os.write, os.read, os._exit, exec, sys.stdout.flush
     try:
@@ -267,7 +315,11 @@ def run_program(source: str, tests: str, scope: dict, question: int, answer: int
 
 
 def serve(rung: str) -> None:
-    """Answers requests until standard input ends."""
+    """Answers requests until standard input ends.
+
+    Args:
+        rung: "namespaces" or "none".
+    """
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open("/dev/null", os.O_RDWR)
     isolated = rung == "namespaces"
@@ -290,14 +342,27 @@ def serve(rung: str) -> None:
 
 
 def list_shown() -> list[str]:
-    """Folders that a program may read: the system's libraries and the interpreter's."""
+    """Lists folders that a program may read: the system's libraries and the interpreter's.
+
+    Returns:
+        Paths.
+    """
     system = ["/usr", "/lib", "/lib64", "/lib32", "/bin"]
     prefix = os.path.realpath(sys.base_prefix)
     return system if any(prefix == path or prefix.startswith(path + "/") for path in system) else [*system, prefix]
 
 
 def judge(request: dict, null: int, *, isolated: bool) -> dict:
-    """Runs one program and sees it to its end."""
+    """Runs one program and sees it to its end.
+
+    Args:
+        request: As `become_program` takes it.
+        null: Descriptor of /dev/null.
+        isolated: Whether it gets namespaces of its own.
+
+    Returns:
+        `status`, `reason`, `seconds` and `output`; or `trouble`, if the sandbox is at fault.
+    """
     secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES].encode()
     ends = {name: os.pipe() for name in ("question", "answer", "output", "trouble", "child")}
     os.write(ends["question"][1], secret)
@@ -332,7 +397,14 @@ def judge(request: dict, null: int, *, isolated: bool) -> dict:
 
 
 def keep_program(request: dict, ends: dict[str, tuple[int, int]], null: int, *, isolated: bool) -> None:
-    """Stands between the zygote and the program: with process ids of its own, the first child is their root."""
+    """Stands between the zygote and the program: with process ids of its own, the first child is their root.
+
+    Args:
+        request: As `become_program` takes it.
+        ends: Pipes by name.
+        null: Descriptor of /dev/null.
+        isolated: Whether it gets namespaces of its own.
+    """
     try:
         if isolated:
             call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC)
@@ -356,7 +428,18 @@ def keep_program(request: dict, ends: dict[str, tuple[int, int]], null: int, *, 
 
 
 def watch(keeper: int, child: int | None, output: int, started: float, limits: dict) -> tuple[bytes, bool]:
-    """Reads what a program prints until it ends or its time is over; then kills all of it."""
+    """Reads what a program prints until it ends or its time is over; then kills all of it.
+
+    Args:
+        keeper: Process id of what waits for it.
+        child: Its own, if it was born.
+        output: Descriptor of what it prints.
+        started: When, by the monotonic clock.
+        limits: The values of `Limits`.
+
+    Returns:
+        The beginning of what it printed, and whether its time was over.
+    """
     kept = bytearray()
     deadline = started + limits["timeout_s"]
     os.set_blocking(output, False)
@@ -392,7 +475,14 @@ def watch(keeper: int, child: int | None, output: int, started: float, limits: d
 
 
 def read_rest(descriptor: int) -> bytes:
-    """What lies ready in a pipe that does not block."""
+    """Reads what lies ready in a pipe that does not block.
+
+    Args:
+        descriptor: The pipe's.
+
+    Returns:
+        Up to 64 kB.
+    """
     try:
         return os.read(descriptor, 1 << 16)
     except BlockingIOError:
