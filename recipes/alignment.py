@@ -281,10 +281,60 @@ def train(trainer: Any, checkpoints: Path) -> None:
 
     with trainer.accelerator.main_process_first():
         resumed = find_whole_checkpoint(checkpoints)
+    trainer.add_callback(make_check(trainer))
     trainer.train(resume_from_checkpoint=resumed)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if not all(math.isfinite(float(loss)) for loss in losses):
         raise RunFailed("the loss became something that is not a number; lower trainer.learning_rate and run again")
+
+
+def make_check(trainer: Any) -> Any:
+    """Makes a callback that looks, before the first step, whether the ranks will share their gradients.
+
+    A model that was evaluated before `train()` is marked as prepared by accelerate and is not wrapped again: every rank
+    then trains for itself, without a word. So nothing here evaluates first, and this check holds it.
+
+    Args:
+        trainer: Any of TRL's.
+
+    Returns:
+        For the trainer.
+    """
+    from torch.nn.parallel import DistributedDataParallel
+    from transformers import TrainerCallback
+
+    from codeshell_hf.errors import RunFailed
+
+    class Check(TrainerCallback):
+        """Runs once."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Looks at the wrapped model.
+
+            Raises:
+                RunFailed: If gradients stay where they are.
+            """
+            kind = str(args.distributed_state.distributed_type.value)
+            if kind.startswith("MULTI") and not isinstance(trainer.model_wrapped, DistributedDataParallel):
+                raise RunFailed(
+                    f"{args.world_size} processes run, but the model is a bare {type(trainer.model_wrapped).__name__} "
+                    "and their gradients would not be shared; this is a fault of the recipe"
+                )
+
+    return Check()
+
+
+def get_first(history: list[dict[str, Any]], key: str) -> float:
+    """Finds what was measured before the first step.
+
+    Args:
+        history: The trainer's log.
+        key: What.
+
+    Returns:
+        Its first value.
+    """
+    return float(next(entry[key] for entry in history if key in entry))
 
 
 def find_whole_checkpoint(folder: Path) -> str | None:
@@ -438,18 +488,17 @@ def split_pairs(pairs: Sequence["Pair"], fraction: float, seed: int) -> tuple[li
     return train, held_out
 
 
-def write_history(trainer: Any, work: Work, *, first: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def write_history(trainer: Any, work: Work) -> list[dict[str, Any]]:
     """Writes what the trainer logged.
 
     Args:
         trainer: After training.
         work: Where to write `log.json`.
-        first: An entry to put in front.
 
     Returns:
         The entries.
     """
-    history = [*([first] if first else []), *trainer.state.log_history]
+    history = list(trainer.state.log_history)
     if is_first_rank():
         (work.folder / "log.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
     return history

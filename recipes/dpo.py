@@ -15,6 +15,7 @@ from recipes.alignment import (
     AlignmentSettings,
     SandboxSettings,
     check_whole_model,
+    get_first,
     load_policy,
     make_adapter,
     make_trainer_config,
@@ -56,7 +57,7 @@ def run(settings: Settings, work: Work) -> None:
 
     quiet_logs()
     checkpoints = work.folder / "checkpoints"
-    config = make_trainer_config(DPOConfig, settings, checkpoints)
+    config = make_trainer_config(DPOConfig, settings, checkpoints, owned=("eval_on_start",), eval_on_start=True)
     if settings.measure is not None:
         check_whole_model(config, "measure")
     tokenizer = open_tokenizer(settings.model)
@@ -75,12 +76,12 @@ def run(settings: Settings, work: Work) -> None:
         judge = TestsReward(kind="tests", weight=0.0)
         rewards = make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0)
         before = measure(settings.measure, trainer, tokenizer, rewards, seed=settings.seed)
-        start = trainer.evaluate()
         train(trainer, checkpoints)
+        start = get_first(trainer.state.log_history, "eval_loss")
         end = trainer.evaluate()
         after = measure(settings.measure, trainer, tokenizer, rewards, seed=settings.seed)
     save_trained(trainer, settings, work, checkpoints)
-    history = write_history(trainer, work, first={"step": 0, "eval_loss": start["eval_loss"]})
+    history = write_history(trainer, work)
     if is_first_rank():
         save_figure(draw_tuning(history), work.folder / "loss.svg")
         if before and after:
@@ -88,14 +89,14 @@ def run(settings: Settings, work: Work) -> None:
             (work.folder / "measured.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
     work.counts = {**counts, "dropped": dropped, "steps": trainer.state.global_step}
     work.measures = {
-        "held_out_loss_before": round(start["eval_loss"], 4),
+        "held_out_loss_before": round(start, 4),
         "held_out_loss_after": round(end["eval_loss"], 4),
         "held_out_accuracy": round(end.get("eval_rewards/accuracies", float("nan")), 4),
         "held_out_margin": round(end.get("eval_rewards/margins", float("nan")), 4),
     }
     work.report.append(
         f"{counts['pairs']} pairs, {trainer.state.global_step} steps; loss on {counts['held_out']} held-out pairs "
-        f"{start['eval_loss']:.3f} -> {end['eval_loss']:.3f}, the better answer is preferred in "
+        f"{start:.3f} -> {end['eval_loss']:.3f}, the better answer is preferred in "
         f"{work.measures['held_out_accuracy']:.1%}"
     )
     if before and after:

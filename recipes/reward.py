@@ -67,18 +67,17 @@ def run(settings: Settings, work: Work) -> None:
         processing_class=tokenizer,
         peft_config=make_adapter(settings, task="SEQ_CLS"),
     )
-    before = score_margins(trainer, data[1])
     train(trainer, checkpoints)
-    after = score_margins(trainer, data[1])
-    if not all(math.isfinite(margin) for margin in after):
+    margins = score_margins(trainer, data[1])
+    if not all(math.isfinite(margin) for margin in margins):
         raise RunFailed("a score became something that is not a number; lower trainer.learning_rate and run again")
     from codeshell_hf import CodeShellForSequenceClassification
 
     save_trained(trainer, settings, work, checkpoints, head=CodeShellForSequenceClassification)
     write_history(trainer, work)
-    # A tie is a coin that is tossed.
-    accuracy = [sum((m > 0) + (m == 0) / 2 for m in margins) / len(margins) for margins in (before, after)]
-    bins = calibrate(after)
+    # A tie is a coin that is tossed; before the first step, every pair is one.
+    accuracy = sum((margin > 0) + (margin == 0) / 2 for margin in margins) / len(margins)
+    bins = calibrate(margins)
     if is_first_rank():
         save_figure(draw_calibration(bins), work.folder / "calibration.svg")
     work.counts = {
@@ -89,14 +88,13 @@ def run(settings: Settings, work: Work) -> None:
         "steps": trainer.state.global_step,
     }
     work.measures = {
-        "held_out_accuracy_before": round(accuracy[0], 4),
-        "held_out_accuracy": round(accuracy[1], 4),
+        "held_out_accuracy": round(accuracy, 4),
         "calibration": bins,
         "calibration_error": round(expected_calibration_error(bins), 4),
     }
     work.report.append(
         f"{len(data[0])} pairs, {trainer.state.global_step} steps; prefers the better of {len(data[1])} held-out pairs "
-        f"{accuracy[0]:.1%} -> {accuracy[1]:.1%}; calibration error {expected_calibration_error(bins):.3f}"
+        f"in {accuracy:.1%}; calibration error {expected_calibration_error(bins):.3f}"
     )
     work.report.append(
         f"{too_long} pairs were longer than {config.max_length} tokens and were dropped"

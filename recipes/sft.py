@@ -12,6 +12,7 @@ from pydantic import Field
 
 from recipes.alignment import (
     AlignmentSettings,
+    get_first,
     load_policy,
     make_adapter,
     make_trainer_config,
@@ -24,6 +25,9 @@ from recipes.alignment import (
     write_history,
 )
 from recipes.stage import Stage, Work, is_first_rank, main
+
+# What is rendered here, and not by TRL.
+RENDERING = ("assistant_only_loss", "completion_only_loss", "dataset_text_field", "eos_token", "chat_template_path")
 
 
 class Settings(AlignmentSettings):
@@ -50,7 +54,8 @@ def run(settings: Settings, work: Work) -> None:
         SFTConfig,
         settings,
         checkpoints,
-        owned=("assistant_only_loss", "completion_only_loss", "dataset_text_field", "eos_token", "chat_template_path"),
+        owned=(*RENDERING, "eval_on_start"),
+        eval_on_start=True,
     )
     tokenizer = open_tokenizer(settings.model)
     read = read_all_conversations(settings.conversations)
@@ -66,11 +71,11 @@ def run(settings: Settings, work: Work) -> None:
         preprocess_logits_for_metrics=sum_losses,
         compute_metrics=average_losses,
     )
-    before = trainer.evaluate()["eval_token_loss"]
     train(trainer, checkpoints)
+    before = get_first(trainer.state.log_history, "eval_token_loss")
     after = trainer.evaluate()["eval_token_loss"]
     save_trained(trainer, settings, work, checkpoints)
-    history = write_history(trainer, work, first={"step": 0, "eval_token_loss": before})
+    history = write_history(trainer, work)
     if is_first_rank():
         save_figure(draw_tuning(history), work.folder / "loss.svg")
     work.counts = {**counts, "steps": trainer.state.global_step}
