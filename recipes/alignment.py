@@ -273,16 +273,22 @@ def train(trainer: Any, checkpoints: Path) -> None:
         checkpoints: Its folder.
 
     Raises:
+        DataError: If there are too few examples for a single step.
         RunFailed: If the loss became something that is not a number.
     """
     import math
 
-    from codeshell_hf.errors import RunFailed
+    from codeshell_hf.errors import DataError, RunFailed
 
     with trainer.accelerator.main_process_first():
         resumed = find_whole_checkpoint(checkpoints)
     trainer.add_callback(make_check(trainer))
     trainer.train(resume_from_checkpoint=resumed)
+    if trainer.state.global_step == 0:
+        raise DataError(
+            f"{len(trainer.train_dataset)} examples do not fill one batch, so no step was taken; add examples, or "
+            "lower trainer.per_device_train_batch_size"
+        )
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if not all(math.isfinite(float(loss)) for loss in losses):
         raise RunFailed("the loss became something that is not a number; lower trainer.learning_rate and run again")

@@ -126,7 +126,7 @@ def get_method(name: str) -> tuple[type[Any], type[Any]]:
 
 
 def check_rewards(settings: Settings) -> None:
-    """Checks that there is something to learn from, and that learning stays near the model it began with.
+    """Checks that there is something to learn from, that learning stays near where it began, and what generates.
 
     Args:
         settings: With the rewards.
@@ -134,6 +134,8 @@ def check_rewards(settings: Settings) -> None:
     Raises:
         SettingsError: If not.
     """
+    import importlib.util
+
     from codeshell_hf.errors import SettingsError
 
     kinds = [reward.kind for reward in settings.rewards]
@@ -145,6 +147,11 @@ def check_rewards(settings: Settings) -> None:
         raise SettingsError(
             "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from where it "
             "began; write trainer.beta: 0.04, or 0.0 to want that"
+        )
+    if settings.trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise SettingsError(
+            "trainer.use_vllm is true, but vllm is not installed; install it, or take the key out to generate with "
+            "transformers"
         )
 
 

@@ -19,13 +19,16 @@ from safetensors.torch import load_file
 
 from codeshell_hf import CodeShellForSequenceClassification, CodeShellTokenizer
 from codeshell_hf.align.scores import score_texts
+from codeshell_hf.errors import RunFailed
 from codeshell_hf.manifest import flatten, read_manifest
 from codeshell_hf.presets import make_config
 from codeshell_hf.sandbox import RUNGS
 from codeshell_hf.settings import load_settings, read_yaml
+from recipes import merge
 from recipes.alignment import SandboxSettings, open_tokenizer
 from recipes.reward import calibrate
 from recipes.rewards import load_scorer
+from recipes.rlhf import make_watch
 from recipes.stage import Stage, main
 from tests.endpoint import serve_judge
 from tests.test_sandbox import NAMESPACES
@@ -270,6 +273,30 @@ def test_direct_preferences_are_learnt_and_judged_by_tests(home: Path) -> None:
     assert manifest.measures["measured"]["tests"]["after"] > manifest.measures["measured"]["tests"]["before"]
 
 
+@pytest.mark.parametrize("loss_type", ["hinge", "ipo", "robust", "apo_zero"])
+def test_dpos_variants_take_a_step(home: Path, tmp_path: Path, loss_type: str) -> None:
+    settings = {
+        "output": str(tmp_path / "out"),
+        "model": str(home / "sft" / "model"),
+        "pairs": [str(home / "pairs.jsonl")],
+        "held_out_fraction": 0.34,
+        "trainer": trainer(max_length=128, max_steps=1, loss_type=[loss_type], label_smoothing=0.1),
+    }
+
+    assert run("dpo", settings, tmp_path) == 0
+    assert read_manifest(tmp_path / "out").counts["steps"] == 1
+
+
+def test_a_reward_that_stops_being_a_number_stops_the_run() -> None:
+    class State:
+        global_step = 7
+
+    watch = make_watch()
+    watch.on_log(None, State(), None, {"reward": 0.5, "rewards/model/mean": 0.1, "kl": math.nan})
+    with pytest.raises(RunFailed, match="rewards/model/mean became nan at step 7; look at that reward"):
+        watch.on_log(None, State(), None, {"rewards/model/mean": math.nan})
+
+
 def test_an_endpoint_judges_prompts_without_tests_and_files_are_added(home: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("JUDGE_KEY", "not-a-real-one")
@@ -342,6 +369,29 @@ def test_an_adapter_is_kept_and_merged_and_the_base_stays(home: Path, tmp_path: 
     assert torch.equal(tuned["transformer.wte.weight"], untouched["transformer.wte.weight"])
 
 
+def test_a_kept_adapter_is_merged_later_by_a_command(home: Path, tmp_path: Path, capsys) -> None:
+    settings = sft_settings(home, tmp_path / "out", max_steps=3)
+    assert run("sft", {**settings, "adapter": {"r": 4, "alpha": 8}}, tmp_path) == 0
+    (tmp_path / "out" / "model").rename(tmp_path / "at-once")
+
+    assert merge.main([str(tmp_path / "out" / "adapter"), str(tmp_path / "later")]) == 0
+
+    at_once, later = (load_file(tmp_path / name / "model.safetensors") for name in ("at-once", "later"))
+    assert at_once.keys() == later.keys()
+    assert all(torch.equal(at_once[key], later[key]) for key in later)
+    assert CodeShellTokenizer.from_pretrained(tmp_path / "later").eos_token
+    assert merge.main([str(tmp_path / "out" / "adapter"), str(tmp_path / "later")]) == 2
+    assert merge.main([str(tmp_path), str(tmp_path / "other")]) == 2
+    shutil.rmtree(tmp_path / "later")
+    config = tmp_path / "out" / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(home / "base"), str(tmp_path / "gone")))
+    assert merge.main([str(tmp_path / "out" / "adapter"), str(tmp_path / "later")]) == 2
+    errors = capsys.readouterr().err
+    assert "is there already" in errors
+    assert "holds no adapter_config.json" in errors
+    assert f"cannot be merged into {tmp_path}/gone" in errors
+
+
 def test_adapters_train_in_every_stage(home: Path, tmp_path: Path) -> None:
     adapter = {"r": 4, "alpha": 8}
     pairs = {"pairs": [str(home / "pairs.jsonl")], "held_out_fraction": 0.34}
@@ -349,7 +399,7 @@ def test_adapters_train_in_every_stage(home: Path, tmp_path: Path) -> None:
     for stage, settings in {
         "reward": {**common, **pairs, "trainer": trainer(max_length=128, max_steps=2)},
         "dpo": {**common, **pairs, "trainer": trainer(max_length=128, max_steps=2)},
-        "rlhf": {**rlhf_settings(home), **common, "measure": None},
+        "rlhf": {**rlhf_settings(home), **common},
     }.items():
         if stage == "rlhf":
             settings["trainer"]["max_steps"] = 2
@@ -549,6 +599,13 @@ BAD = {
         {"rewards": [{"kind": "model", "path": "HOME/broken"}]},
         2,
         "HOME/broken has weights that are not numbers",
+    ),
+    "no vllm": ("rlhf", {"trainer": {"use_vllm": True}}, 2, "trainer.use_vllm is true, but vllm is not installed"),
+    "no full batch": (
+        "rlhf",
+        {"trainer": {"per_device_train_batch_size": 64}},
+        2,
+        "3 examples do not fill one batch, so no step was taken",
     ),
     "no length": (
         "rlhf",

@@ -1,0 +1,68 @@
+"""Merges an adapter into the model that it was trained on.
+
+python -m recipes.merge runs/codeshell-7b/sft/adapter runs/codeshell-7b/sft-merged
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Merges and saves, with the tokenizer.
+
+    Args:
+        arguments: The command line; by default this process's.
+
+    Returns:
+        0 done, 2 called wrongly.
+    """
+    parser = argparse.ArgumentParser(prog="python -m recipes.merge", description=__doc__)
+    parser.add_argument("adapter", type=Path, help="the adapter folder of sft, reward, rlhf or dpo")
+    parser.add_argument("output", type=Path, help="folder to write; it must not be there yet")
+    options = parser.parse_args(arguments)
+    from codeshell_hf.errors import CodeShellError
+
+    try:
+        merge(options.adapter, options.output)
+    except CodeShellError as error:
+        print(f"merge: error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"wrote {options.output}")
+    return 0
+
+
+def merge(adapter: Path, output: Path) -> None:
+    """Merges an adapter.
+
+    Args:
+        adapter: Its folder.
+        output: Folder to write.
+
+    Raises:
+        DataError: If the adapter is none, or the output is there already.
+        CheckpointError: If the model it was trained on cannot be loaded.
+    """
+    from codeshell_hf import CodeShellForCausalLM, CodeShellForSequenceClassification, CodeShellTokenizer
+    from codeshell_hf.errors import CheckpointError, DataError
+    from recipes.alignment import merge_adapter
+
+    if output.exists():
+        raise DataError(f"{output} is there already; name a folder that is not")
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{adapter} holds no adapter_config.json that can be read; name an adapter's folder") from error
+    head = CodeShellForSequenceClassification if config["task_type"] == "SEQ_CLS" else CodeShellForCausalLM
+    model = Path(config["base_model_name_or_path"])
+    try:
+        merge_adapter(model, adapter, output, head)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{adapter} cannot be merged into {model} ({reason}); keep the two together") from error
+    CodeShellTokenizer.from_pretrained(adapter).save_pretrained(output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
