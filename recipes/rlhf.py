@@ -261,7 +261,7 @@ def describe(entry: dict[str, Any]) -> str:
     """
     shown = {
         "reward": "reward",
-        "kl": "KL (nats an answer)",
+        "kl": "KL (nats a token)",
         "completions/mean_length": "tokens",
         "rewards/tests/mean": "pass rate",
     }

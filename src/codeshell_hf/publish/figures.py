@@ -200,7 +200,7 @@ def draw_rewards(history: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
         The figure.
     """
     curves = [("reward", "in all"), *((f"rewards/{name}/mean", name) for name in names)]
-    panels = [curves, [("kl", "KL (nats)")], [("completions/mean_length", "tokens")]]
+    panels = [curves, [("kl", "KL (nats a token)")], [("completions/mean_length", "tokens")]]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         for axes, lines in zip(figure.subplots(1, 3, width_ratios=[2, 1, 1]), panels, strict=True):
