@@ -18,7 +18,12 @@ from tests.test_recipes import STAGES, get_stage
 from tests.test_tokenization_codeshell import save_as_released
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("tokenizer/*.md"), *ROOT.glob("recipes/**/*.md")])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(path for name in ("tokenizer", "benchmarks", "recipes") for path in ROOT.glob(f"{name}/**/*.md")),
+    ]
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 YAMLS = sorted(path for path in (ROOT / "recipes").glob("*/*.yaml") if path.stem.split("-")[0] in STAGES)
 GOLDEN = ROOT / "tests" / "data" / "golden" / "plain"
