@@ -155,8 +155,8 @@ def check_whole_model(config: Any, section: str) -> None:
     runs = str(config.distributed_state.distributed_type.value)
     if runs in ("FSDP", "DEEPSPEED"):
         raise SettingsError(
-            f"{section} draws answers from a whole model, but {runs} shards it; set {section}: null, "
-            "use trainer.eval_strategy, and measure the saved model"
+            f"{section} draws answers from a whole model, but {runs} shards it; set {section}: null and give the "
+            "trainer held-out data and an eval_strategy"
         )
 
 

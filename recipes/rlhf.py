@@ -5,6 +5,7 @@ python -m recipes.rlhf recipes/nano/rlhf.yaml
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,9 @@ class Settings(AlignmentSettings, SandboxSettings):
         default=0.1, ge=0, le=1, description="if a reward is unusable for more of the answers, the run stops"
     )
     measure: MeasureSettings | None = Field(default=None, description="null measures nothing before and after")
+    held_out_prompts: tuple[Path, ...] = Field(
+        default=(), description="what trainer.eval_strategy evaluates on while it trains, sharded or not"
+    )
 
 
 def run(settings: Settings, work: Work) -> None:
@@ -64,13 +68,15 @@ def run(settings: Settings, work: Work) -> None:
     if settings.measure is not None:
         check_whole_model(config, "measure")
     tokenizer = open_tokenizer(settings.model)
-    data, dropped = make_prompts(settings, tokenizer)
+    longest = config.max_completion_length
+    data, dropped = make_prompts(settings, settings.prompts, tokenizer, longest)
+    held_out = make_prompts(settings, settings.held_out_prompts, tokenizer, longest)[0] if evaluates(config) else None
     runs_code = any(reward.kind == "tests" for reward in settings.rewards)
     with open_judge(runs_code, settings.sandbox, settings.timeout_s) as sandbox:
         rewards = make_rewards(
             settings.rewards,
             sandbox,
-            max_tokens=config.max_completion_length,
+            max_tokens=longest,
             max_bad_fraction=settings.max_bad_fraction,
         )
         trainer = trainer_class(
@@ -79,7 +85,7 @@ def run(settings: Settings, work: Work) -> None:
             reward_processing_classes=rewards.tokenizers,
             args=config,
             train_dataset=data,
-            eval_dataset=data if config.eval_strategy != "no" else None,
+            eval_dataset=held_out,
             processing_class=tokenizer,
             peft_config=make_adapter(settings),
             callbacks=[make_watch()],
@@ -148,6 +154,11 @@ def check_rewards(settings: Settings) -> None:
             "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from where it "
             "began; write trainer.beta: 0.04, or 0.0 to want that"
         )
+    if settings.trainer.get("eval_strategy", "no") != "no" and not settings.held_out_prompts:
+        raise SettingsError(
+            f"trainer.eval_strategy is {settings.trainer['eval_strategy']}, but there is nothing to evaluate on; "
+            "name held_out_prompts"
+        )
     if settings.trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise SettingsError(
             "trainer.use_vllm is true, but vllm is not installed; install it, or take the key out to generate with "
@@ -155,12 +166,28 @@ def check_rewards(settings: Settings) -> None:
         )
 
 
-def make_prompts(settings: Settings, tokenizer: Any) -> tuple[Any, dict[str, int]]:
+def evaluates(config: Any) -> bool:
+    """Tells whether the trainer evaluates while it trains.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        True for an `eval_strategy` of steps or epochs.
+    """
+    return str(config.eval_strategy.value) != "no"
+
+
+def make_prompts(
+    settings: Settings, paths: Sequence[Path], tokenizer: Any, max_tokens: int
+) -> tuple[Any, dict[str, int]]:
     """Reads the prompts that can be learnt from.
 
     Args:
-        settings: Where they are.
+        settings: With the rewards.
+        paths: Where the prompts are.
         tokenizer: The model's.
+        max_tokens: Longest answer.
 
     Returns:
         A data set of `prompt` and `tests`, and how many were left out, by reason.
@@ -175,16 +202,15 @@ def make_prompts(settings: Settings, tokenizer: Any) -> tuple[Any, dict[str, int
     from codeshell_hf.align.rendering import render_prompt
     from codeshell_hf.errors import DataError
 
-    config = load_context(settings)
-    room = config - int(settings.trainer.get("max_completion_length", 0))
+    context = load_context(settings)
     needs_tests = all(reward.kind == "tests" for reward in settings.rewards if reward.weight)
     dropped: Counter[str] = Counter()
     rows = []
-    for conversation in read_all_conversations(settings.prompts):
+    for conversation in read_all_conversations(paths):
         if needs_tests and not conversation.tests:
             dropped["prompts have no tests"] += 1
-        elif len(render_prompt(tokenizer, conversation.prompt)) > room:
-            dropped[f"prompts leave no room for an answer in {config} positions"] += 1
+        elif len(render_prompt(tokenizer, conversation.prompt)) > context - max_tokens:
+            dropped[f"prompts leave no room for an answer in {context} positions"] += 1
         else:
             rows.append({"prompt": conversation.prompt, "tests": conversation.tests})
     if not rows:
@@ -276,6 +302,7 @@ STAGE = Stage(
         "model": settings.model,
         **{f"prompts {path.name}": path for path in settings.prompts},
         **{f"reward {reward.kind}": reward.path for reward in settings.rewards if reward.kind == "model"},
+        **{f"held out {path.name}": path for path in settings.held_out_prompts},
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the stages of a system in order: sh recipes/run.sh nano
 # A stage whose output is up to date is skipped; one that was killed goes on.
+# Where programs cannot be isolated, SANDBOX=none runs what the model writes with your rights.
 set -eu
 system=${1:?usage: sh recipes/run.sh SYSTEM, such as nano}
 cd "$(dirname "$0")/.."
@@ -17,6 +18,9 @@ for stage in curate tokenizer pack pretrain sft preferences reward rlhf dpo eval
   settings="recipes/$system/$stage.yaml"
   if [ -f "$settings" ]; then
     echo "== $stage"
-    python -m "recipes.$stage" "$settings"
+    case $stage in
+      preferences | rlhf | dpo) python -m "recipes.$stage" "$settings" ${SANDBOX:+"sandbox=$SANDBOX"} ;;
+      *) python -m "recipes.$stage" "$settings" ;;
+    esac
   fi
 done

@@ -178,6 +178,17 @@ def test_learning_from_tests_raises_their_pass_rate(home: Path) -> None:
     assert {"kl", "reward", "completions/mean_length", "rewards/tests/mean"} <= log[0].keys()
 
 
+def test_the_trainer_evaluates_on_held_out_prompts(home: Path, tmp_path: Path) -> None:
+    settings = rlhf_settings(home, output=str(tmp_path / "out"), measure=None)
+    settings["held_out_prompts"] = [str(home / "prompts.jsonl")]
+    settings["trainer"].update(max_steps=2, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=24)
+
+    assert run("rlhf", settings, tmp_path) == 0
+
+    log = json.loads((tmp_path / "out" / "log.json").read_text())
+    assert [entry["step"] for entry in log if "eval_rewards/tests/mean" in entry] == [1, 2]
+
+
 @pytest.mark.parametrize("method", ["rloo", "grpo"])
 def test_rewards_mix_by_weight_under_both_methods(home: Path, tmp_path: Path, method: str) -> None:
     rewards = [
@@ -600,6 +611,7 @@ BAD = {
         2,
         "HOME/broken has weights that are not numbers",
     ),
+    "nothing to evaluate on": ("rlhf", {"trainer": {"eval_strategy": "steps"}}, 2, "name held_out_prompts"),
     "no vllm": ("rlhf", {"trainer": {"use_vllm": True}}, 2, "trainer.use_vllm is true, but vllm is not installed"),
     "no full batch": (
         "rlhf",
@@ -680,6 +692,7 @@ SIZES = {
     "prompts",
     "pairs",
     "files",
+    "held_out_prompts",
     "sandbox",
     "trainer.max_steps",
     "trainer.per_device_train_batch_size",
@@ -697,6 +710,7 @@ def test_every_systems_recipe_takes_two_steps(home: Path, tmp_path: Path, path: 
     changes = {"output": f"{tmp_path}/out", "model": f"{home}/sft/model"}
     changes |= {key: f"[{home}/{key}.jsonl]" for key in ("conversations", "prompts", "pairs") if key in given}
     changes |= {"files": f"[{home}/pairs.jsonl]"} if "files" in given else {}
+    changes |= {"held_out_prompts": f"[{home}/prompts.jsonl]"} if "held_out_prompts" in given else {}
     changes |= {"sandbox": RUNG} if "sandbox" in given else {}
     changes |= {"held_out_fraction": "0.34"} if "held_out_fraction" in given else {}
     if "trainer" in given:
