@@ -49,6 +49,21 @@ class AlignmentSettings(StageSettings):
     seed: int = Field(default=0, ge=0, description="decides splits, order and what is drawn")
 
 
+class PairSettings(AlignmentSettings):
+    """What the settings of the stages that learn from pairs have."""
+
+    pairs: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
+    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
+
+    def list_pairs(self) -> dict[str, Path]:
+        """Lists the files of pairs.
+
+        Returns:
+            Their paths, by a name for the manifest.
+        """
+        return {f"pairs {path.parent.name}/{path.name}": path for path in self.pairs}
+
+
 class SandboxSettings(StageSettings):
     """How programs that a model wrote are run."""
 

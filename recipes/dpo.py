@@ -6,13 +6,12 @@ python -m recipes.dpo recipes/nano/dpo.yaml
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from recipes.alignment import (
-    AlignmentSettings,
+    PairSettings,
     SandboxSettings,
     check_whole_model,
     get_first,
@@ -34,11 +33,9 @@ if TYPE_CHECKING:
     from codeshell_hf.align.preferences import Pair
 
 
-class Settings(AlignmentSettings, SandboxSettings):
+class Settings(PairSettings, SandboxSettings):
     """Settings of direct preference optimisation."""
 
-    pairs: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
-    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
     measure: MeasureSettings | None = Field(
         default=None, description="runs the tests of held-out prompts before and after; null does not"
     )
@@ -151,7 +148,7 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {
         "model": settings.model,
-        **{f"pairs {path.parent.name}/{path.name}": path for path in settings.pairs},
+        **settings.list_pairs(),
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,

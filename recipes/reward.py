@@ -6,13 +6,10 @@ python -m recipes.reward recipes/nano/reward.yaml
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from recipes.alignment import (
-    AlignmentSettings,
+    PairSettings,
     choose_attention,
     make_adapter,
     make_trainer_config,
@@ -30,11 +27,8 @@ if TYPE_CHECKING:
     from codeshell_hf.align.preferences import Pair
 
 
-class Settings(AlignmentSettings):
+class Settings(PairSettings):
     """Settings of the reward model."""
-
-    pairs: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
-    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
 
 
 def run(settings: Settings, work: Work) -> None:
@@ -247,7 +241,7 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {
         "model": settings.model,
-        **{f"pairs {path.parent.name}/{path.name}": path for path in settings.pairs},
+        **settings.list_pairs(),
     },
     run=run,
     code=("recipes/alignment.py", "src/codeshell_hf/align"),

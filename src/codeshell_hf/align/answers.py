@@ -9,7 +9,7 @@ import torch
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import END_OF_TURN, CodeShellTokenizer
 from .conversations import Message
-from .rendering import render_prompt
+from .rendering import pad_rows, render_prompt
 
 FENCE = re.compile(r"```[\w+-]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 
@@ -114,12 +114,8 @@ def draw_answers(
         torch.manual_seed(seed)
         for first in range(0, len(order), at_a_time):
             chosen = order[first : first + at_a_time]
-            longest = max(len(encoded[index]) for index in chosen)
-            ids = torch.full((len(chosen), longest), tokenizer.pad_token_id)
-            mask = torch.zeros_like(ids)
-            for row, index in enumerate(chosen):
-                ids[row, longest - len(encoded[index]) :] = torch.tensor(encoded[index])
-                mask[row, longest - len(encoded[index]) :] = 1
+            rows = [encoded[index] for index in chosen]
+            ids, mask = pad_rows(rows, tokenizer.pad_token_id, side="left")
             generated = model.generate(
                 ids.to(model.device),
                 attention_mask=mask.to(model.device),
@@ -132,8 +128,8 @@ def draw_answers(
                 **sampling,
             )
             for row, index in enumerate(chosen):
-                rows = generated[row * per_prompt : (row + 1) * per_prompt, longest:]
-                answers[index] = [_read_answer(tokenizer, tokens) for tokens in rows]
+                written = generated[row * per_prompt : (row + 1) * per_prompt, ids.shape[1] :]
+                answers[index] = [_read_answer(tokenizer, tokens) for tokens in written]
             on_progress(len(chosen))
     model.train(was_training)
     return [answers[index] for index in range(len(prompts))]

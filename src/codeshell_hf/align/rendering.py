@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
 
 from ..errors import DataError
 from ..tokenization_codeshell import CHAT_TEMPLATE, END_OF_TURN, CodeShellTokenizer
@@ -88,6 +92,30 @@ def render_answer(tokenizer: CodeShellTokenizer, messages: Sequence[Message], an
     """
     turns = (*messages, {"role": "assistant", "content": answer})
     return render_conversation(tokenizer, Conversation(turns)).ids[:-1]
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, *, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
+    """Puts rows of different lengths into one batch.
+
+    Args:
+        rows: Tokens of each.
+        pad_id: What fills them up.
+        side: Where: "left" to go on writing, "right" to read.
+
+    Returns:
+        Tokens and mask, both of shape (B, T), int64.
+
+    >>> pad_rows([[5], [6, 7]], 0, side="left")[0].tolist()
+    [[0, 5], [6, 7]]
+    """
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad_id)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if side == "left" else slice(len(row))
+        ids[index, place] = torch.tensor(row)
+        mask[index, place] = 1
+    return ids, mask
 
 
 def split_rendered(rendered: Rendered, max_tokens: int) -> list[Rendered]:

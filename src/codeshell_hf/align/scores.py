@@ -7,6 +7,7 @@ import torch
 from ..modeling_codeshell import CodeShellForSequenceClassification
 from ..tokenization_codeshell import CodeShellTokenizer
 from .conversations import Message
+from .rendering import pad_rows
 
 
 @torch.no_grad()
@@ -38,12 +39,8 @@ def score_texts(
     scores: dict[int, float] = {}
     for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
-        longest = max(len(encoded[index]) for index in chosen)
-        ids = torch.full((len(chosen), longest), tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, index in enumerate(chosen):
-            ids[row, : len(encoded[index])] = torch.tensor(encoded[index])
-            mask[row, : len(encoded[index])] = 1
+        rows = [encoded[index] for index in chosen]
+        ids, mask = pad_rows(rows, tokenizer.pad_token_id, side="right")
         logits = model(ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False).logits
         scores.update(zip(chosen, logits[:, 0].float().tolist(), strict=True))
     return [scores[index] for index in range(len(encoded))]

@@ -150,11 +150,8 @@ def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         axes = figure.subplots()
-        for key, label, colour in (
-            ("loss", "training", COLOURS[0]),
-            ("eval_loss", "held-out", COLOURS[1]),
-            ("eval_token_loss", "held-out", COLOURS[1]),
-        ):
+        held_out = "eval_token_loss" if any("eval_token_loss" in entry for entry in history) else "eval_loss"
+        for key, label, colour in (("loss", "training", COLOURS[0]), (held_out, "held-out", COLOURS[1])):
             points = [(entry["step"], entry[key]) for entry in history if key in entry]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
@@ -181,11 +178,13 @@ def draw_calibration(groups: Sequence[dict[str, Any]]) -> Figure:
         axes.plot([group["sure"] for group in groups], [group["right"] for group in groups], color=COLOURS[0])
         for group in groups:
             axes.scatter(group["sure"], group["right"], s=12 + group["pairs"] ** 0.5 * 4, color=COLOURS[0])
-            axes.annotate(f"{group['pairs']} pairs", (group["sure"], group["right"]), fontsize=7, ha="right")
+            place = (group["sure"], group["right"])
+            label = f"{group['pairs']} pairs"
+            axes.annotate(label, place, xytext=(0, 8), textcoords="offset points", fontsize=7, ha="center")
         axes.set_xlabel("how sure it is")
         axes.set_ylabel("how often it is right")
-        axes.set_xlim(0.48, 1.02)
-        axes.set_ylim(min(0.48, *(group["right"] - 0.05 for group in groups)), 1.05)
+        axes.set_xlim(0.46, 1.04)
+        axes.set_ylim(min(0.48, *(group["right"] - 0.05 for group in groups)), 1.08)
     return figure
 
 
@@ -210,7 +209,11 @@ def draw_rewards(history: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
                     steps, values = zip(*points, strict=True)
                     axes.plot(steps, values, color=colour, linewidth=1.4, label=label)
             axes.set_xlabel("step")
-            axes.legend(frameon=False, fontsize=8)
+            if len(lines) > 1:
+                axes.set_title("reward", fontsize=9)
+                axes.legend(frameon=False, fontsize=8)
+            else:
+                axes.set_title(lines[0][1], fontsize=9)
     return figure
 
 
