@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from benchmarks import encoding, sft
+from benchmarks import encoding, sandbox, sft
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
@@ -34,3 +34,9 @@ def test_fine_tuning_runs_beside_trls_script(tmp_path: Path, tiny_tokenizer: Cod
     printed = capsys.readouterr().out
     assert printed.count("tokens/s") == 2
     assert "ratio" in printed
+
+
+def test_the_sandbox_runs_beside_bare_interpreters(capsys) -> None:
+    assert sandbox.main(["--programs", "6", "--repeats", "1", "--rung", "none"]) == 0
+
+    assert capsys.readouterr().out.count("programs/s") == 2
