@@ -3,10 +3,12 @@
 python -m recipes.sft recipes/nano/sft.yaml
 """
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -25,6 +27,9 @@ from recipes.alignment import (
     write_history,
 )
 from recipes.stage import Stage, Work, is_first_rank, main
+
+if TYPE_CHECKING:
+    from codeshell_hf.align.intervals import Change
 
 # What is rendered here, and not by TRL.
 RENDERING = ("assistant_only_loss", "completion_only_loss", "dataset_text_field", "eos_token", "chat_template_path")
@@ -61,6 +66,7 @@ def run(settings: Settings, work: Work) -> None:
     read = read_all_conversations(settings.conversations)
     parts = split_held_out(read, settings.held_out_fraction, settings.seed, what="conversations")
     data, counts = render_all(tokenizer, parts, config.max_length)
+    held_out = HeldOut(work.folder / "held_out_before.json")
     trainer = SFTTrainer(
         model=load_policy(settings),
         args=config,
@@ -69,7 +75,7 @@ def run(settings: Settings, work: Work) -> None:
         processing_class=tokenizer,
         peft_config=make_adapter(settings),
         preprocess_logits_for_metrics=sum_losses,
-        compute_metrics=average_losses,
+        compute_metrics=held_out,
     )
     train(trainer, checkpoints)
     before = get_first(trainer.state.log_history, "eval_token_loss")
@@ -85,6 +91,13 @@ def run(settings: Settings, work: Work) -> None:
         f"loss, {trainer.state.global_step} steps; "
         f"loss on {counts['held_out']} held-out ones {before:.3f} -> {after:.3f}"
     )
+    change = held_out.measure_change(settings.seed) if is_first_rank() else None
+    if change is not None:
+        work.measures["held_out_change"] = asdict(change)
+        work.report.append(
+            f"by row {change.before:.3f} -> {change.after:.3f} "
+            f"({change.after - change.before:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.prompts} rows)"
+        )
     if counts["longer_than_max_length"]:
         work.report.append(
             f"{counts['longer_than_max_length']} were longer than {config.max_length} tokens and were split; "
@@ -111,17 +124,48 @@ def sum_losses(logits: Any, labels: Any) -> Any:
     return torch.stack([losses.sum(1).double(), (targets != -100).sum(1).double()], dim=1)
 
 
-def average_losses(prediction: Any) -> dict[str, float]:
+class HeldOut:
     """Averages over tokens: the trainer's own held-out loss is a mean of means over batches that are not alike.
 
     Args:
-        prediction: What `sum_losses` gave for all batches.
-
-    Returns:
-        The mean in nats.
+        path: Keeps what was measured before the first step, through a kill.
     """
-    total, count = prediction.predictions.reshape(-1, 2).sum(axis=0)
-    return {"token_loss": float(total / count)}
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[float] = []
+
+    def __call__(self, prediction: Any) -> dict[str, float]:
+        """Averages, and remembers each row's own mean.
+
+        Args:
+            prediction: What `sum_losses` gave for all batches.
+
+        Returns:
+            The mean in nats.
+        """
+        sums = prediction.predictions.reshape(-1, 2)
+        self.rows = [float(total / count) for total, count in sums if count]
+        if is_first_rank() and not self.path.exists():
+            self.path.write_text(json.dumps(self.rows), encoding="utf-8")
+        total, count = sums.sum(axis=0)
+        return {"token_loss": float(total / count)}
+
+    def measure_change(self, seed: int) -> "Change | None":
+        """Compares the rows before the first step with those measured last.
+
+        Args:
+            seed: Of the interval.
+
+        Returns:
+            The change, or `None` where there is a single row or they were grouped differently.
+        """
+        from codeshell_hf.align.intervals import measure_change
+
+        before = json.loads(self.path.read_text(encoding="utf-8"))
+        if len(before) != len(self.rows) or len(before) < 2:
+            return None
+        return measure_change(before, self.rows, seed=seed)
 
 
 def render_all(

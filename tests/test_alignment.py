@@ -479,6 +479,8 @@ def test_two_ranks_tune_as_one_does(home: Path, tmp_path: Path) -> None:
 
     assert measured[0]["held_out_loss_after"] == pytest.approx(measured[1]["held_out_loss_after"], abs=2e-4)
     assert measured[0]["held_out_loss_after"] < measured[0]["held_out_loss_before"]
+    assert measured[0]["held_out_change"]["high"] < 0
+    assert measured[0]["held_out_change"]["prompts"] == 5
 
 
 def test_ranks_that_would_train_apart_are_an_error(home: Path, tmp_path: Path) -> None:

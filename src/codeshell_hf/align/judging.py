@@ -107,18 +107,19 @@ class Judge:
     def _request(self, text: str) -> str:
 
         wait_s = self.wait_s
-        for attempt in range(self.retries + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 reply = self._client.chat_completion(
                     [{"role": "user", "content": text}], model=self.model, max_tokens=8, temperature=0.0
                 )
                 return str(reply.choices[0].message.content)
             except Exception as error:  # the client's HTTP library, and so its errors, change from version to version
-                if attempt == self.retries:
+                if attempt > self.retries:
                     raise RunFailed(
-                        f"the judge at {self.url} did not answer after {attempt + 1} tries "
+                        f"the judge at {self.url} did not answer after {attempt} tries "
                         f"({' '.join(str(error).split())[:120]}); what it said is kept, run again when it is up"
                     ) from error
             time.sleep(wait_s)
             wait_s *= 2
-        raise RunFailed("unreachable")
