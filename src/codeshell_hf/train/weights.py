@@ -1,6 +1,6 @@
 """Loading weights so that a broken file is one clear error."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -9,12 +9,12 @@ from ..errors import CheckpointError
 from ..modeling_codeshell import CodeShellForCausalLM
 
 
-def load_model(name: str, *, dtype: torch.dtype, **options: Any) -> CodeShellForCausalLM:
+def load_model(name: str, *, dtype: torch.dtype | Literal["auto"], **options: Any) -> CodeShellForCausalLM:
     """Loads a CodeShell checkpoint, whole or not at all.
 
     Args:
         name: A folder or a Hub name.
-        dtype: Of the weights in memory.
+        dtype: Of the weights in memory; "auto" keeps what the folder says.
         options: Further ones of `from_pretrained`.
 
     Returns:

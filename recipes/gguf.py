@@ -1,0 +1,52 @@
+"""Writes a model and its tokenizer as one GGUF file for llama.cpp.
+
+python -m recipes.gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-f16.gguf
+python -m recipes.gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-q8_0.gguf --type q8_0
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+TYPES = ("f32", "f16", "bf16", "q8_0")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the file.
+
+    Args:
+        arguments: The command line; by default this process's.
+
+    Returns:
+        0 done, 2 called wrongly.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.gguf", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="a CodeShell model with its tokenizer")
+    parser.add_argument("file", type=Path, help="the GGUF file to write")
+    parser.add_argument("--type", default="f16", choices=TYPES, help="of the matrices (default %(default)s)")
+    parser.add_argument("--name", help="the model's name in the file; by default the folder's")
+    options = parser.parse_args(arguments)
+    from tqdm import tqdm
+
+    from codeshell_hf.errors import CodeShellError
+    from codeshell_hf.publish.gguf import export_gguf
+
+    try:
+        with tqdm(desc="gguf", unit="tensor", leave=False) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            counts = export_gguf(options.folder, options.file, options.type, name=options.name, on_progress=show)
+    except CodeShellError as error:
+        print(f"gguf: error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"wrote {options.file}: {counts['tensors']} tensors, {counts['bytes'] / 1e6:.1f} MB, {options.type}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

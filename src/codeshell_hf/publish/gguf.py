@@ -1,0 +1,282 @@
+"""Writes a model and its tokenizer as one GGUF file, which llama.cpp reads."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
+
+from ..configuration_codeshell import SLIDING, CodeShellConfig
+from ..errors import CheckpointError, DataError, SettingsError
+from ..settings import unknown_key
+from ..tokenization_codeshell import CodeShellTokenizer
+from .tensors import Tensors
+
+TYPES = {
+    "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
+    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
+    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+}
+_NAMES = {
+    "transformer.wte": "token_embd",
+    "transformer.ln_f": "output_norm",
+    "lm_head": "output",
+    "ln_1": "attn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "ln_2": "ffn_norm",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
+_BLOCK = re.compile(r"transformer\.h\.(\d+)\.(.+)\.(weight|bias)")
+_TRAINING_TAGS = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+
+
+def export_gguf(
+    folder: Path,
+    path: Path,
+    kind: str,
+    *,
+    name: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Writes a folder as a GGUF file, a tensor at a time.
+
+    Args:
+        folder: A CodeShell model with its tokenizer, tied or not, released or of this package.
+        path: The file; it appears when it is whole.
+        kind: A key of `TYPES`: of the matrices. Biases and norms stay F32.
+        name: The model's name in the file; by default the folder's.
+        on_progress: Called with tensors done and tensors in all.
+
+    Returns:
+        `tensors`, `bytes` and `parameters`.
+
+    Raises:
+        SettingsError: If the kind is another.
+        CheckpointError: If llama.cpp would compute something else than the model, or weights are missing.
+        DataError: If llama.cpp would split text in another way than the tokenizer, or the file cannot be written.
+    """
+    if kind not in TYPES:
+        raise SettingsError(unknown_key(kind, TYPES, "type"))
+    try:
+        config = CodeShellConfig.from_pretrained(folder)
+        tokenizer = CodeShellTokenizer.from_pretrained(folder)
+    except Exception as error:  # transformers, tokenizers and JSON each have their own kinds
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder} cannot be read ({reason}); name a folder with model and tokenizer") from error
+    refuse_what_differs(config, folder)
+    tensors = Tensors(folder)
+    if any(key.endswith(".quant_state") for key in tensors):
+        raise CheckpointError(f"{folder} holds 4-bit weights; run python -m recipes.convert {folder} first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    writer = GGUFWriter(partial, "codeshell")
+    _add_architecture(writer, config, name or folder.resolve().name, TYPES[kind][1])
+    _add_tokenizer(writer, tokenizer, config, folder)
+    planned = list(_plan(config, tensors, TYPES[kind][0]))
+    for target, _, shape, type_ in planned:
+        byte_shape = gguf.quant_shape_to_byte_shape(shape, type_) if type_.name in ("Q8_0", "BF16") else shape
+        itemsize = {GGMLQuantizationType.F32: 4, GGMLQuantizationType.F16: 2}.get(type_, 1)
+        size = int(np.prod(byte_shape)) * itemsize
+        writer.add_tensor_info(target, shape, np.dtype(np.float32), size, raw_dtype=type_)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for index, (_, source, _, type_) in enumerate(planned):
+            writer.write_tensor_data(_convert(tensors.get(source), type_))
+            on_progress(index + 1, len(planned))
+        writer.close()
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}); free space or name another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    parameters = sum(int(np.prod(shape)) for _, _, shape, _ in planned)
+    return {"tensors": len(planned), "bytes": path.stat().st_size, "parameters": parameters}
+
+
+def refuse_what_differs(config: CodeShellConfig, folder: Path) -> None:
+    """Refuses what llama.cpp's graph for CodeShell does not compute.
+
+    Args:
+        config: The architecture.
+        folder: Named in messages.
+
+    Raises:
+        CheckpointError: With what differs.
+    """
+    rope_type = (config.rope_parameters or {}).get("rope_type")
+    # Its converter writes MLP width, base and scaling of positions as constants, but its graph reads them from the
+    # file, so those of another model are right when they are written.
+    differences = {
+        f"rope_type is {rope_type!r}, llama.cpp turns by 'default' and 'linear'": rope_type
+        not in ("default", "linear"),
+        f"activation_function is {config.activation_function!r}, llama.cpp has GELU": config.activation_function
+        not in ("gelu_pytorch_tanh", "gelu_new"),
+        "some layers have a sliding window, llama.cpp attends to everything": SLIDING in (config.layer_types or []),
+    }
+    for difference, is_there in differences.items():
+        if is_there:
+            raise CheckpointError(
+                f"{folder}: {difference}, so its answers would be others; serve it with transformers or vLLM"
+            )
+
+
+def _add_architecture(writer: GGUFWriter, config: CodeShellConfig, name: str, file_type: LlamaFileType) -> None:
+    writer.add_name(name)
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_head_count(config.n_head)
+    writer.add_head_count_kv(config.num_query_groups or config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_rope_dimension_count(config.n_embd // config.n_head)
+    rope = config.rope_parameters or {}
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_file_type(file_type)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: CodeShellConfig, folder: Path) -> None:
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    _refuse_other_splits(described, folder)
+    texts = {number: text for text, number in tokenizer.get_vocab().items()}
+    if max(texts) >= config.vocab_size:
+        raise DataError(f"{folder}: the tokenizer has {max(texts) + 1} entries, the model {config.vocab_size} rows")
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    added = set(tokenizer.added_tokens_decoder)
+    kinds = {True: TokenType.CONTROL, False: TokenType.USER_DEFINED}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("codeshell")
+    # The model may have more rows than the tokenizer has entries; llama.cpp wants a text for each.
+    writer.add_token_list([texts.get(number, f"[PAD{number}]") for number in range(config.vocab_size)])
+    writer.add_token_types(
+        [
+            (kinds[number in special] if number in added else TokenType.NORMAL) if number in texts else TokenType.UNUSED
+            for number in range(config.vocab_size)
+        ]
+    )
+    merges = described["model"]["merges"]
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+    end = tokenizer.eos_token_id
+    if end is not None:
+        writer.add_bos_token_id(end)
+        writer.add_eos_token_id(end)
+        writer.add_pad_token_id(end)
+    writer.add_add_bos_token(value=False)
+    vocabulary = tokenizer.get_vocab()
+    for part, key in (("prefix", "fim_pre"), ("suffix", "fim_suf"), ("middle", "fim_mid"), ("pad", "fim_pad")):
+        if (number := vocabulary.get(f"<fim_{part}>")) is not None:
+            writer.add_uint32(f"tokenizer.ggml.{key}_token_id", number)
+    if isinstance(tokenizer.chat_template, str):
+        # These tags mark what is trained on; llama.cpp's templates do not know them.
+        writer.add_chat_template(_TRAINING_TAGS.sub("", tokenizer.chat_template))
+
+
+def _refuse_other_splits(described: dict[str, Any], folder: Path) -> None:
+    pre = described.get("pre_tokenizer") or {}
+    steps = pre.get("pretokenizers", [pre])
+    digits, byte_level = [*steps, {}, {}][:2]
+    is_like_codeshell = (
+        described["model"].get("type") == "BPE"
+        and described.get("normalizer") is None
+        and len(steps) == 2
+        and digits.get("type") == "Digits"
+        and digits.get("individual_digits")
+        and byte_level.get("type") == "ByteLevel"
+        and not byte_level.get("add_prefix_space")
+        and byte_level.get("use_regex", True)
+    )
+    if not is_like_codeshell:
+        raise DataError(
+            f"{folder}: llama.cpp knows byte-level BPE behind single digits for CodeShell, and this tokenizer splits "
+            "text in another way; serve it with transformers or vLLM"
+        )
+
+
+def _plan(
+    config: CodeShellConfig, tensors: Tensors, kind: GGMLQuantizationType
+) -> Iterator[tuple[str, str, tuple[int, ...], GGMLQuantizationType]]:
+    """Each tensor of the file: its name, its name in the folder, its shape, its type."""
+    for source, shape in list_parameters(config).items():
+        found = source
+        if config.tie_word_embeddings and source not in tensors:
+            found = {"lm_head.weight": "transformer.wte.weight", "transformer.wte.weight": "lm_head.weight"}[source]
+        actual = tuple(tensors.get(found).shape)
+        if actual != shape:
+            raise CheckpointError(f"{tensors.folder}: {found} is {actual}, the configuration says {shape}")
+        type_ = kind if len(shape) > 1 else GGMLQuantizationType.F32
+        if type_ == GGMLQuantizationType.Q8_0 and shape[-1] % 32:
+            raise CheckpointError(f"{source} has rows of {shape[-1]}, which Q8_0's blocks of 32 do not divide; use f16")
+        yield rename(source), found, shape, type_
+
+
+def list_parameters(config: CodeShellConfig) -> dict[str, tuple[int, ...]]:
+    """The parameters of the release's architecture, in the order in which a GGUF file holds them.
+
+    Args:
+        config: An architecture that `refuse_what_differs` lets through.
+
+    Returns:
+        Shapes by name. Tied embeddings are held twice: llama.cpp would read one for the other, but where it packs
+        matrices for a processor with AMX, a matrix that is looked up as well as multiplied stops it.
+    """
+    width, inner = config.n_embd, config.n_inner or 4 * config.n_embd
+    groups = config.num_query_groups or config.n_head
+    query_key_value = width + 2 * groups * (width // config.n_head)
+    shapes: dict[str, tuple[int, ...]] = {"transformer.wte.weight": (config.vocab_size, width)}
+    for layer in range(config.n_layer):
+        for part, out, into in (
+            ("ln_1", width, None),
+            ("attn.c_attn", query_key_value, width),
+            ("attn.c_proj", width, width),
+            ("ln_2", width, None),
+            ("mlp.c_fc", inner, width),
+            ("mlp.c_proj", width, inner),
+        ):
+            shapes[f"transformer.h.{layer}.{part}.weight"] = (out,) if into is None else (out, into)
+            shapes[f"transformer.h.{layer}.{part}.bias"] = (out,)
+    shapes |= {"transformer.ln_f.weight": (width,), "transformer.ln_f.bias": (width,)}
+    shapes["lm_head.weight"] = (config.vocab_size, width)
+    return shapes
+
+
+def rename(name: str) -> str:
+    """Names a parameter as llama.cpp does.
+
+    Args:
+        name: As in a checkpoint.
+
+    Returns:
+        As in a GGUF file.
+
+    >>> rename("transformer.h.3.attn.c_attn.bias")
+    'blk.3.attn_qkv.bias'
+    """
+    if found := _BLOCK.fullmatch(name):
+        return f"blk.{found[1]}.{_NAMES[found[2]]}.{found[3]}"
+    module, kind = name.rsplit(".", 1)
+    return f"{_NAMES[module]}.{kind}"
+
+
+def _convert(tensor: torch.Tensor, type_: GGMLQuantizationType) -> np.ndarray[Any, Any]:
+    values = tensor.detach().to(torch.float32).contiguous().numpy()
+    if type_ == GGMLQuantizationType.F32:
+        return values
+    if type_ == GGMLQuantizationType.F16:
+        return values.astype(np.float16)
+    quantized: np.ndarray[Any, Any] = gguf.quants.quantize(values, type_)
+    return quantized
