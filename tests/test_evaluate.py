@@ -9,7 +9,7 @@ import torch
 
 from codeshell_hf.evaluate.bits_per_byte import score_documents, take_evenly
 from codeshell_hf.evaluate.byte_trigram import ByteTrigram
-from codeshell_hf.evaluate.infilling import InfillingTask, build_prompt, make_tasks, run_tasks, score_results
+from codeshell_hf.evaluate.infilling import InfillingTask, make_tasks, run_tasks, score_results
 
 TEXT = "import os\n\ndef area(radius):\n    return 3.14159 * radius ** 2\n\nprint(area(2.0), os.name)\n"
 
@@ -72,7 +72,7 @@ def test_tasks_put_the_line_back_together() -> None:
 def test_prompts_keep_what_is_nearest(tiny_tokenizer, max_tokens: int) -> None:
     task = InfillingTask("d", "python", "a = 1\n" * 50, "b = 2", "\nc = 3" * 50)
 
-    prompt = build_prompt(tiny_tokenizer, task, max_tokens=max_tokens)
+    prompt = tiny_tokenizer.encode_infilling(task.prefix, task.suffix, max_tokens=max_tokens)
 
     whole = tiny_tokenizer.encode_infilling(task.prefix, task.suffix)
     assert len(prompt) <= max_tokens

@@ -124,7 +124,9 @@ class CodeShellTokenizer(TokenizersBackend):
         """
         return self(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
-    def encode_infilling(self, prefix: str, suffix: str, *, order: InfillingOrder = "psm") -> list[int]:
+    def encode_infilling(
+        self, prefix: str, suffix: str, *, order: InfillingOrder = "psm", max_tokens: int | None = None
+    ) -> list[int]:
         """Builds the prompt after which the model writes what stands between two texts.
 
         Args:
@@ -132,12 +134,14 @@ class CodeShellTokenizer(TokenizersBackend):
             suffix: Text behind the gap.
             order: "psm" as in the release: prefix, suffix, middle; "spm": the suffix, then the prefix, which the
                 middle continues without a sentinel.
+            max_tokens: Longest prompt, 4 or more; what is furthest from the gap is left out. At least two thirds of
+                the room are the prefix's where it needs them.
 
         Returns:
             Ids. The middle ends with `<|endoftext|>`.
 
         Raises:
-            ValueError: If the vocabulary has no fill-in-the-middle tokens, or the order is another.
+            ValueError: If the vocabulary has no fill-in-the-middle tokens, the order is another, or there is no room.
 
         Source:
             Bavarian et al. 2022, arXiv:2207.14255, section 3.
@@ -152,7 +156,16 @@ class CodeShellTokenizer(TokenizersBackend):
                 "with CodeShell's special tokens"
             )
         before, after, middle = sentinels
-        prefix_ids, suffix_ids = self.encode_text(prefix), self.encode_text(suffix)
+        if max_tokens is None:
+            prefix_ids, suffix_ids = self.encode_text(prefix), self.encode_text(suffix)
+        else:
+            if max_tokens <= len(sentinels):
+                raise ValueError(f"max_tokens is {max_tokens}, but the sentinels alone are 3; give 4 or more")
+            room = max_tokens - len(sentinels)
+            # Hardly a token has more than 16 characters: text further away than that would be cut off again.
+            prefix_ids, suffix_ids = self.encode_text(prefix[-16 * room :]), self.encode_text(suffix[: 16 * room])
+            suffix_ids = suffix_ids[: max(room // 3, room - len(prefix_ids))]
+            prefix_ids = prefix_ids[max(0, len(prefix_ids) - (room - len(suffix_ids))) :]
         if order == "psm":
             return [before, *prefix_ids, after, *suffix_ids, middle]
         return [before, after, *suffix_ids, middle, *prefix_ids]

@@ -103,28 +103,6 @@ def is_fitting(line: str) -> bool:
     return MIN_LINE <= len(stripped) <= MAX_LINE and any(c.isalpha() for c in stripped)
 
 
-def build_prompt(tokenizer: CodeShellTokenizer, task: InfillingTask, *, max_tokens: int) -> list[int]:
-    """Builds a prompt, prefix first, cut to what is nearest to the line.
-
-    Args:
-        tokenizer: With fill-in-the-middle.
-        task: The task.
-        max_tokens: Longest prompt.
-
-    Returns:
-        Ids.
-    """
-    # A token has at least one byte: what lies further away cannot be inside.
-    reach = max_tokens * 16
-    prompt = tokenizer.encode_infilling(task.prefix[-reach:], task.suffix[:reach])
-    suffix_start = prompt.index(tokenizer.convert_tokens_to_ids("<fim_suffix>"))
-    before, after = prompt[1:suffix_start], prompt[suffix_start + 1 : -1]
-    room = max_tokens - 3
-    kept_after = after[: max(room // 3, room - len(before))]
-    kept_before = before[max(0, len(before) - (room - len(kept_after))) :]
-    return [prompt[0], *kept_before, prompt[suffix_start], *kept_after, prompt[-1]]
-
-
 @torch.no_grad()
 def run_tasks(
     model: CodeShellForCausalLM,
@@ -148,7 +126,7 @@ def run_tasks(
     Returns:
         Results in the order of the tasks.
     """
-    prompts = [build_prompt(tokenizer, task, max_tokens=max_prompt_tokens) for task in tasks]
+    prompts = [tokenizer.encode_infilling(task.prefix, task.suffix, max_tokens=max_prompt_tokens) for task in tasks]
     order = sorted(range(len(tasks)), key=lambda index: len(prompts[index]))
     results: dict[int, InfillingResult] = {}
     for first in range(0, len(order), batch_size):

@@ -1,0 +1,181 @@
+"""Chats with a published model in a terminal.
+
+python -m recipes.chat runs/nano/publish/model
+python -m recipes.chat runs/nano/publish/model --prompt "Write f(x) that returns x plus 2."
+echo "写一个函数" | python -m recipes.chat runs/nano/publish/model
+"""
+
+import argparse
+import sys
+from typing import Any
+
+HELP = """/new forgets everything, /undo the last turn, /quit leaves; Ctrl-C cuts an answer short;
+three double quotes begin and end a turn of several lines"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Chats until the input ends.
+
+    Args:
+        arguments: The command line; by default this process's.
+
+    Returns:
+        0 done, 2 called wrongly.
+    """
+    from recipes.terminal import add_options, load, make_sampling
+
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", help="a model that was fine-tuned on conversations, or its name on the Hub")
+    parser.add_argument("--prompt", help="answers this alone and leaves")
+    parser.add_argument("--system", help="put before the first turn")
+    add_options(parser, max_new_tokens=512)
+    options = parser.parse_args(arguments)
+    from codeshell_hf.errors import CodeShellError
+
+    try:
+        model, tokenizer = load(options.folder, options)
+        chat = Chat(model, tokenizer, make_sampling(options), system=options.system)
+        if options.prompt is not None:
+            chat.say(options.prompt)
+        elif not sys.stdin.isatty():
+            chat.say(sys.stdin.read().strip())
+        else:
+            talk(chat)
+    except CodeShellError as error:
+        print(f"chat: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+class Chat:
+    """A conversation that goes on.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: With a chat template.
+        sampling: How answers are drawn.
+        system: What is put before the first turn, or `None`.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, sampling: Any, *, system: str | None = None) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sampling = sampling
+        self.system = system
+        self.turns: list[dict[str, str]] = []
+
+    def say(self, text: str) -> str:
+        """Says something and prints the answer as it comes.
+
+        Args:
+            text: The user's turn.
+
+        Returns:
+            The answer.
+
+        Raises:
+            DataError: If there is nothing, or it is longer than the model's positions alone.
+        """
+        from codeshell_hf.errors import DataError
+        from codeshell_hf.publish.streaming import write
+        from recipes.terminal import print_speed
+
+        if not text.strip():
+            raise DataError("the prompt is empty; write something")
+        self.turns.append({"role": "user", "content": text})
+        try:
+            prompt = self.fit()
+        except DataError:
+            self.turns.pop()
+            raise
+        is_first = True
+
+        def show(piece: str) -> None:
+            nonlocal is_first
+            piece = piece.lstrip() if is_first else piece
+            is_first = is_first and not piece
+            print(piece, end="", flush=True)
+
+        written = write(
+            self.model, self.tokenizer, prompt, self.sampling, stops=self.tokenizer.stop_strings, on_text=show
+        )
+        print()
+        print_speed(written)
+        self.turns.append({"role": "assistant", "content": written.text.strip()})
+        return written.text.strip()
+
+    def fit(self) -> list[int]:
+        """Renders the conversation, without its oldest turns where it would be too long.
+
+        Returns:
+            Ids that leave room for an answer.
+
+        Raises:
+            DataError: If the last turn alone is too long.
+        """
+        from codeshell_hf.align.rendering import render_prompt
+        from codeshell_hf.errors import DataError
+
+        room = self.model.config.n_positions - self.sampling.max_new_tokens
+        for first in range(0, len(self.turns), 2):
+            turns = [dict(turn) for turn in self.turns[first:]]
+            if self.system:
+                turns[0]["content"] = f"{self.system}\n\n{turns[0]['content']}"
+            ids = render_prompt(self.tokenizer, turns)
+            if len(ids) <= room:
+                if first:
+                    print(f"[the first {first} turns no longer fit and are left out]", file=sys.stderr)
+                    self.turns = self.turns[first:]
+                return ids
+        positions, asked = self.model.config.n_positions, self.sampling.max_new_tokens
+        raise DataError(
+            f"the prompt has {len(ids)} tokens, and of {positions} positions {room} are left beside an answer of {asked}; "
+            "shorten it or lower --max-new-tokens"
+        )
+
+
+def talk(chat: Chat) -> None:
+    """Reads turns from a terminal and answers them.
+
+    Args:
+        chat: The conversation.
+    """
+    import contextlib
+
+    from codeshell_hf.errors import DataError
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (arrow keys and history)
+    print(HELP)
+    while True:
+        try:
+            text = input(">>> ")
+            if text.startswith('"""'):
+                lines = [text.removeprefix('"""')]
+                while not lines[-1].endswith('"""') or lines == [""]:
+                    lines.append(input("... "))
+                text = "\n".join(lines).removesuffix('"""').strip()
+        except EOFError:
+            print()
+            return
+        if text in ("/quit", "/exit"):
+            return
+        if text == "/new":
+            chat.turns.clear()
+        elif text == "/undo":
+            del chat.turns[-2:]
+        elif text.startswith("/"):
+            print(HELP)
+        elif text.strip():
+            try:
+                chat.say(text)
+            except DataError as error:
+                print(error, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

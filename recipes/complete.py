@@ -1,0 +1,156 @@
+"""Fills in the middle at a place in a real file.
+
+python -m recipes.complete runs/nano/publish/model recipes/merge.py:20
+python -m recipes.complete runs/nano/publish/model recipes/merge.py:20:5 --temperature 0.8 --count 3
+python -m recipes.complete runs/nano/publish/model scratch.py:7 --write
+"""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from pathlib import Path
+
+PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")
+COLOURS = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Completes once, or several times.
+
+    Args:
+        arguments: The command line; by default this process's.
+
+    Returns:
+        0 done, 2 called wrongly.
+    """
+    from recipes.terminal import add_options, load, make_sampling
+
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.complete", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", help="a model with fill-in-the-middle, or its name on the Hub")
+    parser.add_argument("place", help="FILE:LINE, the end of that line, or FILE:LINE:COLUMN, both counted from 1")
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="how many to write (default 1)")
+    parser.add_argument("--line", action="store_true", help="stop at the end of the line")
+    parser.add_argument("--write", action="store_true", help="put it into the file; otherwise a diff is printed")
+    add_options(parser, max_new_tokens=64)
+    options = parser.parse_args(arguments)
+    from codeshell_hf.errors import CodeShellError, SettingsError
+    from codeshell_hf.publish.streaming import write
+    from recipes.terminal import print_speed
+
+    try:
+        if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
+            raise SettingsError(
+                f"--count is {options.count}; it is 1 or more, and more than 1 needs --temperature and no --write"
+            )
+        path, text, offset = read_place(options.place)
+        model, tokenizer = load(options.folder, options)
+        positions = model.config.n_positions
+        room = positions - options.max_new_tokens
+        if room < 8:
+            raise SettingsError(
+                f"--max-new-tokens is {options.max_new_tokens}, the model has {positions} positions; lower it"
+            )
+        try:
+            prompt = tokenizer.encode_infilling(text[:offset], text[offset:], max_tokens=room)
+        except ValueError as error:
+            raise SettingsError(f"{options.folder}: {error}") from error
+        sampling = make_sampling(options)
+        # A model that was fine-tuned on conversations may end as it ends a turn.
+        stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
+        for _ in range(options.count):
+            written = write(model, tokenizer, prompt, sampling, stops=stops)
+            completed = text[:offset] + written.text + text[offset:]
+            if options.write:
+                replace(path, completed)
+                print(f"wrote {len(written.text)} characters into {options.place}")
+            else:
+                print_diff(path, text, completed)
+            print_speed(written)
+    except CodeShellError as error:
+        print(f"complete: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+def read_place(place: str) -> tuple[Path, str, int]:
+    """Finds a place in a file.
+
+    Args:
+        place: FILE:LINE or FILE:LINE:COLUMN.
+
+    Returns:
+        The file, its text, and how many characters stand before the place.
+
+    Raises:
+        SettingsError: If it is no place.
+        DataError: If the file has no such place or is no text.
+    """
+    from codeshell_hf.errors import DataError, SettingsError
+
+    found = PLACE.fullmatch(place)
+    if not found:
+        raise SettingsError(f"{place} is no place; write FILE:LINE or FILE:LINE:COLUMN")
+    path, number = Path(found["file"]), int(found["line"])
+    try:
+        with path.open(encoding="utf-8", newline="") as file:  # line ends stay as they are
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8 ({error}); name a text file") from error
+    lines = [f"{line}\n" for line in text.split("\n")]  # as editors count them
+    if not 1 <= number <= len(lines):
+        raise DataError(f"{path} has {len(lines)} lines, not a line {number}; name one of them")
+    line = lines[number - 1].rstrip("\r\n")
+    column = len(line) + 1 if found["column"] is None else int(found["column"])
+    if not 1 <= column <= len(line) + 1:
+        raise DataError(f"line {number} of {path} has columns 1 to {len(line) + 1}, not {column}")
+    return path, text, sum(map(len, lines[: number - 1])) + column - 1
+
+
+def print_diff(path: Path, before: str, after: str) -> None:
+    """Prints what would change, coloured where a person looks on.
+
+    Args:
+        path: The file.
+        before: Its text.
+        after: Its text with what was written.
+    """
+    has_colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"a/{path}", f"b/{path}", lineterm="")
+    for line in lines:
+        colour = COLOURS.get(line[:1]) if has_colours and not line.startswith(("+++", "---")) else None
+        print(f"{colour}{line}\033[0m" if colour else line)
+    if before == after:
+        print(f"the model writes nothing at this place in {path}")
+
+
+def replace(path: Path, text: str) -> None:
+    """Replaces a file at once.
+
+    Args:
+        path: The file.
+        text: What it holds then.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    from codeshell_hf.errors import DataError
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        partial.chmod(path.stat().st_mode)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written ({error.strerror}); nothing was changed") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
