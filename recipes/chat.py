@@ -131,10 +131,10 @@ class Chat:
                     print(f"[the first {first} turns no longer fit and are left out]", file=sys.stderr)
                     self.turns = self.turns[first:]
                 return ids
-        positions, asked = self.model.config.n_positions, self.sampling.max_new_tokens
+        positions, answer = self.model.config.n_positions, self.sampling.max_new_tokens
         raise DataError(
-            f"the prompt has {len(ids)} tokens, and of {positions} positions {room} are left beside an answer of {asked}; "
-            "shorten it or lower --max-new-tokens"
+            f"the prompt has {len(ids)} tokens, and of {positions} positions {room} are left beside {answer} of the "
+            "answer; shorten it or lower --max-new-tokens"
         )
 
 

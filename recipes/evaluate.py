@@ -148,6 +148,7 @@ def evaluate_model(
     samples = sorted(results, key=lambda result: (not result.is_exact, result.task.id))[:6]
     return {
         "bits_per_byte": {key: round(score.bits_per_byte, 4) for key, score in scores.items()},
+        "bits_per_byte_interval": {key: [round(end, 4) for end in score.interval] for key, score in scores.items()},
         "infilling": score_results(results),
         "samples": [result.sample() for result in samples],
     }
@@ -163,11 +164,16 @@ def format_results(results: dict[str, Any]) -> list[str]:
         Lines.
     """
     trigram = results["baselines"]["byte_trigram"]
-    lines = [f"{'model':<14}{'bits/byte':>10}{'infilling':>14}", f"{'byte trigram':<14}{trigram:>10.3f}{'':>14}"]
+    lines = [
+        f"{'model':<14}{'bits/byte':>10}{'95 % interval':>18}{'infilling':>14}",
+        f"{'byte trigram':<14}{trigram:>10.3f}",
+    ]
     for name, result in results["models"].items():
         infilling = result["infilling"]["all"]
         matches = f"{infilling['exact']} of {infilling['tasks']}"
-        lines.append(f"{name:<14}{result['bits_per_byte']['all']:>10.3f}{matches:>14}")
+        low, high = result["bits_per_byte_interval"]["all"]
+        interval = f"[{low:.3f}, {high:.3f}]"
+        lines.append(f"{name:<14}{result['bits_per_byte']['all']:>10.3f}{interval:>18}{matches:>14}")
     return lines
 
 

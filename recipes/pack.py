@@ -30,7 +30,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.manifest import hash_input
     from codeshell_hf.pack.encoder import choose_encoder
-    from codeshell_hf.pack.shards import Header, write_shards
+    from codeshell_hf.pack.shards import Header, TokenShards, write_shards
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
     vocabulary = tokenizer.get_vocab()
@@ -55,7 +55,12 @@ def run(settings: Settings, work: Work) -> None:
         folder.mkdir(exist_ok=True)
         with tqdm(desc=f"pack {split}", unit="B", unit_scale=True) as bar:
             written = write_shards(read(split, bar), encoder, header, folder)
-        work.counts[split] = {"documents": written.documents, "tokens": written.tokens, "bytes": written.bytes}
+        work.counts[split] = {
+            "documents": written.documents,
+            "tokens": written.tokens,
+            "bytes": written.bytes,
+            "tokens_by_language": TokenShards(folder).count_tokens(),
+        }
         work.report.append(
             f"{split:<10}{written.documents:>9,} documents {written.bytes / 1e6:>9.2f} MB "
             f"{written.tokens:>12,} tokens  {written.bytes / written.tokens:.3f} bytes a token"

@@ -150,38 +150,6 @@ def test_curves_are_the_same_every_time_and_carry_their_text() -> None:
     assert running_mean([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
 
 
-def test_push_goes_through_the_hub_protocol_and_comes_back(published, tmp_path: Path) -> None:
-    folder, model = published
-    script = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from recipes.publish import PushSettings, push\n"
-        "print(push(PushSettings(repository='me/tiny'), Path(sys.argv[1])))\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
-        "model = AutoModelForCausalLM.from_pretrained('me/tiny', trust_remote_code=True)\n"
-        "AutoTokenizer.from_pretrained('me/tiny', trust_remote_code=True)\n"
-        "from codeshell_hf.publish.folder import probe\n"
-        "print('PROBE', probe(model)[0])\n"
-    )
-    with serve_hub() as (hub, address):
-        environment = visit_hub(address, tmp_path / "home")
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(folder)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-            timeout=120,
-        )
-
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert hub.commits == 1
-    assert hub.private == {"me/tiny": True}
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert {name: data for name, data in hub.repositories["me/tiny"].items() if name != ".gitattributes"} == files
-    assert float(done.stdout.split("PROBE ")[1]) == pytest.approx(probe(model)[0], abs=1e-5)
-
-
 def test_pushing_while_saving_brings_the_code_along(tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -202,13 +170,6 @@ def test_pushing_while_saving_brings_the_code_along(tmp_path: Path) -> None:
     assert {"modeling_codeshell.py", "configuration_codeshell.py", "model.safetensors"} <= set(
         hub.repositories["me/direct"]
     )
-
-
-def test_a_push_that_is_refused_is_one_line(published, monkeypatch) -> None:
-    from recipes.publish import PushSettings, push
-
-    with pytest.raises(DataError, match=r"push.repository no/such/name refuses"):
-        push(PushSettings(repository="no/such/name"), published[0])
 
 
 def test_saved_config_carries_the_whole_map(published) -> None:

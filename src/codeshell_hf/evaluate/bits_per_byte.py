@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
+from .intervals import interval_of_ratio
 
 EVALUATED_TOGETHER = 8
 
@@ -18,17 +20,32 @@ class Score:
     """Bits and bytes of some documents.
 
     Args:
-        bits: What the model needs for them.
-        bytes: Their length in UTF-8.
+        document_bits: What the model needs for each.
+        document_bytes: The length of each in UTF-8.
     """
 
-    bits: float = 0.0
-    bytes: int = 0
+    document_bits: list[float] = field(default_factory=list)
+    document_bytes: list[int] = field(default_factory=list)
+
+    @property
+    def bits(self) -> float:
+        """Of all of them."""
+        return math.fsum(self.document_bits)
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them."""
+        return sum(self.document_bytes)
 
     @property
     def bits_per_byte(self) -> float:
         """Bits per byte; infinite for nothing."""
         return self.bits / self.bytes if self.bytes else math.inf
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of bits per byte, with documents as the unit of chance."""
+        return interval_of_ratio(self.document_bits, self.document_bytes)
 
 
 @torch.no_grad()
@@ -54,15 +71,12 @@ def score_documents(
         Scores by language, and "all".
     """
     device = next(model.parameters()).device
-    scores: dict[str, Score] = {"all": Score()}
-    windows: list[tuple[str, NDArray[Any]]] = []
-    for language, ids, size in documents:
-        for name in (language, "all"):
-            score = scores.setdefault(name, Score())
-            score.bytes += size
-            score.bits += math.log2(vocab_size) if len(ids) else 0.0
+    bits: list[float] = []
+    windows: list[tuple[int, NDArray[Any]]] = []
+    for number, (_, ids, _) in enumerate(documents):
+        bits.append(math.log2(vocab_size) if len(ids) else 0.0)
         starts = range(0, max(len(ids) - 1, 0), window_tokens - 1)
-        windows += [(language, ids[start : start + window_tokens]) for start in starts]
+        windows += [(number, ids[start : start + window_tokens]) for start in starts]
 
     windows.sort(key=lambda window: -len(window[1]))
     for first in range(0, len(windows), EVALUATED_TOGETHER):
@@ -74,10 +88,15 @@ def score_documents(
         inputs = padded.to(device)
         logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].float()
         losses = nn.functional.cross_entropy(logits.transpose(1, 2), inputs[:, 1:], reduction="none")
-        for row, (language, window) in enumerate(batch):
-            bits = losses[row, : len(window) - 1].sum().item() / math.log(2)
-            scores[language].bits += bits
-            scores["all"].bits += bits
+        for row, (number, window) in enumerate(batch):
+            bits[number] += losses[row, : len(window) - 1].sum().item() / math.log(2)
+
+    scores: dict[str, Score] = {"all": Score()}
+    for (language, _, size), needed in zip(documents, bits, strict=True):
+        for name in (language, "all"):
+            score = scores.setdefault(name, Score())
+            score.document_bits.append(needed)
+            score.document_bytes.append(size)
     return scores
 
 

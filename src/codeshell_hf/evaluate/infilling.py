@@ -9,6 +9,7 @@ import torch
 
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import CodeShellTokenizer
+from .intervals import interval_of_share
 
 PROFILE = "single-line-infilling-v1"
 MIN_LINE, MAX_LINE = 8, 80
@@ -159,7 +160,7 @@ def score_results(results: Iterable[InfillingResult]) -> dict[str, dict[str, flo
         results: What the model wrote.
 
     Returns:
-        `tasks`, `exact` and `exact_match` (0 to 1) by language, and "all".
+        `tasks`, `exact`, `exact_match` (0 to 1) and its 95 % interval, `low` to `high`, by language, and "all".
     """
     counts: dict[str, list[int]] = {"all": [0, 0]}
     for result in results:
@@ -167,7 +168,15 @@ def score_results(results: Iterable[InfillingResult]) -> dict[str, dict[str, flo
             counts.setdefault(name, [0, 0])
             counts[name][0] += 1
             counts[name][1] += result.is_exact
-    return {
-        name: {"tasks": tasks, "exact": exact, "exact_match": round(exact / tasks, 4) if tasks else 0.0}
-        for name, (tasks, exact) in counts.items()
-    }
+    scores: dict[str, dict[str, float | int]] = {}
+    for name, (tasks, exact) in counts.items():
+        low, high = interval_of_share(exact, tasks)
+        share = exact / tasks if tasks else 0.0
+        scores[name] = {
+            "tasks": tasks,
+            "exact": exact,
+            "exact_match": round(share, 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+        }
+    return scores

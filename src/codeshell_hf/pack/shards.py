@@ -141,3 +141,14 @@ class TokenShards:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each document, shape (documents,)."""
         return np.diff(self.ends, prepend=0)
+
+    def count_tokens(self) -> dict[str, int]:
+        """Counts tokens by language.
+
+        Returns:
+            Tokens, the language with most of them first.
+        """
+        counts: dict[str, int] = {}
+        for language, length in zip(self.languages, self.lengths.tolist(), strict=True):
+            counts[language] = counts.get(language, 0) + length
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))

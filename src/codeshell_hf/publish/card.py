@@ -12,7 +12,6 @@ from ..manifest import Manifest, require_manifest
 
 TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
 STAGES = ("curate", "tokenizer", "pack", "pretrain", *TUNING, "evaluate")
-PAGE = "page.html.jinja"
 
 
 def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
@@ -55,15 +54,6 @@ def fill_template(template: str, values: Mapping[str, Any], *, source: str, is_h
         raise DataError(f"{source} cannot be filled ({error}); run the stage that measures it") from error
 
 
-def read_page_template() -> str:
-    """The page's template.
-
-    Returns:
-        Jinja.
-    """
-    return (Path(__file__).parent / PAGE).read_text(encoding="utf-8")
-
-
 def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """What card and page show of a run.
 
@@ -81,6 +71,7 @@ def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
         "pack": manifests["pack"].counts,
         "vocabulary": manifests["tokenizer"].counts["entries"],
         "characters_per_token": manifests["tokenizer"].measures["characters_per_token"],
+        "tokenizers": manifests["tokenizer"].measures["table"],
         "pretrain": {**pretrain.counts, **pretrain.measures},
         "pretrain_settings": pretrain.settings,
         **{

@@ -1,7 +1,7 @@
 """Curves as SVG that reads on light and on dark ground."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,89 @@ def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
         axes.set_xlabel("million tokens")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
+    return figure
+
+
+def draw_schedule(entries: Sequence[dict[str, Any]]) -> Figure:
+    """Draws what was planned over a run: the learning rate, and the length of rows.
+
+    Args:
+        entries: The run's log.
+
+    Returns:
+        The figure.
+    """
+    steps = [entry for entry in entries if "learning_rate" in entry]
+    tokens = [entry["tokens"] / 1e6 for entry in steps]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.0), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.plot(tokens, [entry["learning_rate"] for entry in steps], color=COLOURS[0])
+        left.set_title("learning rate", fontsize=9)
+        right.step(tokens, [entry["row_tokens"] for entry in steps], color=COLOURS[1], where="post")
+        right.set_title("tokens in a row", fontsize=9)
+        for axes in (left, right):
+            axes.set_xlabel("million tokens")
+            axes.set_ylim(bottom=0)
+    return figure
+
+
+def draw_funnel(counts: Mapping[str, Any]) -> Figure:
+    """Draws what came in, what fell for which reason, and what stayed.
+
+    Args:
+        counts: With `documents_before`, `documents_after` and `dropped` by reason.
+
+    Returns:
+        The figure.
+    """
+    rows: list[tuple[str, int, int, str]] = [("came in", 0, counts["documents_before"], INK)]
+    left = counts["documents_before"]
+    for reason, count in sorted(counts["dropped"].items(), key=lambda item: -item[1]):
+        left -= count
+        rows.append((reason, left, count, COLOURS[1]))
+    rows.append(("stayed", 0, counts["documents_after"], COLOURS[0]))
+    rows.reverse()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.5 + 0.26 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        places = range(len(rows))
+        axes.barh(places, [row[2] for row in rows], left=[row[1] for row in rows], color=[row[3] for row in rows])
+        for place, (_, start, width, _) in zip(places, rows, strict=True):
+            axes.annotate(
+                f"{width:,}", (start + width, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        axes.set_yticks(places, [row[0] for row in rows])
+        axes.set_xlim(0, counts["documents_before"] * 1.12)
+        axes.set_xlabel("documents")
+    return figure
+
+
+def draw_evaluation(models: Mapping[str, Any], baseline: float) -> Figure:
+    """Draws bits per byte of each model with its interval.
+
+    Args:
+        models: Measures by name, with `bits_per_byte` and `bits_per_byte_interval`.
+        baseline: Of a byte-trigram model.
+
+    Returns:
+        The figure.
+    """
+    names = list(models)[::-1]
+    values = [models[name]["bits_per_byte"]["all"] for name in names]
+    ends = [models[name]["bits_per_byte_interval"]["all"] for name in names]
+    errors = [
+        [value - low for value, (low, _) in zip(values, ends, strict=True)],
+        [high - value for value, (_, high) in zip(values, ends, strict=True)],
+    ]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.9 + 0.34 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(names, values, xerr=errors, color=COLOURS[0], ecolor=INK, capsize=3, height=0.55)
+        axes.axvline(baseline, color=COLOURS[1], linestyle=":", linewidth=1.4, label="byte trigram")
+        axes.set_xlabel("bits per byte on held-out files (less is better), with its 95 % interval")
+        axes.set_xlim(left=0)
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 

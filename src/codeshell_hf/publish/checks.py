@@ -1,0 +1,141 @@
+"""What is looked at before anything leaves the machine: secrets, this machine's paths, the card, the tokenizer."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import yaml
+from detect_secrets.core.scan import scan_line
+from detect_secrets.settings import transient_settings
+from huggingface_hub import ModelCard
+from safetensors import safe_open
+
+from ..tokenization_codeshell import SPECIAL_TOKENS, CodeShellTokenizer
+
+# Those that know a format; the others of detect-secrets go by chance and take every hash for a secret.
+DETECTORS = (
+    *("AWSKeyDetector", "ArtifactoryDetector", "AzureStorageKeyDetector", "BasicAuthDetector"),
+    *("DiscordBotTokenDetector", "GitHubTokenDetector", "GitLabTokenDetector", "JwtTokenDetector"),
+    *("MailchimpDetector", "NpmDetector", "OpenAIDetector", "PrivateKeyDetector", "PypiTokenDetector"),
+    *("SendGridDetector", "SlackDetector", "SquareOAuthDetector", "StripeDetector"),
+    *("TelegramBotTokenDetector", "TwilioKeyDetector"),
+)
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z]{30,}\b")
+# detect-secrets reads a fifth of a megabyte a second; every format that it knows has one of these.
+_SUSPICIOUS = re.compile(
+    r"hf_|://[^/\s]*:[^/\s]*@|AKIA|ASIA|A3T|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|APKA|AROA|AKC|AP\w{8}|AccountKey|"
+    r"[MNO][A-Za-z\d_-]{23,25}\.|gh[pousr]_|gl\w+-|GR1348941|eyJ|-us\d{1,2}\b|_authToken|T3BlbkFJ|BEGIN|pypi-|SG\.|xox|"
+    r"hooks\.slack|sq0|_live_|\d{8,10}:|\b(?:AC|SK)[a-z0-9]{32}|aws|AWS"
+)
+TEXTS = {".json", ".md", ".html", ".py", ".jinja", ".txt", ".yaml", ".jsonl"}
+SECTIONS = ("What it can do", "Limits", "Training data", "Training", "Safety", "Ethical considerations", "Licence")
+METADATA = ("license", "language", "library_name", "pipeline_tag", "tags")
+HARD_TEXTS = (
+    "def f(x):\n\treturn x  \n\r\n    \n",
+    "面积 = 3.14159 * r ** 2  # 中文，标点。\n",
+    "emoji 🧑‍💻 and e\u0301 and \ufeff and \u2028 and \x00 end",
+    " ".join(SPECIAL_TOKENS),
+    "|<end>|## human:## assistant: ",
+)
+
+
+def find_secrets(text: str) -> Iterator[tuple[int, str]]:
+    """Finds what looks like a secret.
+
+    Args:
+        text: Any text.
+
+    Yields:
+        The line, from 1, and what it looks like.
+    """
+    with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):
+        for number, line in enumerate(text.split("\n"), 1):
+            if not _SUSPICIOUS.search(line):
+                continue
+            if _HUB_TOKEN.search(line):
+                yield number, "Hugging Face token"
+            for secret in scan_line(line):
+                yield number, secret.type
+
+
+def check_files(folder: Path, places: Iterable[str]) -> list[str]:
+    """Looks for secrets and for this machine's paths in every file that is to leave it.
+
+    Args:
+        folder: The files.
+        places: Paths that nobody else needs to know.
+
+    Returns:
+        What was found, a line each, without the secret itself.
+    """
+    problems = []
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                text = str(file.metadata() or {})
+        elif path.suffix in TEXTS:
+            text = path.read_text(encoding="utf-8")
+        else:
+            continue
+        problems += [f"{name}, line {line}: looks like a {kind}" for line, kind in find_secrets(text)]
+        for place in places:
+            if place in text:
+                line = text[: text.index(place)].count("\n") + 1
+                problems.append(f"{name}, line {line}: names {place}, a path of this machine")
+    return problems
+
+
+def check_card(text: str) -> list[str]:
+    """Looks whether a model card says what a reader needs.
+
+    Args:
+        text: Markdown behind YAML metadata.
+
+    Returns:
+        What is missing, a line each.
+    """
+    try:
+        card = ModelCard(text)
+    except (ValueError, yaml.YAMLError) as error:
+        return [f"README.md has metadata that cannot be read ({' '.join(str(error).split())[:160]})"]
+    problems = [f"README.md has no {key} in its metadata" for key in METADATA if not getattr(card.data, key, None)]
+    results = getattr(card.data, "eval_results", None) or []
+    if not results:
+        problems.append("README.md has no evaluation results in its metadata")
+    problems += [
+        f"README.md gives {result.metric_type} as {result.metric_value!r}, which is no number"
+        for result in results
+        if not isinstance(result.metric_value, (int, float)) or not math.isfinite(result.metric_value)
+    ]
+    headings = re.findall(r"^#+ (.+)$", card.text, flags=re.MULTILINE)
+    problems += [
+        f'README.md has no section "{section}"'
+        for section in SECTIONS
+        if not any(heading.startswith(section) for heading in headings)
+    ]
+    for leftover in re.findall(r"\{\{.*?\}\}|\bTODO\b|\bNone\b", card.text):
+        problems.append(f"README.md still holds {leftover}")
+    return problems
+
+
+def check_tokenizer(tokenizer: CodeShellTokenizer, texts: Mapping[str, str]) -> list[str]:
+    """Looks whether text comes back as it went in.
+
+    Args:
+        tokenizer: As a stranger loads it.
+        texts: By name; hard ones are added.
+
+    Returns:
+        What does not come back, a line each.
+    """
+    problems = []
+    named = {**texts, **{f"hard text {number}": text for number, text in enumerate(HARD_TEXTS, 1)}}
+    for name, text in named.items():
+        ids = tokenizer.encode_text(text)
+        if tokenizer.decode(ids) != text:
+            problems.append(f"{name} does not come back from the tokenizer as it went in")
+        if set(ids) & set(tokenizer.all_special_ids):
+            problems.append(f"{name} was encoded with special tokens alive")
+    return problems

@@ -1,0 +1,63 @@
+"""Curated documents as a data set for the Hub, with a card that says where they come from and what fell."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError
+from .card import fill_template
+from .checks import find_secrets
+
+SPLITS = {"train": "train", "held-out": "held_out"}  # the Hub's names know no dash
+
+
+def make_dataset_folder(
+    curated: Path,
+    folder: Path,
+    template: str,
+    values: dict[str, Any],
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, int]:
+    """Writes the documents by split, leaving out those that seem to hold a secret, and a card.
+
+    Args:
+        curated: The output of `curate`.
+        folder: Where to.
+        template: Of the card.
+        values: What it names, besides `splits`, `left_out` and `bytes`.
+        on_progress: Called with parts done and parts in all.
+
+    Returns:
+        Documents by split, and `left_out`.
+
+    Raises:
+        DataError: If there are no documents.
+    """
+    parts = sorted((curated / "documents").glob("part-*.parquet"))
+    if not parts:
+        raise DataError(f"{curated} holds no documents/part-*.parquet; run python -m recipes.curate first")
+    counts = dict.fromkeys([*SPLITS.values(), "left_out"], 0)
+    for index, path in enumerate(parts):
+        table = pq.read_table(path)
+        is_clean = [next(find_secrets(text), None) is None for text in table["text"].to_pylist()]
+        counts["left_out"] += is_clean.count(False)
+        table = table.filter(pa.array(is_clean, pa.bool_()))
+        for split, name in SPLITS.items():
+            chosen = table.filter(pa.compute.equal(table["split"], split)).drop_columns(["split"])
+            if chosen.num_rows:
+                target = folder / "data" / name
+                target.mkdir(parents=True, exist_ok=True)
+                pq.write_table(chosen, target / path.name, compression="zstd")
+                counts[name] += chosen.num_rows
+        on_progress(index + 1, len(parts))
+    splits = {name: counts[name] for name in SPLITS.values() if counts[name]}
+    size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    card = fill_template(
+        template, {**values, "splits": splits, "left_out": counts["left_out"], "bytes": size}, source="data_card.md"
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return counts
