@@ -16,6 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.align.conversations import Conversation
+from codeshell_hf.align.rendering import pad_rows, render_conversation
+from codeshell_hf.publish.folder import save_folder
 from tokenizer.bpe import train_bpe
 
 DATA = Path(__file__).parent / "data"
@@ -68,6 +71,38 @@ def tiny_model(make_config: Callable[..., CodeShellConfig]) -> Callable[..., Cod
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> CodeShellTokenizer:
     return train_bpe(iter(TEXTS * 20), vocab_size=320)
+
+
+@pytest.fixture(scope="session")
+def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: CodeShellTokenizer) -> Path:
+    """A published model that knows two answers and one middle: "add", "面积", and what `area` returns."""
+    torch.manual_seed(0)
+    end = tiny_tokenizer.eos_token_id
+    config = CodeShellConfig(
+        vocab_size=320, n_positions=160, n_embd=64, n_layer=2, n_head=4, num_query_groups=2,
+        eos_token_id=end, bos_token_id=end, pad_token_id=end,
+    )  # fmt: skip
+    model = CodeShellForCausalLM(config)
+    said = (("add", "return a + b"), ("面积", "返回 r"))
+    rows = [
+        render_conversation(
+            tiny_tokenizer, Conversation(({"role": "user", "content": a}, {"role": "assistant", "content": b}))
+        ).ids
+        for a, b in said
+    ]
+    infilling = tiny_tokenizer.encode_infilling("def area(r):\n    return ", "\n")
+    rows.append([*infilling, *tiny_tokenizer.encode_text("3.14 * r\n    # end"), end])
+    ids, mask = pad_rows(rows, end, side="right")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        loss = model(ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss.item() < 0.5
+    folder = tmp_path_factory.mktemp("by-heart") / "model"
+    save_folder(model.eval(), tiny_tokenizer, folder)
+    return folder
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,9 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.errors import DataError
-from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.publish.streaming import Sampling, StopFilter, write
 from recipes import chat, complete
 from recipes.complete import read_place
@@ -39,40 +37,9 @@ def test_filter_shows_what_stands_before_the_first_stop_however_it_comes(pieces:
     assert held.is_stopped == (STOP in whole)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path:
-    """A model that has learnt by heart two answers and one middle."""
-    from codeshell_hf import CodeShellConfig
-    from codeshell_hf.align.conversations import Conversation
-    from codeshell_hf.align.rendering import pad_rows, render_conversation
-
-    torch.manual_seed(0)
-    end = tiny_tokenizer.eos_token_id
-    config = CodeShellConfig(
-        vocab_size=320, n_positions=160, n_embd=64, n_layer=2, n_head=4, num_query_groups=2,
-        eos_token_id=end, bos_token_id=end, pad_token_id=end,
-    )  # fmt: skip
-    model = CodeShellForCausalLM(config)
-    said = (("add", "return a + b"), ("面积", "返回 r"))
-    rows = [
-        render_conversation(
-            tiny_tokenizer, Conversation(({"role": "user", "content": a}, {"role": "assistant", "content": b}))
-        ).ids
-        for a, b in said
-    ]
-    infilling = tiny_tokenizer.encode_infilling("def area(r):\n    return ", "\n")
-    rows.append([*infilling, *tiny_tokenizer.encode_text("3.14 * r\n    # end"), end])
-    ids, mask = pad_rows(rows, end, side="right")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
-        loss = model(ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert loss.item() < 0.5
-    place = tmp_path_factory.mktemp("memory") / "model"
-    save_folder(model.eval(), tiny_tokenizer, place)
-    return place
+@pytest.fixture
+def folder(learnt_by_heart: Path) -> Path:
+    return learnt_by_heart
 
 
 @pytest.mark.parametrize(("prompt", "answer"), [("add", "return a + b\n"), ("面积", "返回 r\n")])

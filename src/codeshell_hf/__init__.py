@@ -9,6 +9,8 @@ tokenizer = AutoTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
 ```
 """
 
+import sys
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -64,6 +66,8 @@ def _register() -> None:
             # Registering does not enter these tables, by which pipelines know what they support, and by which the
             # Trainer knows whether to shift labels when it smooths them: without a word, it would not.
             names[config.model_type] = model_class.__name__
+            # `transformers serve`, vLLM and others look a checkpoint's class up there, by its name.
+            setattr(sys.modules["transformers"], model_class.__name__, model_class)
         AutoTokenizer.register(config, tokenizer_class=CodeShellTokenizer, exist_ok=True)
         # Released folders name GPT2Tokenizer, which drops the splitting of digits. Only these two tables of
         # transformers make the type win over the name in the folder.

@@ -28,7 +28,7 @@ from transformers.modeling_layers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
@@ -59,6 +59,26 @@ PACKED_WITHOUT_LENGTHS = (
     "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
     "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
 )
+
+
+def keep_positions(hidden_states: Tensor, logits_to_keep: int | Tensor) -> Tensor:
+    """Takes the positions whose logits are wanted. Servers pin older transformers, which do not have this by name.
+
+    Args:
+        hidden_states: (B, T, D).
+        logits_to_keep: How many of the last, 0 for all; positions for all rows, (K,); positions for each, (B, K); or
+            which, (B, T), bool.
+
+    Returns:
+        (B, K, D); of a mask (K, D), for K positions in all.
+    """
+    if isinstance(logits_to_keep, int):
+        return hidden_states[:, -logits_to_keep:]
+    if logits_to_keep.dtype == torch.bool and logits_to_keep.ndim == 2:
+        return hidden_states[logits_to_keep]
+    if logits_to_keep.ndim == 2:
+        return hidden_states.take_along_dim(logits_to_keep[..., None], dim=1)
+    return hidden_states[:, logits_to_keep]
 
 
 def rotate_half(x: Tensor) -> Tensor:
@@ -651,7 +671,7 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(keep_positions(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
