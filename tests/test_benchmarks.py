@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
-from benchmarks import encoding, sandbox, sft
+import torch
+
+from benchmarks import encoding, quantization, sandbox, sft
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
 
@@ -40,3 +43,34 @@ def test_the_sandbox_runs_beside_bare_interpreters(capsys) -> None:
     assert sandbox.main(["--programs", "6", "--repeats", "1", "--rung", "none"]) == 0
 
     assert capsys.readouterr().out.count("programs/s") == 2
+
+
+def test_quantization_is_measured_beside_full_weights(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, capsys
+) -> None:
+    torch.manual_seed(0)
+    end = tiny_tokenizer.eos_token_id
+    config = make_config(
+        "nano", vocab_size=len(tiny_tokenizer), n_embd=64, n_head=4, n_layer=2, n_inner=256, n_positions=128,
+        eos_token_id=end, bos_token_id=end, pad_token_id=end, initializer_range=0.1,
+    )  # fmt: skip
+    save_folder(CodeShellForCausalLM(config), tiny_tokenizer, tmp_path / "model")
+    (tmp_path / "shards").mkdir()
+    rows = [{"id": str(index), "language": "python", "text": f"def f{index}(x):\n    return x\n"} for index in range(9)]
+    header = Header(vocab_size=len(tiny_tokenizer), end_of_text=end, sentinels=None, tokenizer="")
+    write_shards(rows, tiny_tokenizer, header, tmp_path / "shards")
+
+    assert quantization.main([str(tmp_path / "model"), str(tmp_path / "shards"), "--window", "64"]) == 0
+
+    lines = [line for line in capsys.readouterr().out.splitlines() if "MatMul" not in line][3:]
+    changes = {
+        line[:24].strip(): float(line.split()[-3 if line[-1].isdigit() else -6])
+        for line in lines
+        if "not inst" not in line
+    }
+    assert changes["float32"] == 0
+    assert {"bfloat16", "gguf q8_0", "bitsandbytes int8", "bitsandbytes nf4"} <= changes.keys()
+    # More is lost with fewer bits, and nothing is lost without a difference.
+    assert 0 < abs(changes["gguf q8_0"]) < 0.02
+    assert abs(changes["bitsandbytes int8"]) < 0.05
+    assert abs(changes["gguf q8_0"]) < abs(changes["bitsandbytes nf4"]) < 0.5

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.hub import serve_hub, visit_hub
 from tests.test_sandbox import NAMESPACES
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RUNG = "auto" if NAMESPACES else "none"
 STAGES = (
     *("curate", "tokenizer", "pack", "pretrain"),
@@ -195,6 +197,130 @@ def test_card_and_page_show_the_figures_of_the_manifests(chain: Path) -> None:
     assert values["bits_per_byte"] == evaluate.measures["aligned"]["bits_per_byte"]["all"]
 
 
+class Tables(HTMLParser):
+    """The cells of each table by its id, and the text of every element that has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.texts: dict[str, str] = {}
+        self.table: list[list[str]] | None = None
+        self.open: list[str] = []
+        self.in_cell = False
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        name = dict(attributes).get("id")
+        if tag == "table" and name:
+            self.table = self.tables[name] = []
+        elif tag == "tr" and self.table is not None:
+            self.table.append([])
+        elif tag in ("td", "th") and self.table is not None:
+            self.table[-1].append("")
+            self.in_cell = True
+        elif tag == "b" and name:
+            self.open.append(name)
+            self.texts[name] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self.in_cell = False
+        elif tag == "table":
+            self.table = None
+        elif tag == "b" and self.open:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.in_cell and self.table is not None:
+            self.table[-1][-1] += data
+        for name in self.open:
+            self.texts[name] += data
+
+
+def check_page(html: str, chain: Path) -> None:
+    """Every figure in the page's tables and tiles, against the manifests."""
+    page = Tables()
+    page.feed(html)
+    manifests = {stage: read_manifest(chain / stage) for stage in STAGES[:-1]}
+    curate, pack, evaluate = (manifests[stage] for stage in ("curate", "pack", "evaluate"))
+
+    rows = {row[0]: row for row in page.tables["languages"][1:]}
+    kept = [row for row in curate.counts["languages"] if row["documents_after"]]
+    assert rows.keys() == {row["language"] for row in kept}
+    for row in kept:
+        shown = rows[row["language"]]
+        assert shown[1:3] == [f"{row['documents_before']:,}", f"{row['bytes_before'] / 1e6:.2f}"]
+        assert shown[4:6] == [f"{row['documents_after']:,}", f"{row['bytes_after'] / 1e6:.2f}"]
+        assert shown[7] == f"{pack.counts['train']['tokens_by_language'].get(row['language'], 0):,}"
+    assert sum(int(row[7].replace(",", "")) for row in rows.values()) == pack.counts["train"]["tokens"]
+    reasons = {row[0]: int(row[1].replace(",", "")) for row in page.tables["reasons"][1:]}
+    assert reasons == curate.counts["dropped"]
+
+    results = {row[0].split()[0]: row for row in page.tables["evaluation"][2:]}
+    for name in ("base", "chat", "aligned"):
+        measured = evaluate.measures[name]
+        low, high = measured["bits_per_byte_interval"]["all"]
+        assert results[name][1:3] == [f"{measured['bits_per_byte']['all']:.3f}", f"{low:.3f} to {high:.3f}"]
+        assert low <= measured["bits_per_byte"]["all"] <= high
+        infilling = measured["infilling"]["all"]
+        assert results[name][-2] == f"{infilling['exact']} of {infilling['tasks']}"
+    feedback = {row[0]: row for row in page.tables["feedback"][1:]}
+    for stage in ("rlhf", "dpo"):
+        for kind, measured in manifests[stage].measures["measured"].items():
+            assert feedback[f"{stage}: {kind}"][2] == f"{measured['before']:.3f} \u2192 {measured['after']:.3f}"
+    assert [row[2] for row in page.tables["stages"][1:]] == [
+        manifests[row[0]].fingerprint[:12] for row in page.tables["stages"][1:]
+    ]
+    assert page.texts["tokens"] == f"{manifests['pretrain'].counts['tokens']:,}"
+    assert page.texts["documents-after"] == f"{curate.counts['documents_after']:,}"
+    assert page.texts["bits-after"] == f"{manifests['pretrain'].measures['bits_per_byte_after']['all']:.3f}"
+    assert page.texts["sft-after"] == f"{manifests['sft'].measures['held_out_loss_after']:.3f}"
+
+
+def test_page_shows_what_the_manifests_say_and_links_to_them(chain: Path) -> None:
+    html = (chain / "publish" / "index.html").read_text(encoding="utf-8")
+
+    check_page(html, chain)
+    for link in re.findall(r'href="([^"#]+)"', html):
+        assert (chain / "publish" / link).exists(), link
+        assert (chain / "publish" / "model" / link).exists(), link
+    for anchor in re.findall(r'href="#([^"]+)"', html):
+        assert f'id="{anchor}"' in html
+    assert "src=" not in html.replace('src="data:', "")  # one file, nothing fetched
+    assert html == (chain / "publish" / "model" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_page_reads_well_in_a_browser(chain: Path, tmp_path: Path) -> None:
+    """As a browser shows it: scripts run, samples turn, a phone scrolls nothing sideways, dark is dark."""
+    html = (chain / "publish" / "index.html").read_text(encoding="utf-8")
+    probe = """<style>html { width: 390px; }</style><script>
+      const wide = [...document.querySelectorAll("body *")].filter((element) => !element.closest(".scroll, nav, pre")
+        && element.getBoundingClientRect().right > 391).map((element) => element.outerHTML.slice(0, 80));
+      document.querySelector("[data-turn='1']").click();
+      document.body.dataset.wide = JSON.stringify(wide);
+      document.body.dataset.shown = document.querySelectorAll("article.shown").length;
+      document.body.dataset.ground = getComputedStyle(document.body).backgroundColor;
+    </script></body>"""
+    (tmp_path / "page.html").write_text(html.replace("</body>", probe), encoding="utf-8")
+
+    def open_page(*options: str) -> str:
+        return subprocess.run(
+            [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
+             *options, "--dump-dom", f"file://{tmp_path}/page.html"],
+            capture_output=True, text=True, check=True, timeout=120,
+        ).stdout  # fmt: skip
+
+    light = open_page()
+    dark = open_page("--blink-settings=preferredColorScheme=0")
+
+    check_page(light, chain)
+    assert 'data-wide="[]"' in light, re.findall(r'data-wide="(.*?)" ', light)
+    assert 'data-shown="1"' in light
+    assert re.search(r'aria-live="polite">2 of \d+<', light)
+    assert 'data-ground="rgb(255, 255, 255)"' in light
+    assert 'data-ground="rgb(20, 23, 31)"' in dark
+
+
 def test_published_weights_are_the_trained_ones(chain: Path) -> None:
     trained = load_file(chain / "rlhf" / "model" / "model.safetensors")
     published = load_file(chain / "publish" / "model" / "model.safetensors")
@@ -299,7 +425,7 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
             env=environment,
         )
         assert pushed.returncode == 0, pushed.stderr[-2000:]
-        assert f"pushed to {address}/you/codeshell-nano/commit/" in pushed.stdout
+        assert f"model pushed to {address}/you/codeshell-nano/commit/" in pushed.stdout
         loaded = subprocess.run(
             [sys.executable, "-c", code],
             cwd=tmp_path,
