@@ -82,6 +82,8 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     """
     options = make_parser(stage).parse_args(arguments)
     logging.basicConfig(level=logging.INFO if is_first_rank() else logging.ERROR, format="%(message)s")
+    # Where it is installed, it says on every CPU that it could not fetch a kernel, asked for or not.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from codeshell_hf.errors import CodeShellError, Interrupted
     from codeshell_hf.settings import load_settings
 

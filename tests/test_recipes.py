@@ -414,7 +414,9 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
     assert "push.repository=you/codeshell-nano" in readme
     with serve_hub() as (hub, address):
         environment = visit_hub(address, tmp_path / "home")
-        options = [*arguments("publish", chain), f"output={tmp_path}/out", "push.repository=you/codeshell-nano"]
+        pushes = {"repository": "codeshell-nano", "dataset": "codeshell-nano-data", "tokenizer": "codeshell-tokenizer"}
+        pushed_to = [f"push.{key}=you/{name}" for key, name in pushes.items()]
+        options = [*arguments("publish", chain), f"output={tmp_path}/out", *pushed_to]
         pushed = subprocess.run(
             [sys.executable, "-m", "recipes.publish", *options],
             cwd=ROOT,
@@ -426,8 +428,15 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
         )
         assert pushed.returncode == 0, pushed.stderr[-2000:]
         assert f"model pushed to {address}/you/codeshell-nano/commit/" in pushed.stdout
+        others = (
+            "from datasets import load_dataset\n"
+            "from transformers import AutoTokenizer\n"
+            "data = load_dataset('you/codeshell-nano-data')\n"
+            "tokenizer = AutoTokenizer.from_pretrained('you/codeshell-tokenizer', trust_remote_code=True)\n"
+            "print('LOADED', {name: split.num_rows for name, split in data.items()}, tokenizer.tokenize('12'))\n"
+        )
         loaded = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code + others],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -437,7 +446,11 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
         )
 
     assert loaded.returncode == 0, loaded.stderr[-2000:]
-    assert hub.commits == 1
+    counts = read_manifest(chain / "pack").counts
+    rows = {name: counts[split]["documents"] for name, split in (("train", "train"), ("held_out", "held-out"))}
+    assert f"LOADED {rows} ['1', '2']" in loaded.stdout
+    assert hub.commits == 3
+    assert all(hub.private.values())
     assert "manifests/pretrain.json" in hub.repositories["you/codeshell-nano"]
     assert "you/codeshell-nano" in hub.repositories["you/codeshell-nano"]["README.md"].decode()
 

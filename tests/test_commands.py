@@ -1,0 +1,148 @@
+"""Every command that the README and the pages print, run as printed, in a checkout whose nano recipes are toys.
+
+A line that cannot be run here says what it needs, in a comment; servers are run by tests of their own.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from codeshell_hf.settings import read_yaml
+from tests.hub import serve_hub, visit_hub
+from tests.test_documents import blocks
+from tests.test_recipes import RUNG, SMALL, write_corpus
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NEEDS = re.compile(r"#\s*needs (a GPU|GPUs|vLLM|llama\.cpp|a released checkpoint|an endpoint|Docker|torchao)\b")
+COVERED = {
+    "make demo": "sh recipes/run.sh nano is what it runs",
+    "make test": "this is it",
+    "make check": "beside the tests in CI",
+    "make toolchains": "installs system packages",
+    "python -m codeshell_hf serve": "tests/test_serving.py",
+    "python -m codeshell_hf chat": "tests/test_serving.py",
+    "llama-server": "tests/test_serving.py, where llama.cpp is installed",
+    "git clone": "is how this got here",
+    "cd ": "is where this is",
+    "curl ": "tests/test_serving.py asks the same",
+    "pip install": "names extras that exist",
+}
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+
+def read_commands(path: Path) -> list[str]:
+    """The lines of a page's bash blocks, continued ones joined, without comments of their own line."""
+    text = "\n".join(blocks(path.read_text(encoding="utf-8"), "bash")).replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+COMMANDS = list(dict.fromkeys(line for path in PAGES for line in read_commands(path)))
+
+
+def set_value(values: dict, key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = value
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which `sh recipes/run.sh nano` takes a minute, and was run."""
+    toy = tmp_path_factory.mktemp("toy") / "checkout"
+    toy.mkdir()
+    for name in ("recipes", "tokenizer", "benchmarks"):
+        shutil.copytree(ROOT / name, toy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("model_card.md", "data_card.md", "pyproject.toml", "constraints.txt", "Makefile"):
+        shutil.copy(ROOT / name, toy / name)
+    (toy / "src").symlink_to(ROOT / "src")
+    write_corpus(toy / "corpus")
+    for path in (toy / "recipes" / "nano").glob("*.yaml"):
+        stage = path.stem.split("-")[0]
+        values = read_yaml(path)
+        for option in SMALL[stage]:
+            key, _, value = option.replace("HOME", str(toy)).partition("=")
+            set_value(values, key, yaml.safe_load(value))
+        if stage == "curate":
+            values["sources"] = [{"name": "corpus", "path": str(toy / "corpus")}]
+        path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    done = run(toy, "sh recipes/run.sh nano", dict(os.environ))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return toy
+
+
+def run(checkout: Path, command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    bin_folder = Path(sys.executable).parent
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+        input="add\n",
+        env={
+            **environment,
+            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{checkout}:{ROOT / 'src'}",
+            "OMP_NUM_THREADS": "1",
+            "TQDM_DISABLE": "1",
+            **({"SANDBOX": "none"} if RUNG == "none" else {}),
+        },
+    )
+
+
+def test_every_command_is_run_or_says_what_it_needs() -> None:
+    assert len(COMMANDS) > 30
+    extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for line in COMMANDS:
+        words = re.findall(r"codeshell-hf\[(.*?)\]|\.\[(.*?)\]", line)
+        for name in ",".join("".join(pair) for pair in words).split(","):
+            assert not name or name in extras, line
+        assert "# needs" not in line or NEEDS.search(line), f"{line}: says a need that nobody knows"
+
+
+@pytest.mark.parametrize(
+    "command", [line for line in COMMANDS if not NEEDS.search(line) and not line.startswith(tuple(COVERED))]
+)
+def test_command_runs_as_printed(checkout: Path, tmp_path: Path, command: str) -> None:
+    if "repository=" not in command:
+        done = run(checkout, command, dict(os.environ))
+    else:
+        with serve_hub() as (hub, address):
+            done = run(checkout, command, visit_hub(address, tmp_path / "home"))
+            assert hub.commits or "--dry-run" in command
+
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+
+
+def test_every_stage_has_a_page_that_names_all_its_settings() -> None:
+    """A page that leaves a setting out, or names one that is gone, is stale."""
+    from tests.test_recipes import STAGES, get_stage
+
+    for stage in STAGES:
+        text = (ROOT / "docs" / f"{stage}.md").read_text(encoding="utf-8")
+        fields = get_stage(stage).settings.model_fields.keys() - {"output", "seed"}
+        assert [name for name in sorted(fields) if f"`{name}" not in text] == [], stage
+        named = re.findall(r"^\| `([a-z_]+)[`.:]", text, flags=re.MULTILINE)
+        assert named, stage
+        assert [name for name in named if name not in {*fields, "output", "seed"}] == [], stage
+
+
+def test_python_of_the_pages_runs_in_the_checkout(checkout: Path) -> None:
+    """Blocks that name what the demo wrote; those that name a release are run by test_documents.py."""
+    codes = [code for path in PAGES[1:] for code in blocks(path.read_text(encoding="utf-8"), "python")]
+    chosen = [code for code in codes if "runs/nano" in code]
+    assert chosen
+    for code in chosen:
+        (checkout / "block.py").write_text(code, encoding="utf-8")
+        done = run(checkout, "python block.py", dict(os.environ))
+        assert done.returncode == 0, done.stderr[-3000:]
