@@ -71,6 +71,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for option in SMALL[stage]:
             key, _, value = option.replace("HOME", str(toy)).partition("=")
             set_value(values, key, yaml.safe_load(value))
+        if stage == "pretrain":  # rows of whole blocks of four bits
+            values["model"]["changes"] |= {"n_embd": 64, "n_inner": 128}
         if stage == "curate":
             values["sources"] = [{"name": "corpus", "path": str(toy / "corpus")}]
         path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
