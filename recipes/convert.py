@@ -63,7 +63,7 @@ def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: s
 
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.errors import CheckpointError, DataError, RunFailed
-    from codeshell_hf.publish.folder import load_as_a_stranger, probe, save_folder
+    from codeshell_hf.publish.folder import find_other_weights, load_as_a_stranger, probe, save_folder
     from codeshell_hf.publish.four_bits import is_four_bits
     from codeshell_hf.publish.tensors import Tensors
     from codeshell_hf.train.weights import load_model
@@ -85,11 +85,8 @@ def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: s
     shutil.rmtree(partial, ignore_errors=True)
     try:
         save_folder(model, tokenizer, partial, max_shard_size=max_shard_size)
-        weights = model.state_dict()
-        written = Tensors(partial)
-        for name in written:
-            if not torch.equal(written.get(name), weights[name]):
-                raise RunFailed(f"{name} was written otherwise than it was read; is the disk sound?")
+        if other := find_other_weights(model, partial):
+            raise RunFailed(f"{other} was written otherwise than it was read; is the disk sound?")
         difference = compare(probe(model), load_as_a_stranger(partial)["probe"])
         if difference > 1e-3:
             raise RunFailed(
@@ -153,6 +150,7 @@ def dequantize(folder: Path, tensors: Any, dtype: Any) -> Any:
         CheckpointError: If weights are missing.
     """
     import torch
+    from tqdm import tqdm
 
     from codeshell_hf import CodeShellConfig, CodeShellForCausalLM
     from codeshell_hf.errors import CheckpointError
@@ -162,7 +160,13 @@ def dequantize(folder: Path, tensors: Any, dtype: Any) -> Any:
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     kept = config.dtype if dtype == "auto" else dtype
-    state = dequantize_checkpoint(tensors, dtype=kept or torch.float16)
+    with tqdm(desc="dequantize", unit="tensor", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        state = dequantize_checkpoint(tensors, dtype=kept or torch.float16, on_progress=show)
     state = {name: value for name, value in state.items() if not name.endswith("rotary_emb.inv_freq")}
     with torch.device("meta"):
         model = CodeShellForCausalLM(config)

@@ -72,7 +72,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.errors import RunFailed
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.publish.card import describe_run, fill_template, make_model_index, read_manifests
-    from codeshell_hf.publish.folder import load_as_a_stranger, probe, save_folder
+    from codeshell_hf.publish.folder import find_other_weights, load_as_a_stranger, probe, save_folder
     from codeshell_hf.publish.page import make_page
     from codeshell_hf.tokenization_codeshell import END_OF_TURN
     from codeshell_hf.train.weights import load_model
@@ -84,6 +84,8 @@ def run(settings: Settings, work: Work) -> None:
     folder = work.folder / "model"
     save_folder(model, CodeShellTokenizer.from_pretrained(settings.model), folder)
 
+    if other := find_other_weights(model, folder):
+        raise RunFailed(f"{other} in {folder} is not what {settings.model} holds; is the disk sound?")
     answer = load_as_a_stranger(folder, [sample.model_dump() for sample in settings.samples])
     difference = max(abs(a - b) for a, b in zip(answer["probe"], expected, strict=True))
     if difference > 1e-4:
@@ -222,7 +224,8 @@ def hide_places(folder: Path, places: dict[str, str]) -> None:
         folder: All that is published.
         places: Substitutes by path.
     """
-    for path in [*folder.rglob("*.json"), *folder.rglob("*.md"), *folder.rglob("*.html")]:
+    # Not tokenizer.json: "/home" may well be a token.
+    for path in [*folder.rglob("manifests/*.json"), *folder.rglob("*.md"), *folder.rglob("*.html")]:
         text = path.read_text(encoding="utf-8")
         hidden = text
         for place, substitute in places.items():

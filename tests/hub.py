@@ -44,6 +44,10 @@ class Hub:
     fails_after_uploads: int | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def add(self, name: str, files: Files) -> None:
+        """Puts a repository there, as if somebody had pushed it."""
+        self.stores[name] = Repository(private=False, branches={"main": files})
+
     @property
     def repositories(self) -> dict[str, Files]:
         """The files of each repository's main branch; those of data sets are under `datasets/`."""

@@ -188,6 +188,8 @@ def test_nothing_leaves_with_a_secret_or_a_path_of_this_machine(published) -> No
     folder, _ = published
     assert check_files(folder, [str(ROOT), str(Path.home())]) == []
 
+    with (folder / "tokenizer.json").open("a") as file:  # a token that is a folder's name is no path
+        file.write(f" {ROOT} ")
     (folder / "manifests").mkdir()
     (folder / "manifests" / "a.json").write_text(json.dumps({"x": 1, "path": f"{ROOT}/runs"}, indent=1))
     (folder / "notes.md").write_text(f"one\n{SECRETS['GitHub Token']}\n")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import codeshell_hf
 from codeshell_hf.errors import CheckpointError, DataError
 from codeshell_hf.publish.card import fill_template
 from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
-from codeshell_hf.publish.folder import load_as_a_stranger, probe, save_folder
+from codeshell_hf.publish.folder import find_other_weights, load_as_a_stranger, probe, save_folder
 from tests.hub import serve_hub, visit_hub
 
 
@@ -119,6 +120,19 @@ def test_a_stranger_saves_what_the_next_stranger_loads(published, tmp_path: Path
 
     assert answer["modules"] == ["transformers_modules"]
     assert answer["probe"] == pytest.approx(probe(model), abs=1e-5)
+
+
+def test_weights_that_were_written_otherwise_are_found(published) -> None:
+    folder, model = published
+    assert find_other_weights(model, folder) is None
+
+    weights = load_file(folder / "model.safetensors")
+    weights["transformer.h.1.mlp.c_fc.bias"][3] += 1e-6
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert find_other_weights(model, folder) == "transformer.h.1.mlp.c_fc.bias"
+    del weights["transformer.h.1.mlp.c_fc.bias"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert find_other_weights(model, folder) == "transformer.h.1.mlp.c_fc.bias"
 
 
 def test_a_broken_folder_is_one_clear_error(published) -> None:

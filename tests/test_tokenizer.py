@@ -291,7 +291,7 @@ def test_a_base_comes_from_the_hub_by_name(tmp_path: Path, base: Vocabulary) -> 
         "print(len(read_vocabulary(find_base(sys.argv[1]))))\n"
     )
     with serve_hub() as (hub, address):
-        hub.repositories["some/base"] = {"tokenizer.json": base.make_backend().to_str().encode()}
+        hub.add("some/base", {"tokenizer.json": base.make_backend().to_str().encode()})
         environment = visit_hub(address, tmp_path)
         found, missing = (
             subprocess.run(

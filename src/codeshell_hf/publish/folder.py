@@ -14,6 +14,7 @@ import torch
 from ..errors import CheckpointError
 from ..modeling_codeshell import CodeShellPreTrainedModel
 from ..tokenization_codeshell import CodeShellTokenizer
+from .tensors import Tensors
 
 
 def save_folder(
@@ -97,6 +98,27 @@ def load_as_a_stranger(folder: Path, requests: Sequence[dict[str, Any]] = ()) ->
     if answer["lacking"]:
         raise CheckpointError(f"{folder} loads without {answer['lacking'][0]}; publish again from a whole checkpoint")
     return answer
+
+
+def find_other_weights(model: CodeShellPreTrainedModel, folder: Path) -> str | None:
+    """Compares what was written with what is in memory, tensor by tensor.
+
+    Args:
+        model: The model that was saved.
+        folder: What `save_folder` wrote.
+
+    Returns:
+        The name of the first tensor that differs in dtype, shape or any bit, or is not there; `None` if none does.
+    """
+    weights = model.state_dict()
+    written = Tensors(folder)
+    for name in written:
+        value = written.get(name)
+        if name not in weights or value.dtype != weights[name].dtype or not torch.equal(value, weights[name].cpu()):
+            return name
+    tied = {name for group in getattr(model, "_tied_weights_keys", {}).items() for name in group}
+    lacking = [name for name in weights if name not in written and name not in tied]
+    return lacking[0] if lacking else None
 
 
 @torch.no_grad()
