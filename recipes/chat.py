@@ -5,9 +5,11 @@ python -m recipes.chat runs/nano/publish/model --prompt "Write f(x) that returns
 echo "写一个函数" | python -m recipes.chat runs/nano/publish/model
 """
 
-import argparse
 import sys
 from typing import Any
+
+from recipes.command import make_parser, run
+from recipes.terminal import add_options, load, make_sampling, print_speed
 
 HELP = """/new forgets everything, /undo the last turn, /quit leaves; Ctrl-C cuts an answer short;
 three double quotes begin and end a turn of several lines"""
@@ -22,19 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 done, 2 called wrongly.
     """
-    from recipes.terminal import add_options, load, make_sampling
-
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("chat", __doc__)
     parser.add_argument("folder", help="a model that was fine-tuned on conversations, or its name on the Hub")
     parser.add_argument("--prompt", help="answers this alone and leaves")
     parser.add_argument("--system", help="put before the first turn")
     add_options(parser, max_new_tokens=512)
     options = parser.parse_args(arguments)
-    from codeshell_hf.errors import CodeShellError
 
-    try:
+    def work() -> None:
         model, tokenizer = load(options.folder, options)
         chat = Chat(model, tokenizer, make_sampling(options), system=options.system)
         if options.prompt is not None:
@@ -43,12 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             chat.say(sys.stdin.read().strip())
         else:
             talk(chat)
-    except CodeShellError as error:
-        print(f"chat: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print()
-    return 0
+
+    return run("chat", work)
 
 
 class Chat:
@@ -82,7 +75,6 @@ class Chat:
         """
         from codeshell_hf.errors import DataError
         from codeshell_hf.publish.streaming import write
-        from recipes.terminal import print_speed
 
         if not text.strip():
             raise DataError("the prompt is empty; write something")

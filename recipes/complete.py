@@ -10,7 +10,11 @@ import difflib
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+
+from recipes.command import make_parser, run
+from recipes.terminal import add_options, load, make_sampling, print_speed
 
 PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")
 COLOURS = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"}
@@ -25,11 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 done, 2 called wrongly.
     """
-    from recipes.terminal import add_options, load, make_sampling
-
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.complete", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("complete", __doc__)
     parser.add_argument("folder", help="a model with fill-in-the-middle, or its name on the Hub")
     parser.add_argument("place", help="FILE:LINE, the end of that line, or FILE:LINE:COLUMN, both counted from 1")
     parser.add_argument("--count", type=int, default=1, metavar="N", help="how many to write (default 1)")
@@ -37,45 +37,51 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="put it into the file; otherwise a diff is printed")
     add_options(parser, max_new_tokens=64)
     options = parser.parse_args(arguments)
-    from codeshell_hf.errors import CodeShellError, SettingsError
-    from codeshell_hf.publish.streaming import write
-    from recipes.terminal import print_speed
+    return run("complete", lambda: complete(options))
 
+
+def complete(options: argparse.Namespace) -> None:
+    """Writes what stands in a gap, and prints or inserts it.
+
+    Args:
+        options: The command line.
+
+    Raises:
+        SettingsError: If options contradict each other or the model.
+        DataError: If the place is none, or the file cannot be written.
+    """
+    from codeshell_hf.errors import SettingsError
+    from codeshell_hf.publish.streaming import write
+
+    if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
+        raise SettingsError(
+            f"--count is {options.count}; it is 1 or more, and more than 1 needs --temperature and no --write"
+        )
+    path, text, offset = read_place(options.place)
+    model, tokenizer = load(options.folder, options)
+    positions = model.config.n_positions
+    room = positions - options.max_new_tokens
+    if room < 8:
+        raise SettingsError(
+            f"--max-new-tokens is {options.max_new_tokens}, the model has {positions} positions; lower it"
+        )
     try:
-        if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
-            raise SettingsError(
-                f"--count is {options.count}; it is 1 or more, and more than 1 needs --temperature and no --write"
-            )
-        path, text, offset = read_place(options.place)
-        model, tokenizer = load(options.folder, options)
-        positions = model.config.n_positions
-        room = positions - options.max_new_tokens
-        if room < 8:
-            raise SettingsError(
-                f"--max-new-tokens is {options.max_new_tokens}, the model has {positions} positions; lower it"
-            )
-        try:
-            prompt = tokenizer.encode_infilling(text[:offset], text[offset:], max_tokens=room)
-        except ValueError as error:
-            raise SettingsError(f"{options.folder}: {error}") from error
-        sampling = make_sampling(options)
-        # A model that was fine-tuned on conversations may end as it ends a turn.
-        stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
-        for _ in range(options.count):
-            written = write(model, tokenizer, prompt, sampling, stops=stops)
-            completed = text[:offset] + written.text + text[offset:]
-            if options.write:
-                replace(path, completed)
-                print(f"wrote {len(written.text)} characters into {options.place}")
-            else:
-                print_diff(path, text, completed)
-            print_speed(written)
-    except CodeShellError as error:
-        print(f"complete: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print()
-    return 0
+        prompt = tokenizer.encode_infilling(text[:offset], text[offset:], max_tokens=room)
+    except ValueError as error:
+        raise SettingsError(f"{options.folder}: {error}") from error
+    sampling = make_sampling(options)
+    # A model that was fine-tuned on conversations may end as it ends a turn.
+    stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
+    for number in range(options.count):
+        seed = None if sampling.seed is None else sampling.seed + number
+        written = write(model, tokenizer, prompt, replace(sampling, seed=seed), stops=stops)
+        completed = text[:offset] + written.text + text[offset:]
+        if options.write:
+            replace_file(path, completed)
+            print(f"wrote {len(written.text)} characters into {options.place}")
+        else:
+            print_diff(path, text, completed)
+        print_speed(written)
 
 
 def read_place(place: str) -> tuple[Path, str, int]:
@@ -129,7 +135,7 @@ def print_diff(path: Path, before: str, after: str) -> None:
         print(f"the model writes nothing at this place in {path}")
 
 
-def replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Replaces a file at once.
 
     Args:

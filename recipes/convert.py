@@ -4,10 +4,11 @@ python -m recipes.convert path/to/CodeShell-7B-Chat runs/codeshell-7b-chat
 python -m recipes.convert WisdomShell/CodeShell-7B runs/codeshell-7b --dtype bfloat16
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
+
+from recipes.command import make_parser, run
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -21,23 +22,20 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 done, 1 the new folder answers differently, 2 called wrongly.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("convert", __doc__)
     parser.add_argument("source", help="a released folder, or its name on the Hub")
     parser.add_argument("output", type=Path, help="folder to write; it must not be there yet")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="of the weights (default: as they are)")
     parser.add_argument("--max-shard-size", default="5GB", help="largest file of weights (default %(default)s)")
     options = parser.parse_args(arguments)
-    from codeshell_hf.errors import CodeShellError
 
-    try:
-        lines = convert(options.source, options.output, dtype=options.dtype, max_shard_size=options.max_shard_size)
-    except CodeShellError as error:
-        print(f"convert: error: {error}", file=sys.stderr)
-        return error.exit_code
-    print("\n".join(lines))
-    return 0
+    def work() -> None:
+        print(
+            *convert(options.source, options.output, dtype=options.dtype, max_shard_size=options.max_shard_size),
+            sep="\n",
+        )
+
+    return run("convert", work)
 
 
 def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: str = "5GB") -> list[str]:

@@ -4,9 +4,10 @@ python -m recipes.gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-f16
 python -m recipes.gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-q8_0.gguf --type q8_0
 """
 
-import argparse
 import sys
 from pathlib import Path
+
+from recipes.command import make_parser, run
 
 TYPES = ("f32", "f16", "bf16", "q8_0")
 
@@ -20,20 +21,18 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 done, 2 called wrongly.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.gguf", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("gguf", __doc__)
     parser.add_argument("folder", type=Path, help="a CodeShell model with its tokenizer")
     parser.add_argument("file", type=Path, help="the GGUF file to write")
     parser.add_argument("--type", default="f16", choices=TYPES, help="of the matrices (default %(default)s)")
     parser.add_argument("--name", help="the model's name in the file; by default the folder's")
     options = parser.parse_args(arguments)
-    from tqdm import tqdm
 
-    from codeshell_hf.errors import CodeShellError
-    from codeshell_hf.publish.gguf import export_gguf
+    def work() -> None:
+        from tqdm import tqdm
 
-    try:
+        from codeshell_hf.publish.gguf import export_gguf
+
         with tqdm(desc="gguf", unit="tensor", leave=False) as bar:
 
             def show(done: int, total: int) -> None:
@@ -41,11 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
                 bar.update(done - bar.n)
 
             counts = export_gguf(options.folder, options.file, options.type, name=options.name, on_progress=show)
-    except CodeShellError as error:
-        print(f"gguf: error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"wrote {options.file}: {counts['tensors']} tensors, {counts['bytes'] / 1e6:.1f} MB, {options.type}")
-    return 0
+        print(f"wrote {options.file}: {counts['tensors']} tensors, {counts['bytes'] / 1e6:.1f} MB, {options.type}")
+
+    return run("gguf", work)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 python -m recipes.merge runs/codeshell-7b/sft/adapter runs/codeshell-7b/sft-merged
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
+
+from recipes.command import make_parser, run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,19 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 done, 2 called wrongly.
     """
-    parser = argparse.ArgumentParser(prog="python -m recipes.merge", description=__doc__)
+    parser = make_parser("merge", __doc__)
     parser.add_argument("adapter", type=Path, help="the adapter folder of sft, reward, rlhf or dpo")
     parser.add_argument("output", type=Path, help="folder to write; it must not be there yet")
     options = parser.parse_args(arguments)
-    from codeshell_hf.errors import CodeShellError
 
-    try:
+    def work() -> None:
         merge(options.adapter, options.output)
-    except CodeShellError as error:
-        print(f"merge: error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"wrote {options.output}")
-    return 0
+        print(f"wrote {options.output}")
+
+    return run("merge", work)
 
 
 def merge(adapter: Path, output: Path) -> None:

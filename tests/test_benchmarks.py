@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import encoding, quantization, sandbox, sft
+from benchmarks import encoding, quantization, sandbox, sft, startup
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
@@ -74,3 +74,12 @@ def test_quantization_is_measured_beside_full_weights(
     assert 0 < abs(changes["gguf q8_0"]) < 0.02
     assert abs(changes["bitsandbytes int8"]) < 0.05
     assert abs(changes["gguf q8_0"]) < abs(changes["bitsandbytes nf4"]) < 0.5
+
+
+def test_beginning_is_measured_beside_transformers(capsys) -> None:
+    assert startup.main(["--repeats", "1", "--megabytes", "60"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "import codeshell_hf" in printed
+    assert "instruct-65b-fsdp on the meta device" in printed
+    assert printed.count("MB/s") == 2

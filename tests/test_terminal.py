@@ -161,6 +161,20 @@ def test_completion_is_a_diff_and_changes_nothing(folder: Path, tmp_path: Path, 
     assert "+    # end" not in lines
 
 
+def test_several_completions_differ_and_come_again_with_their_seed(folder: Path, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "loop.py"
+    file.write_text("for i in x:\n    \n")
+    call = [str(folder), f"{file}:2", "--count", "3", "--temperature", "1.9", "--max-new-tokens", "12", "--seed", "3"]
+
+    printed = []
+    for _ in range(2):
+        assert complete.main(call) == 0
+        printed.append(capsys.readouterr().out)
+
+    assert printed[0] == printed[1]
+    assert len(set(printed[0].split("--- a/")[1:])) > 1
+
+
 def test_completion_can_be_written_and_keeps_line_ends_and_rights(folder: Path, tmp_path: Path, capsys) -> None:
     file = tmp_path / "area.py"
     file.write_bytes(b"# \xe9\r\n".decode("latin-1").encode() + b"def area(r):\n    return \n")
