@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
-from benchmarks import encoding, quantization, sandbox, sft, startup
+from benchmarks import encoding, llama_cpp, quantization, sandbox, sft, startup
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
@@ -83,3 +84,20 @@ def test_beginning_is_measured_beside_transformers(capsys) -> None:
     assert "import codeshell_hf" in printed
     assert "instruct-65b-fsdp on the meta device" in printed
     assert printed.count("MB/s") == 2
+
+
+def test_llama_cpp_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(llama_cpp, "find_spec", lambda name: None)
+
+    assert llama_cpp.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "llama.cpp is not installed; pip install llama-cpp-python\n"
+
+
+@pytest.mark.skipif(llama_cpp.find_spec("llama_cpp") is None, reason="llama.cpp compiles for ten minutes")
+def test_llama_cpp_is_measured_beside_the_model(learnt_by_heart: Path, capsys) -> None:
+    assert llama_cpp.main([str(learnt_by_heart), "--new-tokens", "5"]) == 0
+
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert [row[0] for row in rows] == ["f32", "f16", "bf16", "q8_0"]
+    assert float(rows[0][2]) < 1e-2
+    assert rows[0][3] == "100%"
