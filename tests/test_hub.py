@@ -237,6 +237,8 @@ model-index:
         ("1.5", ".nan", "README.md gives bits_per_byte as nan, which is no number"),
         ("## Limits", "## Limits\n{{ limits }}", "README.md still holds {{ limits }}"),
         ("## Limits", "## Limits\nTODO", "README.md still holds TODO"),
+        ("## Limits", "## Limits\nIt has None", "README.md still holds None"),
+        ("## Limits", "## Limits\n`{{ x }}`\n```text\nreturn None  # TODO\n```\n", None),
         ("license: apache", "license: [apache", "README.md has metadata that cannot be read"),
     ],
 )

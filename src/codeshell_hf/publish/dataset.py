@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DataError
@@ -47,7 +48,7 @@ def make_dataset_folder(
         counts["left_out"] += is_clean.count(False)
         table = table.filter(pa.array(is_clean, pa.bool_()))
         for split, name in SPLITS.items():
-            chosen = table.filter(pa.compute.equal(table["split"], split)).drop_columns(["split"])
+            chosen = table.filter(pc.equal(table["split"], split)).drop_columns(["split"])
             if chosen.num_rows:
                 target = folder / "data" / name
                 target.mkdir(parents=True, exist_ok=True)

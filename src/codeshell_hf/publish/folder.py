@@ -116,7 +116,7 @@ def find_other_weights(model: CodeShellPreTrainedModel, folder: Path) -> str | N
         value = written.get(name)
         if name not in weights or value.dtype != weights[name].dtype or not torch.equal(value, weights[name].cpu()):
             return name
-    tied = {name for group in getattr(model, "_tied_weights_keys", {}).items() for name in group}
+    tied = {name for group in (getattr(model, "_tied_weights_keys", None) or {}).items() for name in group}
     lacking = [name for name in weights if name not in written and name not in tied]
     return lacking[0] if lacking else None
 
