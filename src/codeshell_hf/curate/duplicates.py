@@ -1,18 +1,315 @@
-"""Exact duplicates, by the MD5 of their bytes. Only ids and digests are grouped; the text stays where it is."""
+"""Duplicates: exact ones by MD5, near ones by MinHash, every pair checked by its Jaccard, clusters, the best of each.
+
+Ids, digests and hashed shingles travel; text never goes through a shuffle.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import daft
-from daft import DataFrame, col
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from daft import DataFrame, DataType, Window, col
+from daft.functions import row_number
+from numpy.typing import NDArray
+
+from .engine import map_tasks
+from .shingles import find_sets, measure_jaccard, shingle
+
+# Of a bucket of this many documents or fewer every pair is looked at; in larger ones each is compared with the first
+# and with its neighbours, which grows with the bucket and not with its square.
+WHOLE_BUCKET = 24
+_NEIGHBOURS = 3
+# Documents' bands are grouped so many numbers at a time: memory stays flat in the corpus.
+_BANDS_AT_ONCE = 24_000_000
+PAIR_ROWS = 1_000_000
+# So few candidates are compared sooner than processes start.
+_SMALL = 20_000
+_RANK = ("preference", "stars", "id")
+_DESCENDING = [True, True, False]
+_PAIR = DataType.struct({"a": DataType.int64(), "b": DataType.int64()})
 
 
-def find_exact_duplicates(documents: DataFrame) -> DataFrame:
+@dataclass(frozen=True)
+class NearDuplicates:
+    """How near duplicates are found.
+
+    Args:
+        min_jaccard: Shared shingles over all from which two documents are near duplicates, 0 to 1.
+        bands: Numbers of each document's MinHash.
+        rows: Minima in each.
+    """
+
+    min_jaccard: float
+    bands: int
+    rows: int
+
+
+def find_exact_duplicates(documents: DataFrame) -> pa.Table:
     """Finds the documents that another one repeats.
 
     Args:
-        documents: Columns `id` and `digest`.
+        documents: Columns `key`, `digest`, `preference`, `stars` and `id`.
 
     Returns:
-        Column `id`: all but the first, by id, of each group of equal documents.
+        Columns `key` and `cluster`, the key of the document that stays: of each group all but the best by preference,
+        then stars, then id.
     """
-    groups = documents.groupby("digest").agg(col("id").min().alias("first"), col("id").count().alias("copies"))
-    repeated = groups.where(col("copies") > daft.lit(1)).select("digest", "first")
-    return documents.join(repeated, on="digest").where(col("id") != col("first")).select("id")
+    groups = documents.groupby("digest").agg(col("key").count().alias("copies"))
+    repeated = groups.where(col("copies") > daft.lit(1)).select("digest")
+    return _drop_all_but_best(documents.join(repeated, on="digest"), "digest").to_arrow()
+
+
+def _drop_all_but_best(documents: DataFrame, group: str) -> DataFrame:
+    """Of each group, all but the best, with the best one's key as `cluster`."""
+    ranked = documents.with_column("stars", col("stars").fill_null(-1)).with_column(
+        "place", row_number().over(Window().partition_by(group).order_by(*_RANK, desc=_DESCENDING))
+    )
+    ranked = ranked.select("key", group, "place").collect()
+    best = ranked.where(col("place") == daft.lit(1)).select(group, col("key").alias("cluster"))
+    return ranked.where(col("place") > daft.lit(1)).join(best, on=group).select("key", "cluster")
+
+
+def find_near_duplicates(
+    documents: DataFrame, measured: Sequence[Path], folder: Path, options: NearDuplicates
+) -> tuple[pa.Table, dict[str, int]]:
+    """Finds the documents that are nearly another one.
+
+    Args:
+        documents: Columns `key`, `bands`, `shingles`, `preference`, `stars` and `id`, without exact duplicates.
+        measured: The parts' files, by their numbers, whose text the candidates are compared by.
+        folder: For shingles and pairs; it may be thrown away afterwards.
+        options: What counts as near.
+
+    Returns:
+        Columns `key` and `cluster` of all but the best of each cluster, and counts: candidate pairs, pairs that were
+        near, clusters.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = find_candidates(documents, options)
+    counts = {"candidate_pairs": pairs.num_rows, "near_pairs": 0, "clusters": 0}
+    if not pairs.num_rows:
+        return _NOTHING, counts
+    edges = verify(pairs, measured, folder, min_jaccard=options.min_jaccard)
+    counts["near_pairs"] = edges.num_rows
+    if not edges.num_rows:
+        return _NOTHING, counts
+    labels = connect(daft.from_arrow(edges.select(["a", "b"])))
+    counts["clusters"] = labels.select("label").distinct().count_rows()
+    members = documents.select("key", *_RANK).join(labels, on="key")
+    return _drop_all_but_best(members, "label").to_arrow(), counts
+
+
+_NOTHING = pa.table({"key": pa.array([], pa.int64()), "cluster": pa.array([], pa.int64())})
+
+
+def find_candidates(documents: DataFrame, options: NearDuplicates) -> pa.Table:
+    """Finds the pairs that share a number of their MinHash and could be near by their sizes.
+
+    Args:
+        documents: Columns `key`, `bands` and `shingles`.
+        options: What counts as near.
+
+    Returns:
+        Columns `a` < `b`, int64, each pair once, in order.
+    """
+    signed = documents.where(col("bands").not_null()).select("key", "bands", "shingles").collect()
+    at_once = max(1, min(options.bands, _BANDS_AT_ONCE // max(signed.count_rows(), 1)))
+
+    @daft.func.batch(return_dtype=DataType.list(_PAIR))
+    def pair(keys: daft.Series, sizes: daft.Series) -> list[list[dict[str, int]]]:
+        buckets = zip(keys.to_pylist(), sizes.to_pylist(), strict=True)
+        return [pair_bucket(*bucket, min_jaccard=options.min_jaccard) for bucket in buckets]
+
+    tables = []
+    for first in range(0, options.bands, at_once):
+        bands = daft.functions.slice(col("bands"), first, min(first + at_once, options.bands))
+        exploded = signed.select("key", "shingles", bands.alias("band")).explode("band")
+        buckets = exploded.groupby("band").agg(
+            col("key").list_agg().alias("keys"),
+            col("shingles").list_agg().alias("sizes"),
+            col("key").count().alias("n"),
+        )
+        shared = buckets.where(col("n") > daft.lit(1))
+        pairs = shared.select(pair(col("keys"), col("sizes")).alias("pair")).explode("pair")
+        pairs = pairs.where(col("pair").not_null())
+        tables.append(
+            pairs.select(col("pair").get("a").alias("a"), col("pair").get("b").alias("b")).distinct().to_arrow()
+        )
+    found = pa.concat_tables(tables)
+    return found.group_by(["a", "b"]).aggregate([]).sort_by([("a", "ascending"), ("b", "ascending")])
+
+
+def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> list[dict[str, int]]:
+    """Pairs the documents of a bucket.
+
+    Args:
+        keys: Documents that share a number.
+        sizes: Shingles of each.
+        min_jaccard: Two documents cannot be near where one has less than this share of the other's shingles.
+
+    Returns:
+        Pairs `a` < `b`.
+    """
+    # In order of their sizes, so that neighbours are alike, whatever order they come in.
+    members = sorted(zip(sizes, keys, strict=True))
+    pairs = []
+    for place, (size, key) in enumerate(members):
+        others = members[place + 1 :] if len(members) <= WHOLE_BUCKET else members[place + 1 : place + 1 + _NEIGHBOURS]
+        if place and len(members) > WHOLE_BUCKET:
+            others = [*others, members[0]]
+        for other_size, other in others:
+            # Shingles are counted with repetition, which can only make sizes differ more than their sets do.
+            if min(size, other_size) >= 0.5 * min_jaccard * max(size, other_size):
+                pairs.append({"a": min(key, other), "b": max(key, other)})
+    return pairs
+
+
+def verify(pairs: pa.Table, measured: Sequence[Path], folder: Path, *, min_jaccard: float) -> pa.Table:
+    """Keeps the pairs whose sets of shingles are near.
+
+    Args:
+        pairs: Columns `a` and `b`.
+        measured: The parts' files.
+        folder: For the shingles of candidates.
+        min_jaccard: The least Jaccard.
+
+    Returns:
+        Columns `a`, `b` and `jaccard`.
+    """
+    keys = np.unique(np.concatenate([pairs["a"].to_numpy(), pairs["b"].to_numpy()]))
+    parts = np.unique(keys >> 32).tolist()
+    np.save(folder / "candidates.npy", keys)
+    shared = {"folder": str(folder), "min_jaccard": min_jaccard}
+    tasks = [{"part": part, "path": str(measured[part])} for part in parts]
+    for _ in map_tasks(write_sets, tasks, shared, is_small=len(keys) < _SMALL):
+        pass
+    pq.write_table(pairs, folder / "pairs.parquet", row_group_size=PAIR_ROWS)
+    groups = pq.read_metadata(folder / "pairs.parquet").num_row_groups
+    for _ in map_tasks(compare_pairs, list(range(groups)), shared):
+        pass
+    return pa.concat_tables([pq.read_table(folder / f"edges-{group:05d}.parquet") for group in range(groups)])
+
+
+def write_sets(task: dict[str, Any], shared: dict[str, Any]) -> None:
+    """Writes the sets of shingles of a part's candidates as one flat array that can be read at any place.
+
+    Args:
+        task: Number and file of the part.
+        shared: The folder.
+    """
+    folder, part = Path(shared["folder"]), task["part"]
+    wanted = np.load(folder / "candidates.npy", mmap_mode="r")
+    wanted = wanted[np.searchsorted(wanted, part << 32) : np.searchsorted(wanted, (part + 1) << 32)]
+    sizes: list[int] = []
+    with (folder / f"sets-{part:05d}.u32").open("wb") as out:
+        for batch in pq.ParquetFile(task["path"]).iter_batches(1024, columns=["key", "text"]):
+            chosen = batch.filter(pc.is_in(batch["key"], pa.array(wanted)))
+            for found in find_sets(shingle([text.encode() for text in chosen["text"].to_pylist()])):
+                sizes.append(len(found))
+                out.write(found.tobytes())
+    # Candidates are all in the part, in the order of their keys.
+    np.save(folder / f"places-{part:05d}.npy", np.concatenate([[0], np.cumsum(sizes)]))
+
+
+class _Sets:
+    """Sets of shingles of all parts, read where they lie."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._keys = np.load(folder / "candidates.npy", mmap_mode="r")
+        self._parts: dict[int, tuple[NDArray[np.int64], NDArray[np.uint32], int]] = {}
+
+    def read(self, key: int) -> NDArray[np.uint32]:
+        part = key >> 32
+        if part not in self._parts:
+            path = self._folder / f"sets-{part:05d}.u32"
+            data = np.memmap(path, np.uint32, "r") if path.stat().st_size else np.empty(0, np.uint32)
+            first = int(np.searchsorted(self._keys, part << 32))
+            self._parts[part] = (np.load(self._folder / f"places-{part:05d}.npy"), data, first)
+        places, data, first = self._parts[part]
+        row = int(np.searchsorted(self._keys, key)) - first
+        return data[places[row] : places[row + 1]]
+
+
+def compare_pairs(group: int, shared: dict[str, Any]) -> None:
+    """Compares the pairs of a row group and writes those that are near.
+
+    Args:
+        group: Its number.
+        shared: The folder and the least Jaccard.
+    """
+    folder = Path(shared["folder"])
+    sets = _Sets(folder)
+    pairs = pq.ParquetFile(folder / "pairs.parquet").read_row_group(group)
+    near = defaultdict[str, list[Any]](list)
+    held_key, held = -1, np.empty(0, np.uint32)
+    for a, b in zip(pairs["a"].to_pylist(), pairs["b"].to_pylist(), strict=True):
+        if a != held_key:
+            held_key, held = a, np.array(sets.read(a))
+        other = sets.read(b)
+        if min(len(held), len(other)) < shared["min_jaccard"] * max(len(held), len(other)):
+            continue
+        jaccard = measure_jaccard(held, other)
+        if jaccard >= shared["min_jaccard"]:
+            near["a"].append(a)
+            near["b"].append(b)
+            near["jaccard"].append(jaccard)
+    schema = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("jaccard", pa.float64())])
+    aside = folder / f"edges-{group:05d}.tmp"
+    pq.write_table(pa.table({name: near[name] for name in schema.names}, schema=schema), aside)
+    aside.replace(folder / f"edges-{group:05d}.parquet")
+
+
+def connect(edges: DataFrame) -> DataFrame:
+    """Finds connected components by handing the smallest label on, and on to where the label itself points.
+
+    Args:
+        edges: Columns `a` and `b`.
+
+    Returns:
+        Columns `key` and `label`, the smallest key of its component, for every key with an edge.
+    """
+    both = edges.select("a", "b").concat(edges.select(col("b").alias("a"), col("a").alias("b"))).collect()
+    labels = both.groupby("a").agg(col("b").min().alias("least"))
+    labels = labels.select(col("a").alias("key"), _lesser("a", "least").alias("label")).collect()
+    while True:
+        seen = both.join(labels, left_on="b", right_on="key").groupby("a").agg(col("label").min().alias("least"))
+        handed = labels.join(seen, left_on="key", right_on="a").select(
+            "key", "label", _lesser("label", "least").alias("next")
+        )
+        # A label is a key too: what it points to is as good for everyone who bears it.
+        targets = labels.select(col("key").alias("target"), col("label").alias("far"))
+        jumped = (
+            handed.join(targets, left_on="next", right_on="target")
+            .select("key", "label", _lesser("next", "far").alias("next"))
+            .collect()
+        )
+        labels = jumped.select("key", col("next").alias("label")).collect()
+        if not jumped.where(col("label") != col("next")).count_rows():
+            return labels
+
+
+def _lesser(first: str, second: str) -> daft.Expression:
+    return daft.functions.when(col(first) < col(second), col(first)).otherwise(col(second))
+
+
+def find_repeated_pieces(documents: DataFrame, *, min_documents: int) -> NDArray[np.int64]:
+    """Finds the lines or paragraphs that many documents share.
+
+    Args:
+        documents: Columns `key` and `pieces`.
+        min_documents: In how many documents a piece must stand.
+
+    Returns:
+        Their numbers, sorted, int64.
+    """
+    pieces = documents.where(col("pieces").not_null()).select(col("pieces").alias("piece")).explode("piece")
+    counts = pieces.where(col("piece").not_null()).groupby("piece").agg(col("piece").count().alias("n"))
+    found: Iterable[int] = counts.where(col("n") >= min_documents).select("piece").to_pydict()["piece"]
+    return np.array(sorted(found), np.int64)

@@ -28,6 +28,8 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
     "erlang": ("erl hrl", "rebar.config", "escript"),
     "f-sharp": ("fs fsi fsx", "", ""),
     "fortran": ("f f77 f90 f95 f03 f08 for", "", ""),
+    "git-commits": ("", "", ""),
+    "github-issues": ("", "", ""),
     "glsl": ("glsl vert frag", "", ""),
     "go": ("go", "", ""),
     "graphql": ("graphql gql", "", ""),
@@ -40,6 +42,8 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
     "json": ("json jsonl geojson webmanifest", ".prettierrc .eslintrc composer.lock", ""),
     "julia": ("jl", "", "julia"),
     "jupyter-notebook": ("ipynb", "", ""),
+    "jupyter-scripts": ("", "", ""),
+    "jupyter-structured": ("", "", ""),
     "kotlin": ("kt kts", "", ""),
     "less": ("less", "", ""),
     "lua": ("lua", "", "lua luajit"),
@@ -70,6 +74,7 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
     "smalltalk": ("st", "", ""),
     "solidity": ("sol", "", ""),
     "sql": ("sql ddl", "", ""),
+    "stack-exchange": ("", "", ""),
     "stan": ("stan", "", ""),
     "svelte": ("svelte", "", ""),
     "swift": ("swift", "", "swift"),
@@ -83,6 +88,7 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
     "vhdl": ("vhd vhdl", "", ""),
     "visual-basic": ("vb vbs bas", "", ""),
     "vue": ("vue", "", ""),
+    "web-text": ("", "", ""),
     "xml": ("xml xsd xslt svg plist", "", ""),
     "xslt": ("xsl", "", ""),
     "yacc": ("y yy", "", ""),
@@ -93,6 +99,20 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
 _BY_EXTENSION = {ext: name for name, (exts, _, _) in LANGUAGES.items() for ext in exts.split()}
 _BY_FILE_NAME = {file: name for name, (_, files, _) in LANGUAGES.items() for file in files.split()}
 _BY_INTERPRETER = {word: name for name, (_, _, words) in LANGUAGES.items() for word in words.split()}
+# How other tables spell them.
+_SPELLINGS = {
+    **dict.fromkeys(("python3", "py"), "python"),
+    **dict.fromkeys(("csharp", "c#"), "c-sharp"),
+    **dict.fromkeys(("ts", "tsx"), "typescript"),
+    "bash": "shell",
+    "c++": "cpp",
+    "dockerfiles": "dockerfile",
+    "f#": "f-sharp",
+    "golang": "go",
+    "js": "javascript",
+    "objective-c++": "objective-c",
+    "protocol-buffers": "protocol-buffer",
+}
 _SHEBANG = re.compile(rb"#!\s*(?:\S*/)?(?:env\s+(?:-\S+\s+)*)?([A-Za-z][A-Za-z_+-]*[0-9]?)")
 
 
@@ -126,3 +146,22 @@ def name_language_by_shebang(start: bytes) -> str | None:
         return None
     word = found[1].decode().lower()
     return _BY_INTERPRETER.get(word) or _BY_INTERPRETER.get(word.rstrip("0123456789"))
+
+
+def find_language(name: object) -> str | None:
+    """Finds a language by the name that somebody else gave it.
+
+    Args:
+        name: Such as "C++", "Jupyter Notebook" or "Python".
+
+    Returns:
+        A key of `LANGUAGES`, or `None` where it is none of them.
+
+    >>> find_language("C++"), find_language("Common Lisp"), find_language(None)
+    ('cpp', 'common-lisp', None)
+    """
+    if not isinstance(name, str):
+        return None
+    plain = name.strip().lower().replace(" ", "-").replace("_", "-")
+    plain = _SPELLINGS.get(plain, plain)
+    return plain if plain in LANGUAGES else None

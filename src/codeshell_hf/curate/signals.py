@@ -2,9 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
+
+from .libraries import count_imports
 
 _ASCII_LETTERS = bytes(range(ord("a"), ord("z") + 1)) + bytes(range(ord("A"), ord("Z") + 1))
 _ASCII_DIGITS = b"0123456789"
+_SPACES = b" \t\n\r\v\f"
 _HIGH_BYTES = bytes(range(0x80, 0x100))
 _CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
 _GENERATED = re.compile(
@@ -12,11 +16,37 @@ _GENERATED = re.compile(
     re.IGNORECASE,
 )
 GENERATED_LINES = 5
+_HEADER = re.compile(rb"copyright|licen[sc]e|SPDX-", re.IGNORECASE)
+_COMMENT_LINE = re.compile(rb"\s*(?:#|//|/\*|\*|--|;|%|<!--|\"\"\"|''')|\s*$")
+# What tools write into a new project, and nobody has touched since.
+_SCAFFOLD = re.compile(
+    rb"# Create your (?:models|views|tests) here\.|# Register your models here\.|bootstrapped with \[?Create React App"
+    rb"|A new Flutter project\.|generated with \[?Angular CLI|A short description of the motivation behind the creation"
+    rb"|Welcome to your new (?:app|Rails|CDK)|class ExampleUnitTest|addition_isCorrect|Hello from create-t3-app"
+)
+SCAFFOLD_LINES = 60
+# Runs of at least this many characters of Base64's alphabet are data, not names; so are this many escapes in a file.
+RUN_BYTES = 64
+_ENCODING = bytes(
+    byte if (chr(byte).isalnum() and byte < 128) or byte in b"+/=" else ord(" ") for byte in range(256)
+)  # fmt: skip
+_RUN_LETTERS = 9
+_ESCAPES = 16
+_HEX = re.compile(rb"(?:(?:(?:0x|\\x)[0-9a-fA-F]{2}(?![0-9a-fA-F])|\\u[0-9a-fA-F]{4})[,\s]*){8,}")
+_INVISIBLE = re.compile(rb"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_XML_HEADER = b"<?xml version="
+_XML_BYTES = 100
+MARKUP = frozenset({"html", "vue", "svelte", "java-server-pages"})
+PROSE = frozenset(
+    {"markdown", "restructuredtext", "tex", "text", "web-text", "stack-exchange", "github-issues"}
+)  # fmt: skip
+_WORD = re.compile(r"[A-Za-z0-9_'-]+|[^\W\d_A-Za-z]")
+_BULLETS = ("-", "*", "•", "+")
 
 
 @dataclass(frozen=True)
 class Signals:
-    """Measures of one document.
+    """Measures of one document; `None` where one means nothing for its language.
 
     Args:
         lines: Number of lines.
@@ -24,7 +54,23 @@ class Signals:
         longest_line: Length of the longest line in bytes.
         letter_fraction: Share of characters that are ASCII letters or lie beyond ASCII, 0 to 1.
         digit_fraction: Share of characters that are ASCII digits, 0 to 1.
+        space_fraction: Share of bytes that are white space, 0 to 1.
+        duplicate_line_fraction: Share of bytes in lines that repeat an earlier one of the document, 0 to 1.
+        encoded_fraction: Share of bytes in Base64, hexadecimal or escaped data, 0 to 1.
+        longest_encoded: Longest run of such data in bytes.
         is_generated: Whether one of the first lines says that a program wrote the file.
+        is_scaffold: Whether it is what a tool writes into a new project.
+        is_xml: Whether it begins as XML, whatever its name says.
+        header_fraction: Share of lines in a comment at the top that speaks of copyright or licence, 0 to 1.
+        visible_fraction: Of markup, share of bytes that a reader would see, 0 to 1.
+        visible_bytes: Of markup, how many bytes that is.
+        imports: How many modules it imports, `None` where that cannot be told.
+        known_imports: How many of them belong to well-known libraries of others.
+        words: Of prose, how many words; every character of a script without spaces counts as one.
+        mean_word: Of prose, mean length of a word in characters.
+        symbol_fraction: Of prose, hash signs and ellipses for each word.
+        bullet_fraction: Of prose, share of lines that begin as items of a list, 0 to 1.
+        style_faults: Lines with trailing white space, longer than 120 characters, or indented by tabs after spaces.
     """
 
     lines: int
@@ -32,37 +78,130 @@ class Signals:
     longest_line: int
     letter_fraction: float
     digit_fraction: float
+    space_fraction: float
+    duplicate_line_fraction: float
+    encoded_fraction: float
+    longest_encoded: int
     is_generated: bool
+    is_scaffold: bool
+    is_xml: bool
+    header_fraction: float
+    visible_fraction: float | None
+    visible_bytes: int | None
+    imports: int | None
+    known_imports: int | None
+    words: int | None
+    mean_word: float | None
+    symbol_fraction: float | None
+    bullet_fraction: float | None
+    style_faults: int
 
 
-def measure(text: str) -> Signals:
+_LONG_LINE = 120
+# Ends of lines after white space, and tabs after a space that begins a line.
+_STYLE = (b" \n", b"\t\n", b" \r\n", b"\t\r\n", b"\n \t", b"\n    \t")
+
+
+def measure(text: str, language: str | None = None) -> Signals:
     """Measures a document.
 
     Args:
         text: Not empty.
+        language: A key of `LANGUAGES`; some signals exist for some languages alone.
 
     Returns:
         Its signals.
 
     Source:
-        The set of bigcode-dataset's basic filters and The Stack v2's marks of generated files (Lozhkov et al. 2024,
-        arXiv:2402.19173, section 3), where letters beyond ASCII count as letters, so that Chinese comments do not
-        make a file look like data.
+        The set of bigcode-dataset's basic filters, The Stack v2's marks of generated and encoded files (Lozhkov et al.
+        2024, arXiv:2402.19173, section 3) and Gopher's of prose (Rae et al. 2021, arXiv:2112.11446, appendix A), where
+        letters beyond ASCII count as letters, so that Chinese comments do not make a file look like data.
     """
     data = text.encode("utf-8")
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
     characters = len(text)
-    beyond_ascii = _count(data, _HIGH_BYTES) - _count(data, _CONTINUATION_BYTES)
+    beyond_ascii = 0 if text.isascii() else _count(data, _HIGH_BYTES) - _count(data, _CONTINUATION_BYTES)
+    lengths = list(map(len, lines))
+    in_lines = sum(lengths)
+    first = b"\n".join(lines[:GENERATED_LINES])
+    encoded, longest_encoded = find_encoded(data)
+    visible = _measure_visible(data) if language in MARKUP else None
+    imports = count_imports(data, language)
     return Signals(
         lines=len(lines),
         mean_line=(characters - data.count(b"\n")) / max(len(lines), 1),
-        longest_line=max(map(len, lines), default=0),
+        longest_line=max(lengths, default=0),
         letter_fraction=(_count(data, _ASCII_LETTERS) + beyond_ascii) / max(characters, 1),
         digit_fraction=_count(data, _ASCII_DIGITS) / max(characters, 1),
-        is_generated=_GENERATED.search(b"\n".join(lines[:GENERATED_LINES])) is not None,
+        space_fraction=_count(data, _SPACES) / max(len(data), 1),
+        duplicate_line_fraction=1 - sum(map(len, set(lines))) / max(in_lines, 1) if in_lines else 0.0,
+        encoded_fraction=min(encoded / max(len(data), 1), 1.0),
+        longest_encoded=longest_encoded,
+        is_generated=_GENERATED.search(first) is not None,
+        is_scaffold=len(lines) <= SCAFFOLD_LINES and _SCAFFOLD.search(data) is not None,
+        is_xml=_XML_HEADER in data[:_XML_BYTES],
+        header_fraction=_measure_header(lines) / max(len(lines), 1),
+        visible_fraction=visible / max(len(data), 1) if visible is not None else None,
+        visible_bytes=visible,
+        imports=imports[0] if imports else None,
+        known_imports=imports[1] if imports else None,
+        **(_measure_prose(text) if language in PROSE else _NO_PROSE),
+        style_faults=sum(map(data.count, _STYLE)) + sum(map(_LONG_LINE.__lt__, lengths)),
     )
+
+
+def find_encoded(data: bytes) -> tuple[int, int]:
+    """Finds data written as text: Base64, hexadecimal numbers, escapes.
+
+    Args:
+        data: A document.
+
+    Returns:
+        Bytes of such data and of its longest run.
+    """
+    total = longest = 0
+    words = data.translate(_ENCODING).split()
+    if max(map(len, words), default=0) >= RUN_BYTES:
+        for word in words:
+            # A ruler of equal signs is no data.
+            if len(word) >= RUN_BYTES and len(set(word)) >= _RUN_LETTERS:
+                total += len(word)
+                longest = max(longest, len(word))
+    if data.count(b"0x") + data.count(b"\\x") + data.count(b"\\u") >= _ESCAPES:
+        runs = [len(found[0]) for found in _HEX.finditer(data)]
+        total += sum(runs)
+        longest = max([longest, *runs])
+    return total, longest
+
+
+def _measure_header(lines: list[bytes]) -> int:
+    """Lines of the comment at the top, if it is one of rights."""
+    header = 0
+    for line in lines[:SCAFFOLD_LINES]:
+        if not _COMMENT_LINE.match(line):
+            break
+        header += 1
+    return header if _HEADER.search(b"\n".join(lines[:header])) else 0
+
+
+def _measure_visible(data: bytes) -> int:
+    return len(b" ".join(_INVISIBLE.sub(b" ", data).split()))
+
+
+_NO_PROSE: dict[str, Any] = {"words": None, "mean_word": None, "symbol_fraction": None, "bullet_fraction": None}
+
+
+def _measure_prose(text: str) -> dict[str, Any]:
+    words = _WORD.findall(text)
+    lines = [line.lstrip() for line in text.split("\n") if line.strip()]
+    return {
+        "words": len(words),
+        "mean_word": sum(map(len, words)) / max(len(words), 1),
+        "symbol_fraction": (text.count("#") + text.count("...") + text.count("…")) / max(len(words), 1),
+        "bullet_fraction": sum(line.startswith(_BULLETS) for line in lines) / max(len(lines), 1),
+    }
 
 
 def _count(data: bytes, members: bytes) -> int:

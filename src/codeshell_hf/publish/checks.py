@@ -2,32 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
-from detect_secrets.core.scan import scan_line
-from detect_secrets.settings import transient_settings
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 
+from ..credentials import find_credentials
 from ..tokenization_codeshell import SPECIAL_TOKENS, CodeShellTokenizer
 
-# Those that know a format; the others of detect-secrets go by chance and take every hash for a secret.
-DETECTORS = (
-    *("AWSKeyDetector", "ArtifactoryDetector", "AzureStorageKeyDetector", "BasicAuthDetector"),
-    *("DiscordBotTokenDetector", "GitHubTokenDetector", "GitLabTokenDetector", "JwtTokenDetector"),
-    *("MailchimpDetector", "NpmDetector", "OpenAIDetector", "PrivateKeyDetector", "PypiTokenDetector"),
-    *("SendGridDetector", "SlackDetector", "SquareOAuthDetector", "StripeDetector"),
-    *("TelegramBotTokenDetector", "TwilioKeyDetector"),
-)
-_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z]{30,}\b")
-# detect-secrets reads a fifth of a megabyte a second; every format that it knows has one of these.
-_SUSPICIOUS = re.compile(
-    r"hf_|://[^/\s]*:[^/\s]*@|AKIA|ASIA|A3T|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|APKA|AROA|AKC|AP\w{8}|AccountKey|"
-    r"[MNO][A-Za-z\d_-]{23,25}\.|gh[pousr]_|gl\w+-|GR1348941|eyJ|-us\d{1,2}\b|_authToken|T3BlbkFJ|BEGIN|pypi-|SG\.|xox|"
-    r"hooks\.slack|sq0|_live_|\d{8,10}:|\b(?:AC|SK)[a-z0-9]{32}|aws|AWS"
-)
 TEXTS = {".json", ".md", ".html", ".py", ".jinja", ".txt", ".yaml", ".jsonl"}
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # "/home" may well be a token
 SECTIONS = ("What it can do", "Limits", "Training data", "Training", "Safety", "Ethical considerations", "Licence")
@@ -39,25 +23,6 @@ HARD_TEXTS = (
     " ".join(SPECIAL_TOKENS),
     "|<end>|## human:## assistant: ",
 )
-
-
-def find_secrets(text: str) -> Iterator[tuple[int, str]]:
-    """Finds what looks like a secret.
-
-    Args:
-        text: Any text.
-
-    Yields:
-        The line, from 1, and what it looks like.
-    """
-    with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):
-        for number, line in enumerate(text.split("\n"), 1):
-            if not _SUSPICIOUS.search(line):
-                continue
-            if _HUB_TOKEN.search(line):
-                yield number, "Hugging Face token"
-            for secret in scan_line(line):
-                yield number, secret.type
 
 
 def check_files(folder: Path, places: Iterable[str]) -> list[str]:
@@ -80,7 +45,7 @@ def check_files(folder: Path, places: Iterable[str]) -> list[str]:
             text = path.read_text(encoding="utf-8")
         else:
             continue
-        problems += [f"{name}, line {line}: looks like a {kind}" for line, kind in find_secrets(text)]
+        problems += [f"{name}, line {found.line}: looks like a {found.kind}" for found in find_credentials(text)]
         for place in places:
             if place in text and path.name not in VOCABULARIES:
                 line = text[: text.index(place)].count("\n") + 1

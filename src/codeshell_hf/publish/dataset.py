@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..credentials import find_credentials
 from ..errors import DataError
 from .card import fill_template
-from .checks import find_secrets
 
 SPLITS = {"train": "train", "held-out": "held_out"}  # the Hub's names know no dash
 
@@ -44,7 +44,7 @@ def make_dataset_folder(
     counts = dict.fromkeys([*SPLITS.values(), "left_out"], 0)
     for index, path in enumerate(parts):
         table = pq.read_table(path)
-        is_clean = [next(find_secrets(text), None) is None for text in table["text"].to_pylist()]
+        is_clean = [next(find_credentials(text), None) is None for text in table["text"].to_pylist()]
         counts["left_out"] += is_clean.count(False)
         table = table.filter(pa.array(is_clean, pa.bool_()))
         for split, name in SPLITS.items():

@@ -1,0 +1,216 @@
+"""Scores of quality from 0 to 5 for a sample: asked of a model behind an endpoint, or worked out from the signals."""
+
+import hashlib
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, RunFailed
+
+MAX_SCORE = 5
+PROMPT = Path(__file__).with_name("quality_prompt.md")
+_SCORE = re.compile(r"[Ss]core\W{0,8}([0-5])\b(?!\.\d)")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model that answers.
+
+    Args:
+        url: Base address of an interface like OpenAI's, `None` for the Hub's inference providers.
+        model: Its name there.
+        prompt: A file with `{language}` and `{text}` in it.
+        max_characters: Longer documents are cut.
+        max_answers: What may be spent: at most so many calls that give an answer, over all runs.
+        tries: Calls a document before it is left out.
+        calls_at_once: How many are under way together.
+        timeout_s: Of one call.
+    """
+
+    url: str | None
+    model: str
+    prompt: Path
+    max_characters: int
+    max_answers: int
+    tries: int = 4
+    calls_at_once: int = 8
+    timeout_s: float = 120.0
+
+
+class AnswerCache:
+    """Answers on disk, by what was asked: a run that stops, or is run again, pays for none twice.
+
+    Args:
+        path: A JSON Lines file; a line cut short by a kill is passed over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._scores: dict[str, int] = {}
+        try:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                    self._scores[row["key"]] = row["score"]
+                except (ValueError, KeyError, TypeError):
+                    continue
+        except OSError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def find(self, key: str) -> int | None:
+        """Gives an answer that was paid for.
+
+        Args:
+            key: Hash of what was asked.
+
+        Returns:
+            The score, or `None`.
+        """
+        return self._scores.get(key)
+
+    def keep(self, key: str, score: int, answer: str) -> None:
+        """Keeps an answer.
+
+        Args:
+            key: Hash of what was asked.
+            score: The score in it.
+            answer: All of it.
+        """
+        line = json.dumps({"key": key, "score": score, "answer": answer}, ensure_ascii=False) + "\n"
+        with self._lock, self._path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            self._scores[key] = score
+
+
+def ask(
+    endpoint: Endpoint,
+    documents: Sequence[tuple[str, str]],
+    cache: AnswerCache,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[int | None]:
+    """Asks a model for scores.
+
+    Args:
+        endpoint: Whom and how.
+        documents: Text and language of each.
+        cache: Answers there are, and those to come.
+        on_progress: Called with documents done and in all.
+
+    Returns:
+        Scores, `None` where the model gave none, or the budget was spent.
+
+    Raises:
+        DataError: If the prompt cannot be read or lacks `{text}`.
+        RunFailed: If no call at all was answered.
+    """
+    from huggingface_hub import InferenceClient
+
+    try:
+        prompt = endpoint.prompt.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"prompt {endpoint.prompt} cannot be read ({error.strerror}); name a file") from error
+    if "{text}" not in prompt:
+        raise DataError(f"prompt {endpoint.prompt} has no {{text}}; the document must stand somewhere in it")
+    client = InferenceClient(base_url=endpoint.url, timeout=endpoint.timeout_s)
+    scores: list[int | None] = [None] * len(documents)
+    failures: list[str] = []
+    budget = threading.Semaphore(max(endpoint.max_answers - len(cache), 0))
+    done = 0
+
+    def answer(place: int) -> None:
+        text, language = documents[place]
+        question = prompt.replace("{language}", language).replace("{text}", text[: endpoint.max_characters])
+        key = hashlib.sha256(json.dumps([endpoint.model, question]).encode()).hexdigest()
+        scores[place] = cache.find(key)
+        if scores[place] is None and budget.acquire(blocking=False):
+            scores[place] = _ask_once(client, endpoint, question, key, cache, failures)
+            if scores[place] is None:
+                budget.release()
+
+    with ThreadPoolExecutor(endpoint.calls_at_once) as pool:
+        for _ in pool.map(answer, range(len(documents))):
+            done += 1
+            on_progress(done, len(documents))
+    if documents and failures and all(score is None for score in scores):
+        raise RunFailed(f"{endpoint.model} at {endpoint.url or 'the Hub'} answered no call ({failures[-1]})")
+    if missing := sum(score is None for score in scores):
+        budget_spent = f"no answer, or the budget of {endpoint.max_answers} is spent"
+        _logger.warning("%d of %d documents have no score: %s", missing, len(scores), budget_spent)
+    return scores
+
+
+def _ask_once(
+    client: Any, endpoint: Endpoint, question: str, key: str, cache: AnswerCache, failures: list[str]
+) -> int | None:
+    for attempt in range(endpoint.tries):
+        try:
+            reply = client.chat_completion(
+                [{"role": "user", "content": question}], model=endpoint.model, max_tokens=256, temperature=0.0
+            )
+            answer = reply.choices[0].message.content or ""
+        except Exception as error:  # the client raises what its transport does; the last one is told
+            failures.append(" ".join(str(error).split())[:200])
+            time.sleep(min(0.5 * 2**attempt, 30))
+            continue
+        score = read_score(answer)
+        if score is not None:
+            cache.keep(key, score, answer)
+            return score
+        failures.append(f"no score in {answer[:80]!r}")
+    return None
+
+
+def read_score(answer: str) -> int | None:
+    r"""Reads the score out of an answer.
+
+    Args:
+        answer: What the model said.
+
+    Returns:
+        The last one it gives, 0 to 5, or `None`.
+
+    >>> read_score("Clear and tested.\n**Score:** 4"), read_score("Score: 7")
+    (4, None)
+    """
+    found = _SCORE.findall(answer)
+    return int(found[-1]) if found else None
+
+
+def annotate_by_signals(signals: Mapping[str, Any]) -> float:
+    """Stands in for a model where there is none: a score from what linters and grammars tell.
+
+    Correctness is that it parses and that linters find little, readability its comments, lines and paths, security
+    what ruff's security rules find, value its functions, documentation and libraries.
+
+    Args:
+        signals: By name, as they are measured.
+
+    Returns:
+        0 to 5.
+    """
+    lines = max(signals["lines"], 1)
+    parses = 1.0 if signals["parses"] is None else float(signals["parses"])
+    faults = (signals["faults"] or 0) + (signals["syntax_faults"] or 0) + signals["style_faults"]
+    correctness = parses * max(0.0, 1 - 4 * faults / lines)
+    comments = min((signals["comment_fraction"] or 0) / 0.15, 1.0)
+    complexity = signals["complexity"] or 1.0
+    readability = 0.5 * comments + 0.3 * max(0.0, 1 - max(complexity - 6, 0) / 12) + 0.2 * (signals["mean_line"] < 60)
+    security = max(0.0, 1 - 20 * (signals["security_faults"] or 0) / lines)
+    substance = min((signals["functions"] or 0) / 4, 1.0)
+    known = min((signals["known_imports"] or 0) / 2, 1.0)
+    value = 0.5 * substance + 0.2 * known + 0.3 * min(lines / 60, 1.0)
+    value *= 1 - signals["duplicate_line_fraction"]
+    return MAX_SCORE * (0.3 * correctness + 0.3 * readability + 0.1 * security + 0.3 * value)

@@ -1,0 +1,200 @@
+"""Finds documents that hold a benchmark's prompts or solutions."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .shingles import find_words, hash_words
+
+WORDS = 10
+# Shorter texts than this say too little: "return x + 1" is everybody's.
+MIN_WORDS = 6
+_UPPER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
+_FILTER_BITS = 22
+_MULTIPLY = 0x9E3779B97F4A7C15
+# Where benchmarks keep what must not be learned by heart: HumanEval, MBPP, MultiPL-E, GSM8K, infilling, MMLU.
+FIELDS = (
+    "prompt",
+    "canonical_solution",
+    "text",
+    "code",
+    "question",
+    "answer",
+    "solution",
+    "suffix",
+    "reference",
+    "messages",
+)
+_CHOICE_COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Texts that must not be trained on.
+
+    Args:
+        name: What findings are called by.
+        texts: Prompts and solutions.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+
+
+def read_benchmark(name: str, path: Path, fields: Sequence[str] = ()) -> Benchmark:
+    """Reads the texts of a benchmark.
+
+    Args:
+        name: What findings are called by.
+        path: JSON Lines, compressed or not, Parquet, CSV of multiple choice, plain text with an empty line between
+            texts, or a folder of those.
+        fields: Which fields hold texts; by default all of `FIELDS` that there are.
+
+    Returns:
+        Its texts.
+
+    Raises:
+        DataError: If it cannot be read or holds no text.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    try:
+        found = [text for file in files for text in _read_texts(file, fields or FIELDS)]
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"benchmark {name} at {path} cannot be read ({error}); name JSON Lines, Parquet or text"
+        ) from error
+    texts = tuple(dict.fromkeys(text for text in found if text.strip()))
+    if not texts:
+        raise DataError(f"benchmark {name} at {path} has none of the fields {', '.join(fields or FIELDS)}; set fields")
+    return Benchmark(name, texts)
+
+
+def _read_texts(file: Path, fields: Sequence[str]) -> Iterator[str]:
+    name = file.name.lower()
+    if name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") if name.endswith(".gz") else file.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.strip():
+                    yield from _pick(json.loads(line), fields)
+    elif name.endswith(".parquet"):
+        for row in pq.read_table(file).to_pylist():
+            yield from _pick(row, fields)
+    elif name.endswith(".csv"):
+        import csv
+
+        with file.open(encoding="utf-8", newline="") as lines:
+            for cells in csv.reader(lines):
+                yield " ".join(cells[: _CHOICE_COLUMNS - 1])
+    elif name.endswith((".txt", ".md")) and not name.startswith(("readme", "licen")):
+        yield from re.split(r"\n\s*\n", file.read_text(encoding="utf-8"))
+
+
+def _pick(row: dict[str, Any], fields: Sequence[str]) -> Iterator[str]:
+    for field in fields:
+        value = row.get(field)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):  # a conversation
+            yield from (
+                turn["content"] for turn in value if isinstance(turn, dict) and isinstance(turn.get("content"), str)
+            )
+
+
+class Decontaminator:
+    """Looks documents up among the word sequences of benchmarks.
+
+    A document falls if ten words in sequence are a benchmark's, whatever their case and what stands between them, or,
+    of texts of six to nine words, all of them. That finds whole prompts and solutions as substrings, too.
+
+    Args:
+        benchmarks: What to look for.
+        min_hits: From how many common sequences on a document is contaminated.
+
+    Source:
+        10-gram overlap as in Qwen2.5-Coder (Hui et al. 2024, arXiv:2409.12186, section 3.1.2); case-insensitive
+        substrings as in StarCoder (Li et al. 2023, arXiv:2305.06161, section 3.4).
+    """
+
+    def __init__(self, benchmarks: Iterable[Benchmark], *, min_hits: int = 1) -> None:
+        self._min_hits = min_hits
+        self._names: list[str] = []
+        found: dict[int, dict[int, int]] = {}
+        for benchmark in benchmarks:
+            self._names.append(benchmark.name)
+            for text in benchmark.texts:
+                words = hash_text(text.encode())
+                if len(words) >= MIN_WORDS:
+                    size = min(len(words), WORDS)
+                    place = len(self._names) - 1
+                    found.setdefault(size, {}).update(
+                        {value: place for value in roll(words, size).tolist() if value not in found.get(size, {})}
+                    )
+        self._sizes: list[tuple[int, NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]] = []
+        for size, values in sorted(found.items()):
+            keys = np.array(sorted(values), np.uint64)
+            mask = np.zeros(1 << _FILTER_BITS, bool)
+            mask[(keys >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)] = True
+            self._sizes.append((size, keys, np.array([values[int(key)] for key in keys]), mask))
+
+    def find(self, text: bytes) -> str | None:
+        """Finds the benchmark that a document holds something of.
+
+        Args:
+            text: UTF-8.
+
+        Returns:
+            Its name, or `None`.
+        """
+        words = hash_text(text)
+        for size, keys, places, mask in self._sizes:
+            rolled = roll(words, size)
+            suspects = rolled[mask[(rolled >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)]]
+            if not len(suspects):
+                continue
+            found = np.minimum(np.searchsorted(keys, suspects), len(keys) - 1)
+            hits = found[keys[found] == suspects]
+            if len(np.unique(hits)) >= self._min_hits:
+                return self._names[int(places[hits[0]])]
+        return None
+
+
+def hash_text(text: bytes) -> NDArray[np.uint64]:
+    """Hashes the words of a text, whatever their case.
+
+    Args:
+        text: UTF-8.
+
+    Returns:
+        uint64, shape (W,).
+    """
+    data = np.frombuffer(text.translate(_UPPER), np.uint8)
+    return hash_words(data, *find_words(data))
+
+
+def roll(words: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
+    """Hashes every few words in sequence.
+
+    Args:
+        words: uint64, shape (W,).
+        size: How many in sequence.
+
+    Returns:
+        uint64, shape (max(W - size + 1, 0),).
+    """
+    count = len(words) - size + 1
+    if count <= 0:
+        return np.empty(0, np.uint64)
+    rolled = np.zeros(count, np.uint64)
+    for place in range(size):
+        rolled = rolled * np.uint64(_MULTIPLY) + words[place : place + count]
+    rolled ^= rolled >> np.uint64(32)
+    return rolled * np.uint64(_MULTIPLY)

@@ -1,0 +1,153 @@
+"""Daft, on this machine or on a Ray cluster: the one place that knows which."""
+
+import json
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import daft
+from daft import DataType, col
+
+from ..errors import CodeShellError, DataError, RunFailed
+
+# Daft's engine tells its steps through Python's logging.
+logging.getLogger("tracing").setLevel(logging.WARNING)
+_started: tuple[str, str | None] | None = None
+
+
+def start(runner: str, address: str | None = None) -> None:
+    """Chooses where Daft works, for the life of the process.
+
+    Args:
+        runner: "local", on this machine, or "ray".
+        address: Of `ray`, the head's address; `None` for the cluster this process runs in, or a new local one.
+
+    Raises:
+        DataError: If the cluster cannot be reached or Ray is not installed.
+    """
+    global _started
+    if _started == (runner, address):
+        return
+    if _started is not None:
+        raise DataError(f"this process works on {_started[0]} already; start another for {runner}")
+    if runner == "ray":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+
+            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+        except ImportError as error:
+            raise DataError('runner is ray, which is not installed; pip install "codeshell-hf[ray]"') from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DataError(f"no Ray cluster answers at {address or 'any address'} ({reason})") from error
+        daft.set_runner_ray(noop_if_initialized=True)
+    else:
+        daft.set_runner_native()
+    _started = (runner, address)
+
+
+def count_cores() -> int:
+    """Cores that Daft may use: of the cluster, or those this process may run on."""
+    if _started is not None and _started[0] == "ray":
+        import ray
+
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return len(os.sched_getaffinity(0))
+
+
+class _Call:
+    """Calls a function in a process of its own, and gives its failure back as a value: Daft ends on an exception."""
+
+    def __init__(self, function: Callable[..., Any], shared: str) -> None:
+        self._function = function
+        self._shared = json.loads(shared)
+
+    def __call__(self, tasks: Any) -> list[str]:
+        return [self.call(task) for task in tasks.to_pylist()]
+
+    def call(self, task: str) -> str:
+        try:
+            return json.dumps({"result": self._function(json.loads(task), self._shared)})
+        except CodeShellError as error:
+            return json.dumps({"error": str(error), "exit_code": error.exit_code})
+        except OSError as error:
+            return json.dumps({"error": f"{error.filename or 'a file'}: {error.strerror or error}", "exit_code": 1})
+        except Exception as error:  # it is raised again, by name, where the run ends
+            return json.dumps(
+                {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc(), "exit_code": 1}
+            )
+
+
+def map_tasks(
+    function: Callable[[Any, Any], Any],
+    tasks: Sequence[Any],
+    shared: Any,
+    *,
+    gpus: float = 0,
+    max_workers: int | None = None,
+    is_small: bool = False,
+) -> Iterator[Any]:
+    """Calls a function on every task, as many at once as there are cores.
+
+    Each task writes what it makes to files that are whole or absent; here only small answers travel.
+
+    Args:
+        function: Of a module, taking a task and what all share, both plain values.
+        tasks: Plain values.
+        shared: Plain values.
+        gpus: Of a cluster, how many a task needs.
+        max_workers: At most so many at once.
+        is_small: Whether all of it takes less than the seconds that processes take to start.
+
+    Yields:
+        Answers, in the order in which they come.
+
+    Raises:
+        CodeShellError: What a task raised, or that a process died.
+    """
+    texts, plain = [json.dumps(task) for task in tasks], json.dumps(shared)
+    is_local = _started is None or _started[0] == "local"
+    workers = min(len(texts), max_workers or count_cores())
+    if not texts:
+        return
+    answers: Iterable[str]
+    if is_local and (workers <= 1 or is_small):
+        caller = _Call(function, plain)
+        answers = map(caller.call, texts)
+    else:
+        answers = _run(function, texts, plain, workers, gpus=gpus, is_local=is_local)
+    for answer in answers:
+        found = json.loads(answer)
+        if "error" in found:
+            kind = DataError if found["exit_code"] == DataError.exit_code else RunFailed
+            raise kind(found["error"]) from (RuntimeError(found["trace"]) if "trace" in found else None)
+        yield found["result"]
+
+
+def _run(
+    function: Callable[[Any, Any], Any], texts: list[str], shared: str, workers: int, *, gpus: float, is_local: bool
+) -> Iterator[str]:
+    worker = daft.cls(use_process=True, max_concurrency=workers, gpus=gpus)(_Worker)(function, shared)
+    table = daft.from_pydict({"task": texts})
+    table = table.into_batches(1) if is_local else table.into_partitions(len(texts))
+    try:
+        for row in table.select(worker.run(col("task")).alias("answer")).iter_rows():
+            yield row["answer"]
+    except Exception as error:
+        if isinstance(error, CodeShellError):
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RunFailed(f"a worker process ended before its work did ({reason}); run the same command again") from error
+
+
+class _Worker:
+    def __init__(self, function: Callable[..., Any], shared: str) -> None:
+        self._call = _Call(function, shared)
+
+    @daft.method.batch(return_dtype=DataType.string(), batch_size=1)
+    def run(self, tasks: daft.Series) -> list[str]:
+        return self._call(tasks)

@@ -1,0 +1,87 @@
+"""What a document imports, and which of it belongs to well-known libraries of others."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+_IMPORTS: dict[str, re.Pattern[bytes]] = {
+    "python": re.compile(
+        rb"^[ \t]*(?:from[ \t]+([A-Za-z_]\w*)[\w.]*[ \t]+import\b|import[ \t]+([\w., \t]+))", re.MULTILINE
+    ),
+    "java": re.compile(rb"^[ \t]*import[ \t]+(?:static[ \t]+)?([\w.]+)", re.MULTILINE),
+    "javascript": re.compile(
+        rb"\bfrom[ \t]*['\"]([^'\"\n]+)['\"]|\brequire\(\s*['\"]([^'\"\n]+)['\"]"
+        rb"|^import[ \t]*['\"]([^'\"\n]+)['\"]",
+        re.MULTILINE,
+    ),
+    "go": re.compile(rb"^(?:import)?[ \t]*(?:[\w.]+[ \t]+)?\"([\w./-]+)\"[ \t]*$", re.MULTILINE),
+    "rust": re.compile(rb"^[ \t]*(?:pub[ \t]+)?(?:use|extern crate)[ \t]+(?:::)?(\w+)", re.MULTILINE),
+    "c": re.compile(rb"^[ \t]*#[ \t]*include[ \t]*[<\"]([^>\"\n]+)[>\"]", re.MULTILINE),
+    "c-sharp": re.compile(rb"^[ \t]*using[ \t]+(?:static[ \t]+)?([\w.]+)[ \t]*;", re.MULTILINE),
+    "php": re.compile(rb"^[ \t]*use[ \t]+\\?([\w\\]+)", re.MULTILINE),
+    "ruby": re.compile(rb"^[ \t]*require[ \t(]+['\"]([\w/-]+)['\"]", re.MULTILINE),
+    "kotlin": re.compile(rb"^[ \t]*import[ \t]+([\w.]+)", re.MULTILINE),
+    "swift": re.compile(rb"^[ \t]*(?:@testable[ \t]+)?import[ \t]+(\w+)", re.MULTILINE),
+    "r": re.compile(rb"\b(?:library|require)\([ \t]*['\"]?([\w.]+)", re.MULTILINE),
+    "julia": re.compile(rb"^[ \t]*(?:using|import)[ \t]+([\w., \t]+)", re.MULTILINE),
+    "lua": re.compile(rb"\brequire[ \t(]*['\"]([\w.-]+)['\"]", re.MULTILINE),
+    "perl": re.compile(rb"^[ \t]*use[ \t]+([A-Z][\w:]*)", re.MULTILINE),
+    "elixir": re.compile(rb"^[ \t]*(?:use|import|alias|require)[ \t]+([A-Z][\w.]*)", re.MULTILINE),
+    "haskell": re.compile(rb"^import[ \t]+(?:qualified[ \t]+)?([\w.]+)", re.MULTILINE),
+    "dart": re.compile(rb"^import[ \t]+['\"]package:(\w+)", re.MULTILINE),
+}  # fmt: skip
+_SAME = {
+    **dict.fromkeys(("cpp", "cuda", "objective-c"), "c"),
+    **dict.fromkeys(("typescript", "vue", "svelte"), "javascript"),
+    **dict.fromkeys(("scala", "groovy"), "java"),
+    "cython": "python",
+}
+_ROOTS: dict[str, frozenset[str]] = {
+    language: frozenset(names.split())
+    for language, names in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).items()
+}
+_MARKS = re.compile(r"[/.\\]|::")
+_MAX_IMPORTS = 400
+
+
+def count_imports(data: bytes, language: str | None) -> tuple[int, int] | None:
+    """Counts the modules that a document imports, each once.
+
+    Args:
+        data: The document.
+        language: Its language.
+
+    Returns:
+        All of them and those of well-known libraries; `None` for languages whose imports are not read.
+    """
+    family = _SAME.get(language or "", language or "")
+    pattern = _IMPORTS.get(family)
+    if pattern is None:
+        return None
+    names: set[str] = set()
+    for match in pattern.finditer(data):
+        found = next((group for group in match.groups() if group), b"")
+        names.update(part.split()[0] for part in found.decode("utf-8", errors="replace").split(",") if part.split())
+        if len(names) > _MAX_IMPORTS:
+            break
+    known = _ROOTS[family]
+    return len(names), sum(is_known(name, known) for name in names)
+
+
+def is_known(name: str, known: frozenset[str]) -> bool:
+    """Whether a module belongs to one of the libraries.
+
+    Args:
+        name: As it is imported.
+        known: Beginnings of names.
+
+    Returns:
+        True if the name, or what stands before one of its marks, is among them.
+
+    >>> is_known("org.slf4j.Logger", frozenset({"org.slf4j"})), is_known("reactor", frozenset({"react"}))
+    (True, False)
+    """
+    if name in known:
+        return True
+    return any(name[: mark.start()] in known for mark in _MARKS.finditer(name))

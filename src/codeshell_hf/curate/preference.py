@@ -1,0 +1,48 @@
+"""How much a document is preferred over another, where a cliff would be too steep: the report's well-known libraries
+and suitable complexity, and what else its signals say.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Functions with two to eight paths do something and can be read; a comment for every three to thirty bytes of code.
+_COMPLEXITY = (1.5, 2.5, 8.0, 16.0)
+_COMMENTS = (0.0, 0.05, 0.35, 0.8)
+_LINES = (3.0, 20.0, 800.0, 5000.0)
+_KNOWN_IMPORTS = 3
+_FAULTS_PER_LINE = 0.2
+
+
+def prefer(signals: Mapping[str, Any]) -> float:
+    """Scores a document by its signals.
+
+    The mean of what can be told of it, each from 0 to 1: it parses; its functions have two to eight paths; it says a
+    little in comments; it imports well-known libraries, up to three; linters find little; it has twenty to eight
+    hundred lines. What its language cannot tell is left out.
+
+    Args:
+        signals: By name, as they are measured.
+
+    Returns:
+        0 to 1.
+
+    Source:
+        The report, section 2.1, names the traits and no weights; the bands are ours.
+    """
+    parts = [_band(signals["lines"], _LINES), 1 - min(signals["duplicate_line_fraction"], 1.0)]
+    if signals["parses"] is not None:
+        parts += [float(signals["parses"]), _band(signals["comment_fraction"], _COMMENTS)]
+        parts.append(_band(signals["complexity"], _COMPLEXITY) if signals["functions"] else 0.5)
+    if signals["imports"] is not None:
+        parts.append(min(signals["known_imports"], _KNOWN_IMPORTS) / _KNOWN_IMPORTS)
+    faults = signals["style_faults"] + (signals["faults"] or 0) + (signals["syntax_faults"] or 0)
+    parts.append(max(0.0, 1 - faults / max(signals["lines"], 1) / _FAULTS_PER_LINE))
+    return sum(parts) / len(parts)
+
+
+def _band(value: float, corners: tuple[float, float, float, float]) -> float:
+    """1 between the inner corners, falling to 0 at the outer ones."""
+    low, good_from, good_to, high = corners
+    if value < good_from:
+        return max(0.0, (value - low) / (good_from - low))
+    return 1.0 if value <= good_to else max(0.0, (high - value) / (high - good_to))

@@ -1,0 +1,144 @@
+"""Replaces what belongs to somebody: e-mail addresses, network addresses, keys, passwords."""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..credentials import find_credentials
+
+EMAIL, IP_ADDRESS, KEY, PASSWORD = "<EMAIL>", "<IP_ADDRESS>", "<KEY>", "<PASSWORD>"
+_EMAIL = re.compile(
+    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.)+[A-Za-z]{2,18}\b(?!\()"
+)
+# Nobody's: names kept for examples (RFC 2606), and what looks like an address in a version or a decorator.
+_EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "example.edu", "localhost", "domain.com", "email.com")
+_NO_DOMAINS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "html", "json", "so"})
+_IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
+_FOUR_NUMBERS = re.compile(r"\d\.\d{1,3}\.\d{1,3}\.\d")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:.])")
+_VERSION_NEAR = re.compile(r"(?:version|ver|v|release)[^\n]{0,12}$", re.IGNORECASE)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY[A-Z ]*-----.*?-----END [A-Z ]*PRIVATE KEY[A-Z ]*-----", re.DOTALL
+)
+_PASSWORD = re.compile(
+    r"""(?i)\b[\w.-]*(?:password|passwd|passphrase|pwd|secret|api_?key|access_?key|auth_?token)["']?\s*(?::=|=>|=|:)\s*"""
+    r"""(["'])(?P<value>[^"'\s\\]{6,128})\1"""
+)
+_PASSWORD_WORDS = ("passw", "passphrase", "pwd", "secret", "key", "auth_token", "authtoken")
+# What stands where a password would and is none.
+_NO_PASSWORD = re.compile(
+    r"(?i)^(?:[\w.\-]*(?:password|passwd|secret|token|key|example|changeme|placeholder|your|test|dummy|sample)[\w.\-]*"
+    r"|[x*.#_-]+|<.*>|[$%]?\{.*\}|%\w|none|null|true|false|string|text|[a-z]+(?:[._-][a-z]+)*|[A-Z]+(?:_[A-Z]+)*|/.*|\w+://.*)$"
+)
+
+
+@dataclass
+class Redacted:
+    """A text without what belonged to somebody.
+
+    Args:
+        text: With placeholders.
+        counts: How many of each placeholder.
+    """
+
+    text: str
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def redact(text: str) -> Redacted:
+    """Replaces personal and secret data by placeholders.
+
+    Addresses that belong to nobody stay: those kept for examples and documentation, private, loopback and unspecified
+    networks, version numbers.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text and what was replaced.
+
+    Source:
+        The kinds of StarCoder (Li et al. 2023, arXiv:2305.06161, section 4), without names of people, which take a
+        trained recogniser.
+
+    >>> redact("mail ann@corp.io from 8.8.8.8, not 127.0.0.1").text
+    'mail <EMAIL> from <IP_ADDRESS>, not 127.0.0.1'
+    """
+    result = Redacted(text)
+    counts = result.counts
+
+    def count(placeholder: str) -> str:
+        counts[placeholder] += 1
+        return placeholder
+
+    if "PRIVATE KEY" in text:
+        text = _PRIVATE_KEY.sub(lambda found: count(KEY), text)
+    for credential in list(find_credentials(text)):
+        # A private key whose end is missing stays: it holds no more than its first line.
+        if len(credential.value) >= 8 and credential.value in text and not credential.value.startswith("BEGIN"):
+            counts[KEY] += text.count(credential.value)
+            text = text.replace(credential.value, KEY)
+    text = _replace_lines(text, _PASSWORD_WORDS, _PASSWORD, lambda found: _replace_password(found, count), folds=True)
+    text = _replace_lines(text, ("@",), _EMAIL, lambda found: count(EMAIL) if _is_somebodys(found[0]) else found[0])
+
+    def replace_address(found: "re.Match[str]") -> str:
+        return count(IP_ADDRESS) if _is_public(found) else found[0]
+
+    if _FOUR_NUMBERS.search(text):
+        text = _IPV4.sub(replace_address, text)
+    text = _replace_lines(text, ("::", ":0:", ":ffff:"), _IPV6, replace_address)
+    result.text = text
+    return result
+
+
+def _replace_lines(
+    text: str,
+    marks: tuple[str, ...],
+    pattern: "re.Pattern[str]",
+    replace: "Callable[[re.Match[str]], str]",
+    *,
+    folds: bool = False,
+) -> str:
+    """Replaces what a pattern finds in the lines that hold a mark: patterns are slow, marks are found at once."""
+    looked = text.lower() if folds else text
+    if len(looked) != len(text):  # a few letters grow when they are folded
+        looked = text
+    starts = set()
+    for mark in marks:
+        place = looked.find(mark)
+        while place >= 0:
+            starts.add(text.rfind("\n", 0, place) + 1)
+            end = text.find("\n", place)
+            place = looked.find(mark, end) if end >= 0 else -1
+    if not starts:
+        return text
+    parts, done = [], 0
+    for start in sorted(starts):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        parts += [text[done:start], pattern.sub(replace, text[start:end])]
+        done = end
+    return "".join([*parts, text[done:]])
+
+
+def _replace_password(found: "re.Match[str]", count: Callable[[str], str]) -> str:
+    value = found["value"]
+    if _NO_PASSWORD.match(value) or value in (KEY, PASSWORD):
+        return found[0]
+    start, end = found.start("value") - found.start(), found.end("value") - found.start()
+    return found[0][:start] + count(PASSWORD) + found[0][end:]
+
+
+def _is_somebodys(address: str) -> bool:
+    domain = address.rpartition("@")[2].lower()
+    return not domain.endswith(_EXAMPLE_DOMAINS) and domain.rpartition(".")[2] not in _NO_DOMAINS
+
+
+def _is_public(found: "re.Match[str]") -> bool:
+    try:
+        address = ipaddress.ip_address(found[0])
+    except ValueError:
+        return False
+    return address.is_global and not _VERSION_NEAR.search(found.string, max(0, found.start() - 24), found.start())

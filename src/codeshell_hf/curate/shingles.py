@@ -1,0 +1,240 @@
+"""Shingles of words as numbers, and their MinHash, for many documents at a time without a loop over words.
+
+A word is a run of ASCII letters, digits and underscores, or one character beyond ASCII, so that Chinese, which has no
+spaces, is compared by its characters. A shingle is five words in sequence; a shorter document is one shingle.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHINGLE_WORDS = 5
+# What is hashed in one go, so that it stays in the processor's cache.
+BLOCK_BYTES = 300_000
+_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_FINISH = np.uint64(0x94D049BB133111EB)
+_ROLL = tuple(np.uint64(pow(0xD6E8FEB86659FD93, SHINGLE_WORDS - 1 - place, 2**64)) for place in range(SHINGLE_WORDS))
+_WORD = np.zeros(256, bool)
+_WORD[[*range(ord("0"), ord("9") + 1), *range(ord("A"), ord("Z") + 1), ord("_"), *range(ord("a"), ord("z") + 1)]] = True
+_HIGH = 0x80
+_LEAD = 0xC0
+_STEP = 8
+_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_STEP + 1)], np.uint64)
+_LENGTH = np.uint64(0xA24BAED4963EE407)
+_LONG_WORD = 256
+
+
+@dataclass(frozen=True)
+class Shingles:
+    """Shingles of documents, one after another.
+
+    Args:
+        hashes: Of every shingle in its order, repeated ones too, uint32, shape (S,).
+        offsets: Where each document's begin, and the end of all, int64, shape (D + 1,).
+        words: Words of each document, int64, shape (D,).
+    """
+
+    hashes: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+    words: NDArray[np.int64]
+
+
+def shingle(documents: Sequence[bytes]) -> Shingles:
+    """Hashes every five words of documents.
+
+    Args:
+        documents: UTF-8.
+
+    Returns:
+        Their shingles; a document without a word has none.
+    """
+    parts: list[Shingles] = []
+    block: list[bytes] = []
+    held = 0
+    for document in documents:
+        if block and held + len(document) > BLOCK_BYTES:
+            parts.append(_shingle_block(block))
+            block, held = [], 0
+        block.append(document)
+        held += len(document) + 1
+    if block or not parts:
+        parts.append(_shingle_block(block))
+    hashes = np.concatenate([part.hashes for part in parts])
+    starts = np.cumsum([0, *(len(part.hashes) for part in parts)])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)]
+    words = np.concatenate([part.words for part in parts])
+    return Shingles(hashes, np.concatenate([*offsets, starts[-1:]]).astype(np.int64), words)
+
+
+def _shingle_block(documents: Sequence[bytes]) -> Shingles:
+    joined = np.frombuffer(b"\n".join([*documents, b""]), np.uint8)
+    starts, ends = find_words(joined)
+    words = hash_words(joined, starts, ends)
+    # A document ends with the line feed that was put behind it.
+    sizes = np.fromiter(map(len, documents), np.int64, len(documents)) + 1
+    first = np.searchsorted(starts, np.concatenate([[0], np.cumsum(sizes)]))
+    counts = np.diff(first)
+    if len(words) >= SHINGLE_WORDS:
+        rolled = words[: len(words) - SHINGLE_WORDS + 1] * _ROLL[0]
+        for place in range(1, SHINGLE_WORDS):
+            rolled += words[place : len(words) - SHINGLE_WORDS + 1 + place] * _ROLL[place]
+    else:
+        rolled = np.empty(0, np.uint64)
+    # Those that begin in a document's last four words reach into the next.
+    whole = np.ones(len(rolled), bool)
+    for back in range(1, SHINGLE_WORDS):
+        reaching = first[1:] - back
+        whole[reaching[(reaching >= first[:-1]) & (reaching < len(rolled))]] = False
+    kept = np.flatnonzero(whole)
+    hashes = _finish(rolled[kept])
+    per_document = np.maximum(counts - SHINGLE_WORDS + 1, 0)
+    short = np.flatnonzero((counts > 0) & (counts < SHINGLE_WORDS))
+    if len(short):
+        single = _finish(np.array([_fold(words[first[place] : first[place + 1]]) for place in short], np.uint64))
+        hashes = np.insert(hashes, np.cumsum([0, *per_document])[short], single)
+        per_document[short] = 1
+    return Shingles(hashes, np.concatenate([[0], np.cumsum(per_document)]).astype(np.int64), counts)
+
+
+def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Finds the words of a text.
+
+    Args:
+        data: UTF-8, uint8, shape (B,).
+
+    Returns:
+        First byte of each word and the one after its last, int64, shape (W,).
+    """
+    padded = np.zeros(len(data) + 2, bool)
+    is_word = padded[1:-1]
+    np.take(_WORD, data, out=is_word, mode="clip")
+    if len(data) and data.max() >= _HIGH:
+        is_start, is_end = is_word & ~padded[:-2], is_word & ~padded[2:]
+        is_start |= data >= _LEAD
+        following = np.concatenate([data[1:], [np.uint8(0)]])
+        is_end |= (data >= _HIGH) & ((following < _HIGH) | (following >= _LEAD))
+        return np.flatnonzero(is_start), np.flatnonzero(is_end) + 1
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    return edges[::2], edges[1::2]
+
+
+def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Hashes words eight bytes at a time, all words at once.
+
+    Args:
+        data: The text, uint8, shape (B,).
+        starts: First bytes of words, int64, shape (W,).
+        ends: The bytes after their last, int64, shape (W,).
+
+    Returns:
+        Equal words have equal hashes, uint64, shape (W,).
+    """
+    padded = np.concatenate([data, np.zeros(_STEP, np.uint8)])
+    # Eight bytes from every byte on.
+    eights = np.ndarray((len(data) + 1,), np.dtype("<u8"), padded, strides=(1,))
+    lengths = ends - starts
+    words = eights[starts] & _MASKS[np.minimum(lengths, _STEP)]
+    words = _mix(words + lengths.astype(np.uint64) * _LENGTH)
+    left = np.flatnonzero(lengths > _STEP)
+    done = _STEP
+    while len(left) and done < _LONG_WORD:
+        more = lengths[left] - done
+        piece = eights[starts[left] + done] & _MASKS[np.minimum(more, _STEP)]
+        words[left] = _mix(words[left] ^ piece)
+        left = left[more > _STEP]
+        done += _STEP
+    for place in left:  # data rather than words: too long to go on step by step
+        rest = data[starts[place] + done : ends[place]].tobytes()
+        words[place] ^= np.uint64(int.from_bytes(hashlib.blake2b(rest, digest_size=_STEP).digest(), "little"))
+    return words
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    words = words * _MIX
+    words ^= words >> np.uint64(29)
+    return words * _FINISH
+
+
+def _fold(words: NDArray[np.uint64]) -> int:
+    total = 1
+    for word in words.tolist():
+        total = (total * _BASE + word) % 2**64
+    return total
+
+
+def _finish(hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    mixed = (hashes ^ (hashes >> np.uint64(30))) * _FINISH
+    return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+def find_sets(shingles: Shingles) -> list[NDArray[np.uint32]]:
+    """The set of shingles of each document.
+
+    Args:
+        shingles: Of documents.
+
+    Returns:
+        One sorted array without repetition a document, uint32.
+    """
+    pairs = zip(shingles.offsets[:-1], shingles.offsets[1:], strict=True)
+    return [_unique(shingles.hashes[start:end]) for start, end in pairs]
+
+
+def _unique(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    ordered = np.sort(hashes)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+
+
+def measure_jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> float:
+    """How much of two sets of shingles is common.
+
+    Args:
+        first: Sorted, without repetition, uint32.
+        second: Likewise.
+
+    Returns:
+        Shared shingles over all, 0 to 1; 0 where both are empty.
+    """
+    if not len(first) or not len(second):
+        return 0.0
+    merged = np.concatenate([first, second])
+    merged.sort()
+    shared = int((merged[1:] == merged[:-1]).sum())
+    return shared / (len(merged) - shared)
+
+
+def sign(shingles: Shingles, *, bands: int, rows: int, seed: int = 1) -> NDArray[np.uint64]:
+    """Signs documents for locality-sensitive hashing: one number a band, equal where `rows` minima are.
+
+    Args:
+        shingles: Of documents.
+        bands: Numbers a document.
+        rows: Minima in each.
+        seed: Chooses the permutations.
+
+    Returns:
+        Shape (D, bands), uint64. Two documents of Jaccard J share a given number with probability J ** rows.
+
+    Source:
+        Broder 1997, "On the resemblance and containment of documents"; banding after Leskovec, Rajaraman, Ullman,
+        "Mining of Massive Datasets", section 3.4.
+    """
+    from rensa import RMinHash
+
+    documents = len(shingles.offsets) - 1
+    if not documents:
+        return np.empty((0, bands), np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+        shingles.hashes.astype(np.uint64), shingles.offsets.astype(np.uint64), num_perm=bands * rows, seed=seed
+    )
+    digests = np.array(matrix.to_rows(), np.uint64).reshape(documents, bands, rows)
+    signed = np.arange(1, bands + 1, dtype=np.uint64)[None, :] * _MIX
+    signed = np.broadcast_to(signed, (documents, bands)).copy()
+    for row in range(rows):
+        signed = (signed ^ digests[:, :, row]) * _MIX
+        signed ^= signed >> np.uint64(29)
+    return signed * _FINISH

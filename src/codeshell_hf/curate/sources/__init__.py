@@ -1,0 +1,71 @@
+"""Where documents come from: every kind of source lists units of work and reads them, and never raises over one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from . import archives, commits, dumps, folders, issues, notebooks, repositories, tables
+from .source import Document, Kind, Source, Unit
+
+__all__ = ["Document", "Kind", "Source", "Unit", "list_units", "read_unit"]
+
+_Lister = Callable[[Source], Iterator[Unit]]
+_Reader = Callable[..., Iterator[Document]]
+READERS: dict[Kind, tuple[_Lister, _Reader]] = {
+    "folder": (folders.list_units, folders.read),
+    "repositories": (repositories.list_units, repositories.read),
+    "archives": (archives.list_units, archives.read),
+    "jsonl": (tables.list_json_units, tables.read_json),
+    "parquet": (tables.list_parquet_units, tables.read_parquet),
+    "hub": (tables.list_hub_units, tables.read_hub),
+    "stackoverflow": (dumps.list_posts_units, dumps.read_posts),
+    "wet": (dumps.list_wet_units, dumps.read_wet),
+    "commits": (commits.list_units, commits.read),
+    "issues": (issues.list_units, issues.read),
+}
+
+
+def list_units(source: Source) -> Iterator[Unit]:
+    """Finds what a source holds.
+
+    Args:
+        source: The source.
+
+    Yields:
+        Units in a fixed order.
+
+    Raises:
+        DataError: If it is missing or cannot be read.
+    """
+    yield from READERS[source.kind][0](source)
+
+
+def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+    """Reads a unit, notebooks in both their forms.
+
+    Args:
+        source: The source.
+        unit: One of its units.
+        max_bytes: Longer documents come without content, as "too-large".
+
+    Yields:
+        Documents; what cannot be read has a reason.
+    """
+    for document in READERS[source.kind][1](source, unit, max_bytes=max_bytes):
+        if document.language == "jupyter-notebook" and document.reason is None:
+            yield from _convert(document, max_bytes)
+        else:
+            yield document
+
+
+def _convert(document: Document, max_bytes: int) -> Iterator[Document]:
+    if len(document.content) > max_bytes:
+        yield document
+        return
+    for form in notebooks.FORMS:
+        text = notebooks.convert_notebook(document.content, form)
+        key = f"{document.id}#{form.removeprefix('jupyter-')}"
+        if text is None:
+            yield replace(document, id=key, content=b"", language=form, reason="corrupt-file")
+        else:
+            content = text.encode("utf-8", errors="surrogatepass")
+            yield replace(document, id=key, content=content, size=len(content), language=form)

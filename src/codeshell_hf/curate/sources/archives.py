@@ -1,0 +1,119 @@
+"""Tar and zip archives, read as a stream: nothing is ever unpacked to disk."""
+
+import fnmatch
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+from ..languages import name_language
+from .folders import SKIPPED_FOLDERS
+from .source import Document, Source, Unit, list_files, name_file
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".whl", ".jar")
+# An archive that holds more than this, and that much for each of its own bytes, is a bomb.
+BOMB_BYTES = 1_000_000_000
+BOMB_RATIO = 200
+_ZIP = (".zip", ".whl", ".jar")
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
+
+
+def list_units(source: Source) -> Iterator[Unit]:
+    """Finds the archives.
+
+    Args:
+        source: An archive or a folder of them.
+
+    Yields:
+        One unit an archive.
+    """
+    for path in list_files(source, SUFFIXES):
+        yield Unit(source.name, str(path), path.stat().st_size, name_file(source, path), licence=source.licence)
+
+
+def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+    """Reads the members of an archive.
+
+    Args:
+        source: The source.
+        unit: The archive.
+        max_bytes: Longer members come without content, as "too-large".
+
+    Yields:
+        One document a member. A name that leads outside falls as "unsafe-path"; where the archive breaks off, or turns
+        out to be a bomb, one document says so ("corrupt-file", "archive-bomb") and the rest is not read.
+    """
+    members = _read_zip if unit.path.lower().endswith(_ZIP) else _read_tar
+    limit = max(BOMB_BYTES, BOMB_RATIO * unit.size)
+    seen: dict[str, int] = {}
+    try:
+        for name, size, held, stream in members(unit.path):
+            if held > limit:
+                yield Document(f"{unit.id}!", unit.id, size=0, reason="archive-bomb")
+                return
+            if _is_left_out(name, source):
+                continue
+            # An archive may hold a name twice; both are documents.
+            seen[name] = seen.get(name, 0) + 1
+            key = f"{unit.id}!{name}" + (f"#{seen[name]}" if seen[name] > 1 else "")
+            facts: dict[str, Any] = {"size": size, "language": name_language(name), "licence": unit.licence}
+            if is_unsafe(name):
+                yield Document(key, name, **facts, reason="unsafe-path")
+            elif size > max_bytes:
+                yield Document(key, name, **facts, reason="too-large")
+            elif stream is None:
+                yield Document(key, name, **facts, reason="unreadable")
+            else:
+                content = stream.read(max_bytes + 1)
+                yield Document(key, name, content, **{**facts, "size": len(content)})
+    except _BROKEN:
+        yield Document(f"{unit.id}!", unit.id, reason="corrupt-file")
+
+
+def is_unsafe(name: str) -> bool:
+    """Whether a member would be written outside of the folder that its archive is unpacked in.
+
+    Args:
+        name: The member's name.
+
+    Returns:
+        True for absolute names and those that climb.
+
+    >>> is_unsafe("../etc/passwd"), is_unsafe("/etc/passwd"), is_unsafe("src/a..b.py")
+    (True, True, False)
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or path.parts[:1] == ("~",) or name[1:3] == ":\\"
+
+
+def _is_left_out(name: str, source: Source) -> bool:
+    if SKIPPED_FOLDERS.intersection(PurePosixPath(name).parts):
+        return True
+    return any(fnmatch.fnmatch(name, pattern) for pattern in source.exclude)
+
+
+def _read_tar(path: str) -> Iterator[tuple[str, int, int, IO[bytes]]]:
+    held = 0
+    with tarfile.open(path, mode="r|*") as archive:
+        for member in archive:
+            held += member.size
+            stream = archive.extractfile(member) if member.isreg() else None
+            if stream is not None:
+                yield member.name.removeprefix("./"), member.size, held, stream
+
+
+def _read_zip(path: str) -> Iterator[tuple[str, int, int, IO[bytes] | None]]:
+    held = 0
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            held += member.file_size
+            if member.is_dir():
+                continue
+            if member.flag_bits & 1:  # locked with a password
+                yield member.filename, member.file_size, held, None
+                continue
+            with archive.open(member) as stream:
+                yield member.filename, member.file_size, held, stream

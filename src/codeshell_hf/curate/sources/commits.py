@@ -1,0 +1,109 @@
+"""Commits: what was said and what was changed, one document each."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import DataError
+from .folders import find_address
+from .licences import find_licence
+from .source import Document, Source, Unit
+
+# Nothing that a checkout's own settings name may run, and the user's settings change nothing.
+_SAFE = ("-c", "core.fsmonitor=false", "-c", "diff.external=", "-c", "safe.directory=*", "-c", "core.pager=cat")
+_LOG = (
+    *("log", "--reverse", "--no-merges", "--patch", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
+    *("--no-show-signature", "--format=%x00%H%x00%B%x00"),
+)
+_PIECE_BYTES = 1 << 16
+
+
+def list_units(source: Source) -> Iterator[Unit]:
+    """Finds the checkouts.
+
+    Args:
+        source: A checkout, or a folder with checkouts or bare repositories in it.
+
+    Yields:
+        One unit a repository.
+
+    Raises:
+        DataError: If there is none.
+    """
+    place = source.place
+    found = [place] if is_repository(place) else sorted(path for path in place.glob("*") if is_repository(path))
+    found = found or sorted({path.parent for path in place.glob("*/*/.git")})
+    if not found:
+        raise DataError(f"source {source.name} is {place}, where no git checkout lies; name one or their folder")
+    for path in found:
+        name = path.relative_to(place).as_posix() if path != place else path.name
+        size = sum(file.stat().st_size for file in path.rglob("*.pack"))
+        yield Unit(
+            *(source.name, str(path), size, f"{source.name}/{name}"),
+            repository=find_address(path),
+            licence=find_licence(path) or source.licence,
+        )
+
+
+def is_repository(path: Path) -> bool:
+    """Whether a folder is a checkout or a bare repository.
+
+    Args:
+        path: A folder.
+
+    Returns:
+        True where git's files lie in it.
+    """
+    return (path / ".git").exists() or ((path / "HEAD").is_file() and (path / "objects").is_dir())
+
+
+def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+    """Reads the commits of a repository, oldest first, merges left out.
+
+    Args:
+        source: The source.
+        unit: A repository.
+        max_bytes: Longer commits come without content, as "too-large".
+
+    Yields:
+        One document a commit: its message, an empty line, its differences.
+    """
+    command = ["git", *_SAFE, "-C", unit.path, *_LOG]
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        yield Document(unit.id, unit.id, reason="unreadable", repository=unit.repository)
+        return
+    with process:
+        fields = _split(process, max_bytes)
+        next(fields, None)  # what comes before the first commit
+        for name in fields:
+            message, change = next(fields, None), next(fields, None)
+            key = f"{unit.id}@{(name or b'').decode(errors='replace')}"
+            if message is None or change is None:
+                yield Document(key, unit.id, reason="too-large", size=max_bytes, repository=unit.repository)
+                continue
+            content = message.strip() + b"\n\n" + change.strip(b"\n") + b"\n"
+            fits = len(content) <= max_bytes
+            yield Document(
+                *(key, unit.id, content if fits else b"", len(content), "git-commits", unit.repository, unit.licence),
+                *(None, None if fits else "too-large"),
+            )
+    if process.returncode:
+        yield Document(unit.id, unit.id, reason="unreadable", repository=unit.repository)
+
+
+def _split(process: "subprocess.Popen[bytes]", max_bytes: int) -> Iterator[bytes | None]:
+    """The fields between NUL bytes; `None` for one that is longer than a document may be."""
+    held, is_long = bytearray(), False
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    while piece := process.stdout.read(_PIECE_BYTES):
+        *ends, rest = piece.split(b"\0")
+        for end in ends:
+            held += end
+            yield None if is_long or len(held) > max_bytes else bytes(held)
+            held, is_long = bytearray(), False
+        held += rest
+        if len(held) > max_bytes:
+            held, is_long = bytearray(), True
+    yield None if is_long else bytes(held)

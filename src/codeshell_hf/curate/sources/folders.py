@@ -1,0 +1,130 @@
+"""Folders of files, with or without git checkouts in them."""
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterator
+from configparser import Error as ConfigError
+from configparser import RawConfigParser
+from pathlib import Path
+
+from ...errors import DataError
+from ..languages import name_language
+from .licences import find_licence
+from .source import Document, Source, Unit
+
+SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", "node_modules"})
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]+@")
+
+
+def list_units(source: Source) -> Iterator[Unit]:
+    """Finds every file, folder by folder in order.
+
+    Links are left out, to folders so that a loop of them ends, to files since their targets count. Below a checkout,
+    files carry its address and licence.
+
+    Args:
+        source: A folder.
+
+    Yields:
+        One unit a file, and one for a folder that cannot be read.
+
+    Raises:
+        DataError: If the folder is missing or cannot be read.
+    """
+    place = source.place
+    if not place.is_dir():
+        raise DataError(f"source {source.name} is {place}, which is no folder; name one that exists")
+    if not os.access(place, os.R_OK | os.X_OK):
+        raise DataError(f"source {source.name} is {place}, which cannot be read; change its rights or leave it out")
+    yield from walk(source, place, prefix=source.name, repository=None, licence=source.licence, stars=None)
+
+
+def walk(
+    source: Source, top: Path, *, prefix: str, repository: str | None, licence: str | None, stars: int | None
+) -> Iterator[Unit]:
+    """Finds the files below a folder.
+
+    Args:
+        source: The source they belong to.
+        top: The folder.
+        prefix: What their ids begin with, without a slash.
+        repository: Where they belong.
+        licence: Their licence.
+        stars: Their repository's stars.
+
+    Yields:
+        Units in order.
+    """
+    unreadable: list[OSError] = []
+    belongs = {str(top): (repository, licence)}
+    for parent, folders, files in os.walk(top, onerror=unreadable.append):
+        if ".git" in folders or ".git" in files:
+            belongs[parent] = (find_address(Path(parent)) or repository, find_licence(Path(parent)) or licence)
+        owner, rights = belongs.pop(parent, (repository, licence))
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
+        belongs |= {os.path.join(parent, name): (owner, rights) for name in folders}
+        start = "" if parent == str(top) else os.path.relpath(parent, top).replace(os.sep, "/") + "/"
+        for name in sorted(files):
+            path = os.path.join(parent, name)
+            relative = start + name
+            if any(fnmatch.fnmatch(relative, pattern) for pattern in source.exclude) or os.path.islink(path):
+                continue
+            try:
+                size = os.stat(path).st_size
+            except OSError:
+                size = 0  # read() names the reason
+            if not os.path.isfile(path):  # a pipe would wait for ever
+                continue
+            yield Unit(
+                *(source.name, path, size, f"{prefix}/{relative}"),
+                repository=owner,
+                licence=rights,
+                stars=stars,
+                language=name_language(name),
+            )
+    for error in sorted(unreadable, key=lambda error: str(error.filename)):
+        relative = os.path.relpath(error.filename, top)
+        yield Unit(source.name, error.filename, 0, f"{prefix}/{relative}/", reason="unreadable", repository=repository)
+
+
+def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+    """Reads a file.
+
+    Args:
+        source: The folder.
+        unit: The file.
+        max_bytes: Longer files come without content, as "too-large".
+
+    Yields:
+        One document.
+    """
+    content, reason = b"", unit.reason
+    if reason is None:
+        try:
+            with open(unit.path, "rb") as file:
+                content = file.read(max_bytes + 1)
+        except OSError:
+            reason = "unreadable"
+    yield Document(
+        *(unit.id, unit.id.removeprefix(f"{source.name}/"), content, max(unit.size, len(content)), unit.language),
+        *(unit.repository, unit.licence, unit.stars, reason),
+    )
+
+
+def find_address(checkout: Path) -> str | None:
+    """The address that a checkout was cloned from.
+
+    Args:
+        checkout: Its top folder.
+
+    Returns:
+        The address of `origin` without credentials, or `None`.
+    """
+    config = RawConfigParser(strict=False)
+    try:
+        config.read_string((checkout / ".git" / "config").read_text(encoding="utf-8", errors="replace"))
+    except (OSError, ConfigError):
+        return None
+    address = config.get('remote "origin"', "url", fallback=None)
+    return _CREDENTIALS.sub("", address) if address else None

@@ -1,0 +1,75 @@
+"""Names a licence by the phrases of its text."""
+
+import re
+from pathlib import Path
+
+FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
+# In order: a text is named by the first whose phrases it all holds. White space counts as one space, case not at all.
+PHRASES: dict[str, tuple[str, ...]] = {
+    "Apache-2.0": ("apache license", "version 2.0"),
+    "AGPL-3.0": ("gnu affero general public license", "version 3"),
+    "LGPL-3.0": ("gnu lesser general public license", "version 3"),
+    "LGPL-2.1": ("gnu lesser general public license", "version 2.1"),
+    "GPL-3.0": ("gnu general public license", "version 3"),
+    "GPL-2.0": ("gnu general public license", "version 2"),
+    "MPL-2.0": ("mozilla public license", "2.0"),
+    "EPL-2.0": ("eclipse public license", "2.0"),
+    "EUPL-1.2": ("european union public licence", "1.2"),
+    "PSF-2.0": ("python software foundation license",),
+    "BSL-1.0": ("boost software license", "version 1.0"),
+    "CC0-1.0": ("cc0 1.0 universal",),
+    "CC-BY-SA-4.0": ("attribution-sharealike 4.0 international",),
+    "CC-BY-4.0": ("attribution 4.0 international",),
+    "Unlicense": ("this is free and unencumbered software released into the public domain",),
+    "Zlib": (
+        "the origin of this software must not be misrepresented",
+        "altered source versions must be plainly marked",
+    ),
+    "ISC": ("permission to use, copy, modify, and/or distribute this software for any purpose",),
+    "BSD-4-Clause": ("redistribution and use in source and binary forms", "all advertising materials mentioning"),
+    "BSD-3-Clause": ("redistribution and use in source and binary forms", "endorse or promote products"),
+    "BSD-2-Clause": ("redistribution and use in source and binary forms",),
+    "MIT": ("permission is hereby granted, free of charge", "the above copyright notice and this permission notice"),
+}
+# Licences that ask for attribution at most: what a team may usually train on and publish without opening its own work.
+PERMISSIVE = (
+    *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT", "PSF-2.0"),
+    *("Unlicense", "Zlib"),
+)
+_START_BYTES = 40_000
+
+
+def name_licence(text: str) -> str | None:
+    """Names the licence that a text is.
+
+    Args:
+        text: Such as a LICENSE file; its start is enough.
+
+    Returns:
+        An SPDX name, or `None` where it is none of the common ones.
+
+    >>> name_licence("Boost Software License - Version 1.0 - August 17th, 2003")
+    'BSL-1.0'
+    """
+    plain = re.sub(r"\s+", " ", text[:_START_BYTES]).lower()
+    return next((name for name, phrases in PHRASES.items() if all(phrase in plain for phrase in phrases)), None)
+
+
+def find_licence(folder: Path) -> str | None:
+    """Names the licence of a checkout by the file at its top.
+
+    Args:
+        folder: The checkout.
+
+    Returns:
+        An SPDX name, or `None`.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.name.upper().startswith(FILE_NAMES))
+        for path in files:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                if (name := name_licence(file.read(_START_BYTES))) is not None:
+                    return name
+    except OSError:
+        return None
+    return None

@@ -1,0 +1,352 @@
+"""JSON Lines and Parquet, under The Stack's column names or any others, here or on the Hub."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...errors import DataError
+from ..languages import find_language, name_language
+from .source import Document, Source, Unit, list_files, name_file
+
+# What a column is called where nobody says: The Stack, The Stack v2, StarCoderData, and plain names.
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "text": ("content", "text", "code"),
+    "path": ("max_stars_repo_path", "path", "file_path", "filename"),
+    "language": ("lang", "language", "programming_language"),
+    "repository": ("max_stars_repo_name", "repo_name", "repository", "repo"),
+    "licence": ("max_stars_repo_licenses", "detected_licenses", "licenses", "license", "licence"),
+    "stars": ("max_stars_count", "star_events_count", "stars"),
+}
+RANGE_BYTES = 32_000_000
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json.gz", ".jsonl.bz2", ".jsonl.xz", ".jsonl.zst")
+PARQUET_SUFFIXES = (".parquet",)
+# JSON writes a byte with up to six characters, and a row holds more than its text.
+_LINE_FACTOR = 6
+_LINE_MORE = 1_000_000
+_BATCH_ROWS = 256
+_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
+
+
+def list_json_units(source: Source) -> Iterator[Unit]:
+    """Finds JSON Lines, large files as several ranges of bytes, so that one file keeps many cores busy.
+
+    Args:
+        source: A file or folder.
+
+    Yields:
+        Units; compressed files are one each.
+    """
+    for path in list_files(source, JSON_SUFFIXES):
+        size = path.stat().st_size
+        key = name_file(source, path)
+        if not path.suffix.lower().endswith(("jsonl", "ndjson")):
+            yield Unit(source.name, str(path), size, key, licence=source.licence)
+            continue
+        for start in range(0, max(size, 1), RANGE_BYTES):
+            stop = min(start + RANGE_BYTES, size)
+            yield Unit(source.name, str(path), stop - start, key, start, stop, licence=source.licence)
+
+
+def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+    """Reads the lines that begin in a unit's range.
+
+    Args:
+        source: The source.
+        unit: A file or a range of it.
+        max_bytes: Longer documents come without content, as "too-large".
+
+    Yields:
+        Documents; a line that is no JSON object falls as "broken-line", one without text as "no-text".
+    """
+    for place, line, size in read_lines(unit, max_line_bytes=_LINE_FACTOR * max_bytes + _LINE_MORE):
+        key = f"{unit.id}@{place}"
+        if place < 0:
+            yield Document(f"{unit.id}@", unit.id, reason="corrupt-file")
+        elif line is None:
+            yield Document(key, unit.id, size=size, reason="too-large")
+        elif line.strip():
+            row = parse_object(line)
+            if row is None:
+                yield Document(key, unit.id, size=size, reason="broken-line")
+            else:
+                yield make_document(row, source, unit, key, max_bytes=max_bytes)
+
+
+def parse_object(line: bytes) -> dict[str, Any] | None:
+    """Parses a JSON object.
+
+    Args:
+        line: What claims to be one.
+
+    Returns:
+        The object, or `None`.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes | None, int]]:
+    """Reads the lines that begin in a range, without ever holding more than one of bounded length.
+
+    Args:
+        unit: A file, compressed or not, or a range of it.
+        max_line_bytes: Longer lines are passed over.
+
+    Yields:
+        Where the line begins, the line (`None` where it is too long) and its bytes; (-1, None, 0) where the file
+        breaks off.
+    """
+    try:
+        with open_file(Path(unit.path)) as file:
+            if unit.start:
+                # A line that began before belongs to the range before, one that begins at the start to this one.
+                file.seek(unit.start - 1)
+                while (piece := file.readline(max_line_bytes)) and not piece.endswith(b"\n"):
+                    pass
+            place = file.tell() if unit.stop is not None else 0
+            while unit.stop is None or place < unit.stop:
+                line = file.readline(max_line_bytes + 1)
+                if not line:
+                    return
+                size = len(line)
+                if size > max_line_bytes:
+                    while not line.endswith(b"\n") and (line := file.readline(max_line_bytes)):
+                        size += len(line)
+                    yield place, None, size
+                else:
+                    yield place, line, size
+                place += size
+    except _BROKEN:
+        yield -1, None, 0
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a file for reading, decompressing it as its name says.
+
+    Args:
+        path: Ends in `.gz`, `.bz2`, `.xz`, `.zst` or something else.
+
+    Returns:
+        A stream of bytes.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    if suffix == ".bz2":
+        return bz2.open(path, "rb")
+    if suffix == ".xz":
+        return lzma.open(path, "rb")
+    if suffix == ".zst":
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
+def list_parquet_units(source: Source) -> Iterator[Unit]:
+    """Finds Parquet files, as ranges of row groups.
+
+    Args:
+        source: A file or folder.
+
+    Yields:
+        Units; a file that cannot be read is one with the reason "corrupt-file".
+
+    Raises:
+        DataError: If a file has no column of text.
+    """
+    for path in list_files(source, PARQUET_SUFFIXES):
+        key = name_file(source, path)
+        try:
+            metadata = pq.read_metadata(path)
+            names = pq.read_schema(path).names
+        except _BROKEN:
+            yield Unit(source.name, str(path), path.stat().st_size, key, reason="corrupt-file")
+            continue
+        require_text(source, names, key)
+        for group in range(metadata.num_row_groups):
+            size = metadata.row_group(group).total_byte_size
+            yield Unit(source.name, str(path), size, key, group, group + 1, licence=source.licence)
+
+
+def require_text(source: Source, names: list[str], place: str) -> None:
+    """Stops where a table has no text.
+
+    Args:
+        source: Its `columns` may name it.
+        names: The table's columns.
+        place: The table, for the message.
+
+    Raises:
+        DataError: If none of the columns is the text's.
+    """
+    if find_column(source.columns, "text", names) is None:
+        wanted = source.columns.get("text") or " or ".join(COLUMN_NAMES["text"])
+        raise DataError(
+            f"{place} has no column {wanted} but {', '.join(names)}; set columns.text of source {source.name}"
+        )
+
+
+def read_parquet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+    """Reads the rows of row groups.
+
+    Args:
+        source: The source.
+        unit: A file or a range of its row groups.
+        max_bytes: Longer documents come without content, as "too-large".
+
+    Yields:
+        Documents; one says "corrupt-file" where the file breaks off.
+    """
+    if unit.reason is not None:
+        yield Document(f"{unit.id}@", unit.id, size=unit.size, reason=unit.reason)
+        return
+    try:
+        file = pq.ParquetFile(unit.path)
+        stop = unit.stop if unit.stop is not None else file.metadata.num_row_groups
+        first = sum(file.metadata.row_group(group).num_rows for group in range(unit.start))
+        found = (find_column(source.columns, name, file.schema_arrow.names) for name in COLUMN_NAMES)
+        columns = [name for name in found if name]
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=list(range(unit.start, stop)), columns=columns):
+            for row in batch.to_pylist():
+                yield make_document(row, source, unit, f"{unit.id}@{first}", max_bytes=max_bytes)
+                first += 1
+    except _BROKEN:
+        yield Document(f"{unit.id}@{unit.start}!", unit.id, reason="corrupt-file")
+
+
+def list_hub_units(source: Source) -> Iterator[Unit]:
+    """Finds the tables of a data set on the Hub, at one commit.
+
+    Args:
+        source: Its path is `owner/name`, with `@revision` and `/folder` where wanted, after `hf://datasets/` or not.
+
+    Yields:
+        One unit a file.
+
+    Raises:
+        DataError: If the data set cannot be listed or holds no table.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    owner, name, *folder = source.path.removeprefix("hf://").removeprefix("datasets/").split("/")
+    name, _, revision = name.partition("@")
+    repository = f"{owner}/{name}"
+    api = HfApi()
+    try:
+        commit = api.dataset_info(repository, revision=revision or None).sha
+        tree = api.list_repo_tree(
+            repository, "/".join(folder) or None, recursive=True, revision=commit, repo_type="dataset"
+        )
+        files = sorted((entry.path, entry.size) for entry in tree if hasattr(entry, "size"))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"source {source.name} is {source.path}, which the Hub does not give ({reason})") from error
+    tables = [(path, size) for path, size in files if path.lower().endswith((*PARQUET_SUFFIXES, *JSON_SUFFIXES))]
+    if not tables:
+        raise DataError(f"source {source.name} is {source.path}, which holds no Parquet or JSON Lines")
+    for path, size in tables:
+        place = f"hf://datasets/{repository}@{commit}/{path}"
+        yield Unit(source.name, place, size, f"{source.name}/{path}", licence=source.licence)
+
+
+def read_hub(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+    """Fetches a file into the Hub's cache and reads it.
+
+    Args:
+        source: The source.
+        unit: The file.
+        max_bytes: Longer documents come without content, as "too-large".
+
+    Yields:
+        Documents; one says "unreadable" where the file cannot be fetched.
+
+    Raises:
+        DataError: If a Parquet file has no column of text.
+    """
+    from dataclasses import replace
+
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    owner, name, path = unit.path.removeprefix("hf://datasets/").split("/", 2)
+    name, _, commit = name.partition("@")
+    try:
+        local = hf_hub_download(f"{owner}/{name}", path, revision=commit, repo_type="dataset")
+    except (HfHubHTTPError, OSError):
+        yield Document(f"{unit.id}@", unit.id, size=unit.size, reason="unreadable")
+        return
+    here = replace(unit, path=local)
+    if not path.lower().endswith(PARQUET_SUFFIXES):
+        yield from read_json(source, here, max_bytes=max_bytes)
+        return
+    try:
+        require_text(source, pq.read_schema(local).names, unit.id)
+    except _BROKEN:
+        here = replace(here, reason="corrupt-file")
+    yield from read_parquet(source, here, max_bytes=max_bytes)
+
+
+def find_column(named: Mapping[str, str], field: str, columns: list[str] | dict[str, Any]) -> str | None:
+    """Finds the column that holds something.
+
+    Args:
+        named: Columns by field, as the settings name them.
+        field: One of `COLUMN_NAMES`.
+        columns: Those there are.
+
+    Returns:
+        Its name, or `None`.
+    """
+    candidates = (named[field],) if field in named else COLUMN_NAMES[field]
+    return next((name for name in candidates if name in columns), None)
+
+
+def make_document(row: dict[str, Any], source: Source, unit: Unit, key: str, *, max_bytes: int) -> Document:
+    """Makes a document of a row.
+
+    Args:
+        row: Values by column.
+        source: Its `columns` may name them.
+        unit: Where the row lies.
+        key: The document's id.
+        max_bytes: Longer documents come without content, as "too-large".
+
+    Returns:
+        The document; without text it falls as "no-text".
+    """
+    values = {
+        field: row.get(column) if (column := find_column(source.columns, field, row)) else None
+        for field in COLUMN_NAMES
+    }
+    text, path = values["text"], str(values["path"] or unit.id)
+    licence, stars = values["licence"], values["stars"]
+    if isinstance(licence, list):
+        # Under several licences, all must be allowed: they are named together, as SPDX does.
+        licence = " AND ".join(sorted(map(str, licence))) or None
+    facts: dict[str, Any] = {
+        "language": find_language(values["language"]) or name_language(path),
+        "repository": str(values["repository"]) if values["repository"] else None,
+        "licence": str(licence) if licence else unit.licence,
+        "stars": int(stars) if isinstance(stars, int | float) and stars == stars else None,
+    }
+    if isinstance(text, bytes):
+        content = text
+    elif isinstance(text, str):
+        content = text.encode("utf-8", errors="surrogatepass")
+    else:
+        return Document(key, path, reason="no-text", **facts)
+    if len(content) > max_bytes:
+        return Document(key, path, size=len(content), reason="too-large", **facts)
+    return Document(key, path, content, len(content), **facts)

@@ -1,0 +1,280 @@
+"""Syntax and control flow by tree-sitter: whether a document parses, its functions, their depth and complexity."""
+
+import functools
+import importlib
+import importlib.util
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any
+
+# language: (package, function that gives the grammar, query). The query names comments, strings, functions (@function),
+# what branches (@branch: one more path through the program each) and what nests (@block).
+_C = """
+(comment) @comment
+[(string_literal) (char_literal)] @string
+(function_definition) @function
+[(if_statement) (for_statement) (while_statement) (do_statement) (case_statement value: (_)) (conditional_expression)
+ (binary_expression operator: ["&&" "||"])] @branch
+[(if_statement) (for_statement) (while_statement) (do_statement) (switch_statement)] @block
+"""
+_JAVASCRIPT = """
+(comment) @comment
+[(string) (template_string)] @string
+[(function_declaration) (function_expression) (arrow_function) (method_definition)
+ (generator_function_declaration)] @function
+[(if_statement) (for_statement) (for_in_statement) (while_statement) (do_statement) (switch_case) (catch_clause)
+ (ternary_expression) (binary_expression operator: ["&&" "||" "??"])] @branch
+[(if_statement) (for_statement) (for_in_statement) (while_statement) (do_statement) (switch_statement)
+ (try_statement)] @block
+"""
+GRAMMARS: dict[str, tuple[str, str, str]] = {
+    "python": (
+        "tree_sitter_python",
+        "language",
+        """
+        (comment) @comment
+        (expression_statement . (string) @comment .)
+        (string) @string
+        (function_definition) @function
+        [(if_statement) (elif_clause) (for_statement) (while_statement) (except_clause) (conditional_expression)
+         (boolean_operator) (case_clause) (for_in_clause) (if_clause) (assert_statement)] @branch
+        [(if_statement) (for_statement) (while_statement) (try_statement) (with_statement) (match_statement)] @block
+        """,
+    ),
+    "java": (
+        "tree_sitter_java",
+        "language",
+        """
+        [(line_comment) (block_comment)] @comment
+        [(string_literal) (character_literal)] @string
+        [(method_declaration) (constructor_declaration) (lambda_expression)] @function
+        [(if_statement) (for_statement) (enhanced_for_statement) (while_statement) (do_statement) (catch_clause)
+         (switch_label) (ternary_expression) (binary_expression operator: ["&&" "||"])] @branch
+        [(if_statement) (for_statement) (enhanced_for_statement) (while_statement) (do_statement) (try_statement)
+         (switch_expression)] @block
+        """,
+    ),
+    "javascript": ("tree_sitter_javascript", "language", _JAVASCRIPT),
+    "typescript": ("tree_sitter_typescript", "language_tsx", _JAVASCRIPT),
+    "go": (
+        "tree_sitter_go",
+        "language",
+        """
+        (comment) @comment
+        [(interpreted_string_literal) (raw_string_literal)] @string
+        [(function_declaration) (method_declaration) (func_literal)] @function
+        [(if_statement) (for_statement) (expression_case) (type_case) (communication_case)
+         (binary_expression operator: ["&&" "||"])] @branch
+        [(if_statement) (for_statement) (expression_switch_statement) (type_switch_statement) (select_statement)] @block
+        """,
+    ),
+    "c": ("tree_sitter_c", "language", _C),
+    "cpp": (
+        "tree_sitter_cpp",
+        "language",
+        _C + "(catch_clause) @branch (for_range_loop) @branch (lambda_expression) @function (for_range_loop) @block",
+    ),
+    "rust": (
+        "tree_sitter_rust",
+        "language",
+        """
+        [(line_comment) (block_comment)] @comment
+        [(string_literal) (raw_string_literal)] @string
+        [(function_item) (closure_expression)] @function
+        [(if_expression) (for_expression) (while_expression) (loop_expression) (match_arm)
+         (binary_expression operator: ["&&" "||"])] @branch
+        [(if_expression) (for_expression) (while_expression) (loop_expression) (match_expression)] @block
+        """,
+    ),
+    "c-sharp": (
+        "tree_sitter_c_sharp",
+        "language",
+        """
+        (comment) @comment
+        [(string_literal) (verbatim_string_literal) (character_literal)] @string
+        [(method_declaration) (constructor_declaration) (lambda_expression) (local_function_statement)] @function
+        [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (switch_section)
+         (catch_clause) (conditional_expression) (binary_expression operator: ["&&" "||" "??"])] @branch
+        [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (try_statement)
+         (switch_statement)] @block
+        """,
+    ),
+    "php": (
+        "tree_sitter_php",
+        "language_php",
+        """
+        (comment) @comment
+        [(string) (encapsed_string) (heredoc)] @string
+        [(function_definition) (method_declaration) (anonymous_function)] @function
+        [(if_statement) (else_if_clause) (for_statement) (foreach_statement) (while_statement) (do_statement)
+         (case_statement) (catch_clause) (conditional_expression)
+         (binary_expression operator: ["&&" "||" "and" "or"])] @branch
+        [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (try_statement)
+         (switch_statement)] @block
+        """,
+    ),
+    "ruby": (
+        "tree_sitter_ruby",
+        "language",
+        """
+        (comment) @comment
+        (string) @string
+        [(method) (singleton_method)] @function
+        [(if) (elsif) (unless) (while) (until) (for) (when) (rescue) (conditional) (if_modifier) (unless_modifier)
+         (binary operator: ["&&" "||" "and" "or"])] @branch
+        [(if) (unless) (while) (until) (for) (case) (begin)] @block
+        """,
+    ),
+    "shell": (
+        "tree_sitter_bash",
+        "language",
+        """
+        (comment) @comment
+        [(string) (raw_string)] @string
+        (function_definition) @function
+        [(if_statement) (elif_clause) (for_statement) (while_statement) (case_item)] @branch
+        [(if_statement) (for_statement) (while_statement) (case_statement)] @block
+        """,
+    ),
+}
+LONG_FUNCTION_LINES = 80
+DEEP_BLOCKS = 5
+COMPLEX_PATHS = 15
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """What a grammar tells of a document.
+
+    Args:
+        parses: Whether all of it follows the grammar.
+        comment_fraction: Share of bytes in comments and in what stands for them, 0 to 1.
+        string_fraction: Share of bytes in other strings, 0 to 1.
+        functions: How many functions.
+        depth: The most blocks inside one another.
+        complexity: Mean cyclomatic complexity of the functions, 1 for a straight one; of all the code where there are
+            none.
+        worst_complexity: The highest.
+        syntax_faults: Functions of more than 80 lines or 15 paths, and whether blocks nest deeper than 5.
+
+    Source:
+        McCabe 1976, "A Complexity Measure": paths through a function are its branches and one.
+    """
+
+    parses: bool
+    comment_fraction: float
+    string_fraction: float
+    functions: int
+    depth: int
+    complexity: float
+    worst_complexity: int
+    syntax_faults: int
+
+
+@functools.cache
+def load_grammar(language: str) -> tuple[Any, Any] | None:
+    """Loads a grammar and its query.
+
+    Args:
+        language: A key of `LANGUAGES`.
+
+    Returns:
+        tree-sitter's parser and query, or `None` where there is no grammar or its package is not installed.
+    """
+    if language not in GRAMMARS:
+        return None
+    package, function, query = GRAMMARS[language]
+    if importlib.util.find_spec("tree_sitter") is None or importlib.util.find_spec(package) is None:
+        return None
+    import tree_sitter
+
+    grammar = tree_sitter.Language(getattr(importlib.import_module(package), function)())
+    return tree_sitter.Parser(grammar), tree_sitter.Query(grammar, query)
+
+
+def parse(data: bytes, language: str | None) -> Syntax | None:
+    """Parses a document.
+
+    Args:
+        data: UTF-8.
+        language: Its language.
+
+    Returns:
+        What its grammar tells, or `None` where there is none.
+    """
+    loaded = load_grammar(language) if language else None
+    if loaded is None:
+        return None
+    from tree_sitter import QueryCursor
+
+    parser, query = loaded
+    root = parser.parse(data).root_node
+    found = QueryCursor(query).captures(root)
+    spans = {name: sorted((node.start_byte, node.end_byte) for node in nodes) for name, nodes in found.items()}
+    comments = spans.get("comment", [])
+    commented = sum(end - start for start, end in comments)
+    strings = sum(end - start for start, end in set(spans.get("string", [])) - set(comments))
+    functions = spans.get("function", [])
+    paths = count_paths(functions, [start for start, _ in spans.get("branch", [])])
+    depth = measure_depth(spans.get("block", []))
+    lines = [node.end_point[0] - node.start_point[0] + 1 for node in found.get("function", [])]
+    return Syntax(
+        parses=not root.has_error,
+        comment_fraction=min(commented / max(len(data), 1), 1.0),
+        string_fraction=min(strings / max(len(data), 1), 1.0),
+        functions=len(functions),
+        depth=depth,
+        complexity=sum(paths) / len(paths),
+        worst_complexity=max(paths),
+        syntax_faults=sum(line > LONG_FUNCTION_LINES for line in lines)
+        + sum(path > COMPLEX_PATHS for path in paths)
+        + (depth > DEEP_BLOCKS),
+    )
+
+
+def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[int]:
+    """Counts the paths through each function: its branches, less those of functions inside it, and one.
+
+    Args:
+        functions: First byte and the one after the last, in order.
+        branches: Where branches begin, in order.
+
+    Returns:
+        Paths by function; of all the code where there is no function.
+
+    >>> count_paths([(0, 100), (10, 20)], [5, 12, 50])
+    [3, 2]
+    """
+    if not functions:
+        return [1 + len(branches)]
+    paths = [1] * len(functions)
+    starts = [start for start, _ in functions]
+    for branch in branches:
+        index = bisect_right(starts, branch) - 1
+        # The innermost function that holds it begins last among those that have not ended.
+        while index >= 0 and functions[index][1] <= branch:
+            index -= 1
+        if index >= 0:
+            paths[index] += 1
+    return paths
+
+
+def measure_depth(blocks: list[tuple[int, int]]) -> int:
+    """Measures how deeply blocks lie in one another.
+
+    Args:
+        blocks: First byte and the one after the last, in order.
+
+    Returns:
+        The most at one place.
+
+    >>> measure_depth([(0, 50), (5, 20), (25, 30)])
+    2
+    """
+    deepest, open_ends = 0, list[int]()
+    for start, end in blocks:
+        while open_ends and open_ends[-1] <= start:
+            open_ends.pop()
+        open_ends.append(end)
+        deepest = max(deepest, len(open_ends))
+    return deepest
