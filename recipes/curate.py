@@ -1,5 +1,6 @@
 """Curates sources into documents: named languages, measured signals, named reasons for every drop."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -151,6 +152,7 @@ class EndpointSettings(Section):
 
     url: str | None = Field(default=None, description="base address; null for the Hub's providers")
     model: str = Field(description="its name there")
+    token_variable: str | None = Field(default=None, description="environment variable that holds its key")
     prompt: Path | None = Field(default=None, description="file with {language} and {text}; null for the package's own")
     max_characters: int = Field(default=12_000, gt=0, description="longer documents are cut")
     max_answers: int = Field(default=100_000, gt=0, description="budget: answers paid for, over all runs")
@@ -304,8 +306,11 @@ def make_curation(settings: Settings) -> Any:
     if quality is not None:
         endpoint = None
         if quality.endpoint is not None:
-            prompt = quality.endpoint.prompt or annotation.PROMPT
-            endpoint = annotation.Endpoint(**{**quality.endpoint.model_dump(), "prompt": prompt})
+            endpoint = annotation.Endpoint(
+                **quality.endpoint.model_dump(exclude={"prompt", "token_variable"}),
+                prompt=quality.endpoint.prompt or annotation.PROMPT,
+                token=read_token(quality.endpoint.token_variable),
+            )
         fitting = Fitting(
             **quality.model_dump(include=set(Fitting.__dataclass_fields__)),
         )
@@ -341,6 +346,25 @@ def make_curation(settings: Settings) -> Any:
         tokenizer=settings.tokenizer,
         held_out_fraction=settings.held_out_fraction,
     )
+
+
+def read_token(variable: str | None) -> str | None:
+    """Reads an endpoint's key.
+
+    Args:
+        variable: Environment variable that holds it; `None` for no key.
+
+    Returns:
+        The key.
+
+    Raises:
+        SettingsError: If it is not set.
+    """
+    from codeshell_hf.errors import SettingsError
+
+    if variable is not None and variable not in os.environ:
+        raise SettingsError(f"quality.endpoint.token_variable is {variable}, which is not set; export it")
+    return os.environ[variable] if variable is not None else None
 
 
 def read_opt_outs(path: Path | None) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -17,28 +17,43 @@ class Endpoint:
     requests: int = 0
     failures: int = 0
     favours: str | None = None
-    key: str | None = None
+    server: "Answers | None" = None
+
+    @property
+    def key(self) -> str | None:
+        """What it was given to let somebody in."""
+        return self.server.key if self.server else None
 
     def answer(self, text: str) -> str:
         first, second = re.findall(r"\[Answer [AB]\]\n(.*?)\n\n", text, flags=re.DOTALL)
         return self.favours or ("A" if first.count("x") > second.count("x") else "B")
 
 
+@dataclass
+class Answers:
+    """What a server was asked, in the order in which it came."""
+
+    url: str = ""
+    prompts: list[str] = field(default_factory=list)
+    key: str | None = None
+
+
 @contextmanager
-def serve_judge() -> Iterator[Endpoint]:
-    """Serves until the block ends."""
-    endpoint = Endpoint()
+def serve_answers(answer: Callable[[str], str]) -> Iterator[Answers]:
+    """Serves what a function answers until the block ends; where it raises ConnectionError, the server is busy."""
+    answers = Answers()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            endpoint.requests += 1
-            endpoint.key = self.headers["Authorization"]
-            if endpoint.failures:
-                endpoint.failures -= 1
+            prompt = body["messages"][0]["content"]
+            answers.prompts.append(prompt)
+            answers.key = self.headers["Authorization"]
+            try:
+                message = {"role": "assistant", "content": answer(prompt)}
+            except ConnectionError:
                 self.send_error(503)
                 return
-            message = {"role": "assistant", "content": endpoint.answer(body["messages"][0]["content"])}
             reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
             data = json.dumps({**reply, "choices": [{"index": 0, "message": message}]}).encode()
             self.send_response(200)
@@ -53,7 +68,25 @@ def serve_judge() -> Iterator[Endpoint]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        endpoint.url = f"http://127.0.0.1:{server.server_port}/v1"
-        yield endpoint
+        answers.url = f"http://127.0.0.1:{server.server_port}/v1"
+        yield answers
         server.shutdown()
         thread.join()
+
+
+@contextmanager
+def serve_judge() -> Iterator[Endpoint]:
+    """Serves a judge until the block ends."""
+    endpoint = Endpoint()
+
+    def answer(text: str) -> str:
+        endpoint.requests += 1
+        if endpoint.failures:
+            endpoint.failures -= 1
+            raise ConnectionError("busy")
+        return endpoint.answer(text)
+
+    with serve_answers(answer) as server:
+        endpoint.url = server.url
+        endpoint.server = server
+        yield endpoint

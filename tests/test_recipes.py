@@ -37,7 +37,16 @@ MEASURE = "measure={prompts: [HOME/tasks.jsonl], per_prompt: 2, max_new_tokens: 
 
 # Only sizes, places and data differ from recipes/nano.
 SMALL = {
-    "curate": ["held_out_fraction=0.2"],
+    "curate": [
+        "held_out_fraction=0.2",
+        "min_language_bytes=0",
+        "rights.licences=null",
+        "perplexity.order=2",
+        "quality.sample_documents=60",
+        "quality.max_tokens=24",
+        "quality.epochs=1",
+        "quality.min_score=null",
+    ],
     "tokenizer": [
         "vocab_size=400",
         "sample_bytes=200000",

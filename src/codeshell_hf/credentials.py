@@ -23,6 +23,7 @@ _SUSPICIOUS = re.compile(
     r"[MNO][A-Za-z\d_-]{23,25}\.|gh[pousr]_|gl\w+-|GR1348941|eyJ|-us\d{1,2}\b|_authToken|T3BlbkFJ|BEGIN|pypi-|SG\.|xox|"
     r"hooks\.slack|sq0|_live_|\d{8,10}:|\b(?:AC|SK)[a-z0-9]{32}|aws|AWS"
 )
+_TOKEN = re.compile(r"[\w-]+")
 _WORDS = bytes(byte if byte < 128 and (chr(byte).isalnum() or byte in b"_-") else ord(" ") for byte in range(256))
 # No format has a shorter word in it.
 _KEY_BYTES = 11
@@ -62,7 +63,15 @@ def find_credentials(text: str, *, looks_everywhere: bool = False) -> Iterator[C
             for found in _HUB_TOKEN.finditer(line):
                 yield Credential(number, HUB_TOKEN_KIND, found[0])
             for secret in scan_line(line):
-                yield Credential(number, secret.type, secret.secret_value or "")
+                yield Credential(number, secret.type, _complete(secret.secret_value or "", line))
+
+
+def _complete(value: str, line: str) -> str:
+    """The whole word, where a detector gives no more than a token's beginning."""
+    if len(value) >= _KEY_BYTES or value not in line:
+        return value
+    found = next((word for word in _TOKEN.findall(line) if word.startswith(value)), value)
+    return found if len(found) >= _KEY_BYTES else value
 
 
 def _find_suspects(text: str) -> list[tuple[int, str]]:

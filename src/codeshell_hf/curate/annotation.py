@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Endpoint:
         prompt: A file with `{language}` and `{text}` in it.
         max_characters: Longer documents are cut.
         max_answers: What may be spent: at most so many calls that give an answer, over all runs.
+        token: Its key; an address of one's own never gets the Hub's.
         tries: Calls a document before it is left out.
         calls_at_once: How many are under way together.
         timeout_s: Of one call.
@@ -40,6 +41,7 @@ class Endpoint:
     prompt: Path
     max_characters: int
     max_answers: int
+    token: str | None = field(default=None, repr=False)
     tries: int = 4
     calls_at_once: int = 8
     timeout_s: float = 120.0
@@ -124,7 +126,8 @@ def ask(
         raise DataError(f"prompt {endpoint.prompt} cannot be read ({error.strerror}); name a file") from error
     if "{text}" not in prompt:
         raise DataError(f"prompt {endpoint.prompt} has no {{text}}; the document must stand somewhere in it")
-    client = InferenceClient(base_url=endpoint.url, timeout=endpoint.timeout_s)
+    token = endpoint.token or ("none" if endpoint.url else None)
+    client = InferenceClient(base_url=endpoint.url, api_key=token, timeout=endpoint.timeout_s)
     scores: list[int | None] = [None] * len(documents)
     failures: list[str] = []
     budget = threading.Semaphore(max(endpoint.max_answers - len(cache), 0))

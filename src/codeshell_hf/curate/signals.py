@@ -40,7 +40,7 @@ MARKUP = frozenset({"html", "vue", "svelte", "java-server-pages"})
 PROSE = frozenset(
     {"markdown", "restructuredtext", "tex", "text", "web-text", "stack-exchange", "github-issues"}
 )  # fmt: skip
-_WORD = re.compile(r"[A-Za-z0-9_'-]+|[^\W\d_A-Za-z]")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_'-]*|[^\W\d_A-Za-z]")
 _BULLETS = ("-", "*", "•", "+")
 
 

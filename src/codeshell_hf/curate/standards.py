@@ -12,7 +12,7 @@ from pathlib import Path
 RULES = "E,F,W,C90,N,S,B"
 # Lines are measured apart; asserts are no hole; quotes and blank lines say nothing of quality.
 IGNORED = "E501,S101,W291,W293,W191,E101"
-_FINDING = re.compile(rb"^(\d+)\.py:\d+:\d+: ([A-Z]+)", re.MULTILINE)
+_FINDING = re.compile(rb"^(\d+)\.py:\d+:\d+: ([A-Z]+|invalid-syntax)", re.MULTILINE)
 TIMEOUT_S = 300
 
 
