@@ -67,7 +67,9 @@ def test_redacting_again_changes_nothing_and_no_placeholder_is_made_of_placehold
 
 
 def test_documents_are_written_redacted_and_counted(tmp_path: Path) -> None:
-    folder = write_files(tmp_path / "in", {"a.py": GOOD + "# by ann@corp.io, bob@corp.io\n", "b.py": "address_of_server = '8.8.8.8'\n"})
+    folder = write_files(
+        tmp_path / "in", {"a.py": GOOD + "# by ann@corp.io, bob@corp.io\n", "b.py": "address_of_server = '8.8.8.8'\n"}
+    )
 
     outcome = run(folder, tmp_path / "out", near=None, redacts=True)
 
