@@ -87,7 +87,7 @@ def make_table(texts: list[str], stars: list[int | None] | None = None) -> pa.Ta
             "preference": pa.array([0.5] * len(texts), pa.float32()),
             "stars": pa.array(stars or [None] * len(texts), pa.int64()),
             "digest": [str(hash(text)) for text in texts],
-            "bands": pa.array([row if count else None for row, count in zip(signed, counts)], pa.list_(pa.uint64())),
+            "bands": pa.array([signed[n] if counts[n] else None for n in range(len(texts))], pa.list_(pa.uint64())),
             "shingles": counts,
             "text": pa.array(texts, pa.large_string()),
         }

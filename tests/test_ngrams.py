@@ -51,7 +51,7 @@ def plain_kneser_ney(documents: list[list[str]]) -> dict[tuple[str, str], float]
     """Interpolated modified Kneser-Ney of order 2, by the book."""
     pairs = Counter(pair for d in documents for pair in zip(["<s>", *d], [*d, "</s>"], strict=True))
     follows = Counter(word for _, word in pairs)
-    vocabulary = sorted({word for pair in pairs for word in pair} - {"<s>"}) + ["<unk>"]
+    vocabulary = [*sorted({word for pair in pairs for word in pair} - {"<s>"}), "<unk>"]
 
     def discounts(counts: list[int]) -> list[float]:
         many = [sum(count == n for count in counts) for n in range(1, 5)]
@@ -132,7 +132,8 @@ def test_arpa_comes_back_as_it_was_written(model: NgramModel, name: str, tmp_pat
 
 def test_a_hand_written_model_is_scored_by_hand(tmp_path: Path) -> None:
     (tmp_path / "m.arpa").write_text(
-        "\\data\\\nngram 1=5\nngram 2=2\n\n\\1-grams:\n-1.0\t<unk>\n-99\t<s>\t-0.5\n-0.7\t</s>\n-0.4\ta\t-0.2\n-0.6\tb\n\n"
+        "\\data\\\nngram 1=5\nngram 2=2\n\n"
+        "\\1-grams:\n-1.0\t<unk>\n-99\t<s>\t-0.5\n-0.7\t</s>\n-0.4\ta\t-0.2\n-0.6\tb\n\n"
         "\\2-grams:\n-0.1\t<s> a\n-0.3\ta b\n\n\\end\\\n"
     )
 

@@ -113,7 +113,7 @@ def test_more_hits_can_be_asked_for() -> None:
 
 
 def test_rolled_hashes_are_those_of_a_plain_loop() -> None:
-    words = "a b c d e f g a b c d".split()
+    words = ["a", "b", "c", "d", "e", "f", "g", "a", "b", "c", "d"]
     rolled = roll(hash_text(" ".join(words).encode()), 4).tolist()
 
     plain = [tuple(words[place : place + 4]) for place in range(len(words) - 3)]

@@ -99,7 +99,7 @@ SAMPLES = {
     "python": "def f(x):\n    if x and y:\n        for z in x:\n            pass\n    return 'text'  # why\n",
     "java": 'class A { int f(int x) { if (x > 1 && y) { for (;;) { g("t"); } } return 1; /* why */ } }',
     "javascript": "function f(x) { if (x && y) { for (const z of x) { g('t'); } } return 1; /* why */ }",
-    "typescript": "function f(x: number): number { if (x && y) { for (const z of x) { g('t'); } } return 1; /* why */ }",
+    "typescript": "function f(x: number) { if (x && y) { for (const z of x) { g('t'); } } return 1; /* why */ }",
     "go": 'package a\nfunc f(x int) int { if x > 1 && y { for { g("t") } }; return 1 /* why */ }\n',
     "c": 'int f(int x) { if (x && y) { for (;;) { g("t"); } } return 1; /* why */ }\n',
     "cpp": 'int f(int x) { if (x && y) { for (auto z : w) { g("t"); } } return 1; /* why */ }\n',
@@ -107,7 +107,9 @@ SAMPLES = {
     "c-sharp": 'class A { int f(int x) { if (x > 1 && y) { foreach (var z in w) { g("t"); } } return 1; /* why */ } }',
     "php": "<?php function f($x) { if ($x && $y) { foreach ($w as $z) { g('t'); } } return 1; /* why */ }",
     "ruby": "def f(x)\n  if x && y\n    while z\n      g('t')\n    end\n  end\n  1 # why\nend\n",
-    "shell": "f() {\n  if [ -n \"$1\" ]; then\n    for z in a; do\n      case $z in a) echo 't' ;; esac\n    done\n  fi # why\n}\n",
+    "shell": (
+        "f() {\n  if [ -n \"$1\" ]; then\n    for z in a; do\n      case $z in a) echo 't' ;; esac\n    done\n  fi # why\n}\n"
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import html
 import http.server
 import io
 import json
@@ -53,7 +54,10 @@ def git(folder: Path, *arguments: str) -> str:
 def checkout(tmp_path: Path) -> Path:
     """A repository of two commits under the MIT licence."""
     folder = tmp_path / "owner" / "tool"
-    licence = "Permission is hereby granted, free of charge, to any person. The above copyright notice and this permission notice shall be included."
+    licence = (
+        "Permission is hereby granted, free of charge, to any person. "
+        "The above copyright notice and this permission notice shall be included."
+    )
     write_files(folder, {"area.py": GOOD, "LICENSE": licence})
     git(folder, "init", "--quiet", "--initial-branch=main")
     git(folder, "add", ".")
@@ -206,7 +210,10 @@ def test_archives_are_read_and_nothing_is_written_outside(name: str, tmp_path: P
     assert found["a/area.py"].content == GOOD.encode()
     reasons = {key: document.reason for key, document in found.items()}
     assert reasons == {
-        **{"a/area.py": None, "../../escape.py": "unsafe-path", "/abs.py": "unsafe-path", "big.py": "too-large"}
+        "a/area.py": None,
+        "../../escape.py": "unsafe-path",
+        "/abs.py": "unsafe-path",
+        "big.py": "too-large",
     }
     assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == [name]
 
@@ -394,13 +401,16 @@ def test_pages_of_wet_files_are_documents(tmp_path: Path) -> None:
 
 POSTS = """<?xml version="1.0" encoding="utf-8"?>
 <posts>
-  <row Id="1" PostTypeId="1" AcceptedAnswerId="3" Score="5" Title="How long?" Body="&lt;p&gt;Use &lt;code&gt;len&lt;/code&gt;?&lt;/p&gt;" ContentLicense="CC BY-SA 4.0" />
+  <row Id="1" PostTypeId="1" AcceptedAnswerId="3" Score="5" Title="How long?" Body="{question}" ContentLicense="BY-SA" />
   <row Id="2" PostTypeId="2" ParentId="1" Score="9" Body="&lt;p&gt;Second.&lt;/p&gt;" />
   <row Id="4" PostTypeId="2" ParentId="1" Score="-1" Body="&lt;p&gt;Wrong.&lt;/p&gt;" />
-  <row Id="3" PostTypeId="2" ParentId="1" Score="1" Body="&lt;pre&gt;&lt;code&gt;len(x) &amp;lt; 3&#xA;&lt;/code&gt;&lt;/pre&gt;" />
+  <row Id="3" PostTypeId="2" ParentId="1" Score="1" Body="{answer}" />
   <row Id="5" PostTypeId="1" broken
 </posts>
-"""
+""".format(
+    question=html.escape("<p>Use <code>len</code>?</p>"),
+    answer=html.escape("<pre><code>len(x) &lt; 3\n</code></pre>").replace("\n", "&#xA;"),
+)
 
 
 def test_questions_stand_with_their_answers_the_accepted_one_first(tmp_path: Path) -> None:
@@ -413,7 +423,7 @@ def test_questions_stand_with_their_answers_the_accepted_one_first(tmp_path: Pat
     assert question.content.decode() == (
         "# How long?\n\nUse `len`?\n\n## Answer\n\n```\nlen(x) < 3\n```\n\n## Answer\n\nSecond.\n"
     )
-    assert (question.stars, question.licence, question.language) == (5, "CC BY-SA 4.0", "stack-exchange")
+    assert (question.stars, question.licence, question.language) == (5, "BY-SA", "stack-exchange")
 
 
 def test_issues_become_conversations_without_names_and_machines(tmp_path: Path) -> None:
