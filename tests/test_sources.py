@@ -401,7 +401,7 @@ def test_pages_of_wet_files_are_documents(tmp_path: Path) -> None:
 
 POSTS = """<?xml version="1.0" encoding="utf-8"?>
 <posts>
-  <row Id="1" PostTypeId="1" AcceptedAnswerId="3" Score="5" Title="How long?" Body="{question}" ContentLicense="BY-SA" />
+  <row Id="1" PostTypeId="1" AcceptedAnswerId="3" Score="5" Title="Why?" Body="{question}" ContentLicense="BY-SA" />
   <row Id="2" PostTypeId="2" ParentId="1" Score="9" Body="&lt;p&gt;Second.&lt;/p&gt;" />
   <row Id="4" PostTypeId="2" ParentId="1" Score="-1" Body="&lt;p&gt;Wrong.&lt;/p&gt;" />
   <row Id="3" PostTypeId="2" ParentId="1" Score="1" Body="{answer}" />
@@ -421,7 +421,7 @@ def test_questions_stand_with_their_answers_the_accepted_one_first(tmp_path: Pat
     assert [document.reason for document in found.values()] == ["broken-line", None]
     question = found["s/Posts.xml@1"]
     assert question.content.decode() == (
-        "# How long?\n\nUse `len`?\n\n## Answer\n\n```\nlen(x) < 3\n```\n\n## Answer\n\nSecond.\n"
+        "# Why?\n\nUse `len`?\n\n## Answer\n\n```\nlen(x) < 3\n```\n\n## Answer\n\nSecond.\n"
     )
     assert (question.stars, question.licence, question.language) == (5, "BY-SA", "stack-exchange")
 
