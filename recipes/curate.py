@@ -196,6 +196,7 @@ class Engine(Section):
 
     runner: Literal["local", "ray"] = Field(default="local", description="this machine, or a Ray cluster")
     address: str | None = Field(default=None, description="of the cluster's head; null: this one, or a new local one")
+    part_bytes: int = Field(default=32_000_000, gt=0, description="bytes of a part, which is finished once for all")
 
 
 class Settings(StageSettings):
@@ -259,7 +260,11 @@ def run(settings: Settings, work: Work) -> None:
             bar.update(done - bar.n)
 
         cache = settings.cache or settings.output.with_name(f"{settings.output.name}.measured")
-        outcome = curate(make_sources(settings), curation, work.folder, cache, on_progress=show)
+        outcome = curate(
+            *(make_sources(settings), curation, work.folder, cache),
+            part_bytes=settings.engine.part_bytes,
+            on_progress=show,
+        )
     unit = "tokens" if settings.tokenizer else "words"
     write_report(outcome, curation.rules, work.folder, title=settings.output.parent.name, unit=unit)
     work.counts = outcome.funnel.counts()
@@ -399,7 +404,7 @@ def describe(settings: Settings) -> list[str]:
     Returns:
         Lines.
     """
-    from codeshell_hf.curate.corpus import PART_BYTES, split_parts
+    from codeshell_hf.curate.corpus import split_parts
     from codeshell_hf.curate.sources import list_units
 
     lines, units = [], []
@@ -412,7 +417,7 @@ def describe(settings: Settings) -> list[str]:
         lines.append(
             f"{source.name}: {len(found):,} {source.kind} units, {sum(unit.size for unit in found) / 1e6:.1f} MB"
         )
-    parts = len(split_parts(units, part_bytes=PART_BYTES))
+    parts = len(split_parts(units, part_bytes=settings.engine.part_bytes))
     return [*lines, f"{len(units):,} units, {sum(unit.size for unit in units) / 1e6:.1f} MB, in {parts} parts"]
 
 

@@ -43,8 +43,10 @@ def run(folder: Path, output: Path, *, kind: str = "folder", source: Mapping[str
             changes[name] = dataclasses.replace(base, **changes[name])
     on_progress = changes.pop("on_progress", lambda step, done, total: None)
     sources = [Source("source", kind, str(folder), **source)]  # type: ignore[arg-type]
+    cache = output.with_name(f"{output.name}.measured")
+    part_bytes = changes.pop("part_bytes", 32_000_000)
     options = dataclasses.replace(OPTIONS, **changes)
-    return curate(sources, options, output, output.with_name(f"{output.name}.measured"), on_progress=on_progress)
+    return curate(sources, options, output, cache, part_bytes=part_bytes, on_progress=on_progress)
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> Path:

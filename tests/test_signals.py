@@ -108,15 +108,8 @@ SAMPLES = {
     "php": "<?php function f($x) { if ($x && $y) { foreach ($w as $z) { g('t'); } } return 1; /* why */ }",
     "ruby": "def f(x)\n  if x && y\n    while z\n      g('t')\n    end\n  end\n  1 # why\nend\n",
     "shell": (
-        "f() {
-  if [ -n \"$1\" ]; then
-    for z in a; do
-"
-        "      case $z in a) echo 't' ;; esac
-    done
-  fi # why
-}
-"
+        'f() {\n  if [ -n "$1" ]; then\n    for z in a; do\n'
+        "      case $z in a) echo 't' ;; esac\n    done\n  fi # why\n}\n"
     ),
 }
 

@@ -19,7 +19,6 @@ from .parts import Part
 from .sources import Source, Unit, list_units
 from .verdicts import Verdicts
 
-PART_BYTES = 32_000_000
 ROW = 0xFFFFFFFF
 _HERE = Path(__file__).parent
 _ROWS = 512
@@ -73,22 +72,25 @@ class Corpus:
     measures: a run that was killed, or is run again with other thresholds, measures nothing twice.
 
     Args:
-        sources: What to read.
+        sources: Where documents come from.
+        parts: What there is to read.
         options: What to measure.
         cache: Where measured parts are kept.
         work: Where steps leave what the next ones need.
         on_progress: Called with the step, parts done and parts in all.
-
-    Raises:
-        DataError: If there is nothing to read.
     """
 
     def __init__(
-        self, sources: Sequence[Source], options: Measuring, cache: Path, work: Path, on_progress: Progress
+        self,
+        sources: Sequence[Source],
+        parts: Sequence[Sequence[Unit]],
+        options: Measuring,
+        cache: Path,
+        work: Path,
+        on_progress: Progress,
     ) -> None:
         self.work = work
         self._progress = on_progress
-        parts = split_parts(list_all(sources), part_bytes=PART_BYTES)
         cache.mkdir(parents=True, exist_ok=True)
         shared = {"sources": {source.name: asdict(source) for source in sources}, "options": asdict(options)}
         code = hash_code([_HERE])

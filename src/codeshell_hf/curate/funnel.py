@@ -16,7 +16,7 @@ from daft import DataFrame, col
 from ..errors import DataError
 from ..manifest import hash_values, write_text
 from .annotation import AnswerCache, annotate_by_signals, ask
-from .corpus import ROW, Corpus, Progress
+from .corpus import ROW, Corpus, Progress, list_all, split_parts
 from .decontamination import read_benchmark
 from .documents import DOCUMENTS
 from .duplicates import NearDuplicates, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
@@ -41,6 +41,7 @@ def curate(
     output: Path,
     cache: Path,
     *,
+    part_bytes: int,
     on_progress: Progress = lambda step, done, total: None,
 ) -> Outcome:
     """Runs the funnel.
@@ -51,6 +52,7 @@ def curate(
         output: Folder for `documents/part-*.parquet`, `duplicates.parquet`, `funnel.json` and, where they are trained
             here, `ngrams.arpa` and `quality/`.
         cache: Folder of what was measured and annotated; it makes the next run with other thresholds short.
+        part_bytes: About how much a part holds; parts are worked on side by side and finished once for all.
         on_progress: Called with the step, parts done and parts in all.
 
     Returns:
@@ -62,7 +64,8 @@ def curate(
     check(options)
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(sources, options.measuring, cache / "measured", work, on_progress)
+    parts = split_parts(list_all(sources), part_bytes=part_bytes)
+    corpus = Corpus(sources, parts, options.measuring, cache / "measured", work, on_progress)
     run = _Run(corpus, options, output, cache, on_progress)
     run.step("read")
     staying = run.judge()

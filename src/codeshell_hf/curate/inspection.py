@@ -15,7 +15,6 @@ from .ngrams import load_scorer
 from .parts import Part, read_kept
 from .regressor import Regressor, limit_threads
 from .repetition import remove_pieces
-from .shingles import find_words
 from .words import load_splitter
 
 INSPECTED = pa.schema(
@@ -46,19 +45,19 @@ def inspect_part(task: dict[str, Any], shared: dict[str, Any]) -> None:
     tokenize = _load_splitter(shared["tokenizer"]) if shared["tokenizer"] else None
     named = tuple((row["name"], row["path"], tuple(row["fields"])) for row in shared["benchmarks"])
     decontaminator = _load_decontaminator(named, shared["min_hits"])
+    benchmarks = shared["benchmarks"]
     repeated = np.load(shared["repeated"]) if shared["repeated"] else np.empty(0, np.int64)
     with _Writer(part, INSPECTED) as writer:
-        for batch in read_kept(part, ["key", "text"]):
-            texts = batch["text"].to_pylist()
+        for batch in read_kept(part, ["key", "text", "code_words"]):
+            texts, counts = batch["text"].to_pylist(), batch["code_words"].to_pylist()
             rows = [{"key": key} for key in batch["key"].to_pylist()]
             if scorer is not None:
                 logs, words = scorer([split(text[: shared["max_characters"]]) for text in texts])
                 for row, value in zip(rows, 10 ** (-logs / words), strict=True):
                     row["perplexity"] = float(min(value, 1e30))
-            for row, text in zip(rows, texts, strict=True):
-                data = text.encode()
-                row["benchmark"] = decontaminator.find(data)
-                row["tokens"] = len(tokenize(text)) if tokenize else len(find_words(np.frombuffer(data, np.uint8))[0])
+            for row, text, words_in_it in zip(rows, texts, counts, strict=True):
+                row["benchmark"] = decontaminator.find(text.encode()) if benchmarks else None
+                row["tokens"] = len(tokenize(text)) if tokenize else words_in_it
                 if len(repeated):
                     left = remove_pieces(text, shared["pieces"], repeated, min_bytes=shared["min_piece_bytes"])
                     row["left"] = len(left.strip()) if len(left) < len(text) else None

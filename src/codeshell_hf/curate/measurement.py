@@ -40,7 +40,7 @@ _SIGNALS = {
     **dict.fromkeys(("is_generated", "is_scaffold", "is_xml", "parses"), pa.bool_()),
     **dict.fromkeys(("comment_fraction", "string_fraction", "complexity", "preference"), pa.float32()),
     **dict.fromkeys(("functions", "depth", "worst_complexity", "syntax_faults"), pa.int32()),
-    **dict.fromkeys(("faults", "security_faults", "shingles"), pa.int32()),
+    **dict.fromkeys(("faults", "security_faults", "shingles", "code_words"), pa.int32()),
 }
 SIGNAL_NAMES = tuple(_SIGNALS)
 SCHEMA = pa.schema(
@@ -166,6 +166,7 @@ def measure_batch(batch: Sequence[tuple[str, Document]], options: Measuring) -> 
         row.update(_values(parse(content, row["language"]) if options.reads_syntax else None, Syntax))
         row.update(_values(found.get(row["id"]), Standards))
         row["shingles"] = int(counts[place])
+        row["code_words"] = int(shingles.words[place])
         row["preference"] = prefer(row)
         if bands is not None and counts[place]:
             row["bands"] = bands[place]

@@ -143,38 +143,52 @@ def _write(writing: Writing, output: Path) -> dict[str, Any]:
             tally.show_examples(batch, verdicts, reasons)
             tally.count_dropped(batch, verdicts, reasons)
             kept = verdicts == 0
-            if not kept.any():
-                continue
-            rows = batch.filter(pa.array(kept)).to_pylist()
-            for place, document in zip(np.flatnonzero(kept), rows, strict=True):
-                before = document["bytes"]
-                text = document["text"]
-                if len(repeated):
-                    text = remove_pieces(text, str(writing.pieces), repeated, min_bytes=writing.min_piece_bytes)
-                if writing.redacts:
-                    redacted = redact(text)
-                    text = redacted.text
-                    tally.placeholders.update(redacted.counts)
-                size = int(np.searchsorted(clusters[:, 0], document["key"]))
-                in_cluster = size < len(clusters) and clusters[size, 0] == document["key"]
-                document |= {
-                    "text": text,
-                    "bytes": len(text.encode()),
-                    "cluster": document["id"] if in_cluster else None,
-                    "cluster_size": int(clusters[size, 1]) if in_cluster else 1,
-                    "split": choose_split(document["digest"], writing.held_out_fraction),
-                    **{name: _plain(values[place]) for name, values in extra.items()},
-                }
-                tally.add(document["language"], KEPT, before, document["bytes"], document["tokens"] or 0)
-            names = DOCUMENT_SCHEMA.names
-            table = pa.Table.from_pylist([{name: row[name] for name in names} for row in rows], schema=DOCUMENT_SCHEMA)
-            writer.write_table(table)
+            if kept.any():
+                mine = {name: values[kept] for name, values in extra.items()}
+                writer.write_table(_finish(batch.filter(pa.array(kept)), mine, clusters, repeated, writing, tally))
     aside.replace(output)
     return tally.result()
 
 
-def _plain(value: Any) -> Any:
-    return None if value != value else value.item()
+def _finish(
+    batch: pa.RecordBatch, extra: dict[str, Any], clusters: Any, repeated: Any, writing: Writing, tally: "_Tally"
+) -> pa.Table:
+    """Makes of measured documents what is written."""
+    texts = []
+    for text in batch["text"].to_pylist():
+        if len(repeated):
+            text = remove_pieces(text, str(writing.pieces), repeated, min_bytes=writing.min_piece_bytes)  # noqa: PLW2901
+        if writing.redacts:
+            redacted = redact(text)
+            text = redacted.text  # noqa: PLW2901
+            tally.placeholders.update(redacted.counts)
+        texts.append(text)
+    keys = batch["key"].to_numpy()
+    places = np.searchsorted(clusters[:, 0], keys)
+    found = np.minimum(places, max(len(clusters) - 1, 0))
+    in_cluster = clusters[found, 0] == keys if len(clusters) else np.zeros(len(keys), bool)
+    sizes = np.where(in_cluster, clusters[found, 1] if len(clusters) else 1, 1)
+    splits = [choose_split(digest, writing.held_out_fraction) for digest in batch["digest"].to_pylist()]
+    columns = {
+        "text": pa.array(texts, pa.large_string()),
+        "bytes": pa.array([len(text.encode()) for text in texts], pa.int64()),
+        "cluster": pc.if_else(pa.array(in_cluster), batch["id"], pa.scalar(None, pa.string())),
+        "cluster_size": pa.array(sizes, pa.int32()),
+        "split": pa.array(splits, pa.string()),
+        **{
+            name: pa.array(values, pa.float64(), mask=np.isnan(values)).cast(DOCUMENT_SCHEMA.field(name).type)
+            for name, values in extra.items()
+        },
+    }
+    arrays = [columns[name] if name in columns else batch[name] for name in DOCUMENT_SCHEMA.names]
+    rows = zip(
+        *(batch["language"].to_pylist(), batch["bytes"].to_pylist(), columns["bytes"].to_pylist()),
+        np.nan_to_num(extra["tokens"]).astype(int).tolist(),
+        strict=True,
+    )
+    for language, before, after, tokens in rows:
+        tally.add(language, KEPT, before, after, tokens)
+    return pa.Table.from_arrays(arrays, schema=DOCUMENT_SCHEMA)
 
 
 class _Found:

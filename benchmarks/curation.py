@@ -1,0 +1,177 @@
+"""How fast the whole funnel is without the learned part, and how much memory it takes as the corpus grows.
+
+python -m benchmarks.curation [--megabytes 100]              one core, real files, by step
+python -m benchmarks.curation --memory 2.5 5 [--plain]       gigabytes of synthetic code, all cores
+
+The first counts documents before and after and refuses to go on where they do not add up. The second runs the recipe
+in a process of its own and adds up the memory of all its processes, shared pages counted once; `--plain` leaves out
+syntax and linting, which look at one document at a time.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from benchmarks.near_duplicates import read_texts
+from recipes.stage import ROOT
+
+VOCABULARY = [f"{first}_{second}" for first in "get set make find read write load save parse sort".split()  # noqa: SIM905
+              for second in "row part name value item list state node path text line key".split()]  # noqa: SIM905  # fmt: skip
+SAMPLE_S = 0.25
+
+
+def run_steps(megabytes: float) -> int:
+    """Runs the funnel on one core and prints the seconds of each step."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    from codeshell_hf.curate import engine
+    from codeshell_hf.curate.funnel import curate
+    from recipes.curate import Settings, make_curation, make_sources
+
+    texts = read_texts(megabytes)
+    size = sum(map(len, texts)) / 1e6
+    engine.start("local")
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home, "in")
+        for place, text in enumerate(texts):
+            path = folder / f"{place // 500:03d}" / f"{place}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+        settings = Settings.model_validate(
+            {
+                "output": Path(home, "out"),
+                "sources": [{"name": "files", "path": str(folder)}],
+                "repeated_text": {},
+                "perplexity": {"sample_bytes": 8_000_000, "order": 3},
+            }
+        )
+        seconds: dict[str, float] = {}
+        last = ["list", time.perf_counter()]
+
+        def show(step: str, done: int, total: int) -> None:
+            now = time.perf_counter()
+            seconds[str(last[0])] = seconds.get(str(last[0]), 0.0) + now - float(last[1])
+            last[:] = [step, now]
+
+        started = time.perf_counter()
+        outcome = curate(
+            *(make_sources(settings), make_curation(settings), Path(home, "out"), Path(home, "cache")),
+            part_bytes=10**12,
+            on_progress=show,
+        )
+        whole = time.perf_counter() - started
+    counts = outcome.funnel.counts()
+    if counts["documents_before"] != len(texts) or counts["documents_before"] != counts["documents_after"] + sum(
+        counts["dropped"].values()
+    ):
+        print(f"{counts['documents_before']} documents do not add up; nothing is measured", file=sys.stderr)
+        return 1
+    print(f"{platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}")
+    print(f"{len(texts):,} files, {size:.1f} MB; {counts['documents_after']:,} stay")
+    for step, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        if value > 0.05:
+            print(f"{step:<20}{value:>8.1f} s{size / value:>8.1f} MB/s")
+    print(f"{'the whole funnel':<20}{whole:>8.1f} s{size / whole:>8.1f} MB/s")
+    return 0
+
+
+def write_corpus(folder: Path, gigabytes: float) -> None:
+    """Writes synthetic Python of 10 kB a file, a tenth of it near copies of an earlier file, as JSON Lines."""
+    rng = random.Random(0)
+    folder.mkdir(parents=True)
+    lines = [
+        f"    {rng.choice(VOCABULARY)} = {rng.choice(VOCABULARY)}({rng.choice(VOCABULARY)}, {rng.randrange(10**6)})\n"
+        for _ in range(200_000)
+    ]
+    recent: list[str] = []
+    for shard in range(round(gigabytes * 10)):
+        with (folder / f"{shard:04d}.jsonl").open("w") as file:
+            written = 0
+            while written < 100_000_000:
+                if recent and rng.random() < 0.1:
+                    text = rng.choice(recent) + f"# copy {rng.randrange(10**9)}\n"
+                else:
+                    start = rng.randrange(len(lines) - 200)
+                    body = "".join(rng.sample(lines[start : start + 5000], 200))
+                    text = f"def {rng.choice(VOCABULARY)}_{rng.randrange(10**9)}(path):\n{body}"
+                    recent = [*recent[-50:], text]
+                row = json.dumps({"content": text, "path": "a.py"}) + "\n"
+                file.write(row)
+                written += len(row)
+
+
+def measure_memory(gigabytes: list[float], *, is_plain: bool) -> int:
+    """Runs the recipe over corpora of several sizes and prints the peaks of their memory."""
+    import psutil
+
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{'GB':>6}{'documents':>12}{'near':>9}{'seconds':>9}{'MB/s':>7}{'peak GB':>9}")
+    for size in gigabytes:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as home:
+            write_corpus(Path(home, "in"), size)
+            settings = {
+                "output": f"{home}/out",
+                "sources": [{"name": "made", "kind": "jsonl", "path": f"{home}/in"}],
+                "perplexity": {"sample_bytes": 8_000_000, "order": 3},
+                "reads_syntax": not is_plain,
+                "lints": not is_plain,
+                "rules": {"min_letter_fraction": None},
+            }
+            Path(home, "c.yaml").write_text(yaml.safe_dump(settings))
+            started = time.perf_counter()
+            process = subprocess.Popen([sys.executable, "-m", "recipes.curate", f"{home}/c.yaml"], cwd=ROOT)
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, add_memory(psutil.Process(process.pid)))
+                time.sleep(SAMPLE_S)
+            seconds = time.perf_counter() - started
+            if process.returncode:
+                return 1
+            counts = json.loads(Path(home, "out", "funnel.json").read_text())
+        near = counts["dropped"].get("near-duplicate", 0)
+        print(
+            f"{size:>6.1f}{counts['documents_before']:>12,}{near:>9,}{seconds:>9.0f}"
+            f"{size * 1000 / seconds:>7.1f}{peak / 1e9:>9.2f}",
+            flush=True,
+        )
+    return 0
+
+
+def add_memory(parent: "object") -> int:
+    """Memory of a process and its children, shared pages counted once."""
+    import psutil
+
+    total = 0
+    try:
+        for process in [parent, *parent.children(recursive=True)]:  # type: ignore[attr-defined]
+            try:
+                total += process.memory_full_info().pss
+            except psutil.Error:
+                continue
+    except psutil.Error:
+        return total
+    return total
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.curation", description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=100.0)
+    parser.add_argument("--memory", type=float, nargs="+", metavar="GB", help="sizes of synthetic corpora")
+    parser.add_argument("--plain", action="store_true", help="leave out syntax and linting")
+    options = parser.parse_args(arguments)
+    if options.memory:
+        return measure_memory(options.memory, is_plain=options.plain)
+    return run_steps(options.megabytes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

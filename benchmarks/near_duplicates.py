@@ -1,0 +1,247 @@
+"""How fast near duplicates are found, from text to clusters on one core, and how many of them are none.
+
+python -m benchmarks.near_duplicates [--megabytes 200] [--repeats 3] [--peers PYTHON]
+
+Real files of the environment, as many megabytes as asked for. PYTHON is an interpreter that has datatrove 0.10 or
+text-dedup 0.4; each runs pinned to one core, like ours. The truth is exact Jaccard of 5-word shingles over every pair
+that a generous search proposes; nothing is measured unless ours agrees with it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections import defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MIN_JACCARD, BANDS, ROWS = 0.7, 22, 5
+DATATROVE = """
+import json, sys, time
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.dedup.minhash import *
+from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.writers import JsonlWriter
+from datatrove.pipeline.dedup import MinhashDedupFilter
+from datatrove.utils.logging import logger
+from datatrove.utils.text import TextNormConfig
+from datatrove.utils.word_tokenizers import WhitespaceTokenizer, WordTokenizer
+import re
+logger.remove()
+class Words(WordTokenizer):
+    def word_tokenize(self, text): return re.findall(r"[A-Za-z0-9_]+|[^\\x00-\\x7f]", text)
+    def sent_tokenize(self, text): return [text]
+    def span_tokenize(self, text): return [(0, len(text))]
+folder, out = sys.argv[1:]
+norm = TextNormConfig(False, False, False, False, False, False, False)
+config = MinhashConfig(norm_config=norm)
+started = time.perf_counter()
+for step in (
+    [JsonlReader(folder), MinhashDedupSignature(out + "/sig", config=config, language=Words())],
+    [MinhashDedupBuckets(out + "/sig", out + "/buckets", config=config)],
+    [MinhashDedupCluster(out + "/buckets", out + "/remove", config=config)],
+    [JsonlReader(folder), MinhashDedupFilter(out + "/remove"), JsonlWriter(out + "/kept", compression=None)],
+):
+    LocalPipelineExecutor(step, tasks=14 if isinstance(step[0], MinhashDedupBuckets) else 1, workers=1).run()
+seconds = time.perf_counter() - started
+import glob
+kept = [json.loads(line)["id"] for path in glob.glob(out + "/kept/*") for line in open(path)]
+print("RESULT", json.dumps({"seconds": seconds, "kept": kept}))
+"""
+TEXT_DEDUP = """
+import datasets, json, subprocess, sys, time
+folder, out = sys.argv[1:]
+command = [sys.executable, "-m", "text_dedup.minhash", "--path", "json", "--data_files", folder + "/texts.jsonl",
+    "--split", "train", "--column", "text", "--output", out + "/kept", "--cache_dir", out + "/cache", "--num_proc", "1",
+    "--ngram", "5", "--threshold", "0.7", "--num_perm", "112", "--b", "14", "--r", "8", "--min_length", "1",
+    "--hash_func", "xxh3", "--hash_bits", "32"]
+started = time.perf_counter()
+subprocess.run(command, check=True)
+seconds = time.perf_counter() - started
+print("RESULT", json.dumps({"seconds": seconds, "kept": datasets.load_from_disk(out + "/kept")["id"][:]}))
+"""
+
+
+def read_texts(megabytes: float) -> list[bytes]:
+    """Files of the standard library and the packages, each content once, in an order that chance gives."""
+    paths = sysconfig.get_paths()
+    found: dict[bytes, bytes] = {}
+    for folder in (paths["stdlib"], paths["purelib"]):
+        for path in sorted(Path(folder).rglob("*.py")):
+            data = path.read_bytes()[:500_000]
+            if data.strip() and b"\0" not in data:
+                found.setdefault(hashlib.md5(data, usedforsecurity=False).digest(), data)
+    texts, size = [], 0
+    for _, data in sorted(found.items()):
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            continue
+        texts.append(data)
+        size += len(data)
+        if size >= megabytes * 1e6:
+            break
+    return texts
+
+
+def find_truth(texts: list[bytes]) -> list[int]:
+    """The cluster of every document by exact Jaccard."""
+    from codeshell_hf.curate.shingles import find_sets, measure_jaccard, shingle, sign
+
+    shingles = shingle(texts)
+    sets = find_sets(shingles)
+    pairs: set[tuple[int, int]] = set()
+    for band in sign(shingles, bands=40, rows=3, seed=7).T:
+        buckets = defaultdict(list)
+        for place, value in enumerate(band.tolist()):
+            if len(sets[place]):
+                buckets[value].append(place)
+        for members in buckets.values():
+            pairs.update(combinations(members[:400], 2))
+    parents = list(range(len(texts)))
+
+    def find(place: int) -> int:
+        while parents[place] != place:
+            parents[place] = place = parents[parents[place]]
+        return place
+
+    for a, b in pairs:
+        sizes = len(sets[a]), len(sets[b])
+        if (
+            min(sizes) >= MIN_JACCARD * max(sizes)
+            and find(a) != find(b)
+            and measure_jaccard(sets[a], sets[b]) >= MIN_JACCARD
+        ):
+            parents[find(a)] = find(b)
+    return [find(place) for place in range(len(texts))]
+
+
+def run_ours(path: Path, folder: Path) -> None:
+    """Finds near duplicates of a Parquet file of texts, in this process, and prints the seconds and what stays."""
+    import daft
+
+    from codeshell_hf.curate import engine
+    from codeshell_hf.curate.duplicates import NearDuplicates, find_near_duplicates
+    from codeshell_hf.curate.shingles import shingle, sign
+
+    engine.start("local")
+    shingle([b"warm up"])
+    started = time.perf_counter()
+    signed = []
+    for batch in pq.ParquetFile(path).iter_batches(1000, columns=["key", "text"]):
+        shingles = shingle([text.encode() for text in batch["text"].to_pylist()])
+        bands = sign(shingles, bands=BANDS, rows=ROWS)
+        lists = pa.ListArray.from_arrays(np.arange(len(batch) + 1, dtype=np.int32) * BANDS, pa.array(bands.ravel()))
+        columns = {"key": batch["key"], "bands": lists, "shingles": np.diff(shingles.offsets)}
+        signed.append(pa.table(columns))
+    table = pa.concat_tables(signed)
+    count = table.num_rows
+    table = table.append_column("preference", pa.array([0.5] * count, pa.float32()))
+    table = table.append_column("stars", pa.array([0] * count, pa.int64()))
+    table = table.append_column("id", pa.array([f"{place:09d}" for place in range(count)]))
+    options = NearDuplicates(MIN_JACCARD, BANDS, ROWS)
+    found, counts = find_near_duplicates(daft.from_arrow(table), [path], folder / "work", options)
+    seconds = time.perf_counter() - started
+    dropped = set(found["key"].to_pylist())
+    kept = [str(place) for place in range(count) if place not in dropped]
+    print("RESULT", json.dumps({"seconds": seconds, "kept": kept, **counts}))
+
+
+def run_pinned(command: list[str], core: int) -> dict[str, object] | None:
+    """Runs a process on one core and reads its result."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+    found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not found:
+        print(done.stderr[-400:], file=sys.stderr)
+        return None
+    return json.loads(found[-1].removeprefix("RESULT "))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.near_duplicates", description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=200.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peers", type=Path, help="interpreter with datatrove and text-dedup")
+    parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.ours:
+        run_ours(options.ours, options.ours.parent)
+        return 0
+    texts = read_texts(options.megabytes)
+    size = sum(map(len, texts)) / 1e6
+    truth = find_truth(texts)
+    removable = len(texts) - len(set(truth))
+    print(f"{platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}")
+    print(f"{len(texts):,} files, {size:.1f} MB, {removable:,} of them near another one by exact Jaccard")
+    print(f"{'':<28}{'seconds':>10}{'MB/s':>8}{'spread':>8}{'removed':>9}{'wrongly':>9}{'recall':>8}")
+    core = min(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        rows = [text.decode() for text in texts]
+        pq.write_table(
+            pa.table({"key": pa.array(range(len(rows)), pa.int64()), "text": pa.array(rows, pa.large_string())}),
+            folder / "texts.parquet",
+            row_group_size=1000,
+        )
+        (folder / "json").mkdir()
+        with (folder / "json" / "texts.jsonl").open("w", encoding="utf-8") as file:
+            for place, text in enumerate(rows):
+                file.write(json.dumps({"id": str(place), "text": text}, ensure_ascii=False) + "\n")
+        ours = [sys.executable, "-m", "benchmarks.near_duplicates", "--ours", str(folder / "texts.parquet")]
+        contenders: dict[str, list[str]] = {"codeshell_hf, verified": ours}
+        if options.peers:
+            contenders["datatrove, regex words"] = [str(options.peers), "-c", DATATROVE, str(folder / "json")]
+            contenders["text-dedup"] = [str(options.peers), "-c", TEXT_DEDUP, str(folder / "json")]
+        for name, command in contenders.items():
+            seconds, found = [], None
+            for repeat in range(options.repeats if name.startswith("codeshell") else 1):
+                given = command if name.startswith("codeshell") else [*command, str(folder / f"{name[:4]}{repeat}")]
+                found = run_pinned(given, core)
+                if found is None:
+                    break
+                seconds.append(float(found["seconds"]))  # type: ignore[arg-type]
+            if found is None:
+                print(f"{name:<28} could not run")
+                continue
+            kept = {int(place) for place in found["kept"]}  # type: ignore[attr-defined]
+            stays = {truth[place] for place in kept}
+            removed = len(texts) - len(kept)
+            members = defaultdict(int)
+            for place in truth:
+                members[place] += 1
+            dropped = [place for place in range(len(texts)) if place not in kept]
+            wrongly = sum(members[truth[place]] == 1 or truth[place] not in stays for place in dropped)
+            recall = (removed - wrongly) / max(removable, 1)
+            if name.startswith("codeshell") and (wrongly or recall < 0.95):
+                print(f"ours removes {wrongly} wrongly and finds {recall:.1%}; nothing is measured", file=sys.stderr)
+                return 1
+            middle = statistics.median(seconds)
+            spread = (max(seconds) - min(seconds)) / middle
+            print(
+                f"{name:<28}{middle:>10.2f}{size / middle:>8.1f}{spread:>8.0%}{removed:>9,}{wrongly:>9,}{recall:>8.1%}"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
