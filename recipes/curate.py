@@ -251,9 +251,12 @@ def run(settings: Settings, work: Work) -> None:
     engine.start(settings.engine.runner, settings.engine.address)
     curation = make_curation(settings)
     with tqdm(unit="part") as bar:
+        shown = ""
 
         def show(step: str, done: int, total: int) -> None:
-            if bar.desc != f"curate: {step}: ":
+            nonlocal shown
+            if step != shown:
+                shown = step
                 bar.reset(total)
                 bar.set_description(f"curate: {step}")
             bar.total = total

@@ -88,6 +88,7 @@ class EvaluationSettings(Section):
 
     every_steps: int | None = Field(default=None, gt=0, description="steps between measurements besides first and last")
     max_bytes_per_language: int = Field(default=200_000, gt=0, description="how much of a language is read")
+    shards: Path | None = Field(default=None, description="output of pack with held-out documents; null: shards")
 
 
 class Settings(StageSettings):
@@ -423,7 +424,7 @@ def read_held_out(settings: Settings, log: "Log", accelerator: "Accelerator") ->
     from codeshell_hf.evaluate.bits_per_byte import take_evenly
     from codeshell_hf.pack.shards import TokenShards
 
-    shards = TokenShards(settings.shards / "held-out")
+    shards = TokenShards((settings.evaluation.shards or settings.shards) / "held-out")
     chosen = take_evenly(
         shards.languages, shards.bytes.tolist(), max_bytes_per_language=settings.evaluation.max_bytes_per_language
     )
@@ -488,7 +489,11 @@ def report(settings: Settings, work: Work, log: "Log", rows: "Rows", progress: "
 STAGE = Stage(
     name="pretrain",
     settings=Settings,
-    inputs=lambda settings: {"shards": settings.shards, "tokenizer": settings.tokenizer},
+    inputs=lambda settings: {
+        "shards": settings.shards,
+        "tokenizer": settings.tokenizer,
+        **({"held-out shards": settings.evaluation.shards} if settings.evaluation.shards else {}),
+    },
     run=run,
     code=(
         "src/codeshell_hf/pack",

@@ -1,6 +1,7 @@
 """How every stage is run: settings, skipping, a folder that is whole or absent, a manifest, an exit code."""
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -97,6 +98,15 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
         word = "stopped" if isinstance(error, Interrupted) else "error"
         print(f"{stage.name}: {word}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # A disk that is full or gone; anything else is a fault of ours and shows where it happened.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            raise
+        place = error.filename or settings.output
+        reason = f"{place} cannot be written ({os.strerror(error.errno)})"
+        mend = "what was finished is kept: make room and run the same command again"
+        print(f"{stage.name}: error: {reason}; {mend}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{stage.name}: stopped: what was finished is kept; run the same command again", file=sys.stderr)
         return Interrupted.exit_code

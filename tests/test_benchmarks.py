@@ -1,12 +1,13 @@
 """Every benchmark at a toy size, so that none rots."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import encoding, llama_cpp, quantization, sandbox, sft, startup
+from benchmarks import curation, encoding, llama_cpp, near_duplicates, quantization, sandbox, sft, startup
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
@@ -38,6 +39,25 @@ def test_fine_tuning_runs_beside_trls_script(tmp_path: Path, tiny_tokenizer: Cod
     printed = capsys.readouterr().out
     assert printed.count("tokens/s") == 2
     assert "ratio" in printed
+
+
+def test_near_duplicates_are_checked_against_exact_jaccard_and_timed(capsys) -> None:
+    assert near_duplicates.main(["--megabytes", "1", "--repeats", "1"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "near another one by exact Jaccard" in printed
+    assert "codeshell_hf, verified" in printed
+
+
+def test_the_funnel_is_timed_by_step_and_its_memory_added_up(capfd) -> None:
+    cores = os.sched_getaffinity(0)
+    try:
+        assert curation.main(["--megabytes", "1"]) == 0
+    finally:
+        os.sched_setaffinity(0, cores)
+    printed = capfd.readouterr().out
+    assert "the whole funnel" in printed
+    assert "measure" in printed
 
 
 def test_the_sandbox_runs_beside_bare_interpreters(capsys) -> None:

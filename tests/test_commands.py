@@ -20,7 +20,9 @@ from tests.test_recipes import RUNG, SMALL, write_corpus
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NEEDS = re.compile(r"#\s*needs (a GPU|GPUs|vLLM|llama\.cpp|a released checkpoint|an endpoint|Docker|torchao)\b")
+NEEDS = re.compile(
+    r"#\s*needs (a GPU|GPUs|vLLM|llama\.cpp|a released checkpoint|an endpoint|Docker|torchao|a Ray cluster|the peers)\b"
+)
 COVERED = {
     "make demo": "sh recipes/run.sh nano is what it runs",
     "make test": "this is it",

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -38,16 +39,22 @@ def start(runner: str, address: str | None = None) -> None:
         try:
             import ray
 
+            if address is not None:
+                _knock(address)  # ray itself waits for minutes, and ends the process
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except ImportError as error:
             raise DataError('runner is ray, which is not installed; pip install "codeshell-hf[ray]"') from error
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise DataError(f"no Ray cluster answers at {address or 'any address'} ({reason})") from error
         daft.set_runner_ray(noop_if_initialized=True)
-    else:
-        daft.set_runner_native()
     _started = (runner, address)
+
+
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def count_cores() -> int:
@@ -75,7 +82,11 @@ class _Call:
         except CodeShellError as error:
             return json.dumps({"error": str(error), "exit_code": error.exit_code})
         except OSError as error:
-            return json.dumps({"error": f"{error.filename or 'a file'}: {error.strerror or error}", "exit_code": 1})
+            reason = error.strerror or " ".join(str(error).split())
+            mend = "what was finished is kept: run the same command again once it can be"
+            return json.dumps(
+                {"error": f"{error.filename or 'a part'} cannot be read or written ({reason}); {mend}", "exit_code": 1}
+            )
         except Exception as error:  # it is raised again, by name, where the run ends
             return json.dumps(
                 {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc(), "exit_code": 1}

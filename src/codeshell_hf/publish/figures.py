@@ -64,6 +64,35 @@ def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+def draw_runs(logs: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+    """Draws runs side by side: their training loss, and their bits per byte on held-out documents.
+
+    Args:
+        logs: Entries of each run's log, by name.
+
+    Returns:
+        The figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for place, (name, entries) in enumerate(logs.items()):
+            colour = COLOURS[place % len(COLOURS)]
+            steps = [entry for entry in entries if "loss" in entry]
+            losses = running_mean([entry["loss"] for entry in steps], 50)
+            left.plot([entry["tokens"] / 1e6 for entry in steps], losses, color=colour, linewidth=1.4, label=name)
+            measured = [entry for entry in entries if "bits_per_byte" in entry]
+            tokens = [entry["tokens"] / 1e6 for entry in measured]
+            bits = [entry["bits_per_byte"]["all"] for entry in measured]
+            right.plot(tokens, bits, color=colour, marker="o", markersize=3, linewidth=1.4, label=name)
+        left.set_title("training loss (nats)", fontsize=9)
+        right.set_title("held-out bits per byte", fontsize=9)
+        for axes in (left, right):
+            axes.set_xlabel("million tokens")
+            axes.legend(frameon=False)
+    return figure
+
+
 def draw_schedule(entries: Sequence[dict[str, Any]]) -> Figure:
     """Draws what was planned over a run: the learning rate, and the length of rows.
 
