@@ -409,13 +409,18 @@ def describe(settings: Settings) -> list[str]:
     """
     from codeshell_hf.curate.corpus import split_parts
     from codeshell_hf.curate.sources import list_units
+    from codeshell_hf.errors import DataError
 
     lines, units = [], []
     for source in make_sources(settings):
         if source.kind == "repositories":
             lines.append(f"{source.name}: repositories of {source.path}, which a run clones")
             continue
-        found = list(list_units(source))
+        try:
+            found = list(list_units(source))
+        except DataError as error:  # a plan says what is missing, and goes on
+            lines.append(str(error))
+            continue
         units += found
         lines.append(
             f"{source.name}: {len(found):,} {source.kind} units, {sum(unit.size for unit in found) / 1e6:.1f} MB"

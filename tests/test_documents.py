@@ -54,7 +54,20 @@ def test_commands_in_the_documents_exist(path: Path) -> None:
             # The settings of the command are read and checked, and nothing is written.
             code = main(get_stage(stage), [*(word for word in given if word != "--dry-run"), "--dry-run"])
             assert code == 0, line
-        known = ("make", "sh", "python", "pip", "accelerate", "torchrun", "git", "vllm", "llama-server", "curl", "echo")
+        known = (
+            "make",
+            "sh",
+            "python",
+            "pip",
+            "accelerate",
+            "torchrun",
+            "ray",
+            "git",
+            "vllm",
+            "llama-server",
+            "curl",
+            "echo",
+        )
         assert words[0] in known, line
 
 
