@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from . import archives, commits, dumps, folders, issues, notebooks, repositories, tables
-from .source import Document, Kind, Source, Unit
+from .source import Document, Kind, Source, Unit, list_whole_files
 
 __all__ = ["Document", "Kind", "Source", "Unit", "list_units", "read_unit"]
 
@@ -13,14 +14,14 @@ _Reader = Callable[..., Iterator[Document]]
 READERS: dict[Kind, tuple[_Lister, _Reader]] = {
     "folder": (folders.list_units, folders.read),
     "repositories": (repositories.list_units, repositories.read),
-    "archives": (archives.list_units, archives.read),
+    "archives": (partial(list_whole_files, suffixes=archives.SUFFIXES), archives.read),
     "jsonl": (tables.list_json_units, tables.read_json),
     "parquet": (tables.list_parquet_units, tables.read_parquet),
     "hub": (tables.list_hub_units, tables.read_hub),
-    "stackoverflow": (dumps.list_posts_units, dumps.read_posts),
-    "wet": (dumps.list_wet_units, dumps.read_wet),
+    "stackoverflow": (partial(list_whole_files, suffixes=dumps.POSTS_SUFFIXES), dumps.read_posts),
+    "wet": (partial(list_whole_files, suffixes=dumps.WET_SUFFIXES), dumps.read_wet),
     "commits": (commits.list_units, commits.read),
-    "issues": (issues.list_units, issues.read),
+    "issues": (tables.list_json_units, issues.read),
 }
 
 

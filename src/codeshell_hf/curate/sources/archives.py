@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from ..languages import name_language
 from .folders import SKIPPED_FOLDERS
-from .source import Document, Source, Unit, list_files, name_file
+from .source import Document, Source, Unit
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".whl", ".jar")
 # An archive that holds more than this, and that much for each of its own bytes, is a bomb.
@@ -19,19 +19,6 @@ BOMB_BYTES = 1_000_000_000
 BOMB_RATIO = 200
 _ZIP = (".zip", ".whl", ".jar")
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
-
-
-def list_units(source: Source) -> Iterator[Unit]:
-    """Finds the archives.
-
-    Args:
-        source: An archive or a folder of them.
-
-    Yields:
-        One unit an archive.
-    """
-    for path in list_files(source, SUFFIXES):
-        yield Unit(source.name, str(path), path.stat().st_size, name_file(source, path), licence=source.licence)
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from .source import Document, Source, Unit, list_files, name_file
-from .tables import _BROKEN, open_file, read_lines
+from .source import Document, Source, Unit
+from .tables import BROKEN, open_file, read_lines
 
 WET_SUFFIXES = (".wet", ".wet.gz", ".warc.wet.gz")
 POSTS_SUFFIXES = ("posts.xml",)
@@ -19,19 +19,6 @@ POSTS_SUFFIXES = ("posts.xml",)
 BUCKET_BYTES = 100_000_000
 _QUESTION, _ANSWER = "1", "2"
 _HEADER_BYTES = 65_536
-
-
-def list_wet_units(source: Source) -> Iterator[Unit]:
-    """Finds WET files.
-
-    Args:
-        source: A file or folder.
-
-    Yields:
-        One unit a file.
-    """
-    for path in list_files(source, WET_SUFFIXES):
-        yield Unit(source.name, str(path), path.stat().st_size, name_file(source, path), licence=source.licence)
 
 
 def read_wet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
@@ -64,7 +51,7 @@ def read_wet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document
                     *(urlsplit(address).hostname, unit.licence, None, None if size <= max_bytes else "too-large"),
                 )
                 count += 1
-    except (*_BROKEN, ValueError, KeyError):
+    except (*BROKEN, ValueError, KeyError):
         yield Document(f"{unit.id}@", unit.id, reason="corrupt-file")
 
 
@@ -89,19 +76,6 @@ def _skip(file: IO[bytes], size: int) -> None:
         if not piece:
             raise EOFError("a record is cut short")
         size -= len(piece)
-
-
-def list_posts_units(source: Source) -> Iterator[Unit]:
-    """Finds the `Posts.xml` of Stack Exchange dumps.
-
-    Args:
-        source: A file or folder.
-
-    Yields:
-        One unit a site.
-    """
-    for path in list_files(source, POSTS_SUFFIXES):
-        yield Unit(source.name, str(path), path.stat().st_size, name_file(source, path), licence=source.licence)
 
 
 def read_posts(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:

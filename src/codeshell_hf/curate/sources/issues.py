@@ -4,19 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .source import Document, Source, Unit
-from .tables import _LINE_FACTOR, _LINE_MORE, list_json_units, parse_object, read_lines
-
-
-def list_units(source: Source) -> Iterator[Unit]:
-    """Finds JSON Lines.
-
-    Args:
-        source: A file or folder.
-
-    Yields:
-        Units.
-    """
-    yield from list_json_units(source)
+from .tables import LINE_FACTOR, LINE_MORE, parse_object, read_lines
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
@@ -31,7 +19,7 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
         One document an issue; a line that is no JSON object falls as "broken-line", one that nobody wrote in as
         "no-text".
     """
-    for place, line, size in read_lines(unit, max_line_bytes=_LINE_FACTOR * max_bytes + _LINE_MORE):
+    for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
         if place < 0:
             yield Document(f"{unit.id}@", unit.id, reason="corrupt-file")

@@ -157,6 +157,20 @@ def list_files(source: Source, suffixes: tuple[str, ...]) -> list[Path]:
     return found
 
 
+def list_whole_files(source: Source, suffixes: tuple[str, ...]) -> Iterator[Unit]:
+    """Finds files that are each read in one go.
+
+    Args:
+        source: A file or folder.
+        suffixes: What names end in, in lower case.
+
+    Yields:
+        One unit a file, in order.
+    """
+    for path in list_files(source, suffixes):
+        yield Unit(source.name, str(path), path.stat().st_size, name_file(source, path), licence=source.licence)
+
+
 def is_plain_file(path: Path) -> bool:
     """Whether a path is a file and no link.
 

@@ -30,10 +30,10 @@ RANGE_BYTES = 32_000_000
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json.gz", ".jsonl.bz2", ".jsonl.xz", ".jsonl.zst")
 PARQUET_SUFFIXES = (".parquet",)
 # JSON writes a byte with up to six characters, and a row holds more than its text.
-_LINE_FACTOR = 6
-_LINE_MORE = 1_000_000
+LINE_FACTOR = 6
+LINE_MORE = 1_000_000
 _BATCH_ROWS = 256
-_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
 def list_json_units(source: Source) -> Iterator[Unit]:
@@ -67,7 +67,7 @@ def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
     Yields:
         Documents; a line that is no JSON object falls as "broken-line", one without text as "no-text".
     """
-    for place, line, size in read_lines(unit, max_line_bytes=_LINE_FACTOR * max_bytes + _LINE_MORE):
+    for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
         if place < 0:
             yield Document(f"{unit.id}@", unit.id, reason="corrupt-file")
@@ -128,7 +128,7 @@ def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes 
                 else:
                     yield place, line, size
                 place += size
-    except _BROKEN:
+    except BROKEN:
         yield -1, None, 0
 
 
@@ -170,7 +170,7 @@ def list_parquet_units(source: Source) -> Iterator[Unit]:
         try:
             metadata = pq.read_metadata(path)
             names = pq.read_schema(path).names
-        except _BROKEN:
+        except BROKEN:
             yield Unit(source.name, str(path), path.stat().st_size, key, reason="corrupt-file")
             continue
         require_text(source, names, key)
@@ -221,7 +221,7 @@ def read_parquet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Docu
             for row in batch.to_pylist():
                 yield make_document(row, source, unit, f"{unit.id}@{first}", max_bytes=max_bytes)
                 first += 1
-    except _BROKEN:
+    except BROKEN:
         yield Document(f"{unit.id}@{unit.start}!", unit.id, reason="corrupt-file")
 
 
@@ -293,7 +293,7 @@ def read_hub(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document
         return
     try:
         require_text(source, pq.read_schema(local).names, unit.id)
-    except _BROKEN:
+    except BROKEN:
         here = replace(here, reason="corrupt-file")
     yield from read_parquet(source, here, max_bytes=max_bytes)
 
