@@ -171,7 +171,7 @@ def hash_input(path: Path) -> str:
 
 
 def hash_code(files: Iterable[Path]) -> str:
-    """Hash of files, and of all Python files and templates in folders.
+    """Hash of files, and of all Python files, templates and tables in folders.
 
     Args:
         files: Files and folders.
@@ -180,7 +180,7 @@ def hash_code(files: Iterable[Path]) -> str:
         64 hexadecimal digits.
     """
     found = (file for path in files for file in ([path] if path.is_file() else path.rglob("*")))
-    sources = sorted({file for file in found if file.suffix in (".py", ".jinja", ".md")})
+    sources = sorted({file for file in found if file.suffix in (".py", ".jinja", ".md", ".yaml")})
     return hash_bytes(*(part for file in sources for part in (file.name.encode(), file.read_bytes())))
 
 

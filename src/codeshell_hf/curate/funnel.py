@@ -234,11 +234,11 @@ class _Run:
 
     def _read_perplexities(self) -> Iterator[tuple[int, str, float]]:
         for part, table in enumerate(self._corpus.read("inspect", ["key", "perplexity"])):
-            languages = pq.read_table(self._corpus.measured[part], columns=["language"])["language"]
+            languages = pq.read_table(self._corpus.measured[part], columns=["language"])["language"].to_pylist()
             codes = self._verdicts.select(part)
             for key, value in zip(table["key"].to_pylist(), table["perplexity"].to_pylist(), strict=True):
                 if codes[key & ROW] == 0:
-                    yield key, languages[key & ROW].as_py(), value
+                    yield key, languages[key & ROW], value
 
     def score(self) -> None:
         """Scores quality, and drops what lies below the threshold where there is one."""
