@@ -47,13 +47,14 @@ folder, out = sys.argv[1:]
 norm = TextNormConfig(False, False, False, False, False, False, False)
 config = MinhashConfig(norm_config=norm)
 started = time.perf_counter()
-for step in (
+for number, step in enumerate((
     [JsonlReader(folder), MinhashDedupSignature(out + "/sig", config=config, language=Words())],
     [MinhashDedupBuckets(out + "/sig", out + "/buckets", config=config)],
     [MinhashDedupCluster(out + "/buckets", out + "/remove", config=config)],
     [JsonlReader(folder), MinhashDedupFilter(out + "/remove"), JsonlWriter(out + "/kept", compression=None)],
-):
-    LocalPipelineExecutor(step, tasks=14 if isinstance(step[0], MinhashDedupBuckets) else 1, workers=1).run()
+)):
+    tasks = 14 if isinstance(step[0], MinhashDedupBuckets) else 1
+    LocalPipelineExecutor(step, tasks=tasks, workers=1, logging_dir=f"{out}/log/{number}").run()
 seconds = time.perf_counter() - started
 import glob
 kept = [json.loads(line)["id"] for path in glob.glob(out + "/kept/*") for line in open(path)]
