@@ -48,14 +48,18 @@ def test_shares_stay_between_nothing_and_all(text: str, language: str | None) ->
     assert (signals.visible_bytes is None) == (language != "html")
 
 
+def _encoded(data: bytes) -> tuple[int, int]:
+    return find_encoded(data, data.split(b"\n"))
+
+
 def test_data_in_text_is_found_and_rulers_and_names_are_not() -> None:
     base64 = b"aGVsbG8gd29ybGQhIEhvdyBhcmUgeW91" * 6
 
-    assert find_encoded(b"x = '" + base64 + b"'\n") == (len(base64), len(base64))
-    assert find_encoded(b"=" * 200 + b"\n" + b"/" * 100 + b" some_name." * 40) == (0, 0)
-    total, longest = find_encoded(b"int x[] = {" + b"0x1f, " * 30 + b"};\nint y[] = {" + b"0x2e, " * 20 + b"};\n")
+    assert _encoded(b"x = '" + base64 + b"'\n") == (len(base64), len(base64))
+    assert _encoded(b"=" * 200 + b"\n" + b"/" * 100 + b" some_name." * 40) == (0, 0)
+    total, longest = _encoded(b"int x[] = {" + b"0x1f, " * 30 + b"};\nint y[] = {" + b"0x2e, " * 20 + b"};\n")
     assert (total, longest) == (30 * 6 + 20 * 6, 30 * 6)
-    assert find_encoded(b"a = 0x1f\nb = 0x2f\n" * 40)[1] < 20, "single numbers are no data"
+    assert _encoded(b"a = 0x1f\nb = 0x2f\n" * 40)[1] < 20, "single numbers are no data"
 
 
 def test_markup_headers_prose_and_style_are_measured() -> None:
@@ -88,11 +92,11 @@ IMPORTS = {
 def test_imports_are_counted_and_the_well_known_told_apart(language: str) -> None:
     text, count, known = IMPORTS[language]
 
-    assert count_imports(text.encode(), language) == (count, known)
+    assert count_imports(text.encode().split(b"\n"), language) == (count, known)
 
 
 def test_languages_without_imports_have_none_to_count() -> None:
-    assert count_imports(b"x", "markdown") is None
+    assert count_imports([b"x"], "markdown") is None
 
 
 SAMPLES = {

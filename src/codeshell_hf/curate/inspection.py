@@ -14,7 +14,7 @@ from .measurement import SIGNAL_NAMES
 from .ngrams import load_scorer
 from .parts import Part, read_kept
 from .regressor import Regressor, limit_threads
-from .repetition import remove_pieces
+from .repetition import find_holders, remove_pieces
 from .words import load_splitter
 
 INSPECTED = pa.schema(
@@ -48,19 +48,20 @@ def inspect_part(task: dict[str, Any], shared: dict[str, Any]) -> None:
     benchmarks = shared["benchmarks"]
     repeated = np.load(shared["repeated"]) if shared["repeated"] else np.empty(0, np.int64)
     with _Writer(part, INSPECTED) as writer:
-        for batch in read_kept(part, ["key", "text", "code_words"]):
+        for batch in read_kept(part, ["key", "text", "code_words", "pieces"]):
             texts, counts = batch["text"].to_pylist(), batch["code_words"].to_pylist()
+            holders = find_holders(batch["pieces"], repeated).tolist()
             rows = [{"key": key} for key in batch["key"].to_pylist()]
             if scorer is not None:
                 logs, words = scorer([split(text[: shared["max_characters"]]) for text in texts])
                 for row, value in zip(rows, 10 ** (-logs / words), strict=True):
                     row["perplexity"] = float(min(value, 1e30))
-            for row, text, words_in_it in zip(rows, texts, counts, strict=True):
+            for row, text, words_in_it, is_holder in zip(rows, texts, counts, holders, strict=True):
                 row["benchmark"] = decontaminator.find(text.encode()) if benchmarks else None
                 row["tokens"] = len(tokenize(text)) if tokenize else words_in_it
-                if len(repeated):
+                if is_holder:
                     left = remove_pieces(text, shared["pieces"], repeated, min_bytes=shared["min_piece_bytes"])
-                    row["left"] = len(left.strip()) if len(left) < len(text) else None
+                    row["left"] = len(left.strip())
             writer.write(rows)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def measure_batch(batch: Sequence[tuple[str, Document]], options: Measuring) -> 
 
 
 def _values(found: Any, kind: type[Any]) -> dict[str, Any]:
-    return asdict(found) if found is not None else dict.fromkeys(field.name for field in fields(kind))
+    return vars(found) if found is not None else dict.fromkeys(field.name for field in fields(kind))
 
 
 def decode(document: Document, *, max_bytes: int) -> tuple[str | None, str | None, str | None]:

@@ -16,7 +16,7 @@ _EMAIL = re.compile(
 _EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "example.edu", "localhost", "domain.com", "email.com")
 _NO_DOMAINS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "html", "json", "so"})
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
-_FOUR_NUMBERS = re.compile(r"\d\.\d{1,3}\.\d{1,3}\.\d")
+_FOUR_NUMBERS = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")  # begins with what is looked for fastest
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:.])")
 _VERSION_NEAR = re.compile(r"(?:\b|_)(?:version|ver|v|release)\b[^\n]{0,12}$", re.IGNORECASE)
 _PRIVATE_KEY = re.compile(
@@ -26,7 +26,9 @@ _PASSWORD = re.compile(
     r"""(?i)\b[\w.-]*(?:password|passwd|passphrase|pwd|secret|api_?key|access_?key|auth_?token)["']?\s*(?::=|=>|=|:)\s*"""
     r"""(["'])(?P<value>[^"'\s\\]{6,128})\1"""
 )
-_PASSWORD_WORDS = ("passw", "passphrase", "pwd", "secret", "key", "auth_token", "authtoken")
+_PASSWORD_WORDS = (
+    *("passw", "passphrase", "pwd", "secret", "api_key", "apikey", "access_key", "accesskey", "auth_token", "authtoken"),
+)
 # What stands where a password would and is none.
 _NO_PASSWORD = re.compile(
     r"(?i)^(?:[\w.\-]*(?:password|passwd|secret|token|key|example|changeme|placeholder|your|test|dummy|sample)[\w.\-]*"

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _BETWEEN = {"line": "\n", "paragraph": "\n\n"}
@@ -51,6 +53,24 @@ def hash_pieces(text: str, kind: str, *, min_bytes: int) -> list[int]:
         Each number once, in order.
     """
     return sorted({hash_piece(piece) for piece, _ in split_pieces(text, kind) if len(piece) >= min_bytes})
+
+
+def find_holders(pieces: pa.Array, repeated: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Finds the texts that hold repeated pieces, by the numbers that were kept of each.
+
+    Args:
+        pieces: Lists of int64, one a text, shape (D,); null where nothing was kept.
+        repeated: Numbers of repeated pieces, sorted, int64.
+
+    Returns:
+        Whether each holds one, bool, shape (D,).
+    """
+    is_holder = np.zeros(len(pieces), bool)
+    values = pc.list_flatten(pieces).to_numpy(zero_copy_only=False)
+    if len(values) and len(repeated):
+        places = np.minimum(np.searchsorted(repeated, values), len(repeated) - 1)
+        is_holder[pc.list_parent_indices(pieces).to_numpy(zero_copy_only=False)[repeated[places] == values]] = True
+    return is_holder
 
 
 def remove_pieces(text: str, kind: str, repeated: NDArray[np.int64], *, min_bytes: int) -> str:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from .measurement import SCHEMA
 from .parts import Part
 from .redaction import redact
-from .repetition import remove_pieces
+from .repetition import find_holders, remove_pieces
 from .verdicts import KEPT
 
 _ROWS = 512
@@ -155,8 +155,9 @@ def _finish(
 ) -> pa.Table:
     """Makes of measured documents what is written."""
     texts = []
-    for text in batch["text"].to_pylist():
-        if len(repeated):
+    holders = find_holders(batch["pieces"], repeated).tolist()
+    for text, is_holder in zip(batch["text"].to_pylist(), holders, strict=True):
+        if is_holder:
             text = remove_pieces(text, str(writing.pieces), repeated, min_bytes=writing.min_piece_bytes)  # noqa: PLW2901
         if writing.redacts:
             redacted = redact(text)
