@@ -184,7 +184,7 @@ class BenchmarkSettings(Section):
 
 
 class SelectionSettings(Section):
-    """So many tokens of what is left."""
+    """So many tokens of what is left, of every language its share."""
 
     max_tokens: int = Field(gt=0, description="how many")
     by: Literal["quality", "random"] = Field(description="best first, or drawn")

@@ -367,6 +367,22 @@ def test_selection_takes_as_many_tokens_as_it_may(tmp_path: Path) -> None:
     assert other.steps[-1] == ("selection", len(kept[2]))
 
 
+def test_selection_keeps_the_shares_of_languages(tmp_path: Path) -> None:
+    files = {f"f{n:02d}.py": f"def area_{n}(radius):\n    return radius ** {n}\n" for n in range(40)}
+    files |= {f"f{n:02d}.sh": f"#!/bin/sh\necho the area of {n} is {n * n}\n" for n in range(20)}
+    folder = write_files(tmp_path / "in", files)
+
+    def count(name: str, selection: Selection | None) -> dict[str, int]:
+        rows = run(folder, tmp_path / name, near=None, selection=selection).funnel.counts()["languages"]
+        return {row["language"]: row["tokens_after"] for row in rows}
+
+    whole = count("all", None)
+    half = count("half", Selection(sum(whole.values()) // 2, "random", 0))
+    assert whole.keys() == {"python", "shell"}
+    for language, tokens in whole.items():
+        assert 0.4 <= half[language] / tokens <= 0.5
+
+
 def test_bad_folders_and_empty_results_are_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"which is no folder; name one that exists"):
         run(tmp_path / "none", tmp_path / "out")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from daft import DataFrame, col
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..manifest import hash_values, write_text
@@ -301,15 +302,17 @@ class _Run:
         self.step("decontamination")
 
     def select(self) -> None:
-        """Takes so many tokens, the best or by lot."""
+        """Takes so many tokens, the best or by lot; languages keep their shares."""
         options = self._options.selection
         if options is None:
             return
-        keys, tokens, scores = [], [], []
+        keys, tokens, scores, languages = [], [], [], []
         for part, table in enumerate(self._corpus.read("inspect", ["key", "tokens"])):
             staying = table.filter(pa.array(self._verdicts.select(part)[table["key"].to_numpy() & ROW] == 0))
             keys.append(staying["key"].to_numpy())
             tokens.append(staying["tokens"].to_numpy())
+            named = pq.read_table(self._corpus.measured[part], columns=["language"])["language"].to_numpy()
+            languages.append(named[keys[-1] & ROW])
             if options.by == "quality":
                 scored = pq.read_table(self._work / "quality" / f"{part:05d}.parquet")
                 places = np.searchsorted(scored["key"].to_numpy(), keys[-1])
@@ -319,7 +322,7 @@ class _Run:
             order = np.argsort(-np.concatenate(scores), kind="stable")
         else:
             order = np.random.default_rng(options.seed).permutation(len(flat))
-        is_taken = np.cumsum(sizes[order]) <= options.max_tokens
+        is_taken = take_shares(sizes[order], np.concatenate(languages)[order], options.max_tokens)
         self._verdicts.drop(flat[order[~is_taken]], "not-selected")
         self.step("selection")
 
@@ -368,6 +371,29 @@ class _Run:
             }
         )
         pq.write_table(table.sort_by("id"), self._output / "duplicates.parquet", compression="zstd")
+
+
+def take_shares(tokens: NDArray[np.int64], groups: NDArray[np.object_], max_tokens: int) -> NDArray[np.bool_]:
+    """Takes the first of every group until it has its share of so many tokens.
+
+    Args:
+        tokens: Of documents, the most wanted first, int64, shape (D,).
+        groups: Their groups' names, shape (D,).
+        max_tokens: How many to take in all; a group's share is its share of all tokens.
+
+    Returns:
+        Whether each is taken, bool, shape (D,).
+
+    >>> take_shares(np.array([10, 10, 20, 20]), np.array(["a", "b", "a", "b"]), 30)
+    array([ True,  True, False, False])
+    """
+    is_taken = np.zeros(len(tokens), bool)
+    share = max_tokens / max(int(tokens.sum()), 1)
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        running = np.cumsum(tokens[places])
+        is_taken[places[running <= running[-1] * share]] = True
+    return is_taken
 
 
 def _merge(outcome: Outcome, results: Sequence[dict[str, Any]]) -> None:

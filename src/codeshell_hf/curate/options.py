@@ -76,7 +76,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Selection:
-    """So many tokens of what is left.
+    """So many tokens of what is left, of every language its share: scores of different languages do not compare.
 
     Args:
         max_tokens: How many; the rest falls, as "not-selected".

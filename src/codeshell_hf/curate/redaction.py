@@ -27,7 +27,18 @@ _PASSWORD = re.compile(
     r"""(["'])(?P<value>[^"'\s\\]{6,128})\1"""
 )
 _PASSWORD_WORDS = (
-    *("passw", "passphrase", "pwd", "secret", "api_key", "apikey", "access_key", "accesskey", "auth_token", "authtoken"),
+    *(
+        "passw",
+        "passphrase",
+        "pwd",
+        "secret",
+        "api_key",
+        "apikey",
+        "access_key",
+        "accesskey",
+        "auth_token",
+        "authtoken",
+    ),
 )
 # What stands where a password would and is none.
 _NO_PASSWORD = re.compile(
