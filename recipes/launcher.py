@@ -1,47 +1,194 @@
-"""Starts accelerate, and makes sure that what was asked for is what runs."""
+"""Joins the processes that a launcher started, and reads from accelerate's file how they share the model out.
 
-from typing import TYPE_CHECKING
+accelerate launch hands its file on as environment variables; torchrun does not, so there the recipe names the file.
+accelerate itself ignores FSDP and DeepSpeed on a CPU without a word, so what it was asked for is applied by
+`codeshell_hf.train.sharding`, on every device alike.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    import torch
+
+    from codeshell_hf.train.sharding import Sharding
+
+_PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 
-def start_accelerator(*, precision: str) -> "Accelerator":
-    """Starts accelerate in this process.
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run.
 
     Args:
-        precision: "fp32" or "bf16": the arithmetic under autocast; weights stay in float32.
+        device: This one's.
+        rank: This one's number.
+        count: How many there are.
+    """
 
-    Returns:
-        The accelerator.
+    device: "torch.device"
+    rank: int
+    count: int
+
+    def print(self, text: str) -> None:
+        """Prints on the first.
+
+        Args:
+            text: A line.
+        """
+        if self.rank == 0:
+            print(text, flush=True)
+
+    def add_up(self, *values: float) -> list[float]:
+        """Adds numbers up over all processes.
+
+        Args:
+            values: This one's.
+
+        Returns:
+            Their sums, the same on all.
+        """
+        import torch
+        import torch.distributed as dist
+
+        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(numbers)
+        return [float(value) for value in numbers.tolist()]
+
+
+@contextmanager
+def join_ranks() -> "Iterator[Ranks]":
+    """Joins the processes of a launcher, or makes a group of the only one.
+
+    Yields:
+        What this process is among them.
 
     Raises:
-        SettingsError: If the launcher's file asks for sharding, which this loop does not do yet, or for another
-            precision, or started several processes that do not see each other.
+        SettingsError: If several processes were started that do not see each other.
     """
-    import os
-
     import torch
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedType
+    import torch.distributed as dist
+    from accelerate import PartialState
 
     from codeshell_hf.errors import SettingsError
 
-    for name, asks in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
-        if os.environ.get(asks, "false").lower() in ("1", "true"):
-            raise SettingsError(
-                f"accelerate's file asks for {name}, which this loop does not apply yet; "
-                "launch with recipes/accelerate/cpu.yaml or ddp.yaml"
-            )
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    wanted = {"fp32": "no", "bf16": "bf16"}[precision]
-    if asked not in ("no", wanted):
-        raise SettingsError(f"accelerate's file says mixed_precision {asked}, the recipe {precision}; make them agree")
-    accelerator = Accelerator(mixed_precision=wanted, cpu=not torch.cuda.is_available())
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != ranks or (ranks > 1 and accelerator.distributed_type == DistributedType.NO):
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # where DeepSpeed is installed, it wonders aloud
+    state = PartialState(cpu=not torch.cuda.is_available())
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched or (launched > 1 and not dist.is_initialized()):
         raise SettingsError(
-            f"{ranks} processes were launched, but accelerate joined {accelerator.num_processes}; "
-            "launch with recipes/accelerate/cpu.yaml or ddp.yaml"
+            f"{launched} processes were launched, but accelerate joined {state.num_processes}; "
+            "launch several on a CPU with torchrun"
         )
-    return accelerator
+    is_alone = not dist.is_initialized()
+    if is_alone:
+        backend = "cpu:gloo,cuda:nccl" if state.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed asks for it
+    try:
+        yield Ranks(state.device, state.process_index, state.num_processes)
+    finally:
+        if is_alone:
+            dist.destroy_process_group()
+            del os.environ["LOCAL_RANK"]
+
+
+def read_sharding(file: Path | None, *, precision: str) -> "Sharding":
+    """Reads how to share the model out.
+
+    Args:
+        file: accelerate's file where torchrun started the processes, `None` where accelerate did or nothing is shared.
+        precision: "fp32" or "bf16", which the launcher must not contradict.
+
+    Returns:
+        What was asked for.
+
+    Raises:
+        SettingsError: If the file cannot be read, asks for what there is not, or contradicts the launcher or the
+            recipe.
+    """
+    import yaml
+
+    from codeshell_hf.errors import SettingsError
+
+    launched = _read_environment(os.environ)
+    named: dict[str, Any] | None = None
+    if file is not None:
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+            named = _read_file(values)
+        except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+            raise SettingsError(f"accelerate is {file}, which cannot be read ({error}); name accelerate's file") from error
+    if launched is not None and named is not None and launched != named:
+        raise SettingsError(f"accelerate launch was given another file than {file}; name the same, or only one")
+    asked = launched or named or {"kind": "ddp", "precision": "no"}
+    if asked.pop("precision") not in ("no", _PRECISIONS[precision]):
+        raise SettingsError(f"accelerate's file asks for another mixed_precision than {precision}; make them agree")
+    return _make(asked)
+
+
+def _make(asked: dict[str, Any]) -> "Sharding":
+    from codeshell_hf.errors import SettingsError
+    from codeshell_hf.train.sharding import ZERO_STAGES, Sharding
+
+    if asked.get("version", 2) != 2:
+        raise SettingsError(f"accelerate's file asks for FSDP{asked['version']}; set fsdp_version to 2")
+    asked.pop("version", None)
+    if asked["kind"] == "zero" and asked["stage"] not in ZERO_STAGES:
+        raise SettingsError(f"accelerate's file asks for ZeRO-{asked['stage']}; set zero_stage to 2 or 3")
+    return Sharding(**asked)
+
+
+def _read_environment(given: Mapping[str, str]) -> dict[str, Any] | None:
+    def holds(name: str) -> bool:
+        return given.get(name, "false").lower() in ("1", "true", "yes")
+
+    precision = given.get("ACCELERATE_MIXED_PRECISION", "no")
+    replicas = int(given.get("PARALLELISM_CONFIG_DP_REPLICATE_SIZE", "1"))
+    if holds("ACCELERATE_USE_FSDP"):
+        return {
+            "kind": "fsdp2",
+            "version": int(given.get("FSDP_VERSION", "1")),
+            "reshards": holds("FSDP_RESHARD_AFTER_FORWARD"),
+            "offloads": holds("FSDP_OFFLOAD_PARAMS"),
+            "replicas": replicas,
+            "precision": precision,
+        }
+    if holds("ACCELERATE_USE_DEEPSPEED"):
+        return {
+            "kind": "zero",
+            "stage": int(given.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")),
+            "offloads": given.get("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "none") != "none",
+            "precision": precision,
+        }
+    return {"kind": "ddp", "precision": precision} if "ACCELERATE_MIXED_PRECISION" in given else None
+
+
+def _read_file(values: Mapping[str, Any]) -> dict[str, Any]:
+    precision = values.get("mixed_precision", "no")
+    kind = values.get("distributed_type", "NO")
+    if kind == "FSDP":
+        fsdp = values.get("fsdp_config") or {}
+        parallel = values.get("parallelism_config") or {}
+        return {
+            "kind": "fsdp2",
+            "version": int(fsdp.get("fsdp_version", 1)),
+            "reshards": bool(fsdp.get("fsdp_reshard_after_forward", True)),
+            "offloads": bool(fsdp.get("fsdp_offload_params", False)),
+            "replicas": int(parallel.get("parallelism_config_dp_replicate_size", 1)),
+            "precision": precision,
+        }
+    if kind == "DEEPSPEED":
+        zero = values.get("deepspeed_config") or {}
+        return {
+            "kind": "zero",
+            "stage": int(zero.get("zero_stage", 2)),
+            "offloads": zero.get("offload_optimizer_device", "none") != "none",
+            "precision": precision,
+        }
+    return {"kind": "ddp", "precision": precision}

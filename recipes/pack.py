@@ -1,12 +1,17 @@
-"""Packs curated documents into token shards."""
+"""Packs curated documents into token shards, a process a core; a run that was stopped goes on with what it has."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from recipes.stage import Stage, StageSettings, Work, main
+
+if TYPE_CHECKING:
+    from codeshell_hf.pack.shards import Header
+
+LANGUAGES_SHOWN = 12
 
 
 class Settings(StageSettings):
@@ -15,6 +20,8 @@ class Settings(StageSettings):
     documents: Path = Field(description="output of curate")
     tokenizer: Path = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
     splits: tuple[str, ...] = Field(default=("train", "held-out"), description="what to pack, a folder each")
+    row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="rows whose use the report tells")
+    workers: int | None = Field(default=None, gt=0, description="processes that encode; null: one a core")
 
 
 def run(settings: Settings, work: Work) -> None:
@@ -24,13 +31,12 @@ def run(settings: Settings, work: Work) -> None:
         settings: What to pack.
         work: Where to write.
     """
-    from tqdm import tqdm
-
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.manifest import hash_input
     from codeshell_hf.pack.encoder import choose_encoder
-    from codeshell_hf.pack.shards import Header, TokenShards, write_shards
+    from codeshell_hf.pack.rows import describe_rows
+    from codeshell_hf.pack.shards import Header, TokenShards, join_shards
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
     vocabulary = tokenizer.get_vocab()
@@ -41,30 +47,96 @@ def run(settings: Settings, work: Work) -> None:
         sentinels=None if -1 in sentinels else (sentinels[0], sentinels[1], sentinels[2]),
         tokenizer=hash_input(settings.tokenizer),
     )
-
-    def read(split: str, bar: tqdm) -> Iterator[dict[str, str]]:
-        for row in read_documents(settings.documents, split=split, columns=["id", "language", "text", "bytes"]):
-            bar.update(row["bytes"])
-            yield row
-
     sample = (row["text"] for row in read_documents(settings.documents, columns=["text"]))
-    encoder, choice = choose_encoder(tokenizer, sample)
+    _, choice = choose_encoder(tokenizer, sample)
     work.report.append(choice)
     for split in settings.splits:
         folder = work.folder / split
         folder.mkdir(exist_ok=True)
-        with tqdm(desc=f"pack {split}", unit="B", unit_scale=True) as bar:
-            written = write_shards(read(split, bar), encoder, header, folder)
+        written = join_shards(encode_parts(settings, header, split, folder / "pieces"), folder)
+        (folder / "pieces").rmdir()
+        shards = TokenShards(folder)
         work.counts[split] = {
             "documents": written.documents,
             "tokens": written.tokens,
             "bytes": written.bytes,
-            "tokens_by_language": TokenShards(folder).count_tokens(),
+            "tokens_by_language": shards.count_tokens(),
         }
         work.report.append(
             f"{split:<10}{written.documents:>9,} documents {written.bytes / 1e6:>9.2f} MB "
             f"{written.tokens:>12,} tokens  {written.bytes / written.tokens:.3f} bytes a token"
         )
+        for row_tokens in settings.row_tokens:
+            used, cut = describe_rows(shards.lengths, row_tokens)
+            work.report.append(f"{'':<10}rows of {row_tokens}: {used:.2%} of tokens used, {cut:.1%} of documents cut")
+    for language, tokens in list(work.counts[settings.splits[0]]["tokens_by_language"].items())[:LANGUAGES_SHOWN]:
+        work.report.append(f"{'':<10}{language:<20}{tokens:>14,} tokens")
+
+
+def encode_parts(settings: Settings, header: "Header", split: str, folder: Path) -> list[Path]:
+    """Encodes each file of curated documents, many at a time.
+
+    Args:
+        settings: What to pack.
+        header: What is known of the shards.
+        split: Of the documents.
+        folder: Where the pieces lie; those that are there stay.
+
+    Returns:
+        Folders of pieces, in the order of their documents.
+    """
+    import multiprocessing
+    import os
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    from tqdm import tqdm
+
+    from codeshell_hf.curate.documents import list_parts
+
+    parts = list_parts(settings.documents)
+    tasks = [
+        {"part": part, "split": split, "piece": folder / part.stem, "header": header, "tokenizer": settings.tokenizer}
+        for part in parts
+    ]
+    left = [task for task in tasks if not task["piece"].exists()]
+    folder.mkdir(exist_ok=True)
+    workers = min(settings.workers or len(os.sched_getaffinity(0)), max(len(left), 1))
+    with tqdm(total=len(tasks), initial=len(tasks) - len(left), desc=f"pack {split}", unit="part") as bar:
+        if workers == 1:
+            for task in left:
+                encode_part(task)
+                bar.update()
+        else:
+            # Spawned: a forked process would share the locks of libraries that are already running threads.
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                for done in as_completed([pool.submit(encode_part, task) for task in left]):
+                    done.result()
+                    bar.update()
+    return [task["piece"] for task in tasks]
+
+
+def encode_part(task: dict[str, Any]) -> None:
+    """Encodes one file of curated documents into a piece that is whole or absent.
+
+    Args:
+        task: `part`, `split`, `piece`, `header` and `tokenizer`.
+    """
+    import shutil
+
+    from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.curate.documents import read_part
+    from codeshell_hf.pack.encoder import choose_encoder
+    from codeshell_hf.pack.shards import write_shards
+
+    part, piece = task["part"], task["piece"]
+    tokenizer = CodeShellTokenizer.from_pretrained(task["tokenizer"])
+    encoder, _ = choose_encoder(tokenizer, (row["text"] for row in read_part(part, columns=["text"])))
+    aside = piece.with_name(f".{piece.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    rows = read_part(part, split=task["split"], columns=["id", "language", "source", "text"])
+    write_shards(rows, encoder, task["header"], aside)
+    aside.rename(piece)
 
 
 STAGE = Stage(

@@ -1,5 +1,6 @@
 """Training: schedules, optimisers, costs, and checkpoints that can be trusted."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ import torch
 
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.errors import CheckpointError, SettingsError
-from codeshell_hf.train.checkpoint import list_checkpoints, load_checkpoint, load_latest_checkpoint, save_checkpoint
+from codeshell_hf.train.guard import Guard
+from codeshell_hf.train.loss import TrainedModel
 from codeshell_hf.train.optimizer import OptimizerOptions, groups, make_optimizers, set_learning_rate
-from codeshell_hf.train.schedule import LearningRate, check_batches, place_phases
+from codeshell_hf.train.schedule import LearningRate, fit_batch, place_phases
 from codeshell_hf.train.throughput import cost_token
-from codeshell_hf.train.weights import load_model
+from codeshell_hf.train.weights import draw_weight, load_model
 
 OPTIONS = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-2)
 GOLDEN = Path(__file__).parent / "data" / "golden" / "plain"
@@ -44,12 +46,12 @@ def test_phases_that_do_not_cover_the_run_are_refused(ends: list[float]) -> None
         place_phases([(end, 8) for end in ends], total_tokens=100, step_tokens=10)
 
 
-def test_batches_that_do_not_divide_are_refused_with_one_that_does() -> None:
-    check_batches(step_tokens=64, micro_tokens=16, row_lengths=[8, 16], ranks=4)
-    with pytest.raises(SettingsError, match=r"is 2500000, which 128 ranks of 20480 tokens .* set it to 2621440"):
-        check_batches(step_tokens=2_500_000, micro_tokens=20480, row_lengths=[4096], ranks=128)
+def test_batches_that_do_not_divide_are_rounded_to_what_does() -> None:
+    assert fit_batch(64, micro_tokens=16, row_lengths=[8, 16], ranks=4) == 64
+    assert fit_batch(2_500_000, micro_tokens=20480, row_lengths=[4096], ranks=128) == 2_621_440
+    assert fit_batch(10, micro_tokens=16, row_lengths=[8], ranks=2) == 32
     with pytest.raises(SettingsError, match="set it to a multiple of 24"):
-        check_batches(step_tokens=64, micro_tokens=64, row_lengths=[24], ranks=1)
+        fit_batch(64, micro_tokens=64, row_lengths=[24], ranks=1)
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
@@ -97,33 +99,6 @@ def test_cost_of_a_token_equals_a_count_by_hand(make_config) -> None:
     assert cost.square - cost.causal == cost.causal_attention
 
 
-def test_checkpoints_are_kept_in_number_and_found_again(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        save_checkpoint(tmp_path, step, {"step": step, "weights": torch.full((3,), float(step))}, keep=2)
-
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
-    assert load_latest_checkpoint(tmp_path)["weights"].tolist() == [3.0] * 3
-    assert load_latest_checkpoint(tmp_path / "none") is None
-
-
-@pytest.mark.parametrize("damage", ["truncated", "altered", "no seal", "no state"])
-def test_a_broken_checkpoint_is_seen_and_the_one_before_it_is_used(tmp_path: Path, caplog, damage: str) -> None:
-    for step in (1, 2):
-        save_checkpoint(tmp_path, step, {"step": step}, keep=5)
-    state, seal = tmp_path / "step-00000002" / "state.pt", tmp_path / "step-00000002" / "seal.json"
-    if damage == "truncated":
-        state.write_bytes(state.read_bytes()[:-10])
-    elif damage == "altered":
-        state.write_bytes(state.read_bytes()[:-1] + b"x")
-    else:
-        (seal if damage == "no seal" else state).unlink()
-
-    with pytest.raises(CheckpointError):
-        load_checkpoint(tmp_path / "step-00000002")
-    assert load_latest_checkpoint(tmp_path)["step"] == 1
-    assert "the one before it is used" in caplog.text
-
-
 def test_weights_that_are_missing_broken_or_of_another_shape_are_one_clear_error(tmp_path: Path) -> None:
     model = load_model(str(GOLDEN), dtype=torch.float32)
     with pytest.raises(CheckpointError, match="cannot be loaded"):
@@ -148,3 +123,66 @@ def test_weights_that_are_missing_broken_or_of_another_shape_are_one_clear_error
     )
     with pytest.raises(CheckpointError, match=r"lacks .*h\.3\."):
         load_model(str(tmp_path), dtype=torch.float32)
+
+
+def test_the_chunked_loss_and_its_gradients_equal_the_plain_ones(tiny_model) -> None:
+    ids = torch.randint(1, 320, (2, 24))
+    labels = ids.clone()
+    labels[0, 5] = labels[1, 0] = -100
+    found = []
+    for held in (10**9, 320 * 7):  # all logits at once, and those of seven positions
+        model = TrainedModel(tiny_model().train(), held_logits=held)
+        loss = model(input_ids=ids, labels=labels) / 46
+        loss.backward()
+        found.append((float(loss), {name: weight.grad for name, weight in model.named_parameters()}))
+
+    expected = tiny_model().train()(input_ids=ids, labels=labels, num_items_in_batch=46).loss
+    assert found[0][0] == pytest.approx(float(expected), rel=1e-6)
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_the_chunked_loss_is_computed_in_bfloat16_under_autocast(tiny_model) -> None:
+    ids = torch.randint(1, 320, (2, 24))
+    losses = []
+    for held in (10**9, 320 * 7):
+        model = TrainedModel(tiny_model().train(), held_logits=held)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(input_ids=ids, labels=ids)
+        loss.backward()
+        losses.append(float(loss))
+        assert model.model.lm_head.weight.grad.dtype == torch.float32
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_guard_skips_spikes_and_numbers_that_are_none_and_gives_up_in_the_end() -> None:
+    guard = Guard(max_ratio=5.0, max_skips=3, warmup_steps=2)
+
+    assert guard.allows(10.0)  # nothing is usual yet
+    assert guard.allows(80.0)
+    assert [guard.allows(norm) for norm in (math.inf, math.nan, 1e9)] == [False] * 3
+    assert guard.gives_up
+    assert guard.skipped == 3
+    assert guard.allows(12.0)
+    assert not guard.gives_up
+    other = Guard(5.0, 3, 2)
+    other.restore(guard.state())
+    assert other == guard
+    assert Guard(None, 3, 0).allows(1e30)
+
+
+def test_new_weights_depend_on_their_names_and_the_seed_alone(make_config) -> None:
+    config = make_config(n_layer=8)
+    like = torch.empty(300, 40)
+
+    drawn = draw_weight("transformer.h.0.mlp.c_fc.weight", like, config, seed=0)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, draw_weight("transformer.h.0.mlp.c_fc.weight", like, config, seed=0))
+    assert not torch.equal(drawn, draw_weight("transformer.h.1.mlp.c_fc.weight", like, config, seed=0))
+    assert not torch.equal(drawn, draw_weight("transformer.h.0.mlp.c_fc.weight", like, config, seed=1))
+    assert drawn.std().item() == pytest.approx(config.initializer_range, rel=0.05)
+    narrow = draw_weight("transformer.h.0.mlp.c_proj.weight", like, config, seed=0)
+    assert narrow.std().item() == pytest.approx(config.initializer_range / 4, rel=0.05)
+    assert draw_weight("transformer.ln_f.weight", like[0], config, seed=0).unique().tolist() == [1.0]
+    assert draw_weight("transformer.ln_f.bias", like[0], config, seed=0).unique().tolist() == [0.0]

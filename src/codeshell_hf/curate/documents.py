@@ -26,17 +26,49 @@ def read_documents(folder: Path, *, split: str | None = None, columns: Sequence[
     Raises:
         DataError: If there are no documents.
     """
+    for path in list_parts(folder):
+        yield from read_part(path, split=split, columns=columns)
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """Finds the files of curated documents.
+
+    Args:
+        folder: The output of `curate`.
+
+    Returns:
+        Files, in order.
+
+    Raises:
+        DataError: If there are none.
+    """
     paths = sorted((folder / DOCUMENTS).glob("part-*.parquet"))
     if not paths:
         raise DataError(f"{folder} holds no {DOCUMENTS}/part-*.parquet; run python -m recipes.curate first")
-    for path in paths:
-        try:
-            file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(
-                f"{path} is no Parquet file that can be read; run python -m recipes.curate again"
-            ) from error
-        for batch in file.iter_batches(batch_size=512, columns=sorted({*columns, "split"})):
-            for row in batch.to_pylist():
-                if split is None or row["split"] == split:
-                    yield {name: row[name] for name in columns}
+    return paths
+
+
+def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Reads one file of curated documents.
+
+    Args:
+        path: One of `list_parts`.
+        split: As in `read_documents`.
+        columns: As there.
+
+    Yields:
+        One dictionary a document.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path} is no Parquet file that can be read; run python -m recipes.curate again"
+        ) from error
+    for batch in file.iter_batches(batch_size=512, columns=sorted({*columns, "split"})):
+        for row in batch.to_pylist():
+            if split is None or row["split"] == split:
+                yield {name: row[name] for name in columns}

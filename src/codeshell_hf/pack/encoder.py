@@ -65,12 +65,70 @@ def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tupl
     except (ImportError, ValueError, KeyError) as error:
         return tokenizer, f"encodes with tokenizers: {error}"
     texts = [text for _, text in zip(range(COMPARED_DOCUMENTS), sample, strict=False)]
+    if not texts:
+        return tokenizer, "encodes with tokenizers: there is no document"
     expected = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     found = encoder(texts)["input_ids"]
     different = sum(one != two for one, two in zip(expected, found, strict=True))
-    if different or not texts:
+    if different:
         return tokenizer, f"encodes with tokenizers: tiktoken differs on {different} of {len(texts)} documents"
     return encoder, f"encodes with tiktoken: the same ids on {len(texts)} documents"
+
+
+class TokenizerCodec:
+    """A tokenizer as fill-in-the-middle needs it: from ids to text and back, with nothing special in it.
+
+    Args:
+        tokenizer: The tokenizer.
+    """
+
+    def __init__(self, tokenizer: CodeShellTokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+            "input_ids"
+        ]
+        return ids
+
+
+class TiktokenCodec:
+    """The same by tiktoken, which is faster.
+
+    Args:
+        encoding: A `tiktoken.Encoding`.
+    """
+
+    def __init__(self, encoding: Any) -> None:
+        self._encoding = encoding
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids."""
+        return str(self._encoding.decode(ids))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        ids: list[int] = self._encoding.encode_ordinary(text)
+        return ids
+
+
+def make_codec(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> TokenizerCodec | TiktokenCodec:
+    """Makes what turns ids into text and back, by the encoder that packing would choose.
+
+    Args:
+        tokenizer: The tokenizer.
+        sample: Documents to compare encoders on.
+
+    Returns:
+        The codec.
+    """
+    encoder, _ = choose_encoder(tokenizer, sample)
+    return TiktokenCodec(encoder.encoding) if isinstance(encoder, TiktokenEncoder) else TokenizerCodec(tokenizer)
 
 
 def make_tiktoken(tokenizer: CodeShellTokenizer) -> TiktokenEncoder:

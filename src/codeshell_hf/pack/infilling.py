@@ -1,6 +1,7 @@
 """Fill-in-the-middle: a part of a document moves behind the rest, so that the model learns to fill it in."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,22 @@ class Infilling:
     Args:
         rate: Share of documents, 0 to 1.
         spm_rate: Share of those whose suffix comes first, 0 to 1.
+        codec: Turns ids into text and back, so that cuts fall between characters; `None` cuts between tokens.
     """
 
     rate: float
     spm_rate: float
+    codec: "Codec | None" = None
+
+
+class Codec(Protocol):
+    """A tokenizer without special tokens."""
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, in which nothing is special."""
 
 
 def rearrange_for_infilling(
@@ -53,3 +66,43 @@ def rearrange_for_infilling(
         else (prefix_id, before, suffix_id, after, middle_id, inside)
     )
     return np.concatenate(parts).astype(np.int64, copy=False)
+
+
+def rearrange_characters(
+    tokens: NDArray[np.int64],
+    cuts: tuple[float, float],
+    codec: Codec,
+    *,
+    suffix_first: bool,
+    sentinels: tuple[int, int, int],
+) -> NDArray[np.int64]:
+    """Moves the middle of one document, cut between characters, so that what is asked for may begin inside a word.
+
+    The three parts are encoded anew, each by itself, and what they take more is cut off the suffix: the result is as
+    long as with `rearrange_for_infilling`, so that rows can be planned without encoding anything. Where that cannot
+    be, the cuts fall between tokens.
+
+    Args:
+        tokens: Ids of one document, shape (T,), int64, without special tokens.
+        cuts: Where the middle starts and ends, as shares of the document, sorted.
+        codec: Of the tokenizer.
+        suffix_first: As there.
+        sentinels: As there.
+
+    Returns:
+        Shape (T + 3,).
+
+    Source:
+        StarCoder (Li et al. 2023, arXiv:2305.06161, section 5.1) transforms characters, as Bavarian et al. 2022,
+        section 4.3, recommend.
+    """
+    text = codec.decode(tokens.tolist())
+    start, end = (int(cut * (len(text) + 1)) for cut in cuts)
+    before, inside, after = (codec.encode(part) for part in (text[:start], text[start:end], text[end:]))
+    more = len(before) + len(inside) + len(after) - len(tokens)
+    if not 0 <= more <= len(after):
+        first, last = (int(cut * (len(tokens) + 1)) for cut in cuts)
+        return rearrange_for_infilling(tokens, (first, last), suffix_first=suffix_first, sentinels=sentinels)
+    whole = np.array([*before, *inside, *after[: len(after) - more]], np.int64)
+    middle = (len(before), len(before) + len(inside))
+    return rearrange_for_infilling(whole, middle, suffix_first=suffix_first, sentinels=sentinels)

@@ -9,17 +9,37 @@ run resumes exactly, on any number of ranks, and where rows change their length 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SettingsError
-from .infilling import Infilling, rearrange_for_infilling
-from .shards import TokenShards
+from .infilling import Infilling, rearrange_characters, rearrange_for_infilling
+from .shards import Header
 
 IGNORED = -100
 SENTINELS = 3
 BLOCKS_IN_TURN = 1024
+
+
+class Documents(Protocol):
+    """What rows are cut out of: `TokenShards`, or the shards of others.
+
+    `folder` names them in messages; `lengths` are the tokens of each document, int64, shape (documents,).
+    """
+
+    folder: Path
+    header: Header
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each document."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, document: int) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,22 @@ class Epoch:
     cuts: NDArray[np.float64]
 
 
+def describe_rows(lengths: NDArray[np.int64], row_tokens: int) -> tuple[float, float]:
+    """How well rows are used, in the order in which the documents lie.
+
+    Args:
+        lengths: Tokens of each document, int64, shape (documents,).
+        row_tokens: Of a row.
+
+    Returns:
+        Share of tokens that come into rows, and share of documents that the end of a row cuts, 0 to 1.
+    """
+    ends = np.cumsum(lengths + 1)
+    used = int(ends[-1]) // row_tokens * row_tokens
+    is_cut = (ends - lengths - 1) // row_tokens != (ends - 1) // row_tokens
+    return used / int(ends[-1]), float(is_cut.mean())
+
+
 class Rows:
     """The endless stream of rows.
 
@@ -86,7 +122,7 @@ class Rows:
         SettingsError: If a phase does not begin, or its rows do not end, where a longest row does.
     """
 
-    def __init__(self, shards: TokenShards, *, seed: int, phases: Sequence[Phase], infilling: Infilling | None) -> None:
+    def __init__(self, shards: Documents, *, seed: int, phases: Sequence[Phase], infilling: Infilling | None) -> None:
         if infilling is not None and shards.header.sentinels is None:
             raise DataError(
                 f"{shards.folder} was packed with a tokenizer without <fim_prefix>, <fim_middle> and <fim_suffix>; "
@@ -196,11 +232,15 @@ class Rows:
         tokens = self.shards[int(plan.order[place])].astype(np.int64)
         sentinels = self.shards.header.sentinels
         if plan.is_infilling[place] and sentinels is not None:
-            # A cut falls before, between or behind tokens: T + 1 places.
-            start, end = (plan.cuts[place] * (len(tokens) + 1)).astype(int)
-            tokens = rearrange_for_infilling(
-                tokens, (start, end), suffix_first=bool(plan.is_suffix_first[place]), sentinels=sentinels
-            )
+            suffix_first = bool(plan.is_suffix_first[place])
+            cuts = (float(plan.cuts[place][0]), float(plan.cuts[place][1]))
+            codec = self.infilling.codec if self.infilling else None
+            if codec is None:
+                # A cut falls before, between or behind tokens: T + 1 places.
+                start, end = (int(cut * (len(tokens) + 1)) for cut in cuts)
+                tokens = rearrange_for_infilling(tokens, (start, end), suffix_first=suffix_first, sentinels=sentinels)
+            else:
+                tokens = rearrange_characters(tokens, cuts, codec, suffix_first=suffix_first, sentinels=sentinels)
         return np.append(tokens, self.shards.header.end_of_text)
 
     def _find_epoch(self, block: int) -> int:

@@ -1,7 +1,11 @@
-"""Token shards: one memory-mapped file of ids, with the end, language, source and size of each document."""
+"""Token shards: one memory-mapped file of ids, with the end, language, source and size of each document.
+
+They are written in pieces, each of which is whole or absent, and then laid end to end.
+"""
 
 import json
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
@@ -18,6 +22,12 @@ from ..manifest import write_text
 
 HEADER, TOKENS, INDEX = "shards.json", "tokens.bin", "documents.parquet"
 ENCODED_TOGETHER = 256
+INDEX_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "language", "source")),
+        *((name, pa.int64()) for name in ("bytes", "end")),
+    ]
+)
 
 
 class Encoder(Protocol):
@@ -59,7 +69,7 @@ def write_shards(documents: Iterable[dict[str, str]], encoder: Encoder, header: 
     """Encodes documents, in which nothing is special, and writes them.
 
     Args:
-        documents: Each with `id`, `language` and `text`.
+        documents: Each with `id`, `language`, `source` and `text`.
         encoder: The tokenizer.
         header: What is known before.
         folder: Where to write; it must exist.
@@ -68,9 +78,9 @@ def write_shards(documents: Iterable[dict[str, str]], encoder: Encoder, header: 
         The header with its counts.
 
     Raises:
-        DataError: If no document has a token, or an id does not fit the vocabulary.
+        DataError: If an id does not fit the vocabulary.
     """
-    index: dict[str, list[Any]] = {"id": [], "language": [], "bytes": [], "end": []}
+    index: dict[str, list[Any]] = {"id": [], "language": [], "source": [], "bytes": [], "end": []}
     end = 0
     with (folder / TOKENS).open("wb") as file:
         rows = iter(documents)
@@ -87,14 +97,46 @@ def write_shards(documents: Iterable[dict[str, str]], encoder: Encoder, header: 
                 end += len(ids)
                 index["id"].append(row["id"])
                 index["language"].append(row["language"])
+                index["source"].append(row["source"])
                 index["bytes"].append(len(row["text"].encode("utf-8")))
                 index["end"].append(end)
-    if not end:
-        raise DataError(f"no document has a token, so {folder} would be empty; curate other sources")
-    pq.write_table(pa.table(index), folder / INDEX)
+    pq.write_table(pa.table(index, schema=INDEX_SCHEMA), folder / INDEX)
     counted = Header(**{**asdict(header), "documents": len(index["id"]), "tokens": end, "bytes": sum(index["bytes"])})
     write_text(folder / HEADER, json.dumps(asdict(counted), indent=1) + "\n")
     return counted
+
+
+def join_shards(pieces: Sequence[Path], folder: Path) -> Header:
+    """Lays pieces end to end, and removes them.
+
+    Args:
+        pieces: Folders that `write_shards` wrote, of one tokenizer, in order.
+        folder: Where to write; it must exist.
+
+    Returns:
+        The header of all.
+
+    Raises:
+        DataError: If no document has a token.
+    """
+    headers = [json.loads((piece / HEADER).read_text(encoding="utf-8")) for piece in pieces]
+    counts = {name: sum(header[name] for header in headers) for name in ("documents", "tokens", "bytes")}
+    if not counts["tokens"]:
+        raise DataError(f"no document has a token, so {folder} would be empty; curate other sources")
+    end = 0
+    with (folder / TOKENS).open("wb") as file, pq.ParquetWriter(folder / INDEX, INDEX_SCHEMA) as writer:
+        for piece, header in zip(pieces, headers, strict=True):
+            with (piece / TOKENS).open("rb") as one:
+                shutil.copyfileobj(one, file, 1 << 22)
+            table = pq.read_table(piece / INDEX)
+            ends = pa.array(table["end"].to_numpy() + end)
+            writer.write_table(table.set_column(table.schema.get_field_index("end"), "end", ends))
+            end += header["tokens"]
+    values = headers[0] | counts
+    write_text(folder / HEADER, json.dumps(values, indent=1) + "\n")
+    for piece in pieces:
+        shutil.rmtree(piece)
+    return Header(**values | {"sentinels": tuple(values["sentinels"]) if values["sentinels"] else None})
 
 
 class TokenShards:

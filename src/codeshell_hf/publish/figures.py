@@ -64,6 +64,30 @@ def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+def draw_positions(entries: Sequence[dict[str, Any]], row_tokens: int) -> Figure:
+    """Draws the loss by position in a row, before and after rows grew longer.
+
+    Args:
+        entries: Of the run's log, with `loss_by_position`.
+        row_tokens: Of the longest row.
+
+    Returns:
+        The figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for colour, entry in zip(COLOURS, entries, strict=False):
+            losses = entry["loss_by_position"]
+            places = [(place + 0.5) * row_tokens / len(losses) for place in range(len(losses))]
+            label = f"after {entry['tokens'] / 1e6:,.1f} million tokens"
+            axes.plot(places, losses, color=colour, marker="o", markersize=3, linewidth=1.4, label=label)
+        axes.set_xlabel("position in the row")
+        axes.set_ylabel("held-out loss (nats)")
+        axes.legend(frameon=False)
+    return figure
+
+
 def draw_runs(logs: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
     """Draws runs side by side: their training loss, and their bits per byte on held-out documents.
 

@@ -1,46 +1,179 @@
-"""Checkpoints that are whole or absent: written aside, sealed by a hash, renamed; a broken one is passed by."""
+"""Checkpoints that are whole or absent: written aside while training goes on, sealed by hashes, renamed.
+
+A broken one is recognised and passed by. What FSDP2 or no sharding wrote is read on any number of ranks.
+"""
 
 import json
 import logging
 import re
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, write_text
+from .sharding import Engine, ZeroEngine
 
 logger = logging.getLogger(__name__)
 
-STATE, SEAL = "state.pt", "seal.json"
+SEAL = "seal.json"
 _NAME = re.compile(r"step-(\d{8})")
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
-    """Saves the state of a run and removes the oldest checkpoints.
+@dataclass
+class _Pending:
+    """A checkpoint that is being written."""
+
+    step: int
+    aside: Path
+    hashes: "Future[dict[str, str]]"
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The checkpoints of a run, in a folder that all ranks see.
 
     Args:
-        folder: Holds all checkpoints of the run.
-        step: The number of steps done.
-        state: Tensors and plain values.
-        keep: How many checkpoints stay, at least 1.
-
-    Returns:
-        The checkpoint's folder.
+        folder: Holds them.
+        engine: What is saved.
+        keep: How many of the last stay, at least 1.
+        keep_every: Those at multiples of so many steps stay for good; `None` for none.
     """
-    target = folder / f"step-{step:08d}"
-    aside = folder / f".{target.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    torch.save(state, aside / STATE)
-    write_text(aside / SEAL, json.dumps({"step": step, "sha256": hash_file(aside / STATE)}))
-    shutil.rmtree(target, ignore_errors=True)
-    aside.rename(target)
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return target
+
+    def __init__(self, folder: Path, engine: Engine, *, keep: int, keep_every: int | None = None) -> None:
+        self.folder = folder
+        self._engine = engine
+        self._keep = keep
+        self._keep_every = keep_every
+        self._pending: _Pending | None = None
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        # The default group is busy with gradients while a checkpoint is written.
+        self._group = dist.new_group(backend="gloo")
+        self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
+
+    def save(self, step: int, about: dict[str, Any]) -> None:
+        """Begins to save; returns when what is saved may change again.
+
+        Args:
+            step: Steps done.
+            about: Plain values, the same on all ranks.
+        """
+        self.commit()
+        aside = self.folder / f".step-{step:08d}"
+        if self._rank == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        dist.barrier(self._group)
+        if isinstance(self._engine, ZeroEngine):
+            self._engine.save_shares(aside)
+            dist.barrier(self._group)
+            written: Callable[[], object] = lambda: None  # noqa: E731
+        else:
+            state = self._engine.state() | {"chance": torch.get_rng_state()}
+            written = dcp.async_save(state, checkpoint_id=aside, process_group=self._group).result  # type: ignore[union-attr]
+
+        def finish() -> dict[str, str]:
+            written()
+            files = sorted(path for path in aside.rglob("*") if path.is_file())
+            return {str(path.relative_to(aside)): hash_file(path) for path in files[self._rank :: self._ranks]}
+
+        self._pending = _Pending(step, aside, self._pool.submit(finish), about)
+
+    def commit(self) -> None:
+        """Waits until what was begun is written, on all ranks, seals it and puts it in its place."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        hashes: list[dict[str, str]] = [{} for _ in range(self._ranks)]
+        dist.all_gather_object(hashes, pending.hashes.result(), group=self._group)
+        if self._rank == 0:
+            seal = {
+                "step": pending.step,
+                "about": pending.about,
+                "ranks": self._ranks,
+                "written_by": _name_writer(self._engine),
+                "files": {name: value for one in hashes for name, value in sorted(one.items())},
+            }
+            write_text(pending.aside / SEAL, json.dumps(seal, indent=1))
+            target = self.folder / f"step-{pending.step:08d}"
+            shutil.rmtree(target, ignore_errors=True)
+            pending.aside.rename(target)
+            for old in list_checkpoints(self.folder)[: -self._keep]:
+                step = int(old.name.removeprefix("step-"))
+                if self._keep_every is None or step % self._keep_every:
+                    shutil.rmtree(old)
+        dist.barrier(self._group)
+
+    def is_written(self) -> bool:
+        """Whether this rank has written what was begun, so that `commit` need not wait for it."""
+        return self._pending is not None and self._pending.hashes.done()
+
+    def load_latest(self) -> dict[str, Any] | None:
+        """Goes back to the newest checkpoint that is whole.
+
+        Returns:
+            Its `about`, or `None` where there is none; broken ones are named in a warning and passed by.
+
+        Raises:
+            CheckpointError: If it is of another model, or was shared out in a way that these ranks cannot read.
+        """
+        self.commit()
+        for path in reversed(list_checkpoints(self.folder)):
+            try:
+                seal = self._check(path)
+            except CheckpointError as error:
+                if self._rank == 0:
+                    logger.warning("%s; the one before it is used", error)
+                continue
+            self._load(path, seal)
+            return seal["about"]
+        return None
+
+    def _check(self, path: Path) -> dict[str, Any]:
+        """Compares hashes, each rank some of the files; all ranks agree."""
+        try:
+            seal: dict[str, Any] = json.loads((path / SEAL).read_text(encoding="utf-8"))
+            names = sorted(seal["files"])[self._rank :: self._ranks]
+            wrong = [name for name in names if hash_file(path / name) != seal["files"][name]]
+            fault = f"{path / wrong[0]} is not what was sealed: it is broken" if wrong else None
+        except (OSError, ValueError, KeyError) as error:
+            seal, fault = {}, f"{path} is no whole checkpoint ({error})"
+        faults: list[str | None] = [None] * self._ranks
+        dist.all_gather_object(faults, fault, group=self._group)
+        if found := next(filter(None, faults), None):
+            raise CheckpointError(found)
+        return seal
+
+    def _load(self, path: Path, seal: dict[str, Any]) -> None:
+        writer = _name_writer(self._engine)
+        is_zero = isinstance(self._engine, ZeroEngine)
+        if seal["written_by"] != writer or (is_zero and seal["ranks"] != self._ranks):
+            was = f"{seal['written_by']} on {seal['ranks']} ranks"
+            raise CheckpointError(
+                f"{path} was written by {was} and this is {writer} on {self._ranks}; go on as it was, or start from "
+                "an exported model"
+            )
+        if isinstance(self._engine, ZeroEngine):
+            self._engine.load_shares(path)
+            return
+        state = self._engine.state() | {"chance": torch.get_rng_state()}
+        try:
+            dcp.load(state, checkpoint_id=path, process_group=self._group)
+            self._engine.load(state)
+        except (RuntimeError, ValueError, KeyError, dcp.api.CheckpointException) as error:
+            raise CheckpointError(f"{self.folder} is of another model; remove it to begin anew") from error
+        torch.set_rng_state(state["chance"])
+
+
+def _name_writer(engine: Engine) -> str:
+    return str(engine.sharding).split(",")[0] if isinstance(engine, ZeroEngine) else "torch"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -53,43 +186,3 @@ def list_checkpoints(folder: Path) -> list[Path]:
         Their folders, the oldest first.
     """
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
-
-
-def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Loads the newest checkpoint that is whole.
-
-    Args:
-        folder: Holds the checkpoints of a run.
-
-    Returns:
-        Its state, or `None` where there is none; broken ones are named in a warning and passed by.
-    """
-    for path in reversed(list_checkpoints(folder)):
-        try:
-            return load_checkpoint(path)
-        except CheckpointError as error:
-            logger.warning("%s; the one before it is used", error)
-    return None
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Loads one checkpoint.
-
-    Args:
-        path: Its folder.
-
-    Returns:
-        Its state, on the CPU.
-
-    Raises:
-        CheckpointError: If it is not what was sealed.
-    """
-    try:
-        sealed = json.loads((path / SEAL).read_text(encoding="utf-8"))["sha256"]
-        found = hash_file(path / STATE)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is no whole checkpoint ({error})") from error
-    if found != sealed:
-        raise CheckpointError(f"{path / STATE} has hash {found[:12]} where {sealed[:12]} was sealed: it is broken")
-    state: dict[str, Any] = torch.load(path / STATE, map_location="cpu", weights_only=True)
-    return state

@@ -46,9 +46,11 @@ def make_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.o
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_block_matrix = parameter.ndim == 2 and ".h." in f".{name}"
+            # What ZeRO-3 has shared out is flat, and tells its shape apart.
+            dimensions = len(getattr(parameter, "ds_shape", parameter.shape))
+            is_block_matrix = dimensions == 2 and ".h." in f".{name}"
             uses_muon = options.name == "muon" and is_block_matrix
-            (matrices if uses_muon else decayed if parameter.ndim >= 2 else others).append(parameter)
+            (matrices if uses_muon else decayed if dimensions >= 2 else others).append(parameter)
     adamw = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=options.learning_rate,

@@ -1,16 +1,12 @@
-"""Where a run is: its record, and going back to its last whole checkpoint."""
+"""Where a run is, and its record."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from ..errors import CheckpointError
-from .checkpoint import load_latest_checkpoint, save_checkpoint
+from .throughput import TokenCost
 
 SHOWN_STEPS = 20
 
@@ -26,60 +22,6 @@ class Progress:
 
     step: int = 0
     tokens: int = 0
-
-
-def restore(checkpoints: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> Progress:
-    """Goes back to the last whole checkpoint.
-
-    Args:
-        checkpoints: Folder of the run's checkpoints.
-        model: Gets its weights.
-        optimizers: Get their moments.
-
-    Returns:
-        Where the run was; the beginning where there is no checkpoint.
-
-    Raises:
-        CheckpointError: If the checkpoint is of another model.
-    """
-    state = load_latest_checkpoint(checkpoints)
-    if state is None:
-        return Progress()
-    try:
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoints} is of another model; remove it to begin anew") from error
-    torch.set_rng_state(state["chance"])
-    return Progress(state["step"], state["tokens"])
-
-
-def save(
-    checkpoints: Path,
-    model: nn.Module,
-    optimizers: Sequence[torch.optim.Optimizer],
-    progress: Progress,
-    *,
-    keep: int,
-) -> None:
-    """Saves all that a run consists of: weights, moments, chance and where it is. Its data are a function of that.
-
-    Args:
-        checkpoints: Folder of the run's checkpoints.
-        model: Its weights.
-        optimizers: Their moments.
-        progress: Where the run is.
-        keep: How many checkpoints stay.
-    """
-    state = {
-        "model": model.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "chance": torch.get_rng_state(),
-        "step": progress.step,
-        "tokens": progress.tokens,
-    }
-    save_checkpoint(checkpoints, progress.step, state, keep=keep)
 
 
 class Log:
@@ -123,26 +65,56 @@ class Log:
         values["elapsed_s"] = round(values["elapsed_s"] + self.base_s, 3)
         self.add({"step": progress.step, "tokens": progress.tokens, **values})
 
-    def line(self, steps: int, step_tokens: int, token_flops: float, peak_tflops: float | None, ranks: int) -> str:
+    @property
+    def row_tokens(self) -> int | None:
+        """Length of the rows of the last step, `None` before the first."""
+        return next((entry["row_tokens"] for entry in reversed(self.entries) if "row_tokens" in entry), None)
+
+    def last(self, step_tokens: int) -> dict[str, float]:
+        """The last step, as trackers are told.
+
+        Args:
+            step_tokens: Tokens of a step.
+
+        Returns:
+            Measures by name.
+        """
+        entries = self._recent()
+        entry = entries[-1]
+        return {
+            **{name: entry[name] for name in ("loss", "gradient_norm", "learning_rate", "tokens")},
+            "tokens_per_s": self._measure_speed(entries, step_tokens),
+        }
+
+    def _recent(self) -> list[dict[str, Any]]:
+        return [entry for entry in self.entries[-2 * SHOWN_STEPS :] if "loss" in entry][-SHOWN_STEPS:]
+
+    @staticmethod
+    def _measure_speed(entries: list[dict[str, Any]], step_tokens: int) -> float:
+        seconds = entries[-1]["elapsed_s"] - entries[0]["elapsed_s"]
+        return (len(entries) - 1) * step_tokens / seconds if seconds > 0 else 0.0
+
+    def line(self, steps: int, step_tokens: int, cost: TokenCost, peak_tflops: float | None, ranks: int) -> str:
         """The fixed-width line.
 
         Args:
             steps: Steps of the run.
             step_tokens: Tokens of a step.
-            token_flops: Operations of a token, causal attention counted once.
+            cost: Operations of a token.
             peak_tflops: A device's peak in 10**12 operations a second.
             ranks: Devices.
 
         Returns:
-            One line.
+            One line; the model's share of the peak with causal attention counted once and, in brackets, as a square.
         """
-        entries = [entry for entry in self.entries if "loss" in entry][-SHOWN_STEPS:]
+        entries = self._recent()
         last = entries[-1]
-        seconds = last["elapsed_s"] - entries[0]["elapsed_s"]
-        done = len(entries) - 1
-        speed = done * step_tokens / seconds if seconds > 0 and done else 0.0
+        speed = self._measure_speed(entries, step_tokens)
         left = (steps - last["step"]) * step_tokens / speed if speed else 0.0
-        mfu = f" | mfu {speed * token_flops / (peak_tflops * 1e12 * ranks):.2f}" if peak_tflops else ""
+        mfu = ""
+        if peak_tflops:
+            share = speed / (peak_tflops * 1e12 * ranks)
+            mfu = f" | mfu {share * cost.causal:.2f} ({share * cost.square:.2f})"
         return (
             f"step {last['step']:>6}/{steps} | loss {last['loss']:6.3f} | {speed / 1e3:8.1f}k tok/s{mfu} "
             f"| lr {last['learning_rate']:.1e} | norm {last['gradient_norm']:5.2f} "

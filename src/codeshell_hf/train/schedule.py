@@ -73,27 +73,29 @@ def place_phases(phases: Sequence[tuple[float, int]], *, total_tokens: int, step
     return [(start, row_tokens) for start, (_, row_tokens) in zip(starts, phases, strict=True)]
 
 
-def check_batches(*, step_tokens: int, micro_tokens: int, row_lengths: Sequence[int], ranks: int) -> None:
-    """Refuses batches that ranks, micro-batches or rows do not divide.
+def fit_batch(step_tokens: int, *, micro_tokens: int, row_lengths: Sequence[int], ranks: int) -> int:
+    """Rounds a step to what ranks and micro-batches divide, as 2.5 million tokens are not by 128 GPUs of 20,480.
 
     Args:
-        step_tokens: Tokens of a step.
+        step_tokens: Tokens of a step, as asked for.
         micro_tokens: Tokens of a rank's forward pass.
         row_lengths: Every length of rows in the run.
         ranks: How many processes share a step.
 
+    Returns:
+        The nearest number of tokens, at least one forward pass of every rank.
+
     Raises:
-        SettingsError: With the value, the rule and the mend.
+        SettingsError: If rows do not divide a forward pass.
+
+    >>> fit_batch(2_500_000, micro_tokens=20_480, row_lengths=[4096], ranks=128)
+    2621440
     """
-    shared = micro_tokens * ranks
-    if step_tokens % shared:
-        raise SettingsError(
-            f"batch.global_tokens is {step_tokens}, which {ranks} ranks of {micro_tokens} tokens do not divide; "
-            f"set it to {max(1, round(step_tokens / shared)) * shared}"
-        )
     for row_tokens in row_lengths:
         if micro_tokens % row_tokens:
             raise SettingsError(
                 f"batch.micro_tokens is {micro_tokens}, which rows of {row_tokens} do not divide; "
                 f"set it to a multiple of {row_tokens}"
             )
+    shared = micro_tokens * ranks
+    return max(1, round(step_tokens / shared)) * shared

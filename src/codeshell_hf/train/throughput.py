@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from ..configuration_codeshell import CodeShellConfig
 from ..presets import count_parameters
 
@@ -47,3 +49,43 @@ def cost_token(config: CodeShellConfig, row_tokens: int) -> TokenCost:
     # A product of 2 operations, for scores and for values, at half the span, three times for forward and backward.
     attention = sum(2 * 2 * (span / 2) * config.n_embd * 3 for span in spans)
     return TokenCost(6.0 * (count_parameters(config) - lookup), attention)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A kind of GPU.
+
+    Args:
+        tflops: Peak in bfloat16 without sparsity, 10**12 operations a second.
+        gigabytes: Memory, 10**9 bytes.
+        mark: Part of the name that the driver gives it.
+    """
+
+    tflops: float
+    gigabytes: float
+    mark: str
+
+
+# As the maker's data sheets say.
+DEVICES = {
+    "a100-40g": Device(312.0, 42.4, "A100-SXM4-40GB"),
+    "a100-80g": Device(312.0, 85.0, "A100"),
+    "h100-80g": Device(989.0, 85.0, "H100"),
+    "h200-141g": Device(989.0, 150.0, "H200"),
+    "b200-180g": Device(2250.0, 192.0, "B200"),
+}
+
+
+def find_peak_tflops(device: torch.device) -> float | None:
+    """Finds what a device can at most.
+
+    Args:
+        device: Any.
+
+    Returns:
+        10**12 operations a second in bfloat16, or `None` for an unknown one.
+    """
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((known.tflops for known in DEVICES.values() if known.mark in name), None)

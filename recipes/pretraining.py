@@ -1,0 +1,515 @@
+"""What pretraining is made of besides its loop: settings, data, model, held-out measures, record."""
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from recipes.stage import Section, StageSettings, Work, is_first_rank
+
+if TYPE_CHECKING:
+    import torch
+
+    from codeshell_hf import CodeShellConfig, CodeShellTokenizer
+    from codeshell_hf.pack.mixture import Mixture
+    from codeshell_hf.pack.rows import Batch, Rows
+    from codeshell_hf.train.guard import Guard
+    from codeshell_hf.train.progress import Log, Progress
+    from codeshell_hf.train.sharding import Engine
+    from recipes.launcher import Ranks
+
+
+class ModelSettings(Section):
+    """The model to train."""
+
+    preset: str = Field(default="nano", description="an architecture of codeshell_hf.presets")
+    start_from: str | None = Field(default=None, description="weights to go on from: a folder or a Hub name")
+    changes: dict[str, Any] = Field(default_factory=dict, description="config fields that differ from the preset")
+
+
+class BatchSettings(Section):
+    """How many tokens go together."""
+
+    global_tokens: int = Field(gt=0, description="tokens of a step, over all ranks")
+    micro_tokens: int = Field(gt=0, description="tokens of one forward pass of one rank")
+
+
+class PhaseSettings(Section):
+    """A length of rows."""
+
+    until_fraction: float = Field(gt=0, le=1, description="share of all tokens at which it ends")
+    row_tokens: int = Field(gt=1, description="tokens of a row")
+
+
+class ScheduleSettings(Section):
+    """How long, and with which rows and learning rates."""
+
+    total_tokens: int = Field(gt=0, description="tokens of the whole run")
+    max_epochs: float | None = Field(default=None, gt=0, description="more than so many passes are refused")
+    warmup_tokens: int = Field(ge=0, description="tokens until the peak learning rate")
+    floor_fraction: float = Field(default=0.1, ge=0, le=1, description="last learning rate as a share of the peak")
+    phases: tuple[PhaseSettings, ...] = Field(description="lengths of rows, in order", min_length=1)
+
+
+class OptimizerSettings(Section):
+    """How weights move."""
+
+    name: Literal["adamw", "muon"] = Field(default="adamw", description="muon: for the matrices of the blocks")
+    learning_rate: float = Field(gt=0, description="AdamW's peak")
+    matrix_learning_rate: float | None = Field(default=None, gt=0, description="Muon's peak")
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay rates")
+    epsilon: float = Field(default=1e-8, gt=0, description="AdamW's term in the denominator")
+    weight_decay: float = Field(default=0.1, ge=0, description="for matrices")
+    max_gradient_norm: float | None = Field(default=1.0, gt=0, description="gradients are scaled down to it")
+
+
+class MixtureSettings(Section):
+    """Further shards that the run draws from."""
+
+    shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
+    share: float = Field(gt=0, lt=1, description="of all tokens; what is left of 1 is the recipe's own shards'")
+
+
+class InfillingSettings(Section):
+    """Fill-in-the-middle."""
+
+    level: Literal["token", "character"] = Field(default="token", description="what cuts fall between")
+    rate: float = Field(default=0.5, ge=0, le=1, description="share of documents that are rearranged")
+    spm_rate: float = Field(default=0.5, ge=0, le=1, description="share of those with the suffix first")
+
+
+class CheckpointSettings(Section):
+    """When the run is saved."""
+
+    every_steps: int = Field(default=1000, gt=0, description="steps between checkpoints")
+    keep: int = Field(default=2, gt=0, description="how many of the last are kept")
+    keep_every_steps: int | None = Field(default=None, gt=0, description="those at multiples of it are kept for good")
+
+
+class EvaluationSettings(Section):
+    """What is measured on held-out documents."""
+
+    every_steps: int | None = Field(default=None, gt=0, description="steps between measurements besides first and last")
+    max_bytes_per_language: int = Field(default=200_000, gt=0, description="how much of a language is read")
+    shards: Path | None = Field(default=None, description="output of pack with held-out documents; null: shards")
+    exports: bool = Field(default=False, description="save the model for transformers at each measurement")
+
+
+class GuardSettings(Section):
+    """Steps that are not taken."""
+
+    max_norm_ratio: float | None = Field(default=20.0, gt=1, description="of a gradient norm to the running mean")
+    warmup_steps: int = Field(default=100, ge=0, description="steps before spikes are looked for")
+    max_skips: int = Field(default=10, gt=0, description="after so many on end the run goes back to a checkpoint")
+    max_returns: int = Field(default=3, ge=0, description="after so many returns the run fails")
+
+
+class Settings(StageSettings):
+    """Settings of pretraining."""
+
+    shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
+    mixture: tuple[MixtureSettings, ...] = Field(default=(), description="further shards, by share")
+    tokenizer: Path = Field(description="output of tokenizer, saved with the model")
+    model: ModelSettings = Field(description="the model")
+    batch: BatchSettings = Field(description="batches")
+    schedule: ScheduleSettings = Field(description="schedule")
+    optimizer: OptimizerSettings = Field(description="optimiser")
+    infilling: InfillingSettings | None = Field(default=None, description="fill-in-the-middle")
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="checkpoints")
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="guard")
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="evaluation")
+    precision: Literal["fp32", "bf16"] = Field(default="bf16", description="arithmetic; weights are kept in fp32")
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
+    compiles: bool = Field(default=False, description="compile each block with torch.compile")
+    accelerate: Path | None = Field(default=None, description="accelerate's file, where torchrun starts the processes")
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(default=(), description="who is told")
+    peak_tflops: float | None = Field(default=None, gt=0, description="a device's peak; null: known devices' own")
+    log_every_steps: int = Field(default=50, gt=0, description="steps between lines")
+    seed: int = Field(default=0, ge=0, description="decides weights, order and rearranging")
+
+
+def open_rows(settings: Settings, tokenizer: "CodeShellTokenizer", *, step_tokens: int) -> "Rows | Mixture":
+    """Opens the shards and lays their rows out.
+
+    Args:
+        settings: Which shards, which rows.
+        tokenizer: What the shards must have been made with.
+        step_tokens: Tokens of a step.
+
+    Returns:
+        The stream of rows.
+
+    Raises:
+        DataError: If shards are missing, broken, or of another tokenizer.
+        SettingsError: If the run asks for more than there is.
+    """
+    from codeshell_hf.errors import SettingsError
+    from codeshell_hf.pack.encoder import COMPARED_DOCUMENTS, make_codec
+    from codeshell_hf.pack.infilling import Infilling
+    from codeshell_hf.pack.mixture import Mixture
+    from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.train.schedule import place_phases
+
+    schedule = settings.schedule
+    if schedule.warmup_tokens >= schedule.total_tokens:
+        raise SettingsError(
+            f"schedule.warmup_tokens is {schedule.warmup_tokens}, but the run ends after {schedule.total_tokens}; "
+            "set it to less"
+        )
+    shares = [(phase.until_fraction, phase.row_tokens) for phase in schedule.phases]
+    placed = place_phases(shares, total_tokens=schedule.total_tokens, step_tokens=step_tokens)
+    phases = [Phase(*one) for one in placed]
+    asked = settings.infilling
+    sources = [settings.shards, *(one.shards for one in settings.mixture)]
+    shards = [open_shards(folder, settings, tokenizer) for folder in sources]
+    codec = None
+    if asked and asked.level == "character":
+        some = range(0, len(shards[0]), max(1, len(shards[0]) // COMPARED_DOCUMENTS))
+        codec = make_codec(tokenizer, (tokenizer.decode(shards[0][index]) for index in some))
+    infilling = Infilling(asked.rate, asked.spm_rate, codec) if asked else None
+    if settings.mixture:
+        further = [one.share for one in settings.mixture]
+        weights = [1 - sum(further), *further]
+        rows: Rows | Mixture = Mixture(shards, weights, seed=settings.seed, phases=phases, infilling=infilling)
+    else:
+        rows = Rows(shards[0], seed=settings.seed, phases=phases, infilling=infilling)
+    if schedule.max_epochs is not None:
+        epochs = rows.count_epochs(schedule.total_tokens)
+        if epochs > schedule.max_epochs:
+            raise SettingsError(
+                f"schedule.total_tokens is {schedule.total_tokens}, which is {epochs:.2f} passes over the shards, but "
+                f"schedule.max_epochs is {schedule.max_epochs}; ask for fewer tokens or pack more"
+            )
+    return rows
+
+
+def open_shards(folder: Path, settings: Settings, tokenizer: "CodeShellTokenizer") -> Any:
+    """Opens one folder of training documents.
+
+    Args:
+        folder: Output of pack, or datatrove's `.ds` files.
+        settings: Name the tokenizer.
+        tokenizer: The same, loaded.
+
+    Returns:
+        Documents for `Rows`.
+
+    Raises:
+        DataError: If they are missing, broken, or of another tokenizer.
+    """
+    from codeshell_hf.errors import DataError
+    from codeshell_hf.manifest import hash_input
+    from codeshell_hf.pack.datatrove import SUFFIX, DatatroveShards
+    from codeshell_hf.pack.shards import Header, TokenShards
+
+    named = hash_input(settings.tokenizer)
+    if any(folder.glob(f"*{SUFFIX}")):
+        vocabulary = tokenizer.get_vocab()
+        sentinels = tuple(vocabulary.get(f"<fim_{part}>", -1) for part in ("prefix", "middle", "suffix"))
+        known = None if -1 in sentinels else (sentinels[0], sentinels[1], sentinels[2])
+        return DatatroveShards(folder, Header(len(tokenizer), tokenizer.eos_token_id, known, named))
+    shards = TokenShards(folder / "train")
+    if shards.header.tokenizer != named:
+        raise DataError(
+            f"{folder} was packed with another tokenizer than {settings.tokenizer}; name that one, or pack again"
+        )
+    return shards
+
+
+def make_config(settings: Settings, *, end_of_text: int, vocab_size: int) -> "CodeShellConfig":
+    """Makes the architecture's configuration, or reads that of the weights to go on from.
+
+    Args:
+        settings: Name the architecture or the weights.
+        end_of_text: Id of the shards' end of text.
+        vocab_size: Entries of the shards' tokenizer.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        CheckpointError: If the weights' configuration cannot be read.
+        SettingsError: If the vocabulary or the rows do not fit.
+    """
+    from codeshell_hf import CodeShellConfig
+    from codeshell_hf.errors import CheckpointError, SettingsError
+    from codeshell_hf.presets import make_config as make
+
+    if settings.model.start_from is not None:
+        try:
+            config = CodeShellConfig.from_pretrained(settings.model.start_from)
+        except Exception as error:  # JSON, the Hub and the file system each have their own kinds
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"{settings.model.start_from} cannot be loaded ({reason}); name a whole CodeShell checkpoint"
+            ) from error
+    else:
+        tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
+        config = make(settings.model.preset, **(tokens | settings.model.changes))
+    if vocab_size > config.vocab_size:
+        raise SettingsError(
+            f"the shards' vocabulary has {vocab_size} entries, but the embedding has "
+            f"{config.vocab_size} rows; set model.changes.vocab_size to {vocab_size} or more"
+        )
+    longest = max(phase.row_tokens for phase in settings.schedule.phases)
+    if longest > config.n_positions:
+        raise SettingsError(
+            f"schedule.phases has rows of {longest} tokens, but the model has {config.n_positions} positions; "
+            f"set model.changes.n_positions to {longest} or shorten the rows"
+        )
+    return config
+
+
+def read_step(
+    rows: "Rows | Mixture", consumed: int, global_tokens: int, micro_tokens: int, rank: int, ranks: int
+) -> "list[Batch]":
+    """Reads this rank's micro-batches of a step: each n-th one of the whole step's.
+
+    Args:
+        rows: The stream.
+        consumed: Tokens before the step.
+        global_tokens: Tokens of the step.
+        micro_tokens: Tokens of a micro-batch.
+        rank: This process.
+        ranks: All processes.
+
+    Returns:
+        Batches of (micro_tokens / row_tokens, row_tokens).
+    """
+    starts = range(consumed + rank * micro_tokens, consumed + global_tokens, ranks * micro_tokens)
+    return [rows.read(start, micro_tokens // rows.find_row_tokens(start)) for start in starts]
+
+
+def count_labels(batches: "list[Batch]", ranks: "Ranks") -> int:
+    """Counts what a step predicts, over all ranks.
+
+    Args:
+        batches: This rank's.
+        ranks: Adds them up.
+
+    Returns:
+        Number of labels behind the first position of a row that are not ignored.
+    """
+    return int(ranks.add_up(sum(int((batch.labels[:, 1:] != -100).sum()) for batch in batches))[0])
+
+
+def to_tensors(batch: "Batch", device: "torch.device") -> "dict[str, torch.Tensor]":
+    """Moves a batch to a device.
+
+    Args:
+        batch: The rows.
+        device: Where to.
+
+    Returns:
+        The model's arguments.
+    """
+    import torch
+
+    names = ("input_ids", "position_ids", "labels")
+    return {name: torch.from_numpy(getattr(batch, name)).to(device, non_blocking=True) for name in names}
+
+
+class StopSignal:
+    """Whether the scheduler asked to stop."""
+
+    def __init__(self) -> None:
+        self.was_asked = False
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.was_asked = True
+
+
+@dataclass
+class HeldOut:
+    """Documents that nothing is trained on."""
+
+    documents: list[tuple[str, Any, int]]
+    window_tokens: int
+    vocab_size: int
+    log: "Log"
+    ranks: "Ranks"
+    by_position: dict[str, list[float]] = field(default_factory=dict)
+
+    def measure(self, engine: "Engine", progress: "Progress") -> dict[str, float]:
+        """Measures bits per byte by language and writes them to the log.
+
+        Args:
+            engine: Holds the model; all ranks measure the same.
+            progress: Where the run is.
+
+        Returns:
+            Bits per byte by language, and "all".
+        """
+        from codeshell_hf.evaluate.bits_per_byte import score_documents
+
+        engine.inner.eval()
+        scores = score_documents(
+            engine.inner, self.documents, window_tokens=self.window_tokens, vocab_size=self.vocab_size
+        )
+        engine.inner.train()
+        bits = {name: round(score.bits_per_byte, 4) for name, score in scores.items()}
+        self.log.add({"step": progress.step, "tokens": progress.tokens, "bits_per_byte": bits})
+        self.ranks.print(f"step {progress.step:>6} | held-out bits per byte {bits['all']:.3f}")
+        return bits
+
+    def measure_positions(self, engine: "Engine", progress: "Progress") -> None:
+        """Measures the loss by position in the longest rows and writes it to the log.
+
+        Args:
+            engine: As in `measure`.
+            progress: Where the run is.
+        """
+        from codeshell_hf.evaluate.positions import POSITION_BINS, score_positions
+
+        engine.inner.eval()
+        losses = score_positions(engine.inner, [ids for _, ids, _ in self.documents], row_tokens=self.window_tokens)
+        engine.inner.train()
+        if losses is not None:
+            self.log.add({"step": progress.step, "tokens": progress.tokens, "loss_by_position": losses})
+            width = self.window_tokens // POSITION_BINS
+            self.ranks.print(
+                f"step {progress.step:>6} | held-out loss {losses[0]:.3f} in the first {width} positions of "
+                f"{self.window_tokens}, {losses[-1]:.3f} in the last"
+            )
+
+
+def read_held_out(settings: Settings, log: "Log", ranks: "Ranks") -> HeldOut:
+    """Reads the held-out documents.
+
+    Args:
+        settings: How much.
+        log: Where measures go.
+        ranks: Print once.
+
+    Returns:
+        The documents.
+    """
+    from codeshell_hf.evaluate.bits_per_byte import take_evenly
+    from codeshell_hf.pack.shards import TokenShards
+
+    shards = TokenShards((settings.evaluation.shards or settings.shards) / "held-out")
+    chosen = take_evenly(
+        shards.languages, shards.bytes.tolist(), max_bytes_per_language=settings.evaluation.max_bytes_per_language
+    )
+    documents = [(shards.languages[index], shards[index], int(shards.bytes[index])) for index in chosen]
+    window = max(phase.row_tokens for phase in settings.schedule.phases)
+    return HeldOut(documents, window, shards.header.vocab_size, log, ranks)
+
+
+def show_bar(steps: int, done: int) -> Any:
+    """Makes the progress bar.
+
+    Args:
+        steps: Of the run.
+        done: Already.
+
+    Returns:
+        A tqdm bar, silent on other ranks.
+    """
+    from tqdm import tqdm
+
+    return tqdm(total=steps, initial=done, desc="pretrain", unit="step", disable=not is_first_rank())
+
+
+def report(
+    settings: Settings,
+    work: Work,
+    log: "Log",
+    rows: "Rows | Mixture",
+    progress: "Progress",
+    held_out: HeldOut,
+    guard: "Guard",
+) -> None:
+    """Fills counts, measures, the loss curve and the last lines.
+
+    Args:
+        settings: The settings.
+        work: What to fill.
+        log: The run's record.
+        rows: Know the epochs.
+        progress: The end.
+        held_out: Knows how much was measured on.
+        guard: Knows what was skipped.
+    """
+    from codeshell_hf.publish.figures import draw_loss, draw_positions, save_figure
+
+    steps = [entry for entry in log.entries if "loss" in entry]
+    bits = [entry["bits_per_byte"] for entry in log.entries if "bits_per_byte" in entry]
+    seconds = steps[-1]["elapsed_s"]
+    work.counts = {
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "epochs": round(rows.count_epochs(progress.tokens), 4),
+        "held_out_documents": len(held_out.documents),
+        "skipped_steps": guard.skipped,
+    }
+    work.measures = {
+        "loss_first": steps[0]["loss"],
+        "loss_last": sum(entry["loss"] for entry in steps[-20:]) / len(steps[-20:]),
+        "bits_per_byte_before": bits[0],
+        "bits_per_byte_after": bits[-1],
+        "tokens_per_s": round(progress.tokens / seconds, 1) if seconds else None,
+        "training_s": round(seconds, 1),
+    }
+    save_figure(draw_loss(log.entries), work.folder / "loss.svg")
+    positions = [entry for entry in log.entries if "loss_by_position" in entry]
+    if positions:
+        save_figure(draw_positions(positions, held_out.window_tokens), work.folder / "positions.svg")
+    work.report.append(
+        f"loss {work.measures['loss_first']:.3f} -> {work.measures['loss_last']:.3f} over {progress.tokens:,} tokens "
+        f"({work.counts['epochs']:.2f} epochs) at {work.measures['tokens_per_s']:,.0f} tokens/s"
+    )
+    if guard.skipped:
+        work.report.append(f"{guard.skipped} steps were skipped for their gradients")
+    work.report.append(f"held-out bits per byte {bits[0]['all']:.3f} -> {bits[-1]['all']:.3f}")
+
+
+class Trackers:
+    """Those who are told what is measured, by accelerate's own adapters; only on the first rank.
+
+    Args:
+        names: Of `LOGGER_TYPE_TO_CLASS` of accelerate.
+        folder: Where those that write files do.
+        values: Settings, told once.
+    """
+
+    def __init__(self, names: Sequence[str], folder: Path, values: dict[str, Any]) -> None:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        from codeshell_hf.errors import SettingsError
+        from codeshell_hf.manifest import flatten
+
+        self._trackers = []
+        for name in names if is_first_rank() else ():
+            kind = LOGGER_TYPE_TO_CLASS[name]
+            try:
+                given = {"logging_dir": str(folder / "tracking")} if kind.requires_logging_directory else {}
+                tracker = kind("codeshell-pretrain", **given)
+                if hasattr(tracker, "start"):
+                    tracker.start()
+            except ImportError as error:
+                raise SettingsError(f"trackers names {name}, which is not installed; pip install {name}") from error
+            plain = {key: value if isinstance(value, int | float | str) else str(value)
+                     for key, value in flatten(values).items()}  # fmt: skip
+            tracker.store_init_configuration(plain)
+            self._trackers.append(tracker)
+
+    def tell(self, values: dict[str, float], step: int) -> None:
+        """Hands measures on.
+
+        Args:
+            values: By name.
+            step: Steps done.
+        """
+        for tracker in self._trackers:
+            tracker.log(values, step=step)
+
+    def close(self) -> None:
+        """Lets them finish."""
+        for tracker in self._trackers:
+            tracker.finish()

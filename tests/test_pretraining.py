@@ -1,0 +1,411 @@
+"""The pretraining loop: shared out in every way, stopped, resumed, guarded, and called wrongly."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from codeshell_hf.manifest import hash_input, read_manifest
+from codeshell_hf.pack.shards import Header, write_shards
+from recipes.pretrain import STAGE
+from recipes.stage import main
+from tokenizer.bpe import train_bpe
+
+ROOT = Path(__file__).parents[1]
+SHARDINGS = {
+    "ddp": ("DDP", "DistributedDataParallel of Parameter"),
+    "fsdp2": ("FSDP2", "FSDPTrainedModel of DTensor"),
+    "hsdp": ("FSDP2 in 2 replicas", "FSDPTrainedModel of DTensor"),
+    "zero2": ("ZeRO-2", "DeepSpeedEngine of Parameter"),
+    "zero3": ("ZeRO-3", "DeepSpeedEngine of Parameter"),
+}
+pytestmark = pytest.mark.xdist_group("pretraining")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> None:
+    """Each run has a process of its own; here some share one, and accelerate remembers."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path:
+    """Shards of this project's own code and settings of a model that takes seconds."""
+    home = tmp_path_factory.mktemp("pretraining")
+    tokenizer = tiny_tokenizer
+    tokenizer.save_pretrained(home / "tokenizer")
+    vocabulary = tokenizer.get_vocab()
+    sentinels = tuple(vocabulary[f"<fim_{part}>"] for part in ("prefix", "middle", "suffix"))
+    header = Header(len(tokenizer), tokenizer.eos_token_id, sentinels, hash_input(home / "tokenizer"))
+    files = sorted((ROOT / "src" / "codeshell_hf").rglob("*.py"))
+    for split, chosen in (("train", files[::2]), ("held-out", files[1::8])):
+        rows = [
+            {"id": path.name, "language": "python", "source": "own", "text": path.read_text(encoding="utf-8")}
+            for path in chosen
+        ]
+        folder = home / "pack" / split
+        folder.mkdir(parents=True)
+        write_shards(rows, tokenizer, header, folder)
+    settings = {
+        "output": "",
+        "shards": str(home / "pack"),
+        "tokenizer": str(home / "tokenizer"),
+        "model": {
+            "preset": "nano",
+            "changes": {"vocab_size": len(tokenizer), "n_embd": 32, "n_head": 4, "n_layer": 2, "n_inner": 64},
+        },
+        "batch": {"global_tokens": 1024, "micro_tokens": 512},
+        "schedule": {
+            "total_tokens": 20480,
+            "warmup_tokens": 2048,
+            "phases": [{"until_fraction": 0.9, "row_tokens": 64}, {"until_fraction": 1.0, "row_tokens": 256}],
+        },
+        "optimizer": {"name": "adamw", "learning_rate": 3e-3},
+        "infilling": {"rate": 0.5, "spm_rate": 0.5},
+        "checkpoint": {"every_steps": 5},
+        "evaluation": {"max_bytes_per_language": 8000},
+        "precision": "fp32",
+        "log_every_steps": 5,
+    }
+    (home / "pretrain.yaml").write_text(yaml.safe_dump(settings))
+    return home
+
+
+def start(home: Path, output: Path, *more: str, ranks: int = 1, launcher: list[str] | None = None) -> subprocess.Popen:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = launcher or (torchrun if ranks > 1 else [sys.executable])
+    return subprocess.Popen(
+        [*command, "-m", "recipes.pretrain", str(home / "pretrain.yaml"), f"output={output}", *more],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    printed = process.communicate(timeout=300)[0]
+    assert process.returncode == code, printed[-4000:]
+    return printed
+
+
+def losses_of(output: Path) -> list[float]:
+    entries = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [entry["loss"] for entry in entries if "loss" in entry]
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kills a launcher and its workers, which are sessions of their own, as a node that loses its power does."""
+    family = [*psutil.Process(process.pid).children(recursive=True), process]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait(timeout=60)
+
+
+def wait_for_checkpoint(process: subprocess.Popen, output: Path) -> None:
+    checkpoints = output.with_name(f"{output.name}.partial") / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("step-*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout.read()[-4000:]
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(home: Path) -> Path:
+    """A run of one process that nothing stops."""
+    finish(start(home, home / "whole"))
+    return home / "whole"
+
+
+@pytest.mark.parametrize("kind", SHARDINGS)
+def test_two_ranks_take_the_same_steps_as_one_however_they_share(home: Path, whole: Path, kind: str) -> None:
+    if kind.startswith("zero") and find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    more = ["precision=fp32"]
+    file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{kind}.yaml").read_text())
+    (home / f"{kind}.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
+
+    printed = finish(start(home, home / kind, *more, f"accelerate={home}/{kind}.yaml", ranks=2))
+
+    name, types = SHARDINGS[kind]
+    assert f"parameters by {name} ({types})" in printed
+    assert losses_of(home / kind) == pytest.approx(losses_of(whole), rel=1e-5)
+    assert read_manifest(home / kind).counts == read_manifest(whole).counts
+    weights, expected = (load_file(folder / "model" / "model.safetensors") for folder in (home / kind, whole))
+    assert weights.keys() == expected.keys()
+    assert all(np.allclose(weights[key], expected[key], atol=2e-4) for key in expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_goes_on_bit_for_bit_through_the_change_of_length(
+    home: Path, whole: Path, number: signal.Signals
+) -> None:
+    output = home / f"stopped-{number}"
+    process = start(home, output)
+    wait_for_checkpoint(process, output)
+    os.killpg(process.pid, number)
+    code = process.wait(timeout=60)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 75), process.stdout.read()[-3000:]
+    assert not output.exists()
+
+    printed = finish(start(home, output))
+
+    assert "goes on at step" in printed
+    assert losses_of(output) == losses_of(whole)
+    model = "model/model.safetensors"
+    assert (output / model).read_bytes() == (whole / model).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
+def test_a_sharded_run_goes_on_after_a_stop(home: Path, whole: Path, kind: str) -> None:
+    """FSDP2's on another number of ranks; ZeRO's on the same, and on another it is told what to do."""
+    if kind.startswith("zero") and find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    output = home / f"{kind}-stopped"
+    file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{kind}.yaml").read_text())
+    (home / f"{kind}-stopped.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
+    more = [f"accelerate={home}/{kind}-stopped.yaml"]
+    process = start(home, output, *more, ranks=2)
+    wait_for_checkpoint(process, output)
+    kill(process)
+
+    printed = finish(start(home, output, *more, ranks=1), code=0 if kind == "fsdp2" else 2)
+    if kind == "zero3":
+        assert "was written by ZeRO-3 on 2 ranks and this is ZeRO-3 on 1; go on as it was" in printed
+        printed = finish(start(home, output, *more, ranks=2))
+
+    assert "goes on at step" in printed
+    assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
+
+
+def test_accelerate_launches_the_loop_with_its_own_file(home: Path, whole: Path) -> None:
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
+
+    printed = finish(start(home, home / "launched", launcher=launcher))
+
+    assert "by one process (TrainedModel of Parameter)" in printed
+    assert losses_of(home / "launched") == losses_of(whole)
+
+
+def test_two_agents_finish_the_run_after_one_was_killed(home: Path, whole: Path) -> None:
+    """Two nodes on loopback, as recipes/launch/torchrun.sh starts them; the second dies and is started again."""
+    output = home / "nodes"
+    port = random.Random(os.getpid()).randrange(20_000, 60_000)
+
+    def start_node(rank: int) -> subprocess.Popen:
+        launcher = ["sh", "recipes/launch/torchrun.sh"]
+        return subprocess.Popen(
+            [*launcher, str(home / "pretrain.yaml"), f"output={output}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "NODES": "2",
+                "PER_NODE": "1",
+                "HEAD": f"127.0.0.1:{port}",
+                "NODE_RANK": str(rank),
+                "PYTHON": sys.executable,
+            },
+            start_new_session=True,
+        )
+
+    nodes = [start_node(0), start_node(1)]
+    wait_for_checkpoint(nodes[0], output)
+    kill(nodes[1])
+    nodes[1] = start_node(1)
+
+    try:
+        printed = finish(nodes[0])
+        finish(nodes[1])
+    finally:
+        for node in nodes:
+            if node.poll() is None:
+                kill(node)
+    assert "goes on at step" in printed
+    assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
+
+
+def run(home: Path, output: Path, *more: str) -> int:
+    return main(STAGE, [str(home / "pretrain.yaml"), f"output={output}", *more])
+
+
+def test_broken_checkpoints_are_passed_by_and_the_one_before_them_is_used(home: Path, whole: Path) -> None:
+    output = home / "broken"
+    more = ["checkpoint.every_steps=2", "checkpoint.keep=4"]
+    process = start(home, output, *more)
+    checkpoints = output.with_name("broken.partial") / "checkpoints"
+    while len(list(checkpoints.glob("step-*"))) < 4:
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        time.sleep(0.01)
+    kill(process)
+    found = sorted(checkpoints.glob("step-*"))
+    shards = next(found[-1].glob("*.distcp"))
+    shards.write_bytes(shards.read_bytes()[:-1] + b"x")
+    (found[-2] / "seal.json").unlink()
+    next(found[-3].glob("*.distcp")).unlink()
+
+    printed = finish(start(home, output, *more))
+
+    assert printed.count("the one before it is used") == 3
+    assert f"goes on at step {int(found[-4].name.removeprefix('step-'))} of 20" in printed
+    assert losses_of(output) == losses_of(whole)
+
+
+def test_checkpoints_are_kept_in_number_and_some_for_good(home: Path, tmp_path: Path) -> None:
+    assert run(home, tmp_path / "out", "checkpoint={every_steps: 3, keep: 2, keep_every_steps: 6}") == 0
+
+    kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert kept == [f"step-{step:08d}" for step in (6, 12, 18, 20)]
+
+
+def test_skipped_steps_are_counted_and_a_run_that_diverges_fails_in_the_end(home: Path, tmp_path: Path, capsys) -> None:
+    wild = ["optimizer.learning_rate=1e30", "schedule.warmup_tokens=0", "optimizer.max_gradient_norm=null"]
+
+    assert run(home, tmp_path / "out", *wild, "guard.max_skips=3", "checkpoint.every_steps=100") == 1
+    assert "3 steps on end were skipped by step" in capsys.readouterr().err
+
+
+def test_a_run_goes_back_to_older_weights_and_on_with_newer_data(home: Path, tmp_path: Path, capsys) -> None:
+    """A rate that is far too high makes norms jump, and what is called a spike is little."""
+    guard = "guard={max_norm_ratio: 1.05, warmup_steps: 4, max_skips: 2, max_returns: 1000}"
+    wild = ["optimizer.learning_rate=0.5", "optimizer.max_gradient_norm=null", "schedule.warmup_tokens=0"]
+
+    assert run(home, tmp_path / "out", guard, *wild, "checkpoint.every_steps=2") == 0
+
+    entries = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    steps = [entry for entry in entries if "loss" in entry]
+    skipped = sum("is_skipped" in entry for entry in steps)
+    assert len(steps) == 20
+    assert skipped == read_manifest(tmp_path / "out").counts["skipped_steps"] > 1
+    assert "back to older weights" in capsys.readouterr().out
+
+
+def test_trackers_and_exports_hold_what_the_log_holds(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    more = ["trackers=[tensorboard]", "evaluation={every_steps: 8, exports: true, max_bytes_per_language: 4000}"]
+    assert run(home, tmp_path / "out", *more) == 0
+
+    events = EventAccumulator(str(tmp_path / "out" / "tracking" / "codeshell-pretrain")).Reload()
+    told = {event.step: event.value for event in events.Scalars("loss")}
+    losses = losses_of(tmp_path / "out")
+    assert told == pytest.approx({step: losses[step - 1] for step in (5, 10, 15, 20)})
+    assert len(events.Scalars("bits_per_byte/python")) == 3
+    exports = sorted((tmp_path / "out" / "exports").iterdir())
+    assert [path.name for path in exports] == ["step-00000008", "step-00000016"]
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(exports[0]).config.n_embd == 32
+
+
+def test_loss_by_position_is_measured_before_and_after_the_change_of_length(home: Path, whole: Path) -> None:
+    entries = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    measured = [entry for entry in entries if "loss_by_position" in entry]
+
+    assert [entry["step"] for entry in measured] == [18, 20]
+    assert all(len(entry["loss_by_position"]) == 16 for entry in measured)
+    assert (whole / "positions.svg").stat().st_size > 1000
+
+
+def test_further_training_starts_from_a_checkpoint(home: Path, whole: Path, tmp_path: Path) -> None:
+    assert run(home, tmp_path / "on", f"model={{start_from: {whole}/model}}", "schedule.total_tokens=4096") == 0
+
+    assert losses_of(tmp_path / "on")[0] < losses_of(whole)[0] - 0.5
+
+
+def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path) -> None:
+    tokens = np.memmap(home / "pack" / "train" / "tokens.bin", dtype=np.uint16, mode="r")
+    (tmp_path / "ds").mkdir()
+    np.asarray(tokens[:6000]).tofile(tmp_path / "ds" / "0.ds")
+    np.array([2000, 6000], "<u8").tofile(tmp_path / "ds" / "0.ds.index")
+    more = [f"mixture=[{{shards: {tmp_path}/ds, share: 0.25}}]", "infilling.level=character"]
+
+    assert run(home, tmp_path / "out", *more, "schedule.total_tokens=8192", "schedule.max_epochs=3.0") == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["shards=HOME/nowhere"], "HOME/nowhere does not exist; name a file or folder that does"),
+        (["tokenizer=OTHER"], "was packed with another tokenizer than"),
+        (["shards=DS"], "token 60000, but the vocabulary has"),
+        (["schedule.warmup_tokens=20480"], "but the run ends after 20480; set it to less"),
+        (["schedule.max_epochs=0.01"], "ask for fewer tokens or pack more"),
+        (["model.changes.vocab_size=300"], "set model.changes.vocab_size to"),
+        (["schedule.phases=[{until_fraction: 1.0, row_tokens: 48}]"], "rows of 48 do not divide"),
+        (["model.start_from=HOME/nowhere"], "name a whole CodeShell checkpoint"),
+        (["accelerate=HOME/nowhere.yaml"], "which cannot be read"),
+        (["accelerate=recipes/accelerate/fsdp2.yaml"], "asks for another mixed_precision than fp32; make them agree"),
+        (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let each be above 0"),
+        (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO shares out AdamW alone; set it to adamw"),
+    ],
+)
+def test_bad_input_is_one_line_before_the_first_step(
+    home: Path, tmp_path: Path, capsys, more: list[str], message: str
+) -> None:
+    if "accelerate=ZERO" in more and find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    other = train_bpe(iter(["def other(): return 1\n"] * 20), vocab_size=300)
+    other.save_pretrained(tmp_path / "other")
+    (tmp_path / "ds").mkdir()
+    np.array([5, 60000], np.uint16).tofile(tmp_path / "ds" / "0.ds")
+    np.array([2], "<u8").tofile(tmp_path / "ds" / "0.ds.index")
+    file = yaml.safe_load((ROOT / "recipes" / "accelerate" / "zero2.yaml").read_text())
+    (tmp_path / "zero.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
+    places = {"HOME": home, "OTHER": tmp_path / "other", "DS": tmp_path / "ds", "ZERO": tmp_path / "zero.yaml"}
+    for name, place in places.items():
+        more = [option.replace(name, str(place)) for option in more]
+        message = message.replace(name, str(place))
+
+    assert run(home, tmp_path / "out", *more) == 2
+
+    complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pretrain: error: ")]
+    assert len(complaints) == 1
+    assert message in complaints[0]
+
+
+def test_a_checkpoint_of_another_model_is_refused(home: Path, tmp_path: Path) -> None:
+    process = start(home, tmp_path / "out")
+    wait_for_checkpoint(process, tmp_path / "out")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=60)
+    checkpoints = tmp_path / "out.partial" / "checkpoints"
+    from codeshell_hf.errors import CheckpointError
+    from codeshell_hf.presets import make_config
+    from codeshell_hf.train.checkpoint import Checkpoints
+    from codeshell_hf.train.optimizer import OptimizerOptions
+    from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
+    from recipes.launcher import join_ranks
+
+    with join_ranks() as ranks:
+        config = make_config("nano", vocab_size=400, n_embd=48, n_head=4, n_layer=2, n_inner=64)
+        engine = make_engine(
+            config,
+            Start(0),
+            OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3),
+            StepOptions(max_norm=1.0, is_bf16=False),
+            Sharding(),
+            device=ranks.device,
+        )
+        with pytest.raises(CheckpointError, match="is of another model; remove it to begin anew"):
+            Checkpoints(checkpoints, engine, keep=1).load_latest()
