@@ -14,6 +14,8 @@ case "${NODE_RANK:-}" in
   0) host=,is_host=true ;;
   *) host=,is_host=false ;;
 esac
+# A node that comes anew asks the first for an address that torch, sharing one store, tells in the first round alone.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 exec "${PYTHON:-python}" -m torch.distributed.run \
   --nnodes "${NODES:?set NODES to the number of nodes}" --nproc-per-node "${PER_NODE:-gpu}" \
   --rdzv-backend c10d --rdzv-endpoint "${HEAD:?set HEAD to host:port of the first node}" \
