@@ -26,7 +26,7 @@ from .shingles import find_sets, measure_jaccard, shingle
 WHOLE_BUCKET = 24
 _NEIGHBOURS = 3
 # Documents' bands are grouped so many numbers at a time: memory stays flat in the corpus.
-_BANDS_AT_ONCE = 24_000_000
+_BANDS_AT_ONCE = 3_000_000
 PAIR_ROWS = 1_000_000
 # So few candidates are compared sooner than processes start.
 _SMALL = 20_000

@@ -175,7 +175,7 @@ class _Run:
         if exact.num_rows:
             documents = documents.join(daft.from_arrow(exact.select(["key"])), on="key", how="anti")
         folder = self._work / "sets"
-        found, counts = find_near_duplicates(documents.collect(), self._corpus.measured, folder, options)
+        found, counts = find_near_duplicates(documents, self._corpus.measured, folder, options)
         shutil.rmtree(folder)
         write_text(self._work / "near.json", json.dumps(counts))
         return found

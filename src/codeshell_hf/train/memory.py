@@ -1,0 +1,162 @@
+"""What a training step holds in a device's memory, by part."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..configuration_codeshell import CodeShellConfig
+from ..presets import count_parameters
+from .loss import HELD_LOGITS
+
+FP32, BF16 = 4, 2
+# What the driver, the communication library and torch's allocator keep to themselves; measured by nobody here.
+RESERVED_GB = 6.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a step is laid out over devices.
+
+    Args:
+        kind: As in `Sharding`.
+        stage: Of ZeRO.
+        ranks: Devices.
+        replicas: Groups that hold the whole model each.
+        micro_tokens: Tokens of a device's forward pass.
+        is_bf16: Whether arithmetic is in bfloat16.
+        recomputes: Whether activations are recomputed.
+        offloads: Whether what is shared out lies in the host's memory.
+        has_moments: Moments of an optimiser: 2 for AdamW.
+    """
+
+    kind: Literal["ddp", "fsdp2", "zero"]
+    stage: int
+    ranks: int
+    micro_tokens: int
+    replicas: int = 1
+    is_bf16: bool = True
+    recomputes: bool = False
+    offloads: bool = False
+    has_moments: int = 2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a device holds.
+
+    Args:
+        weights: Parameters, in float32 and as they are computed with.
+        gradients: Of all of them.
+        moments: Of the optimiser.
+        gathered: Parameters of others, and their gradients on the way.
+        activations: What the forward pass keeps for the backward pass.
+        logits: And their gradients, of the positions that are there at a time.
+    """
+
+    weights: float
+    gradients: float
+    moments: float
+    gathered: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.gradients + self.moments + self.gathered + self.activations + self.logits
+
+
+def count_block_numbers(config: CodeShellConfig) -> int:
+    """Counts what one block keeps of one token for its backward pass.
+
+    Args:
+        config: The architecture.
+
+    Returns:
+        Numbers: its input, both norms' outputs, queries and keys after rotation, the fused projection, what attention
+        gives, the middle of the residual, and the MLP's inner width before and after its activation.
+    """
+    width, groups = config.n_embd, config.num_query_groups or config.n_head
+    shared = groups * (config.n_embd // config.n_head)
+    inner = config.n_inner or 4 * width
+    return 7 * width + 3 * shared + (4 if config.activation_function == "swiglu" else 2) * inner
+
+
+def count_activations(config: CodeShellConfig, layout: Layout) -> float:
+    """Counts the bytes that a forward pass keeps, logits apart.
+
+    Args:
+        config: The architecture.
+        layout: Tokens, arithmetic, recomputing.
+
+    Returns:
+        Bytes.
+    """
+    width = config.n_embd
+    size = BF16 if layout.is_bf16 else FP32
+    # Under autocast the residual stream stays in float32; FSDP2 and ZeRO compute in bfloat16 throughout.
+    is_mixed = layout.is_bf16 and layout.kind == "ddp"
+    residual = FP32 if is_mixed else size
+    block = size * count_block_numbers(config) + 2 * (residual - size) * width + 2 * 2 * size + FP32 * config.n_head
+    kept = residual * width * config.n_layer + block if layout.recomputes else block * config.n_layer
+    ends = 2 * residual * width + 2 * FP32 * (width // config.n_head)
+    return float(layout.micro_tokens * (kept + ends))
+
+
+def count_logits(config: CodeShellConfig, layout: Layout) -> float:
+    """Counts the bytes of logits.
+
+    Args:
+        config: The architecture.
+        layout: Tokens and arithmetic.
+
+    Returns:
+        Bytes: in float32 and in the arithmetic, and where they come in chunks, the gradients that are kept instead.
+    """
+    size = BF16 if layout.is_bf16 else FP32
+    logits = layout.micro_tokens * config.vocab_size
+    if logits <= HELD_LOGITS:
+        return float(logits * (FP32 + FP32 + (size if layout.is_bf16 else 0)))
+    kept = FP32 * config.vocab_size * config.n_embd + size * layout.micro_tokens * config.n_embd
+    return float(HELD_LOGITS * (FP32 + 2 * size) + kept)
+
+
+def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
+    """Estimates what each device holds at the most.
+
+    Args:
+        config: The architecture.
+        layout: How the step is laid out.
+
+    Returns:
+        Bytes by part.
+    """
+    numbers = count_parameters(config)
+    moments = layout.has_moments * FP32
+    shares = layout.ranks // layout.replicas
+    copy = BF16 if layout.is_bf16 else 0  # autocast's, or ZeRO's own
+    ends = config.vocab_size * config.n_embd * (1 if config.tie_word_embeddings else 2)
+    block = (numbers - ends) / config.n_layer
+    size = BF16 if layout.is_bf16 else FP32
+    if layout.kind == "ddp":
+        held = Memory(numbers * (FP32 + copy), numbers * FP32, numbers * moments, 0.0, 0.0, 0.0)
+    elif layout.kind == "zero" and layout.stage == 2:  # noqa: PLR2004 - the stage that keeps parameters whole
+        whole = numbers * size
+        shared = numbers * FP32 / shares if layout.is_bf16 else 0.0
+        held = Memory(whole + shared, numbers * FP32 / shares, numbers * moments / shares, block * size, 0.0, 0.0)
+    else:
+        # The group at the ends stays gathered through the step; of blocks, one computes and one is on its way.
+        gathered = (ends + 2 * block) * size + max(ends, block) * FP32
+        held = Memory(
+            numbers * FP32 / shares, numbers * FP32 / shares, numbers * moments / shares, gathered, 0.0, 0.0
+        )  # fmt: skip
+    if layout.offloads and layout.kind != "ddp":
+        keeps = numbers * size if layout.kind == "zero" and layout.stage == 2 else 0.0  # noqa: PLR2004
+        held = Memory(keeps, 0.0, 0.0, held.gathered, 0.0, 0.0)
+    return Memory(
+        held.weights,
+        held.gradients,
+        held.moments,
+        held.gathered,
+        count_activations(config, layout),
+        count_logits(config, layout),
+    )
