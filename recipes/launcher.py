@@ -88,7 +88,7 @@ def join_ranks() -> "Iterator[Ranks]":
     is_alone = not dist.is_initialized()
     if is_alone:
         backend = "cpu:gloo,cuda:nccl" if state.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed asks for it
     try:
         yield Ranks(state.device, state.process_index, state.num_processes)
@@ -123,7 +123,9 @@ def read_sharding(file: Path | None, *, precision: str) -> "Sharding":
             values = yaml.safe_load(file.read_text(encoding="utf-8"))
             named = _read_file(values)
         except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-            raise SettingsError(f"accelerate is {file}, which cannot be read ({error}); name accelerate's file") from error
+            raise SettingsError(
+                f"accelerate is {file}, which cannot be read ({error}); name accelerate's file"
+            ) from error
     if launched is not None and named is not None and launched != named:
         raise SettingsError(f"accelerate launch was given another file than {file}; name the same, or only one")
     asked = launched or named or {"kind": "ddp", "precision": "no"}

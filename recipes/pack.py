@@ -94,7 +94,7 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path)
     from codeshell_hf.curate.documents import list_parts
 
     parts = list_parts(settings.documents)
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"part": part, "split": split, "piece": folder / part.stem, "header": header, "tokenizer": settings.tokenizer}
         for part in parts
     ]

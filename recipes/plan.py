@@ -101,9 +101,9 @@ def plan(path: Path, own: dict[str, str], overrides: list[str]) -> list[str]:
     total = settings.schedule.total_tokens
     shares = [(phase.until_fraction, phase.row_tokens) for phase in settings.schedule.phases]
     placed = place_phases(shares, total_tokens=total, step_tokens=step)
+    kind = f"{gpus} x {own['gpu']} ({device.tflops:.0f} TFLOP/s in bfloat16, {device.gigabytes:.1f} GB)"
     lines = [
-        f"{count_parameters(config):,} parameters by {asked} on {gpus} x {own['gpu']} "
-        f"({device.tflops:.0f} TFLOP/s in bfloat16, {device.gigabytes:.1f} GB)",
+        f"{count_parameters(config):,} parameters by {asked} on {kind}",
         "",
         "memory of a GPU in GB, at its fullest",
         *(f"  {part:<14}{getattr(memory, part) / 1e9:>9.2f}" for part in PARTS),

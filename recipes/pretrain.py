@@ -8,11 +8,14 @@ torchrun --nproc-per-node 2 -m recipes.pretrain recipes/nano/pretrain.yaml accel
 import math
 import sys
 import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from recipes.pretraining import (
     Settings,
     StopSignal,
     Trackers,
+    choose_step,
     count_labels,
     make_config,
     open_rows,
@@ -23,6 +26,16 @@ from recipes.pretraining import (
     to_tensors,
 )
 from recipes.stage import Stage, Work, is_first_rank, main
+
+if TYPE_CHECKING:
+    import torch
+
+    from codeshell_hf.pack.rows import Batch
+    from codeshell_hf.train.checkpoint import Checkpoints
+    from codeshell_hf.train.guard import Guard
+    from codeshell_hf.train.progress import Progress
+    from codeshell_hf.train.sharding import Engine
+    from recipes.launcher import Ranks
 
 
 def run(settings: Settings, work: Work) -> None:
@@ -35,13 +48,13 @@ def run(settings: Settings, work: Work) -> None:
     import torch
 
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.errors import Interrupted, RunFailed
+    from codeshell_hf.errors import Interrupted
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.train.checkpoint import Checkpoints
     from codeshell_hf.train.guard import Guard
     from codeshell_hf.train.optimizer import OptimizerOptions
     from codeshell_hf.train.progress import Log, Progress
-    from codeshell_hf.train.schedule import LearningRate, fit_batch
+    from codeshell_hf.train.schedule import LearningRate
     from codeshell_hf.train.sharding import Start, StepOptions, make_engine
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
     from recipes.launcher import join_ranks, read_sharding
@@ -50,13 +63,7 @@ def run(settings: Settings, work: Work) -> None:
     with join_ranks() as ranks:
         # What is trained on, and how much of it at a time.
         micro_tokens, total = settings.batch.micro_tokens, settings.schedule.total_tokens
-        row_lengths = [phase.row_tokens for phase in settings.schedule.phases]
-        step_tokens = fit_batch(
-            settings.batch.global_tokens, micro_tokens=micro_tokens, row_lengths=row_lengths, ranks=ranks.count
-        )
-        if step_tokens != settings.batch.global_tokens:
-            asked = f"batch.global_tokens {settings.batch.global_tokens:,}"
-            ranks.print(f"{asked} do not divide into {ranks.count} x {micro_tokens:,}: takes {step_tokens:,}")
+        step_tokens = choose_step(settings, ranks)
         tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
         rows = open_rows(settings, tokenizer, step_tokens=step_tokens)
         steps = math.ceil(total / step_tokens)
@@ -74,7 +81,7 @@ def run(settings: Settings, work: Work) -> None:
                 is_bf16=settings.precision == "bf16",
                 recomputes=settings.gradient_checkpointing,
                 compiles=settings.compiles,
-                micro_rows=micro_tokens // row_lengths[0],
+                micro_rows=micro_tokens // schedule.phases[0].row_tokens,
             ),
             sharding,
             device=ranks.device,
@@ -90,11 +97,10 @@ def run(settings: Settings, work: Work) -> None:
         # Where the run is: at its beginning, or at its last whole checkpoint.
         keep, keep_every = settings.checkpoint.keep, settings.checkpoint.keep_every_steps
         checkpoints = Checkpoints(work.folder / "checkpoints", engine, keep=keep, keep_every=keep_every)
-        progress, returns = Progress(), 0
+        progress = Progress()
         if (about := checkpoints.load_latest()) is not None:
-            progress = Progress(about["step"], about["tokens"])
+            progress = Progress(**about["progress"])
             guard.restore(about["guard"])
-            returns = about["returns"]
             ranks.print(f"goes on at step {progress.step} of {steps}")
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=is_first_rank())
         trackers = Trackers(settings.trackers, work.folder, settings.model_dump(mode="json"))
@@ -110,16 +116,7 @@ def run(settings: Settings, work: Work) -> None:
                 if log.row_tokens not in (None, row_tokens):
                     held_out.measure_positions(engine, progress)  # the last look at rows of the old length
                 batches = read_step(rows, progress.tokens, step_tokens, micro_tokens, ranks.rank, ranks.count)
-                # The sum over all labels of the step, whatever rank or micro-batch they are in, is divided once.
-                items = count_labels(batches, ranks)
-                loss_sum = torch.zeros((), device=ranks.device)
-                for index, batch in enumerate(batches):
-                    is_last = index == len(batches) - 1
-                    with engine.hold_back(is_last=is_last):
-                        with engine.autocast():
-                            loss = engine.module(**to_tensors(batch, ranks.device)) / items
-                        engine.backward(loss, is_last=is_last)
-                    loss_sum += loss.detach()
+                loss_sum = add_gradients(engine, batches, ranks)
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + step_tokens
                 norm, is_taken = engine.step(rate.factor(progress.tokens), guard.allows)
 
@@ -144,44 +141,79 @@ def run(settings: Settings, work: Work) -> None:
                     trackers.tell(log.last(step_tokens), progress.step)
 
                 if guard.gives_up:
-                    # The weights go back; the data do not, for they would do the same again.
-                    if returns == settings.guard.max_returns or checkpoints.load_latest() is None:
-                        raise RunFailed(
-                            f"{guard.on_end} steps on end were skipped by step {progress.step}, the last for a gradient "
-                            f"norm of {norm}; lower optimizer.learning_rate and run again"
-                        )
-                    returns, guard.on_end = returns + 1, 0
-                    ranks.print(f"step {progress.step:>6} | {guard.max_skips} steps skipped: back to older weights")
+                    go_back(settings, checkpoints, guard, progress, norm)
+                    ranks.print(f"step {progress.step:>6} | {settings.guard.max_skips} steps skipped: older weights")
                 every = settings.evaluation.every_steps
                 is_measuring = every is not None and progress.step % every == 0 and progress.step < steps
                 is_due = progress.step % settings.checkpoint.every_steps == 0 or progress.step == steps
                 if is_due or is_stopping:
-                    state = {"step": progress.step, "tokens": progress.tokens, "returns": returns}
-                    checkpoints.save(progress.step, state | {"guard": guard.state()})
+                    checkpoints.save(progress.step, {"progress": asdict(progress), "guard": guard.state()})
                 if is_measuring:
-                    trackers.tell(
-                        {f"bits_per_byte/{name}": bits for name, bits in held_out.measure(engine, progress).items()},
-                        progress.step,
-                    )
+                    trackers.tell(held_out.measure(engine, progress), progress.step)
                     if settings.evaluation.exports:
-                        folder = work.folder / "exports" / f"step-{progress.step:08d}"
-                        engine.save_whole(folder)
-                        if is_first_rank():
-                            tokenizer.save_pretrained(folder)
+                        engine.save_whole(work.folder / "exports" / f"step-{progress.step:08d}", tokenizer)
                 if is_stopping and progress.step < steps:
                     checkpoints.commit()
                     raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to go on")
 
         checkpoints.commit()
-        bits = held_out.measure(engine, progress)
+        trackers.tell(held_out.measure(engine, progress), progress.step)
         if len(settings.schedule.phases) > 1:
             held_out.measure_positions(engine, progress)
-        trackers.tell({f"bits_per_byte/{name}": value for name, value in bits.items()}, progress.step)
         trackers.close()
-        engine.save_whole(work.folder / "model")
+        engine.save_whole(work.folder / "model", tokenizer)
         if is_first_rank():
-            tokenizer.save_pretrained(work.folder / "model")
             report(settings, work, log, rows, progress, held_out, guard)
+
+
+def add_gradients(engine: "Engine", batches: "list[Batch]", ranks: "Ranks") -> "torch.Tensor":
+    """Adds up the gradients of a step.
+
+    Args:
+        engine: Holds the model.
+        batches: This rank's micro-batches.
+        ranks: All that share the step.
+
+    Returns:
+        This rank's share of the step's loss, a scalar.
+    """
+    import torch
+
+    # The sum over all labels of the step, whatever rank or micro-batch they are in, is divided once.
+    items = count_labels(batches, ranks)
+    loss_sum = torch.zeros((), device=ranks.device)
+    for index, batch in enumerate(batches):
+        is_last = index == len(batches) - 1
+        with engine.hold_back(is_last=is_last):
+            with engine.autocast():
+                loss = engine.module(**to_tensors(batch, ranks.device)) / items
+            engine.backward(loss, is_last=is_last)
+        loss_sum += loss.detach()
+    return loss_sum
+
+
+def go_back(settings: Settings, checkpoints: "Checkpoints", guard: "Guard", progress: "Progress", norm: float) -> None:
+    """Takes older weights; the data go on, for the same ones would do the same again.
+
+    Args:
+        settings: How often it may be done.
+        checkpoints: Hold the weights.
+        guard: Has skipped steps.
+        progress: Counts the returns.
+        norm: Of the last step's gradients.
+
+    Raises:
+        RunFailed: If it was done too often, or there are no older weights.
+    """
+    from codeshell_hf.errors import RunFailed
+
+    if progress.returns == settings.guard.max_returns or checkpoints.load_latest() is None:
+        raise RunFailed(
+            f"{guard.on_end} steps on end were skipped by step {progress.step}, the last for a norm of {norm:g}; "
+            "lower optimizer.learning_rate and run again"
+        )
+    progress.returns += 1
+    guard.on_end = 0
 
 
 STAGE = Stage(

@@ -131,6 +131,30 @@ class Settings(StageSettings):
     seed: int = Field(default=0, ge=0, description="decides weights, order and rearranging")
 
 
+def choose_step(settings: Settings, ranks: "Ranks") -> int:
+    """Rounds the tokens of a step to what the ranks divide, and says so.
+
+    Args:
+        settings: What was asked for.
+        ranks: How many share it.
+
+    Returns:
+        Tokens of a step.
+
+    Raises:
+        SettingsError: If rows do not divide a forward pass.
+    """
+    from codeshell_hf.train.schedule import fit_batch
+
+    asked, micro_tokens = settings.batch.global_tokens, settings.batch.micro_tokens
+    lengths = [phase.row_tokens for phase in settings.schedule.phases]
+    step_tokens = fit_batch(asked, micro_tokens=micro_tokens, row_lengths=lengths, ranks=ranks.count)
+    if step_tokens != asked:
+        given = f"{ranks.count} x {micro_tokens:,}"
+        ranks.print(f"batch.global_tokens {asked:,} do not divide into {given}: takes {step_tokens:,}")
+    return step_tokens
+
+
 def open_rows(settings: Settings, tokenizer: "CodeShellTokenizer", *, step_tokens: int) -> "Rows | Mixture":
     """Opens the shards and lays their rows out.
 
@@ -343,7 +367,7 @@ class HeldOut:
             progress: Where the run is.
 
         Returns:
-            Bits per byte by language, and "all".
+            Bits per byte by language and of all, as trackers are told.
         """
         from codeshell_hf.evaluate.bits_per_byte import score_documents
 
@@ -355,7 +379,7 @@ class HeldOut:
         bits = {name: round(score.bits_per_byte, 4) for name, score in scores.items()}
         self.log.add({"step": progress.step, "tokens": progress.tokens, "bits_per_byte": bits})
         self.ranks.print(f"step {progress.step:>6} | held-out bits per byte {bits['all']:.3f}")
-        return bits
+        return {f"bits_per_byte/{name}": value for name, value in bits.items()}
 
     def measure_positions(self, engine: "Engine", progress: "Progress") -> None:
         """Measures the loss by position in the longest rows and writes it to the log.

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 
 from codeshell_hf.manifest import hash_input, read_manifest
 from codeshell_hf.pack.shards import Header, write_shards
+from codeshell_hf.presets import make_config
 from recipes.pretrain import STAGE
 from recipes.stage import main
 from tokenizer.bpe import train_bpe
@@ -295,7 +297,7 @@ def test_a_run_goes_back_to_older_weights_and_on_with_newer_data(home: Path, tmp
     skipped = sum("is_skipped" in entry for entry in steps)
     assert len(steps) == 20
     assert skipped == read_manifest(tmp_path / "out").counts["skipped_steps"] > 1
-    assert "back to older weights" in capsys.readouterr().out
+    assert "steps skipped: older weights" in capsys.readouterr().out
 
 
 def test_trackers_and_exports_hold_what_the_log_holds(home: Path, tmp_path: Path) -> None:
@@ -408,3 +410,64 @@ def test_a_checkpoint_of_another_model_is_refused(home: Path, tmp_path: Path) ->
         )
         with pytest.raises(CheckpointError, match="is of another model; remove it to begin anew"):
             Checkpoints(checkpoints, engine, keep=1).load_latest()
+
+
+@pytest.mark.parametrize(
+    "system",
+    sorted(path.parent.name for path in (ROOT / "recipes").glob("*/pretrain.yaml") if path.parent.name != "nano"),
+)
+def test_every_system_takes_two_steps_with_a_tiny_model(home: Path, tmp_path: Path, system: str) -> None:
+    """Nothing but sizes and places differs from the published file."""
+    recipe = yaml.safe_load((ROOT / "recipes" / system / "pretrain.yaml").read_text())
+    config = make_config(recipe["model"]["preset"])
+    lengths = sorted({phase["row_tokens"] for phase in recipe["schedule"]["phases"]})
+    small = dict(zip(lengths, (64, 256), strict=False))
+    phases = [phase | {"row_tokens": small[phase["row_tokens"]]} for phase in recipe["schedule"]["phases"]]
+    changes = {"vocab_size": 320, "n_embd": 32, "n_head": 4, "num_query_groups": 2, "n_layer": 2, "n_inner": 64}
+    if config.sliding_window:
+        changes["sliding_window"] = 32
+    more = [
+        f"shards={home}/pack",
+        f"tokenizer={home}/tokenizer",
+        f"model.changes={json.dumps(changes)}",
+        "batch={global_tokens: 512, micro_tokens: 256}",
+        f"schedule.phases={json.dumps(phases)}",
+        "schedule.total_tokens=1024",
+        "schedule.warmup_tokens=512",
+        "evaluation.max_bytes_per_language=3000",
+        "compiles=false",
+    ]
+    if "mixture" in recipe:
+        mixed = [row | {"shards": f"{home}/pack"} for row in recipe["mixture"]]
+        more.append(f"mixture={json.dumps(mixed)}")
+
+    given = [str(ROOT / "recipes" / system / "pretrain.yaml"), f"output={tmp_path}/out", *more]
+    assert main(STAGE, given) == 0
+
+    assert read_manifest(tmp_path / "out").counts["steps"] == 2
+
+
+def test_blocks_are_compiled_each_by_itself(home: Path, tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile on a CPU needs g++")
+    one = ["schedule={total_tokens: 1024, warmup_tokens: 0, phases: [{until_fraction: 1.0, row_tokens: 64}]}"]
+    one.append(f"model.changes={json.dumps({'vocab_size': 320, 'n_embd': 32, 'n_head': 4, 'n_layer': 1})}")
+
+    assert run(home, tmp_path / "plain", *one) == 0
+    assert run(home, tmp_path / "compiled", *one, "compiles=true") == 0
+
+    assert losses_of(tmp_path / "compiled") == pytest.approx(losses_of(tmp_path / "plain"), rel=1e-5)
+
+
+def test_launch_files_can_be_read_and_call_what_there_is(tmp_path: Path) -> None:
+    folder = ROOT / "recipes" / "launch"
+    for path in (folder / "torchrun.sh", folder / "slurm.sbatch"):
+        assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+    sky = yaml.safe_load((folder / "sky.yaml").read_text())
+    assert {"name", "num_nodes", "resources", "workdir", "envs", "file_mounts", "setup", "run"} == sky.keys()
+    assert (ROOT / sky["envs"]["SETTINGS"]).exists()
+    assert (ROOT / sky["envs"]["SHARDING"]).exists()
+    for text in (sky["run"], (folder / "slurm.sbatch").read_text()):
+        assert "recipes/launch/torchrun.sh" in text
+    bare = subprocess.run(["sh", str(folder / "torchrun.sh")], capture_output=True, text=True, check=False)
+    assert (bare.returncode, bare.stderr[:6]) == (2, "usage:")

@@ -17,7 +17,6 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from codeshell_hf.errors import CheckpointError
 from codeshell_hf.manifest import read_manifest
 from codeshell_hf.settings import read_yaml
 from recipes.stage import Stage, main

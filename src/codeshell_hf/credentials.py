@@ -18,8 +18,8 @@ DETECTORS = (
 )
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z]{30,}\b")
 HUB_TOKEN_KIND = "Hugging Face token"  # noqa: S105 - a kind of secret, none itself
-# detect-secrets reads a fifth of a megabyte a second. What it looks for lies in a long word of one of these forms, or on
-# a line with one of the marks.
+# detect-secrets reads a fifth of a megabyte a second. What it looks for lies in a long word of one of these forms, or
+# on a line with one of the marks.
 _KEY_BYTES = 11
 _KEY_WORD = re.compile(
     rb"hf_[A-Za-z]{30}|A3T[A-Z0-9]{17}|A(?:BIA|CCA|KIA|SIA)[0-9A-Z]{16}|AKC[A-Za-z0-9]{10}|AP[\dA-F][A-Za-z0-9]{8}"

@@ -36,7 +36,10 @@ _IMPORTS: dict[str, re.Pattern[bytes]] = {
 _WORDS = {
     **dict.fromkeys(("python", "java", "kotlin", "swift", "haskell", "dart"), b"import"),
     **dict.fromkeys(("ruby", "lua"), b"require"),
-    **{"c": b"include", "c-sharp": b"using", "php": b"use", "perl": b"use"},
+    "c": b"include",
+    "c-sharp": b"using",
+    "php": b"use",
+    "perl": b"use",
 }
 _SAME = {
     **dict.fromkeys(("cpp", "cuda", "objective-c"), "c"),

@@ -86,11 +86,25 @@ class TokenizerCodec:
         self._tokenizer = tokenizer
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids."""
+        """The text of ids.
+
+        Args:
+            ids: Of the tokenizer.
+
+        Returns:
+            Their text.
+        """
         return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+        """The ids of a text, in which nothing is special.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            Its ids.
+        """
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
             "input_ids"
         ]
@@ -108,11 +122,25 @@ class TiktokenCodec:
         self._encoding = encoding
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids."""
+        """The text of ids.
+
+        Args:
+            ids: Of the tokenizer.
+
+        Returns:
+            Their text.
+        """
         return str(self._encoding.decode(ids))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+        """The ids of a text, in which nothing is special.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            Its ids.
+        """
         ids: list[int] = self._encoding.encode_ordinary(text)
         return ids
 

@@ -28,10 +28,24 @@ class Codec(Protocol):
     """A tokenizer without special tokens."""
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids."""
+        """The text of ids.
+
+        Args:
+            ids: Of the tokenizer.
+
+        Returns:
+            Their text.
+        """
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, in which nothing is special."""
+        """The ids of a text, in which nothing is special.
+
+        Args:
+            text: Any text.
+
+        Returns:
+            Its ids.
+        """
 
 
 def rearrange_for_infilling(

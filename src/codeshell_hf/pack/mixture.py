@@ -41,7 +41,7 @@ class Mixture:
         phases: Sequence[Phase],
         infilling: Infilling | None,
     ) -> None:
-        if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:  # noqa: PLR2004 - a rounding error
+        if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
             raise SettingsError(f"shares of shards are {list(shares)}; let each be above 0 and all together 1")
         self.seed = seed
         self.block_tokens = max(phase.row_tokens for phase in phases)
@@ -63,7 +63,9 @@ class Mixture:
 
     def find_row_tokens(self, consumed: int) -> int:
         """As `Rows.find_row_tokens`."""
-        return max((phase for phase in self.phases if phase.start <= consumed), key=lambda phase: phase.start).row_tokens
+        return max(
+            (phase for phase in self.phases if phase.start <= consumed), key=lambda phase: phase.start
+        ).row_tokens
 
     def read(self, consumed: int, rows: int) -> Batch:
         """As `Rows.read`."""
@@ -74,7 +76,10 @@ class Mixture:
             number = int(self._order(block // PERIOD)[block % PERIOD])
             parts.append(self.streams[number].read(self._count(block, number) * self.block_tokens + within, 1))
         return Batch(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("input_ids", "position_ids", "labels"))
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("input_ids", "position_ids", "labels")
+            )
         )
 
     def count_epochs(self, consumed: int) -> float:

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, write_text
@@ -77,7 +79,7 @@ class Checkpoints:
             written: Callable[[], object] = lambda: None  # noqa: E731
         else:
             state = self._engine.state() | {"chance": torch.get_rng_state()}
-            written = dcp.async_save(state, checkpoint_id=aside, process_group=self._group).result  # type: ignore[union-attr]
+            written = async_save(state, checkpoint_id=aside, process_group=self._group).result  # type: ignore[union-attr]
 
         def finish() -> dict[str, str]:
             written()
@@ -165,9 +167,9 @@ class Checkpoints:
             return
         state = self._engine.state() | {"chance": torch.get_rng_state()}
         try:
-            dcp.load(state, checkpoint_id=path, process_group=self._group)
+            load(state, checkpoint_id=path, process_group=self._group)
             self._engine.load(state)
-        except (RuntimeError, ValueError, KeyError, dcp.api.CheckpointException) as error:
+        except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
             raise CheckpointError(f"{self.folder} is of another model; remove it to begin anew") from error
         torch.set_rng_state(state["chance"])
 

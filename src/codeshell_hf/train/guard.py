@@ -41,9 +41,7 @@ class Guard:
         Returns:
             Whether it is to be taken.
         """
-        is_spike = (
-            self.max_ratio is not None and self.taken >= self.warmup_steps and norm > self.max_ratio * self.mean
-        )
+        is_spike = self.max_ratio is not None and self.taken >= self.warmup_steps and norm > self.max_ratio * self.mean
         if not math.isfinite(norm) or is_spike:
             self.skipped += 1
             self.on_end += 1

@@ -57,7 +57,15 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """Scales what the forward pass worked out."""
+        """Scales what the forward pass worked out.
+
+        Args:
+            ctx: Keeps it.
+            gradients: Of the sum, one scalar.
+
+        Returns:
+            Gradients of `hidden` and `weight`.
+        """
         hidden, weight = ctx.saved_tensors
         (scale,) = gradients
         return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None
@@ -90,6 +98,8 @@ class TrainedModel(nn.Module):
         model: The model, whose output layer has no bias.
         held_logits: Where there would be more of them, the loss is worked out in chunks of so many.
     """
+
+    model: Any
 
     def __init__(self, model: nn.Module, *, held_logits: int = HELD_LOGITS) -> None:
         super().__init__()

@@ -139,7 +139,7 @@ def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
     size = BF16 if layout.is_bf16 else FP32
     if layout.kind == "ddp":
         held = Memory(numbers * (FP32 + copy), numbers * FP32, numbers * moments, 0.0, 0.0, 0.0)
-    elif layout.kind == "zero" and layout.stage == 2:  # noqa: PLR2004 - the stage that keeps parameters whole
+    elif layout.kind == "zero" and layout.stage == 2:
         whole = numbers * size
         shared = numbers * FP32 / shares if layout.is_bf16 else 0.0
         held = Memory(whole + shared, numbers * FP32 / shares, numbers * moments / shares, block * size, 0.0, 0.0)
@@ -150,7 +150,7 @@ def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
             numbers * FP32 / shares, numbers * FP32 / shares, numbers * moments / shares, gathered, 0.0, 0.0
         )  # fmt: skip
     if layout.offloads and layout.kind != "ddp":
-        keeps = numbers * size if layout.kind == "zero" and layout.stage == 2 else 0.0  # noqa: PLR2004
+        keeps = numbers * size if layout.kind == "zero" and layout.stage == 2 else 0.0
         held = Memory(keeps, 0.0, 0.0, held.gathered, 0.0, 0.0)
     return Memory(
         held.weights,

@@ -18,10 +18,12 @@ class Progress:
     Args:
         step: Steps done.
         tokens: Tokens consumed.
+        returns: How often it went back to older weights.
     """
 
     step: int = 0
     tokens: int = 0
+    returns: int = 0
 
 
 class Log:

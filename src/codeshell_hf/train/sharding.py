@@ -16,13 +16,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError, SettingsError
 from ..modeling_codeshell import CodeShellForCausalLM, CodeShellRotaryEmbedding
+from ..tokenization_codeshell import CodeShellTokenizer
 from .loss import TrainedModel
 from .optimizer import OptimizerOptions, groups, make_optimizers, set_learning_rate
 from .weights import draw_weight, load_model
@@ -52,8 +53,10 @@ class Sharding:
         if self.kind == "ddp":
             return "DDP"
         name = f"ZeRO-{self.stage}" if self.kind == "zero" else "FSDP2"
-        return name + (f" in {self.replicas} replicas" if self.replicas > 1 else "") + (
-            ", offloaded" if self.offloads else ""
+        return (
+            name
+            + (f" in {self.replicas} replicas" if self.replicas > 1 else "")
+            + (", offloaded" if self.offloads else "")
         )
 
 
@@ -222,21 +225,23 @@ class Engine:
             self.inner, self.optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizers"]
         )
 
-    def save_whole(self, folder: Path) -> None:
+    def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """Saves the model as transformers reads it; called on all ranks, written by the first.
 
         Args:
             folder: Where to.
+            tokenizer: Saved beside it.
         """
         options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = states.get_model_state_dict(self.model, options=options)
-        self._write(folder, weights)
+        self._write(folder, weights, tokenizer)
 
-    def _write(self, folder: Path, weights: dict[str, Any]) -> None:
+    def _write(self, folder: Path, weights: dict[str, Any], tokenizer: CodeShellTokenizer) -> None:
         if self.config.tie_word_embeddings:  # gathered, it is a copy
             weights.pop("lm_head.weight", None)
         if dist.get_rank() == 0:
             self.model.save_pretrained(folder, state_dict=weights)
+            tokenizer.save_pretrained(folder)
         dist.barrier()
 
 
@@ -263,7 +268,7 @@ class ShardedEngine(Engine):
             param_dtype=torch.bfloat16 if self.options.is_bf16 else None, reduce_dtype=torch.float32
         )
         offload: OffloadPolicy = CPUOffloadPolicy() if self._sharding.offloads else OffloadPolicy()
-        given = {"mesh": mesh, "mp_policy": policy, "offload_policy": offload}
+        given: Any = {"mesh": mesh, "mp_policy": policy, "offload_policy": offload}
         for block in self.model.transformer.h:
             fully_shard(block, reshard_after_forward=self._sharding.reshards, **given)
         fully_shard(self.inner, **given)
@@ -398,7 +403,7 @@ class ZeroEngine(Engine):
         def gate() -> bool:
             if not answers:
                 # Set before the first share is stepped; DeepSpeed's own accessor is filled after the last.
-                norm = float(self.module.optimizer._global_grad_norm)
+                norm = float(self.module.optimizer._global_grad_norm)  # noqa: SLF001
                 answers.append((norm, allows(norm)))
             return answers[0][1]
 
@@ -442,14 +447,16 @@ class ZeroEngine(Engine):
         if loaded is None:
             raise CheckpointError(f"{folder} holds no ZeRO checkpoint")
 
-    def save_whole(self, folder: Path) -> None:
+    def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """As in `Engine`."""
         parameters: Sequence[nn.Parameter] = list(self.model.parameters())
         weights: dict[str, Any] = {}
         with self._deepspeed.zero.GatheredParameters(parameters, modifier_rank=None):
             if dist.get_rank() == 0:
-                weights = {name: value.detach().float().cpu().clone() for name, value in self.model.state_dict().items()}
-        self._write(folder, weights)
+                weights = {
+                    name: value.detach().float().cpu().clone() for name, value in self.model.state_dict().items()
+                }
+        self._write(folder, weights, tokenizer)
 
 
 def make_engine(

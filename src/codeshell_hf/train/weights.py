@@ -29,7 +29,7 @@ def draw_weight(name: str, like: Tensor, config: CodeShellConfig, *, seed: int) 
     Source:
         Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
-    if like.ndim < 2:  # noqa: PLR2004 - a matrix has two dimensions
+    if like.ndim < 2:
         return torch.full(like.shape, float(name.endswith("weight")), dtype=like.dtype, device=like.device)
     std = config.initializer_range
     if name.endswith("c_proj.weight"):
