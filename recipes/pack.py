@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from recipes.stage import Stage, StageSettings, Work, main
+from recipes.stage import Section, Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf.pack.shards import Header
 
 LANGUAGES_SHOWN = 12
+TRAIN = "train"  # held-out documents stay as they are
+
+
+class PerturbationSettings(Section):
+    """Small changes of syntax, as augmentation."""
+
+    rate: float = Field(gt=0, le=1, description="share of training documents in known languages that are changed")
+    seed: int = Field(default=0, ge=0, description="decides which, and how")
 
 
 class Settings(StageSettings):
@@ -21,6 +29,7 @@ class Settings(StageSettings):
     tokenizer: Path = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
     splits: tuple[str, ...] = Field(default=("train", "held-out"), description="what to pack, a folder each")
     row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="rows whose use the report tells")
+    perturbation: PerturbationSettings | None = Field(default=None, description="small changes of syntax; null: none")
     workers: int | None = Field(default=None, gt=0, description="processes that encode; null: one a core")
 
 
@@ -95,7 +104,14 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path)
 
     parts = list_parts(settings.documents)
     tasks: list[dict[str, Any]] = [
-        {"part": part, "split": split, "piece": folder / part.stem, "header": header, "tokenizer": settings.tokenizer}
+        {
+            "part": part,
+            "split": split,
+            "piece": folder / part.stem,
+            "header": header,
+            "tokenizer": settings.tokenizer,
+            "perturbation": settings.perturbation.model_dump() if settings.perturbation and split == TRAIN else None,
+        }
         for part in parts
     ]
     left = [task for task in tasks if not task["piece"].exists()]
@@ -119,13 +135,14 @@ def encode_part(task: dict[str, Any]) -> None:
     """Encodes one file of curated documents into a piece that is whole or absent.
 
     Args:
-        task: `part`, `split`, `piece`, `header` and `tokenizer`.
+        task: `part`, `split`, `piece`, `header`, `tokenizer` and `perturbation`.
     """
     import shutil
 
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.curate.documents import read_part
     from codeshell_hf.pack.encoder import choose_encoder
+    from codeshell_hf.pack.perturbation import Perturbation, perturb
     from codeshell_hf.pack.shards import write_shards
 
     part, piece = task["part"], task["piece"]
@@ -135,6 +152,9 @@ def encode_part(task: dict[str, Any]) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     rows = read_part(part, split=task["split"], columns=["id", "language", "source", "text"])
+    if task["perturbation"] is not None:
+        options = Perturbation(**task["perturbation"])
+        rows = (row | {"text": perturb(row["text"], row["language"], row["id"], options)} for row in rows)
     write_shards(rows, encoder, task["header"], aside)
     aside.rename(piece)
 
@@ -144,7 +164,7 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {"documents": settings.documents, "tokenizer": settings.tokenizer},
     run=run,
-    code=("src/codeshell_hf/pack/shards.py", "src/codeshell_hf/pack/encoder.py"),
+    code=tuple(f"src/codeshell_hf/pack/{name}.py" for name in ("shards", "encoder", "perturbation")),
 )
 
 if __name__ == "__main__":

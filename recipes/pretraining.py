@@ -372,9 +372,10 @@ class HeldOut:
         from codeshell_hf.evaluate.bits_per_byte import score_documents
 
         engine.inner.eval()
-        scores = score_documents(
-            engine.inner, self.documents, window_tokens=self.window_tokens, vocab_size=self.vocab_size
-        )
+        with engine.evaluation():
+            scores = score_documents(
+                engine.inner, self.documents, window_tokens=self.window_tokens, vocab_size=self.vocab_size
+            )
         engine.inner.train()
         bits = {name: round(score.bits_per_byte, 4) for name, score in scores.items()}
         self.log.add({"step": progress.step, "tokens": progress.tokens, "bits_per_byte": bits})
@@ -391,7 +392,8 @@ class HeldOut:
         from codeshell_hf.evaluate.positions import POSITION_BINS, score_positions
 
         engine.inner.eval()
-        losses = score_positions(engine.inner, [ids for _, ids, _ in self.documents], row_tokens=self.window_tokens)
+        with engine.evaluation():
+            losses = score_positions(engine.inner, [ids for _, ids, _ in self.documents], row_tokens=self.window_tokens)
         engine.inner.train()
         if losses is not None:
             self.log.add({"step": progress.step, "tokens": progress.tokens, "loss_by_position": losses})

@@ -53,7 +53,7 @@ SMALL = {
         "merged.base_size=320",
         "merged.keep_first=10",
     ],
-    "pack": [],
+    "pack": ["perturbation={rate: 0.3}", "row_tokens=[64, 256]"],
     "pretrain": [
         "model.changes={vocab_size: 400, n_embd: 32, n_head: 4, n_layer: 2, n_inner: 64}",
         "batch.global_tokens=1024",

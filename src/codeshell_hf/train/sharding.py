@@ -19,6 +19,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForCausalLM
+from transformers.utils import is_flash_attn_2_available
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError, SettingsError
@@ -135,7 +137,16 @@ class Engine:
 
     def _build(self) -> CodeShellForCausalLM:
         """Makes the model, whatever is in its weights."""
-        return CodeShellForCausalLM(self.config).to(self.device)
+        return self._make().to(self.device)
+
+    def _make(self) -> CodeShellForCausalLM:
+        """Makes it with the fastest attention that keeps documents apart."""
+        is_there = self.device.type == "cuda" and self.options.is_bf16 and is_flash_attn_2_available()
+        attention = "flash_attention_2" if is_there else "sdpa"
+        model: CodeShellForCausalLM = AutoModelForCausalLM.from_config(
+            self.config, attn_implementation=attention, dtype=torch.float32
+        )
+        return model
 
     def _share(self) -> None:
         """Shares the parameters out."""
@@ -160,6 +171,10 @@ class Engine:
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic of a forward pass."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.is_bf16)
+
+    def evaluation(self) -> AbstractContextManager[Any]:
+        """The arithmetic of a measurement: exact on a CPU, as in training where FlashAttention knows no other."""
+        return self.autocast() if self.device.type == "cuda" else nullcontext()
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Adds up gradients.
@@ -254,7 +269,7 @@ class ShardedEngine(Engine):
 
     def _build(self) -> CodeShellForCausalLM:
         with torch.device("meta"):  # no rank ever holds all of it
-            return CodeShellForCausalLM(self.config)
+            return self._make()
 
     def _share(self) -> None:
         replicas = self._sharding.replicas
@@ -350,7 +365,7 @@ class ZeroEngine(Engine):
         if not self._shares_parameters:
             return super()._build()
         with self._deepspeed.zero.Init(config_dict_or_path=self._settings(), dtype=torch.float32):
-            return CodeShellForCausalLM(self.config)
+            return self._make()
 
     def _share(self) -> None:
         if self._shares_parameters:  # used outside of its layer, by the loss

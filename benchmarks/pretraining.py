@@ -1,0 +1,235 @@
+"""How fast rows are read, and how fast the loop trains beside transformers' Trainer with stock Starcoder2.
+
+python -m benchmarks.pretraining [--steps 30] [--repeats 3] [--row-tokens 256] [--micro-tokens 2048]
+python -m benchmarks.pretraining --rows    the reader alone, on one core
+
+Both models have the nano recipe's shape and train on the same rows in bfloat16 autocast, with AdamW and float32
+weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm of the vocabulary and
+end lower.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VOCABULARY, DOCUMENTS = 4096, 4000
+SHAPE = {"n_embd": 192, "n_layer": 4, "n_head": 6, "num_query_groups": 2, "n_inner": 768}
+
+
+class _Code:
+    """Encodes nothing: texts are lists of ids, of Zipf's frequencies, in JSON."""
+
+    def __call__(self, text: list[str], **kwargs: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [json.loads(one) for one in text]}
+
+
+def write_documents(folder: Path) -> Any:
+    """Writes shards of documents as long as code's: a median of 500 tokens, some of many thousands."""
+    from codeshell_hf.pack.shards import Header, TokenShards, write_shards
+
+    chance = np.random.default_rng(0)
+    lengths = np.clip(chance.lognormal(math.log(500), 1.2, DOCUMENTS), 10, 50_000).astype(int)
+    texts = (json.dumps((chance.zipf(1.3, length) % (VOCABULARY - 20)).tolist()) for length in lengths)
+    rows = ({"id": str(n), "language": "python", "source": "made", "text": text} for n, text in enumerate(texts))
+    folder.mkdir(parents=True)
+    write_shards(rows, _Code(), Header(VOCABULARY, VOCABULARY - 1, (4080, 4081, 4082), "made"), folder)
+    return TokenShards(folder)
+
+
+def time_rows(repeats: int) -> int:
+    """Reads rows on one core and prints how many tokens a second that is."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    from codeshell_hf.pack.infilling import Infilling
+    from codeshell_hf.pack.rows import IGNORED, Phase, Rows
+
+    print(f"{platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as home:
+        shards = write_documents(Path(home, "shards"))
+        for row_tokens in (256, 2048, 8192):
+            for infilling in (None, Infilling(0.5, 0.5)):
+                rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=infilling)
+                batch = 16_384 // row_tokens
+                whole = rows.read(0, 4 * batch)
+                if not np.array_equal(rows.read(2 * 16_384, batch).input_ids, whole.input_ids[2 * batch : 3 * batch]):
+                    print("rows depend on how they are asked for; nothing is measured", file=sys.stderr)
+                    return 1
+                if (whole.labels == IGNORED).sum() == 0:
+                    print("no document begins in any row; nothing is measured", file=sys.stderr)
+                    return 1
+                speeds = []
+                for repeat in range(repeats):
+                    started, steps = time.perf_counter(), 60
+                    for step in range(steps):
+                        rows.read((repeat * steps + step) * 16_384, batch)
+                    speeds.append(steps * 16_384 / (time.perf_counter() - started) / 1e6)
+                spread = (max(speeds) - min(speeds)) / statistics.median(speeds)
+                print(
+                    f"rows of {row_tokens:>5}, infilling {infilling.rate if infilling else 0:.1f}: "
+                    f"{statistics.median(speeds):6.2f} M tokens/s, spread {spread:.0%}"
+                )
+    return 0
+
+
+def train_ours(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> dict[str, Any]:
+    """Trains with this project's engine and reader."""
+    import torch
+    import torch.distributed as dist
+
+    from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.pack.shards import TokenShards
+    from codeshell_hf.presets import make_config
+    from codeshell_hf.train.optimizer import OptimizerOptions
+    from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
+    from recipes.launcher import Ranks
+    from recipes.pretrain import add_gradients
+    from recipes.pretraining import read_step
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = make_config("nano", **SHAPE, vocab_size=VOCABULARY, n_positions=max(row_tokens, 1024))
+    options = StepOptions(max_norm=1.0, is_bf16=True)
+    adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
+    engine = make_engine(config, Start(0), adamw, options, Sharding(), device=device)
+    rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
+    ranks = Ranks(device, 0, 1)
+    losses, times = [], []
+    for step in range(steps):
+        batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens, 0, 1)
+        losses.append(float(add_gradients(engine, batches, ranks)))
+        engine.step(1.0, lambda norm: True)
+        times.append(time.perf_counter())
+    parameters = sum(parameter.numel() for parameter in engine.model.parameters())
+    return {"parameters": parameters, "losses": losses, "times": times}
+
+
+def train_peer(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> dict[str, Any]:
+    """Trains stock Starcoder2 with transformers' Trainer on the same rows."""
+    import torch
+    from transformers import Starcoder2Config, Starcoder2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.pack.shards import TokenShards
+
+    torch.manual_seed(0)
+    config = Starcoder2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=SHAPE["n_embd"],
+        intermediate_size=SHAPE["n_inner"],
+        num_hidden_layers=SHAPE["n_layer"],
+        num_attention_heads=SHAPE["n_head"],
+        num_key_value_heads=SHAPE["num_query_groups"],
+        max_position_embeddings=max(row_tokens, 1024),
+        sliding_window=None,
+        tie_word_embeddings=True,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model = Starcoder2ForCausalLM(config)
+    rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
+    per_step = micro_tokens // row_tokens
+    times: list[float] = []
+
+    class Examples(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return steps * per_step
+
+        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+            batch = rows.read(index * row_tokens, 1)
+            names = ("input_ids", "position_ids", "labels")
+            return {name: torch.from_numpy(getattr(batch, name)[0]) for name in names}
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *given: Any, **named: Any) -> None:
+            times.append(time.perf_counter())
+
+    arguments = TrainingArguments(
+        output_dir=str(home / "trainer"),
+        per_device_train_batch_size=per_step,
+        max_steps=steps,
+        learning_rate=1e-3,
+        adam_beta2=0.95,
+        weight_decay=0.1,
+        max_grad_norm=1.0,
+        lr_scheduler_type="constant",
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        optim="adamw_torch_fused",
+    )
+    trainer = Trainer(model=model, args=arguments, train_dataset=Examples(), callbacks=[Clock()])
+    trainer._get_train_sampler = lambda *given: torch.utils.data.SequentialSampler(trainer.train_dataset)  # noqa: SLF001
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"parameters": sum(p.numel() for p in model.parameters()), "losses": losses, "times": times}
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Trains both in turn and prints tokens a second."""
+    speeds: dict[str, list[float]] = {"ours": [], "peer": []}
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home:
+        write_documents(Path(home, "shards"))
+        for _ in range(options.repeats):
+            for who in speeds:
+                sizes = [str(options.steps), str(options.row_tokens), str(options.micro_tokens)]
+                command = [sys.executable, "-m", "benchmarks.pretraining", "--worker", who, home, *sizes]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    print(done.stderr[-2000:], file=sys.stderr)
+                    return 1
+                found[who] = json.loads(done.stdout.splitlines()[-1])
+                losses, times = found[who]["losses"], found[who]["times"]
+                if abs(losses[0] - math.log(VOCABULARY)) > 0.5 or losses[-1] >= losses[0] - 0.5:  # noqa: PLR2004
+                    print(f"{who} goes from {losses[0]:.3f} to {losses[-1]:.3f}; nothing is measured", file=sys.stderr)
+                    return 1
+                warm = len(times) // 3
+                speeds[who].append((len(times) - 1 - warm) * options.micro_tokens / (times[-1] - times[warm]))
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
+    print(f"{platform.machine()}, {device}, torch {torch.__version__}, rows of {options.row_tokens}")
+    for who, name in (("ours", "this loop, CodeShell"), ("peer", "Trainer, stock Starcoder2")):
+        spread = (max(speeds[who]) - min(speeds[who])) / statistics.median(speeds[who])
+        print(
+            f"{name:<28}{found[who]['parameters']:>12,} parameters {statistics.median(speeds[who]):>10,.0f} tokens/s, "
+            f"spread {spread:.0%}, loss {found[who]['losses'][0]:.3f} -> {found[who]['losses'][-1]:.3f}"
+        )
+    print(f"this loop is {statistics.median(speeds['ours']) / statistics.median(speeds['peer']):.2f} times as fast")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pretraining", description=__doc__)
+    parser.add_argument("--rows", action="store_true", help="the reader alone")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--row-tokens", type=int, default=256)
+    parser.add_argument("--micro-tokens", type=int, default=2048)
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        who, home, *sizes = options.worker
+        steps, row_tokens, micro_tokens = map(int, sizes)
+        print(json.dumps((train_ours if who == "ours" else train_peer)(Path(home), steps, row_tokens, micro_tokens)))
+        return 0
+    return time_rows(options.repeats) if options.rows else compare(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
