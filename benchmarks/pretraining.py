@@ -4,8 +4,8 @@ python -m benchmarks.pretraining [--steps 30] [--repeats 3] [--row-tokens 256] [
 python -m benchmarks.pretraining --rows    the reader alone, on one core
 
 Both models have the nano recipe's shape and train on the same rows in bfloat16 autocast, with AdamW and float32
-weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm of the vocabulary and
-end lower.
+weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm of the vocabulary
+and end lower.
 """
 
 import argparse
@@ -194,7 +194,7 @@ def compare(options: argparse.Namespace) -> int:
                     return 1
                 found[who] = json.loads(done.stdout.splitlines()[-1])
                 losses, times = found[who]["losses"], found[who]["times"]
-                if abs(losses[0] - math.log(VOCABULARY)) > 0.5 or losses[-1] >= losses[0] - 0.5:  # noqa: PLR2004
+                if abs(losses[0] - math.log(VOCABULARY)) > 0.5 or losses[-1] >= losses[0] - 0.5:
                     print(f"{who} goes from {losses[0]:.3f} to {losses[-1]:.3f}; nothing is measured", file=sys.stderr)
                     return 1
                 warm = len(times) // 3

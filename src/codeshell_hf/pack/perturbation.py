@@ -99,7 +99,7 @@ def perturb(text: str, language: str, identity: str, options: Perturbation) -> s
         DataError: If tree-sitter is not installed.
     """
     number = hashlib.sha256(f"{options.seed}/{identity}".encode()).digest()
-    chance = Random(number)  # noqa: S311 - nothing secret
+    chance = Random(number)
     if language not in _GRAMMARS or chance.random() >= options.rate:
         return text
     kinds = _list_kinds(text.encode(), language)
