@@ -189,7 +189,7 @@ def test_a_sharded_run_goes_on_after_a_stop(home: Path, whole: Path, kind: str) 
 
     printed = finish(start(home, output, *more, ranks=1), code=0 if kind == "fsdp2" else 2)
     if kind == "zero3":
-        assert "was written by ZeRO-3 on 2 ranks and this is ZeRO-3 on 1; go on as it was" in printed
+        assert "was written by ZeRO-3 on 2 ranks and this is ZeRO-3 on 1 ranks; go on as it was" in printed
         printed = finish(start(home, output, *more, ranks=2))
 
     assert "goes on at step" in printed

@@ -7,21 +7,16 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, write_text
-from .sharding import Engine, ZeroEngine
+from .sharding import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -73,16 +68,10 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         dist.barrier(self._group)
-        if isinstance(self._engine, ZeroEngine):
-            self._engine.save_shares(aside)
-            dist.barrier(self._group)
-            written: Callable[[], object] = lambda: None  # noqa: E731
-        else:
-            state = self._engine.state() | {"chance": torch.get_rng_state()}
-            written = async_save(state, checkpoint_id=aside, process_group=self._group).result  # type: ignore[union-attr]
+        wait = self._engine.write(aside, self._group)
 
         def finish() -> dict[str, str]:
-            written()
+            wait()
             files = sorted(path for path in aside.rglob("*") if path.is_file())
             return {str(path.relative_to(aside)): hash_file(path) for path in files[self._rank :: self._ranks]}
 
@@ -99,8 +88,7 @@ class Checkpoints:
             seal = {
                 "step": pending.step,
                 "about": pending.about,
-                "ranks": self._ranks,
-                "written_by": _name_writer(self._engine),
+                "layout": self._engine.layout,
                 "files": {name: value for one in hashes for name, value in sorted(one.items())},
             }
             write_text(pending.aside / SEAL, json.dumps(seal, indent=1))
@@ -134,7 +122,12 @@ class Checkpoints:
                 if self._rank == 0:
                     logger.warning("%s; the one before it is used", error)
                 continue
-            self._load(path, seal)
+            if seal["layout"] != self._engine.layout:
+                raise CheckpointError(
+                    f"{path} was written by {seal['layout']} and this is {self._engine.layout}; go on as it was, or "
+                    "start from an exported model"
+                )
+            self._engine.read(path, self._group)
             return seal["about"]
         return None
 
@@ -152,30 +145,6 @@ class Checkpoints:
         if found := next(filter(None, faults), None):
             raise CheckpointError(found)
         return seal
-
-    def _load(self, path: Path, seal: dict[str, Any]) -> None:
-        writer = _name_writer(self._engine)
-        is_zero = isinstance(self._engine, ZeroEngine)
-        if seal["written_by"] != writer or (is_zero and seal["ranks"] != self._ranks):
-            was = f"{seal['written_by']} on {seal['ranks']} ranks"
-            raise CheckpointError(
-                f"{path} was written by {was} and this is {writer} on {self._ranks}; go on as it was, or start from "
-                "an exported model"
-            )
-        if isinstance(self._engine, ZeroEngine):
-            self._engine.load_shares(path)
-            return
-        state = self._engine.state() | {"chance": torch.get_rng_state()}
-        try:
-            load(state, checkpoint_id=path, process_group=self._group)
-            self._engine.load(state)
-        except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
-            raise CheckpointError(f"{self.folder} is of another model; remove it to begin anew") from error
-        torch.set_rng_state(state["chance"])
-
-
-def _name_writer(engine: Engine) -> str:
-    return str(engine.sharding).split(",")[0] if isinstance(engine, ZeroEngine) else "torch"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -15,6 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as states
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -31,6 +34,7 @@ from .optimizer import OptimizerOptions, groups, make_optimizers, set_learning_r
 from .weights import draw_weight, load_model
 
 ZERO_STAGES = (2, 3)
+_TAG = "shares"
 
 
 @dataclass(frozen=True)
@@ -225,20 +229,48 @@ class Engine:
         """AdamW's rate of the last step."""
         return float(groups(self.optimizers)[0]["lr"])
 
-    def state(self) -> dict[str, Any]:
-        """Weights and moments as `torch.distributed.checkpoint` takes them: by name, whatever the ranks."""
-        weights, moments = states.get_state_dict(self.inner, self.optimizers)
-        return {"model": weights, "optimizers": moments}
+    @property
+    def layout(self) -> str:
+        """What a checkpoint must have been written by to be read here."""
+        return "torch"
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Takes weights and moments.
+    def write(self, folder: Path, group: dist.ProcessGroup) -> Callable[[], object]:
+        """Begins to write weights, moments and chance, by name and whatever the ranks; called on all of them.
 
         Args:
-            state: What `state` gave, filled.
+            folder: Where to; it is there.
+            group: For what ranks have to tell each other meanwhile; the loop must not use it.
+
+        Returns:
+            What waits until all is written. The loop may go on at once.
         """
-        states.set_state_dict(
-            self.inner, self.optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizers"]
-        )
+        future = async_save(self._state(), checkpoint_id=folder, process_group=group)
+        wait: Callable[[], object] = future.result  # type: ignore[union-attr]
+        return wait
+
+    def read(self, folder: Path, group: dist.ProcessGroup) -> None:
+        """Takes weights, moments and chance back.
+
+        Args:
+            folder: What `write` wrote.
+            group: As there.
+
+        Raises:
+            CheckpointError: If it is of another model.
+        """
+        state = self._state()
+        try:
+            load(state, checkpoint_id=folder, process_group=group)
+            states.set_state_dict(
+                self.inner, self.optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizers"]
+            )
+        except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
+            raise CheckpointError(f"{folder} is of another model; remove it to begin anew") from error
+        torch.set_rng_state(state["chance"])
+
+    def _state(self) -> dict[str, Any]:
+        weights, moments = states.get_state_dict(self.inner, self.optimizers)
+        return {"model": weights, "optimizers": moments, "chance": torch.get_rng_state()}
 
     def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """Saves the model as transformers reads it; called on all ranks, written by the first.
@@ -434,33 +466,25 @@ class ZeroEngine(Engine):
         """AdamW's rate of the last step."""
         return float(self.module.optimizer.param_groups[0]["lr"])
 
-    def state(self) -> dict[str, Any]:
-        """None: DeepSpeed writes its shares itself."""
-        raise NotImplementedError
+    @property
+    def layout(self) -> str:
+        """As in `Engine`: DeepSpeed's shares are read by as many ranks as wrote them."""
+        return f"ZeRO-{self.sharding.stage} on {self.ranks} ranks"
 
-    def save_shares(self, folder: Path) -> None:
-        """Saves what every rank holds.
+    def write(self, folder: Path, group: dist.ProcessGroup) -> Callable[[], object]:
+        """As in `Engine`; DeepSpeed is done when this returns."""
+        self.module.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        dist.barrier(group)
+        return lambda: None
 
-        Args:
-            folder: Where to.
-        """
-        self.module.save_checkpoint(str(folder), tag="zero", save_latest=False)
-
-    def load_shares(self, folder: Path) -> None:
-        """Loads what `save_shares` saved.
-
-        Args:
-            folder: Where from.
-
-        Raises:
-            CheckpointError: If it is of another model or number of ranks.
-        """
+    def read(self, folder: Path, group: dist.ProcessGroup) -> None:
+        """As in `Engine`."""
         try:
-            loaded, _ = self.module.load_checkpoint(str(folder), tag="zero")
+            loaded, _ = self.module.load_checkpoint(str(folder), tag=_TAG)
         except Exception as error:  # DeepSpeed has no kind of its own
             raise CheckpointError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
         if loaded is None:
-            raise CheckpointError(f"{folder} holds no ZeRO checkpoint")
+            raise CheckpointError(f"{folder} holds no checkpoint of DeepSpeed; remove it to begin anew")
 
     def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """As in `Engine`."""
