@@ -14,6 +14,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
     torch.set_num_threads(1)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed wonders aloud, among what commands print
 
 from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.align.conversations import Conversation

@@ -77,7 +77,10 @@ def test_quantization_is_measured_beside_full_weights(
     )  # fmt: skip
     save_folder(CodeShellForCausalLM(config), tiny_tokenizer, tmp_path / "model")
     (tmp_path / "shards").mkdir()
-    rows = [{"id": str(index), "language": "python", "source": "own", "text": f"def f{index}(x):\n    return x\n"} for index in range(9)]
+    rows = [
+        {"id": str(index), "language": "python", "source": "own", "text": f"def f{index}(x):\n    return x\n"}
+        for index in range(9)
+    ]
     header = Header(vocab_size=len(tiny_tokenizer), end_of_text=end, sentinels=None, tokenizer="")
     write_shards(rows, tiny_tokenizer, header, tmp_path / "shards")
 
