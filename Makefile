@@ -25,7 +25,7 @@ demo: setup
 	sh recipes/run.sh nano
 
 test: setup
-	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup
+	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20
 
 check: setup
 	ruff format --check .

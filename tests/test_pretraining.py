@@ -34,7 +34,6 @@ SHARDINGS = {
     "zero2": ("ZeRO-2", "DeepSpeedEngine of Parameter"),
     "zero3": ("ZeRO-3", "DeepSpeedEngine of Parameter"),
 }
-pytestmark = pytest.mark.xdist_group("pretraining")
 
 
 @pytest.fixture(autouse=True)
