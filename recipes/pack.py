@@ -1,5 +1,6 @@
 """Packs curated documents into token shards, a process a core; a run that was stopped goes on with what it has."""
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from codeshell_hf.pack.shards import Header
 
 LANGUAGES_SHOWN = 12
+WORTH_A_WORKER = 64_000_000  # bytes of compressed Parquet
 TRAIN = "train"  # held-out documents stay as they are
 
 
@@ -30,7 +32,9 @@ class Settings(StageSettings):
     splits: tuple[str, ...] = Field(default=("train", "held-out"), description="what to pack, a folder each")
     row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="rows whose use the report tells")
     perturbation: PerturbationSettings | None = Field(default=None, description="small changes of syntax; null: none")
-    workers: int | None = Field(default=None, gt=0, description="processes that encode; null: one a core")
+    workers: int | None = Field(
+        default=None, gt=0, description="processes that encode; null: by size, up to one a core"
+    )
 
 
 def run(settings: Settings, work: Work) -> None:
@@ -43,7 +47,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.manifest import hash_input
-    from codeshell_hf.pack.encoder import choose_encoder
+    from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
     from codeshell_hf.pack.rows import describe_rows
     from codeshell_hf.pack.shards import Header, TokenShards, join_shards
 
@@ -57,12 +61,13 @@ def run(settings: Settings, work: Work) -> None:
         tokenizer=hash_input(settings.tokenizer),
     )
     sample = (row["text"] for row in read_documents(settings.documents, columns=["text"]))
-    _, choice = choose_encoder(tokenizer, sample)
+    encoder, choice = choose_encoder(tokenizer, sample)
+    is_fast = isinstance(encoder, TiktokenEncoder)
     work.report.append(choice)
     for split in settings.splits:
         folder = work.folder / split
         folder.mkdir(exist_ok=True)
-        written = join_shards(encode_parts(settings, header, split, folder / "pieces"), folder)
+        written = join_shards(encode_parts(settings, header, split, folder / "pieces", is_fast=is_fast), folder)
         (folder / "pieces").rmdir()
         shards = TokenShards(folder)
         work.counts[split] = {
@@ -82,7 +87,7 @@ def run(settings: Settings, work: Work) -> None:
         work.report.append(f"{'':<10}{language:<20}{tokens:>14,} tokens")
 
 
-def encode_parts(settings: Settings, header: "Header", split: str, folder: Path) -> list[Path]:
+def encode_parts(settings: Settings, header: "Header", split: str, folder: Path, *, is_fast: bool) -> list[Path]:
     """Encodes each file of curated documents, many at a time.
 
     Args:
@@ -90,6 +95,7 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path)
         header: What is known of the shards.
         split: Of the documents.
         folder: Where the pieces lie; those that are there stay.
+        is_fast: Whether tiktoken encodes.
 
     Returns:
         Folders of pieces, in the order of their documents.
@@ -110,13 +116,16 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path)
             "piece": folder / part.stem,
             "header": header,
             "tokenizer": settings.tokenizer,
+            "is_fast": is_fast,
             "perturbation": settings.perturbation.model_dump() if settings.perturbation and split == TRAIN else None,
         }
         for part in parts
     ]
     left = [task for task in tasks if not task["piece"].exists()]
     folder.mkdir(exist_ok=True)
-    workers = min(settings.workers or len(os.sched_getaffinity(0)), max(len(left), 1))
+    # A process takes seconds to start, and tiktoken has threads of its own.
+    worth = max(1, sum(part.stat().st_size for part in parts) // WORTH_A_WORKER)
+    workers = min(settings.workers or min(len(os.sched_getaffinity(0)), worth), max(len(left), 1))
     with tqdm(total=len(tasks), initial=len(tasks) - len(left), desc=f"pack {split}", unit="part") as bar:
         if workers == 1:
             for task in left:
@@ -131,23 +140,38 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path)
     return [task["piece"] for task in tasks]
 
 
+@functools.cache
+def load_encoder(tokenizer: Path, *, is_fast: bool) -> Any:
+    """Loads what encodes, once a process.
+
+    Args:
+        tokenizer: The tokenizer's folder.
+        is_fast: Whether tiktoken does its work.
+
+    Returns:
+        The encoder.
+    """
+    from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.pack.encoder import make_tiktoken
+
+    loaded = CodeShellTokenizer.from_pretrained(tokenizer)
+    return make_tiktoken(loaded) if is_fast else loaded
+
+
 def encode_part(task: dict[str, Any]) -> None:
     """Encodes one file of curated documents into a piece that is whole or absent.
 
     Args:
-        task: `part`, `split`, `piece`, `header`, `tokenizer` and `perturbation`.
+        task: `part`, `split`, `piece`, `header`, `tokenizer`, `is_fast` and `perturbation`.
     """
     import shutil
 
-    from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.curate.documents import read_part
-    from codeshell_hf.pack.encoder import choose_encoder
     from codeshell_hf.pack.perturbation import Perturbation, perturb
     from codeshell_hf.pack.shards import write_shards
 
     part, piece = task["part"], task["piece"]
-    tokenizer = CodeShellTokenizer.from_pretrained(task["tokenizer"])
-    encoder, _ = choose_encoder(tokenizer, (row["text"] for row in read_part(part, columns=["text"])))
+    encoder = load_encoder(task["tokenizer"], is_fast=task["is_fast"])
     aside = piece.with_name(f".{piece.name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

@@ -12,6 +12,7 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -160,6 +161,24 @@ def test_every_stage_leaves_a_whole_manifest(chain: Path) -> None:
             assert len(digest) == 64
     assert not list(chain.glob("*.partial"))
     assert not list(chain.glob("*.old"))
+
+
+def test_processes_pack_what_one_does(chain: Path, tmp_path: Path) -> None:
+    (tmp_path / "curate" / "documents").mkdir(parents=True)
+    table = pq.read_table(chain / "curate" / "documents")
+    for number in range(3):
+        part = table.take(list(range(number, table.num_rows, 3)))
+        pq.write_table(part, tmp_path / "curate" / "documents" / f"part-{number:05d}.parquet")
+    more = [f"documents={tmp_path}/curate", "splits=[train]"]
+
+    assert run_stage("pack", chain, *more, f"output={tmp_path}/one", "workers=1") == 0
+    assert run_stage("pack", chain, *more, f"output={tmp_path}/two", "workers=2") == 0
+
+    for name in ("tokens.bin", "shards.json"):
+        assert (tmp_path / "one" / "train" / name).read_bytes() == (tmp_path / "two" / "train" / name).read_bytes()
+    assert pq.read_table(tmp_path / "one" / "train" / "documents.parquet").equals(
+        pq.read_table(tmp_path / "two" / "train" / "documents.parquet")
+    )
 
 
 def test_chain_is_skipped_when_nothing_has_changed(chain: Path, capsys) -> None:
