@@ -14,6 +14,7 @@ from codeshell_hf.pack.infilling import Infilling, rearrange_characters, rearran
 from codeshell_hf.pack.mixture import PERIOD, Mixture
 from codeshell_hf.pack.rows import IGNORED, Phase, Rows, describe_rows
 from codeshell_hf.pack.shards import Header, TokenShards, join_shards, write_shards
+from recipes.pretraining import read_step
 
 SENTINELS = (301, 302, 303)
 END = 300
@@ -359,3 +360,15 @@ def test_broken_shards_of_datatrove_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b" / "00000.ds.index").unlink()
     with pytest.raises(DataError, match=r"it needs its \.ds\.index"):
         DatatroveShards(tmp_path / "b", header)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+def test_ranks_read_the_same_step_between_them(shards: TokenShards, ranks: int) -> None:
+    rows = Rows(shards, seed=0, phases=[Phase(0, 16)], infilling=Infilling(0.5, 0.5))
+    consumed, step_tokens, micro_tokens = 512, 16 * 16, 32
+
+    read = [read_step(rows, consumed, step_tokens, micro_tokens, rank, ranks) for rank in range(ranks)]
+
+    # Micro-batches go round the ranks: rank 0 has the first, rank 1 the second, and so on.
+    found = [batches[turn].input_ids for turn in range(len(read[0])) for batches in read]
+    assert np.array_equal(np.concatenate(found), rows.read(consumed, 16).input_ids)
