@@ -38,4 +38,4 @@ check: setup
 
 toolchains:
 	apt-get update
-	apt-get install --yes --no-install-recommends g++ chromium
+	apt-get install --yes --no-install-recommends g++ chromium bubblewrap

@@ -64,15 +64,6 @@ class PairSettings(AlignmentSettings):
         return {f"pairs {path.parent.name}/{path.name}": path for path in self.pairs}
 
 
-class SandboxSettings(StageSettings):
-    """How programs that a model wrote are run."""
-
-    sandbox: Literal["auto", "namespaces", "none"] = Field(
-        default="auto", description="auto, namespaces, or none to run programs with your rights"
-    )
-    timeout_s: float = Field(default=3.0, gt=0, description="of a program")
-
-
 def make_trainer_config(
     config: type[Any], settings: AlignmentSettings, folder: Path, *, owned: Sequence[str] = (), **given: Any
 ) -> Any:

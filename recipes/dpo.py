@@ -6,13 +6,13 @@ python -m recipes.dpo recipes/nano/dpo.yaml
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from recipes.alignment import (
     PairSettings,
-    SandboxSettings,
     check_whole_model,
     get_first,
     load_policy,
@@ -26,7 +26,8 @@ from recipes.alignment import (
     train,
     write_history,
 )
-from recipes.rewards import MeasureSettings, TestsReward, make_rewards, measure, open_judge, report_changes
+from recipes.isolation import SandboxSettings
+from recipes.rewards import MeasureSettings, TestsReward, make_rewards, measure, report_changes
 from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run(settings: Settings, work: Work) -> None:
     read, dropped = read_all_pairs(settings.pairs)
     parts = split_pairs(read, settings.held_out_fraction, settings.seed)
     data, counts = keep_fitting(tokenizer, parts, config.max_length)
-    with open_judge(settings.measure is not None, settings.sandbox, settings.timeout_s) as sandbox:
+    with settings.open_sandbox() if settings.measure else nullcontext() as sandbox:
         trainer = DPOTrainer(
             model=load_policy(settings),
             args=config,
@@ -152,7 +153,13 @@ STAGE = Stage(
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    code=("recipes/alignment.py", "recipes/rewards.py", "src/codeshell_hf/align", "src/codeshell_hf/sandbox"),
+    code=(
+        "recipes/alignment.py",
+        "recipes/isolation.py",
+        "recipes/rewards.py",
+        "src/codeshell_hf/align",
+        "src/codeshell_hf/sandbox",
+    ),
 )
 
 if __name__ == "__main__":

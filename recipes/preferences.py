@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from recipes.alignment import SandboxSettings, open_tokenizer, read_all_conversations
+from recipes.alignment import open_tokenizer, read_all_conversations
+from recipes.isolation import SandboxSettings
 from recipes.stage import Section, Stage, Work, main
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def judge_by_tests(
     from tqdm.auto import tqdm
 
     from codeshell_hf.align.preferences import pair_by_verdict
-    from codeshell_hf.sandbox import Limits, Program, open_sandbox
+    from codeshell_hf.sandbox import Program
 
     if not conversations:
         return [], Counter()
@@ -163,7 +164,7 @@ def judge_by_tests(
         for answer in some
     ]
     with (
-        open_sandbox(settings.sandbox, Limits(timeout_s=settings.timeout_s)) as sandbox,
+        settings.open_sandbox() as sandbox,
         tqdm(total=len(programs), desc="run tests", unit="program", disable=None) as bar,
     ):
         verdicts = iter(sandbox.run(programs, on_progress=bar.update))
@@ -247,7 +248,7 @@ STAGE = Stage(
         **{f"{path.name}": path for path in (*settings.prompts, *settings.files)},
     },
     run=run,
-    code=("recipes/alignment.py", "src/codeshell_hf/align", "src/codeshell_hf/sandbox"),
+    code=("recipes/alignment.py", "recipes/isolation.py", "src/codeshell_hf/align", "src/codeshell_hf/sandbox"),
 )
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -95,22 +94,6 @@ class Rewards:
     def judges(self) -> list[str]:
         """Those that measure and do not train."""
         return [name for name, weight in zip(self.names, self.weights, strict=True) if not weight]
-
-
-def open_judge(is_needed: bool, rung: Any, timeout_s: float) -> AbstractContextManager["Sandbox | None"]:  # noqa: FBT001
-    """Opens the sandbox if something runs code.
-
-    Args:
-        is_needed: Whether it does.
-        rung: As in the settings.
-        timeout_s: Of a program.
-
-    Returns:
-        A context that gives a sandbox, or `None`.
-    """
-    from codeshell_hf.sandbox import Limits, open_sandbox
-
-    return open_sandbox(rung, Limits(timeout_s=timeout_s)) if is_needed else nullcontext()
 
 
 def make_rewards(

@@ -6,6 +6,7 @@ python -m recipes.rlhf recipes/nano/rlhf.yaml
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,6 @@ from pydantic import Field
 
 from recipes.alignment import (
     AlignmentSettings,
-    SandboxSettings,
     check_whole_model,
     load_policy,
     make_adapter,
@@ -25,7 +25,8 @@ from recipes.alignment import (
     train,
     write_history,
 )
-from recipes.rewards import MeasureSettings, RewardSettings, make_rewards, measure, open_judge, report_changes
+from recipes.isolation import SandboxSettings
+from recipes.rewards import MeasureSettings, RewardSettings, make_rewards, measure, report_changes
 from recipes.stage import Stage, Work, is_first_rank, main
 
 
@@ -72,7 +73,7 @@ def run(settings: Settings, work: Work) -> None:
     data, dropped = make_prompts(settings, settings.prompts, tokenizer, longest)
     held_out = make_prompts(settings, settings.held_out_prompts, tokenizer, longest)[0] if evaluates(config) else None
     runs_code = any(reward.kind == "tests" for reward in settings.rewards)
-    with open_judge(runs_code, settings.sandbox, settings.timeout_s) as sandbox:
+    with settings.open_sandbox() if runs_code else nullcontext() as sandbox:
         rewards = make_rewards(
             settings.rewards,
             sandbox,
@@ -306,7 +307,13 @@ STAGE = Stage(
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    code=("recipes/alignment.py", "recipes/rewards.py", "src/codeshell_hf/align", "src/codeshell_hf/sandbox"),
+    code=(
+        "recipes/alignment.py",
+        "recipes/isolation.py",
+        "recipes/rewards.py",
+        "src/codeshell_hf/align",
+        "src/codeshell_hf/sandbox",
+    ),
 )
 
 if __name__ == "__main__":

@@ -1,29 +1,40 @@
-"""A few lean processes that run programs one after another, and the proof that they hold what they promise."""
+"""A few lean processes that run programs one after another, several at a time."""
 
 import contextlib
 import json
-import logging
 import os
-import socket
+import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
-from ..errors import RunFailed, SettingsError
-from .limits import Limits, Program, Verdict
+from ..errors import RunFailed
+from .limits import AnyProgram, Limits, Verdict
 
-logger = logging.getLogger(__name__)
+INSIDE = Path(__file__).with_name("inside")
 
-Rung = Literal["auto", "namespaces", "none"]
-RUNGS = ("auto", "namespaces", "none")
-ZYGOTE = Path(__file__).with_name("zygote.py")
+
+@dataclass(frozen=True)
+class Start:
+    """How a lean process is started.
+
+    Args:
+        rung: What isolates its programs: "namespaces", "bubblewrap", "container" or "none".
+        command: The program and its arguments; where to write and what to show is added as JSON.
+        shown: Files and folders that programs may read.
+        bubblewrap: Path of the program of that name, for its rung.
+    """
+
+    rung: str
+    command: tuple[str, ...]
+    shown: tuple[str, ...] = ()
+    bubblewrap: str = ""
 
 
 class Sandbox:
@@ -35,13 +46,14 @@ class Sandbox:
     ```
 
     Args:
-        rung: "namespaces", or "none" for limits alone.
-        limits: What each program may use.
+        start: How its processes are started.
+        limits: What a program may use that brings no limits of its own.
         workers: Programs at a time; by default as many as there are cores.
     """
 
-    def __init__(self, rung: str, limits: Limits, workers: int | None = None) -> None:
-        self.rung = rung
+    def __init__(self, start: Start, limits: Limits, workers: int | None = None) -> None:
+        self.rung = start.rung
+        self.start = start
         self.limits = limits
         self.workers = workers or max(1, os.cpu_count() or 1)
         self._free: SimpleQueue[_Zygote] = SimpleQueue()
@@ -56,13 +68,23 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def python(self) -> str:
+        """The version of the interpreter that runs programs."""
+        return self._all[0].python
+
     def run(
-        self, programs: Iterable[Program], *, on_progress: Callable[[int], None] = lambda done: None
+        self,
+        programs: Iterable[AnyProgram],
+        *,
+        on_progress: Callable[[int], None] = lambda done: None,
+        repeats_timeouts: bool = False,
     ) -> list[Verdict]:
         """Runs programs; those that are the same letter for letter run once.
 
         Args:
             programs: What to run.
+            repeats_timeouts: Whether a program that ran out of time gets a second chance, alone, at the end.
             on_progress: Called with the number of programs just done.
 
         Returns:
@@ -72,18 +94,21 @@ class Sandbox:
             RunFailed: If the sandbox itself breaks, twice in the same place.
         """
         given = list(programs)
-        verdicts: dict[Program, Verdict] = {}
-        counts: dict[Program, int] = {}
+        verdicts: dict[AnyProgram, Verdict] = {}
+        counts: dict[AnyProgram, int] = {}
         for program in given:
             counts[program] = counts.get(program, 0) + 1
 
-        def judge(program: Program) -> None:
+        def judge(program: AnyProgram) -> None:
             verdicts[program] = self._judge(program)
             on_progress(counts[program])
 
         with ThreadPoolExecutor(self.workers) as threads:
             for done in [threads.submit(judge, program) for program in counts]:
                 done.result()
+        if repeats_timeouts:
+            for program in [program for program, verdict in verdicts.items() if verdict.status == "timed out"]:
+                verdicts[program] = self._judge(program)
         return [verdicts[program] for program in given]
 
     def close(self) -> None:
@@ -94,17 +119,17 @@ class Sandbox:
             zygote.close()
 
     def _start(self) -> None:
-        zygote = _Zygote(self.rung)
+        zygote = _Zygote(self.start)
         with self._lock:
             self._all.append(zygote)
         self._free.put(zygote)
 
-    def _judge(self, program: Program) -> Verdict:
+    def _judge(self, program: AnyProgram) -> Verdict:
         trouble = ""
         for _ in range(2):
             zygote = self._free.get()
             try:
-                answer = zygote.ask(program, self.limits)
+                answer = zygote.ask(program, program.limits or self.limits)
             except (OSError, ValueError) as error:
                 trouble = f"its process ended ({error})"
                 zygote.close()
@@ -120,25 +145,37 @@ class Sandbox:
 class _Zygote:
     """One lean process and the two pipes to it."""
 
-    def __init__(self, rung: str) -> None:
-        # Not the virtual environment's interpreter: its folder is not shown to programs, and they need none of it.
-        interpreter = getattr(sys, "_base_executable", sys.executable)
+    def __init__(self, start: Start) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-")
+        settings = {"rung": start.rung, "shown": start.shown, "bubblewrap": start.bubblewrap}
+        if start.rung == "bubblewrap":
+            # It runs as an ordinary user, who may not be able to walk to where this package lies.
+            shutil.copytree(INSIDE, Path(self._folder.name) / "inside", copy_function=shutil.copyfile)
+            for path in (Path(self._folder.name), *Path(self._folder.name).rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+        environment = {"HOME": "/tmp", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}  # noqa: S108 - its own
+        if start.rung == "container":  # its engine is one of ours, and wants what the caller has
+            environment = dict(os.environ)
         self._process = subprocess.Popen(  # noqa: S603 - our own file
-            [interpreter, "-I", "-S", "-B", str(ZYGOTE), rung],
+            [*start.command, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self._folder.name,
-            env={"HOME": "/tmp", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},  # noqa: S108 - its own
+            env=environment | ({"TMPDIR": self._folder.name} if start.rung == "none" else {}),
         )
-        greeting = self._read()
+        try:
+            greeting = self._read()
+        except (OSError, ValueError) as error:
+            self.close()
+            raise OSError(f"its process did not start: {error}") from error
         if not greeting["ready"]:
             self.close()
             raise OSError(greeting["reason"])
+        self.python = str(greeting["python"])
 
-    def ask(self, program: Program, limits: Limits) -> dict[str, Any]:
-        request = {**asdict(program), "limits": asdict(limits), "folder": self._folder.name}
+    def ask(self, program: AnyProgram, limits: Limits) -> dict[str, Any]:
+        request = {**program.request(), "limits": asdict(limits)}
         if self._process.stdin is None:
             raise OSError("closed")
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -162,83 +199,3 @@ class _Zygote:
         if not line:
             raise OSError(f"exit {self._process.wait()}")
         return dict(json.loads(line))
-
-
-def open_sandbox(rung: Rung, limits: Limits | None = None, *, workers: int | None = None) -> Sandbox:
-    """Opens a sandbox after a proof: it runs programs that try to get out.
-
-    Args:
-        rung: "auto" takes the best that this machine has; "none" isolates nothing and has to be written out.
-        limits: What each program may use.
-        workers: Programs at a time; by default as many as there are cores.
-
-    Returns:
-        The sandbox, which is closed by its caller.
-
-    Raises:
-        SettingsError: If this machine cannot isolate programs, or the rung leaks.
-    """
-    limits = limits or Limits()
-    if rung not in RUNGS:
-        raise SettingsError(f"sandbox is {rung!r}; use one of {', '.join(RUNGS)}")
-    if rung == "none":
-        logger.warning("sandbox: none. Programs run with your rights, with limits on time and memory alone")
-        return Sandbox("none", limits, workers)
-    try:
-        sandbox = Sandbox("namespaces", limits, workers)
-    except OSError as error:
-        raise SettingsError(
-            f"sandbox is {rung!r}, but this machine gives no namespaces to programs ({error}); run where user "
-            "namespaces are allowed, or write sandbox: none to run programs with your own rights"
-        ) from error
-    leaks = probe(sandbox)
-    if leaks:
-        sandbox.close()
-        raise SettingsError(
-            f"sandbox is {rung!r}, but a program {leaks[0]} on this machine; run elsewhere, or write sandbox: none "
-            "to run programs with your own rights"
-        )
-    return sandbox
-
-
-def probe(sandbox: Sandbox) -> list[str]:
-    """Tries the walls with programs that pass only where they stand.
-
-    Args:
-        sandbox: Any.
-
-    Returns:
-        What a program could do and must not; empty if all holds.
-    """
-    with contextlib.ExitStack() as opened:
-        secrets = [path for folder in (tempfile.gettempdir(), Path.home()) if (path := _plant(Path(folder), opened))]
-        port = opened.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-        trials = {
-            "cannot run": Program("", "assert 1 + 1 == 2"),
-            **{f"reads {path.parent}": Program(_must_fail(f"open({str(path)!r}).read()")) for path in secrets},
-            "reaches a port": Program(
-                _must_fail(f"__import__('socket').create_connection(('127.0.0.1', {port}), timeout=1)")
-            ),
-            "sees another process": Program("import os", f"assert os.getpid() == 1 and not os.path.exists({_OWN!r})"),
-            "writes to the system": Program(_must_fail("open('/usr/planted', 'w')")),
-        }
-        verdicts = sandbox.run(trials.values())
-    return [name for name, verdict in zip(trials, verdicts, strict=True) if not verdict.passed]
-
-
-_OWN = "/proc/1/environ"
-
-
-def _plant(folder: Path, opened: contextlib.ExitStack) -> Path | None:
-    try:
-        secret = opened.enter_context(
-            tempfile.NamedTemporaryFile(suffix=".planted", dir=folder)  # noqa: SIM115 - the stack closes it
-        )
-    except OSError:
-        return None  # a home that nobody may write to, or none at all
-    Path(secret.name).chmod(0o644)
-    return Path(secret.name)
-
-
-def _must_fail(expression: str) -> str:
-    return f"try:\n    {expression}\nexcept OSError:\n    pass\nelse:\n    raise SystemExit('leak')\n"

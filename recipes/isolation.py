@@ -1,0 +1,35 @@
+"""How the stages that run what a model wrote choose a sandbox."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from recipes.stage import StageSettings
+
+if TYPE_CHECKING:
+    from codeshell_hf.sandbox import Sandbox
+
+
+class SandboxSettings(StageSettings):
+    """How programs that a model wrote are run."""
+
+    sandbox: Literal["auto", "namespaces", "bubblewrap", "container", "none"] = Field(
+        default="auto", description="auto, namespaces, bubblewrap, container, or none to run programs with your rights"
+    )
+    container_image: str | None = Field(default=None, description="of docker or podman, with Python 3.9 or later")
+    timeout_s: float = Field(default=3.0, gt=0, description="of a program")
+
+    def open_sandbox(self, shown: Sequence[str] = ()) -> "Sandbox":
+        """Opens the sandbox.
+
+        Args:
+            shown: Files and folders that programs may read besides the system's.
+
+        Returns:
+            It, which is closed by its caller.
+        """
+        from codeshell_hf.sandbox import Limits, open_sandbox
+
+        limits = Limits(timeout_s=self.timeout_s)
+        return open_sandbox(self.sandbox, limits, shown=shown, image=self.container_image)

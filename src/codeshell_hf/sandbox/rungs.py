@@ -1,0 +1,195 @@
+"""The ladder: which isolation this machine gives, proven by programs that try to get out."""
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ..errors import RunFailed, SettingsError
+from .limits import Limits, Program
+from .pool import INSIDE, Sandbox, Start
+
+logger = logging.getLogger(__name__)
+
+Rung = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
+RUNGS = ("auto", "namespaces", "bubblewrap", "container", "none")
+SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/alternatives", "/etc/ld.so.cache")
+ENGINES = ("docker", "podman")
+
+
+def open_sandbox(
+    rung: Rung = "auto",
+    limits: Limits | None = None,
+    *,
+    workers: int | None = None,
+    shown: Sequence[str] = (),
+    image: str | None = None,
+) -> Sandbox:
+    """Opens a sandbox after a proof: it runs programs that try to get out.
+
+    "namespaces" are made by this package alone, "bubblewrap" by the program of that name, "container" by docker or
+    podman from an image with Python 3.9 or later. "auto" takes the first of them that holds.
+
+    Args:
+        rung: "auto", or one by name; "none" isolates nothing and has to be written out.
+        limits: What each program may use.
+        workers: Programs at a time; by default as many as there are cores.
+        shown: Files and folders that programs may read besides the system's, such as a compiler's.
+        image: Of a container; without it there is no such rung.
+
+    Returns:
+        The sandbox, which is closed by its caller.
+
+    Raises:
+        SettingsError: If this machine cannot isolate programs, or the rung leaks.
+    """
+    limits = limits or Limits()
+    if rung not in RUNGS:
+        raise SettingsError(f"sandbox is {rung!r}; use one of {', '.join(RUNGS)}")
+    if rung == "none":
+        logger.warning("sandbox: none. Programs run with your rights, with limits on time and memory alone")
+        return Sandbox(plan_start("none", limits, (), None), limits, workers)
+    troubles = []
+    for name in RUNGS[1:-1] if rung == "auto" else (rung,):
+        try:
+            sandbox = Sandbox(plan_start(name, limits, shown, image), limits, workers)
+        except OSError as error:
+            troubles.append(f"{name}: {error}")
+            continue
+        try:
+            leaks = [f"a program {leak}" for leak in probe(sandbox)]
+        except RunFailed as error:
+            leaks = [str(error).partition(";")[0]]
+        if not leaks:
+            return sandbox
+        sandbox.close()
+        troubles.append(f"{name}: {leaks[0]}")
+    raise SettingsError(
+        f"sandbox is {rung!r}, but this machine does not isolate programs ({'; '.join(troubles)}); run where user "
+        "namespaces are allowed, or write sandbox: none to run programs with your own rights"
+    )
+
+
+def plan_start(rung: str, limits: Limits, shown: Sequence[str], image: str | None) -> Start:
+    """Says how the lean process of a rung is started.
+
+    Args:
+        rung: Its name.
+        limits: Which an engine of containers is told, too.
+        shown: Files and folders that programs may read besides the system's.
+        image: Of a container.
+
+    Returns:
+        The start.
+
+    Raises:
+        OSError: If something that it needs is missing.
+    """
+    # Not the virtual environment's interpreter: its folder is not shown to programs, and they need none of it.
+    interpreter = getattr(sys, "_base_executable", sys.executable)
+    if rung == "container":
+        return plan_container(limits, image)
+    bubblewrap = shutil.which("bwrap") or ""
+    if rung == "bubblewrap":
+        if not bubblewrap:
+            raise OSError("there is no program bwrap")
+        # Bubblewrap keeps its caller's user, and the limit on processes does not hold for root.
+        if os.geteuid() == 0 and not is_open_to_all(interpreter):
+            interpreter = "/usr/bin/python3"
+            if not Path(interpreter).exists():
+                raise OSError("an ordinary user cannot run this interpreter")
+    prefix = os.path.realpath(sys.base_prefix)
+    system = [*SYSTEM, *shown]
+    if not any(Path(prefix).is_relative_to(path) for path in system):
+        system.append(prefix)
+    begin = f"import sys; sys.path.insert(0, {str(INSIDE.parent)!r}); from inside.zygote import main; main()"
+    return Start(rung, (interpreter, "-I", "-S", "-B", "-c", begin), tuple(system), bubblewrap)
+
+
+def plan_container(limits: Limits, image: str | None) -> Start:
+    """Says how a container with the lean process in it is started.
+
+    Args:
+        limits: Of each program; the container as a whole gets them, too.
+        image: With Python 3.9 or later.
+
+    Returns:
+        The start.
+
+    Raises:
+        OSError: If no image is named, or there is no engine.
+    """
+    if image is None:
+        raise OSError("no image is named")
+    engine = next((path for name in ENGINES if (path := shutil.which(name))), None)
+    if engine is None:
+        raise OSError(f"there is none of {', '.join(ENGINES)}")
+    scratch = f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={limits.max_file_bytes},nr_inodes={limits.max_files}"  # noqa: S108
+    command = [
+        *(engine, "run", "--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", scratch),
+        *("--user", "65534:65534", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--ipc", "none"),
+        *("--pids-limit", str(limits.max_processes + 4), "--memory", str(2 * limits.max_memory_bytes)),
+        *("--volume", f"{INSIDE}:/sandbox/inside:ro", "--env", "HOME=/tmp", "--env", "LANG=C.UTF-8", image),
+        *("python3", "-I", "-S", "-B", "-c"),
+        "import sys; sys.path.insert(0, '/sandbox'); from inside.zygote import main; main()",
+    ]
+    return Start("container", tuple(command))
+
+
+def is_open_to_all(path: str) -> bool:
+    """Whether an ordinary user can reach a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        True if every folder above it may be entered and read by all.
+    """
+    return all(folder.stat().st_mode & 0o5 == 0o5 for folder in Path(path).resolve().parents)
+
+
+def probe(sandbox: Sandbox) -> list[str]:
+    """Tries the walls with programs that pass only where they stand.
+
+    Args:
+        sandbox: Any.
+
+    Returns:
+        What a program could do and must not; empty if all holds.
+    """
+    with contextlib.ExitStack() as opened:
+        secrets = [path for folder in (tempfile.gettempdir(), Path.home()) if (path := _plant(Path(folder), opened))]
+        port = opened.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        trials = {
+            "cannot run": Program("", "assert 1 + 1 == 2"),
+            **{f"reads {path.parent}": Program(_must_fail(f"open({str(path)!r}).read()")) for path in secrets},
+            "reaches a port": Program(
+                _must_fail(f"__import__('socket').create_connection(('127.0.0.1', {port}), timeout=1)")
+            ),
+            "sees another process": Program("import os\n" + _must_fail(f"os.kill({os.getpid()}, 0)")),
+            "reads another's environment": Program(_must_fail(f"open('/proc/{os.getpid()}/environ').read()")),
+            "writes to the system": Program(_must_fail("open('/usr/planted', 'w')")),
+        }
+        verdicts = sandbox.run(trials.values())
+    return [name for name, verdict in zip(trials, verdicts, strict=True) if not verdict.passed]
+
+
+def _plant(folder: Path, opened: contextlib.ExitStack) -> Path | None:
+    try:
+        secret = opened.enter_context(
+            tempfile.NamedTemporaryFile(suffix=".planted", dir=folder)  # noqa: SIM115 - the stack closes it
+        )
+    except OSError:
+        return None  # a home that nobody may write to, or none at all
+    Path(secret.name).chmod(0o644)
+    return Path(secret.name)
+
+
+def _must_fail(expression: str) -> str:
+    return f"try:\n    {expression}\nexcept OSError:\n    pass\nelse:\n    raise SystemExit('leak')\n"
