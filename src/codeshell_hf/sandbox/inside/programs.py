@@ -20,7 +20,16 @@ import pickle
 import sys
 from typing import Any, NoReturn
 
-from .walls import MS_NODEV, MS_NOSUID, drop_capabilities, filter_calls, forbid_new_privileges, limit_resources, mount
+from .walls import (
+    MS_NODEV,
+    MS_NOSUID,
+    cover_processes,
+    drop_capabilities,
+    filter_calls,
+    forbid_new_privileges,
+    limit_resources,
+    mount,
+)
 
 SECRET_BYTES = 16
 SCRATCH = "/tmp"  # noqa: S108 - a file system of the program's own
@@ -56,6 +65,7 @@ def become_program(request: dict[str, Any], pipes: dict[str, int], *, rung: str)
         limits = request["limits"]
         if rung == "namespaces":
             options = f"size={limits['max_file_bytes']},nr_inodes={limits['max_files']},mode=1777"
+            cover_processes(is_shown=request["kind"] == "commands")
             mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, options)
             drop_capabilities()
         os.chdir(request["folder"])

@@ -10,7 +10,8 @@ from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
 NOBODY = 65534
@@ -144,7 +145,7 @@ def build_root(shown: list[str], max_files: int) -> None:
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     os.umask(0o022)
-    root = "/proc"  # holds nothing that is shown, and is covered from here on
+    root = "/sys"  # holds nothing that is shown, and is covered from here on
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, f"size=1m,nr_inodes={max_files},mode=755")
     # A link such as /lib -> usr/lib is made again, not followed.
     for path in shown:
@@ -162,13 +163,33 @@ def build_root(shown: list[str], max_files: int) -> None:
     for device in ("null", "zero", "urandom"):
         os.close(os.open(f"{root}/dev/{device}", os.O_CREAT | os.O_WRONLY))
         mount(f"/dev/{device}", f"{root}/dev/{device}", None, MS_BIND)
-    for name in ("tmp", "old"):
+    for name in ("tmp", "old", "proc"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
+    # The kernel gives a list of processes to those alone who see one already; each program's covers it.
+    mount("/proc", f"{root}/proc", None, MS_BIND | MS_REC)
     call("syscall", CALLS[platform.machine()]["pivot_root"], root.encode(), f"{root}/old".encode())
     os.chdir("/")
     call("umount2", b"/old", MNT_DETACH)
     os.rmdir("/old")
     mount("none", "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def cover_processes(*, is_shown: bool) -> None:
+    """Puts the program's own list of processes, or nothing at all, where the machine's was.
+
+    Args:
+        is_shown: Whether it gets one, which some runtimes need to find themselves; where the kernel gives none, such as
+            in most containers, nothing is put there instead.
+    """
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    if is_shown:
+        try:
+            mount("proc", "/proc", "proc", flags)
+        except OSError:
+            pass
+        else:
+            return
+    mount("none", "/proc", "tmpfs", flags | MS_RDONLY, "nr_inodes=2,mode=555")
 
 
 def make_read_only(path: str) -> None:

@@ -168,9 +168,11 @@ class Zygote:
         os.dup2(pipes["output"], 1)
         os.dup2(pipes["trouble"], 2)
         command = [self.bubblewrap, *list_bubblewrap_options(self.shown, request["limits"]["max_file_bytes"])]
+        if request["kind"] == "commands":  # some runtimes need it to find themselves
+            command += ["--proc", "/proc"]
         interpreter = [sys.executable, "-I", "-S", "-B", "-c", BEHIND_BUBBLEWRAP, json.dumps({"pipes": pipes})]
         try:
-            os.execv(command[0], [*command, "--", *interpreter])  # noqa: S606 - the isolation itself
+            os.execv(command[0], [*command, "--remount-ro", "/", "--", *interpreter])  # noqa: S606 - the isolation itself
         except OSError as error:
             os.write(pipes["trouble"], str(error).encode())
         os._exit(1)
@@ -200,7 +202,7 @@ def list_bubblewrap_options(shown: list[str], max_file_bytes: int) -> list[str]:
     for device in ("null", "zero", "urandom"):
         options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     options += ["--ro-bind", os.path.abspath("inside"), "/sandbox/inside"]
-    return [*options, "--size", str(max_file_bytes), "--tmpfs", SCRATCH, "--remount-ro", "/", "--chdir", SCRATCH]
+    return [*options, "--size", str(max_file_bytes), "--tmpfs", SCRATCH, "--chdir", SCRATCH]
 
 
 def clear_away(folder: str, *, is_alone: bool) -> None:

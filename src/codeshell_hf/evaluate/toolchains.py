@@ -1,0 +1,229 @@
+"""The languages that programs are tested in: their files, their commands, and how a test proves that it was reached."""
+
+import logging
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from ..sandbox import CommandProgram, Limits, Sandbox
+from ..sandbox.inside import PROOF
+
+logger = logging.getLogger(__name__)
+
+# Where a compiler's own settings lie outside of /usr.
+SETTINGS = ("/etc/R", "/etc/racket", "/etc/ldc2.conf", "/etc/php", "/usr/share/java")
+JAVA_FLAGS = ("-Xmx512m", "-Xss64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto")
+TUPLES = "/usr/share/java/javatuples.jar"
+
+ProvenBy = Literal["statement at the end", "statement in main", "statement in main of a class", "result", "unittest"]
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language of programs and tests.
+
+    Args:
+        key: As MultiPL-E names it.
+        name: As people do.
+        file: Name of the program's file.
+        commands: What builds and runs it.
+        version: What says its version.
+        timeout_s: As MultiPL-E has it, for all commands together.
+        statement: Prints the proof.
+        proven_by: Where that statement goes.
+        package: Debian's package of it.
+        hello: A program and tests that pass.
+    """
+
+    key: str
+    name: str
+    file: str
+    commands: tuple[tuple[str, ...], ...]
+    version: tuple[str, ...]
+    timeout_s: float
+    statement: str
+    proven_by: ProvenBy
+    package: str
+    hello: tuple[str, str]
+
+    def add_proof(self, tests: str) -> tuple[str, bool]:
+        """Lets tests say, as the last thing they do, that they were reached.
+
+        Args:
+            tests: In the form that MultiPL-E gives them.
+
+        Returns:
+            The tests, and whether a place was found.
+        """
+        if self.proven_by == "statement at the end":
+            return f"{tests}\n{self.statement}\n", True
+        if self.proven_by == "result":
+            return tests.replace("os.exit(lu.LuaUnit.run())", self.statement), "os.exit(lu.LuaUnit.run())" in tests
+        end = tests.rfind("void main") if self.proven_by == "unittest" else len(tests)
+        for _ in range(2 if self.proven_by == "statement in main of a class" else 1):
+            end = tests.rfind("}", 0, max(end, 0))
+        return (tests, False) if end < 0 else (f"{tests[:end]}{self.statement}\n{tests[end:]}", True)
+
+    def make_program(self, source: str, tests: str, timeout_s: float | None = None) -> CommandProgram:
+        """Puts a candidate and its tests together.
+
+        Args:
+            source: Prompt and completion.
+            tests: What is held against them.
+            timeout_s: Instead of the language's own.
+
+        Returns:
+            A program for the sandbox.
+        """
+        proven, is_proven = self.add_proof(tests)
+        return CommandProgram(
+            files=((self.file, f"{source}\n{proven}"),),
+            commands=self.commands,
+            is_proven=is_proven,
+            folders=find_folders(),
+            limits=replace(LIMITS, timeout_s=timeout_s or self.timeout_s),
+        )
+
+
+# Address space is what a runtime reserves, not what it fills.
+LIMITS = Limits(max_memory_bytes=24 << 30, max_processes=128, max_file_bytes=256 << 20, max_files=4096)
+PRINT = f'print("{PROOF}")'
+RACKET = "racket {0} 2> err; status=$?; cat err; [ $status = 0 ] && [ ! -s err ]"
+LANGUAGES = {
+    language.key: language
+    for language in (
+        Language(
+            "cpp", "C++", "program.cpp", (("g++", "-std=c++17", "program.cpp", "-o", "program"), ("./program",)),
+            ("g++", "--version"), 15.0, f'puts("{PROOF}");', "statement in main", "g++",
+            ("#include <cassert>\n#include <cstdio>\nlong f(long x) {\n    return x + 1;\n", "}\nint main() {\n    assert(f(1) == 2);\n}\n"),
+        ),
+        Language(
+            "d", "D", "program.d", (("ldc2", "-unittest", "-of=program", "program.d"), ("./program",)),
+            ("ldc2", "--version"), 15.0, f'import core.stdc.stdio : puts; puts("{PROOF}");', "unittest", "ldc",
+            ("long f(long x) { return x + 1; }\n", "unittest\n{\n    assert(f(1) == 2);\n}\nvoid main(){}"),
+        ),
+        Language(
+            "java", "Java", "Problem.java",
+            (
+                ("javac", "-J-Xmx512m", "-J-XX:+UseSerialGC", "-J-XX:TieredStopAtLevel=1", "-encoding", "UTF8", "-cp", TUPLES, "Problem.java"),
+                ("java", *JAVA_FLAGS, "-ea", "-cp", f"{TUPLES}:.", "Problem"),
+            ),
+            ("java", "-version"), 15.0, f'System.out.println("{PROOF}");', "statement in main of a class",
+            "default-jdk-headless libjavatuples-java",
+            ("class Problem {\n    static long f(long x) {\n        return x + 1;\n", "    }\n    public static void main(String[] args) {\n    assert(f(1) == 2);\n    }\n\n}\n"),
+        ),
+        Language(
+            "jl", "Julia", "program.jl", (("julia", "program.jl"),), ("julia", "--version"), 5.0,
+            f'println("{PROOF}")', "statement at the end", "",
+            ("f(x) = x + 1\n", "using Test\n@testset begin\n@test(f(1) == 2)\nend\n"),
+        ),
+        Language(
+            "js", "JavaScript", "program.js", (("node", "program.js"),), ("node", "--version"), 5.0,
+            f'console.log("{PROOF}");', "statement at the end", "nodejs",
+            ("function f(x) { return x + 1; }\n", "require('node:assert').deepEqual(f(1), 2);\n"),
+        ),
+        Language(
+            "lua", "Lua", "program.lua", (("lua", "program.lua"),), ("lua", "-v"), 15.0,
+            f'local result = lu.LuaUnit.run(); if result == 0 then print("{PROOF}") end; os.exit(result)', "result",
+            "lua5.4 lua-unit",
+            ("local function f(x) return x + 1 end\n", "lu = require('luaunit')\nfunction test_humaneval()\n    lu.assertEquals(f(1), 2)\nend\n\nos.exit(lu.LuaUnit.run())"),
+        ),
+        Language(
+            "php", "PHP", "program.php", (("php", "program.php"),), ("php", "--version"), 15.0,
+            f'echo "{PROOF}";', "statement at the end", "php-cli",
+            ("<?php\nfunction f($x) { return $x + 1; }\n", "if (f(1) !== 2) { throw new Exception('Test failed!'); }\n"),
+        ),
+        Language(
+            "r", "R", "program.r", (("Rscript", "program.r"),), ("Rscript", "--version"), 5.0,
+            f'cat("{PROOF}")', "statement at the end", "r-base-core",
+            ("f <- function(x) x + 1\n", "stopifnot(isTRUE(all.equal(f(1), 2)))\n"),
+        ),
+        Language(
+            # rackunit tells of a failure on standard error, and ends with 0.
+            "rkt", "Racket", "program.rkt", (("sh", "-c", RACKET.format("program.rkt")),), ("racket", "--version"), 15.0,
+            f'(display "{PROOF}")', "statement at the end", "racket",
+            ("#lang racket\n(define (f x) (+ x 1))\n", "(require rackunit)\n(check-equal? (f 1) 2)\n"),
+        ),
+        Language(
+            "rs", "Rust", "program.rs", (("rustc", "program.rs", "-o", "program"), ("./program",)),
+            ("rustc", "--version"), 20.0, f'println!("{PROOF}");', "statement in main", "rustc",
+            ("fn f(x: isize) -> isize {\n    x + 1\n", "}\n\nfn main() {\n    assert_eq!(f(1), 2);\n}\n"),
+        ),
+        Language(
+            "swift", "Swift", "program.swift", (("swiftc", "program.swift", "-o", "program"), ("./program",)),
+            ("swiftc", "--version"), 45.0, PRINT, "statement at the end", "",
+            ("func f(x: Int) -> Int {\n    return x + 1\n}\n", "assert(f(x: 1) == 2)\n"),
+        ),
+    )
+}  # fmt: skip
+
+
+def find_folders() -> tuple[str, ...]:
+    """Finds the compilers that do not lie with the system's, such as those of rustup.
+
+    Returns:
+        Folders with programs in them.
+    """
+    return tuple(dict.fromkeys(str(path) for language in LANGUAGES.values() if (path := find_folder(language))))
+
+
+@cache
+def find_folder(language: Language) -> Path | None:
+    """Finds where a language's compiler lies, if that is not where the system's programs are.
+
+    Args:
+        language: The language.
+
+    Returns:
+        Its folder, or `None`.
+    """
+    found = shutil.which(language.version[0])
+    if found is None:
+        return None
+    path = Path(found)
+    if path.resolve().name == "rustup":  # which only passes calls on, and not within walls
+        done = subprocess.run([found, "--print", "sysroot"], capture_output=True, text=True, check=False)  # noqa: S603
+        path = Path(done.stdout.strip()) / "bin" / path.name
+    path = path if path.parent.is_relative_to("/usr") else path.resolve()
+    return None if path.is_relative_to("/usr") or path.is_relative_to("/bin") else path.parent
+
+
+def list_shown() -> list[str]:
+    """Lists what compilers and interpreters read besides the system's libraries.
+
+    Returns:
+        Files and folders that exist.
+    """
+    settings = [*SETTINGS, *(str(path) for path in Path("/etc").glob("java-*"))]
+    return [
+        path for path in (*settings, *(str(Path(folder).parent) for folder in find_folders())) if Path(path).exists()
+    ]
+
+
+def check_toolchains(sandbox: Sandbox, keys: Iterable[str]) -> dict[str, str | None]:
+    """Runs a program in each language where candidates will be run.
+
+    Args:
+        sandbox: That shows what `list_shown` lists.
+        keys: The languages.
+
+    Returns:
+        The version of each toolchain; `None` where it is missing or does not work.
+    """
+    keys = list(dict.fromkeys(keys))
+    chosen = [LANGUAGES[key] for key in keys if key in LANGUAGES]
+    folders = find_folders()
+    programs = [CommandProgram((), (language.version,), folders=folders, limits=LIMITS) for language in chosen]
+    hellos = [language.make_program(*language.hello) for language in chosen]
+    verdicts = sandbox.run([*programs, *hellos], repeats_timeouts=True)
+    versions: dict[str, str | None] = {"py": sandbox.python} if "py" in keys else {}
+    for language, version, hello in zip(chosen, verdicts, verdicts[len(chosen) :], strict=False):
+        works = version.passed and hello.passed
+        versions[language.key] = version.output.strip().partition("\n")[0] if works else None
+        if version.passed and not hello.passed:
+            logger.warning("%s is there and does not run: %s %s", language.name, hello.reason, hello.output[:200])
+    return versions
