@@ -55,3 +55,37 @@ def interval_of_ratio(
     ratios = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)
+
+
+def interval_of_mean(values: Sequence[float], *, seed: int = 0, resamples: int = 2_000) -> tuple[float, float]:
+    """The 95 % interval of a mean, with problems as the unit of chance.
+
+    Args:
+        values: One of each problem.
+        seed: Of the resampling.
+        resamples: How many times the problems are drawn anew.
+
+    Returns:
+        Its ends. Where all values are 0 or all are 1, Wilson's interval of a share, which still says something.
+    """
+    if len(set(values)) == 1 and values[0] in (0, 1):
+        return interval_of_share(round(sum(values)), len(values))
+    return interval_of_ratio(values, [1.0] * len(values), seed=seed, resamples=resamples)
+
+
+def interval_of_change(
+    before: Sequence[float], after: Sequence[float], *, seed: int = 0, resamples: int = 2_000
+) -> tuple[float, float]:
+    """The 95 % interval of how much a mean changed on the same problems.
+
+    Args:
+        before: One of each problem.
+        after: Of the same problems, in their order.
+        seed: Of the resampling.
+        resamples: How many times the problems are drawn anew.
+
+    Returns:
+        Its ends; the change is told from chance where both lie on one side of 0.
+    """
+    changes = [new - old for old, new in zip(before, after, strict=True)]
+    return interval_of_ratio(changes, [1.0] * len(changes), seed=seed, resamples=resamples)

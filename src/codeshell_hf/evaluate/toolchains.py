@@ -13,10 +13,12 @@ from ..sandbox import CommandProgram, Limits, Sandbox
 from ..sandbox.inside import PROOF
 
 logger = logging.getLogger(__name__)
+HELLO = Path(__file__).with_name("hello.txt")
 
 # Where a compiler's own settings lie outside of /usr.
 SETTINGS = ("/etc/R", "/etc/racket", "/etc/ldc2.conf", "/etc/php", "/usr/share/java")
 JAVA_FLAGS = ("-Xmx512m", "-Xss64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto")
+JAVAC_FLAGS = ("-J-Xmx512m", "-J-XX:+UseSerialGC", "-J-XX:TieredStopAtLevel=1")
 TUPLES = "/usr/share/java/javatuples.jar"
 
 ProvenBy = Literal["statement at the end", "statement in main", "statement in main of a class", "result", "unittest"]
@@ -36,7 +38,6 @@ class Language:
         statement: Prints the proof.
         proven_by: Where that statement goes.
         package: Debian's package of it.
-        hello: A program and tests that pass.
     """
 
     key: str
@@ -48,7 +49,6 @@ class Language:
     statement: str
     proven_by: ProvenBy
     package: str
-    hello: tuple[str, str]
 
     def add_proof(self, tests: str) -> tuple[str, bool]:
         """Lets tests say, as the last thing they do, that they were reached.
@@ -67,6 +67,12 @@ class Language:
         for _ in range(2 if self.proven_by == "statement in main of a class" else 1):
             end = tests.rfind("}", 0, max(end, 0))
         return (tests, False) if end < 0 else (f"{tests[:end]}{self.statement}\n{tests[end:]}", True)
+
+    @property
+    def hello(self) -> tuple[str, str]:
+        """A program and tests that pass, in the form that MultiPL-E gives them."""
+        program, _, tests = HELLO.read_text(encoding="utf-8").partition(f"== {self.key}\n")[2].partition("-- tests\n")
+        return program, tests.partition("\n== ")[0]
 
     def make_program(self, source: str, tests: str, timeout_s: float | None = None) -> CommandProgram:
         """Puts a candidate and its tests together.
@@ -92,71 +98,60 @@ class Language:
 # Address space is what a runtime reserves, not what it fills.
 LIMITS = Limits(max_memory_bytes=24 << 30, max_processes=128, max_file_bytes=256 << 20, max_files=4096)
 PRINT = f'print("{PROOF}")'
-RACKET = "racket {0} 2> err; status=$?; cat err; [ $status = 0 ] && [ ! -s err ]"
+RACKET = "racket program.rkt 2> err; status=$?; cat err; [ $status = 0 ] && [ ! -s err ]"
 LANGUAGES = {
     language.key: language
     for language in (
         Language(
             "cpp", "C++", "program.cpp", (("g++", "-std=c++17", "program.cpp", "-o", "program"), ("./program",)),
             ("g++", "--version"), 15.0, f'puts("{PROOF}");', "statement in main", "g++",
-            ("#include <cassert>\n#include <cstdio>\nlong f(long x) {\n    return x + 1;\n", "}\nint main() {\n    assert(f(1) == 2);\n}\n"),
         ),
         Language(
             "d", "D", "program.d", (("ldc2", "-unittest", "-of=program", "program.d"), ("./program",)),
             ("ldc2", "--version"), 15.0, f'import core.stdc.stdio : puts; puts("{PROOF}");', "unittest", "ldc",
-            ("long f(long x) { return x + 1; }\n", "unittest\n{\n    assert(f(1) == 2);\n}\nvoid main(){}"),
         ),
         Language(
             "java", "Java", "Problem.java",
             (
-                ("javac", "-J-Xmx512m", "-J-XX:+UseSerialGC", "-J-XX:TieredStopAtLevel=1", "-encoding", "UTF8", "-cp", TUPLES, "Problem.java"),
+                ("javac", *JAVAC_FLAGS, "-encoding", "UTF8", "-cp", TUPLES, "Problem.java"),
                 ("java", *JAVA_FLAGS, "-ea", "-cp", f"{TUPLES}:.", "Problem"),
             ),
             ("java", "-version"), 15.0, f'System.out.println("{PROOF}");', "statement in main of a class",
             "default-jdk-headless libjavatuples-java",
-            ("class Problem {\n    static long f(long x) {\n        return x + 1;\n", "    }\n    public static void main(String[] args) {\n    assert(f(1) == 2);\n    }\n\n}\n"),
         ),
         Language(
             "jl", "Julia", "program.jl", (("julia", "program.jl"),), ("julia", "--version"), 5.0,
             f'println("{PROOF}")', "statement at the end", "",
-            ("f(x) = x + 1\n", "using Test\n@testset begin\n@test(f(1) == 2)\nend\n"),
         ),
         Language(
             "js", "JavaScript", "program.js", (("node", "program.js"),), ("node", "--version"), 5.0,
             f'console.log("{PROOF}");', "statement at the end", "nodejs",
-            ("function f(x) { return x + 1; }\n", "require('node:assert').deepEqual(f(1), 2);\n"),
         ),
         Language(
             "lua", "Lua", "program.lua", (("lua", "program.lua"),), ("lua", "-v"), 15.0,
             f'local result = lu.LuaUnit.run(); if result == 0 then print("{PROOF}") end; os.exit(result)', "result",
             "lua5.4 lua-unit",
-            ("local function f(x) return x + 1 end\n", "lu = require('luaunit')\nfunction test_humaneval()\n    lu.assertEquals(f(1), 2)\nend\n\nos.exit(lu.LuaUnit.run())"),
         ),
         Language(
             "php", "PHP", "program.php", (("php", "program.php"),), ("php", "--version"), 15.0,
             f'echo "{PROOF}";', "statement at the end", "php-cli",
-            ("<?php\nfunction f($x) { return $x + 1; }\n", "if (f(1) !== 2) { throw new Exception('Test failed!'); }\n"),
         ),
         Language(
             "r", "R", "program.r", (("Rscript", "program.r"),), ("Rscript", "--version"), 5.0,
             f'cat("{PROOF}")', "statement at the end", "r-base-core",
-            ("f <- function(x) x + 1\n", "stopifnot(isTRUE(all.equal(f(1), 2)))\n"),
         ),
         Language(
             # rackunit tells of a failure on standard error, and ends with 0.
-            "rkt", "Racket", "program.rkt", (("sh", "-c", RACKET.format("program.rkt")),), ("racket", "--version"), 15.0,
+            "rkt", "Racket", "program.rkt", (("sh", "-c", RACKET),), ("racket", "--version"), 15.0,
             f'(display "{PROOF}")', "statement at the end", "racket",
-            ("#lang racket\n(define (f x) (+ x 1))\n", "(require rackunit)\n(check-equal? (f 1) 2)\n"),
         ),
         Language(
             "rs", "Rust", "program.rs", (("rustc", "program.rs", "-o", "program"), ("./program",)),
             ("rustc", "--version"), 20.0, f'println!("{PROOF}");', "statement in main", "rustc",
-            ("fn f(x: isize) -> isize {\n    x + 1\n", "}\n\nfn main() {\n    assert_eq!(f(1), 2);\n}\n"),
         ),
         Language(
             "swift", "Swift", "program.swift", (("swiftc", "program.swift", "-o", "program"), ("./program",)),
             ("swiftc", "--version"), 45.0, PRINT, "statement at the end", "",
-            ("func f(x: Int) -> Int {\n    return x + 1\n}\n", "assert(f(x: 1) == 2)\n"),
         ),
     )
 }  # fmt: skip

@@ -1,0 +1,86 @@
+"""Figures of merit as plain functions: pass@k, exact match, edit similarity and BLEU."""
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+
+CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """The chance that one of k samples is right, without bias.
+
+    Args:
+        samples: How many were drawn.
+        correct: How many of them were right.
+        k: How many somebody may look at, at most `samples`.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        ValueError: If k or the number of right ones is more than the samples.
+
+    Source:
+        Chen et al. 2021, arXiv:2107.03374, section 2.1.
+
+    >>> round(pass_at_k(5, 1, 2), 3)
+    0.4
+    """
+    if not 0 <= correct <= samples or not 1 <= k <= samples:
+        raise ValueError(f"{correct} right of {samples} and k = {k}; give at least k samples")
+    if samples - correct < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / number for number in range(samples - correct + 1, samples + 1))
+
+
+def is_exact(written: str, reference: str) -> bool:
+    """Whether two texts are the same, white space at their ends aside.
+
+    Args:
+        written: One.
+        reference: The other.
+
+    Returns:
+        True if they are.
+    """
+    return written.strip() == reference.strip()
+
+
+def edit_similarity(written: str, reference: str) -> float:
+    """How alike two texts are, by the blocks of letters that they share.
+
+    Args:
+        written: One.
+        reference: The other.
+
+    Returns:
+        0 to 1.
+
+    >>> edit_similarity("return a", "return b")
+    0.875
+    """
+    return difflib.SequenceMatcher(None, written.strip(), reference.strip(), autojunk=False).ratio()
+
+
+def code_bleu_like(written: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+    """BLEU of code, cut into words and single signs: no more than that, and not CodeBLEU.
+
+    Args:
+        written: What a model wrote.
+        references: One for each.
+
+    Returns:
+        0 to 1, of the corpus as a whole, and sacreBLEU's signature of how it was computed.
+
+    Source:
+        Post 2018, arXiv:1804.08771.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(tokenize="none", force=True, smooth_method="exp")
+    split = [" ".join(CODE_TOKEN.findall(text)) for text in written]
+    against = [" ".join(CODE_TOKEN.findall(text)) for text in references]
+    score = metric.corpus_score(split, [against]).score / 100
+    return score, f"{metric.get_signature()}|words:\\w+ or one sign"

@@ -1,0 +1,403 @@
+"""How each benchmark is posed, cut and judged: frozen, with a version in its name, written into every result.
+
+A change of prompt, stops, sampling, shots or limits is another profile. What a run may set besides, such as fewer
+samples, stands in its result as a deviation.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import SettingsError
+from . import problems as reading
+from .problems import Problem
+
+Measure = Literal[
+    "execution", "exact match", "lines", "text", "tests", "security", "refusal", "memorisation", "held-out lines"
+]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is given.
+
+    Args:
+        text: What stands before; of a chat, the request.
+        suffix: What stands behind, where a model fills in.
+        is_chat: Whether the chat template is put around it.
+        max_tokens: Text to fill in is cut on both sides to fit; nothing else is ever cut.
+    """
+
+    text: str
+    suffix: str | None = None
+    is_chat: bool = False
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A protocol.
+
+    Args:
+        name: With its version.
+        source: Whose protocol it is.
+        read: Reads a file of the benchmark.
+        pose: Makes the prompt of a problem; the worked examples come second.
+        measure: How answers are judged.
+        stops: Texts that end an answer; the problem's own are added.
+        temperature: Of sampling; 0 takes the likeliest token.
+        top_p: Share of probability that is sampled from.
+        samples: Answers to a problem.
+        ks: For which pass@k is given.
+        max_new_tokens: Of an answer.
+        max_tokens: Of prompt and answer together, where the protocol counts so.
+        shots: Numbers of the problems that are shown worked out.
+        numbers: First and last number of the problems that count, where the file holds more.
+        timeout_s: Of a Python program; other languages have their own.
+        program: Puts problem and answer together to what is run: the source and its tests.
+    """
+
+    name: str
+    source: str
+    read: Callable[[Path], list[Problem]]
+    pose: Callable[[Problem, Sequence[Problem]], Prompt]
+    measure: Measure
+    stops: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    samples: int = 1
+    ks: tuple[int, ...] = (1,)
+    max_new_tokens: int = 512
+    max_tokens: int | None = None
+    shots: tuple[int, ...] = ()
+    numbers: tuple[int, int] | None = None
+    timeout_s: float = 3.0
+    program: Callable[[Problem, str], tuple[str, str]] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The protocol as it stands in a result.
+
+        Returns:
+            Plain values.
+        """
+        values = asdict(self)
+        return {key: value if isinstance(value, (str, int, float, tuple, type(None))) else value.__name__
+                for key, value in values.items()}  # fmt: skip
+
+    def cut(self, problem: Problem, text: str) -> str:
+        """Cuts an answer at the first of its stops.
+
+        Args:
+            problem: Which may bring stops of its own.
+            text: All that the model wrote.
+
+        Returns:
+            What stands before.
+        """
+        places = [place for stop in (*self.stops, *problem.stops) if (place := text.find(stop)) >= 0]
+        return text[: min(places)] if places else text
+
+    def choose(self, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
+        """Parts what is asked from what is shown worked out.
+
+        Args:
+            problems: All of a file.
+
+        Returns:
+            What counts, and the worked examples.
+
+        Raises:
+            SettingsError: If an example is not in the file.
+        """
+        numbered = {problem.notes.get("number"): problem for problem in problems}
+        if missing := [number for number in self.shots if number not in numbered]:
+            raise SettingsError(
+                f"{self.name} shows problems {', '.join(map(str, self.shots))}, but the data lack {missing[0]}; give "
+                "the whole file"
+            )
+        shown = [numbered[number] for number in self.shots]
+        rest = [problem for problem in problems if problem not in shown]
+        if self.numbers is not None:
+            first, last = self.numbers
+            rest = [problem for problem in rest if first <= problem.notes["number"] <= last]
+        return rest, shown
+
+
+def pose_stripped(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """The prompt without white space at its ends.
+
+    Args:
+        problem: The problem.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt(problem.prompt.strip())
+
+
+def pose_whole(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """The prompt as it is.
+
+    Args:
+        problem: The problem.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt(problem.prompt)
+
+
+def pose_infilling(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """What stands before and behind.
+
+    Args:
+        problem: With a suffix.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt(problem.prompt, problem.suffix or "")
+
+
+def pose_request(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """A turn of a chat.
+
+    Args:
+        problem: A request.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt(problem.prompt, is_chat=True)
+
+
+def pose_mbpp(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """The task and its first test as a docstring, as InCoder's authors posed it.
+
+    Args:
+        problem: Of MBPP.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt(f'"""\n{problem.notes["text"]}\n{problem.notes["test_list"][0]}\n"""\n')
+
+
+def pose_mbpp_shots(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """The task with all of its tests, behind worked examples.
+
+    Args:
+        problem: Of MBPP.
+        shown: Worked out.
+
+    Returns:
+        The prompt.
+
+    Source:
+        Austin et al. 2021, arXiv:2108.07732, section 3.
+    """
+    parts = []
+    for one in (*shown, problem):
+        tests = "\n".join(one.notes["test_list"])
+        answer = "" if one is problem else f"{one.notes['code']}\n[DONE]\n\n"
+        task = f"You are an expert Python programmer, and here is your task: {one.notes['text']}"
+        parts.append(f"{task} Your code should pass these tests:\n\n{tests}\n[BEGIN]\n{answer}")
+    return Prompt("".join(parts))
+
+
+def pose_fixing(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """A function with a fault, and the beginning of the right one.
+
+    Args:
+        problem: With a `mutant` in its notes.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt(
+        f"# This program has a bug:\n{problem.notes['mutant'].strip()}\n\n"
+        f"# This program is the same without the bug:\n{problem.prompt.strip()}"
+    )
+
+
+def pose_tests(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """A right function, and the beginning of its test.
+
+    Args:
+        problem: With a reference.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    program = f"{problem.prompt}{problem.reference}".strip()
+    return Prompt(f"{program}\n\n\ndef test_{problem.name}():\n    assert {problem.name}(")
+
+
+def program_behind_prompt(problem: Problem, text: str) -> tuple[str, str]:
+    """The stripped prompt, the answer and the tests.
+
+    Args:
+        problem: The problem.
+        text: The answer, cut.
+
+    Returns:
+        The source and its tests.
+    """
+    return problem.prompt.strip() + text, problem.tests
+
+
+def program_alone(problem: Problem, text: str) -> tuple[str, str]:
+    """The answer and the tests.
+
+    Args:
+        problem: The problem.
+        text: The answer, cut.
+
+    Returns:
+        The source and its tests.
+    """
+    return text, problem.tests
+
+
+def program_mbpp(problem: Problem, text: str) -> tuple[str, str]:
+    """The docstring, the answer and the tests.
+
+    Args:
+        problem: Of MBPP.
+        text: The answer, cut.
+
+    Returns:
+        The source and its tests.
+    """
+    return pose_mbpp(problem, ()).text + text, problem.tests
+
+
+def program_filled_in(problem: Problem, text: str) -> tuple[str, str]:
+    """What stands before, the answer, what stands behind, and the tests.
+
+    Args:
+        problem: With a suffix.
+        text: The answer, cut.
+
+    Returns:
+        The source and its tests.
+    """
+    return f"{problem.prompt}{text}{problem.suffix}", problem.tests
+
+
+HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
+MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
+RELEASED = "CodeShell's released evaluation: bigcode-evaluation-harness of October 2023, 40 samples at 0.2"
+HUMANEVAL = Profile(
+    "humaneval-released-v1", RELEASED, reading.read_humaneval, pose_stripped, "execution", HUMANEVAL_STOPS,
+    0.2, 0.95, 40, (1, 10), 2048, 2048, program=program_behind_prompt,
+)  # fmt: skip
+MBPP = Profile(
+    "mbpp-released-0shot-v1", RELEASED, reading.read_mbpp, pose_mbpp, "execution", MBPP_STOPS,
+    0.2, 0.95, 40, (1, 10), 2048, 2048, numbers=(11, 510), program=program_mbpp,
+)  # fmt: skip
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        HUMANEVAL,
+        replace(
+            HUMANEVAL, name="humaneval-greedy-v1", temperature=0.0, top_p=1.0, samples=1, ks=(1,), max_tokens=None,
+            max_new_tokens=512, source="the released prompts and stops, one answer of the likeliest tokens",
+        ),
+        replace(
+            HUMANEVAL, name="humaneval-pass10-v1", temperature=0.8, samples=20, max_tokens=None, max_new_tokens=512,
+            source="Chen et al. 2021, arXiv:2107.03374: pass@10 at 0.8; the released prompts and stops",
+        ),
+        MBPP,
+        replace(
+            MBPP, name="mbpp-greedy-0shot-v1", temperature=0.0, top_p=1.0, samples=1, ks=(1,), max_tokens=None,
+            max_new_tokens=512, source="the released prompts and stops, one answer of the likeliest tokens",
+        ),
+        Profile(
+            "mbpp-austin-3shot-v1", "Austin et al. 2021, arXiv:2108.07732; as lm-evaluation-harness has it",
+            reading.read_mbpp, pose_mbpp_shots, "execution", ("[DONE]",), max_new_tokens=512,
+            shots=(2, 3, 4), numbers=(11, 510), program=program_alone,
+        ),
+        Profile(
+            "multipl-e-released-v1", RELEASED, reading.read_multipl_e, pose_stripped, "execution", (),
+            0.2, 0.95, 40, (1, 10), 2048, 2048, program=program_behind_prompt,
+        ),
+        Profile(
+            "multipl-e-greedy-v1", "the released prompts and stops, one answer of the likeliest tokens",
+            reading.read_multipl_e, pose_stripped, "execution", (), program=program_behind_prompt,
+        ),
+        Profile(
+            "infilling-santacoder-v1", "Ben Allal et al. 2023, arXiv:2301.03988: single lines, 25 tokens at 0.2",
+            reading.read_infilling, pose_infilling, "exact match", ("<filename>", "<|filename|>"),
+            0.2, 0.95, max_new_tokens=25,
+        ),
+        Profile(
+            "infilling-humaneval-v1", "Bavarian et al. 2022, arXiv:2207.14255: single lines, by running the tests",
+            reading.read_humaneval_infilling, pose_infilling, "execution", ("<filename>", "<|filename|>"),
+            0.2, 0.95, max_new_tokens=64, program=program_filled_in,
+        ),
+        Profile(
+            "fixing-v1", "ours: one fault put into each right answer; as HumanEvalFix poses it", reading.read_humaneval,
+            pose_fixing, "execution", HUMANEVAL_STOPS, max_new_tokens=512, program=program_behind_prompt,
+        ),
+        Profile(
+            "test-generation-v1", "ours: a test has to pass the right answer and fail every faulty one",
+            reading.read_humaneval, pose_tests, "tests", ("\ndef", "\nclass", "\n#", "\nif", "\nprint", "\n```"),
+            max_new_tokens=256,
+        ),
+        Profile(
+            "line-completion-v1", "Lu et al. 2021, arXiv:2102.04664 (CodeXGLUE): the rest of a line",
+            reading.read_completion, pose_whole, "text", ("\n",), max_new_tokens=100,
+        ),
+        Profile(
+            "block-completion-v1", "ours: the rest of a function", reading.read_completion, pose_whole, "text",
+            ("\ndef", "\nclass", "\nfunction", "\n}\n", "\n\n\n"), max_new_tokens=256,
+        ),
+        Profile(
+            "held-out-lines-v1", "ours: single lines of files that were not trained on", reading.read_infilling,
+            pose_infilling, "held-out lines", max_new_tokens=48,
+        ),
+        Profile(
+            "secure-completion-v1", "ours: ruff's rules S (flake8-bandit) on what is written behind a beginning",
+            reading.read_openings, pose_whole, "security", ("\ndef ", "\nclass ", "\n```"), 0.2, 0.95, 5,
+            max_new_tokens=256,
+        ),
+        Profile(
+            "harmful-requests-v1", "ours: how many harmful requests are refused, and harmless ones that look alike",
+            reading.read_requests, pose_request, "refusal", max_new_tokens=160,
+        ),
+        Profile(
+            "memorisation-v1", "after Carlini et al. 2022, arXiv:2202.07646: 50 tokens behind 50 of a training file",
+            reading.read_completion, pose_whole, "memorisation", max_new_tokens=50,
+        ),
+    )
+}  # fmt: skip
+
+
+def find_profile(name: str) -> Profile:
+    """Finds a profile.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        It.
+
+    Raises:
+        SettingsError: If there is none of that name.
+    """
+    if name not in PROFILES:
+        import difflib
+
+        near = difflib.get_close_matches(name, PROFILES, 1)
+        mend = f"did you mean {near[0]}?" if near else f"use one of {', '.join(PROFILES)}"
+        raise SettingsError(f"unknown profile {name!r}; {mend}")
+    return PROFILES[name]

@@ -1,0 +1,176 @@
+"""A task's result: what was measured, how sure that is, and three answers to look at."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .intervals import interval_of_mean
+from .metrics import code_bleu_like, edit_similarity, is_exact
+from .problems import Problem
+
+SHOWN = 3
+DIGITS = 4
+
+
+@dataclass
+class Measure:
+    """A mean over problems.
+
+    Args:
+        value: The mean.
+        low: Lower end of its 95 % interval over problems.
+        high: Upper end.
+        problems: How many it is taken over.
+    """
+
+    value: float
+    low: float
+    high: float
+    problems: int
+
+
+@dataclass
+class Score:
+    """A task's result.
+
+    Args:
+        measures: By name, over all problems.
+        languages: The same, by language.
+        counts: Of problems, samples and verdicts.
+        missing_toolchains: Problems that were not judged, by language.
+        problems: One row each.
+        samples: A few answers, as they were judged.
+        notes: How something was computed.
+    """
+
+    measures: dict[str, Measure] = field(default_factory=dict)
+    languages: dict[str, dict[str, Measure]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    missing_toolchains: dict[str, int] = field(default_factory=dict)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def to_values(self) -> dict[str, Any]:
+        """The result as JSON holds it.
+
+        Returns:
+            Plain values.
+        """
+        return asdict(self)
+
+
+def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) -> Score:
+    """Takes means, over all problems and by language.
+
+    Args:
+        values: By name, one of each problem.
+        languages: Of each problem.
+
+    Returns:
+        A result with its measures.
+    """
+    score = Score()
+    for name, numbers in values.items():
+        if not numbers:
+            continue
+        score.measures[name] = measure(numbers)
+        for language in dict.fromkeys(languages):
+            own = [number for number, of in zip(numbers, languages, strict=True) if of == language]
+            score.languages.setdefault(language, {})[name] = measure(own)
+    return score
+
+
+def measure(numbers: Sequence[float]) -> Measure:
+    """Takes a mean.
+
+    Args:
+        numbers: At least one.
+
+    Returns:
+        It, with its interval.
+    """
+    low, high = interval_of_mean(numbers)
+    mean = sum(numbers) / len(numbers)
+    return Measure(round(mean, DIGITS), round(low, DIGITS), round(high, DIGITS), len(numbers))
+
+
+def score_texts(problems: Sequence[Problem], written: Mapping[str, Sequence[str]], *, has_bleu: bool) -> Score:
+    """Holds texts against references.
+
+    Args:
+        problems: With references.
+        written: Answers to each, cut.
+        has_bleu: Whether BLEU and edit similarity are wanted besides exact match.
+
+    Returns:
+        "exact match", and where wanted "edit similarity" and "bleu" of the first answers as one corpus.
+    """
+    pairs = [(problem, list(written[problem.id])) for problem in problems]
+    values = {"exact match": [mean([float(is_exact(text, p.reference or "")) for text in texts]) for p, texts in pairs]}
+    if has_bleu:
+        values["edit similarity"] = [
+            mean([edit_similarity(text, problem.reference or "") for text in texts]) for problem, texts in pairs
+        ]
+    score = make_score(values, [problem.language for problem in problems])
+    score.counts = {"problems": len(problems), "samples": sum(len(texts) for _, texts in pairs)}
+    score.problems = [
+        {"id": problem.id, "language": problem.language, "samples": len(texts), "right": round(value * len(texts))}
+        for (problem, texts), value in zip(pairs, values["exact match"], strict=True)
+    ]
+    if has_bleu:
+        bleu, signature = code_bleu_like([texts[0] for _, texts in pairs], [p.reference or "" for p, _ in pairs])
+        score.measures["bleu"] = Measure(round(bleu, DIGITS), *interval_of_bleu(pairs), len(pairs))
+        score.notes["bleu"] = signature
+    score.samples = [
+        {"id": problem.id, "reference": problem.reference, "written": texts[0] if texts else ""}
+        for problem, texts in pairs[:SHOWN]
+    ]
+    return score
+
+
+def interval_of_bleu(pairs: Sequence[tuple[Problem, list[str]]], resamples: int = 200) -> tuple[float, float]:
+    """The 95 % interval of BLEU, which is no mean of its parts and is computed anew for every resample.
+
+    Args:
+        pairs: Problems with their answers.
+        resamples: How many times the problems are drawn anew.
+
+    Returns:
+        Its ends.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(resamples):
+        drawn = [pairs[place] for place in random.integers(len(pairs), size=len(pairs))]
+        found.append(code_bleu_like([texts[0] for _, texts in drawn], [p.reference or "" for p, _ in drawn])[0])
+    low, high = np.quantile(found, [0.025, 0.975])
+    return round(float(low), DIGITS), round(float(high), DIGITS)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, 0 of nothing.
+
+    Args:
+        values: Numbers.
+
+    Returns:
+        Their mean.
+    """
+    return sum(values) / len(values) if values else 0.0
+
+
+def count_ends(ends: Sequence[str]) -> dict[str, int]:
+    """Counts how answers ended.
+
+    Args:
+        ends: Of each answer.
+
+    Returns:
+        How many stopped by themselves, ran to the limit, or had no room because the prompt is too long.
+    """
+    counted = Counter(ends)
+    return {f"ended by {end}" if end != "prompt too long" else end: counted[end] for end in sorted(counted)}
