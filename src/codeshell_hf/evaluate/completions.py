@@ -91,7 +91,7 @@ def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str
         problems: What they answer.
 
     Returns:
-        Programs by the problem's id.
+        Programs by the problem's key.
 
     Raises:
         DataError: If it is of neither kind, or does not fit the problems.
@@ -108,7 +108,7 @@ def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str
                 f"{path} answers {len(lists)} problems, but the data hold {len(problems)}; give the file of the same "
                 "task, whole"
             )
-        return {problem.id: list(map(str, programs)) for problem, programs in zip(problems, lists, strict=True)}
+        return {problem.key: list(map(str, programs)) for problem, programs in zip(problems, lists, strict=True)}
     known = {problem.id: problem for problem in problems}
     answers: dict[str, list[str]] = {key: [] for key in known}
     for place, row in read_rows(path):
@@ -126,7 +126,7 @@ def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str
         raise DataError(
             f"{path} has no answer to {len(missing)} of {len(problems)} problems, such as {missing[0]}; finish it first"
         )
-    return answers
+    return {problem.key: answers[problem.id] for problem in problems}
 
 
 def write_programs(
@@ -137,20 +137,20 @@ def write_programs(
     Args:
         path: Where.
         problems: What they answer.
-        programs: By the problem's id, whole.
+        programs: By the problem's key, whole.
         layout: "bigcode" for its `generations.json`, "evalplus" for samples, "coderujb" for a list of tasks with
             `outputs`.
     """
     if layout == "bigcode":
-        text = json.dumps([list(programs[problem.id]) for problem in problems], ensure_ascii=False)
+        text = json.dumps([list(programs[problem.key]) for problem in problems], ensure_ascii=False)
     elif layout == "evalplus":
         rows = [
-            {"task_id": problem.id, "solution": program} for problem in problems for program in programs[problem.id]
+            {"task_id": problem.id, "solution": program} for problem in problems for program in programs[problem.key]
         ]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
         outputs = [
-            {**problem.notes, "task_id": problem.id, "outputs": list(programs[problem.id])} for problem in problems
+            {**problem.notes, "task_id": problem.id, "outputs": list(programs[problem.key])} for problem in problems
         ]
         text = json.dumps(outputs, ensure_ascii=False, indent=1)
     write_text(path, text)

@@ -58,7 +58,7 @@ class Bench:
         if problem.language != "py":
             return LANGUAGES[problem.language].make_program(source, problem.tests)
         limits = replace(self.sandbox.limits, timeout_s=self.profile.timeout_s)
-        if problem.id in self.strict:
+        if problem.key in self.strict:
             return make_strict(problem, source, limits)
         return Program(source, problem.tests, limits)
 
@@ -135,8 +135,8 @@ def open_bench(
         chosen = [problem for problem in known if problem.language == "py" and problem.name]
         limits = replace(sandbox.limits, timeout_s=profile.timeout_s)
         tried = sandbox.run([make_strict(problem, known[problem], limits) for problem in chosen])
-        apart = {problem.id for problem, verdict in zip(chosen, tried, strict=True) if verdict.passed}
-    unproven = frozenset(problem.id for problem in right if problem not in known)
+        apart = {problem.key for problem, verdict in zip(chosen, tried, strict=True) if verdict.passed}
+    unproven = frozenset(problem.key for problem in right if problem not in known)
     return replace(bench, strict=frozenset(apart), unproven=unproven)
 
 
@@ -158,13 +158,13 @@ def judge_programs(
     Returns:
         pass@k for each k that every problem has samples for, over all problems whose language is there.
     """
-    chosen = [problem for problem in problems if bench.can_run(problem) and problem.id in programs]
-    pairs = [(problem, source) for problem in chosen for source in programs[problem.id]]
+    chosen = [problem for problem in problems if bench.can_run(problem) and problem.key in programs]
+    pairs = [(problem, source) for problem in chosen for source in programs[problem.key]]
     made = [bench.make_program(problem, source) for problem, source in pairs]
     verdicts = bench.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True)
-    grouped: dict[str, list[Verdict]] = {problem.id: [] for problem in chosen}
+    grouped: dict[str, list[Verdict]] = {problem.key: [] for problem in chosen}
     for (problem, _), verdict in zip(pairs, verdicts, strict=True):
-        grouped[problem.id].append(verdict)
+        grouped[problem.key].append(verdict)
 
     least = min((len(found) for found in grouped.values()), default=0)
     ks = [k for k in bench.profile.ks if k <= least]
@@ -178,10 +178,10 @@ def judge_programs(
     score.counts |= {str(status): counts[status] for status in sorted(counts)}
     missing = Counter(problem.language for problem in problems if not bench.can_run(problem))
     score.missing_toolchains = dict(sorted(missing.items()))
-    score.counts["tests run apart"] = sum(problem.id in bench.strict for problem in chosen)
-    score.counts["without a right answer to check"] = sum(problem.id in bench.unproven for problem in chosen)
+    score.counts["tests run apart"] = sum(problem.key in bench.strict for problem in chosen)
+    score.counts["without a right answer to check"] = sum(problem.key in bench.unproven for problem in chosen)
     for problem in chosen:
-        found = grouped[problem.id]
+        found = grouped[problem.key]
         reasons = Counter(verdict.reason for verdict in found if not verdict.passed)
         score.problems.append({
             "id": problem.id, "language": problem.language, "samples": len(found),
@@ -218,7 +218,7 @@ def judge_tests(
     made: list[Program] = []
     for problem in problems:
         programs = [find_right_program(problem) or "", *problem.notes["mutants"]]
-        for text in written[problem.id]:
+        for text in written[problem.key]:
             test = f"def test_{problem.name}():\n    assert {problem.name}({text}\n\ntest_{problem.name}()\n"
             made += [Program(program, test, limits) for program in programs]
     verdicts = iter(bench.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True))
@@ -227,17 +227,17 @@ def judge_tests(
     rows = []
     for problem in problems:
         sums = [0.0, 0.0, 0.0]
-        for _ in written[problem.id]:
+        for _ in written[problem.key]:
             accepts = next(verdicts).passed
             faults = [not next(verdicts).passed for _ in problem.notes["mutants"]]
             found = sum(faults) / len(faults) if accepts else 0.0
             sums = [sums[0] + (accepts and all(faults)), sums[1] + accepts, sums[2] + found]
-        count = max(1, len(written[problem.id]))
+        count = max(1, len(written[problem.key]))
         for name, total in zip(names, sums, strict=True):
             values[name].append(total / count)
         rows.append({"id": problem.id, "language": "py", "samples": count, "right": int(sums[0])})
     score = make_score(values, ["py"] * len(problems))
     score.counts |= {"problems": len(problems), "faulty programs": sum(len(p.notes["mutants"]) for p in problems)}
     score.problems = rows
-    score.samples = [{"id": p.id, "written": written[p.id][0]} for p in problems[:SHOWN_FAILURES] if written[p.id]]
+    score.samples = [{"id": p.id, "written": written[p.key][0]} for p in problems[:SHOWN_FAILURES] if written[p.key]]
     return score

@@ -39,6 +39,11 @@ class Problem:
     stops: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def key(self) -> str:
+        """Its name among the problems of all languages."""
+        return f"{self.language}/{self.id}"
+
 
 def find_data(name: str) -> Path:
     """Finds a benchmark's file or folder, on this machine or on the Hub.
@@ -278,6 +283,27 @@ def read_requests(path: Path) -> list[Problem]:
         if row.get("kind") not in ("harmful", "harmless"):
             raise DataError(f"{place} has kind {row.get('kind')!r}; use 'harmful' or 'harmless'")
         problems.append(Problem(key, language, prompt, notes={"kind": row["kind"]}))
+    return problems
+
+
+def read_instructions(path: Path) -> list[Problem]:
+    """Reads conversations with tests.
+
+    Args:
+        path: With `messages`, of which the first asks and the second answers, and `tests`.
+
+    Returns:
+        Problems in Python; those without tests are left out.
+    """
+    problems = []
+    for number, (place, row) in enumerate(read_rows(path)):
+        messages = row.get("messages")
+        if not isinstance(messages, list) or len(messages) < 2 or not all(isinstance(turn, dict) for turn in messages):
+            raise DataError(f"{place} has no messages of two turns; give conversations as sft reads them")
+        if row.get("tests"):
+            asked, answered = (str(turn.get("content", "")) for turn in messages[:2])
+            key = f"{row.get('language', 'en')}-{number}"
+            problems.append(Problem(key, "py", asked, None, None, row["tests"], notes={"code": answered}))
     return problems
 
 

@@ -4,6 +4,7 @@ A change of prompt, stops, sampling, shots or limits is another profile. What a 
 samples, stands in its result as a deviation.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -176,6 +177,21 @@ def pose_request(problem: Problem, shown: Sequence[Problem]) -> Prompt:
     return Prompt(problem.prompt, is_chat=True)
 
 
+def pose_function(problem: Problem, shown: Sequence[Problem]) -> Prompt:
+    """A turn of a chat that asks for the rest of a function.
+
+    Args:
+        problem: With the function's head.
+        shown: None.
+
+    Returns:
+        The prompt.
+    """
+    return Prompt(
+        f"Complete this function and reply with all of it.\n```python\n{problem.prompt.strip()}\n```", is_chat=True
+    )
+
+
 def pose_mbpp(problem: Problem, shown: Sequence[Problem]) -> Prompt:
     """The task and its first test as a docstring, as InCoder's authors posed it.
 
@@ -267,6 +283,36 @@ def program_alone(problem: Problem, text: str) -> tuple[str, str]:
     return text, problem.tests
 
 
+def program_in_answer(problem: Problem, text: str) -> tuple[str, str]:
+    """The code in an answer of a chat, behind the imports of the prompt.
+
+    Args:
+        problem: The problem.
+        text: The answer.
+
+    Returns:
+        The source and its tests.
+    """
+    code = extract_code(text)
+    if not problem.name:
+        return code, problem.tests
+    head = problem.prompt.partition(f"def {problem.name}")[0]
+    return (f"{head}\n{code}" if f"def {problem.name}" in code else f"{problem.prompt}{code}"), problem.tests
+
+
+def extract_code(text: str) -> str:
+    """Takes the code out of an answer.
+
+    Args:
+        text: An answer.
+
+    Returns:
+        The first fenced block, or all of the text where there is none.
+    """
+    found = FENCE.search(text)
+    return found.group(1) if found else text
+
+
 def program_mbpp(problem: Problem, text: str) -> tuple[str, str]:
     """The docstring, the answer and the tests.
 
@@ -293,6 +339,7 @@ def program_filled_in(problem: Problem, text: str) -> tuple[str, str]:
     return f"{problem.prompt}{text}{problem.suffix}", problem.tests
 
 
+FENCE = re.compile(r"```[\w+-]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 RELEASED = "CodeShell's released evaluation: bigcode-evaluation-harness of October 2023, 40 samples at 0.2"
@@ -315,6 +362,14 @@ PROFILES = {
         replace(
             HUMANEVAL, name="humaneval-pass10-v1", temperature=0.8, samples=20, max_tokens=None, max_new_tokens=512,
             source="Chen et al. 2021, arXiv:2107.03374: pass@10 at 0.8; the released prompts and stops",
+        ),
+        Profile(
+            "humaneval-chat-v1", "ours: the whole function is asked for in a chat", reading.read_humaneval,
+            pose_function, "execution", program=program_in_answer,
+        ),
+        Profile(
+            "instructions-v1", "ours: conversations with tests; the code of the answer is run",
+            reading.read_instructions, pose_request, "execution", max_new_tokens=256, program=program_in_answer,
         ),
         MBPP,
         replace(

@@ -23,20 +23,29 @@ EXECUTION: dict[tuple[str, str], tuple[float | None, ...]] = {
 }
 
 
-def find_published(profile: str, language: str) -> float | None:
-    """Finds the report's figure of CodeShell-7b for a task.
+# The protocols that the figures were measured with, and how many problems their data hold in a language at least.
+PROTOCOLS = {
+    "humaneval-released-v1": ("humaneval", 164),
+    "mbpp-released-0shot-v1": ("mbpp", 500),
+    "multipl-e-released-v1": ("multipl-e", 156),
+    "infilling-santacoder-v1": ("infilling-santacoder", 1_000),
+}
+
+
+def find_published(profile: str, language: str, problems: int) -> float | None:
+    """Finds the report's figure of CodeShell-7b for a task, where it was measured in the same way on the same data.
 
     Args:
         profile: Its name.
         language: Of the problems.
+        problems: How many there were.
 
     Returns:
-        Percent, or `None` where there is none.
+        Percent, or `None` where there is none to compare with.
 
-    >>> find_published("multipl-e-greedy-v1", "js")
-    33.17
+    >>> find_published("multipl-e-released-v1", "js", 161), find_published("multipl-e-greedy-v1", "js", 161)
+    (33.17, None)
     """
-    for (task, of), figures in EXECUTION.items():
-        if profile.startswith(task) and language == of:
-            return figures[0]
-    return None
+    task, least = PROTOCOLS.get(profile, ("", 0))
+    figures = EXECUTION.get((task, language))
+    return figures[0] if figures is not None and problems >= least else None

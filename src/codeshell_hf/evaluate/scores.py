@@ -61,6 +61,24 @@ class Score:
         return asdict(self)
 
 
+def read_score(values: Mapping[str, Any]) -> Score:
+    """Reads a result that was written as JSON.
+
+    Args:
+        values: Plain ones.
+
+    Returns:
+        The result.
+    """
+    score = Score(**values)
+    score.measures = {name: Measure(**own) for name, own in values["measures"].items()}
+    score.languages = {
+        language: {name: Measure(**own) for name, own in measures.items()}
+        for language, measures in values["languages"].items()
+    }
+    return score
+
+
 def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) -> Score:
     """Takes means, over all problems and by language.
 
@@ -107,7 +125,7 @@ def score_texts(problems: Sequence[Problem], written: Mapping[str, Sequence[str]
     Returns:
         "exact match", and where wanted "edit similarity" and "bleu" of the first answers as one corpus.
     """
-    pairs = [(problem, list(written[problem.id])) for problem in problems]
+    pairs = [(problem, list(written[problem.key])) for problem in problems]
     values = {"exact match": [mean([float(is_exact(text, p.reference or "")) for text in texts]) for p, texts in pairs]}
     if has_bleu:
         values["edit similarity"] = [

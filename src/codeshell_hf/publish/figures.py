@@ -200,6 +200,34 @@ def draw_evaluation(models: Mapping[str, Any], baseline: float) -> Figure:
     return figure
 
 
+def draw_sweep(curves: Mapping[str, Sequence[tuple[int, float, float, float]]]) -> Figure:
+    """Draws measures over the checkpoints of a run, each with its 95 % interval.
+
+    Args:
+        curves: By name: step, value, and the ends of its interval.
+
+    Returns:
+        The figure, a small one for each measure.
+    """
+    columns = 2
+    rows = max(1, -(-len(curves) // columns))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.4 + 1.9 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(curves) :]:
+            axes.set_axis_off()
+        for axes, (name, points) in zip(grid.flat, curves.items(), strict=False):
+            ordered = sorted(points)
+            steps = [step for step, *_ in ordered]
+            axes.fill_between(
+                steps, [low for *_, low, _ in ordered], [high for *_, high in ordered], color=COLOURS[0], alpha=0.18
+            )
+            axes.plot(steps, [value for _, value, *_ in ordered], color=COLOURS[0], marker="o", markersize=3)
+            axes.set_title(name, fontsize="medium")
+            axes.set_xlabel("step")
+    return figure
+
+
 def draw_sizes(rows: Sequence[dict[str, Any]], *, max_rows: int = 12) -> Figure:
     """Draws how much of each language came in and stayed, on a logarithmic scale.
 
