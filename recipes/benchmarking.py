@@ -44,6 +44,7 @@ class TaskSettings(Section):
     data: str = Field(description="a file, a folder of files, or hub:OWNER/NAME@REVISION/FILE")
     samples: int | None = Field(default=None, gt=0, description="answers to a problem, instead of the profile's")
     max_new_tokens: int | None = Field(default=None, gt=0, description="of an answer, instead of the profile's")
+    timeout_s: float | None = Field(default=None, gt=0, description="of a Python program, instead of the profile's")
     max_problems: int | None = Field(default=None, gt=0, description="the first of each language alone")
     strict: bool = Field(default=False, description="run Python's tests in another process than the program")
 
@@ -204,7 +205,7 @@ def read_task(name: str, settings: TaskSettings) -> Task:
         if len(fewer) < len(problems):
             deviations["problems"] = f"the first {settings.max_problems} of each language"
         problems = fewer
-    for key in ("samples", "max_new_tokens"):
+    for key in ("samples", "max_new_tokens", "timeout_s"):
         value = getattr(settings, key)
         if value is not None and value != getattr(profile, key):
             deviations[key] = value

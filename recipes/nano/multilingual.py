@@ -134,7 +134,7 @@ FUNCTIONS = (
         },
     ),
     Function(
-        "factorial", "Return the product of 1 to n.", (("n", "int"),), "int", (((1,), 1), ((4,), 24), ((6,), 720)),
+        "product_to", "Return the product of 1 to n.", (("n", "int"),), "int", (((1,), 1), ((4,), 24), ((6,), 720)),
         same("long product = 1;\nfor (long i = 2; i <= n; i++) product *= i;\nreturn product;", "cpp", "d", "java")
         | {
             "jl": "return prod(1:n)",

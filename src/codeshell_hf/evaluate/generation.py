@@ -113,6 +113,13 @@ class ModelGenerator:
                 be a chat and no template.
         """
         encoded = [(request, self.encode(request.prompt)) for request in requests]
+        rows = self.model.get_input_embeddings().num_embeddings
+        highest = max((max(ids, default=0) for _, ids in encoded), default=0)
+        if highest >= rows:
+            raise CheckpointError(
+                f"the tokenizer writes a prompt with id {highest}, but the model has {rows} embeddings; it was trained "
+                "without that token: leave the task out, or give it the tokenizer that it was trained with"
+            )
         encoded.sort(key=lambda pair: (len(pair[1]), pair[0].id))
         for batch in self._split(encoded):
             answers: dict[str, list[Completion]] = {request.id: [] for request, _ in batch}
@@ -270,7 +277,7 @@ class _Row:
         self.text = tokenizer.decode(self.ids, skip_special_tokens=False)
         if self.request.prompt.is_chat:
             for stop in self._stops:
-                self.text = self.text.partition(stop)[0]
+                self.text = self.text.partition(stop)[0].strip()
 
 
 def choose_tokens(logits: Tensor, chances: Sequence[float], request: Request) -> Tensor:

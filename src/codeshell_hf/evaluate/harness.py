@@ -152,8 +152,12 @@ def run_harness(
         raise DataError(f"lm-eval is missing ({error.name}); pip install 'codeshell-hf[harness]'") from error
     for name in ("lm_eval", "lm-eval", "evaluate", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    limit = int(getattr(model.config, "n_positions", None) or model.config.max_position_embeddings)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         for name, values in tasks.items():
+            if "generation_kwargs" in values:  # the harness wants room for a prompt besides
+                longest = min(values["generation_kwargs"]["max_gen_toks"], limit // 2)
+                values = {**values, "generation_kwargs": {**values["generation_kwargs"], "max_gen_toks": longest}}  # noqa: PLW2901
             text = yaml.safe_dump({"task": name, **values}, sort_keys=False, allow_unicode=True)
             (Path(folder) / f"{name}.yaml").write_text(text, encoding="utf-8")
         answered = simple_evaluate(
@@ -173,7 +177,6 @@ def run_harness(
         # The harness cuts what is too long at its beginning; that is not done in silence here.
         rows = [row for task, rows in answered["samples"].items() if name in task for row in rows]
         prompts = {row["doc_id"]: row["arguments"][0][0] for row in rows if row["arguments"]}
-        limit = int(model.config.n_positions)
         score.counts["prompts cut"] = sum(len(tokenizer(text)["input_ids"]) > limit for text in prompts.values())
     return scores
 
