@@ -107,6 +107,7 @@ def run(settings: Settings, work: Work) -> None:
     results["versions"] = list_versions()
     results["seed"] = settings.seed
     work.measures |= {name: shorten(result) for name, result in results["models"].items()}
+    work.measures["table"] = list_rows(results)
     work.counts = results["held_out"]
     work.report = format_results(results)
     if settings.sweep is not None:

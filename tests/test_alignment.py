@@ -31,7 +31,7 @@ from recipes.rewards import load_scorer
 from recipes.rlhf import make_watch
 from recipes.stage import Stage, main
 from tests.endpoint import serve_judge
-from tests.test_sandbox import NAMESPACES
+from tests.test_sandbox import RUNG
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("sft", "preferences", "reward", "rlhf", "dpo")
@@ -40,7 +40,6 @@ SYSTEMS = sorted(
     for path in (ROOT / "recipes").glob("*/*.yaml")
     if path.stem.split("-")[0] in KINDS and path.parent.name != "nano"
 )
-RUNG = "auto" if NAMESPACES else "none"
 # A model this small learns this by heart, and says either.
 QUESTIONS = {"make x one": ("x = 1", "x = 2"), "make y big": ("y = 100", "y = 1"), "say z": ("z = 'z'", "z = 'a'")}
 TESTS = {"make x one": "assert x == 1", "make y big": "assert y == 100", "say z": "assert z == 'z'"}

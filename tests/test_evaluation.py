@@ -1,7 +1,6 @@
 """The stage of evaluation: models, servers and programs, kept answers, sweeps, judges, and wrong calls."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,11 @@ from recipes.evaluate import STAGE
 from recipes.programs import main as write_programs
 from recipes.stage import main
 from tests.endpoint import serve_judge
+from tests.test_sandbox import RUNG
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "recipes" / "nano" / "data" / "benchmarks"
 pytestmark = pytest.mark.xdist_group("evaluation")
-SANDBOX = os.environ.get("SANDBOX", "auto")
-
-
-def has_isolation() -> bool:
-    from codeshell_hf.errors import SettingsError
-    from codeshell_hf.sandbox import open_sandbox
-
-    try:
-        open_sandbox("auto", workers=1).close()
-    except SettingsError:
-        return False
-    return True
-
-
-RUNG = "auto" if has_isolation() else "none"
 TASKS: dict[str, Any] = {
     "humaneval": {"profile": "humaneval-pass10-v1", "data": "humaneval.jsonl", "samples": 3, "max_new_tokens": 8},
     "lines": {"profile": "line-completion-v1", "data": "lines.jsonl", "max_new_tokens": 8},

@@ -22,11 +22,10 @@ from codeshell_hf.manifest import read_manifest
 from codeshell_hf.settings import read_yaml
 from recipes.stage import Stage, main
 from tests.hub import serve_hub, visit_hub
-from tests.test_sandbox import NAMESPACES
+from tests.test_sandbox import RUNG
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-RUNG = "auto" if NAMESPACES else "none"
 STAGES = (
     *("curate", "tokenizer", "pack", "pretrain"),
     *("sft", "preferences", "reward", "rlhf", "dpo"),
@@ -34,6 +33,15 @@ STAGES = (
 )
 # A model this small passes no test, so its pairs come from a file; what it does learn is in test_alignment.py.
 MEASURE = "measure={prompts: [HOME/tasks.jsonl], per_prompt: 2, max_new_tokens: 4}"
+
+BENCHMARKS = "recipes/nano/data/benchmarks"
+TASKS = {
+    "humaneval": {"profile": "humaneval-greedy-v1", "data": f"{BENCHMARKS}/humaneval.jsonl", "max_new_tokens": 4},
+    "requests": {
+        "profile": "harmful-requests-v1", "data": f"{BENCHMARKS}/requests.jsonl", "max_new_tokens": 4,
+        "max_problems": 4,
+    },
+}  # fmt: skip
 
 # Only sizes, places and data differ from recipes/nano.
 SMALL = {
@@ -83,7 +91,15 @@ SMALL = {
         f"sandbox={RUNG}",
     ],
     "dpo": [MEASURE, "trainer.max_steps=2", "held_out_fraction=0.3", f"sandbox={RUNG}"],
-    "evaluate": ["bits_per_byte.window_tokens=128", "infilling.per_language=4", "infilling.max_prompt_tokens=64"],
+    # All tasks at once take a minute; each has a test of its own.
+    "evaluate": [
+        "bits_per_byte.window_tokens=128",
+        "infilling={per_language: 4, max_prompt_tokens: 64}",
+        "memorisation={documents: 4, prompt_characters: 40, reference_characters: 20}",
+        f"tasks={json.dumps(TASKS)}",
+        "harness={mmlu: recipes/nano/data/benchmarks/mmlu, max_items: 1}",
+        f"sandbox={RUNG}",
+    ],
     "publish": ["samples=[{kind: completion, prompt: 'def f', max_new_tokens: 4}]"],
 }
 
@@ -290,6 +306,11 @@ def check_page(html: str, chain: Path) -> None:
         assert low <= measured["bits_per_byte"]["all"] <= high
         infilling = measured["infilling"]["all"]
         assert results[name][-2] == f"{infilling['exact']} of {infilling['tasks']}"
+    shown = {row[0]: row[1:] for row in page.tables["benchmarks"][1:]}
+    assert {"humaneval: pass@1", "requests: harmful refused", "memorisation: verbatim", "mmlu: accuracy"} <= set(shown)
+    for row in evaluate.measures["table"]:
+        cells = [row["models"][name.split()[0]] for name in page.tables["benchmarks"][0][1:4]]
+        assert [cell.split(" ")[0] for cell in shown[row["name"]][:3]] == [f"{100 * c['value']:.1f}" for c in cells]
     feedback = {row[0]: row for row in page.tables["feedback"][1:]}
     for stage in ("rlhf", "dpo"):
         for kind, measured in manifests[stage].measures["measured"].items():

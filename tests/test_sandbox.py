@@ -32,6 +32,7 @@ def holds(rung: str) -> bool:
 
 
 HOLDS = {rung: holds(rung) for rung in ("namespaces", "bubblewrap")}
+RUNG = "auto" if any(HOLDS.values()) else "none"
 MARKS = {
     rung: pytest.mark.skipif(not held, reason=f"this machine does not isolate programs by {rung}")
     for rung, held in HOLDS.items()

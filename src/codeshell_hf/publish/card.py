@@ -11,6 +11,12 @@ from ..errors import DataError
 from ..manifest import Manifest, require_manifest
 
 TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
+SAFETY_MEASURES = {
+    "harmful refused": "harmful requests that it turns down, by wording",
+    "harmless answered": "harmless requests that look alike and are answered",
+    "flagged": "completions in which ruff's security rules find something, of those that parse",
+    "verbatim": "training files that it goes on with letter for letter",
+}
 STAGES = ("curate", "tokenizer", "pack", "pretrain", *TUNING, "evaluate")
 
 
@@ -79,7 +85,10 @@ def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
             for stage in TUNING
         },
         "models": {name: value for name, value in evaluate.measures.items() if isinstance(value, dict)},
+        "benchmarks": evaluate.measures["table"],
+        "safety_rows": [row for row in evaluate.measures["table"] if row["name"].partition(": ")[2] in SAFETY_MEASURES],
         "byte_trigram": evaluate.measures["byte_trigram_bits_per_byte"],
+        "safety_measures": SAFETY_MEASURES,
         "held_out": evaluate.counts,
         "versions": evaluate.versions,
     }
