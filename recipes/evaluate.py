@@ -74,6 +74,9 @@ class Settings(SandboxSettings):
     batch_size: int = Field(default=32, gt=0, description="answers at a time")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of weights in memory")
     attention: str | None = Field(default=None, description="as transformers names it; by default its choice")
+    device_map: str | None = Field(
+        default=None, description="auto spreads a model over all GPUs; by default one device"
+    )
     seed: int = Field(default=0, ge=0, description="of sampling, and of the lines to fill in")
 
 
@@ -255,8 +258,13 @@ def evaluate_model(
     Returns:
         Its part of the results.
     """
+    options = {"attn_implementation": settings.attention, "device_map": settings.device_map}
     contender = open_contender(
-        name, model, dtype=settings.dtype, batch_size=settings.batch_size, attention=settings.attention
+        name,
+        model,
+        dtype=settings.dtype,
+        batch_size=settings.batch_size,
+        options={key: value for key, value in options.items() if value is not None},
     )
     result: dict[str, Any] = {
         "made_by": {**contender.identity, **contender.details, "batch_size": settings.batch_size}, "tasks": {},

@@ -1,0 +1,114 @@
+"""How fast a benchmark is answered: batches by length from one prefill, beside transformers, one prompt at a time.
+
+python -m benchmarks.generation runs/nano/pretrain/model recipes/nano/data/benchmarks/humaneval.jsonl [--samples 5]
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import transformers
+
+from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
+from codeshell_hf.evaluate.problems import read_humaneval, read_problems
+from codeshell_hf.evaluate.profiles import find_profile
+from codeshell_hf.train.weights import load_model
+
+Answers = dict[str, list[str]]
+
+
+def make_requests(path: Path, samples: int, new_tokens: int) -> list[Request]:
+    """Makes greedy requests, so that both sides have to write the same."""
+    profile = find_profile("humaneval-greedy-v1")
+    return [
+        Request(problem.id, profile.pose(problem, ()), samples, (), new_tokens, None, 0.0, 1.0, 0)
+        for problem in read_problems(path, read_humaneval)
+    ]
+
+
+def answer_in_batches(model, tokenizer, requests: list[Request], batch_size: int) -> Answers:
+    """Answers all of them by the evaluation's own generator."""
+    answers: Answers = {}
+
+    def keep(request: Request, completions: list[Completion]) -> None:
+        answers[request.id] = [completion.text for completion in completions]
+
+    ModelGenerator(model, tokenizer, batch_size=batch_size).generate(requests, keep)
+    return answers
+
+
+@torch.no_grad()
+def answer_one_by_one(model, tokenizer, requests: list[Request]) -> Answers:
+    """Answers them as most harnesses do: transformers' generate for each sample of each prompt."""
+    answers: Answers = {}
+    for request in requests:
+        ids = torch.tensor([tokenizer.encode_text(request.prompt.text)])
+        answers[request.id] = []
+        for _ in range(request.samples):
+            written = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=request.max_new_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+            )[0, ids.shape[1] :]
+            text = tokenizer.decode(written[written != tokenizer.eos_token_id])
+            answers[request.id].append(text)
+    return answers
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.generation", description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path, help="of HumanEval's form")
+    parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    model = load_model(str(options.model), dtype=torch.float32).eval()
+    tokenizer = CodeShellTokenizer.from_pretrained(options.model)
+    requests = make_requests(options.data, options.samples, options.new_tokens)
+    ways: dict[str, Callable[[], Answers]] = {
+        f"batches of {options.batch_size}": lambda: answer_in_batches(model, tokenizer, requests, options.batch_size),
+        "one at a time": lambda: answer_one_by_one(model, tokenizer, requests),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(options.repeats):
+        answers = []
+        for name, way in ways.items():
+            started = time.perf_counter()
+            answers.append(way())
+            seconds[name].append(time.perf_counter() - started)
+        same = sum(answers[0][key] == answers[1][key] for key in answers[0])
+        # A near tie may fall otherwise in a batch; more than that is a fault.
+        if same < 0.95 * len(requests):
+            print(
+                f"only {same} of {len(requests)} problems have the same answers; nothing is measured", file=sys.stderr
+            )
+            return 1
+    cores = os.cpu_count()
+    print(f"{platform.machine()}, {cores} cores, torch {torch.__version__}, transformers {transformers.__version__}")
+    print(
+        f"{len(requests)} problems of {options.samples} samples, {options.new_tokens} tokens at most, {same} answered "
+        f"alike by both, {options.repeats} repeats"
+    )
+    total = len(requests) * options.samples
+    for name, measured in seconds.items():
+        rate = total / statistics.median(measured)
+        print(f"{name:<18}{rate:8.1f} answers/s   {total / max(measured):.1f} to {total / min(measured):.1f}")
+    fast, slow = (statistics.median(measured) for measured in seconds.values())
+    print(f"{'ratio':<18}{slow / fast:8.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
