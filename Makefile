@@ -38,4 +38,5 @@ check: setup
 
 toolchains:
 	apt-get update
-	apt-get install --yes --no-install-recommends g++ chromium bubblewrap
+	apt-get install --yes --no-install-recommends g++ chromium bubblewrap nodejs default-jdk-headless \
+		libjavatuples-java php-cli lua5.4 lua-unit r-base-core racket rustc ldc

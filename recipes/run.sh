@@ -19,7 +19,7 @@ for stage in curate tokenizer pack pretrain sft preferences reward rlhf dpo eval
   if [ -f "$settings" ]; then
     echo "== $stage"
     case $stage in
-      preferences | rlhf | dpo) python -m "recipes.$stage" "$settings" ${SANDBOX:+"sandbox=$SANDBOX"} ;;
+      preferences | rlhf | dpo | evaluate) python -m "recipes.$stage" "$settings" ${SANDBOX:+"sandbox=$SANDBOX"} ;;
       *) python -m "recipes.$stage" "$settings" ;;
     esac
   fi
