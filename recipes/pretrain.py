@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from recipes.benchmarks_aside import BenchmarksAside
 from recipes.pretraining import (
     Settings,
     StopSignal,
@@ -105,6 +106,7 @@ def run(settings: Settings, work: Work) -> None:
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=is_first_rank())
         trackers = Trackers(settings.trackers, work.folder, settings.model_dump(mode="json"))
         held_out = read_held_out(settings, log, ranks)
+        aside = BenchmarksAside(settings.evaluation, work.folder, log, ranks)
         if progress.step == 0:
             held_out.measure(engine, progress)
 
@@ -152,14 +154,17 @@ def run(settings: Settings, work: Work) -> None:
                     trackers.tell(held_out.measure(engine, progress), progress.step)
                     if settings.evaluation.exports:
                         engine.save_whole(work.folder / "exports" / f"step-{progress.step:08d}", tokenizer)
+                aside.collect(trackers)
                 if is_stopping and progress.step < steps:
                     checkpoints.commit()
+                    aside.close()
                     raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to go on")
 
         checkpoints.commit()
         trackers.tell(held_out.measure(engine, progress), progress.step)
         if len(settings.schedule.phases) > 1:
             held_out.measure_positions(engine, progress)
+        aside.finish(trackers)
         trackers.close()
         engine.save_whole(work.folder / "model", tokenizer)
         if is_first_rank():
@@ -224,6 +229,7 @@ STAGE = Stage(
         "tokenizer": settings.tokenizer,
         **{f"mixture {number}": one.shards for number, one in enumerate(settings.mixture)},
         **({"held-out shards": settings.evaluation.shards} if settings.evaluation.shards else {}),
+        **({"benchmarks": settings.evaluation.benchmarks} if settings.evaluation.benchmarks else {}),
     },
     run=run,
     code=(
@@ -234,6 +240,7 @@ STAGE = Stage(
         "src/codeshell_hf/configuration_codeshell.py",
         "recipes/pretraining.py",
         "recipes/launcher.py",
+        "recipes/benchmarks_aside.py",
     ),
 )
 

@@ -96,6 +96,7 @@ class EvaluationSettings(Section):
     max_bytes_per_language: int = Field(default=200_000, gt=0, description="how much of a language is read")
     shards: Path | None = Field(default=None, description="output of pack with held-out documents; null: shards")
     exports: bool = Field(default=False, description="save the model for transformers at each measurement")
+    benchmarks: Path | None = Field(default=None, description="settings of evaluate, to run on each export meanwhile")
 
 
 class GuardSettings(Section):

@@ -318,6 +318,42 @@ def test_trackers_and_exports_hold_what_the_log_holds(home: Path, tmp_path: Path
     assert AutoModelForCausalLM.from_pretrained(exports[0]).config.n_embd == 32
 
 
+def test_benchmarks_run_beside_the_training(
+    home: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = {
+        "profile": "line-completion-v1", "max_new_tokens": 4,
+        "data": str(ROOT / "recipes" / "nano" / "data" / "benchmarks" / "lines.jsonl"),
+    }  # fmt: skip
+    (tmp_path / "bench.yaml").write_text(yaml.safe_dump({"output": "x", "models": {}, "tasks": {"lines": task}}))
+    given = "evaluation={every_steps: 16, exports: true, max_bytes_per_language: 8000, benchmarks: BENCH}"
+    more = given.replace("BENCH", str(tmp_path / "bench.yaml"))
+    alone = f"evaluation={{benchmarks: {tmp_path}/bench.yaml, max_bytes_per_language: 8000}}"
+    assert run(home, tmp_path / "none", alone) == 2
+    assert "set evaluation.exports: true" in capsys.readouterr().err
+
+    assert run(home, tmp_path / "out", more) == 0
+
+    entries = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    told = {entry["step"]: entry["benchmarks"] for entry in entries if "benchmarks" in entry}
+    assert sorted(told) == [16]
+    assert set(told[16]) == {"lines: exact match", "lines: edit similarity", "lines: bleu"}
+    assert losses_of(tmp_path / "out") == losses_of(whole)
+    assert "lines: exact match" in capsys.readouterr().out
+
+
+def test_benchmarks_that_fail_do_not_stop_the_training(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bench.yaml").write_text("{output: x, tasks: {a: {profile: none-v1, data: x}}}")
+    more = "evaluation={every_steps: 16, exports: true, max_bytes_per_language: 4000, benchmarks: BENCH}"
+
+    assert run(home, tmp_path / "out", more.replace("BENCH", str(tmp_path / "bench.yaml"))) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.count("benchmarks failed, training goes on: evaluate: error: x does not exist") == 1
+
+
 def test_loss_by_position_is_measured_before_and_after_the_change_of_length(home: Path, whole: Path) -> None:
     entries = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     measured = [entry for entry in entries if "loss_by_position" in entry]
