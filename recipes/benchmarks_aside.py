@@ -12,7 +12,8 @@ from recipes.stage import ROOT
 if TYPE_CHECKING:
     from codeshell_hf.train.progress import Log
     from recipes.launcher import Ranks
-    from recipes.pretraining import EvaluationSettings, Trackers
+    from recipes.pretraining import EvaluationSettings
+    from recipes.record import Trackers
 
 # What a launcher says to its ranks is not meant for a process that is none.
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")

@@ -15,17 +15,14 @@ from recipes.benchmarks_aside import BenchmarksAside
 from recipes.pretraining import (
     Settings,
     StopSignal,
-    Trackers,
     choose_step,
     count_labels,
     make_config,
     open_rows,
-    read_held_out,
     read_step,
-    report,
-    show_bar,
     to_tensors,
 )
+from recipes.record import Trackers, read_held_out, report, show_bar
 from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
@@ -240,6 +237,7 @@ STAGE = Stage(
         "src/codeshell_hf/configuration_codeshell.py",
         "recipes/pretraining.py",
         "recipes/launcher.py",
+        "recipes/record.py",
         "recipes/benchmarks_aside.py",
     ),
 )

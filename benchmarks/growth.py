@@ -1,0 +1,129 @@
+"""What each stage costs against its input, over three sizes, each twice the one before.
+
+python -m benchmarks.growth [--megabytes 2] [--output benchmarks/growth.svg]
+
+The stages run as anybody runs them, over files of the standard library and the packages; their seconds are those of
+their manifests. A stage that takes more than its input times its logarithm allows is named.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.near_duplicates import read_texts
+
+ROOT = Path(__file__).parents[1]
+SIZES = (1, 2, 4)
+# How far above the rule a step may lie before it is called a fault: two cores and a disk are shared.
+NOISE = 1.3
+
+
+def write_corpus(folder: Path, megabytes: float) -> float:
+    """Writes texts as JSON Lines and gives their size in megabytes."""
+    folder.mkdir(parents=True)
+    texts = read_texts(megabytes)
+    rows = [{"content": text.decode(), "path": f"{number}.py"} for number, text in enumerate(texts)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return sum(map(len, texts)) / 1e6
+
+
+def list_stages(home: Path, size: int, megabytes: float) -> dict[str, list[str]]:
+    """The settings of each stage that differ from nano's."""
+    outputs = {name: f"{home}/{name}" for name in ("curate", "tokenizer", "pack", "pretrain", "sft", "evaluate")}
+    conversations = home / "conversations.jsonl"
+    lines = (ROOT / "recipes/nano/data/tasks-tuning.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    conversations.write_text("".join(lines[: 120 * size]), encoding="utf-8")
+    source = {"name": "texts", "path": str(home / "texts"), "kind": "json"}
+    return {
+        "curate": [
+            f"output={outputs['curate']}", f"sources={json.dumps([source])}", "min_language_bytes=0", "quality=null",
+            "rights.licences=null",
+        ],
+        "tokenizer": [
+            f"output={outputs['tokenizer']}", "kind=bpe", "merged=null", "vocab_size=1024",
+            f"sources={json.dumps([{'name': 'code', 'path': outputs['curate'], 'weight': 1}])}",
+            f"sample_bytes={round(megabytes * 1e6)}", f"documents={outputs['curate']}",
+        ],
+        "pack": [
+            f"output={outputs['pack']}", f"documents={outputs['curate']}", f"tokenizer={outputs['tokenizer']}",
+        ],
+        "pretrain": [
+            f"output={outputs['pretrain']}", f"shards={outputs['pack']}", f"tokenizer={outputs['tokenizer']}",
+            "model.changes={vocab_size: 1024}", f"schedule.total_tokens={65_536 * size}",
+            "schedule.warmup_tokens=8192", "schedule.max_epochs=9.0", "evaluation={max_bytes_per_language: 10000}",
+        ],
+        "sft": [
+            f"output={outputs['sft']}", f"model={outputs['pretrain']}/model", f"conversations=[{conversations}]",
+            "trainer.num_train_epochs=1",
+        ],
+        "evaluate": [
+            f"output={outputs['evaluate']}", f"models={{base: {outputs['pretrain']}/model}}", "tasks={}",
+            "harness=null", "infilling=null", "memorisation=null", f"documents={outputs['curate']}",
+            f"shards={outputs['pack']}", f"bits_per_byte.max_bytes_per_language={60_000 * size}",
+        ],
+    }  # fmt: skip
+
+
+def run_stage(name: str, overrides: list[str], home: Path) -> float:
+    """Runs a stage and gives the seconds of its manifest."""
+    command = [sys.executable, "-m", f"recipes.{name}", str(ROOT / f"recipes/nano/{name}.yaml"), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{name} failed, and nothing is measured: {done.stderr.strip()[-400:]}")
+    return float(json.loads((home / name / "manifest.json").read_text(encoding="utf-8"))["wall_s"])
+
+
+def draw(seconds: dict[str, list[float]], sizes: list[float], path: Path) -> None:
+    """Draws seconds against size, with a line that grows as its input does."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for name, values in seconds.items():
+        axes.plot(sizes, values, marker="o", label=name)
+    axes.plot(sizes, [seconds["pretrain"][0] * size / sizes[0] for size in sizes], "k:", label="in proportion")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xlabel("input, as a multiple of the smallest")
+    axes.set_ylabel("seconds of the stage")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--megabytes", type=float, default=2.0, help="of the smallest corpus")
+    parser.add_argument("--output", type=Path, help="drawing to write")
+    options = parser.parse_args(arguments)
+    seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        for size in SIZES:
+            home = Path(place, str(size))
+            megabytes = write_corpus(home / "texts", options.megabytes * size)
+            for name, overrides in list_stages(home, size, megabytes).items():
+                seconds.setdefault(name, []).append(run_stage(name, overrides, home))
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{'seconds over':<14}{''.join(f'{size}x'.rjust(9) for size in SIZES)}   grows by, from 2x to 4x")
+    faults = []
+    for name, values in seconds.items():
+        grows = values[-1] / values[-2]
+        allowed = 2 * math.log(4e6 * options.megabytes) / math.log(2e6 * options.megabytes) * NOISE
+        faults += [name] if grows > allowed else []
+        print(f"{name:<14}{''.join(f'{value:>9.1f}' for value in values)}   {grows:.2f}")
+    if options.output:
+        draw(seconds, [float(size) for size in SIZES], options.output)
+    if faults:
+        print(f"{', '.join(faults)} grows faster than its input times its logarithm", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
