@@ -9,6 +9,7 @@ import yaml
 
 from recipes.evaluate import STAGE
 from recipes.programs import main as write_programs
+from recipes.results import format_tasks, list_changes
 from recipes.stage import main
 from tests.endpoint import serve_judge
 from tests.test_sandbox import RUNG
@@ -137,6 +138,38 @@ def test_a_sweep_takes_every_checkpoint_and_draws_curves(
     assert list(read_results(tmp_path)["models"]) == ["step-00000008", "step-00000016"]
     drawing = (tmp_path / "evaluate" / "sweep.svg").read_text()
     assert "<svg" in drawing
+
+
+def test_models_are_compared_on_the_same_problems() -> None:
+    def make(rights: list[int]) -> dict[str, Any]:
+        rows = [{"id": str(n), "language": "py", "samples": 2, "right": right} for n, right in enumerate(rights)]
+        return {"tasks": {"t": {"problems": rows, "measures": {}, "languages": {}, "missing_toolchains": {"jl": 3}}}}
+
+    models = {"a": make([0] * 30 + [1] * 10), "b": make([1] * 30 + [2] * 10), "c": make([0] * 30 + [1] * 9 + [2])}
+    results = {"models": models, "tasks": {}, "baselines": {}}
+    results["changes"] = list_changes(results)
+
+    better, same = results["changes"]
+    assert (better["model"], better["change"], better["problems"]) == ("b", 0.5, 40)
+    assert better["low"] > 0 >= same["low"]
+    models["a"]["tasks"]["t"]["measures"] = {"pass@1": {"value": 0.1, "low": 0.0, "high": 0.2, "problems": 40}}
+    lines = format_tasks(results)
+    assert any(line.startswith("t: b +50.0 [+50.0, +50.0] against a") for line in lines)
+    assert not any(line.startswith("t: c") for line in lines)
+    assert "a: t has problems that were not judged, for want of a toolchain: 3 in jl" in lines
+
+
+def test_a_dry_run_tells_the_size_of_the_work(
+    learnt_by_heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = {**TASKS["humaneval"], "data": str(SMALL / "humaneval.jsonl")}
+    settings = {"output": str(tmp_path / "x"), "models": {"base": str(learnt_by_heart)}, "tasks": {"humaneval": task}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings))
+
+    assert main(STAGE, [str(tmp_path / "s.yaml"), "--dry-run"]) == 0
+
+    assert "humaneval: 8 problems, 24 answers of 1 models under humaneval-pass10-v1" in capsys.readouterr().out
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_judge_prefers_answers_in_both_orders(

@@ -18,8 +18,8 @@ from codeshell_hf.errors import CheckpointError, DataError, RunFailed, SettingsE
 from codeshell_hf.evaluate.completions import CompletionFile, read_programs, write_programs
 from codeshell_hf.evaluate.endpoint import EndpointGenerator
 from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request, choose_tokens
+from codeshell_hf.evaluate.posing import Prompt
 from codeshell_hf.evaluate.problems import Problem
-from codeshell_hf.evaluate.profiles import Prompt
 
 GREEDY = Request("a", Prompt("def area(radius):\n"), 1, (), 24, None, 0.0, 1.0, 0)
 

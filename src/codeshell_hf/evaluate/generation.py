@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ..errors import CheckpointError
-from .profiles import Prompt
+from .posing import Prompt
 
 End = Literal["stop", "length", "prompt too long"]
 # Rows that have ended are dropped when they are this share of all.
