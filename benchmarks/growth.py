@@ -7,6 +7,9 @@ their manifests. A stage that takes more than its input times its logarithm allo
 """
 
 import argparse
+import contextlib
+import importlib
+import io
 import json
 import math
 import os
@@ -17,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.near_duplicates import read_texts
+from recipes.stage import main as run
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 2, 4)
@@ -39,11 +43,11 @@ def list_stages(home: Path, size: int, megabytes: float) -> dict[str, list[str]]
     conversations = home / "conversations.jsonl"
     lines = (ROOT / "recipes/nano/data/tasks-tuning.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     conversations.write_text("".join(lines[: 120 * size]), encoding="utf-8")
-    source = {"name": "texts", "path": str(home / "texts"), "kind": "json"}
+    source = {"name": "texts", "path": str(home / "texts"), "kind": "jsonl"}
     return {
         "curate": [
             f"output={outputs['curate']}", f"sources={json.dumps([source])}", "min_language_bytes=0", "quality=null",
-            "rights.licences=null",
+            "rights.licences=null", "held_out_fraction=0.1",
         ],
         "tokenizer": [
             f"output={outputs['tokenizer']}", "kind=bpe", "merged=null", "vocab_size=1024",
@@ -72,10 +76,15 @@ def list_stages(home: Path, size: int, megabytes: float) -> dict[str, list[str]]
 
 def run_stage(name: str, overrides: list[str], home: Path) -> float:
     """Runs a stage and gives the seconds of its manifest."""
-    command = [sys.executable, "-m", f"recipes.{name}", str(ROOT / f"recipes/nano/{name}.yaml"), *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed, and nothing is measured: {done.stderr.strip()[-400:]}")
+    arguments = [str(ROOT / f"recipes/nano/{name}.yaml"), *overrides]
+    if name == "sft":  # accelerate remembers a process's first settings
+        command = [sys.executable, "-m", f"recipes.{name}", *arguments]
+        code = subprocess.run(command, capture_output=True, cwd=ROOT, check=False).returncode
+    else:
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = run(importlib.import_module(f"recipes.{name}").STAGE, arguments)
+    if code:
+        raise SystemExit(f"{name} failed, and nothing is measured")
     return float(json.loads((home / name / "manifest.json").read_text(encoding="utf-8"))["wall_s"])
 
 
@@ -87,7 +96,7 @@ def draw(seconds: dict[str, list[float]], sizes: list[float], path: Path) -> Non
     axes = figure.subplots()
     for name, values in seconds.items():
         axes.plot(sizes, values, marker="o", label=name)
-    axes.plot(sizes, [seconds["pretrain"][0] * size / sizes[0] for size in sizes], "k:", label="in proportion")
+    axes.plot(sizes, [next(iter(seconds.values()))[0] * size / sizes[0] for size in sizes], "k:", label="in proportion")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xlabel("input, as a multiple of the smallest")
@@ -100,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.split("\n\n")[0])
     parser.add_argument("--megabytes", type=float, default=2.0, help="of the smallest corpus")
+    parser.add_argument("--stages", nargs="+", help="these alone, and what they need must be among them")
     parser.add_argument("--output", type=Path, help="drawing to write")
     options = parser.parse_args(arguments)
     seconds: dict[str, list[float]] = {}
@@ -108,6 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
             home = Path(place, str(size))
             megabytes = write_corpus(home / "texts", options.megabytes * size)
             for name, overrides in list_stages(home, size, megabytes).items():
+                if options.stages and name not in options.stages:
+                    continue
                 seconds.setdefault(name, []).append(run_stage(name, overrides, home))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{'seconds over':<14}{''.join(f'{size}x'.rjust(9) for size in SIZES)}   grows by, from 2x to 4x")

@@ -7,11 +7,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import curation, encoding, llama_cpp, near_duplicates, quantization, sandbox, sft, startup
+from benchmarks import (
+    curation,
+    encoding,
+    generation,
+    growth,
+    inference,
+    llama_cpp,
+    near_duplicates,
+    quantization,
+    sandbox,
+    sft,
+    startup,
+)
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
+from tests.test_sandbox import RUNG
 
 
 def test_encoding_checks_the_ids_and_prints_both(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, capsys) -> None:
@@ -124,3 +137,46 @@ def test_llama_cpp_is_measured_beside_the_model(learnt_by_heart: Path, capsys) -
     assert [row[0] for row in rows] == ["f32", "f16", "bf16", "q8_0"]
     assert float(rows[0][2]) < 1e-2
     assert rows[0][3] == "100%"
+
+
+def test_inference_is_checked_and_measured_beside_its_peers(capsys, tmp_path: Path) -> None:
+    given = ["--presets", "nano", "--layers", "1", "--prompt", "16", "--new", "2", "--repeats", "1", "--batches", "2"]
+
+    assert inference.main([*given, "--json", str(tmp_path / "rows.json")]) == 0
+
+    printed = capsys.readouterr().out
+    assert "Starcoder2" in printed
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {(row["attention"], row["way"]) for row in rows} == {
+        (attention, way) for attention in ("eager", "sdpa") for way in ("forward", "prefill", "decode")
+    }
+    assert all(speed > 0 for row in rows for speed in row["tokens_per_s"].values())
+
+
+def test_generation_is_checked_against_one_prompt_at_a_time(capsys, learnt_by_heart: Path) -> None:
+    data = Path(__file__).parents[1] / "recipes" / "nano" / "data" / "benchmarks" / "humaneval.jsonl"
+    given = [str(learnt_by_heart), str(data), "--samples", "2", "--new-tokens", "4", "--repeats", "1"]
+
+    assert generation.main(given) == 0
+
+    printed = capsys.readouterr().out
+    assert "8 problems of 2 samples" in printed
+    assert printed.count("answers/s") == 2
+
+
+def test_growth_runs_stages_over_three_sizes(capsys, tmp_path: Path) -> None:
+    drawing = tmp_path / "growth.svg"
+
+    growth.main(["--megabytes", "0.4", "--stages", "curate", "pack", "tokenizer", "--output", str(drawing)])
+
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()[2:5]] == ["curate", "tokenizer", "pack"]
+    assert "<svg" in drawing.read_text()
+
+
+def test_isolation_is_measured_on_a_benchmark_of_the_published_form(capsys) -> None:
+    data = Path(__file__).parents[1] / "recipes" / "nano" / "data" / "benchmarks" / "humaneval.jsonl"
+
+    assert sandbox.main(["--data", str(data), "--copies", "2", "--repeats", "1", "--rung", RUNG]) == 0
+
+    assert "16 programs, 1 repeats" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 """Benchmarks as they are read, posed and cut."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from codeshell_hf.evaluate.problems import Problem, find_data, read_problems
 from codeshell_hf.evaluate.profiles import PROFILES, find_profile
 from codeshell_hf.evaluate.published import EXECUTION, PROTOCOLS, find_published
 from recipes.nano.benchmarks import write_all
+from tests.hub import serve_hub, visit_hub
 
 ROOT = Path(__file__).parents[1]
 SMALL = ROOT / "recipes" / "nano" / "data" / "benchmarks"
@@ -119,6 +122,23 @@ def test_broken_files_are_named_with_their_line(tmp_path: Path, name: str) -> No
 def test_data_that_is_nowhere_is_said(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         find_data(name)
+
+
+def test_data_come_from_the_hub_at_a_revision(tmp_path: Path) -> None:
+    text = (SMALL / "humaneval.jsonl").read_bytes()
+    script = (
+        "import sys\nfrom codeshell_hf.evaluate.problems import *\n"
+        "print(len(read_problems(find_data(sys.argv[1]), read_humaneval)))"
+    )
+    with serve_hub() as (hub, address):
+        hub.add("datasets/owner/benchmarks", {"humaneval.jsonl": text})
+        commit = hub.stores["datasets/owner/benchmarks"].commit_id("main")
+        done = subprocess.run(
+            [sys.executable, "-c", script, f"hub:owner/benchmarks@{commit}/humaneval.jsonl"],
+            env=visit_hub(address, tmp_path), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert done.stdout.strip() == "8", done.stderr[-2000:]
 
 
 def test_prompts_and_cuts_are_those_of_the_released_protocol() -> None:

@@ -19,6 +19,9 @@ import torch
 from transformers import AttentionInterface
 
 from codeshell_hf import CodeShellModel
+from codeshell_hf.evaluate.endpoint import EndpointGenerator
+from codeshell_hf.evaluate.generation import Completion, Request
+from codeshell_hf.evaluate.posing import Prompt
 from codeshell_hf.publish.gguf import export_gguf
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +83,14 @@ def test_transformers_serve_and_chat_know_a_published_folder(folder: Path, tmp_p
         answer = ask(f"{address}/v1/chat/completions", {**values, "messages": TURNS})
         chinese = ask(f"{address}/v1/chat/completions", {**values, "messages": [{"role": "user", "content": "面积"}]})
         completed = ask(f"{address}/v1/completions", {**values, "prompt": "## human:add|<end>|## assistant:"})
+        evaluated: dict[str, list[Completion]] = {}
+        EndpointGenerator(f"{address}/v1", str(folder), calls_at_once=1).generate(
+            [
+                Request("turn", Prompt("add", is_chat=True), 1, (), 24, None, 0.0, 1.0, 0),
+                Request("middle", Prompt("def area(r):\n    return ", "\n"), 2, ("\n",), 24, None, 0.0, 1.0, 0),
+            ],
+            lambda request, completions: evaluated.update({request.id: completions}),
+        )
         chat = subprocess.run(
             [*command, "chat", str(folder), address, "max_new_tokens=24", "do_sample=False", "--save-folder", "."],
             input="add\n!exit\n", capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
@@ -90,6 +101,8 @@ def test_transformers_serve_and_chat_know_a_published_folder(folder: Path, tmp_p
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert chinese["choices"][0]["message"]["content"] == " 返回 r|<end>|"
     assert completed["choices"][0]["text"] == " return a + b|<end>|"
+    assert evaluated["turn"][0].text == "return a + b"
+    assert [completion.text.strip()[:8] for completion in evaluated["middle"]] == ["3.14 * r"] * 2
     assert chat.returncode == 0, chat.stderr[-2000:]
     assert "return a + b" in chat.stdout
 

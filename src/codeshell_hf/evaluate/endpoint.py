@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import RunFailed, SettingsError
+from ..tokenization_codeshell import END_OF_TURN
 from .generation import Completion, OnDone, Request
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,11 @@ class EndpointGenerator:
             return [Completion("", 0, "prompt too long")] * request.samples
         completions = []
         for choice in choices:
-            text = choice["message"]["content"] if prompt.is_chat else choice["text"]
+            text = (choice["message"]["content"] if prompt.is_chat else choice["text"]) or ""
+            if prompt.is_chat:  # some servers give the text that ended the turn, too
+                text = text.partition(END_OF_TURN)[0].strip()
             has_stopped = choice.get("finish_reason") == "stop"
-            completions.append(Completion(text or "", 0, "stop" if has_stopped else "length"))
+            completions.append(Completion(text, 0, "stop" if has_stopped else "length"))
         if len(completions) == 1 < request.samples:  # llama.cpp gives one, whatever n is
             more = [self._repeat(request, number) for number in range(1, request.samples)]
             completions += more
