@@ -133,7 +133,7 @@ def decode(model: Any, ids: torch.Tensor, new: int, *, step: Any = None, is_stat
     else:
         cache = DynamicCache(config=model.config)
     token = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1:].argmax(-1)
-    step = step or model
+    step = model if step is None else step
     position = torch.full((ids.shape[0], 1), ids.shape[1], device=ids.device)
     synchronise(ids.device.type)
     started = time.perf_counter()
