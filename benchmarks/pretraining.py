@@ -1,6 +1,7 @@
 """How fast rows are read, and how fast the loop trains beside transformers' Trainer with stock Starcoder2.
 
 python -m benchmarks.pretraining [--steps 30] [--repeats 3] [--row-tokens 256] [--micro-tokens 2048]
+python -m benchmarks.pretraining --vocabulary 70144 --steps 12 --micro-tokens 4096    where the fused loss tells
 python -m benchmarks.pretraining --rows    the reader alone, on one core
 
 Both models have the nano recipe's shape and train on the same rows in bfloat16 autocast, with AdamW and float32
@@ -13,6 +14,7 @@ import json
 import math
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-VOCABULARY, DOCUMENTS = 4096, 4000
+VOCABULARY, DOCUMENTS = 4096, 4000  # the reader's; a comparison's vocabulary is an option
 SHAPE = {"n_embd": 192, "n_layer": 4, "n_head": 6, "num_query_groups": 2, "n_inner": 768}
 
 
@@ -34,16 +36,16 @@ class _Code:
         return {"input_ids": [json.loads(one) for one in text]}
 
 
-def write_documents(folder: Path) -> Any:
+def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
     """Writes shards of documents as long as code's: a median of 500 tokens, some of many thousands."""
     from codeshell_hf.pack.shards import Header, TokenShards, write_shards
 
     chance = np.random.default_rng(0)
     lengths = np.clip(chance.lognormal(math.log(500), 1.2, DOCUMENTS), 10, 50_000).astype(int)
-    texts = (json.dumps((chance.zipf(1.3, length) % (VOCABULARY - 20)).tolist()) for length in lengths)
+    texts = (json.dumps((chance.zipf(1.3, length) % (vocabulary - 20)).tolist()) for length in lengths)
     rows = ({"id": str(n), "language": "python", "source": "made", "text": text} for n, text in enumerate(texts))
     folder.mkdir(parents=True)
-    write_shards(rows, _Code(), Header(VOCABULARY, VOCABULARY - 1, (4080, 4081, 4082), "made"), folder)
+    write_shards(rows, _Code(), Header(vocabulary, vocabulary - 1, (4080, 4081, 4082), "made"), folder)
     return TokenShards(folder)
 
 
@@ -81,7 +83,7 @@ def time_rows(repeats: int) -> int:
     return 0
 
 
-def train_ours(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> dict[str, Any]:
+def train_ours(home: Path, steps: int, row_tokens: int, micro_tokens: int, vocabulary: int) -> dict[str, Any]:
     """Trains with this project's engine and reader."""
     import torch
     import torch.distributed as dist
@@ -97,7 +99,7 @@ def train_ours(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> di
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = make_config("nano", **SHAPE, vocab_size=VOCABULARY, n_positions=max(row_tokens, 1024))
+    config = make_config("nano", **SHAPE, vocab_size=vocabulary, n_positions=max(row_tokens, 1024))
     options = StepOptions(max_norm=1.0, is_bf16=True)
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
     engine = make_engine(config, Start(0), adamw, options, Sharding(), device=device)
@@ -113,7 +115,7 @@ def train_ours(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> di
     return {"parameters": parameters, "losses": losses, "times": times}
 
 
-def train_peer(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> dict[str, Any]:
+def train_peer(home: Path, steps: int, row_tokens: int, micro_tokens: int, vocabulary: int) -> dict[str, Any]:
     """Trains stock Starcoder2 with transformers' Trainer on the same rows."""
     import torch
     from transformers import Starcoder2Config, Starcoder2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -123,7 +125,7 @@ def train_peer(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> di
 
     torch.manual_seed(0)
     config = Starcoder2Config(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=SHAPE["n_embd"],
         intermediate_size=SHAPE["n_inner"],
         num_hidden_layers=SHAPE["n_layer"],
@@ -178,15 +180,24 @@ def train_peer(home: Path, steps: int, row_tokens: int, micro_tokens: int) -> di
     return {"parameters": sum(p.numel() for p in model.parameters()), "losses": losses, "times": times}
 
 
+def find_peak() -> int:
+    """The most memory that this process has held: of a GPU, or else all of its own."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def compare(options: argparse.Namespace) -> int:
     """Trains both in turn and prints tokens a second."""
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
-        write_documents(Path(home, "shards"))
+        write_documents(Path(home, "shards"), options.vocabulary)
         for _ in range(options.repeats):
             for who in speeds:
-                sizes = [str(options.steps), str(options.row_tokens), str(options.micro_tokens)]
+                sizes = list(map(str, (options.steps, options.row_tokens, options.micro_tokens, options.vocabulary)))
                 command = [sys.executable, "-m", "benchmarks.pretraining", "--worker", who, home, *sizes]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
@@ -194,7 +205,7 @@ def compare(options: argparse.Namespace) -> int:
                     return 1
                 found[who] = json.loads(done.stdout.splitlines()[-1])
                 losses, times = found[who]["losses"], found[who]["times"]
-                if abs(losses[0] - math.log(VOCABULARY)) > 0.5 or losses[-1] >= losses[0] - 0.5:
+                if abs(losses[0] - math.log(options.vocabulary)) > 0.5 or losses[-1] >= losses[0] - 0.5:
                     print(f"{who} goes from {losses[0]:.3f} to {losses[-1]:.3f}; nothing is measured", file=sys.stderr)
                     return 1
                 warm = len(times) // 3
@@ -207,7 +218,8 @@ def compare(options: argparse.Namespace) -> int:
         spread = (max(speeds[who]) - min(speeds[who])) / statistics.median(speeds[who])
         print(
             f"{name:<28}{found[who]['parameters']:>12,} parameters {statistics.median(speeds[who]):>10,.0f} tokens/s, "
-            f"spread {spread:.0%}, loss {found[who]['losses'][0]:.3f} -> {found[who]['losses'][-1]:.3f}"
+            f"spread {spread:.0%}, peak {found[who]['peak_bytes'] / 1e9:.2f} GB, "
+            f"loss {found[who]['losses'][0]:.3f} -> {found[who]['losses'][-1]:.3f}"
         )
     print(f"this loop is {statistics.median(speeds['ours']) / statistics.median(speeds['peer']):.2f} times as fast")
     return 0
@@ -221,12 +233,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--row-tokens", type=int, default=256)
     parser.add_argument("--micro-tokens", type=int, default=2048)
-    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
+    parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker:
         who, home, *sizes = options.worker
-        steps, row_tokens, micro_tokens = map(int, sizes)
-        print(json.dumps((train_ours if who == "ours" else train_peer)(Path(home), steps, row_tokens, micro_tokens)))
+        result = (train_ours if who == "ours" else train_peer)(Path(home), *map(int, sizes))
+        print(json.dumps({**result, "peak_bytes": find_peak()}))
         return 0
     return time_rows(options.repeats) if options.rows else compare(options)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from recipes.alignment import open_tokenizer, read_all_conversations
+from recipes.examples import open_tokenizer, read_all_conversations
 from recipes.isolation import SandboxSettings
 from recipes.stage import Section, Stage, Work, main
 
@@ -248,7 +248,12 @@ STAGE = Stage(
         **{f"{path.name}": path for path in (*settings.prompts, *settings.files)},
     },
     run=run,
-    code=("recipes/alignment.py", "recipes/isolation.py", "src/codeshell_hf/align", "src/codeshell_hf/sandbox"),
+    code=(
+        "recipes/examples.py",
+        "recipes/isolation.py",
+        "src/codeshell_hf/align",
+        "src/codeshell_hf/sandbox",
+    ),
 )
 
 if __name__ == "__main__":

@@ -13,14 +13,12 @@ from recipes.alignment import (
     choose_attention,
     make_adapter,
     make_trainer_config,
-    open_tokenizer,
     quiet_logs,
-    read_all_pairs,
     save_trained,
-    split_pairs,
     train,
     write_history,
 )
+from recipes.examples import open_tokenizer, read_all_pairs, split_pairs
 from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
@@ -244,7 +242,7 @@ STAGE = Stage(
         **settings.list_pairs(),
     },
     run=run,
-    code=("recipes/alignment.py", "src/codeshell_hf/align"),
+    code=("recipes/alignment.py", "recipes/examples.py", "src/codeshell_hf/align"),
 )
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from recipes.alignment import open_tokenizer, read_all_conversations
+from recipes.examples import open_tokenizer, read_all_conversations
 from recipes.stage import Section, Work
 
 if TYPE_CHECKING:

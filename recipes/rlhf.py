@@ -18,13 +18,12 @@ from recipes.alignment import (
     load_policy,
     make_adapter,
     make_trainer_config,
-    open_tokenizer,
     quiet_logs,
-    read_all_conversations,
     save_trained,
     train,
     write_history,
 )
+from recipes.examples import open_tokenizer, read_all_conversations
 from recipes.isolation import SandboxSettings
 from recipes.rewards import MeasureSettings, RewardSettings, make_rewards, measure, report_changes
 from recipes.stage import Stage, Work, is_first_rank, main

@@ -18,14 +18,12 @@ from recipes.alignment import (
     load_policy,
     make_adapter,
     make_trainer_config,
-    open_tokenizer,
     quiet_logs,
-    read_all_conversations,
     save_trained,
-    split_held_out,
     train,
     write_history,
 )
+from recipes.examples import open_tokenizer, read_all_conversations, split_held_out
 from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
@@ -216,7 +214,12 @@ STAGE = Stage(
         **{f"conversations {path.name}": path for path in settings.conversations},
     },
     run=run,
-    code=("recipes/alignment.py", "src/codeshell_hf/align", "src/codeshell_hf/tokenization_codeshell.py"),
+    code=(
+        "recipes/alignment.py",
+        "recipes/examples.py",
+        "src/codeshell_hf/align",
+        "src/codeshell_hf/tokenization_codeshell.py",
+    ),
 )
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from codeshell_hf.presets import make_config
 from codeshell_hf.sandbox import RUNGS
 from codeshell_hf.settings import load_settings, read_yaml
 from recipes import merge
-from recipes.alignment import SandboxSettings, open_tokenizer
+from recipes.examples import open_tokenizer
+from recipes.isolation import SandboxSettings
 from recipes.reward import calibrate
 from recipes.rewards import load_scorer
 from recipes.rlhf import make_watch

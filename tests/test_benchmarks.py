@@ -15,6 +15,7 @@ from benchmarks import (
     inference,
     llama_cpp,
     near_duplicates,
+    pretraining,
     quantization,
     sandbox,
     sft,
@@ -180,3 +181,13 @@ def test_isolation_is_measured_on_a_benchmark_of_the_published_form(capsys) -> N
     assert sandbox.main(["--data", str(data), "--copies", "2", "--repeats", "1", "--rung", RUNG]) == 0
 
     assert "16 programs, 1 repeats" in capsys.readouterr().out
+
+
+def test_the_training_loop_runs_beside_the_trainer(capsys) -> None:
+    given = ["--steps", "14", "--repeats", "1", "--row-tokens", "64", "--micro-tokens", "1024", "--vocabulary", "6000"]
+
+    assert pretraining.main(given) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.count("tokens/s") == printed.count(" GB, ") == 2
+    assert "times as fast" in printed
