@@ -38,11 +38,13 @@ PEERS = ("Starcoder2", "Llama")
 # Layers of the large presets; the smallest is whole.
 LAYERS = {"codeshell-small": 2, "codeshell-7b": 1}
 ORIGINAL = """
-import json, statistics, sys, time
+import importlib, json, os, statistics, sys, time
 import torch
-sys.path.insert(0, sys.argv[1])
-from configuration_codeshell import CodeShellConfig
-from modeling_codeshell import CodeShellForCausalLM
+# Its modules import each other relatively.
+parent, name = os.path.split(os.path.abspath(sys.argv[1]))
+sys.path.insert(0, parent)
+CodeShellConfig = importlib.import_module(name + ".configuration_codeshell").CodeShellConfig
+CodeShellForCausalLM = importlib.import_module(name + ".modeling_codeshell").CodeShellForCausalLM
 shape, prompt, new, batch, repeats = json.loads(sys.argv[2])
 torch.manual_seed(0)
 model = CodeShellForCausalLM(CodeShellConfig(**shape)).eval()

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import codeshell_hf
 from benchmarks import (
     curation,
     encoding,
@@ -142,11 +145,18 @@ def test_llama_cpp_is_measured_beside_the_model(learnt_by_heart: Path, capsys) -
 
 def test_inference_is_checked_and_measured_beside_its_peers(capsys, tmp_path: Path) -> None:
     given = ["--presets", "nano", "--layers", "1", "--prompt", "16", "--new", "2", "--repeats", "1", "--batches", "2"]
+    # Today's modules stand in for the original ones, which want another transformers.
+    original = tmp_path / "original"
+    original.mkdir()
+    for name in ("configuration", "modeling"):
+        shutil.copy(Path(codeshell_hf.__file__).with_name(f"{name}_codeshell.py"), original)
+    beside = ["--original", str(original), "--original-python", sys.executable]
 
-    assert inference.main([*given, "--json", str(tmp_path / "rows.json")]) == 0
+    assert inference.main([*given, *beside, "--json", str(tmp_path / "rows.json")]) == 0
 
     printed = capsys.readouterr().out
     assert "Starcoder2" in printed
+    assert "beside the original code: prefill of 2,048" in printed
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {(row["attention"], row["way"]) for row in rows} == {
         (attention, way) for attention in ("eager", "sdpa") for way in ("forward", "prefill", "decode")
