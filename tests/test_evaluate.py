@@ -1,7 +1,6 @@
 """Evaluation: bits per byte and fill-in-the-middle against plain counts."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +8,11 @@ import torch
 
 from codeshell_hf.evaluate.bits_per_byte import score_documents, take_evenly
 from codeshell_hf.evaluate.byte_trigram import ByteTrigram
-from codeshell_hf.evaluate.infilling import InfillingTask, make_tasks, run_tasks, score_results
-from codeshell_hf.evaluate.intervals import interval_of_ratio, interval_of_share
+from codeshell_hf.evaluate.generation import ModelGenerator, Request
+from codeshell_hf.evaluate.infilling import find_line, score_lines, show_lines, take_lines
+from codeshell_hf.evaluate.intervals import interval_of_change, interval_of_mean, interval_of_ratio, interval_of_share
+from codeshell_hf.evaluate.posing import Prompt
+from codeshell_hf.evaluate.problems import Problem
 
 TEXT = "import os\n\ndef area(radius):\n    return 3.14159 * radius ** 2\n\nprint(area(2.0), os.name)\n"
 
@@ -83,67 +85,89 @@ def test_trigram_learns_what_repeats() -> None:
     assert model.score([bytes(np.random.default_rng(0).integers(0, 256, 500, dtype=np.uint8))]) > 6
 
 
-def test_tasks_put_the_line_back_together() -> None:
+def test_intervals_of_means_hold_the_truth_and_say_something_of_nothing() -> None:
+    generator = np.random.default_rng(0)
+    held = []
+    for seed in range(300):
+        low, high = interval_of_mean(generator.beta(2, 3, size=80), seed=seed, resamples=400)
+        held.append(low <= 0.4 <= high)
+
+    assert 0.9 < np.mean(held) < 0.98
+    assert interval_of_mean([0.0] * 114) == interval_of_share(0, 114)
+
+
+def test_a_change_on_the_same_problems_is_told_sooner_than_two_means() -> None:
+    before = np.random.default_rng(0).random(60)
+
+    low, high = interval_of_change(before, before + 0.05)
+
+    assert low == pytest.approx(0.05)
+    assert high == pytest.approx(0.05)
+    first, second = interval_of_mean(before), interval_of_mean(before + 0.05)
+    assert first[1] > second[0]
+
+
+def test_lines_are_taken_out_and_put_back() -> None:
     documents = [{"id": f"d{index}", "language": "python", "text": TEXT} for index in range(5)]
 
-    tasks = make_tasks([*documents, {"id": "short", "language": "c", "text": "x\n"}], per_language=3, seed=1)
+    lines = take_lines([*documents, {"id": "short", "language": "c", "text": "x\n"}], per_language=3, seed=1)
 
-    assert len(tasks) == 3
-    for task in tasks:
-        assert task.prefix + task.line + task.suffix == TEXT
-        assert 8 <= len(task.line.strip()) <= 80
-    assert tasks == make_tasks(documents, per_language=3, seed=1)
+    assert len(lines) == 3
+    for line in lines:
+        assert line.prompt + line.reference + line.suffix == TEXT
+        assert 8 <= len(line.reference.strip()) <= 80
+    assert lines == take_lines(documents, per_language=3, seed=1)
 
 
 @pytest.mark.parametrize("max_tokens", [16, 40, 400])
-def test_prompts_keep_what_is_nearest(tiny_tokenizer, max_tokens: int) -> None:
-    task = InfillingTask("d", "python", "a = 1\n" * 50, "b = 2", "\nc = 3" * 50)
+def test_prompts_keep_what_is_nearest(tiny_model, tiny_tokenizer, max_tokens: int) -> None:
+    before, after = "a = 1\n" * 50, "\nc = 3" * 50
+    generator = ModelGenerator(tiny_model(vocab_size=len(tiny_tokenizer)), tiny_tokenizer, batch_size=1)
 
-    prompt = tiny_tokenizer.encode_infilling(task.prefix, task.suffix, max_tokens=max_tokens)
+    prompt = generator.encode(Prompt(before, after, max_tokens=max_tokens))
 
-    whole = tiny_tokenizer.encode_infilling(task.prefix, task.suffix)
+    whole = generator.encode(Prompt(before, after))
     assert len(prompt) <= max_tokens
     text = tiny_tokenizer.decode(prompt)
     prefix, suffix = text.removeprefix("<fim_prefix>").removesuffix("<fim_middle>").split("<fim_suffix>")
-    assert task.prefix.endswith(prefix)
-    assert task.suffix.startswith(suffix)
+    assert before.endswith(prefix)
+    assert after.startswith(suffix)
     if len(whole) <= max_tokens:
         assert prompt == whole
 
 
-def test_exact_matches_are_counted_by_language(tiny_tokenizer) -> None:
-    tasks = [
-        InfillingTask("a", "python", "x\n", "    return 1", "\ny"),
-        InfillingTask("b", "python", "x\n", "    return 2", "\ny"),
-        InfillingTask("c", "c", "longer prefix\n", "return 1", "\ny"),
+def test_exact_matches_are_counted_by_language() -> None:
+    lines = [
+        Problem("a", "python", "x\n", "\ny", "    return 1"),
+        Problem("b", "python", "x\n", "\ny", "    return 2"),
+        Problem("c", "c", "longer prefix\n" * 40, "\ny", "return 1"),
     ]
-    answer = torch.tensor(tiny_tokenizer.encode_text("\n  return 1\nmore"))
+    written = {line.key: find_line("\n \n  return 1\nmore") for line in lines}
 
-    def generate(ids: torch.Tensor, **options: object) -> torch.Tensor:
-        assert ids.shape == options["attention_mask"].shape
-        return torch.cat([ids, answer.expand(len(ids), -1)], dim=1)
+    scores = score_lines(lines, written)
 
-    model = SimpleNamespace(generate=generate, device="cpu")
-
-    results = run_tasks(model, tiny_tokenizer, tasks, max_prompt_tokens=64, batch_size=2)
-
-    assert [result.is_exact for result in results] == [True, False, True]
-    assert [result.task for result in results] == tasks
-    scores = score_results(results)
     assert scores["python"].items() >= {"tasks": 2, "exact": 1, "exact_match": 0.5}.items()
     assert scores["all"].items() >= {"tasks": 3, "exact": 2, "exact_match": 0.6667}.items()
     assert scores["all"]["low"] < 0.6667 < scores["all"]["high"]
+    shown = show_lines(lines, written)
+    assert [row["is_exact"] for row in shown] == [True, True, False]
+    assert max(len(row["prefix"]) for row in shown) == 240
 
 
 def test_batches_answer_as_single_prompts_do(tiny_model, tiny_tokenizer) -> None:
     model = tiny_model(vocab_size=len(tiny_tokenizer), n_positions=128)
-    tasks = make_tasks(
-        [{"id": str(index), "language": "python", "text": TEXT * (1 + index)} for index in range(4)],
-        per_language=4,
-        seed=0,
-    )
+    documents = [{"id": str(index), "language": "python", "text": TEXT * (1 + index)} for index in range(4)]
+    lines = take_lines(documents, per_language=4, seed=0)
+    requests = [
+        Request(line.key, Prompt(line.prompt, line.suffix, max_tokens=64), 1, (), 48, None, 0.0, 1.0, 0)
+        for line in lines
+    ]
+    answers: list[dict[str, str]] = []
+    for batch_size in (4, 1):
+        answers.append({})
+        ModelGenerator(model, tiny_tokenizer, batch_size=batch_size).generate(
+            requests, lambda request, found: answers[-1].update({request.id: found[0].text})
+        )
 
-    together = run_tasks(model, tiny_tokenizer, tasks, max_prompt_tokens=64, batch_size=4)
-    alone = run_tasks(model, tiny_tokenizer, tasks, max_prompt_tokens=64, batch_size=1)
-
-    assert together == alone
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 4

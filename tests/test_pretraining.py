@@ -338,7 +338,8 @@ def test_benchmarks_run_beside_the_training(
     told = {entry["step"]: entry["benchmarks"] for entry in entries if "benchmarks" in entry}
     assert sorted(told) == [16]
     assert set(told[16]) == {"lines: exact match", "lines: edit similarity", "lines: bleu"}
-    assert losses_of(tmp_path / "out") == losses_of(whole)
+    # The exports are gathered between steps, and with them threads: equal to rounding.
+    assert losses_of(tmp_path / "out") == pytest.approx(losses_of(whole), rel=1e-5)
     assert "lines: exact match" in capsys.readouterr().out
 
 
