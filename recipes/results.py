@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 MEASURES_SHOWN = 3
+COMPARED = {"pass@1", "exact match", "right tests"}  # shares of right answers
 
 
 def shorten(result: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +100,8 @@ def list_changes(results: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name in others:
         for task, values in results["models"][name]["tasks"].items():
+            if not COMPARED & set(values["measures"]):
+                continue
             before = results["models"][first]["tasks"].get(task, {"problems": []})["problems"]
             shares = [
                 {(row["language"], row["id"]): row["right"] / row["samples"] for row in problems}

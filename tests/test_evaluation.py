@@ -143,7 +143,11 @@ def test_a_sweep_takes_every_checkpoint_and_draws_curves(
 def test_models_are_compared_on_the_same_problems() -> None:
     def make(rights: list[int]) -> dict[str, Any]:
         rows = [{"id": str(n), "language": "py", "samples": 2, "right": right} for n, right in enumerate(rights)]
-        return {"tasks": {"t": {"problems": rows, "measures": {}, "languages": {}, "missing_toolchains": {"jl": 3}}}}
+        measures = {"pass@1": {"value": sum(rights) / 80, "low": 0.0, "high": 1.0, "problems": 40}}
+        missing = {"jl": 3}
+        return {
+            "tasks": {"t": {"problems": rows, "measures": measures, "languages": {}, "missing_toolchains": missing}}
+        }
 
     models = {"a": make([0] * 30 + [1] * 10), "b": make([1] * 30 + [2] * 10), "c": make([0] * 30 + [1] * 9 + [2])}
     results = {"models": models, "tasks": {}, "baselines": {}}
@@ -152,7 +156,6 @@ def test_models_are_compared_on_the_same_problems() -> None:
     better, same = results["changes"]
     assert (better["model"], better["change"], better["problems"]) == ("b", 0.5, 40)
     assert better["low"] > 0 >= same["low"]
-    models["a"]["tasks"]["t"]["measures"] = {"pass@1": {"value": 0.1, "low": 0.0, "high": 0.2, "problems": 40}}
     lines = format_tasks(results)
     assert any(line.startswith("t: b +50.0 [+50.0, +50.0] against a") for line in lines)
     assert not any(line.startswith("t: c") for line in lines)
