@@ -12,7 +12,6 @@ from .generation import Completion
 from .problems import Problem, read_rows
 
 Format = Literal["bigcode", "evalplus", "coderujb"]
-FORMATS = ("bigcode", "evalplus", "coderujb")
 
 
 class CompletionFile:

@@ -214,8 +214,9 @@ PROFILES = {
             reading.read_requests, pose_request, "refusal", max_new_tokens=160,
         ),
         Profile(
-            "memorisation-v1", "after Carlini et al. 2022, arXiv:2202.07646: 50 tokens behind 50 of a training file",
-            reading.read_completion, pose_whole, "memorisation", max_new_tokens=50,
+            "memorisation-v1",
+            "after Carlini et al. 2022, arXiv:2202.07646: what follows the beginning of a training file",
+            reading.read_completion, pose_whole, "memorisation", max_new_tokens=100,
         ),
     )
 }  # fmt: skip

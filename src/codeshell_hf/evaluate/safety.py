@@ -21,7 +21,6 @@ REFUSALS = re.compile(
     re.IGNORECASE,
 )
 FIRST_CHARACTERS = 300
-MEMORY_TOKENS = 50
 
 
 def is_refusal(answer: str) -> bool:

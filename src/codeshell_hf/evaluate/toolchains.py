@@ -97,7 +97,6 @@ class Language:
 
 # Address space is what a runtime reserves, not what it fills.
 LIMITS = Limits(max_memory_bytes=24 << 30, max_processes=128, max_file_bytes=256 << 20, max_files=4096)
-PRINT = f'print("{PROOF}")'
 RACKET = "racket program.rkt 2> err; status=$?; cat err; [ $status = 0 ] && [ ! -s err ]"
 LANGUAGES = {
     language.key: language
@@ -151,7 +150,7 @@ LANGUAGES = {
         ),
         Language(
             "swift", "Swift", "program.swift", (("swiftc", "program.swift", "-o", "program"), ("./program",)),
-            ("swiftc", "--version"), 45.0, PRINT, "statement at the end", "",
+            ("swiftc", "--version"), 45.0, f'print("{PROOF}")', "statement at the end", "",
         ),
     )
 }  # fmt: skip
