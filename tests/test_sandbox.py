@@ -223,7 +223,11 @@ def test_a_container_is_proven_as_the_others_are(tmp_path: Path, monkeypatch: py
     engine.write_text(ENGINE.format(python=sys.executable))
     engine.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    forking = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60)\nopen('/tmp/left', 'w')"
+    forking = (
+        "import os, time\nfor _ in range(5):\n    if os.fork() == 0:\n        os.setsid()\n"
+        "        held = bytearray(os.urandom(1)) * 30_000_000  # the dying need time to let go\n        time.sleep(60)\n"
+        "open('/tmp/left', 'w')\ntime.sleep(0.3)"
+    )
 
     with open_sandbox("container", LIMITS, image="python:3.12-slim", workers=1) as opened:
         verdicts = opened.run(

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from . import PROOF
 from .programs import SCRATCH, SECRET_BYTES, become_program
-from .walls import CALLS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, become_nobody, call, enter_namespaces
+from .walls import CALLS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, become_nobody, call, enter_namespaces, inherit_orphans
 
 KEPT_END = 4096
 BEHIND_BUBBLEWRAP = "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; enter()"
@@ -42,6 +42,8 @@ class Zygote:
             enter_namespaces(shown)
         if rung == "bubblewrap" and os.geteuid() == 0:
             become_nobody()
+        if rung == "container":
+            inherit_orphans()
 
     def serve(self, commands: Any, answers: Any) -> None:
         """Answers requests until there are no more.
@@ -216,8 +218,8 @@ def clear_away(folder: str, *, is_alone: bool) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(-1, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while True:  # the killed are there until they are waited for
+                os.waitpid(-1, 0)
         for name in os.listdir(SCRATCH):
             path = os.path.join(SCRATCH, name)
             with contextlib.suppress(OSError):
