@@ -173,25 +173,46 @@ def test_a_stopped_run_goes_on_bit_for_bit_through_the_change_of_length(
     assert (output / model).read_bytes() == (whole / model).read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
-def test_a_sharded_run_goes_on_after_a_stop(home: Path, whole: Path, kind: str) -> None:
-    """FSDP2's on another number of ranks; ZeRO's on the same, and on another it is told what to do."""
-    if kind.startswith("zero") and (find_spec("deepspeed") is None or shutil.which("g++") is None):
+@pytest.mark.parametrize(
+    ("kind", "ranks", "other"),
+    [("fsdp2", 1, "fsdp2"), ("zero3", 4, "zero3"), ("zero2", 1, "zero2"), ("zero3", 2, "fsdp2"), ("ddp", 2, "zero3")],
+)
+def test_a_stopped_run_goes_on_however_it_is_shared_out_then(
+    home: Path, whole: Path, kind: str, ranks: int, other: str
+) -> None:
+    """On another number of ranks, and by another engine: a checkpoint knows neither."""
+    if "zero" in kind + other and (find_spec("deepspeed") is None or shutil.which("g++") is None):
         pytest.skip("DeepSpeed on a CPU builds an operator with g++")
-    output = home / f"{kind}-stopped"
-    file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{kind}.yaml").read_text())
-    (home / f"{kind}-stopped.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
-    more = [f"accelerate={home}/{kind}-stopped.yaml"]
-    process = start(home, output, *more, ranks=2)
+    output = home / f"{kind}-{ranks}-{other}"
+    for name in {kind, other}:
+        file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{name}.yaml").read_text())
+        (home / f"{name}-stopped.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
+    process = start(home, output, f"accelerate={home}/{kind}-stopped.yaml", ranks=2)
     wait_for_checkpoint(process, output)
     kill(process)
 
-    printed = finish(start(home, output, *more, ranks=1), code=0 if kind == "fsdp2" else 2)
-    if kind == "zero3":
-        assert "was written by ZeRO-3 on 2 ranks and this is ZeRO-3 on 1 ranks; go on as it was" in printed
-        printed = finish(start(home, output, *more, ranks=2))
+    more = [f"accelerate={home}/{other}-stopped.yaml", "batch.micro_tokens=256"]
+    printed = finish(start(home, output, *more, ranks=ranks))
 
     assert "goes on at step" in printed
+    assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
+
+
+def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(home: Path, whole: Path, capsys) -> None:
+    output = home / "kept"
+    process = start(home, output)
+    wait_for_checkpoint(process, output)
+    kill(process)
+    checkpoints = output.with_name("kept.partial") / "checkpoints"
+    before = sorted(checkpoints.rglob("*"))
+
+    assert run(home, output, "optimizer.learning_rate=1e-3") == 2
+    assert "kept.partial was begun with optimizer.learning_rate 0.003, and now it is 0.001" in capsys.readouterr().err
+    assert run(home, output, "batch.micro_tokens=768") == 2
+    assert "steps of 1,024 tokens, but 1 processes would take 768; set batch.micro_tokens" in capsys.readouterr().err
+    assert sorted(checkpoints.rglob("*")) == before
+    assert run(home, output, "batch.micro_tokens=256", "log_every_steps=1", "checkpoint.keep=3") == 0
+
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
 
 

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent: written aside while training goes on, sealed by hashes, renamed.
 
-A broken one is recognised and passed by. What FSDP2 or no sharding wrote is read on any number of ranks.
+A broken one is recognised and passed by. However the model was shared out when one was written, it is
+read by any engine on any number of ranks.
 """
 
 import json
@@ -88,7 +89,6 @@ class Checkpoints:
             seal = {
                 "step": pending.step,
                 "about": pending.about,
-                "layout": self._engine.layout,
                 "files": {name: value for one in hashes for name, value in sorted(one.items())},
             }
             write_text(pending.aside / SEAL, json.dumps(seal, indent=1))
@@ -112,7 +112,7 @@ class Checkpoints:
             Its `about`, or `None` where there is none; broken ones are named in a warning and passed by.
 
         Raises:
-            CheckpointError: If it is of another model, or was shared out in a way that these ranks cannot read.
+            CheckpointError: If it is of another model.
         """
         self.commit()
         for path in reversed(list_checkpoints(self.folder)):
@@ -122,11 +122,6 @@ class Checkpoints:
                 if self._rank == 0:
                     logger.warning("%s; the one before it is used", error)
                 continue
-            if seal["layout"] != self._engine.layout:
-                raise CheckpointError(
-                    f"{path} was written by {seal['layout']} and this is {self._engine.layout}; go on as it was, or "
-                    "start from an exported model"
-                )
             self._engine.read(path, self._group)
             return seal["about"]
         return None

@@ -27,8 +27,6 @@ from .loss import TrainedModel
 from .optimizer import OptimizerOptions, groups, make_optimizers, set_learning_rate
 from .weights import draw_weight, load_model
 
-TAG = "shares"
-
 
 @dataclass(frozen=True)
 class Sharding:
@@ -222,13 +220,8 @@ class Engine:
         """AdamW's rate of the last step."""
         return float(groups(self.optimizers)[0]["lr"])
 
-    @property
-    def layout(self) -> str:
-        """What a checkpoint must have been written by to be read here."""
-        return "torch"
-
     def write(self, folder: Path, group: dist.ProcessGroup) -> Callable[[], object]:
-        """Begins to write weights, moments and chance, by name and whatever the ranks; called on all of them.
+        """Begins to write weights, moments and chance, by name; any engine reads them, on any number of ranks.
 
         Args:
             folder: Where to; it is there.
@@ -254,9 +247,7 @@ class Engine:
         state = self._state()
         try:
             load(state, checkpoint_id=folder, process_group=group)
-            states.set_state_dict(
-                self.inner, self.optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizers"]
-            )
+            self._restore(state)
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
             raise CheckpointError(f"{folder} is of another model; remove it to begin anew") from error
         torch.set_rng_state(state["chance"])
@@ -264,6 +255,11 @@ class Engine:
     def _state(self) -> dict[str, Any]:
         weights, moments = states.get_state_dict(self.inner, self.optimizers)
         return {"model": weights, "optimizers": moments, "chance": torch.get_rng_state()}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        states.set_state_dict(
+            self.inner, self.optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizers"]
+        )
 
     def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """Saves the model as transformers reads it; called on all ranks, written by the first.

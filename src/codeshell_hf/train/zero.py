@@ -1,7 +1,7 @@
 """Shares by DeepSpeed's ZeRO-2 or ZeRO-3."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, SettingsError
+from ..errors import SettingsError
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import CodeShellTokenizer
-from .engine import TAG, Engine, Sharding, Start
+from .engine import Engine, Sharding, Start
 from .optimizer import OptimizerOptions, make_optimizers, set_learning_rate
 from .weights import draw_weight, load_model
 
 ZERO_STAGES = (2, 3)
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as AdamW calls them
 
 
 class _GatedAdamW(torch.optim.AdamW):
@@ -87,6 +88,10 @@ class ZeroEngine(Engine):
         if optimizer.name != "adamw":
             raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO shares out AdamW alone; set it to adamw")
         (plain,) = make_optimizers(self.inner, optimizer)
+        names = {parameter: name for name, parameter in self.inner.named_parameters()}
+        self._groups = [
+            group | {"params": [names[parameter] for parameter in group["params"]]} for group in plain.param_groups
+        ]
         gated = _GatedAdamW(
             [{key: group[key] for key in ("params", "weight_decay", "peak")} for group in plain.param_groups],
             lr=optimizer.learning_rate,
@@ -134,25 +139,101 @@ class ZeroEngine(Engine):
         """AdamW's rate of the last step."""
         return float(self.module.optimizer.param_groups[0]["lr"])
 
-    @property
-    def layout(self) -> str:
-        """As in `Engine`: DeepSpeed's shares are read by as many ranks as wrote them."""
-        return f"ZeRO-{self.sharding.stage} on {self.ranks} ranks"
+    def _state(self) -> dict[str, Any]:
+        """As the other engines' state, so that any of them reads it: whole tensors, each on one rank, in its memory."""
+        self._make_moments()
+        weights: dict[str, Tensor] = {}
+        moments: dict[str, dict[str, Tensor]] = {}
+        for names, parameter, owner in self._deal_out():
+            get_moment = self._deepspeed.utils.safe_get_full_optimizer_state
+            whole = self._deepspeed.utils.safe_get_full_fp32_param(parameter)
+            parts = {key: get_moment(parameter, key) for key in MOMENTS}
+            if owner == dist.get_rank():
+                weights |= dict.fromkeys(names, whole.cpu())
+                moments[names[0]] = {"step": self._count_steps(), **{key: part.cpu() for key, part in parts.items()}}
+        rate = {"lr": self.learning_rate}
+        return {
+            "model": weights,
+            "optimizers": {"state": moments, "param_groups": [group | rate for group in self._groups]},
+            "chance": torch.get_rng_state(),
+        }
 
-    def write(self, folder: Path, group: dist.ProcessGroup) -> Callable[[], object]:
-        """As in `Engine`; DeepSpeed is done when this returns."""
-        self.module.save_checkpoint(str(folder), tag=TAG, save_latest=False)
-        dist.barrier(group)
-        return lambda: None
+    def _restore(self, state: dict[str, Any]) -> None:
+        weights, moments = state["model"], state["optimizers"]["state"]
+        steps = torch.zeros((), device=self.device)
+        for names, parameter, owner in self._deal_out():
+            is_mine = owner == dist.get_rank()
+            shape = getattr(parameter, "ds_shape", parameter.shape)
 
-    def read(self, folder: Path, group: dist.ProcessGroup) -> None:
-        """As in `Engine`."""
-        try:
-            loaded, _ = self.module.load_checkpoint(str(folder), tag=TAG)
-        except Exception as error:  # DeepSpeed has no kind of its own
-            raise CheckpointError(f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
-        if loaded is None:
-            raise CheckpointError(f"{folder} holds no checkpoint of DeepSpeed; remove it to begin anew")
+            def receive(value: Tensor | None, shape: Any = shape, owner: int = owner) -> Tensor:
+                whole = torch.empty(shape, device=self.device) if value is None else value.to(self.device)
+                dist.broadcast(whole, src=owner)
+                return whole
+
+            self._set_weight(parameter, receive(weights[names[0]] if is_mine else None))
+            for key in MOMENTS:
+                self._set_share(parameter, receive(moments[names[0]][key] if is_mine else None), key)
+            if is_mine:
+                steps.copy_(moments[names[0]]["step"])
+        dist.all_reduce(steps, op=dist.ReduceOp.MAX)
+        for moment in self.optimizers[0].state.values():
+            moment["step"].fill_(float(steps))
+
+    def _deal_out(self) -> Iterator[tuple[list[str], nn.Parameter, int]]:
+        """Every parameter with its names and the rank that holds it in a checkpoint, much the same load for each."""
+        names: dict[nn.Parameter, list[str]] = {}
+        for name, parameter in self.inner.named_parameters(remove_duplicate=False):
+            names.setdefault(parameter, []).append(name)
+        loads = [0] * self.ranks
+        for parameter, known_as in names.items():
+            owner = loads.index(min(loads))
+            loads[owner] += math.prod(getattr(parameter, "ds_shape", parameter.shape))
+            yield known_as, parameter, owner
+
+    def _make_moments(self) -> None:
+        """Gives each share its moments, as AdamW else does in its first step."""
+        inner = self.module.optimizer
+        state = self.optimizers[0].state
+        shares = (
+            inner.fp32_partitioned_groups_flat if self._shares_parameters else inner.single_partition_of_fp32_groups
+        )
+        for number, share in enumerate(shares):
+            if not state.get(share):
+                state[share] = {"step": torch.tensor(0.0), **{key: torch.zeros_like(share.data) for key in MOMENTS}}
+            if not self._shares_parameters:
+                self._deepspeed.utils.lazy_init_hp_params_optimizer_state(inner.bit16_groups[number], share, state)
+
+    def _count_steps(self) -> Tensor:
+        (steps,) = {float(moment["step"]) for moment in self.optimizers[0].state.values()}
+        return torch.tensor(steps)
+
+    def _set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
+        """Sets the parameter that is computed with and the float32 one that is stepped."""
+        gathered = (
+            self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
+            if self._shares_parameters
+            else nullcontext()
+        )
+        with gathered, torch.no_grad():
+            parameter.copy_(whole)
+        self._set_share(parameter, whole)
+
+    def _set_share(self, parameter: nn.Parameter, whole: Tensor, key: str | None = None) -> None:
+        """Sets this rank's share of a float32 parameter or of one of its moments."""
+        tools = self._deepspeed.utils
+        if not self._shares_parameters:
+            if key is None:
+                tools.safe_set_full_fp32_param(parameter, whole)
+            else:
+                tools.safe_set_full_optimizer_state(parameter, whole, key)
+            return
+        size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
+        padded = torch.nn.functional.pad(whole.flatten(), (0, size * self.ranks - whole.numel()))
+        share = padded[size * dist.get_rank() :][:size]
+        if key is None:
+            tools.safe_set_local_fp32_param(parameter, share)
+        else:
+            tools.safe_set_local_optimizer_state(parameter, share, key)
 
     def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """As in `Engine`."""
