@@ -15,6 +15,7 @@ from recipes.benchmarks_aside import BenchmarksAside
 from recipes.pretraining import (
     Settings,
     StopSignal,
+    check_step,
     choose_step,
     count_labels,
     make_config,
@@ -98,6 +99,7 @@ def run(settings: Settings, work: Work) -> None:
         progress = Progress()
         if (about := checkpoints.load_latest()) is not None:
             progress = Progress(**about["progress"])
+            check_step(about["step_tokens"], step_tokens, ranks)
             guard.restore(about["guard"])
             ranks.print(f"goes on at step {progress.step} of {steps}")
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=is_first_rank())
@@ -146,7 +148,8 @@ def run(settings: Settings, work: Work) -> None:
                 is_measuring = every is not None and progress.step % every == 0 and progress.step < steps
                 is_due = progress.step % settings.checkpoint.every_steps == 0 or progress.step == steps
                 if is_due or is_stopping:
-                    checkpoints.save(progress.step, {"progress": asdict(progress), "guard": guard.state()})
+                    about = {"progress": asdict(progress), "guard": guard.state(), "step_tokens": step_tokens}
+                    checkpoints.save(progress.step, about)
                 if is_measuring:
                     trackers.tell(held_out.measure(engine, progress), progress.step)
                     if settings.evaluation.exports:
@@ -239,6 +242,21 @@ STAGE = Stage(
         "recipes/launcher.py",
         "recipes/record.py",
         "recipes/benchmarks_aside.py",
+    ),
+    kept="checkpoints/step-*",
+    # How it is done, not what comes out.
+    free=(
+        "batch.micro_tokens",
+        "checkpoint",
+        "evaluation",
+        "held-out shards",
+        "benchmarks",
+        "gradient_checkpointing",
+        "compiles",
+        "accelerate",
+        "trackers",
+        "peak_tflops",
+        "log_every_steps",
     ),
 )
 

@@ -151,6 +151,26 @@ def choose_step(settings: Settings, ranks: "Ranks") -> int:
     return step_tokens
 
 
+def check_step(before: int, now: int, ranks: "Ranks") -> None:
+    """Holds a run that goes on to the steps that it began with.
+
+    Args:
+        before: Tokens of a step when the checkpoint was written.
+        now: As these ranks round them.
+        ranks: How many share a step.
+
+    Raises:
+        SettingsError: If they differ.
+    """
+    from codeshell_hf.errors import SettingsError
+
+    if before != now:
+        raise SettingsError(
+            f"the checkpoint was made by steps of {before:,} tokens, but {ranks.count} processes would take {now:,}; "
+            f"set batch.micro_tokens or the number of processes so that they divide {before:,}"
+        )
+
+
 def open_rows(settings: Settings, tokenizer: "CodeShellTokenizer", *, step_tokens: int) -> "Rows | Mixture":
     """Opens the shards and lays their rows out.
 

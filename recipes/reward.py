@@ -243,6 +243,7 @@ STAGE = Stage(
     },
     run=run,
     code=("recipes/alignment.py", "recipes/examples.py", "src/codeshell_hf/align"),
+    kept="checkpoints/checkpoint-*",
 )
 
 if __name__ == "__main__":

@@ -313,6 +313,7 @@ STAGE = Stage(
         "src/codeshell_hf/align",
         "src/codeshell_hf/sandbox",
     ),
+    kept="checkpoints/checkpoint-*",
 )
 
 if __name__ == "__main__":

@@ -220,6 +220,7 @@ STAGE = Stage(
         "src/codeshell_hf/align",
         "src/codeshell_hf/tokenization_codeshell.py",
     ),
+    kept="checkpoints/checkpoint-*",
 )
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ class Stage(Generic[S]):
         run: Does the work.
         code: What it depends on, relative to the checkout, besides its own recipe.
         describe: Gives lines on the size of the work, for `--dry-run`.
+        kept: A pattern of files that cost days. Where it finds some, work that was begun with other settings is not
+            thrown away: the stage is refused, and goes on after a change of code.
+        free: Settings, or sections of them, that may change while work is under way.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Stage(Generic[S]):
     run: Callable[[S, Work], None]
     code: tuple[str, ...] = ()
     describe: Callable[[S], list[str]] = lambda settings: []
+    kept: str | None = None
+    free: tuple[str, ...] = ()
 
 
 def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
@@ -189,13 +194,17 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     values = settings.model_dump(mode="json")
     code = manifests.hash_code([ROOT / part for part in (f"recipes/{stage.name}.py", "recipes/stage.py", *stage.code)])
     # Where a run lies does not change what it is.
-    fingerprint = manifests.hash_values([stage.name, {**values, "output": None}, inputs, code])
+    given = {**values, "output": None}
+    fingerprint = manifests.hash_values([stage.name, given, inputs, code])
     done = manifests.read_manifest(settings.output)
     if done is not None and done.fingerprint == fingerprint and not is_forced:
         print_first(f"{stage.name}: nothing to do, {settings.output} is up to date")
         return
 
-    work = Work(open_folder(settings.output, fingerprint))
+    free = tuple(f"{name}." for name in stage.free)
+    named = manifests.flatten(given) | inputs
+    bound = {name: value for name, value in named.items() if not f"{name}.".startswith(free)}
+    work = Work(open_folder(stage, settings.output, bound, code))
     stage.run(settings, work)
     if is_first_rank():
         manifests.Manifest(
@@ -216,31 +225,46 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     print_first(f"{stage.name}: wrote {settings.output} in {time.monotonic() - started:.0f} s")
 
 
-def open_folder(output: Path, fingerprint: str) -> Path:
+def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: str) -> Path:
     """Opens the folder beside the output in which a stage works.
 
     Args:
+        stage: Says what in it must not be lost.
         output: The stage's output, which is left alone.
-        fingerprint: Work that was begun for another fingerprint is thrown away.
+        given: Settings and hashes of inputs, by name. Work that was begun with others is thrown away.
+        code: Hash of the stage's code; likewise.
 
     Returns:
         The folder.
 
     Raises:
         DataError: If it cannot be made.
+        SettingsError: If work that must not be lost was begun with others.
     """
-    from codeshell_hf.errors import DataError
+    from codeshell_hf.errors import DataError, SettingsError
 
     folder = output.with_name(f"{output.name}.partial")
     mark = folder.with_name(f"{folder.name}.json")
     if not is_first_rank():
         return folder
+    now = json.loads(json.dumps({"given": given, "code": code}))
     try:
-        begun = json.loads(mark.read_text()) if mark.exists() else None
-        if begun != fingerprint:
+        begun = json.loads(mark.read_text()) if mark.exists() else {"given": {}, "code": None}
+        is_kept = stage.kept is not None and any(folder.glob(stage.kept))
+        names = [*now["given"], *(name for name in begun["given"] if name not in now["given"])]
+        other = [name for name in names if now["given"].get(name) != begun["given"].get(name)]
+        if is_kept and other:
+            before, after = (side["given"].get(other[0]) for side in (begun, now))
+            raise SettingsError(
+                f"{folder} was begun with {other[0]} {before}, and now it is {after}; go on as it was begun, set "
+                "output to another folder, or remove it to begin anew"
+            )
+        if is_kept and begun["code"] != code:
+            print_first(f"{stage.name}: goes on with work that was begun by other code")
+        elif begun != now:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(json.dumps(fingerprint))
+        mark.write_text(json.dumps(now, indent=1))
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); set output to a folder that can") from error
     return folder

@@ -225,7 +225,7 @@ def test_a_container_is_proven_as_the_others_are(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     forking = (
         "import os, time\nfor _ in range(5):\n    if os.fork() == 0:\n        os.setsid()\n"
-        "        held = bytearray(os.urandom(1)) * 30_000_000  # the dying need time to let go\n        time.sleep(60)\n"
+        "        held = bytearray(os.urandom(1)) * 30_000_000  # takes time to let go\n        time.sleep(60)\n"
         "open('/tmp/left', 'w')\ntime.sleep(0.3)"
     )
 

@@ -1,6 +1,7 @@
 """How stages are run: skipped, continued, replaced as a whole, and refused with an exit code."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ class Settings(StageSettings):
     seed: int = 7
 
 
-def make_stage(calls: list[str], fail: list[Exception]) -> Stage[Settings]:
+def make_stage(calls: list[str], fail: list[Exception], **more) -> Stage[Settings]:
     def run(settings: Settings, work: Work) -> None:
         calls.append(",".join(sorted(path.name for path in work.folder.iterdir())))
         (work.folder / "half.txt").write_text("half")
@@ -25,7 +26,7 @@ def make_stage(calls: list[str], fail: list[Exception]) -> Stage[Settings]:
         (work.folder / "half.txt").rename(work.folder / "whole.txt")
         work.counts = {"lines": len(settings.source.read_text().splitlines()) * settings.factor}
 
-    return Stage("example", Settings, lambda settings: {"source": settings.source}, run)
+    return Stage("example", Settings, lambda settings: {"source": settings.source}, run, **more)
 
 
 @pytest.fixture
@@ -88,6 +89,38 @@ def test_work_begun_with_other_settings_is_thrown_away(call) -> None:
     call("factor=4")
 
     assert call.calls == ["", ""]
+
+
+def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(tmp_path: Path, capsys) -> None:
+    (tmp_path / "source.txt").write_text("a\nb\n")
+    (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
+    calls: list[str] = []
+    fail: list[Exception] = [KeyboardInterrupt(), KeyboardInterrupt()]
+    stage = make_stage(calls, fail, kept="half*", free=("seed",))
+
+    def run(*arguments: str) -> int:
+        return main(stage, [str(tmp_path / "example.yaml"), *arguments])
+
+    assert run("factor=3") == 75
+    assert run("factor=4") == 2
+    complaint = f"{tmp_path}/out.partial was begun with factor 3, and now it is 4; go on as it was begun, set output"
+    assert complaint in capsys.readouterr().err
+    (tmp_path / "source.txt").write_text("c\n")
+    assert run("factor=3") == 2
+    assert "was begun with source " in capsys.readouterr().err
+    (tmp_path / "source.txt").write_text("a\nb\n")
+    assert run("factor=3", "seed=8") == 75
+    assert main(replace(stage, code=("README.md",)), [str(tmp_path / "example.yaml"), "factor=3"]) == 0
+
+    assert calls == ["", "half.txt", "half.txt"]
+    assert "goes on with work that was begun by other code" in capsys.readouterr().out
+
+
+def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call, tmp_path: Path) -> None:
+    stage = make_stage([], [DataError("x is 1; mend it")], kept="no-such-*")
+
+    assert main(stage, [str(tmp_path / "example.yaml")]) == 2
+    assert main(stage, [str(tmp_path / "example.yaml"), "factor=3"]) == 0
 
 
 @pytest.mark.parametrize(("error", "code"), [(DataError("x is 1; mend it"), 2), (Interrupted("saved"), 75)])

@@ -16,7 +16,16 @@ from typing import Any, NoReturn
 
 from . import PROOF
 from .programs import SCRATCH, SECRET_BYTES, become_program
-from .walls import CALLS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, become_nobody, call, enter_namespaces, inherit_orphans
+from .walls import (
+    CALLS,
+    CLONE_NEWIPC,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    become_nobody,
+    call,
+    enter_namespaces,
+    inherit_orphans,
+)
 
 KEPT_END = 4096
 BEHIND_BUBBLEWRAP = "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; enter()"
