@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from recipes.stage import Work, is_first_rank
 
@@ -167,6 +168,8 @@ def report(
 class Trackers:
     """Those who are told what is measured, by accelerate's own adapters; only on the first rank.
 
+    A run that goes on after a stop goes on there too, under the same name.
+
     Args:
         names: Of `LOGGER_TYPE_TO_CLASS` of accelerate.
         folder: Where those that write files do.
@@ -180,11 +183,23 @@ class Trackers:
         from codeshell_hf.manifest import flatten
 
         self._trackers = []
-        for name in names if is_first_rank() else ():
+        if not names or not is_first_rank():
+            return
+        place = folder / "tracking"
+        place.mkdir(exist_ok=True)
+        run = place / "run"
+        if not run.exists():
+            run.write_text(f"{Path(values['output']).parent.name}-{uuid4().hex[:8]}", encoding="utf-8")
+        known = run.read_text(encoding="utf-8")
+        more = {
+            "tensorboard": {"logging_dir": str(place)},
+            "trackio": {"name": known, "resume": "allow"},
+            "wandb": {"id": known, "name": known, "resume": "allow", "dir": str(place)},
+        }
+        for name in names:
             kind = LOGGER_TYPE_TO_CLASS[name]
             try:
-                given = {"logging_dir": str(folder / "tracking")} if kind.requires_logging_directory else {}
-                tracker = kind("codeshell-pretrain", **given)
+                tracker = kind("codeshell-pretrain", **more[name])
                 if hasattr(tracker, "start"):
                     tracker.start()
             except ImportError as error:

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -337,6 +338,34 @@ def test_trackers_and_exports_hold_what_the_log_holds(home: Path, tmp_path: Path
     from transformers import AutoModelForCausalLM
 
     assert AutoModelForCausalLM.from_pretrained(exports[0]).config.n_embd == 32
+
+
+@pytest.mark.parametrize("tracker", ["trackio", "wandb"])
+def test_a_tracker_sees_one_run_through_a_stop(home: Path, tmp_path: Path, monkeypatch, tracker: str) -> None:
+    pytest.importorskip(tracker, reason=f"{tracker} is not installed")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    output = tmp_path / "out"
+    more = [f"trackers=[{tracker}]", "log_every_steps=1"]
+    process = start(home, output, *more)
+    wait_for_checkpoint(process, output)
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 75
+
+    finish(start(home, output, *more))
+
+    name = (output / "tracking" / "run").read_text()
+    if tracker == "wandb":
+        parts = sorted((output / "tracking" / "wandb").glob("offline-run-*"))
+        assert len(parts) == 2
+        assert all(part.name.endswith(f"-{name}") for part in parts)
+    else:
+        with sqlite3.connect(tmp_path / "trackio" / "codeshell-pretrain.db") as base:
+            assert base.execute("select distinct run_name from metrics").fetchall() == [(name,)]
+            rows = base.execute("select step, metrics from metrics order by id").fetchall()
+        told = {step: json.loads(values)["loss"] for step, values in rows if "loss" in json.loads(values)}
+        assert told == pytest.approx(dict(enumerate(losses_of(output), start=1)))
 
 
 def test_benchmarks_run_beside_the_training(
