@@ -1,6 +1,8 @@
 """What importing the package makes transformers know."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,35 @@ def test_trainer_shifts_labels_when_it_smooths_them(tiny_model, tmp_path: Path) 
 
     expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], label_smoothing=0.1)
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+LAZY = """
+import sys
+import codeshell_hf
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+model = "codeshell_hf.modeling_codeshell"
+assert model not in sys.modules
+AutoTokenizer.from_pretrained(sys.argv[1] + "/tokenizer")
+assert model not in sys.modules
+config = AutoConfig.from_pretrained(sys.argv[1])
+assert type(AutoModelForCausalLM.from_config(config)) is codeshell_hf.CodeShellForCausalLM
+assert sys.modules["transformers"].CodeShellForCausalLM is codeshell_hf.CodeShellForCausalLM
+assert codeshell_hf.CodeShellConfig.__post_init__.__qualname__ == "CodeShellConfig.__post_init__"
+try:
+    codeshell_hf.CodeShellForEverything
+except AttributeError as error:
+    assert "no attribute 'CodeShellForEverything'" in str(error)
+"""
+
+
+def test_models_are_imported_with_the_first_configuration(
+    tiny_model, tiny_tokenizer: CodeShellTokenizer, tmp_path: Path
+) -> None:
+    tiny_model(vocab_size=len(tiny_tokenizer)).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    done = subprocess.run(
+        [sys.executable, "-c", LAZY, str(tmp_path)], capture_output=True, text=True, check=False, timeout=300
+    )
+
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ tokenizer = AutoTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from transformers import (
     AutoConfig,
@@ -23,59 +24,18 @@ from transformers import (
 from transformers.models.auto import modeling_auto, tokenization_auto
 
 from .configuration_codeshell import CodeShellConfig
-from .modeling_codeshell import (
-    CodeShellForCausalLM,
-    CodeShellForQuestionAnswering,
-    CodeShellForSequenceClassification,
-    CodeShellForTokenClassification,
-    CodeShellModel,
-    CodeShellPreTrainedModel,
-)
 from .tokenization_codeshell import CodeShellTokenizer
 from .version import __version__
 
-
-def _register() -> None:
-    # Released configs call the type "kclgpt". A type needs a config class of its own, which the Auto classes
-    # compare by name; it writes "codeshell".
-    alias: type[CodeShellConfig] = type(
-        "CodeShellConfig", (CodeShellConfig,), {"model_type": "kclgpt", "__module__": __name__}
+if TYPE_CHECKING:
+    from .modeling_codeshell import (
+        CodeShellForCausalLM,
+        CodeShellForQuestionAnswering,
+        CodeShellForSequenceClassification,
+        CodeShellForTokenClassification,
+        CodeShellModel,
+        CodeShellPreTrainedModel,
     )
-    for config in (CodeShellConfig, alias):
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        for auto_class, model_class, names in (
-            (AutoModel, CodeShellModel, modeling_auto.MODEL_MAPPING_NAMES),
-            (AutoModelForCausalLM, CodeShellForCausalLM, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
-            (
-                AutoModelForSequenceClassification,
-                CodeShellForSequenceClassification,
-                modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-            ),
-            (
-                AutoModelForTokenClassification,
-                CodeShellForTokenClassification,
-                modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
-            ),
-            (
-                AutoModelForQuestionAnswering,
-                CodeShellForQuestionAnswering,
-                modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
-            ),
-        ):
-            auto_class.register(config, model_class, exist_ok=True)
-            # Registering does not enter these tables, by which pipelines know what they support, and by which the
-            # Trainer knows whether to shift labels when it smooths them: without a word, it would not.
-            names[config.model_type] = model_class.__name__
-            # `transformers serve`, vLLM and others look a checkpoint's class up there, by its name.
-            setattr(sys.modules["transformers"], model_class.__name__, model_class)
-        AutoTokenizer.register(config, tokenizer_class=CodeShellTokenizer, exist_ok=True)
-        # Released folders name GPT2Tokenizer, which drops the splitting of digits. Only these two tables of
-        # transformers make the type win over the name in the folder.
-        tokenization_auto.TOKENIZER_MAPPING_NAMES[config.model_type] = CodeShellTokenizer.__name__
-        tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.add(config.model_type)
-
-
-_register()
 
 __all__ = [
     "CodeShellConfig",
@@ -88,3 +48,75 @@ __all__ = [
     "CodeShellTokenizer",
     "__version__",
 ]
+
+_MODELS = (
+    (AutoModel, "CodeShellModel", modeling_auto.MODEL_MAPPING_NAMES),
+    (AutoModelForCausalLM, "CodeShellForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    (
+        AutoModelForSequenceClassification,
+        "CodeShellForSequenceClassification",
+        modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    ),
+    (
+        AutoModelForTokenClassification,
+        "CodeShellForTokenClassification",
+        modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    ),
+    (
+        AutoModelForQuestionAnswering,
+        "CodeShellForQuestionAnswering",
+        modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    ),
+)
+# Released configs call the type "kclgpt". A type needs a config class of its own, which the Auto classes compare by
+# name; it writes "codeshell".
+_CONFIGS: tuple[type[CodeShellConfig], ...] = (
+    CodeShellConfig,
+    type("CodeShellConfig", (CodeShellConfig,), {"model_type": "kclgpt", "__module__": __name__}),
+)
+
+
+def _register() -> None:
+    for config in _CONFIGS:
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        for _, name, names in _MODELS:
+            # Registering does not enter these tables, by which pipelines know what they support, and by which the
+            # Trainer knows whether to shift labels when it smooths them: without a word, it would not.
+            names[config.model_type] = name
+        AutoTokenizer.register(config, tokenizer_class=CodeShellTokenizer, exist_ok=True)
+        # Released folders name GPT2Tokenizer, which drops the splitting of digits. Only these two tables of
+        # transformers make the type win over the name in the folder.
+        tokenization_auto.TOKENIZER_MAPPING_NAMES[config.model_type] = CodeShellTokenizer.__name__
+        tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.add(config.model_type)
+    # Nobody asks for a model's class without a configuration. Until the first one is made, the models are not imported:
+    # that is a second, which a tokenizer does not need.
+    finish = CodeShellConfig.__post_init__
+
+    def finish_first(self: CodeShellConfig, **kwargs: Any) -> None:
+        CodeShellConfig.__post_init__ = finish  # type: ignore[method-assign]
+        _register_models()
+        finish(self, **kwargs)
+
+    CodeShellConfig.__post_init__ = finish_first  # type: ignore[method-assign]
+
+
+def _register_models() -> None:
+    from . import modeling_codeshell
+
+    for auto_class, name, _ in _MODELS:
+        model_class = getattr(modeling_codeshell, name)
+        for config in _CONFIGS:
+            auto_class.register(config, model_class, exist_ok=True)
+        # `transformers serve`, vLLM and others look a checkpoint's class up there, by its name.
+        setattr(sys.modules["transformers"], name, model_class)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import modeling_codeshell
+
+    return getattr(modeling_codeshell, name)
+
+
+_register()
