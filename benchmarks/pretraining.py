@@ -221,7 +221,8 @@ def compare(options: argparse.Namespace) -> int:
             f"spread {spread:.0%}, peak {found[who]['peak_bytes'] / 1e9:.2f} GB, "
             f"loss {found[who]['losses'][0]:.3f} -> {found[who]['losses'][-1]:.3f}"
         )
-    print(f"this loop is {statistics.median(speeds['ours']) / statistics.median(speeds['peer']):.2f} times as fast")
+    ratios = [ours / peer for ours, peer in zip(speeds["ours"], speeds["peer"], strict=True)]  # each run and the next
+    print(f"this loop is {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} to {max(ratios):.2f}")
     return 0
 
 

@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Logits of so many numbers are held at once: 64 MiB in float32.
-HELD_LOGITS = 1 << 24
+# Logits of at most so many numbers are held at once: 256 MiB in float32. Every chunk reads the output layer and adds to
+# its gradient, so that small ones wait for memory.
+HELD_LOGITS = 1 << 26
+CPU_POSITIONS = 256  # a chunk's on a CPU, near its caches, where the layer is no wider
 IGNORED = -100
 
 
@@ -71,14 +73,29 @@ class LinearCrossEntropy(torch.autograd.Function):
         return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None
 
 
-def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_logits: int = HELD_LOGITS) -> Tensor:
+def count_held_positions(vocab_size: int, width: int, device: torch.device) -> int:
+    """Counts the positions whose logits are there at a time.
+
+    Args:
+        vocab_size: Outputs of the layer.
+        width: Its inputs.
+        device: Where it works.
+
+    Returns:
+        Positions: on a CPU as many as the layer is wide, else as many as `HELD_LOGITS` allows.
+    """
+    most = max(1, HELD_LOGITS // vocab_size)
+    return min(most, max(CPU_POSITIONS, width)) if device.type == "cpu" else most
+
+
+def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions: int) -> Tensor:
     """Sums the losses of predicting each next token.
 
     Args:
         hidden: Shape (B, T, D).
         weight: Of the output layer, shape (V, D).
         labels: Shape (B, T), int64, aligned with the inputs; -100 where nothing is to be predicted.
-        held_logits: How many logits are there at a time.
+        held_positions: How many positions' logits are there at a time.
 
     Returns:
         A scalar, float32.
@@ -86,8 +103,7 @@ def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_logits: i
     expected = labels[:, 1:].reshape(-1)
     is_counted = expected != IGNORED
     flat = hidden[:, :-1].reshape(-1, hidden.shape[-1])[is_counted]
-    chunk = max(1, held_logits // weight.shape[0])
-    total: Tensor = LinearCrossEntropy.apply(flat, weight, expected[is_counted], chunk)
+    total: Tensor = LinearCrossEntropy.apply(flat, weight, expected[is_counted], held_positions)
     return total
 
 
@@ -96,15 +112,16 @@ class TrainedModel(nn.Module):
 
     Args:
         model: The model, whose output layer has no bias.
-        held_logits: Where there would be more of them, the loss is worked out in chunks of so many.
+        held_positions: Where there are more of them, the loss is worked out in chunks of so many; `None` for what
+            suits the device.
     """
 
     model: Any
 
-    def __init__(self, model: nn.Module, *, held_logits: int = HELD_LOGITS) -> None:
+    def __init__(self, model: nn.Module, *, held_positions: int | None = None) -> None:
         super().__init__()
         self.model = model
-        self.held_logits = held_logits
+        self.held_positions = held_positions
 
     @property
     def config(self) -> Any:
@@ -124,9 +141,10 @@ class TrainedModel(nn.Module):
         """
         if labels is None:
             return self.model(input_ids=input_ids, **kwargs)
-        if labels.numel() * self.config.vocab_size > self.held_logits:
+        held = self.held_positions or count_held_positions(self.config.vocab_size, self.config.n_embd, input_ids.device)
+        if labels.numel() > held:
             hidden = self.model.transformer(input_ids=input_ids, use_cache=False, **kwargs).last_hidden_state
-            return sum_losses(hidden, self.model.lm_head.weight, labels, held_logits=self.held_logits)
+            return sum_losses(hidden, self.model.lm_head.weight, labels, held_positions=held)
         logits = self.model(input_ids=input_ids, use_cache=False, **kwargs).logits
         flat = logits[:, :-1].reshape(-1, logits.shape[-1]).float()
         return nn.functional.cross_entropy(flat, labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum")
