@@ -8,7 +8,8 @@ from torch import Tensor, nn
 # Logits of at most so many numbers are held at once: 256 MiB in float32. Every chunk reads the output layer and adds to
 # its gradient, so that small ones wait for memory.
 HELD_LOGITS = 1 << 26
-CPU_POSITIONS = 256  # a chunk's on a CPU, near its caches, where the layer is no wider
+OUTPUTS = 8192  # whose gradients are added up at a time
+CPU_POSITIONS = 512  # a chunk's on a CPU, near its caches, where the layer is no wider
 IGNORED = -100
 
 
@@ -41,18 +42,25 @@ class LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(kind, enabled=False), torch.no_grad():
             matrix = weight.to(dtype)
             total = torch.zeros((), device=hidden.device)
-            hidden_gradient = torch.empty_like(hidden)
+            hidden_gradient = torch.empty_like(hidden, dtype=dtype)
             weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
+            # Filled again by each chunk: on a CPU, large blocks that come and go cost more than what is done in them.
+            logits = torch.empty(min(chunk, len(hidden)), len(weight), dtype=dtype, device=hidden.device)
+            exact = torch.empty_like(logits, dtype=torch.float32)
+            minus_one = torch.full((), -1.0, device=hidden.device)
             for start in range(0, len(hidden), chunk):
-                part, expected = hidden[start : start + chunk].to(dtype), labels[start : start + chunk]
-                logits = (part @ matrix.T).float()
-                sums = logits.logsumexp(-1, keepdim=True)
-                total += (sums.squeeze(1) - logits.gather(1, expected[:, None]).squeeze(1)).sum()
-                gradient = logits.sub_(sums).exp_()
-                gradient[torch.arange(len(expected), device=hidden.device), expected] -= 1
-                gradient = gradient.to(dtype)
-                hidden_gradient[start : start + chunk] = gradient @ matrix
-                weight_gradient += gradient.T @ part
+                part, expected = hidden[start : start + chunk].to(dtype), labels[start : start + chunk, None]
+                some, log_chances = logits[: len(part)], exact[: len(part)]
+                torch.mm(part, matrix.T, out=some)
+                _log_softmax(some, out=log_chances)
+                total -= log_chances.gather(1, expected).sum()
+                gradient = some.copy_(log_chances.exp_().scatter_add_(1, expected, minus_one.expand(expected.shape)))
+                torch.mm(gradient, matrix, out=hidden_gradient[start : start + chunk])
+                for some_rows, columns in zip(
+                    weight_gradient.split(OUTPUTS), gradient.split(OUTPUTS, dim=1), strict=True
+                ):
+                    some_rows.add_(columns.T @ part)
+            hidden_gradient = hidden_gradient.to(hidden.dtype)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         ctx.weight_dtype = weight.dtype
         return total
@@ -71,6 +79,13 @@ class LinearCrossEntropy(torch.autograd.Function):
         hidden, weight = ctx.saved_tensors
         (scale,) = gradients
         return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None
+
+
+def _log_softmax(logits: Tensor, *, out: Tensor) -> None:
+    if out.device.type == "cpu":  # in place: another conversion costs as much as the rest
+        torch.log_softmax(out.copy_(logits), -1, out=out)
+    else:
+        torch.log_softmax(logits, -1, dtype=torch.float32, out=out)
 
 
 def count_held_positions(vocab_size: int, width: int, device: torch.device) -> int:

@@ -117,7 +117,7 @@ def count_logits(config: CodeShellConfig, layout: Layout) -> float:
     if logits <= HELD_LOGITS:
         return float(logits * (FP32 + FP32 + (size if layout.is_bf16 else 0)))
     kept = FP32 * config.vocab_size * config.n_embd + size * layout.micro_tokens * config.n_embd
-    return float(HELD_LOGITS * (FP32 + 2 * size) + kept)
+    return float(HELD_LOGITS * (FP32 + size) + kept)
 
 
 def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
