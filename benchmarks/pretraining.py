@@ -2,11 +2,12 @@
 
 python -m benchmarks.pretraining [--steps 30] [--repeats 3] [--row-tokens 256] [--micro-tokens 2048]
 python -m benchmarks.pretraining --vocabulary 70144 --steps 12 --micro-tokens 4096    where the fused loss tells
+python -m benchmarks.pretraining --preset codeshell-7b --layers 4 --row-tokens 2048 --micro-tokens 16384    on a GPU
 python -m benchmarks.pretraining --rows    the reader alone, on one core
 
-Both models have the nano recipe's shape and train on the same rows in bfloat16 autocast, with AdamW and float32
-weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm of the vocabulary
-and end lower.
+Both models have the same shape, by default the nano recipe's, and train on the same rows in bfloat16 autocast, with
+AdamW and float32 weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm
+of the vocabulary and end lower.
 """
 
 import argparse
@@ -26,7 +27,6 @@ from typing import Any
 import numpy as np
 
 VOCABULARY, DOCUMENTS = 4096, 4000  # the reader's; a comparison's vocabulary is an option
-SHAPE = {"n_embd": 192, "n_layer": 4, "n_head": 6, "num_query_groups": 2, "n_inner": 768}
 
 
 class _Code:
@@ -83,23 +83,33 @@ def time_rows(repeats: int) -> int:
     return 0
 
 
-def train_ours(home: Path, steps: int, row_tokens: int, micro_tokens: int, vocabulary: int) -> dict[str, Any]:
+def make_shape(options: argparse.Namespace) -> Any:
+    """The configuration that both models have."""
+    from codeshell_hf.presets import make_config
+
+    changes = {"n_layer": options.layers, "layer_types": None} if options.layers else {}
+    longest = max(options.row_tokens, 1024)
+    return make_config(options.preset, vocab_size=options.vocabulary, n_positions=longest, **changes)
+
+
+def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains with this project's engine and reader."""
+    steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
     import torch
     import torch.distributed as dist
 
     from codeshell_hf.pack.rows import Phase, Rows
     from codeshell_hf.pack.shards import TokenShards
-    from codeshell_hf.presets import make_config
     from codeshell_hf.train.optimizer import OptimizerOptions
     from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
+    from codeshell_hf.train.throughput import cost_token, find_peak_tflops
     from recipes.launcher import Ranks
     from recipes.pretrain import add_gradients
     from recipes.pretraining import read_step
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = make_config("nano", **SHAPE, vocab_size=vocabulary, n_positions=max(row_tokens, 1024))
+    config = make_shape(options)
     options = StepOptions(max_norm=1.0, is_bf16=True)
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
     engine = make_engine(config, Start(0), adamw, options, Sharding(), device=device)
@@ -112,11 +122,14 @@ def train_ours(home: Path, steps: int, row_tokens: int, micro_tokens: int, vocab
         engine.step(1.0, lambda norm: True)
         times.append(time.perf_counter())
     parameters = sum(parameter.numel() for parameter in engine.model.parameters())
-    return {"parameters": parameters, "losses": losses, "times": times}
+    cost = cost_token(config, row_tokens)
+    operations = {"causal": cost.causal, "square": cost.square, "peak": find_peak_tflops(device)}
+    return {"parameters": parameters, "losses": losses, "times": times, **operations}
 
 
-def train_peer(home: Path, steps: int, row_tokens: int, micro_tokens: int, vocabulary: int) -> dict[str, Any]:
+def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains stock Starcoder2 with transformers' Trainer on the same rows."""
+    steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
     import torch
     from transformers import Starcoder2Config, Starcoder2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
@@ -124,14 +137,15 @@ def train_peer(home: Path, steps: int, row_tokens: int, micro_tokens: int, vocab
     from codeshell_hf.pack.shards import TokenShards
 
     torch.manual_seed(0)
+    shape = make_shape(options)
     config = Starcoder2Config(
-        vocab_size=vocabulary,
-        hidden_size=SHAPE["n_embd"],
-        intermediate_size=SHAPE["n_inner"],
-        num_hidden_layers=SHAPE["n_layer"],
-        num_attention_heads=SHAPE["n_head"],
-        num_key_value_heads=SHAPE["num_query_groups"],
-        max_position_embeddings=max(row_tokens, 1024),
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.n_embd,
+        intermediate_size=shape.n_inner,
+        num_hidden_layers=shape.n_layer,
+        num_attention_heads=shape.n_head,
+        num_key_value_heads=shape.num_query_groups,
+        max_position_embeddings=shape.n_positions,
         sliding_window=None,
         tie_word_embeddings=True,
         use_cache=False,
@@ -197,8 +211,7 @@ def compare(options: argparse.Namespace) -> int:
         write_documents(Path(home, "shards"), options.vocabulary)
         for _ in range(options.repeats):
             for who in speeds:
-                sizes = list(map(str, (options.steps, options.row_tokens, options.micro_tokens, options.vocabulary)))
-                command = [sys.executable, "-m", "benchmarks.pretraining", "--worker", who, home, *sizes]
+                command = [sys.executable, "-m", "benchmarks.pretraining", *options.given, "--worker", who, home]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     print(done.stderr[-2000:], file=sys.stderr)
@@ -221,6 +234,11 @@ def compare(options: argparse.Namespace) -> int:
             f"spread {spread:.0%}, peak {found[who]['peak_bytes'] / 1e9:.2f} GB, "
             f"loss {found[who]['losses'][0]:.3f} -> {found[who]['losses'][-1]:.3f}"
         )
+        if peak := options.peak_tflops or found["ours"]["peak"]:
+            causal, square = (
+                statistics.median(speeds[who]) * found["ours"][kind] / (peak * 1e12) for kind in ("causal", "square")
+            )
+            print(f"{'':<28}MFU {causal:.1%}, attention counted as a square {square:.1%}")
     ratios = [ours / peer for ours, peer in zip(speeds["ours"], speeds["peer"], strict=True)]  # each run and the next
     print(f"this loop is {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} to {max(ratios):.2f}")
     return 0
@@ -235,11 +253,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--row-tokens", type=int, default=256)
     parser.add_argument("--micro-tokens", type=int, default=2048)
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
-    parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--preset", default="nano")
+    parser.add_argument("--layers", type=int, help="instead of the preset's")
+    parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    options.given = sys.argv[1:] if arguments is None else arguments
     if options.worker:
-        who, home, *sizes = options.worker
-        result = (train_ours if who == "ours" else train_peer)(Path(home), *map(int, sizes))
+        who, home = options.worker
+        result = (train_ours if who == "ours" else train_peer)(Path(home), options)
         print(json.dumps({**result, "peak_bytes": find_peak()}))
         return 0
     return time_rows(options.repeats) if options.rows else compare(options)

@@ -23,6 +23,7 @@ from benchmarks import (
     sandbox,
     sft,
     startup,
+    utilization,
 )
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.pack.shards import Header, write_shards
@@ -193,11 +194,31 @@ def test_isolation_is_measured_on_a_benchmark_of_the_published_form(capsys) -> N
     assert "16 programs, 1 repeats" in capsys.readouterr().out
 
 
+def test_utilization_is_measured_at_each_length_and_beside_packed_rows(capsys, tmp_path: Path) -> None:
+    given = ["--preset", "nano", "--layers", "1", "--vocabulary", "512", "--rows", "64", "128", "--micro-tokens", "512"]
+    more = ["--steps", "2", "--warmup", "1", "--peak-tflops", "1", "--profile", "--json", str(tmp_path / "rows.json")]
+
+    assert utilization.main([*given, *more]) == 0
+    assert utilization.main([*given, "--rows", "100"]) == 2
+
+    printed = capsys.readouterr()
+    assert printed.out.count("MFU ") == 4
+    assert printed.out.count("Self CPU") >= 2
+    assert "rows of 128 run at" in printed.out
+    assert "rows of 100 tokens do not divide --micro-tokens 512" in printed.err
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [(row["row_tokens"], row["rows"]) for row in rows] == [
+        (length, kind) for length in (64, 128) for kind in ("whole", "packed")
+    ]
+    assert all(0 < row["mfu_causal"] < row["mfu_square"] for row in rows)
+
+
 def test_the_training_loop_runs_beside_the_trainer(capsys) -> None:
     given = ["--steps", "14", "--repeats", "1", "--row-tokens", "64", "--micro-tokens", "1024", "--vocabulary", "6000"]
 
-    assert pretraining.main(given) == 0
+    assert pretraining.main([*given, "--layers", "3", "--peak-tflops", "1"]) == 0
 
     printed = capsys.readouterr().out
+    assert printed.count("MFU ") == 2
     assert printed.count("tokens/s") == printed.count(" GB, ") == 2
     assert "times as fast" in printed
