@@ -41,7 +41,7 @@ def test_trainer_shifts_labels_when_it_smooths_them(tiny_model, tmp_path: Path) 
 
 LAZY = """
 import sys
-import codeshell_hf
+import codeshell_hf, transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 model = "codeshell_hf.modeling_codeshell"
 assert model not in sys.modules
@@ -49,7 +49,8 @@ AutoTokenizer.from_pretrained(sys.argv[1] + "/tokenizer")
 assert model not in sys.modules
 config = AutoConfig.from_pretrained(sys.argv[1])
 assert type(AutoModelForCausalLM.from_config(config)) is codeshell_hf.CodeShellForCausalLM
-assert sys.modules["transformers"].CodeShellForCausalLM is codeshell_hf.CodeShellForCausalLM
+for module in (transformers, sys.modules["transformers"]):
+    assert module.CodeShellForCausalLM is codeshell_hf.CodeShellForCausalLM
 assert codeshell_hf.CodeShellConfig.__post_init__.__qualname__ == "CodeShellConfig.__post_init__"
 try:
     codeshell_hf.CodeShellForEverything

@@ -12,6 +12,7 @@ tokenizer = AutoTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
 import sys
 from typing import TYPE_CHECKING, Any
 
+import transformers
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -107,13 +108,16 @@ def _register_models() -> None:
         model_class = getattr(modeling_codeshell, name)
         for config in _CONFIGS:
             auto_class.register(config, model_class, exist_ok=True)
-        # `transformers serve`, vLLM and others look a checkpoint's class up there, by its name.
-        setattr(sys.modules["transformers"], name, model_class)
+        # `transformers serve`, vLLM and others look a checkpoint's class up there, by its name. Importing the models
+        # may put another module in the place of the one that they hold.
+        for module in (transformers, sys.modules["transformers"]):
+            setattr(module, name, model_class)
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _register_models()
     from . import modeling_codeshell
 
     return getattr(modeling_codeshell, name)
