@@ -88,8 +88,8 @@ def make_shape(options: argparse.Namespace) -> Any:
     from codeshell_hf.presets import make_config
 
     changes = {"n_layer": options.layers, "layer_types": None} if options.layers else {}
-    longest = max(options.row_tokens, 1024)
-    return make_config(options.preset, vocab_size=options.vocabulary, n_positions=longest, **changes)
+    changes |= {"vocab_size": options.vocabulary} if options.vocabulary else {}
+    return make_config(options.preset, n_positions=max(options.row_tokens, 1024), **changes)
 
 
 def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -110,9 +110,8 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = make_shape(options)
-    options = StepOptions(max_norm=1.0, is_bf16=True)
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
-    engine = make_engine(config, Start(0), adamw, options, Sharding(), device=device)
+    engine = make_engine(config, Start(0), adamw, StepOptions(max_norm=1.0, is_bf16=True), Sharding(), device=device)
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     ranks = Ranks(device, 0, 1)
     losses, times = [], []
@@ -205,10 +204,18 @@ def find_peak() -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Trains both in turn and prints tokens a second."""
+    shape = make_shape(options)
+    if shape.activation_function == "swiglu" or shape.sliding_window or not shape.tie_word_embeddings:
+        print(
+            f"no stock Starcoder2 has {options.preset}'s shape; name nano, codeshell-small or codeshell-7b",
+            file=sys.stderr,
+        )
+        return 2
+    vocabulary = shape.vocab_size
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
-        write_documents(Path(home, "shards"), options.vocabulary)
+        write_documents(Path(home, "shards"), vocabulary)
         for _ in range(options.repeats):
             for who in speeds:
                 command = [sys.executable, "-m", "benchmarks.pretraining", *options.given, "--worker", who, home]
@@ -218,11 +225,16 @@ def compare(options: argparse.Namespace) -> int:
                     return 1
                 found[who] = json.loads(done.stdout.splitlines()[-1])
                 losses, times = found[who]["losses"], found[who]["times"]
-                if abs(losses[0] - math.log(options.vocabulary)) > 0.5 or losses[-1] >= losses[0] - 0.5:
+                if abs(losses[0] - math.log(vocabulary)) > 0.5 or losses[-1] >= losses[0] - 0.5:
                     print(f"{who} goes from {losses[0]:.3f} to {losses[-1]:.3f}; nothing is measured", file=sys.stderr)
                     return 1
                 warm = len(times) // 3
                 speeds[who].append((len(times) - 1 - warm) * options.micro_tokens / (times[-1] - times[warm]))
+    if found["ours"]["parameters"] != found["peer"]["parameters"]:
+        print(
+            f"the models differ: {found['ours']['parameters']:,} and {found['peer']['parameters']:,}", file=sys.stderr
+        )
+        return 1
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
@@ -252,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--row-tokens", type=int, default=256)
     parser.add_argument("--micro-tokens", type=int, default=2048)
-    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
+    parser.add_argument("--vocabulary", type=int, help="instead of the preset's")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--layers", type=int, help="instead of the preset's")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")

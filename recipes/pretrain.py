@@ -99,7 +99,7 @@ def run(settings: Settings, work: Work) -> None:
         progress = Progress()
         if (about := checkpoints.load_latest()) is not None:
             progress = Progress(**about["progress"])
-            check_step(about["step_tokens"], step_tokens, ranks)
+            check_step(about["step_tokens"], step_tokens)
             guard.restore(about["guard"])
             ranks.print(f"goes on at step {progress.step} of {steps}")
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=is_first_rank())

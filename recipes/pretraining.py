@@ -151,13 +151,12 @@ def choose_step(settings: Settings, ranks: "Ranks") -> int:
     return step_tokens
 
 
-def check_step(before: int, now: int, ranks: "Ranks") -> None:
+def check_step(before: int, now: int) -> None:
     """Holds a run that goes on to the steps that it began with.
 
     Args:
         before: Tokens of a step when the checkpoint was written.
-        now: As these ranks round them.
-        ranks: How many share a step.
+        now: As this run's ranks and micro-batches round them.
 
     Raises:
         SettingsError: If they differ.
@@ -166,8 +165,8 @@ def check_step(before: int, now: int, ranks: "Ranks") -> None:
 
     if before != now:
         raise SettingsError(
-            f"the checkpoint was made by steps of {before:,} tokens, but {ranks.count} processes would take {now:,}; "
-            f"set batch.micro_tokens or the number of processes so that they divide {before:,}"
+            f"the checkpoint was made by steps of {before:,} tokens, but this run would take {now:,}; set "
+            f"batch.micro_tokens or the number of processes so that they divide {before:,}"
         )
 
 

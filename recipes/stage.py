@@ -249,10 +249,15 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
         return folder
     now = json.loads(json.dumps({"given": given, "code": code}))
     try:
-        begun = json.loads(mark.read_text()) if mark.exists() else {"given": {}, "code": None}
+        begun = read_mark(mark)
         is_kept = stage.kept is not None and any(folder.glob(stage.kept))
         names = [*now["given"], *(name for name in begun["given"] if name not in now["given"])]
         other = [name for name in names if now["given"].get(name) != begun["given"].get(name)]
+        if is_kept and not begun["given"]:
+            raise SettingsError(
+                f"{folder} holds work of which {mark.name} does not say how it was begun; set output to another "
+                "folder, or remove it to begin anew"
+            )
         if is_kept and other:
             before, after = (side["given"].get(other[0]) for side in (begun, now))
             raise SettingsError(
@@ -268,6 +273,22 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); set output to a folder that can") from error
     return folder
+
+
+def read_mark(mark: Path) -> dict[str, Any]:
+    """Reads how work was begun.
+
+    Args:
+        mark: The file beside its folder.
+
+    Returns:
+        `given`, settings and hashes by name, empty where the file is missing or broken, and `code`.
+    """
+    try:
+        begun = json.loads(mark.read_text())
+        return {"given": dict(begun["given"]), "code": begun["code"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {"given": {}, "code": None}
 
 
 def swap_folders(folder: Path, output: Path) -> None:

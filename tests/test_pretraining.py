@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from codeshell_hf.manifest import hash_input, read_manifest
 from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
+from codeshell_hf.train.loss import CPU_POSITIONS
 from recipes.pretrain import STAGE
 from recipes.stage import main
 from tokenizer.bpe import train_bpe
@@ -154,6 +155,23 @@ def test_two_ranks_take_the_same_steps_as_one_however_they_share(home: Path, who
     assert all(np.allclose(weights[key], expected[key], atol=2e-4) for key in expected)
 
 
+@pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
+def test_ranks_that_share_the_output_layer_work_its_loss_out_in_chunks(home: Path, kind: str) -> None:
+    """A forward pass of 1,024 tokens is two chunks on a CPU; the layer is used by the loss and not by itself."""
+    if kind == "zero3" and (find_spec("deepspeed") is None or shutil.which("g++") is None):
+        pytest.skip("DeepSpeed on a CPU builds an operator with g++")
+    file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{kind}.yaml").read_text())
+    (home / f"{kind}-chunks.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
+    steps = ["schedule.total_tokens=10240", "batch.global_tokens=2048"]
+    assert 1024 > CPU_POSITIONS
+
+    assert run(home, home / f"{kind}-whole", *steps, "batch.micro_tokens=512") == 0
+    finish(start(home, home / f"{kind}-chunks", *steps, "batch.micro_tokens=1024",
+                 f"accelerate={home}/{kind}-chunks.yaml", ranks=2))  # fmt: skip
+
+    assert losses_of(home / f"{kind}-chunks") == pytest.approx(losses_of(home / f"{kind}-whole"), rel=1e-5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stopped_run_goes_on_bit_for_bit_through_the_change_of_length(
     home: Path, whole: Path, number: signal.Signals
@@ -210,7 +228,7 @@ def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(home: Path, wh
     assert run(home, output, "optimizer.learning_rate=1e-3") == 2
     assert "kept.partial was begun with optimizer.learning_rate 0.003, and now it is 0.001" in capsys.readouterr().err
     assert run(home, output, "batch.micro_tokens=768") == 2
-    assert "steps of 1,024 tokens, but 1 processes would take 768; set batch.micro_tokens" in capsys.readouterr().err
+    assert "steps of 1,024 tokens, but this run would take 768; set batch.micro_tokens" in capsys.readouterr().err
     assert sorted(checkpoints.rglob("*")) == before
     assert run(home, output, "batch.micro_tokens=256", "log_every_steps=1", "checkpoint.keep=3") == 0
 

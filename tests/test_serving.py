@@ -130,6 +130,7 @@ def test_vllm_finds_the_plug_in_and_the_plug_in_makes_it_know_codeshell() -> Non
         "(plugin,) = [entry for entry in entry_points(group='vllm.general_plugins') if entry.name == 'codeshell']\n"
         "register = plugin.load(); register(); register()\n"
         "import transformers\n"
+        "assert transformers.CodeShellForCausalLM is sys.modules['transformers'].CodeShellForCausalLM\n"
         "config = transformers.AutoConfig.from_pretrained(sys.argv[1])\n"
         "model = getattr(transformers, config.architectures[0])\n"
         "print('KNOWN', model.__module__, model.is_backend_compatible())\n"

@@ -116,6 +116,23 @@ def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(t
     assert "goes on with work that was begun by other code" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("mark", ["", '"0f3a"', '{"given": 3, "code": null}', None])
+def test_costly_work_of_unknown_beginning_is_not_thrown_away(tmp_path: Path, capsys, mark: str | None) -> None:
+    (tmp_path / "source.txt").write_text("a\nb\n")
+    (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "half.txt").write_text("half")
+    if mark is not None:
+        (tmp_path / "out.partial.json").write_text(mark)
+    calls: list[str] = []
+
+    assert main(make_stage(calls, [], kept="half*"), [str(tmp_path / "example.yaml")]) == 2
+    assert "out.partial.json does not say how it was begun; set output" in capsys.readouterr().err
+    assert (tmp_path / "out.partial" / "half.txt").exists()
+    assert main(make_stage(calls, []), [str(tmp_path / "example.yaml")]) == 0
+    assert calls == [""]
+
+
 def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call, tmp_path: Path) -> None:
     stage = make_stage([], [DataError("x is 1; mend it")], kept="no-such-*")
 

@@ -9,6 +9,8 @@ python -m codeshell_hf chat FOLDER http://localhost:8000
 import importlib
 import sys
 
+from . import CodeShellForCausalLM  # noqa: F401  (registers the models, whose configuration a server may read otherwise)
+
 
 def main() -> int:
     """Runs transformers' command line.

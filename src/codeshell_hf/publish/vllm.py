@@ -6,4 +6,5 @@ vLLM calls `register` in each of its processes, by the entry point `vllm.general
 
 def register() -> None:
     """Makes vLLM's Transformers backend find CodeShell by its configuration's name and its class's."""
-    import codeshell_hf  # noqa: F401  (registers when it is imported)
+    # A server may read the configuration by the folder's own code; models are known before any configuration is ours.
+    from codeshell_hf import CodeShellForCausalLM  # noqa: F401  (registers them)

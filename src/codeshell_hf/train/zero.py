@@ -30,6 +30,12 @@ class _GatedAdamW(torch.optim.AdamW):
         return super().step(closure) if self.gate() else None
 
 
+def _send(value: Tensor, owner: int, device: torch.device) -> Tensor:
+    whole = value.to(device)
+    dist.broadcast(whole, src=owner)
+    return whole
+
+
 class ZeroEngine(Engine):
     """DeepSpeed's ZeRO-2 or ZeRO-3, with torch's AdamW."""
 
@@ -144,8 +150,8 @@ class ZeroEngine(Engine):
         self._make_moments()
         weights: dict[str, Tensor] = {}
         moments: dict[str, dict[str, Tensor]] = {}
+        get_moment = self._deepspeed.utils.safe_get_full_optimizer_state
         for names, parameter, owner in self._deal_out():
-            get_moment = self._deepspeed.utils.safe_get_full_optimizer_state
             whole = self._deepspeed.utils.safe_get_full_fp32_param(parameter)
             parts = {key: get_moment(parameter, key) for key in MOMENTS}
             if owner == dist.get_rank():
@@ -162,19 +168,14 @@ class ZeroEngine(Engine):
         weights, moments = state["model"], state["optimizers"]["state"]
         steps = torch.zeros((), device=self.device)
         for names, parameter, owner in self._deal_out():
-            is_mine = owner == dist.get_rank()
-            shape = getattr(parameter, "ds_shape", parameter.shape)
-
-            def receive(value: Tensor | None, shape: Any = shape, owner: int = owner) -> Tensor:
-                whole = torch.empty(shape, device=self.device) if value is None else value.to(self.device)
-                dist.broadcast(whole, src=owner)
-                return whole
-
-            self._set_weight(parameter, receive(weights[names[0]] if is_mine else None))
+            # On any other rank than the owner, what is sent is only as large.
+            like = torch.empty(getattr(parameter, "ds_shape", parameter.shape), device=self.device)
+            self._set_weight(parameter, _send(weights.get(names[0], like), owner, self.device))
+            mine = moments.get(names[0], {})
             for key in MOMENTS:
-                self._set_share(parameter, receive(moments[names[0]][key] if is_mine else None), key)
-            if is_mine:
-                steps.copy_(moments[names[0]]["step"])
+                self._set_share(parameter, _send(mine.get(key, like), owner, self.device), key)
+            if mine:
+                steps.copy_(mine["step"])
         dist.all_reduce(steps, op=dist.ReduceOp.MAX)
         for moment in self.optimizers[0].state.values():
             moment["step"].fill_(float(steps))
