@@ -10,10 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..configuration_codeshell import CodeShellConfig
 from ..errors import SettingsError
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import CodeShellTokenizer
-from .engine import Engine, Sharding, Start
+from .engine import Engine, Sharding, Start, StepOptions
+from .operator import build_operator
 from .optimizer import OptimizerOptions, make_optimizers, set_learning_rate
 from .weights import draw_weight, load_model
 
@@ -39,14 +41,27 @@ def _send(value: Tensor, owner: int, device: torch.device) -> Tensor:
 class ZeroEngine(Engine):
     """DeepSpeed's ZeRO-2 or ZeRO-3, with torch's AdamW."""
 
-    def __init__(self, *given: Any, sharding: Sharding, **named: Any) -> None:
+    def __init__(
+        self,
+        config: CodeShellConfig,
+        start: Start,
+        optimizer: OptimizerOptions,
+        options: StepOptions,
+        *,
+        device: torch.device,
+        sharding: Sharding,
+    ) -> None:
         self.sharding = sharding
+        if optimizer.name != "adamw":
+            raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO shares out AdamW alone; set it to adamw")
         try:
             import deepspeed
         except ImportError as error:
             raise SettingsError('ZeRO needs DeepSpeed; pip install "codeshell-hf[deepspeed]"') from error
         self._deepspeed = deepspeed
-        super().__init__(*given, **named)
+        if device.type == "cpu":
+            build_operator()
+        super().__init__(config, start, optimizer, options, device=device)
 
     @property
     def _shares_parameters(self) -> bool:
@@ -91,8 +106,6 @@ class ZeroEngine(Engine):
                     parameter.copy_(new)
 
     def _optimize(self, optimizer: OptimizerOptions) -> None:
-        if optimizer.name != "adamw":
-            raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO shares out AdamW alone; set it to adamw")
         (plain,) = make_optimizers(self.inner, optimizer)
         names = {parameter: name for name, parameter in self.inner.named_parameters()}
         self._groups = [
