@@ -11,7 +11,6 @@ syntax and linting, which take more than half of the time and look at one docume
 import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.near_duplicates import read_texts
+from benchmarks.result import Result, add_output, describe_machine
 from recipes.stage import ROOT
 
 VOCABULARY = [f"{first}_{second}" for first in "get set make find read write load save parse sort".split()  # noqa: SIM905
@@ -29,8 +29,9 @@ VOCABULARY = [f"{first}_{second}" for first in "get set make find read write loa
 SAMPLE_S = 0.25
 
 
-def run_steps(megabytes: float, *, is_plain: bool) -> int:
+def run_steps(options: argparse.Namespace) -> int:
     """Runs the funnel on one core and prints the seconds of each step."""
+    megabytes, is_plain = options.megabytes, options.plain
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     from codeshell_hf.curate import engine
     from codeshell_hf.curate.funnel import curate
@@ -76,12 +77,16 @@ def run_steps(megabytes: float, *, is_plain: bool) -> int:
     ):
         print(f"{counts['documents_before']} documents do not add up; nothing is measured", file=sys.stderr)
         return 1
-    print(f"{platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}")
-    print(f"{len(texts):,} files, {size:.1f} MB; {counts['documents_after']:,} stay")
+    table = Result(
+        describe_machine(cores=f"one core of {os.cpu_count()}"),
+        [f"{len(texts):,} files, {size:.1f} MB; {counts['documents_after']:,} stay"],
+        {"step": "20", "seconds": "9.1f", "MB/s": "9,.1f"},
+    ).start("benchmarks.curation", options.given)
     for step, value in sorted(seconds.items(), key=lambda item: -item[1]):
         if value > 0.05:
-            print(f"{step:<20}{value:>8.1f} s{size / value:>8.1f} MB/s")
-    print(f"{'the whole funnel':<20}{whole:>8.1f} s{size / whole:>8.1f} MB/s")
+            table.add(step, value, size / value)
+    table.add("the whole funnel", whole, size / whole)
+    table.keep(options.json)
     return 0
 
 
@@ -110,13 +115,14 @@ def write_corpus(folder: Path, gigabytes: float) -> None:
                 written += len(row)
 
 
-def measure_memory(gigabytes: list[float], *, is_plain: bool) -> int:
+def measure_memory(options: argparse.Namespace) -> int:
     """Runs the recipe over corpora of several sizes and prints the peaks of their memory."""
     import psutil
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{'GB':>6}{'documents':>12}{'near':>9}{'seconds':>9}{'MB/s':>7}{'peak GB':>9}")
-    for size in gigabytes:
+    is_plain = options.plain
+    columns = {"GB": "6", "documents": "12,", "near": "9,", "seconds": "9.0f", "MB/s": "7.1f", "peak GB": "9.2f"}
+    table = Result(describe_machine(), [], columns).start("benchmarks.curation", options.given)
+    for size in options.memory:
         with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as home:
             write_corpus(Path(home, "in"), size)
             settings = {
@@ -139,11 +145,8 @@ def measure_memory(gigabytes: list[float], *, is_plain: bool) -> int:
                 return 1
             counts = json.loads(Path(home, "out", "funnel.json").read_text())
         near = counts["dropped"].get("near-duplicate", 0)
-        print(
-            f"{size:>6.1f}{counts['documents_before']:>12,}{near:>9,}{seconds:>9.0f}"
-            f"{size * 1000 / seconds:>7.1f}{peak / 1e9:>9.2f}",
-            flush=True,
-        )
+        table.add(f"{size:g}", counts["documents_before"], near, seconds, size * 1000 / seconds, peak / 1e9)
+    table.keep(options.json)
     return 0
 
 
@@ -169,10 +172,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--megabytes", type=float, default=100.0)
     parser.add_argument("--memory", type=float, nargs="+", metavar="GB", help="sizes of synthetic corpora")
     parser.add_argument("--plain", action="store_true", help="leave out syntax and linting")
+    add_output(parser)
     options = parser.parse_args(arguments)
-    if options.memory:
-        return measure_memory(options.memory, is_plain=options.plain)
-    return run_steps(options.megabytes, is_plain=options.plain)
+    options.given = arguments
+    return measure_memory(options) if options.memory else run_steps(options)
 
 
 if __name__ == "__main__":

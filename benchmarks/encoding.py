@@ -4,15 +4,12 @@ python -m benchmarks.encoding TOKENIZER TEXTS [--megabytes 4] [--repeats 5]
 """
 
 import argparse
-import importlib.metadata
-import os
-import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.encoder import make_tiktoken
 from tokenizer.corpus import read_source
@@ -35,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("texts", type=Path)
     parser.add_argument("--megabytes", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=5)
+    add_output(parser)
     options = parser.parse_args(arguments)
     tokenizer = CodeShellTokenizer.from_pretrained(options.tokenizer)
     encoder = make_tiktoken(tokenizer)
@@ -55,12 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
     if encode_here() != encode_there():
         print("the ids differ; nothing is measured", file=sys.stderr)
         return 1
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("tokenizers", "tiktoken"))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
-    print(f"{len(texts)} documents, {size / 1e6:.1f} MB, {options.repeats} repeats, the same ids from both")
+    table = Result(
+        describe_machine("tokenizers", "tiktoken"),
+        [f"{len(texts)} documents, {size / 1e6:.1f} MB, {options.repeats} repeats, the same ids from both"],
+        {"MB/s": "20", "median": "10.1f", "least": "10.1f", "most": "10.1f"},
+    ).start("benchmarks.encoding", arguments)
     for name, encode in (("tokenizers", encode_here), ("tiktoken", encode_there)):
-        rates = time_rates(encode, size / 1e6, options.repeats)
-        print(f"{name:<12}{statistics.median(rates):8.1f} MB/s   {min(rates):.1f} to {max(rates):.1f}")
+        table.add_rates(name, time_rates(encode, size / 1e6, options.repeats))
+    table.keep(options.json)
     return 0
 
 

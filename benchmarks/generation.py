@@ -4,8 +4,6 @@ python -m benchmarks.generation runs/nano/pretrain/model recipes/nano/data/bench
 """
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
@@ -13,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import transformers
 
+from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
 from codeshell_hf.evaluate.problems import read_humaneval, read_problems
@@ -73,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
+    add_output(parser)
     options = parser.parse_args(arguments)
     model = load_model(str(options.model), dtype=torch.float32).eval()
     tokenizer = CodeShellTokenizer.from_pretrained(options.model)
@@ -95,18 +94,18 @@ def main(arguments: list[str] | None = None) -> int:
                 f"only {same} of {len(requests)} problems have the same answers; nothing is measured", file=sys.stderr
             )
             return 1
-    cores = os.cpu_count()
-    print(f"{platform.machine()}, {cores} cores, torch {torch.__version__}, transformers {transformers.__version__}")
-    print(
-        f"{len(requests)} problems of {options.samples} samples, {options.new_tokens} tokens at most, {same} answered "
-        f"alike by both, {options.repeats} repeats"
-    )
+    facts = [
+        f"{len(requests)} problems of {options.samples} samples, {options.new_tokens} tokens at most",
+        f"{same} answered alike by both, {options.repeats} repeats",
+    ]
+    columns = {"answers/s": "20", "median": "10.1f", "least": "10.1f", "most": "10.1f"}
+    table = Result(describe_machine("torch", "transformers"), facts, columns).start("benchmarks.generation", arguments)
     total = len(requests) * options.samples
     for name, measured in seconds.items():
-        rate = total / statistics.median(measured)
-        print(f"{name:<18}{rate:8.1f} answers/s   {total / max(measured):.1f} to {total / min(measured):.1f}")
-    fast, slow = (statistics.median(measured) for measured in seconds.values())
-    print(f"{'ratio':<18}{slow / fast:8.1f}")
+        table.add_rates(name, [total / each for each in measured])
+    ratios = [slow / fast for fast, slow in zip(*seconds.values(), strict=True)]
+    table.note(f"ratio, run by run: {statistics.median(ratios):.1f}, {min(ratios):.1f} to {max(ratios):.1f}")
+    table.keep(options.json)
     return 0
 
 

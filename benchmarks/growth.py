@@ -12,14 +12,13 @@ import importlib
 import io
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.near_duplicates import read_texts
+from benchmarks.result import Result, add_output, describe_machine
 from recipes.stage import main as run
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--megabytes", type=float, default=2.0, help="of the smallest corpus")
     parser.add_argument("--stages", nargs="+", help="these alone, and what they need must be among them")
     parser.add_argument("--output", type=Path, help="drawing to write")
+    add_output(parser)
     options = parser.parse_args(arguments)
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -121,14 +121,18 @@ def main(arguments: list[str] | None = None) -> int:
                 if options.stages and name not in options.stages:
                     continue
                 seconds.setdefault(name, []).append(run_stage(name, overrides, home))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{'seconds over':<14}{''.join(f'{size}x'.rjust(9) for size in SIZES)}   grows by, from 2x to 4x")
+    table = Result(
+        describe_machine("torch"),
+        [f"{options.megabytes:g} MB of Python at 1x"],
+        {"seconds over": "14", **{f"{size}x": "9.1f" for size in SIZES}, "2x to 4x": "10.2f"},
+    ).start("benchmarks.growth", arguments)
     faults = []
     for name, values in seconds.items():
         grows = values[-1] / values[-2]
         allowed = 2 * math.log(4e6 * options.megabytes) / math.log(2e6 * options.megabytes) * NOISE
         faults += [name] if grows > allowed else []
-        print(f"{name:<14}{''.join(f'{value:>9.1f}' for value in values)}   {grows:.2f}")
+        table.add(name, *values, grows)
+    table.keep(options.json)
     if options.output:
         draw(seconds, [float(size) for size in SIZES], options.output)
     if faults:

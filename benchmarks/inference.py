@@ -10,8 +10,6 @@ logits with a cache as without one. FOLDER holds the original CodeShell code, PY
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import (
     DynamicCache,
     LlamaConfig,
@@ -31,6 +28,7 @@ from transformers import (
     StaticCache,
 )
 
+from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.presets import make_config
 
@@ -150,7 +148,7 @@ def decode(model: Any, ids: torch.Tensor, new: int, *, step: Any = None, is_stat
     return time.perf_counter() - started, new * ids.shape[0]
 
 
-def measure_preset(preset: str, options: argparse.Namespace, rows: list[dict[str, Any]]) -> bool:
+def measure_preset(preset: str, options: argparse.Namespace, table: Result) -> bool:
     """Measures one shape; false if a model is wrong."""
     layers = options.layers or LAYERS.get(preset)
     for attention in options.attention:
@@ -176,8 +174,7 @@ def measure_preset(preset: str, options: argparse.Namespace, rows: list[dict[str
                     model, ids, options.new, step=owners[id(model)], is_static=True
                 )
             for way, run in ways.items():
-                rows.append(compare(preset, attention, batch, length, way, models, run, options.repeats))
-                print_row(rows[-1])
+                table.add(f"{preset} {attention} {batch}x{length} {way}", *compare(models, run, options.repeats))
     return True
 
 
@@ -190,39 +187,26 @@ def timed(run: Callable[[], int], device: str) -> tuple[float, int]:
     return time.perf_counter() - started, tokens
 
 
-def compare(
-    preset: str, attention: str, batch: int, length: int, way: str, models: dict[str, Any], run: Any, repeats: int
-) -> dict[str, Any]:
-    """Lets the models take turns, and gives tokens a second of each."""
+def compare(models: dict[str, Any], run: Any, repeats: int) -> list[float]:
+    """Lets the models take turns, and gives tokens a second of each, our share of each peer's, the largest spread."""
     speeds: dict[str, list[float]] = {name: [] for name in models}
     for repeat in range(repeats + 1):
         for name, model in models.items():
             seconds, tokens = run(model)
             if repeat:  # the first turn warms up
                 speeds[name].append(tokens / seconds)
-    return {
-        "preset": preset, "attention": attention, "batch": batch, "prompt": length, "way": way,
-        "tokens_per_s": {name: statistics.median(values) for name, values in speeds.items()},
-        "spread": max((max(values) - min(values)) / statistics.median(values) for values in speeds.values()),
+    return [
+        *map(statistics.median, speeds.values()),
         # Turn against turn, so that a machine that slows down slows both.
-        "ratios": {
-            peer: statistics.median(
-                ours / theirs for ours, theirs in zip(speeds["codeshell_hf"], speeds[peer], strict=True)
-            )
+        *(
+            statistics.median(ours / theirs for ours, theirs in zip(speeds["codeshell_hf"], speeds[peer], strict=True))
             for peer in PEERS
-        },
-    }  # fmt: skip
+        ),
+        max((max(values) - min(values)) / statistics.median(values) for values in speeds.values()),
+    ]
 
 
-def print_row(row: dict[str, Any]) -> None:
-    """Prints a line of the table."""
-    speeds = "".join(f"{value:>11,.0f}" for value in row["tokens_per_s"].values())
-    ratios = "".join(f"{value:>8.2f}" for value in row["ratios"].values())
-    name = f"{row['preset']} {row['attention']} {row['batch']}x{row['prompt']} {row['way']}"
-    print(f"{name:<62}{speeds}{ratios}{row['spread']:>7.0%}", flush=True)
-
-
-def measure_original(options: argparse.Namespace) -> None:
+def measure_original(options: argparse.Namespace, table: Result) -> None:
     """Measures the original code in its own environment, and ours at the same shape."""
     config = make_config("nano", n_positions=4096)
     names = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_query_groups", "n_inner")
@@ -238,8 +222,10 @@ def measure_original(options: argparse.Namespace) -> None:
     prefill(model, ids)
     prefilling = statistics.median(timed(lambda: prefill(model, ids), "cpu")[0] for _ in range(options.repeats))
     decoding = statistics.median(decode(model, ids, options.new)[0] / options.new for _ in range(options.repeats))
-    print(f"beside the original code: prefill of 2,048 {theirs['prefill'] / prefilling:.2f} times, decoding "
-          f"{theirs['decode'] / decoding:.2f} times as fast")  # fmt: skip
+    table.note(
+        f"beside the original code: prefill of 2,048 {theirs['prefill'] / prefilling:.2f} times, decoding "
+        f"{theirs['decode'] / decoding:.2f} times as fast"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -256,21 +242,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--original", type=Path, help="folder with the original code")
     parser.add_argument("--original-python", help="an environment that runs it")
-    parser.add_argument("--json", type=Path, help="file to write")
+    add_output(parser)
     options = parser.parse_args(arguments)
     options.device = "cuda" if torch.cuda.is_available() else "cpu"
-    machine = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
-    print(f"{platform.machine()}, {machine}, torch {torch.__version__}, transformers {transformers.__version__}")
-    print(f"{options.dtype}, {options.repeats} repeats; tokens/s, our share of each peer's, and the largest spread")
-    print(f"{'':<62}{'here':>11}{'Starcoder2':>11}{'Llama':>11}{'/ S':>8}{'/ L':>8}{'spread':>7}")
-    rows: list[dict[str, Any]] = []
+    facts = [f"{options.dtype}, {options.repeats} repeats; medians, our share of each peer's, and the largest spread"]
+    speeds = dict.fromkeys(["here", "Starcoder2", "Llama"], "11,.0f")
+    columns = {"tokens/s": "62", **speeds, "/ S": "8.2f", "/ L": "8.2f", "spread": "7.0%"}
+    table = Result(describe_machine("torch", "transformers"), facts, columns).start("benchmarks.inference", arguments)
     for preset in options.presets:
-        if not measure_preset(preset, options, rows):
+        if not measure_preset(preset, options, table):
             return 1
     if options.original:
-        measure_original(options)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        measure_original(options, table)
+    table.keep(options.json)
     return 0
 
 

@@ -8,14 +8,14 @@ with keys and values of 32 bits, one thread and no FlashAttention, on the same t
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+
+from benchmarks.result import Result, add_output, describe_machine
 
 TEXT = "def area(r):\n    return 3.14 * r ** 2  # 面积 12345\n"
 LLAMA = """
@@ -38,12 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.llama_cpp", description=__doc__.split("\n\n")[0])
     parser.add_argument("model", type=Path, help="a model's folder, with its tokenizer")
     parser.add_argument("--new-tokens", type=int, default=100)
+    add_output(parser)
     options = parser.parse_args(arguments)
     if find_spec("llama_cpp") is None:
         print("llama.cpp is not installed; pip install llama-cpp-python", file=sys.stderr)
         return 2
-    from importlib.metadata import version
-
     import torch
     import transformers
 
@@ -64,13 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
             min_new_tokens=options.new_tokens, max_new_tokens=options.new_tokens,
         )  # fmt: skip
         rate = options.new_tokens / (time.perf_counter() - started)
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, one thread, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, llama-cpp-python {version('llama-cpp-python')}"
-    )
-    print(f"{len(ids)} tokens, logits up to {float(expected.abs().max()):.1f}; {options.new_tokens} new ones")
-    print(f"{'file':<14}{'MB':>8}{'largest difference':>20}{'likeliest the same':>20}{'tokens/s':>10}")
-    print(f"{'transformers':<14}{'':>48}{rate:>10.0f}")
+    table = Result(
+        describe_machine("torch", "llama-cpp-python"),
+        [f"one thread; {len(ids)} tokens, logits up to {float(expected.abs().max()):.1f}; {options.new_tokens} new"],
+        {"file": "14", "MB": "8.1f", "largest difference": "20.4f", "likeliest the same": "20.0%", "tokens/s": "10.0f"},
+    ).start("benchmarks.llama_cpp", arguments)
+    table.add("transformers", None, None, None, rate)
     with tempfile.TemporaryDirectory() as place:
         for kind in TYPES:
             path = Path(place) / f"{kind}.gguf"
@@ -80,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             if done.returncode:
-                print(f"{kind:<14}{size:>8.1f}   llama.cpp ended with {done.returncode}")
+                table.note(f"{kind}: llama.cpp ended with {done.returncode}")
                 continue
             answer = json.loads(done.stdout.splitlines()[-1])
             if answer["ids"] != ids:
@@ -89,7 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
             theirs = torch.tensor(answer["logits"])
             agreeing = (theirs.argmax(-1) == expected.argmax(-1)).float().mean().item()
             difference = float((theirs - expected).abs().max())
-            print(f"{kind:<14}{size:>8.1f}{difference:>20.4f}{agreeing:>20.0%}{answer['rate']:>10.0f}")
+            table.add(kind, size, difference, agreeing, answer["rate"])
+    table.keep(options.json)
     return 0
 
 

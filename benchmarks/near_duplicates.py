@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks.result import Result, add_output, describe_machine
 
 MIN_JACCARD, BANDS, ROWS = 0.7, 22, 5
 DATATROVE = """
@@ -184,6 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", type=Path, help="interpreter with datatrove and text-dedup")
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
+    add_output(parser)
     options = parser.parse_args(arguments)
     if options.ours:
         run_ours(options.ours, options.ours.parent)
@@ -192,9 +194,13 @@ def main(arguments: list[str] | None = None) -> int:
     size = sum(map(len, texts)) / 1e6
     truth = find_truth(texts)
     removable = len(texts) - len(set(truth))
-    print(f"{platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}")
-    print(f"{len(texts):,} files, {size:.1f} MB, {removable:,} of them near another one by exact Jaccard")
-    print(f"{'':<28}{'seconds':>10}{'MB/s':>8}{'spread':>8}{'removed':>9}{'wrongly':>9}{'recall':>8}")
+    facts = [f"{len(texts):,} files, {size:.1f} MB, {removable:,} of them near another one by exact Jaccard"]
+    columns = {
+        "one core": "26", "seconds": "9.2f", "MB/s": "8.1f", "spread": "8.0%", "removed": "9,.0f", "wrongly": "9,.0f",
+        "recall": "8.1%",
+    }  # fmt: skip
+    machine = describe_machine(cores=f"one core of {os.cpu_count()}")
+    table = Result(machine, facts, columns).start("benchmarks.near_duplicates", arguments)
     core = min(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
@@ -222,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
                     break
                 seconds.append(float(found["seconds"]))  # type: ignore[arg-type]
             if found is None:
-                print(f"{name:<28} could not run")
+                table.note(f"{name} could not run")
                 continue
             kept = {int(place) for place in found["kept"]}  # type: ignore[attr-defined]
             stays = {truth[place] for place in kept}
@@ -238,9 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return 1
             middle = statistics.median(seconds)
             spread = (max(seconds) - min(seconds)) / middle
-            print(
-                f"{name:<28}{middle:>10.2f}{size / middle:>8.1f}{spread:>8.0%}{removed:>9,}{wrongly:>9,}{recall:>8.1%}"
-            )
+            table.add(name, middle, size / middle, spread, removed, wrongly, recall)
+    table.keep(options.json)
     return 0
 
 

@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.result import RATES, Result, add_output, describe_machine
 
 VOCABULARY, DOCUMENTS = 4096, 4000  # the reader's; a comparison's vocabulary is an option
 
@@ -49,13 +50,15 @@ def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
     return TokenShards(folder)
 
 
-def time_rows(repeats: int) -> int:
+def time_rows(options: argparse.Namespace) -> int:
     """Reads rows on one core and prints how many tokens a second that is."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     from codeshell_hf.pack.infilling import Infilling
     from codeshell_hf.pack.rows import IGNORED, Phase, Rows
 
-    print(f"{platform.machine()}, one core of {os.cpu_count()}, Python {platform.python_version()}")
+    columns = {"tokens of a row": "16", "infilling": "10.1f", "M tokens/s": "12.2f", "spread": "8.0%"}
+    table = Result(describe_machine(cores=f"one core of {os.cpu_count()}"), [f"{options.repeats} repeats"], columns)
+    table.start("benchmarks.pretraining", options.given)
     with tempfile.TemporaryDirectory() as home:
         shards = write_documents(Path(home, "shards"))
         for row_tokens in (256, 2048, 8192):
@@ -70,16 +73,14 @@ def time_rows(repeats: int) -> int:
                     print("no document begins in any row; nothing is measured", file=sys.stderr)
                     return 1
                 speeds = []
-                for repeat in range(repeats):
+                for repeat in range(options.repeats):
                     started, steps = time.perf_counter(), 60
                     for step in range(steps):
                         rows.read((repeat * steps + step) * 16_384, batch)
                     speeds.append(steps * 16_384 / (time.perf_counter() - started) / 1e6)
                 spread = (max(speeds) - min(speeds)) / statistics.median(speeds)
-                print(
-                    f"rows of {row_tokens:>5}, infilling {infilling.rate if infilling else 0:.1f}: "
-                    f"{statistics.median(speeds):6.2f} M tokens/s, spread {spread:.0%}"
-                )
+                table.add(f"{row_tokens:>5}", infilling.rate if infilling else 0, statistics.median(speeds), spread)
+    table.keep(options.json)
     return 0
 
 
@@ -235,24 +236,22 @@ def compare(options: argparse.Namespace) -> int:
             f"the models differ: {found['ours']['parameters']:,} and {found['peer']['parameters']:,}", file=sys.stderr
         )
         return 1
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
-    print(f"{platform.machine()}, {device}, torch {torch.__version__}, rows of {options.row_tokens}")
+    of = f"rows of {options.row_tokens}, {options.micro_tokens} tokens a step, {options.repeats} repeats"
+    facts = [f"{found['ours']['parameters']:,} parameters, {of}"]
+    columns = {
+        "tokens/s": "27", **RATES, "peak GB": "9.2f", "first loss": "12.3f", "last": "8.3f",
+        **(dict.fromkeys(("MFU", "square"), "8.1%") if options.peak_tflops or found["ours"]["peak"] else {}),
+    }  # fmt: skip
+    table = Result(describe_machine("torch", "transformers"), facts, columns)
+    table.start("benchmarks.pretraining", options.given)
     for who, name in (("ours", "this loop, CodeShell"), ("peer", "Trainer, stock Starcoder2")):
-        spread = (max(speeds[who]) - min(speeds[who])) / statistics.median(speeds[who])
-        print(
-            f"{name:<28}{found[who]['parameters']:>12,} parameters {statistics.median(speeds[who]):>10,.0f} tokens/s, "
-            f"spread {spread:.0%}, peak {found[who]['peak_bytes'] / 1e9:.2f} GB, "
-            f"loss {found[who]['losses'][0]:.3f} -> {found[who]['losses'][-1]:.3f}"
-        )
-        if peak := options.peak_tflops or found["ours"]["peak"]:
-            causal, square = (
-                statistics.median(speeds[who]) * found["ours"][kind] / (peak * 1e12) for kind in ("causal", "square")
-            )
-            print(f"{'':<28}MFU {causal:.1%}, attention counted as a square {square:.1%}")
+        losses, peak = found[who]["losses"], options.peak_tflops or found["ours"]["peak"]
+        kinds = ("causal", "square") if peak else ()
+        shares = [statistics.median(speeds[who]) * found["ours"][kind] / (peak * 1e12) for kind in kinds]
+        table.add_rates(name, speeds[who], found[who]["peak_bytes"] / 1e9, losses[0], losses[-1], *shares)
     ratios = [ours / peer for ours, peer in zip(speeds["ours"], speeds["peer"], strict=True)]  # each run and the next
-    print(f"this loop is {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} to {max(ratios):.2f}")
+    table.note(f"this loop is {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} to {max(ratios):.2f}")
+    table.keep(options.json)
     return 0
 
 
@@ -268,6 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--layers", type=int, help="instead of the preset's")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")
+    add_output(parser)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.given = sys.argv[1:] if arguments is None else arguments
@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = (train_ours if who == "ours" else train_peer)(Path(home), options)
         print(json.dumps({**result, "peak_bytes": find_peak()}))
         return 0
-    return time_rows(options.repeats) if options.rows else compare(options)
+    return time_rows(options) if options.rows else compare(options)
 
 
 if __name__ == "__main__":

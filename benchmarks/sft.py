@@ -6,16 +6,16 @@ MODEL is a folder with its code, such as runs/nano/pretrain/model; both are run 
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from ast import literal_eval
 from pathlib import Path
+
+from benchmarks.result import RATES, Result, add_output, describe_machine
 
 SETTINGS = {
     "max_length": 512,
@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("conversations", type=Path)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
+    add_output(parser)
     options = parser.parse_args(arguments)
     results: dict[str, list[dict[str, float]]] = {"here": [], "TRL's script": []}
     with tempfile.TemporaryDirectory() as name:
@@ -97,16 +98,17 @@ def main(arguments: list[str] | None = None) -> int:
     if abs(mine["tokens"] / theirs["tokens"] - 1) > 0.05 or abs(mine["last"] - theirs["last"]) > 0.5:
         print(f"not the same work: {mine} and {theirs}; nothing is measured", file=sys.stderr)
         return 1
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "trl"))
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
-    print(
-        f"{options.steps} steps of {SETTINGS['per_device_train_batch_size']} conversations, {options.repeats} repeats"
-    )
+    batch = SETTINGS["per_device_train_batch_size"]
+    table = Result(
+        describe_machine("torch", "transformers", "trl"),
+        [f"{options.steps} steps of {batch} conversations, {options.repeats} repeats"],
+        {"tokens/s": "20", **RATES},
+    ).start("benchmarks.sft", arguments)
     for name, runs in results.items():
-        rates = [run["rate"] for run in runs]
-        print(f"{name:<14}{statistics.median(rates):8.0f} tokens/s   {min(rates):.0f} to {max(rates):.0f}")
+        table.add_rates(name, [run["rate"] for run in runs])
     ratios = [a["rate"] / b["rate"] for a, b in zip(*results.values(), strict=True)]
-    print(f"ratio         {statistics.median(ratios):8.2f}            {min(ratios):.2f} to {max(ratios):.2f}")
+    table.note(f"ratio, run by run: {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+    table.keep(options.json)
     return 0
 
 

@@ -7,8 +7,6 @@ beside reading its files to nowhere.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -16,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks.result import Result, add_output, describe_machine
 
 AUTO = (
     *("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForQuestionAnswering"),
@@ -43,50 +43,42 @@ def start(*command: str) -> None:
     subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=Path(__file__).parents[1])
 
 
-def print_line(name: str, seconds: tuple[float, float, float], more: str = "") -> None:
-    """Prints a line of the table."""
-    print(f"{name:<48}{seconds[0]:>8.2f} s   {seconds[1]:.2f} to {seconds[2]:.2f}{more}")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.split("\n\n")[0])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--megabytes", type=int, default=1000, help="of the checkpoint that is loaded")
+    add_output(parser)
     options = parser.parse_args(arguments)
-    import torch
-    import transformers
-
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}; {options.repeats} repeats, median, least and most"
-    )
-    medians = {}
-    for code in IMPORTS.values():
-        start("-c", code)  # once for the disk's sake
-    for name, code in IMPORTS.items():
-        taken = measure(lambda code=code: start("-c", code), options.repeats)
-        medians[name] = taken[0]
-        print_line(f"import {name}", taken)
-    for name in list(IMPORTS)[:-1]:
-        print(f"{'codeshell_hf beside ' + name:<48}{medians['codeshell_hf'] - medians[name]:>+8.2f} s")
+    columns = {"seconds": "46", "median": "9.2f", "least": "8.2f", "most": "8.2f", "parameters": "12", "MB/s": "8,.0f"}
+    table = Result(describe_machine("torch", "transformers"), [f"{options.repeats} repeats"], columns)
+    table.start("benchmarks.startup", arguments)
+    imports: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for repeat in range(options.repeats + 1):
+        for name, code in IMPORTS.items():
+            taken = measure(lambda code=code: start("-c", code), 1)
+            if repeat:  # the first turn brings files into memory
+                imports[name].append(taken[0])
+    for name, seconds in imports.items():
+        table.add_rates(f"import {name}", seconds)
+    for name in list(IMPORTS)[:-1]:  # turn by turn, so that a machine that slows down slows both
+        differences = [ours - theirs for ours, theirs in zip(imports["codeshell_hf"], imports[name], strict=True)]
+        table.add_rates(f"codeshell_hf beside {name}", differences)
 
     recipes = sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.py"))
     commands = [
         name for name in recipes if "if __name__" in (Path(__file__).parents[1] / "recipes" / f"{name}.py").read_text()
     ]
     slowest = max((measure(lambda name=name: start("-m", f"recipes.{name}", "--help"), 1), name) for name in commands)
-    print_line(
-        f"slowest --help ({slowest[1]})",
-        measure(lambda: start("-m", f"recipes.{slowest[1]}", "--help"), options.repeats),
-    )
-
-    measure_presets(options.repeats)
-    measure_loading(options.megabytes, options.repeats)
+    taken = measure(lambda: start("-m", f"recipes.{slowest[1]}", "--help"), options.repeats)
+    table.add(f"slowest --help ({slowest[1]})", *taken)
+    measure_presets(options.repeats, table)
+    measure_loading(options.megabytes, options.repeats, table)
+    table.keep(options.json)
     return 0
 
 
-def measure_presets(repeats: int) -> None:
+def measure_presets(repeats: int, table: Result) -> None:
     """Builds every preset on the meta device."""
     import torch
 
@@ -103,10 +95,11 @@ def measure_presets(repeats: int) -> None:
         number = sum(parameter.numel() for parameter in build().parameters())
         if number != count_parameters(config):
             raise SystemExit(f"{name} has {number} parameters, not {count_parameters(config)}")
-        print_line(f"{name} on the meta device", measure(build, min(repeats, 3)), f"   {number / 1e9:.2f}B parameters")
+        size = f"{number / 1e9:.2f}B" if number > 1e9 else f"{number / 1e6:.2f}M"
+        table.add(f"{name} on the meta device", *measure(build, min(repeats, 3)), size)
 
 
-def measure_loading(megabytes: int, repeats: int) -> None:
+def measure_loading(megabytes: int, repeats: int, table: Result) -> None:
     """Loads a sharded checkpoint, and reads the same files to nowhere."""
     import torch
     import transformers
@@ -141,7 +134,7 @@ def measure_loading(megabytes: int, repeats: int) -> None:
             ("the same by from_pretrained, summed", load),
         ):
             taken = measure(run, repeats)
-            print_line(name, taken, f"   {size / taken[0]:,.0f} MB/s")
+            table.add(name, *taken, None, size / taken[0])
 
 
 if __name__ == "__main__":

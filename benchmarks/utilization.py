@@ -9,21 +9,19 @@ measured unless packed documents have the loss that they have alone.
 """
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
 import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from benchmarks.result import Result, add_output, describe_machine
+from codeshell_hf import CodeShellConfig
 from codeshell_hf.pack.rows import IGNORED, Batch
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.optimizer import OptimizerOptions
@@ -87,14 +85,19 @@ def time_steps(engine: Engine, batches: dict[str, list[Batch]], options: argpars
     return {name: values[options.warmup :] for name, values in seconds.items()}
 
 
-def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) -> list[dict[str, Any]] | None:
-    """One length of rows: a line for whole rows, and one for packed ones."""
+def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
+    """The configuration that is measured at a length of rows."""
     changes: dict[str, Any] = {"n_positions": row_tokens}
     if options.layers:
         changes |= {"n_layer": options.layers, "layer_types": None}
     if options.vocabulary:
         changes |= {"vocab_size": options.vocabulary}
-    config = make_config(options.preset, **changes)
+    return make_config(options.preset, **changes)
+
+
+def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) -> dict[str, list[float | None]] | None:
+    """One length of rows: tokens a second, spread, both shares of the peak and memory, whole and packed."""
+    config = shape(options, row_tokens)
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-4)
     step_options = StepOptions(
         max_norm=1.0, is_bf16=options.precision == "bf16", recomputes=options.recompute, compiles=options.compile
@@ -114,23 +117,15 @@ def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) 
     if options.profile:
         show_profile(engine, batches["whole"])
     cost, peak = cost_token(config, row_tokens), options.peak_tflops or find_peak_tflops(device)
-    found = []
+    found: dict[str, list[float | None]] = {}
     for name, values in seconds.items():
         rate = rows * row_tokens / statistics.median(values)
-        found.append(
-            {
-                "preset": options.preset,
-                "layers": config.n_layer,
-                "parameters": count_parameters(config),
-                "row_tokens": row_tokens,
-                "rows": name,
-                "tokens_per_s": rate,
-                "spread": (max(values) - min(values)) / statistics.median(values),
-                "mfu_causal": rate * cost.causal / (peak * 1e12) if peak else None,
-                "mfu_square": rate * cost.square / (peak * 1e12) if peak else None,
-                "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
-            }
-        )
+        found[name] = [
+            rate,
+            (max(values) - min(values)) / statistics.median(values),
+            *(rate * operations / (peak * 1e12) if peak else None for operations in (cost.causal, cost.square)),
+            torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
+        ]
     return found
 
 
@@ -144,18 +139,6 @@ def show_profile(engine: Engine, batches: list[Batch]) -> None:
         engine.step(1.0, lambda norm: True)
     order = "self_cuda_time_total" if is_cuda else "self_cpu_time_total"
     print(profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50))
-
-
-def tell(line: dict[str, Any]) -> None:
-    """Prints a line of the table."""
-    shares = "      MFU unknown"
-    if line["mfu_causal"] is not None:
-        shares = f"MFU {line['mfu_causal']:6.1%} (square {line['mfu_square']:6.1%})"
-    memory = f", peak {line['peak_gb']:.1f} GB" if line["peak_gb"] is not None else ""
-    print(
-        f"rows of {line['row_tokens']:>5}, {line['rows']:<7}{line['tokens_per_s']:>11,.0f} tokens/s  {shares}, "
-        f"spread {line['spread']:.0%}{memory}"
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -173,39 +156,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true", help="compile each block")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--json", type=Path, help="file to write")
+    add_output(parser)
     options = parser.parse_args(arguments)
     if wrong := [tokens for tokens in options.rows if options.micro_tokens % tokens]:
         print(f"rows of {wrong[0]} tokens do not divide --micro-tokens {options.micro_tokens}", file=sys.stderr)
         return 2
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} cores"
     if not dist.is_initialized():
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    print(
-        f"{platform.machine()}, {machine}, torch {torch.__version__}, {options.precision}, {options.steps} steps each"
-    )
-    lines: list[dict[str, Any]] = []
+    config = shape(options, max(options.rows))
+    facts = [
+        f"{options.preset}, {config.n_layer} layers, {count_parameters(config):,} parameters, {options.precision}",
+        f"{options.micro_tokens} tokens a step, {options.steps} steps each",
+    ]
+    columns = {
+        "rows": "16", "tokens/s": "12,.0f", "spread": "8.0%", "MFU": "8.1%", "square": "8.1%", "peak GB": "9.1f",
+    }  # fmt: skip
+    table = Result(describe_machine("torch"), facts, columns).start("benchmarks.utilization", arguments)
+    notes, rates = [], []
     try:
         for row_tokens in options.rows:
             found = measure(options, row_tokens, device)
             if found is None:
                 return 1
-            if not lines:
-                print(f"{options.preset}, {found[0]['layers']} layers, {found[0]['parameters']:,} parameters")
-            for line in found:
-                tell(line)
-            ratio = found[1]["tokens_per_s"] / found[0]["tokens_per_s"]
-            print(f"rows of {row_tokens:>5}: packed rows run at {ratio:.2f} of whole ones")
-            lines += found
+            for name, line in found.items():
+                table.add(f"{row_tokens:>5}, {name}", *line)
+            whole, packed = (line[0] for line in found.values())
+            notes.append(f"rows of {row_tokens}: packed ones run at {packed / whole:.2f} of whole ones")
+            rates.append(whole)
     finally:
         dist.destroy_process_group()
     if len(options.rows) > 1:
-        first, last = lines[0], lines[-2]
-        ratio = last["tokens_per_s"] / first["tokens_per_s"]
-        print(f"rows of {last['row_tokens']} run at {ratio:.2f} of rows of {first['row_tokens']}")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "rows": lines}, indent=1))
+        notes.append(f"rows of {options.rows[-1]} run at {rates[-1] / rates[0]:.2f} of rows of {options.rows[0]}")
+    for note in notes:
+        table.note(note)
+    table.keep(options.json)
     return 0
 
 
