@@ -473,9 +473,9 @@ def start_recipe(home: Path, *options: str, prepare: Callable[[], None] | None =
 
 
 def test_a_kill_at_any_moment_leaves_nothing_broken(tmp_path: Path) -> None:
-    files = {f"f{n:03d}.py": make_program(n) for n in range(60)}
+    files = {f"f{n:03d}.py": make_program(n) for n in range(30)}
     write_files(tmp_path / "in", files)
-    options = ("engine.part_bytes=12000",)
+    options = ("engine.part_bytes=20000",)
     whole = start_recipe(tmp_path, *options, f"output={tmp_path}/whole")
     _, errors = whole.communicate(timeout=200)
     assert whole.returncode == 0, errors
