@@ -95,7 +95,7 @@ def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
     return make_config(options.preset, **changes)
 
 
-def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) -> dict[str, list[float | None]] | None:
+def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) -> dict[str, list[float]] | None:
     """One length of rows: tokens a second, spread, both shares of the peak and memory, whole and packed."""
     config = shape(options, row_tokens)
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-4)
@@ -117,14 +117,14 @@ def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) 
     if options.profile:
         show_profile(engine, batches["whole"])
     cost, peak = cost_token(config, row_tokens), options.peak_tflops or find_peak_tflops(device)
-    found: dict[str, list[float | None]] = {}
+    found: dict[str, list[float]] = {}
     for name, values in seconds.items():
         rate = rows * row_tokens / statistics.median(values)
         found[name] = [
             rate,
             (max(values) - min(values)) / statistics.median(values),
-            *(rate * operations / (peak * 1e12) if peak else None for operations in (cost.causal, cost.square)),
-            torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
+            *(rate * operations / (peak * 1e12) for operations in (cost.causal, cost.square) if peak),
+            *([torch.cuda.max_memory_allocated() / 1e9] if device.type == "cuda" else []),
         ]
     return found
 
@@ -169,9 +169,11 @@ def main(arguments: list[str] | None = None) -> int:
         f"{options.preset}, {config.n_layer} layers, {count_parameters(config):,} parameters, {options.precision}",
         f"{options.micro_tokens} tokens a step, {options.steps} steps each",
     ]
-    columns = {
-        "rows": "16", "tokens/s": "12,.0f", "spread": "8.0%", "MFU": "8.1%", "square": "8.1%", "peak GB": "9.1f",
-    }  # fmt: skip
+    columns = {"rows": "16", "tokens/s": "12,.0f", "spread": "8.0%"}
+    if options.peak_tflops or find_peak_tflops(device):
+        columns |= {"MFU": "8.1%", "square": "8.1%"}
+    if device.type == "cuda":
+        columns |= {"peak GB": "9.1f"}
     table = Result(describe_machine("torch"), facts, columns).start("benchmarks.utilization", arguments)
     notes, rates = [], []
     try:

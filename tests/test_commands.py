@@ -84,6 +84,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             set_value(values, key, yaml.safe_load(value))
         if stage == "pretrain":  # rows of whole blocks of four bits
             values["model"]["changes"] |= {"n_embd": 64, "n_inner": 128}
+            values["batch"] = {"global_tokens": 4096, "micro_tokens": 2048}  # pages name tokens, and steps take time
         if stage == "curate":
             values["sources"] = [{"name": "corpus", "path": str(toy / "corpus")}]
         path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")

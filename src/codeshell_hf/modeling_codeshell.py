@@ -541,8 +541,8 @@ class CodeShellModel(CodeShellPreTrainedModel):
             attention mask that is left to apply.
         """
         implementation = self.config._attn_implementation or "eager"
-        is_flash = "flash" in implementation
-        is_ours = is_flash or implementation in ("eager", "sdpa", "flex_attention")
+        takes_lengths = "flash" in implementation or implementation == "varlen"
+        is_ours = takes_lengths or implementation in ("eager", "sdpa", "flex_attention")
         is_ready = attention_mask is not None and (not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2)
         cu_seq_lens = kwargs.get("cu_seq_lens_q")
         B, T = inputs_embeds.shape[:2]
@@ -555,7 +555,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         starts = find_document_starts((B, T), position_ids, attention_mask, cu_seq_lens)
         if torch.compiler.is_compiling():
             # The values cannot be looked at in a graph: assert in it, or mask whatever they are.
-            lacks_lengths = is_flash and cu_seq_lens is None
+            lacks_lengths = takes_lengths and cu_seq_lens is None
             if past_key_values is not None or lacks_lengths:
                 reason = PACKED_WITH_CACHE if past_key_values is not None else PACKED_WITHOUT_LENGTHS
                 torch._assert_async(~starts.any(), reason)
@@ -568,7 +568,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         if attention_mask is not None:
             attended = attention_mask.to(device=starts.device, dtype=torch.bool)
             starts = starts | (attended[:, 1:] != attended[:, :-1])
-        if is_flash and not torch.compiler.is_compiling():
+        if takes_lengths and not torch.compiler.is_compiling():
             kwargs.update(self._measure_documents(starts))
         # A step of 1 inside a document and of 3 at its border is what transformers takes for packed rows.
         steps = nn.functional.pad(1 + 2 * starts.long(), (1, 0))

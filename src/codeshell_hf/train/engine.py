@@ -23,6 +23,7 @@ from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import CodeShellTokenizer
+from .attention import agrees_with_mask, register_attention
 from .loss import TrainedModel
 from .optimizer import OptimizerOptions, groups, make_optimizers, set_learning_rate
 from .weights import draw_weight, load_model
@@ -135,13 +136,19 @@ class Engine:
         return self._make().to(self.device)
 
     def _make(self) -> CodeShellForCausalLM:
-        """Makes it with the fastest attention that keeps documents apart."""
-        is_there = self.device.type == "cuda" and self.options.is_bf16 and is_flash_attn_2_available()
-        attention = "flash_attention_2" if is_there else "sdpa"
         model: CodeShellForCausalLM = AutoModelForCausalLM.from_config(
-            self.config, attn_implementation=attention, dtype=torch.float32
+            self.config, attn_implementation=self._choose_attention(), dtype=torch.float32
         )
         return model
+
+    def _choose_attention(self) -> str:
+        """The fastest one that keeps documents apart."""
+        is_half = self.device.type == "cuda" and self.options.is_bf16
+        if is_half and is_flash_attn_2_available():
+            return "flash_attention_2"
+        if is_half and self.config.attn_pdrop == 0 and agrees_with_mask(self.config, self.device, torch.bfloat16):
+            return register_attention()
+        return "sdpa"
 
     def _share(self) -> None:
         """Shares the parameters out."""
