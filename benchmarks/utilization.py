@@ -24,6 +24,7 @@ from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellConfig
 from codeshell_hf.pack.rows import IGNORED, Batch
 from codeshell_hf.presets import count_parameters, make_config
+from codeshell_hf.train.attention import register_attention
 from codeshell_hf.train.optimizer import OptimizerOptions
 from codeshell_hf.train.sharding import Engine, Sharding, Start, StepOptions, make_engine
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
@@ -105,6 +106,9 @@ def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     engine = make_engine(config, Start(0), adamw, step_options, Sharding(), device=device)
+    if options.attention:
+        register_attention()
+        engine.model.set_attn_implementation(options.attention)
     rows = options.micro_tokens // row_tokens
     batches = {
         name: [make_batch(config.vocab_size, rows, row_tokens, is_packed=name == "packed", seed=7)]
@@ -153,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
     parser.add_argument("--recompute", action="store_true", help="recompute activations")
+    parser.add_argument("--attention", help="varlen, sdpa or flash_attention_2, instead of what the loop chooses")
     parser.add_argument("--compile", action="store_true", help="compile each block")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")
     parser.add_argument("--profile", action="store_true")
@@ -167,7 +172,8 @@ def main(arguments: list[str] | None = None) -> int:
     config = shape(options, max(options.rows))
     facts = [
         f"{options.preset}, {config.n_layer} layers, {count_parameters(config):,} parameters, {options.precision}",
-        f"{options.micro_tokens} tokens a step, {options.steps} steps each",
+        f"{options.micro_tokens} tokens a step, {options.steps} steps each"
+        + (f", {options.attention}" if options.attention else ""),
     ]
     columns = {"rows": "16", "tokens/s": "12,.0f", "spread": "8.0%"}
     if options.peak_tflops or find_peak_tflops(device):

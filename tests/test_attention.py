@@ -6,7 +6,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from codeshell_hf import CodeShellConfig, CodeShellForCausalLM
+from codeshell_hf import CodeShellForCausalLM
+from codeshell_hf.presets import PRESETS, make_config
 from codeshell_hf.train import attention
 from codeshell_hf.train.attention import VARLEN, agrees_with_mask, attend_varlen, register_attention
 
@@ -61,14 +62,20 @@ def test_padding_and_dropout_are_refused() -> None:
             attend_varlen(torch.nn.Identity(), part, part, part, mask, scaling=1.0, dropout=dropout)
 
 
-def test_it_is_tried_before_it_is_trusted(
-    make_config: Callable[..., CodeShellConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = (make_config(), torch.device("cpu"), torch.float32)
-    assert agrees_with_mask(*given)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda given: given | {"cu_seq_lens_q": None},  # documents that see each other
+        lambda given: given | {"sliding_window": given["sliding_window"] and given["sliding_window"] + 1},
+        lambda given: given | {"scaling": given["scaling"] * 1.1},
+        lambda given: torch.linalg.inv(torch.zeros(2, 2)),  # a kernel that fails
+    ],
+)
+def test_it_is_tried_before_it_is_trusted(fault: Callable[[dict], dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [(make_config(name), torch.device("cpu"), torch.bfloat16) for name in PRESETS]
+    assert all(agrees_with_mask(*one) for one in given)
 
     right = attention.attend_varlen
-    monkeypatch.setattr(attention, "attend_varlen", lambda *more, **kw: right(*more, **kw | {"cu_seq_lens_q": None}))
-    assert not agrees_with_mask(*given)  # documents that see each other
-    monkeypatch.setattr(attention, "_attend", lambda *more: torch.linalg.inv(torch.zeros(2, 2)))
-    assert not agrees_with_mask(*given)  # a kernel that fails
+    monkeypatch.setattr(attention, "attend_varlen", lambda *more, **named: right(*more, **fault(named)))
+
+    assert not any(agrees_with_mask(*one) for one in given)

@@ -24,7 +24,7 @@ def register_attention() -> str:
 
 
 def agrees_with_mask(config: CodeShellConfig, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `attend_varlen` runs on a device, and gives there what attention behind a mask gives.
+    """Whether `attend_varlen` runs on a device, and gives there what attention behind a mask gives, gradients too.
 
     Args:
         config: Whose heads are tried.
@@ -35,19 +35,27 @@ def agrees_with_mask(config: CodeShellConfig, device: torch.device, dtype: torch
     width, ends = config.n_embd // config.n_head, [0, 20, 64]
     groups = config.num_query_groups or config.n_head
     heads = (config.n_head, groups, groups)
-    query, key, value = (torch.randn(1, count, 64, width, generator=chance).to(device, dtype) for count in heads)
-    documents = torch.arange(64, device=device) >= ends[1]
-    sees = (documents[:, None] == documents) & torch.ones(64, 64, dtype=torch.bool, device=device).tril()
-    masked = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=sees, enable_gqa=True)
+    parts = [torch.randn(1, n, 64, width, generator=chance).to(device, dtype).requires_grad_() for n in heads]
+    query, key, value = parts
+    places = torch.arange(64, device=device)
+    documents, distances = places >= ends[1], places[:, None] - places
     borders = torch.tensor(ends, dtype=torch.int32, device=device)
-    try:
-        output, _ = attend_varlen(
-            nn.Identity(), query.requires_grad_(), key, value, None, scaling=width**-0.5, cu_seq_lens_q=borders
-        )
-        output.sum().backward()
-    except RuntimeError:  # a device or a head that the kernel does not know
-        return False
-    return bool(torch.allclose(output.float(), masked.transpose(1, 2).float(), atol=0.02))
+    for window in (None, 8):
+        sees = (documents[:, None] == documents) & (distances >= 0) & (distances < (window or 64))
+        masked = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=sees, enable_gqa=True)
+        expected = [masked.transpose(1, 2), *torch.autograd.grad(masked.square().sum(), parts)]
+        try:
+            output, _ = attend_varlen(
+                nn.Identity(), *(query, key, value), None,
+                scaling=width**-0.5, sliding_window=window, cu_seq_lens_q=borders,
+            )  # fmt: skip
+            found = [output, *torch.autograd.grad(output.square().sum(), parts)]
+        except RuntimeError:  # a device or a head that the kernel does not know
+            return False
+        # Rounding to bfloat16 is a hundredth; a token too many or too few is far more.
+        if any((a - b).float().norm() > 0.05 * b.float().norm() for a, b in zip(found, expected, strict=True)):
+            return False
+    return True
 
 
 def attend_varlen(
