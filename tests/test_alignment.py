@@ -6,8 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from recipes.rlhf import make_watch
 from recipes.stage import Stage, main
 from tests.endpoint import serve_judge
 from tests.test_sandbox import RUNG
+from tests.warm import start
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("sft", "preferences", "reward", "rlhf", "dpo")
@@ -452,26 +451,13 @@ def test_long_conversations_are_split_and_counted(home: Path, tmp_path: Path, ca
 # Launching, stopping and going on
 
 
-def start(stage: str, settings: Path, *more: str, ranks: int = 1, **environment: str) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return subprocess.Popen(
-        [*(launcher if ranks > 1 else [sys.executable]), "-m", f"recipes.{stage}", str(settings), *more],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
-        start_new_session=True,
-    )
-
-
 def test_two_ranks_tune_as_one_does(home: Path, tmp_path: Path) -> None:
     measured = []
     for ranks in (1, 2):
         path = tmp_path / f"{ranks}.yaml"
         changes = {"per_device_train_batch_size": 8 // ranks, "max_steps": 5}  # within the first epoch
         path.write_text(json.dumps(sft_settings(home, tmp_path / str(ranks), **changes)))
-        process = start("sft", path, ranks=ranks)
+        process = start("-m", "recipes.sft", str(path), ranks=ranks, is_warm=True)
         printed = process.communicate(timeout=240)[0]
         assert process.returncode == 0, printed[-3000:]
         measured.append(read_manifest(tmp_path / str(ranks)).measures)
@@ -493,18 +479,11 @@ def test_ranks_that_would_train_apart_are_an_error(home: Path, tmp_path: Path) -
         f"sys.exit(recipes.stage.main(recipes.sft.STAGE, ['{tmp_path}/sft.yaml']))\n"
     )
     (tmp_path / "early.py").write_text(script)
-    process = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", tmp_path / "early.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    process = start(str(tmp_path / "early.py"), ranks=2, is_warm=True, PYTHONPATH=str(ROOT))
+    printed = process.communicate(timeout=240)[0]
 
     assert process.returncode != 0
-    assert "and their gradients would not be shared" in process.stderr
+    assert "and their gradients would not be shared" in printed
 
 
 def test_two_ranks_learn_from_rewards(home: Path, tmp_path: Path) -> None:
@@ -512,7 +491,7 @@ def test_two_ranks_learn_from_rewards(home: Path, tmp_path: Path) -> None:
     settings["trainer"].update(max_steps=2, per_device_train_batch_size=8)
     (tmp_path / "rlhf.yaml").write_text(json.dumps(settings))
 
-    process = start("rlhf", tmp_path / "rlhf.yaml", ranks=2)
+    process = start("-m", "recipes.rlhf", str(tmp_path / "rlhf.yaml"), ranks=2, is_warm=True)
     printed = process.communicate(timeout=240)[0]
 
     assert process.returncode == 0, printed[-3000:]
@@ -524,7 +503,7 @@ def test_killed_learning_from_rewards_goes_on(home: Path, tmp_path: Path) -> Non
     settings = rlhf_settings(home, output=str(tmp_path / "out"))
     settings["trainer"].update(max_steps=12, save_strategy="steps", save_steps=1, save_total_limit=2)
     (tmp_path / "rlhf.yaml").write_text(json.dumps(settings))
-    process = start("rlhf", tmp_path / "rlhf.yaml")
+    process = start("-m", "recipes.rlhf", str(tmp_path / "rlhf.yaml"))
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out.partial").glob("checkpoints/checkpoint-3")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stdout.read()[-3000:]
@@ -532,7 +511,7 @@ def test_killed_learning_from_rewards_goes_on(home: Path, tmp_path: Path) -> Non
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=60)
 
-    again = start("rlhf", tmp_path / "rlhf.yaml")
+    again = start("-m", "recipes.rlhf", str(tmp_path / "rlhf.yaml"), is_warm=True)
     printed = again.communicate(timeout=240)[0]
 
     assert again.returncode == 0, printed[-3000:]

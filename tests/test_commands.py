@@ -17,6 +17,7 @@ from codeshell_hf.settings import read_yaml
 from tests.hub import serve_hub, visit_hub
 from tests.test_documents import blocks
 from tests.test_recipes import RUNG, SMALL, write_corpus
+from tests.warm import warm_python
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -88,13 +89,24 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if stage == "curate":
             values["sources"] = [{"name": "corpus", "path": str(toy / "corpus")}]
         path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
-    done = run(toy, "sh recipes/run.sh nano", dict(os.environ))
+    done = run(toy, "sh recipes/run.sh nano", dict(os.environ), is_warm=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return toy
 
 
-def run(checkout: Path, command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    bin_folder = Path(sys.executable).parent
+def run(
+    checkout: Path, command: str, environment: dict[str, str], *, is_warm: bool = True
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **environment,
+        "PYTHONPATH": f"{checkout}:{ROOT / 'src'}",
+        "OMP_NUM_THREADS": "1",
+        "TQDM_DISABLE": "1",
+        **({"SANDBOX": "none"} if RUNG == "none" else {}),
+    }
+    folders = [Path(sys.executable).parent, os.environ["PATH"]]
+    if is_warm:
+        folders.insert(0, Path(warm_python(environment)).parent)
     return subprocess.run(
         ["bash", "-c", command],
         cwd=checkout,
@@ -103,14 +115,7 @@ def run(checkout: Path, command: str, environment: dict[str, str]) -> subprocess
         check=False,
         timeout=400,
         input="add\n",
-        env={
-            **environment,
-            "PATH": f"{bin_folder}:{os.environ['PATH']}",
-            "PYTHONPATH": f"{checkout}:{ROOT / 'src'}",
-            "OMP_NUM_THREADS": "1",
-            "TQDM_DISABLE": "1",
-            **({"SANDBOX": "none"} if RUNG == "none" else {}),
-        },
+        env={**environment, "PATH": ":".join(map(str, folders))},
     )
 
 

@@ -1,11 +1,10 @@
 """The plans of the model, applied by transformers itself on two gloo ranks."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm import start
 
 GOLDEN = Path(__file__).parent / "data" / "golden" / "plain"
 
@@ -47,16 +46,9 @@ dist.destroy_process_group()
 @pytest.mark.parametrize("kind", ["tp", "fsdp"])
 def test_two_ranks_compute_what_one_does(tmp_path: Path, kind: str) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
-    done = subprocess.run(
-        [*launcher, str(tmp_path / "script.py"), kind, str(GOLDEN)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = start(str(tmp_path / "script.py"), kind, str(GOLDEN), ranks=2, is_warm=True)
+    printed = process.communicate(timeout=240)[0]
 
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("HELD") == 2
+    assert process.returncode == 0, printed[-3000:]
+    assert printed.count("HELD") == 2

@@ -27,6 +27,7 @@ from codeshell_hf.train.loss import CPU_POSITIONS
 from codeshell_hf.train.operator import operator_folder
 from recipes.pretrain import STAGE
 from recipes.stage import main
+from tests.warm import start
 from tokenizer.bpe import train_bpe
 
 ROOT = Path(__file__).parents[1]
@@ -91,18 +92,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path:
 BUILD = "from codeshell_hf.train.operator import build_operator; build_operator()"
 
 
-def start(home: Path, output: Path, *more: str, ranks: int = 1, launcher: list[str] | None = None) -> subprocess.Popen:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = launcher or (torchrun if ranks > 1 else [sys.executable])
-    return subprocess.Popen(
-        [*command, "-m", "recipes.pretrain", str(home / "pretrain.yaml"), f"output={output}", *more],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        start_new_session=True,
-    )
+def command(home: Path, output: Path, *more: str) -> list[str]:
+    return ["-m", "recipes.pretrain", str(home / "pretrain.yaml"), f"output={output}", *more]
+
+
+def complete(home: Path, output: Path, *more: str, ranks: int = 1) -> str:
+    return finish(start(*command(home, output, *more), ranks=ranks, is_warm=True))
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> str:
@@ -145,7 +140,7 @@ def zero() -> None:
 @pytest.fixture(scope="module")
 def whole(home: Path) -> Path:
     """A run of one process that nothing stops."""
-    finish(start(home, home / "whole"))
+    finish(start(*command(home, home / "whole")))
     return home / "whole"
 
 
@@ -159,7 +154,7 @@ def test_two_ranks_take_the_same_steps_as_one_however_they_share(
     file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{kind}.yaml").read_text())
     (home / f"{kind}.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
 
-    printed = finish(start(home, home / kind, *more, f"accelerate={home}/{kind}.yaml", ranks=2))
+    printed = complete(home, home / kind, *more, f"accelerate={home}/{kind}.yaml", ranks=2)
 
     name, types = SHARDINGS[kind]
     assert f"parameters by {name} ({types})" in printed
@@ -206,8 +201,8 @@ def test_ranks_that_share_the_output_layer_work_its_loss_out_in_chunks(
     assert CPU_POSITIONS < 1024
 
     assert run(home, home / f"{kind}-whole", *steps, "batch.micro_tokens=512") == 0
-    finish(start(home, home / f"{kind}-chunks", *steps, "batch.micro_tokens=1024",
-                 f"accelerate={home}/{kind}-chunks.yaml", ranks=2))  # fmt: skip
+    shared = ["batch.micro_tokens=1024", f"accelerate={home}/{kind}-chunks.yaml"]
+    complete(home, home / f"{kind}-chunks", *steps, *shared, ranks=2)
 
     assert losses_of(home / f"{kind}-chunks") == pytest.approx(losses_of(home / f"{kind}-whole"), rel=1e-5)
 
@@ -217,14 +212,14 @@ def test_a_stopped_run_goes_on_bit_for_bit_through_the_change_of_length(
     home: Path, whole: Path, number: signal.Signals
 ) -> None:
     output = home / f"stopped-{number}"
-    process = start(home, output)
+    process = start(*command(home, output))
     wait_for_checkpoint(process, output)
     os.killpg(process.pid, number)
     code = process.wait(timeout=60)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 75), process.stdout.read()[-3000:]
     assert not output.exists()
 
-    printed = finish(start(home, output))
+    printed = complete(home, output)
 
     assert "goes on at step" in printed
     assert losses_of(output) == losses_of(whole)
@@ -246,12 +241,12 @@ def test_a_stopped_run_goes_on_however_it_is_shared_out_then(
     for name in {kind, other}:
         file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{name}.yaml").read_text())
         (home / f"{name}-stopped.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
-    process = start(home, output, f"accelerate={home}/{kind}-stopped.yaml", ranks=2)
+    process = start(*command(home, output, f"accelerate={home}/{kind}-stopped.yaml"), ranks=2)
     wait_for_checkpoint(process, output)
     kill(process)
 
     more = [f"accelerate={home}/{other}-stopped.yaml", "batch.micro_tokens=256"]
-    printed = finish(start(home, output, *more, ranks=ranks))
+    printed = complete(home, output, *more, ranks=ranks)
 
     assert "goes on at step" in printed
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
@@ -259,7 +254,7 @@ def test_a_stopped_run_goes_on_however_it_is_shared_out_then(
 
 def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(home: Path, whole: Path, capsys) -> None:
     output = home / "kept"
-    process = start(home, output)
+    process = start(*command(home, output))
     wait_for_checkpoint(process, output)
     kill(process)
     checkpoints = output.with_name("kept.partial") / "checkpoints"
@@ -276,9 +271,9 @@ def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(home: Path, wh
 
 
 def test_accelerate_launches_the_loop_with_its_own_file(home: Path, whole: Path) -> None:
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
 
-    printed = finish(start(home, home / "launched", launcher=launcher))
+    printed = finish(start(*launcher, *command(home, home / "launched")))
 
     assert "by one process (TrainedModel of Parameter)" in printed
     assert losses_of(home / "launched") == losses_of(whole)
@@ -331,7 +326,7 @@ def run(home: Path, output: Path, *more: str) -> int:
 def test_broken_checkpoints_are_passed_by_and_the_one_before_them_is_used(home: Path, whole: Path) -> None:
     output = home / "broken"
     more = ["checkpoint.every_steps=2", "checkpoint.keep=4"]
-    process = start(home, output, *more)
+    process = start(*command(home, output, *more))
     checkpoints = output.with_name("broken.partial") / "checkpoints"
     while len(list(checkpoints.glob("step-*"))) < 4:
         assert process.poll() is None, process.stdout.read()[-3000:]
@@ -343,7 +338,7 @@ def test_broken_checkpoints_are_passed_by_and_the_one_before_them_is_used(home: 
     (found[-2] / "seal.json").unlink()
     next(found[-3].glob("*.distcp")).unlink()
 
-    printed = finish(start(home, output, *more))
+    printed = complete(home, output, *more)
 
     assert printed.count("the one before it is used") == 3
     assert f"goes on at step {int(found[-4].name.removeprefix('step-'))} of 20" in printed
@@ -405,13 +400,13 @@ def test_a_tracker_sees_one_run_through_a_stop(home: Path, tmp_path: Path, monke
     monkeypatch.setenv("WANDB_MODE", "offline")
     output = tmp_path / "out"
     more = [f"trackers=[{tracker}]", "log_every_steps=1"]
-    process = start(home, output, *more)
+    process = start(*command(home, output, *more))
     wait_for_checkpoint(process, output)
     os.kill(process.pid, signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 75
 
-    finish(start(home, output, *more))
+    complete(home, output, *more)
 
     name = (output / "tracking" / "run").read_text()
     if tracker == "wandb":
@@ -530,7 +525,7 @@ def test_bad_input_is_one_line_before_the_first_step(
 
 
 def test_a_checkpoint_of_another_model_is_refused(home: Path, tmp_path: Path) -> None:
-    process = start(home, tmp_path / "out")
+    process = start(*command(home, tmp_path / "out"))
     wait_for_checkpoint(process, tmp_path / "out")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=60)

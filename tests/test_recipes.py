@@ -23,6 +23,7 @@ from codeshell_hf.settings import read_yaml
 from recipes.stage import Stage, main
 from tests.hub import serve_hub, visit_hub
 from tests.test_sandbox import RUNG
+from tests.warm import start
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -391,20 +392,6 @@ def losses_of(folder: Path) -> list[float]:
     return [entry["loss"] for entry in log if "loss" in entry]
 
 
-def start(stage: str, home: Path, *more: str, ranks: int = 1) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = launcher if ranks > 1 else [sys.executable]
-    return subprocess.Popen(
-        [*command, "-m", f"recipes.{stage}", *arguments(stage, home), *more],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        start_new_session=True,
-    )
-
-
 def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: Path) -> None:
     """The third use of the README, command and code as printed, against a hub on loopback."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -505,7 +492,8 @@ def test_bad_input_is_one_line_and_leaves_what_was_there(
 
 def test_a_killed_sft_goes_on_from_its_checkpoint(chain: Path, tmp_path: Path) -> None:
     options = [f"output={tmp_path}/out", "trainer.max_steps=30"]
-    process = start("sft", chain, *options)
+    command = ["-m", "recipes.sft", *arguments("sft", chain), *options]
+    process = start(*command)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out.partial").glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stdout.read()[-3000:]
@@ -513,7 +501,7 @@ def test_a_killed_sft_goes_on_from_its_checkpoint(chain: Path, tmp_path: Path) -
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=60)
     done = [int(path.name.split("-")[1]) for path in (tmp_path / "out.partial" / "checkpoints").glob("checkpoint-*")]
-    again = start("sft", chain, *options)
+    again = start(*command, is_warm=True)
     printed = again.communicate(timeout=240)[0]
 
     assert again.returncode == 0, printed[-3000:]
