@@ -106,7 +106,9 @@ def run(
     }
     folders = [Path(sys.executable).parent, os.environ["PATH"]]
     if is_warm:
-        folders.insert(0, Path(warm_python(environment)).parent)
+        python = warm_python(environment)
+        folders.insert(0, Path(python).parent)
+        environment["PYTHON_EXEC"] = python  # which torchrun calls
     return subprocess.run(
         ["bash", "-c", command],
         cwd=checkout,
