@@ -1,6 +1,6 @@
-"""What a benchmark measured: a table that is printed as it grows, kept as JSON, and shown in README.md.
+"""What a benchmark measured: a table that is printed as it grows, kept as JSON, and shown in the pages.
 
-python -m benchmarks.result    makes the tables of benchmarks/README.md anew from benchmarks/results/*.json
+python -m benchmarks.result    makes the tables of all pages anew from benchmarks/results/*.json
 """
 
 import argparse
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 HOME = Path(__file__).parent
+MARK = re.compile(r"<!-- (?:benchmarks/)?(results/\S+\.json) -->")  # stands above a table
 RATES = {"median": "10,.0f", "least": "10,.0f", "most": "10,.0f"}
 Value = str | float | None
 
@@ -41,7 +42,7 @@ def _find_version(package: str) -> str:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Gives a benchmark the option to keep what it measures."""
-    parser.add_argument("--json", type=Path, help="file to keep the table in; README.md is made from such files")
+    parser.add_argument("--json", type=Path, help="file to keep the table in; the pages are made from such files")
 
 
 @dataclass
@@ -119,19 +120,29 @@ def read_result(path: Path) -> Result:
     return Result(**json.loads(path.read_text(encoding="utf-8")))
 
 
+def find_pages() -> list[Path]:
+    """The pages that show a table."""
+    root = HOME.parent
+    pages = [
+        *root.glob("*.md"),
+        *(path for name in ("benchmarks", "docs", "tokenizer") for path in root.glob(f"{name}/*.md")),
+    ]
+    return sorted(path for path in pages if MARK.search(path.read_text(encoding="utf-8")))
+
+
 def fill_in(text: str) -> str:
     """Puts each table in its place, the block of text after its file's name."""
 
     def put(found: re.Match[str]) -> str:
         return f"{found[1]}```text\n{read_result(HOME / found[2])}\n```"
 
-    return re.sub(r"(<!-- (results/\S+\.json) -->\n\n?)```text\n.*?\n?```", put, text, flags=re.DOTALL)
+    return re.sub(rf"({MARK.pattern}\n\n?)```text\n.*?\n?```", put, text, flags=re.DOTALL)
 
 
 def main() -> int:
-    """Makes README.md's tables anew."""
-    path = HOME / "README.md"
-    path.write_text(fill_in(path.read_text(encoding="utf-8")), encoding="utf-8")
+    """Makes the tables of all pages anew."""
+    for path in find_pages():
+        path.write_text(fill_in(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
