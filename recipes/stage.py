@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import pydantic
 
+from recipes.command import spare_collections
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -90,6 +92,7 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if is_first_rank() else logging.ERROR, format="%(message)s")
     # Where it is installed, it says on every CPU that it could not fetch a kernel, asked for or not.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    spare_collections()
     from codeshell_hf.errors import CodeShellError, Interrupted
     from codeshell_hf.settings import load_settings
 

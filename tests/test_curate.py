@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import re
 import resource
@@ -32,6 +33,7 @@ from codeshell_hf.errors import DataError
 from recipes.curate import STAGE
 from recipes.stage import ROOT, main
 from tests.curation import GOOD, RULES, run, write_files
+from tests.warm import warm_python
 
 TABLE_1 = (
     "markdown python java javascript php cpp c c-sharp go rust ruby kotlin swift typescript scala lua julia "
@@ -458,10 +460,13 @@ def test_documents_carry_where_they_come_from_and_their_cluster(tmp_path: Path) 
 # The whole recipe, as users start it
 
 
-def start_recipe(home: Path, *options: str, prepare: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+def start_recipe(
+    home: Path, *options: str, prepare: Callable[[], None] | None = None, is_warm: bool = False
+) -> subprocess.Popen[str]:
     settings_file = home / "curate.yaml"
     settings_file.write_text(f"output: {home}/out\nsources: [{{name: here, path: {home}/in}}]\nlints: false\n")
-    command = [sys.executable, "-m", "recipes.curate", str(settings_file), *options]
+    python = warm_python(os.environ) if is_warm else sys.executable
+    command = [python, "-m", "recipes.curate", str(settings_file), *options]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -476,7 +481,7 @@ def test_a_kill_at_any_moment_leaves_nothing_broken(tmp_path: Path) -> None:
     files = {f"f{n:03d}.py": make_program(n) for n in range(30)}
     write_files(tmp_path / "in", files)
     options = ("engine.part_bytes=20000",)
-    whole = start_recipe(tmp_path, *options, f"output={tmp_path}/whole")
+    whole = start_recipe(tmp_path, *options, f"output={tmp_path}/whole", is_warm=True)
     _, errors = whole.communicate(timeout=200)
     assert whole.returncode == 0, errors
     killed = 0
@@ -489,7 +494,7 @@ def test_a_kill_at_any_moment_leaves_nothing_broken(tmp_path: Path) -> None:
             killed += 1
         process.communicate()
 
-    last = start_recipe(tmp_path, *options)
+    last = start_recipe(tmp_path, *options, is_warm=True)
     _, errors = last.communicate(timeout=200)
 
     assert last.returncode == 0, errors
@@ -513,7 +518,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
 
     full = start_recipe(tmp_path, prepare=fill_disk)
     _, errors = full.communicate(timeout=120)
-    again = start_recipe(tmp_path)
+    again = start_recipe(tmp_path, is_warm=True)
     _, more = again.communicate(timeout=120)
 
     assert full.returncode == 1
