@@ -88,10 +88,10 @@ def start(*arguments: str, ranks: int = 1, is_warm: bool = False, **environment:
 def _start(frozen: tuple[tuple[str, str], ...]) -> str:
     home = tempfile.TemporaryDirectory(prefix="warm-")
     place = Path(home.name, "socket")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_IMPORT)}
+    free = {name: value for name, value in os.environ.items() if name in FREE or not name.startswith(READ_AT_IMPORT)}
     server = subprocess.Popen(
         [sys.executable, __file__, "serve", str(place)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment | dict(frozen),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=free | dict(frozen),
     )  # fmt: skip
     atexit.register(home.cleanup)
     atexit.register(server.communicate)  # it ends with its input

@@ -3,6 +3,7 @@
 Shapes are written with B rows, T tokens of a row, H heads, G of keys and values, and W, a head's width.
 """
 
+import inspect
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,8 @@ from transformers.masking_utils import flash_attention_mask
 from ..configuration_codeshell import CodeShellConfig
 
 VARLEN = "varlen"  # the model measures documents for this name
+# The kernel always knew groups of heads; torch asks for a word since 2.12.
+GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 
 
 def register_attention() -> str:
@@ -102,7 +105,8 @@ def attend_varlen(
     q, k, v = (part.transpose(1, 2).reshape(B * T, -1, W).to(value.dtype) for part in (query, key, value))
     window = (-1 if sliding_window is None else sliding_window - 1, 0)
     # The longest document is as long as a row at most; a bound that never changes compiles once.
-    output = varlen_attn(q, k, v, ends, ends, T, T, scale=scaling, window_size=window, enable_gqa=key.shape[1] != H)
+    grouped = GROUPED if key.shape[1] != H else {}
+    output = varlen_attn(q, k, v, ends, ends, T, T, scale=scaling, window_size=window, **grouped)
     return cast(Tensor, output).view(B, T, H, W), None
 
 
