@@ -79,3 +79,9 @@ def test_it_is_tried_before_it_is_trusted(fault: Callable[[dict], dict], monkeyp
     monkeypatch.setattr(attention, "attend_varlen", lambda *more, **named: right(*more, **fault(named)))
 
     assert not any(agrees_with_mask(*one) for one in given)
+
+
+def test_the_trial_of_the_kernel_runs_while_a_model_is_made_without_memory() -> None:
+    # FSDP2 makes the model under this context, and asks there which attention to use.
+    with torch.device("meta"):
+        assert agrees_with_mask(make_config("nano"), torch.device("cpu"), torch.float32)

@@ -88,7 +88,7 @@ def test_chunked_logits_take_no_more_than_a_chunk_and_their_gradients() -> None:
     wide = make_config("codeshell-7b")
     layout = Layout("fsdp2", 3, 8, micro_tokens=16_384)
 
-    assert count_logits(wide, layout) < 2e9 < 16_384 * wide.vocab_size * 4
+    assert count_logits(wide, layout) < 2.2e9 < 16_384 * wide.vocab_size * 4
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:

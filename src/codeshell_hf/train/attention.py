@@ -34,11 +34,13 @@ def agrees_with_mask(config: CodeShellConfig, device: torch.device, dtype: torch
         device: Where.
         dtype: Of queries, keys and values.
     """
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     width, ends = config.n_embd // config.n_head, [0, 20, 64]
     groups = config.num_query_groups or config.n_head
     heads = (config.n_head, groups, groups)
-    parts = [torch.randn(1, n, 64, width, generator=chance).to(device, dtype).requires_grad_() for n in heads]
+    # On the CPU by name: FSDP2 asks while its model is made on the meta device, where tensors hold nothing.
+    drawn = [torch.randn(1, n, 64, width, generator=generator, device="cpu") for n in heads]
+    parts = [one.to(device, dtype).requires_grad_() for one in drawn]
     query, key, value = parts
     places = torch.arange(64, device=device)
     documents, distances = places >= ends[1], places[:, None] - places
@@ -127,7 +129,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, window: int | None, scali
     H, T = query.shape[1:3]
     seen = None
     if window is not None and window < T:
-        places = torch.arange(T)
+        places = torch.arange(T, device=query.device)
         distances = places[:, None] - places
         seen = (distances >= 0) & (distances < window)
     output: Tensor = nn.functional.scaled_dot_product_attention(

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Logits of at most so many numbers are held at once: 256 MiB in float32. Every chunk reads the output layer and adds to
-# its gradient, so that small ones wait for memory.
-HELD_LOGITS = 1 << 26
-OUTPUTS = 8192  # whose gradients are added up at a time
+# Logits of at most so many numbers are held at once: 512 MiB in float32. Every chunk reads the output layer and adds to
+# its gradient, so that small chunks wait for memory; larger ones than this gain nothing more.
+HELD_LOGITS = 1 << 27
+TILE = 128  # positions; a chunk of another size leaves tiles of the matrix product half empty
+OUTPUTS = 8192  # whose gradients are added at a time, where a product cannot add to float32
 CPU_POSITIONS = 512  # a chunk's on a CPU, near its caches, where the layer is no wider
 IGNORED = -100
 
@@ -47,19 +48,16 @@ class LinearCrossEntropy(torch.autograd.Function):
             # Filled again by each chunk: on a CPU, large blocks that come and go cost more than what is done in them.
             logits = torch.empty(min(chunk, len(hidden)), len(weight), dtype=dtype, device=hidden.device)
             exact = torch.empty_like(logits, dtype=torch.float32)
-            minus_one = torch.full((), -1.0, device=hidden.device)
             for start in range(0, len(hidden), chunk):
                 part, expected = hidden[start : start + chunk].to(dtype), labels[start : start + chunk, None]
-                some, log_chances = logits[: len(part)], exact[: len(part)]
+                some, log_probabilities = logits[: len(part)], exact[: len(part)]
                 torch.mm(part, matrix.T, out=some)
-                _log_softmax(some, out=log_chances)
-                total -= log_chances.gather(1, expected).sum()
-                gradient = some.copy_(log_chances.exp_().scatter_add_(1, expected, minus_one.expand(expected.shape)))
+                _log_softmax(some, out=log_probabilities)
+                right = log_probabilities.gather(1, expected)
+                total -= right.sum()
+                gradient = _to_gradient(some, log_probabilities, right, expected)
                 torch.mm(gradient, matrix, out=hidden_gradient[start : start + chunk])
-                for some_rows, columns in zip(
-                    weight_gradient.split(OUTPUTS), gradient.split(OUTPUTS, dim=1), strict=True
-                ):
-                    some_rows.add_(columns.T @ part)
+                _add_product(weight_gradient, gradient, part)
             hidden_gradient = hidden_gradient.to(hidden.dtype)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         ctx.weight_dtype = weight.dtype
@@ -88,6 +86,27 @@ def _log_softmax(logits: Tensor, *, out: Tensor) -> None:
         torch.log_softmax(logits, -1, dtype=torch.float32, out=out)
 
 
+def _to_gradient(logits: Tensor, log_probabilities: Tensor, right: Tensor, expected: Tensor) -> Tensor:
+    """Turns logits into the gradient of the losses' sum, in place: probabilities, less one at the right output."""
+    if logits.is_cuda:  # half the traffic of an exponential in float32 that is rounded afterwards
+        torch.softmax(logits, -1, out=logits)
+    else:
+        logits.copy_(log_probabilities.exp_())
+    # Near one, a probability that is rounded before one is taken off keeps no digit of the difference.
+    return logits.scatter_(1, expected, torch.expm1(right).to(logits.dtype))
+
+
+def _add_product(total: Tensor, gradient: Tensor, part: Tensor) -> None:
+    """Adds `gradient.T @ part` to `total`, which is in float32."""
+    if gradient.dtype == torch.float32:
+        total.addmm_(gradient.T, part)
+    elif gradient.is_cuda:
+        torch.addmm(total, gradient.T, part, out_dtype=torch.float32, out=total)
+    else:
+        for rows, columns in zip(total.split(OUTPUTS), gradient.split(OUTPUTS, dim=1), strict=True):
+            rows.add_(columns.T @ part)
+
+
 def count_held_positions(vocab_size: int, width: int, device: torch.device) -> int:
     """Counts the positions whose logits are there at a time.
 
@@ -97,10 +116,10 @@ def count_held_positions(vocab_size: int, width: int, device: torch.device) -> i
         device: Where it works.
 
     Returns:
-        Positions: on a CPU as many as the layer is wide, else as many as `HELD_LOGITS` allows.
+        Positions: on a CPU as many as the layer is wide, else as many tiles as `HELD_LOGITS` allows.
     """
     most = max(1, HELD_LOGITS // vocab_size)
-    return min(most, max(CPU_POSITIONS, width)) if device.type == "cpu" else most
+    return min(most, max(CPU_POSITIONS, width)) if device.type == "cpu" else max(1, most // TILE * TILE)
 
 
 def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions: int) -> Tensor:
