@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from recipes.arithmetic import PrecisionSettings, read_config, settle_precision
 from recipes.stage import Section, StageSettings, Work, is_first_rank
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class AdapterSettings(Section):
     merge: bool = Field(default=True, description="also write the model with the adapter merged into it")
 
 
-class AlignmentSettings(StageSettings):
+class AlignmentSettings(StageSettings, PrecisionSettings):
     """What the settings of all stages of alignment have."""
 
     model: Path = Field(description="folder of the model to start from, with its tokenizer")
@@ -63,13 +64,20 @@ class PairSettings(AlignmentSettings):
 
 
 def make_trainer_config(
-    config: type[Any], settings: AlignmentSettings, folder: Path, *, owned: Sequence[str] = (), **given: Any
+    config: type[Any],
+    settings: AlignmentSettings,
+    work: Work,
+    folder: Path,
+    *,
+    owned: Sequence[str] = (),
+    **given: Any,
 ) -> Any:
     """Makes TRL's configuration, after a check of every key against the installed version.
 
     Args:
         config: Such as `SFTConfig`.
         settings: With the section `trainer`.
+        work: Filled with the precision.
         folder: Where the trainer saves its checkpoints.
         owned: Further keys that the recipe decides.
         given: Their values, and those of others that follow from the settings.
@@ -94,12 +102,53 @@ def make_trainer_config(
         if key not in known:
             raise SettingsError(unknown_key(key, known, "the section trainer"))
     fixed = {"output_dir": str(folder), "seed": settings.seed, "use_cpu": not torch.cuda.is_available(), **given}
+    values = {**settings.trainer, "bf16": choose_bf16(settings, work, folder)}
     try:
-        made = config(**settings.trainer, **fixed)
+        made = config(**values, **fixed)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
     check_processes(made)
     return made
+
+
+def choose_bf16(settings: AlignmentSettings, work: Work, folder: Path) -> bool:
+    """Settles the precision that the trainer is given.
+
+    Args:
+        settings: With `precision`, or the trainer's own keys in its place.
+        work: Filled.
+        folder: Of the trainer's checkpoints.
+
+    Returns:
+        The trainer's `bf16`.
+
+    Raises:
+        SettingsError: If two of them contradict each other.
+    """
+    import torch
+    from accelerate import PartialState
+
+    from codeshell_hf.errors import SettingsError
+
+    asked: dict[str, str] = {"precision": settings.precision}
+    if "bf16" in settings.trainer:
+        asked["trainer.bf16"] = "bfloat16" if settings.trainer["bf16"] else "float32"
+    if settings.trainer.get("fp16"):
+        asked["trainer.fp16"] = "float16"
+        if not settings.trainer.get("bf16"):
+            asked.pop("trainer.bf16", None)
+    if (launched := os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
+        asked["accelerate's mixed_precision"] = {"bf16": "bfloat16", "fp16": "float16"}.get(launched, launched)
+    said = {name: value for name, value in asked.items() if value != "auto"}
+    if len(set(said.values())) > 1:
+        (first, one), (second, other) = list(said.items())[:2]
+        raise SettingsError(f"{first} says {one}, but {second} says {other}; take one of them out")
+    word: Any = next(iter(said.values()), "auto")
+    if word not in ("auto", "float32", "bfloat16"):  # the trainer's own
+        work.precision = {"asked": word, "arithmetic": word}
+        return False
+    PartialState(cpu=not torch.cuda.is_available())  # joins the ranks, for the first to tell the others
+    return settle_precision(word, lambda: read_config(settings.model), work, trains=True, kept=folder).is_bf16
 
 
 def check_launch() -> None:
@@ -164,11 +213,12 @@ def check_whole_model(config: Any, section: str) -> None:
         )
 
 
-def load_policy(settings: AlignmentSettings) -> Any:
+def load_policy(settings: AlignmentSettings, config: Any) -> Any:
     """Loads the model that is trained, its weights in float32 unless they are frozen in four bits.
 
     Args:
         settings: Which model, and whether it is quantised.
+        config: The trainer's, with its precision.
 
     Returns:
         The model.
@@ -193,13 +243,14 @@ def load_policy(settings: AlignmentSettings) -> Any:
         )
     from transformers import BitsAndBytesConfig
 
+    dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
-    return load_model(str(settings.model), dtype=torch.bfloat16, quantization_config=quantization, **options)
+    return load_model(str(settings.model), dtype=dtype, quantization_config=quantization, **options)
 
 
 def choose_attention(settings: AlignmentSettings) -> str:

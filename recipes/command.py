@@ -1,20 +1,26 @@
-"""What the commands share: a quicker start and end; and those that are no stage, a parser that shows their own
-examples, and one line for an error.
+"""What the commands share: a quick start and end, and threads that give way; and what those share that are no stage: a
+parser that shows their own examples, and one line for an error.
 """
 
 import argparse
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Callable
 
 RARELY = 50_000  # more objects than before, until garbage is looked for; Python's own 700 is of small programs
 
 
-def spare_collections() -> None:
-    """Has garbage looked for less often, and not once more at the end: what torch and transformers leave when they are
-    imported is walked through again and again, and all of it is needed.
+def prepare_process() -> None:
+    """Spares what costs much and gives little: searches for garbage, and waiting that keeps a processor busy.
+
+    What torch and transformers leave when they are imported is walked through again and again, and all of it is needed.
+    And a thread that spins while it waits for another takes that one's time wherever something else computes as well:
+    beside one busy process a step of nano on two processors takes four times as long. torch's OpenMP reads this once,
+    when it is loaded.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
 
@@ -44,7 +50,7 @@ def run(name: str, work: Callable[[], None]) -> int:
     Returns:
         0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C.
     """
-    spare_collections()
+    prepare_process()
     from codeshell_hf.errors import CodeShellError
 
     try:

@@ -3,11 +3,15 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from recipes.arithmetic import PrecisionSettings, settle_precision
 from recipes.stage import Section, Stage, StageSettings, Work, main
+
+if TYPE_CHECKING:
+    from codeshell_hf.precision import Arithmetic
 
 LINES_ARE_FREE: dict[str, Any] = {"max_line_bytes": 100_000, "max_mean_line": None}
 PROSE: dict[str, Any] = {
@@ -159,7 +163,7 @@ class EndpointSettings(Section):
     calls_at_once: int = Field(default=8, gt=0, description="calls under way together")
 
 
-class QualitySettings(Section):
+class QualitySettings(PrecisionSettings):
     """The learned score."""
 
     model: str | None = Field(default=None, description='trained regressor; "static" for static scores; null trains')
@@ -249,7 +253,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.curate.report import print_table
 
     engine.start(settings.engine.runner, settings.engine.address)
-    curation = make_curation(settings)
+    curation = make_curation(settings, arithmetic=choose_arithmetic(settings, work))
     with tqdm(unit="part") as bar:
         shown = ""
 
@@ -275,6 +279,29 @@ def run(settings: Settings, work: Work) -> None:
     work.report = [*print_table(outcome.funnel, unit=unit), f"report: {settings.output / 'report.html'}"]
 
 
+def choose_arithmetic(settings: Settings, work: Work) -> "Arithmetic":
+    """Settles what the regressor of quality computes in.
+
+    Args:
+        settings: With or without quality.
+        work: Filled.
+
+    Returns:
+        Its name.
+    """
+    from codeshell_hf.curate.inspection import STATIC
+    from codeshell_hf.curate.regressor import read_encoder
+
+    quality = settings.quality
+    if quality is None or quality.model == STATIC:
+        return "float32"
+    return settle_precision(
+        *(quality.precision, lambda: read_encoder(quality.model or quality.encoder), work),
+        trains=quality.model is None,
+        kept=work.folder / "quality",
+    ).arithmetic
+
+
 def make_sources(settings: Settings) -> list[Any]:
     """Makes the library's sources of the settings'.
 
@@ -289,11 +316,12 @@ def make_sources(settings: Settings) -> list[Any]:
     return [sources.Source(**source.model_dump()) for source in settings.sources]
 
 
-def make_curation(settings: Settings) -> Any:
+def make_curation(settings: Settings, *, arithmetic: "Arithmetic") -> Any:
     """Makes the library's options of the settings.
 
     Args:
         settings: Of the stage.
+        arithmetic: What quality is scored in.
 
     Returns:
         All that decides what stays.
@@ -320,10 +348,10 @@ def make_curation(settings: Settings) -> Any:
                 token=read_token(quality.endpoint.token_variable),
             )
         fitting = Fitting(
-            **quality.model_dump(include=set(Fitting.__dataclass_fields__)),
+            **quality.model_dump(include=set(Fitting.__dataclass_fields__) - {"precision"}), precision=arithmetic
         )
         made_quality = options.Quality(
-            *(quality.model, quality.sample_documents, endpoint, fitting, quality.min_score, quality.batch_documents)
+            *(quality.model, quality.sample_documents, endpoint, fitting, quality.min_score, quality.batch_documents),
         )
     return options.Curation(
         measuring=Measuring(
@@ -450,7 +478,12 @@ STAGE = Stage(
     settings=Settings,
     inputs=list_inputs,
     run=run,
-    code=("src/codeshell_hf/curate", "src/codeshell_hf/credentials.py"),
+    code=(
+        "src/codeshell_hf/curate",
+        "src/codeshell_hf/credentials.py",
+        "src/codeshell_hf/precision.py",
+        "recipes/arithmetic.py",
+    ),
     describe=describe,
 )
 

@@ -53,7 +53,7 @@ def run(settings: Settings, work: Work) -> None:
 
     quiet_logs()
     checkpoints = work.folder / "checkpoints"
-    config = make_trainer_config(DPOConfig, settings, checkpoints, owned=("eval_on_start",), eval_on_start=True)
+    config = make_trainer_config(DPOConfig, settings, work, checkpoints, owned=("eval_on_start",), eval_on_start=True)
     if settings.measure is not None:
         check_whole_model(config, "measure")
     tokenizer = open_tokenizer(settings.model)
@@ -62,7 +62,7 @@ def run(settings: Settings, work: Work) -> None:
     data, counts = keep_fitting(tokenizer, parts, config.max_length)
     with settings.open_sandbox() if settings.measure else nullcontext() as sandbox:
         trainer = DPOTrainer(
-            model=load_policy(settings),
+            model=load_policy(settings, config),
             args=config,
             train_dataset=data[0],
             eval_dataset=data[1],
@@ -152,6 +152,8 @@ STAGE = Stage(
     },
     run=run,
     code=(
+        "src/codeshell_hf/precision.py",
+        "recipes/arithmetic.py",
         "recipes/alignment.py",
         "recipes/isolation.py",
         "recipes/rewards.py",

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.arithmetic import read_config, settle_precision
 from recipes.benchmarking import (
     EXECUTED,
     ProgramSettings,
@@ -42,6 +43,8 @@ def run(settings: Settings, work: Work) -> None:
     models = list_models(settings)
     check(settings, models)
     tasks = [read_task(name, task) for name, task in settings.tasks.items()]
+    local = [model for model in models.values() if isinstance(model, Path)]
+    precision = settle_precision(settings.precision, lambda: read_config(local[0]), work) if local else None
     held_out = read_all_held_out(settings)
     results: dict[str, Any] = {"baselines": {}, "held_out": {}, "tasks": {}, "models": {}}
     if held_out is not None and settings.documents is not None:
@@ -53,7 +56,7 @@ def run(settings: Settings, work: Work) -> None:
         results["tasks"] = {task.name: describe_task(task) for task in tasks}
         chats: dict[str, dict[str, str]] = {}
         for name, model in models.items():
-            results["models"][name] = evaluate_model(name, model, settings, held_out, tasks, chats)
+            results["models"][name] = evaluate_model(name, model, settings, held_out, tasks, chats, precision)
             gc.collect()
     if settings.judge is not None:
         add_preferences(settings, chats, results)

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from recipes.arithmetic import PrecisionSettings
 from recipes.benchmarking import (
     Contender,
     HarnessSettings,
@@ -34,8 +35,10 @@ from recipes.stage import ROOT
 
 if TYPE_CHECKING:
     from codeshell_hf.evaluate.scores import Score
+    from codeshell_hf.precision import Precision
 
 CODE = (
+    "recipes/arithmetic.py",
     "recipes/evaluating.py",
     "recipes/benchmarking.py",
     "recipes/held_out.py",
@@ -48,7 +51,7 @@ CODE = (
 )
 
 
-class Settings(SandboxSettings):
+class Settings(SandboxSettings, PrecisionSettings):
     """Settings of evaluation."""
 
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="folders, servers or programs, by name")
@@ -63,7 +66,6 @@ class Settings(SandboxSettings):
     judge: JudgeSettings | None = Field(default=None, description="a model that prefers one of two answers")
     kept: Path | None = Field(default=None, description="folder that keeps what models wrote; by default OUTPUT.kept")
     batch_size: int = Field(default=32, gt=0, description="answers at a time")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of weights in memory")
     attention: str | None = Field(default=None, description="as transformers names it; by default its choice")
     device_map: str | None = Field(
         default=None, description="auto spreads a model over all GPUs; by default one device"
@@ -148,6 +150,7 @@ def evaluate_model(
     held_out: dict[str, Any] | None,
     tasks: list[Task],
     chats: dict[str, dict[str, str]],
+    precision: "Precision | None",
 ) -> dict[str, Any]:
     """Evaluates one model.
 
@@ -158,6 +161,7 @@ def evaluate_model(
         held_out: The held-out split.
         tasks: Benchmarks.
         chats: Filled with its answers to the judge's requests.
+        precision: Of weights in memory; `None` where no model is loaded.
 
     Returns:
         Its part of the results.
@@ -166,7 +170,7 @@ def evaluate_model(
     contender = open_contender(
         name,
         model,
-        dtype=settings.dtype,
+        dtype=precision.arithmetic if precision else "auto",
         batch_size=settings.batch_size,
         options={key: value for key, value in options.items() if value is not None},
     )

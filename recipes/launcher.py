@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from codeshell_hf.precision import Asked
     from codeshell_hf.train.sharding import Sharding
 
-_PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+_PRECISIONS: "dict[str, Asked]" = {
+    "no": "auto",
+    "bf16": "bfloat16",
+}  # accelerate's "no" is its default, and asks nothing
 
 
 @dataclass(frozen=True)
@@ -98,15 +102,15 @@ def join_ranks() -> "Iterator[Ranks]":
             del os.environ["LOCAL_RANK"]
 
 
-def read_sharding(file: Path | None, *, precision: str) -> "Sharding":
-    """Reads how to share the model out.
+def read_sharding(file: Path | None, *, precision: "Asked") -> "tuple[Sharding, Asked]":
+    """Reads how to share the model out, and in which precision.
 
     Args:
         file: accelerate's file where torchrun started the processes, `None` where accelerate did or nothing is shared.
-        precision: "fp32" or "bf16", which the launcher must not contradict.
+        precision: The recipe's, which the launcher must not contradict.
 
     Returns:
-        What was asked for.
+        What was asked for; of precision, what either asks.
 
     Raises:
         SettingsError: If the file cannot be read, asks for what there is not, or contradicts the launcher or the
@@ -129,9 +133,14 @@ def read_sharding(file: Path | None, *, precision: str) -> "Sharding":
     if launched is not None and named is not None and launched != named:
         raise SettingsError(f"accelerate launch was given another file than {file}; name the same, or only one")
     asked = launched or named or {"kind": "ddp", "precision": "no"}
-    if asked.pop("precision") not in ("no", _PRECISIONS[precision]):
+    mixed = asked.pop("precision")
+    if mixed not in _PRECISIONS:
+        raise SettingsError(f'accelerate\'s file asks for mixed_precision {mixed}; set it to bf16 or "no"')
+    if _PRECISIONS[mixed] == "auto":
+        return _make(asked), precision
+    if precision not in ("auto", _PRECISIONS[mixed]):
         raise SettingsError(f"accelerate's file asks for another mixed_precision than {precision}; make them agree")
-    return _make(asked)
+    return _make(asked), _PRECISIONS[mixed]
 
 
 def _make(asked: dict[str, Any]) -> "Sharding":

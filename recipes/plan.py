@@ -72,7 +72,7 @@ def plan(path: Path, own: dict[str, str], overrides: list[str]) -> list[str]:
     settings = load_settings(Settings, path, overrides)
     gpus, device, mfu = read_own(own)
     config = read_config(settings)
-    asked = read_sharding(settings.accelerate, precision=settings.precision)
+    asked, precision = read_sharding(settings.accelerate, precision=settings.precision)
     if gpus % asked.replicas:
         raise SettingsError(f"gpus is {gpus}, which {asked.replicas} replicas do not divide; set a multiple")
     layout = Layout(
@@ -81,7 +81,7 @@ def plan(path: Path, own: dict[str, str], overrides: list[str]) -> list[str]:
         ranks=gpus,
         replicas=asked.replicas,
         micro_tokens=settings.batch.micro_tokens,
-        is_bf16=settings.precision == "bf16",
+        is_bf16=precision != "float32",  # every known GPU is fast in bfloat16,
         recomputes=settings.gradient_checkpointing,
         offloads=asked.offloads,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from recipes.arithmetic import PrecisionSettings, read_config, settle_precision
 from recipes.examples import open_tokenizer, read_all_conversations
 from recipes.isolation import SandboxSettings
 from recipes.stage import Section, Stage, Work, main
@@ -41,7 +42,7 @@ class JudgeSettings(Section):
     max_requests: int = Field(default=1000, gt=0, description="budget of a run; each pair costs two")
 
 
-class Settings(SandboxSettings):
+class Settings(SandboxSettings, PrecisionSettings):
     """Settings of making preferences."""
 
     model: Path | None = Field(default=None, description="folder of the model that answers; null reads files alone")
@@ -110,7 +111,9 @@ def judge_samples(settings: Settings, work: Work) -> tuple[list["Pair"], Counter
         raise SettingsError("model is given, so prompts and sample are needed too; add them or set model: null")
     conversations = read_all_conversations(settings.prompts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(str(settings.model), dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
+    path = settings.model
+    precision = settle_precision(settings.precision, lambda: read_config(path), work)
+    model = load_model(str(path), dtype=precision.dtype)
     with tqdm(total=len(conversations), desc="sample", unit="prompt", disable=None) as bar:
         answers = draw_answers(
             model.to(device),
@@ -249,6 +252,8 @@ STAGE = Stage(
     },
     run=run,
     code=(
+        "src/codeshell_hf/precision.py",
+        "recipes/arithmetic.py",
         "recipes/examples.py",
         "recipes/isolation.py",
         "src/codeshell_hf/align",

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from recipes.arithmetic import settle_precision
 from recipes.benchmarks_aside import BenchmarksAside
 from recipes.pretraining import (
     Settings,
@@ -51,14 +52,14 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.train.checkpoint import Checkpoints
     from codeshell_hf.train.guard import Guard
-    from codeshell_hf.train.optimizer import OptimizerOptions
+    from codeshell_hf.train.optimizer import OptimizerOptions, orthogonalize
     from codeshell_hf.train.progress import Log, Progress
     from codeshell_hf.train.schedule import LearningRate
     from codeshell_hf.train.sharding import Start, StepOptions, make_engine
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
     from recipes.launcher import join_ranks, read_sharding
 
-    sharding = read_sharding(settings.accelerate, precision=settings.precision)
+    sharding, asked = read_sharding(settings.accelerate, precision=settings.precision)
     with join_ranks() as ranks:
         # What is trained on, and how much of it at a time.
         micro_tokens, total = settings.batch.micro_tokens, settings.schedule.total_tokens
@@ -71,13 +72,21 @@ def run(settings: Settings, work: Work) -> None:
         torch.manual_seed(settings.seed)
         config = make_config(settings, end_of_text=tokenizer.eos_token_id, vocab_size=len(tokenizer))
         schedule, optimizer = settings.schedule, settings.optimizer
+        precision = settle_precision(
+            *(asked, lambda: config, work),
+            trains=True,
+            kept=work.folder / "checkpoints",
+            orthogonalize=orthogonalize if optimizer.name == "muon" else None,
+        )
         engine = make_engine(
             config,
             Start(settings.seed, settings.model.start_from),
-            OptimizerOptions(**optimizer.model_dump(exclude={"max_gradient_norm"})),
+            OptimizerOptions(
+                **optimizer.model_dump(exclude={"max_gradient_norm"}), orthogonalization=precision.orthogonalization
+            ),
             StepOptions(
                 max_norm=optimizer.max_gradient_norm,
-                is_bf16=settings.precision == "bf16",
+                is_bf16=precision.is_bf16,
                 recomputes=settings.gradient_checkpointing,
                 compiles=settings.compiles,
                 micro_rows=micro_tokens // schedule.phases[0].row_tokens,
@@ -149,6 +158,7 @@ def run(settings: Settings, work: Work) -> None:
                 is_due = progress.step % settings.checkpoint.every_steps == 0 or progress.step == steps
                 if is_due or is_stopping:
                     about = {"progress": asdict(progress), "guard": guard.state(), "step_tokens": step_tokens}
+                    about["precision"] = precision.arithmetic
                     checkpoints.save(progress.step, about)
                 if is_measuring:
                     trackers.tell(held_out.measure(engine, progress), progress.step)
@@ -238,6 +248,8 @@ STAGE = Stage(
         "src/codeshell_hf/presets.py",
         "src/codeshell_hf/modeling_codeshell.py",
         "src/codeshell_hf/configuration_codeshell.py",
+        "src/codeshell_hf/precision.py",
+        "recipes/arithmetic.py",
         "recipes/pretraining.py",
         "recipes/launcher.py",
         "recipes/record.py",

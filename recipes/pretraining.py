@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from recipes.arithmetic import PrecisionSettings
 from recipes.stage import Section, StageSettings
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class GuardSettings(Section):
     max_returns: int = Field(default=3, ge=0, description="after so many returns the run fails")
 
 
-class Settings(StageSettings):
+class Settings(StageSettings, PrecisionSettings):
     """Settings of pretraining."""
 
     shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
@@ -117,7 +118,6 @@ class Settings(StageSettings):
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="checkpoints")
     guard: GuardSettings = Field(default_factory=GuardSettings, description="guard")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="evaluation")
-    precision: Literal["fp32", "bf16"] = Field(default="bf16", description="arithmetic; weights are kept in fp32")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
     compiles: bool = Field(default=False, description="compile each block with torch.compile")
     accelerate: Path | None = Field(default=None, description="accelerate's file, where torchrun starts the processes")

@@ -46,7 +46,7 @@ def run(settings: Settings, work: Work) -> None:
 
     quiet_logs()
     checkpoints = work.folder / "checkpoints"
-    config = make_trainer_config(RewardConfig, settings, checkpoints, owned=("eos_token", "chat_template_path"))
+    config = make_trainer_config(RewardConfig, settings, work, checkpoints, owned=("eos_token", "chat_template_path"))
     tokenizer = open_tokenizer(settings.model)
     read, dropped = read_all_pairs(settings.pairs)
     parts = split_pairs(read, settings.held_out_fraction, settings.seed)
@@ -242,7 +242,13 @@ STAGE = Stage(
         **settings.list_pairs(),
     },
     run=run,
-    code=("recipes/alignment.py", "recipes/examples.py", "src/codeshell_hf/align"),
+    code=(
+        "src/codeshell_hf/precision.py",
+        "recipes/arithmetic.py",
+        "recipes/alignment.py",
+        "recipes/examples.py",
+        "src/codeshell_hf/align",
+    ),
     kept="checkpoints/checkpoint-*",
 )
 

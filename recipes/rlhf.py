@@ -23,6 +23,7 @@ from recipes.alignment import (
     train,
     write_history,
 )
+from recipes.arithmetic import read_config
 from recipes.examples import open_tokenizer, read_all_conversations
 from recipes.isolation import SandboxSettings
 from recipes.rewards import MeasureSettings, RewardSettings, make_rewards, measure, report_changes
@@ -58,9 +59,7 @@ def run(settings: Settings, work: Work) -> None:
     trainer_class, config_class = get_method(settings.method)
     checkpoints = work.folder / "checkpoints"
     config = make_trainer_config(
-        config_class,
-        settings,
-        checkpoints,
+        *(config_class, settings, work, checkpoints),
         owned=("reward_weights", "remove_unused_columns"),
         reward_weights=[reward.weight for reward in settings.rewards],
         remove_unused_columns=False,
@@ -80,7 +79,7 @@ def run(settings: Settings, work: Work) -> None:
             max_bad_fraction=settings.max_bad_fraction,
         )
         trainer = trainer_class(
-            model=load_policy(settings),
+            model=load_policy(settings, config),
             reward_funcs=rewards.functions,
             reward_processing_classes=rewards.tokenizers,
             args=config,
@@ -202,7 +201,7 @@ def make_prompts(
     from codeshell_hf.align.rendering import render_prompt
     from codeshell_hf.errors import DataError
 
-    context = load_context(settings)
+    context = int(read_config(settings.model).n_positions)
     needs_tests = all(reward.kind == "tests" for reward in settings.rewards if reward.weight)
     dropped: Counter[str] = Counter()
     rows = []
@@ -217,31 +216,6 @@ def make_prompts(
         named = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise DataError(f"no prompt is left to learn from ({named}); add prompts or change rewards")
     return Dataset.from_list(rows), dict(dropped)
-
-
-def load_context(settings: Settings) -> int:
-    """Reads how long a text the model can hold.
-
-    Args:
-        settings: Which model.
-
-    Returns:
-        Positions.
-
-    Raises:
-        CheckpointError: If the folder has no configuration.
-    """
-    from transformers import AutoConfig
-
-    from codeshell_hf.errors import CheckpointError
-
-    try:
-        return int(AutoConfig.from_pretrained(settings.model).n_positions)
-    except (OSError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{settings.model} has no configuration ({reason}); name a CodeShell checkpoint"
-        ) from error
 
 
 def make_watch() -> Any:
@@ -307,6 +281,8 @@ STAGE = Stage(
     },
     run=run,
     code=(
+        "src/codeshell_hf/precision.py",
+        "recipes/arithmetic.py",
         "recipes/alignment.py",
         "recipes/isolation.py",
         "recipes/rewards.py",

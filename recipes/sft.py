@@ -54,9 +54,7 @@ def run(settings: Settings, work: Work) -> None:
     quiet_logs()
     checkpoints = work.folder / "checkpoints"
     config = make_trainer_config(
-        SFTConfig,
-        settings,
-        checkpoints,
+        *(SFTConfig, settings, work, checkpoints),
         owned=(*RENDERING, "eval_on_start"),
         eval_on_start=True,
     )
@@ -66,7 +64,7 @@ def run(settings: Settings, work: Work) -> None:
     data, counts = render_all(tokenizer, parts, config.max_length)
     held_out = HeldOut(work.folder / "held_out_before.json")
     trainer = SFTTrainer(
-        model=load_policy(settings),
+        model=load_policy(settings, config),
         args=config,
         train_dataset=data[0],
         eval_dataset=data[1],
@@ -215,6 +213,8 @@ STAGE = Stage(
     },
     run=run,
     code=(
+        "src/codeshell_hf/precision.py",
+        "recipes/arithmetic.py",
         "recipes/alignment.py",
         "recipes/examples.py",
         "src/codeshell_hf/align",

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import pydantic
 
-from recipes.command import spare_collections
+from recipes.command import prepare_process
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,12 +44,14 @@ class Work:
         counts: For the manifest: what came in and went out.
         measures: For the manifest: what was measured.
         report: Lines to print at the end.
+        precision: For the manifest: what was computed in, and with how many threads.
     """
 
     folder: Path
     counts: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)
     report: list[str] = field(default_factory=list)
+    precision: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if is_first_rank() else logging.ERROR, format="%(message)s")
     # Where it is installed, it says on every CPU that it could not fetch a kernel, asked for or not.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    spare_collections()
+    prepare_process()
     from codeshell_hf.errors import CodeShellError, Interrupted
     from codeshell_hf.settings import load_settings
 
@@ -222,6 +224,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
             seed=values.get("seed"),
             wall_s=round(time.monotonic() - started, 2),
             versions=manifests.list_versions(),
+            precision=work.precision,
         ).write(work.folder)
         swap_folders(work.folder, settings.output)
     print_first("\n".join(work.report))

@@ -82,7 +82,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path:
         "infilling": {"rate": 0.5, "spm_rate": 0.5},
         "checkpoint": {"every_steps": 5},
         "evaluation": {"max_bytes_per_language": 8000},
-        "precision": "fp32",
+        "precision": "float32",
         "log_every_steps": 5,
     }
     (home / "pretrain.yaml").write_text(yaml.safe_dump(settings))
@@ -150,7 +150,7 @@ def test_two_ranks_take_the_same_steps_as_one_however_they_share(
 ) -> None:
     if kind.startswith("zero"):
         request.getfixturevalue("zero")
-    more = ["precision=fp32"]
+    more = ["precision=float32"]
     file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{kind}.yaml").read_text())
     (home / f"{kind}.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
 
@@ -495,7 +495,10 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
         (["schedule.phases=[{until_fraction: 1.0, row_tokens: 48}]"], "rows of 48 do not divide"),
         (["model.start_from=HOME/nowhere"], "name a whole CodeShell checkpoint"),
         (["accelerate=HOME/nowhere.yaml"], "which cannot be read"),
-        (["accelerate=recipes/accelerate/fsdp2.yaml"], "asks for another mixed_precision than fp32; make them agree"),
+        (
+            ["accelerate=recipes/accelerate/fsdp2.yaml"],
+            "asks for another mixed_precision than float32; make them agree",
+        ),
         (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let each be above 0"),
         (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO shares out AdamW alone; set it to adamw"),
     ],

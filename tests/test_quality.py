@@ -15,7 +15,7 @@ from codeshell_hf.errors import CheckpointError, DataError, RunFailed
 from tests.curation import GOOD, run, write_files
 from tests.endpoint import serve_answers
 
-FITTING = Fitting(None, 48, 6, 16, 2e-3, 0.2, 0)
+FITTING = Fitting(None, 48, 6, 16, 2e-3, 0.2, 0, "float32")
 
 
 def make_endpoint(url: str, **changes: object) -> Endpoint:
@@ -123,7 +123,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
 
 def test_a_regressor_learns_and_is_loaded_as_any_model(trained) -> None:
     folder, measures = trained
-    regressor = Regressor(str(folder), max_tokens=48)
+    regressor = Regressor(str(folder), max_tokens=48, precision="float32")
 
     poor, good = regressor.score(["value_7 = 7\n" * 3, "# comment 9\n# more words\n# and more\n"], batch_documents=2)
 
@@ -132,7 +132,9 @@ def test_a_regressor_learns_and_is_loaded_as_any_model(trained) -> None:
     assert measures["mean_squared_error"] < measures["variance_of_scores"]
     assert poor < 2.5 < good
     assert json.loads((folder / "quality.json").read_text()) == measures
-    again = Regressor(str(folder), max_tokens=48).score(["value_7 = 7\n" * 3] * 3, batch_documents=2)
+    again = Regressor(str(folder), max_tokens=48, precision="float32").score(
+        ["value_7 = 7\n" * 3] * 3, batch_documents=2
+    )
     assert again == pytest.approx([poor] * 3, abs=1e-4), "padding and batches change nothing"
 
 
@@ -140,12 +142,12 @@ def test_too_few_documents_and_wrong_models_are_named(trained, tmp_path: Path) -
     with pytest.raises(DataError, match=r"3 annotated documents are too few to learn from; annotate 40 or more"):
         fit(["a"] * 3, [1.0] * 3, tmp_path, FITTING)
     with pytest.raises(CheckpointError, match=r"is no regressor of quality that can be loaded"):
-        Regressor(str(tmp_path / "none"), max_tokens=48)
+        Regressor(str(tmp_path / "none"), max_tokens=48, precision="float32")
     shutil.copytree(trained[0], tmp_path / "two")
     config = json.loads((tmp_path / "two" / "config.json").read_text())
     (tmp_path / "two" / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b"}}))
     with pytest.raises((CheckpointError, RuntimeError), match=r"gives 2 values|ignore_mismatched_sizes"):
-        Regressor(str(tmp_path / "two"), max_tokens=48)
+        Regressor(str(tmp_path / "two"), max_tokens=48, precision="float32")
 
 
 def test_the_funnel_annotates_trains_scores_and_selects(tmp_path: Path) -> None:

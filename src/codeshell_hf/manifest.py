@@ -32,6 +32,7 @@ class Manifest:
         seed: The seed, or `None` where chance has no part.
         wall_s: Seconds from start to end, earlier tries not counted.
         versions: Python's and the libraries'.
+        precision: What was computed in, as in `codeshell_hf.precision`; empty where nothing was.
     """
 
     stage: str
@@ -45,6 +46,7 @@ class Manifest:
     seed: int | None = None
     wall_s: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    precision: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json` aside and renames it.

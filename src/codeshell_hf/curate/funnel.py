@@ -251,6 +251,7 @@ class _Run:
         shared = {
             "model": model,
             "max_tokens": options.fitting.max_tokens,
+            "precision": options.fitting.precision,
             "batch_documents": options.batch_documents,
             "workers": workers,
         }

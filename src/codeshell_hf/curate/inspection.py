@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..precision import Arithmetic
+from ..processors import set_threads
 from .annotation import annotate_by_signals
 from .decontamination import Decontaminator, read_benchmark
 from .measurement import SIGNAL_NAMES
 from .ngrams import load_scorer
 from .parts import Part, read_kept
-from .regressor import Regressor, limit_threads
+from .regressor import Regressor
 from .repetition import find_holders, remove_pieces
 from .words import load_splitter
 
@@ -80,14 +82,14 @@ def score_part(task: dict[str, Any], shared: dict[str, Any]) -> None:
 
     Args:
         task: A `Part` as plain values.
-        shared: `model`, a folder or "static"; `max_tokens`, `batch_documents` and `workers`.
+        shared: `model`, a folder or "static"; `max_tokens`, `precision`, `batch_documents` and `workers`.
     """
     part = Part(**task)
     if shared["model"] == STATIC:
         regressor = None
     else:
-        limit_threads(shared["workers"])
-        regressor = _load_regressor(shared["model"], shared["max_tokens"])
+        set_threads(shared["workers"])
+        regressor = _load_regressor(shared["model"], shared["max_tokens"], shared["precision"])
     with _Writer(part, SCORED) as writer:
         for batch in read_kept(part, ["key", "text"] if regressor else ["key", *SIGNAL_NAMES]):
             if regressor is None:
@@ -99,8 +101,8 @@ def score_part(task: dict[str, Any], shared: dict[str, Any]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _load_regressor(folder: str, max_tokens: int) -> Regressor:
-    return Regressor(folder, max_tokens=max_tokens)
+def _load_regressor(folder: str, max_tokens: int, precision: Arithmetic) -> Regressor:
+    return Regressor(folder, max_tokens=max_tokens, precision=precision)
 
 
 class _Writer:

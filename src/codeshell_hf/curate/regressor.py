@@ -1,7 +1,6 @@
 """A BERT-style regressor of quality: trained on annotated documents, then run over the corpus."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, DataError
+from ..precision import Arithmetic
 from .annotation import MAX_SCORE
 
 # What an encoder from scratch is made of: enough to learn from some thousand documents on a CPU.
@@ -41,6 +41,7 @@ class Fitting:
         learning_rate: At its highest.
         held_out_fraction: Share of the annotated documents that correlations are measured on.
         seed: Of the weights and the order.
+        precision: What is computed in, in training and in scoring.
     """
 
     encoder: str | None
@@ -50,6 +51,7 @@ class Fitting:
     learning_rate: float
     held_out_fraction: float
     seed: int
+    precision: Arithmetic
 
 
 def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fitting) -> dict[str, float]:
@@ -102,6 +104,7 @@ def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fi
         logging_strategy="no",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        bf16=options.precision == "bfloat16",
     )
     trainer = Trainer(model, arguments, data_collator=DataCollatorWithPadding(tokenizer), train_dataset=training)
     trainer.remove_callback(PrinterCallback)
@@ -174,18 +177,20 @@ class Regressor:
     Args:
         folder: Its model and tokenizer, or a name on the Hub.
         max_tokens: Documents are cut to so many.
+        precision: What its weights are in, and what it computes in.
 
     Raises:
         CheckpointError: If it cannot be loaded.
     """
 
-    def __init__(self, folder: str, *, max_tokens: int) -> None:
+    def __init__(self, folder: str, *, max_tokens: int, precision: Arithmetic) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForSequenceClassification.from_pretrained(folder)
+            dtype = getattr(torch, precision)
+            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(f"{folder} is no regressor of quality that can be loaded ({reason})") from error
@@ -221,12 +226,24 @@ class Regressor:
         return scores
 
 
-def limit_threads(workers: int) -> None:
-    """Shares this machine's cores among processes that score side by side.
+def read_encoder(name: str | None) -> Any:
+    """Reads the configuration of a regressor or an encoder.
 
     Args:
-        workers: How many there are.
-    """
-    import torch
+        name: Its folder, or a name on the Hub; `None` for the small one from scratch.
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // max(workers, 1)))
+    Returns:
+        transformers' configuration.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    from transformers import AutoConfig, BertConfig
+
+    if name is None:
+        return BertConfig(vocab_size=_SMALL_VOCABULARY, **_SMALL)
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{name} is no encoder that can be loaded ({reason})") from error

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..errors import RunFailed
+from ..processors import count_usable_cpus
 from .limits import AnyProgram, Limits, Verdict
 
 INSIDE = Path(__file__).with_name("inside")
@@ -48,14 +49,14 @@ class Sandbox:
     Args:
         start: How its processes are started.
         limits: What a program may use that brings no limits of its own.
-        workers: Programs at a time; by default as many as there are cores.
+        workers: Programs at a time; by default as many as there are usable processors.
     """
 
     def __init__(self, start: Start, limits: Limits, workers: int | None = None) -> None:
         self.rung = start.rung
         self.start = start
         self.limits = limits
-        self.workers = workers or max(1, os.cpu_count() or 1)
+        self.workers = workers or count_usable_cpus()
         self._free: SimpleQueue[_Zygote] = SimpleQueue()
         self._all: list[_Zygote] = []
         self._lock = threading.Lock()

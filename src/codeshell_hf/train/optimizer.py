@@ -1,11 +1,12 @@
 """Optimisers: AdamW, and Muon for the matrices of the blocks."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 OptimizerName = Literal["adamw", "muon"]
 
@@ -21,6 +22,7 @@ class OptimizerOptions:
         weight_decay: For matrices; norms and biases have none.
         learning_rate: AdamW's peak.
         matrix_learning_rate: Muon's peak; `None` with AdamW.
+        orthogonalization: What Muon's iterations are in.
     """
 
     name: OptimizerName
@@ -29,6 +31,79 @@ class OptimizerOptions:
     weight_decay: float
     learning_rate: float
     matrix_learning_rate: float | None = None
+    orthogonalization: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+# Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+
+
+def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Moves the singular values of a matrix near to 1 by Newton-Schulz iterations.
+
+    Args:
+        matrix: Shape (M, N), floating.
+        dtype: What products are in: torch's Muon knows bfloat16 alone, a plain loop on many processors.
+
+    Returns:
+        Shape (M, N), in that dtype; singular values that were not tiny are between 0.6 and 1.3.
+
+    Source:
+        Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
+    """
+    linear, cubic, quintic = COEFFICIENTS
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if is_tall else matrix).to(dtype)  # the smaller square is multiplied
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(ITERATIONS):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=cubic, alpha=quintic), x, beta=linear)
+    return x.T if is_tall else x
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon, whose iterations are in a dtype of choice; its state is the same.
+
+    Args:
+        matrices: Parameters of two dimensions.
+        lr: Learning rate.
+        weight_decay: Decoupled, times the rate.
+        dtype: Of the iterations.
+    """
+
+    def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float, dtype: torch.dtype) -> None:
+        super().__init__(matrices, lr=lr, weight_decay=weight_decay)
+        self._dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Moves every matrix that has a gradient.
+
+        Args:
+            closure: Works the gradients out and gives the loss; `None` where they are there.
+
+        Returns:
+            The loss, or `None`.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                state, momentum = self.state[parameter], group["momentum"]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(gradient)
+                mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+                update = orthogonalize(gradient.lerp(mean, momentum), self._dtype)  # Nesterov's look ahead
+                rows, columns = parameter.shape
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
+        return loss
 
 
 def make_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.optim.Optimizer]:
@@ -61,7 +136,8 @@ def make_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.o
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if matrices:
         rate = options.matrix_learning_rate or options.learning_rate
-        optimizers.append(torch.optim.Muon(matrices, lr=rate, weight_decay=options.weight_decay))
+        dtype = getattr(torch, options.orthogonalization)
+        optimizers.append(Muon(matrices, lr=rate, weight_decay=options.weight_decay, dtype=dtype))
     for group in groups(optimizers):
         group["peak"] = group["lr"]
     return optimizers

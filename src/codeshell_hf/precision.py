@@ -1,0 +1,288 @@
+"""Which arithmetic a device is fast in, found by trying rather than by its name.
+
+Processors without instructions for bfloat16 multiply it by a plain loop, ten to a hundred times slower than float32.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import CheckpointError
+from .manifest import write_text
+from .processors import one_thread
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+Arithmetic = Literal["float32", "bfloat16"]
+Asked = Literal["auto", "float32", "bfloat16"]
+MIN_SPEEDUP = 1.2  # below it, exactness is worth more
+SIZES = {"cpu": (64, 1 << 18), "cuda": (2048, 1 << 24)}  # tokens, and numbers of a matrix at most
+PROBE_RUNS = 3
+MAX_SLOWDOWN = 4  # a try in bfloat16 that takes so many times as long as in float32 is cut short
+RECORD = "precision.json"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a run computes in, and why.
+
+    Args:
+        arithmetic: Of matrix products; weights that are trained and optimiser states are float32 in any case.
+        orthogonalization: Of Muon's iterations.
+        speedup: How many times as fast the model's products are in bfloat16 as in float32 on the device that chose, an
+            upper bound below 1 / `MAX_SLOWDOWN`; `None` where nothing was tried.
+        probe_ms: What trying took, in milliseconds.
+    """
+
+    arithmetic: Arithmetic
+    orthogonalization: Arithmetic = "float32"
+    speedup: float | None = None
+    probe_ms: float = 0.0
+
+    @property
+    def is_bf16(self) -> bool:
+        """Whether matrix products are in bfloat16."""
+        return self.arithmetic == "bfloat16"
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The same as torch names it."""
+        import torch
+
+        return torch.bfloat16 if self.is_bf16 else torch.float32
+
+    def describe(self, asked: Asked, *, is_resumed: bool = False) -> str:
+        """Says in one line what is computed in.
+
+        Args:
+            asked: What the settings say.
+            is_resumed: Whether the run goes on with what it began with.
+
+        Returns:
+            The line.
+        """
+        line = f"arithmetic in {self.arithmetic}"
+        if is_resumed:
+            return f"{line}, as the run began"
+        if asked != "auto":
+            return f"{line}, as asked"
+        if self.speedup is None:
+            return line
+        ratio = f"products in bfloat16 are {_tell(self.speedup)} as fast as in float32 here"
+        return f"{line}: {ratio}, probed in {self.probe_ms:.0f} ms"
+
+
+def _tell(speedup: float) -> str:
+    return f"{speedup:.1f} times" if speedup >= 1 / MAX_SLOWDOWN else f"less than {max(speedup, 0.01):.2f} times"
+
+
+def choose_precision(
+    asked: Asked,
+    config: Any,
+    device: "torch.device",
+    *,
+    trains: bool,
+    orthogonalize: "Callable[[torch.Tensor, torch.dtype], object] | None" = None,
+) -> Precision:
+    """Chooses what to compute in, by the products of a block in each.
+
+    Args:
+        asked: "auto" takes bfloat16 from `MIN_SPEEDUP` on. Of bfloat16 that was asked for, a warning says where it is
+            slower than float32.
+        config: The configuration of the model at hand.
+        device: Where it runs.
+        trains: Whether the products of backward passes count too.
+        orthogonalize: Muon's iterations over a matrix in a dtype; `None` where nothing is orthogonalised.
+
+    Returns:
+        The choice.
+    """
+    if asked == "float32" or not can_compute(device):
+        if asked == "bfloat16":
+            logger.warning("precision is bfloat16, which this %s has no instructions for; set it to auto", device.type)
+        return Precision("bfloat16" if asked == "bfloat16" else "float32")
+    started = time.perf_counter()
+    speedup = measure_speedup(probe_products(config, device, trains=trains), device)
+    is_bf16 = asked == "bfloat16" or speedup >= MIN_SPEEDUP
+    iterations: Arithmetic = "bfloat16" if device.type == "cuda" and is_bf16 else "float32"
+    if orthogonalize is not None and device.type != "cuda" and is_bf16:
+        found = measure_speedup(probe_matrix(config, orthogonalize), device)
+        iterations = "bfloat16" if found >= MIN_SPEEDUP else "float32"
+    chosen: Arithmetic = "bfloat16" if is_bf16 else "float32"
+    probe_ms = round(1000 * (time.perf_counter() - started), 1)
+    precision = Precision(chosen, iterations, round(speedup, 3), probe_ms)
+    if asked == "bfloat16":
+        warn_if_slow(precision, device)
+    return precision
+
+
+def warn_if_slow(precision: Precision, device: "torch.device") -> None:
+    """Warns of bfloat16 where float32 is faster.
+
+    Args:
+        precision: With the measured ratio.
+        device: Where it was measured.
+    """
+    if precision.is_bf16 and precision.speedup is not None and precision.speedup < 1:
+        logger.warning(
+            "precision is bfloat16, which is %s as fast as float32 on this %s; set it to auto",
+            _tell(precision.speedup),
+            device.type,
+        )
+
+
+def can_compute(device: "torch.device") -> bool:
+    """Whether a device computes in bfloat16 without emulation; a CPU always can, well or badly."""
+    import torch
+
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+Work = Callable[["torch.dtype"], Iterator[None]]  # yields where it may be cut short
+
+
+def measure_speedup(work: Work, device: "torch.device") -> float:
+    """Times work in float32 and in bfloat16.
+
+    On a CPU by one thread and its processor time, which a busy machine does not stretch.
+
+    Args:
+        work: Does the same in either dtype.
+        device: Where it does.
+
+    Returns:
+        The time in float32 over that in bfloat16, the best of `PROBE_RUNS` after one that warms up. Where bfloat16
+        takes more than `MAX_SLOWDOWN` times as long, it is not waited for, and the true ratio is smaller.
+    """
+    import torch
+
+    def run(dtype: torch.dtype, limit_s: float) -> float:
+        started = _now(device)
+        for _ in work(dtype):
+            if _now(device) - started > limit_s:
+                break
+        return _now(device) - started
+
+    with one_thread():
+        exact = min([run(torch.float32, float("inf")) for _ in range(PROBE_RUNS + 1)][1:])
+        rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
+        if rounded > MAX_SLOWDOWN * exact:  # once more: the first one also prepares what later ones find
+            rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
+        if rounded <= MAX_SLOWDOWN * exact:
+            rounded = min(run(torch.bfloat16, MAX_SLOWDOWN * exact) for _ in range(PROBE_RUNS))
+    return exact / max(rounded, 1e-9)
+
+
+def _now(device: "torch.device") -> float:
+    if device.type == "cpu":
+        return time.thread_time()
+    import torch
+
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def probe_products(config: Any, device: "torch.device", *, trains: bool) -> Work:
+    """Makes the products of a block and of its share of the output layer, to be timed.
+
+    Args:
+        config: Of the model.
+        device: Where.
+        trains: As in `choose_precision`.
+
+    Returns:
+        What does them once. Sizes are the model's, wider ones cut to what takes a moment even in a plain loop.
+    """
+    import torch
+
+    tokens, most = SIZES["cuda" if device.type == "cuda" else "cpu"]
+    width = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    share = max(64, config.vocab_size // max(1, config.num_hidden_layers))
+    operands: dict[torch.dtype, list[tuple[torch.Tensor, ...]]] = {torch.float32: [], torch.bfloat16: []}
+    for inputs, outputs in ((width, width), (width, inner), (inner, width), (width, share)):
+        cut = min(1.0, (most / (inputs * outputs)) ** 0.5)
+        n, m = max(1, int(inputs * cut)), max(1, int(outputs * cut))
+        made = [torch.full(size, 0.5, device=device) for size in ((m, n), (tokens, n), (tokens, m))]
+        for dtype, some in operands.items():
+            # Weights are converted once a step; what flows is float32 between the products of a training step.
+            weight, *flowing = made
+            some.append((weight.to(dtype), *(flowing if trains else [one.to(dtype) for one in flowing])))
+
+    def work(dtype: torch.dtype) -> Iterator[None]:
+        for weight, values, gradient in operands[dtype]:
+            given = values.to(dtype)
+            given @ weight.T
+            yield
+            if trains:
+                back = gradient.to(dtype)
+                back @ weight
+                yield
+                back.T @ given
+                yield
+
+    return work
+
+
+def probe_matrix(config: Any, orthogonalize: "Callable[[torch.Tensor, torch.dtype], object]") -> Work:
+    """Makes the largest matrix of a block, to be orthogonalised on a CPU and timed.
+
+    Args:
+        config: With the model's widths.
+        orthogonalize: As in `choose_precision`.
+
+    Returns:
+        What does it once.
+    """
+    import torch
+
+    width = config.hidden_size
+    matrix = torch.randn(getattr(config, "intermediate_size", None) or 4 * width, width)
+
+    def work(dtype: torch.dtype) -> Iterator[None]:
+        orthogonalize(matrix, dtype)
+        yield
+
+    return work
+
+
+def read_precision(folder: Path) -> Precision | None:
+    """Reads what a run computes in.
+
+    Args:
+        folder: Of its checkpoints.
+
+    Returns:
+        What `write_precision` wrote, or `None` where nothing was begun.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    path = folder / RECORD
+    try:
+        return Precision(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}), so what the run computes in is not known; write it anew, or remove "
+            f"{folder} to begin anew"
+        ) from error
+
+
+def write_precision(folder: Path, precision: Precision) -> None:
+    """Writes what a run computes in beside its checkpoints.
+
+    Args:
+        folder: Theirs; it is made.
+        precision: What it is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RECORD, json.dumps(asdict(precision), indent=1) + "\n")
