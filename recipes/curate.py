@@ -450,7 +450,6 @@ STAGE = Stage(
     settings=Settings,
     inputs=list_inputs,
     run=run,
-    code=("src/codeshell_hf/curate", "src/codeshell_hf/credentials.py"),
     describe=describe,
 )
 

@@ -188,7 +188,6 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {"documents": settings.documents, "tokenizer": settings.tokenizer},
     run=run,
-    code=tuple(f"src/codeshell_hf/pack/{name}.py" for name in ("shards", "encoder", "perturbation")),
 )
 
 if __name__ == "__main__":

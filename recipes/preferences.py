@@ -248,12 +248,6 @@ STAGE = Stage(
         **{f"{path.name}": path for path in (*settings.prompts, *settings.files)},
     },
     run=run,
-    code=(
-        "recipes/examples.py",
-        "recipes/isolation.py",
-        "src/codeshell_hf/align",
-        "src/codeshell_hf/sandbox",
-    ),
 )
 
 if __name__ == "__main__":

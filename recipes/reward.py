@@ -242,7 +242,6 @@ STAGE = Stage(
         **settings.list_pairs(),
     },
     run=run,
-    code=("recipes/alignment.py", "recipes/examples.py", "src/codeshell_hf/align"),
     kept="checkpoints/checkpoint-*",
 )
 

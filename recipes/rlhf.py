@@ -306,13 +306,6 @@ STAGE = Stage(
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    code=(
-        "recipes/alignment.py",
-        "recipes/isolation.py",
-        "recipes/rewards.py",
-        "src/codeshell_hf/align",
-        "src/codeshell_hf/sandbox",
-    ),
     kept="checkpoints/checkpoint-*",
 )
 

@@ -214,12 +214,6 @@ STAGE = Stage(
         **{f"conversations {path.name}": path for path in settings.conversations},
     },
     run=run,
-    code=(
-        "recipes/alignment.py",
-        "recipes/examples.py",
-        "src/codeshell_hf/align",
-        "src/codeshell_hf/tokenization_codeshell.py",
-    ),
     kept="checkpoints/checkpoint-*",
 )
 

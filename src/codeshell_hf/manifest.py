@@ -25,7 +25,8 @@ class Manifest:
         fingerprint: Hash of settings, inputs and code; a stage whose fingerprint matches is not run again.
         inputs: Hash of each input, by name.
         settings: The settings as plain values.
-        code: Hash of the source files that the stage depends on.
+        code: Hash of all that the stage's module may import or read.
+        begun_code: That of the code with which the work was begun: another one where it went on after a change.
         outputs: Hash of each file of the folder, by its path in it.
         counts: What came in and went out.
         measures: What was measured, by name with its unit.
@@ -39,6 +40,7 @@ class Manifest:
     inputs: dict[str, str]
     settings: dict[str, Any]
     code: str
+    begun_code: str | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)
@@ -168,20 +170,6 @@ def hash_input(path: Path) -> str:
             status = file.stat()
             entries.append((str(file.relative_to(path)), status.st_size, status.st_mtime_ns))
     return hash_values(entries)
-
-
-def hash_code(files: Iterable[Path]) -> str:
-    """Hash of files, and of all Python files, templates and tables in folders.
-
-    Args:
-        files: Files and folders.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    found = (file for path in files for file in ([path] if path.is_file() else path.rglob("*")))
-    sources = sorted({file for file in found if file.suffix in (".py", ".jinja", ".md", ".yaml")})
-    return hash_bytes(*(part for file in sources for part in (file.name.encode(), file.read_bytes())))
 
 
 def hash_folder(folder: Path) -> dict[str, str]:
