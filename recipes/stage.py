@@ -274,7 +274,7 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
         elif begun != now:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(json.dumps(now, indent=1))
+        mark.write_text(json.dumps(now, indent=1), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); set output to a folder that can") from error
     return folder, now["code"]
@@ -290,7 +290,7 @@ def read_mark(mark: Path) -> dict[str, Any]:
         `given`, settings and hashes by name, empty where the file is missing or broken, and `code`.
     """
     try:
-        begun = json.loads(mark.read_text())
+        begun = json.loads(mark.read_text(encoding="utf-8"))
         return {"given": dict(begun["given"]), "code": begun["code"]}
     except (OSError, ValueError, TypeError, KeyError):
         return {"given": {}, "code": None}

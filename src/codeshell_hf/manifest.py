@@ -96,10 +96,10 @@ def write_text(path: Path, text: str) -> None:
 
     Args:
         path: The file.
-        text: Its content, written as UTF-8.
+        text: Its content, written as UTF-8 with the line ends that it has.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
+    aside.write_text(text, encoding="utf-8", newline="\n")
     aside.replace(path)
 
 
@@ -168,7 +168,7 @@ def hash_input(path: Path) -> str:
     for file in sorted(path.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             status = file.stat()
-            entries.append((str(file.relative_to(path)), status.st_size, status.st_mtime_ns))
+            entries.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
     return hash_values(entries)
 
 
@@ -182,7 +182,7 @@ def hash_folder(folder: Path) -> dict[str, str]:
         Hashes by relative path.
     """
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != FILE_NAME)
-    return {str(file.relative_to(folder)): hash_file(file) for file in files}
+    return {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
 
 
 def list_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:

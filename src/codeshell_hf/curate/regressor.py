@@ -1,7 +1,6 @@
 """A BERT-style regressor of quality: trained on annotated documents, then run over the corpus."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, DataError
+from ..processors import count_usable_cpus
 from .annotation import MAX_SCORE
 
 # What an encoder from scratch is made of: enough to learn from some thousand documents on a CPU.
@@ -118,7 +118,7 @@ def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fi
     }
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / MEASURES).write_text(json.dumps(measures, indent=1) + "\n")
+    (folder / MEASURES).write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
     return measures
 
 
@@ -229,4 +229,4 @@ def limit_threads(workers: int) -> None:
     """
     import torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // max(workers, 1)))
+    torch.set_num_threads(max(1, count_usable_cpus() // max(workers, 1)))
