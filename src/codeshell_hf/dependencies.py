@@ -91,8 +91,13 @@ def _read(path: Path) -> _Source:
 @functools.lru_cache(maxsize=1024)
 def _parse(path: Path, changed_ns: int, size: int) -> _Source:
     """Reads a module, once in a process unless its file changes."""
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+    text = path.read_bytes()
     source = _Source(path)
+    try:
+        tree = ast.parse(text, filename=str(path))
+    except (SyntaxError, ValueError):  # it cannot be imported, and may still be read
+        source.digest = hash_bytes(text).encode()
+        return source
     words: list[str] = []
     _write(tree, words)
     source.digest = hash_bytes(" ".join(words).encode()).encode()
@@ -191,6 +196,8 @@ class _Packages:
 
     def __init__(self) -> None:
         self._folders: dict[str, Path] = {}
+        self._modules: dict[str, list[Path]] = {}
+        self._names: dict[Path, str] = {}
         for name in PACKAGES:
             spec = importlib.util.find_spec(name)
             if spec is not None and spec.origin is not None:
@@ -198,8 +205,11 @@ class _Packages:
 
     def name_file(self, path: Path) -> str:
         """Names a file independently of where packages are installed."""
-        above = {folder.parent for folder in self._folders.values() if path.is_relative_to(folder.parent)}
-        return min((path.relative_to(folder).as_posix() for folder in above), key=len, default=path.name)
+        if path not in self._names:
+            above = {folder.parent for folder in self._folders.values() if path.is_relative_to(folder.parent)}
+            names = (path.relative_to(folder).as_posix() for folder in above)
+            self._names[path] = min(names, key=len, default=path.name)
+        return self._names[path]
 
     def list_imported(self, source: _Source) -> Iterator[Path]:
         """Lists the files of modules that a module imports."""
@@ -208,11 +218,10 @@ class _Packages:
             yield from self._find_module(name)
             for taken in names:
                 yield from self._find_module(f"{name}.{taken}")
-        for text in source.texts:  # "tokenizer.json" is no module
-            files = list(self._find_module(text))
-            if files and self.name_file(files[-1]).removesuffix(".py").removesuffix("/__init__") == text.replace(
-                ".", "/"
-            ):
+        for text in source.texts:
+            files = self._find_module(text)
+            place = text.replace(".", "/")  # "tokenizer.json" is no module
+            if files and self.name_file(files[-1]) in (f"{place}.py", f"{place}/__init__.py"):
                 yield from files
 
     def list_read(self, source: _Source) -> Iterator[Path]:
@@ -237,11 +246,8 @@ class _Packages:
         elif any(place.is_relative_to(folder) for folder in self._folders.values()):
             yield from (file for file in place.glob("[!.]*") if file.is_file() and file.suffix != ".py")
 
-    def _evaluate(self, node: ast.expr, source: _Source, seen: tuple[ast.expr, ...] = ()) -> Path | str | None:
+    def _evaluate(self, node: ast.expr, source: _Source, seen: tuple[object, ...] = ()) -> Path | str | None:
         """The path or text that an expression stands for; `None` where only running it would tell."""
-        if node in seen:
-            return None
-        seen = (*seen, node)
         match node:
             case ast.Constant(value=str(text)):
                 return text
@@ -269,15 +275,21 @@ class _Packages:
         texts = [self._evaluate(part, source, seen) for part in parts]
         if not texts or not all(isinstance(text, str) for text in texts):
             return None
-        return Path(getattr(path, method)(*texts))
+        try:
+            return Path(getattr(path, method)(*texts))
+        except ValueError:  # a name or a suffix that there cannot be
+            return None
 
-    def _look_up(self, name: str, source: _Source, seen: tuple[ast.expr, ...]) -> Path | str | None:
+    def _look_up(self, name: str, source: _Source, seen: tuple[object, ...]) -> Path | str | None:
+        if (source.path, name) in seen:
+            return None
+        seen = (*seen, (source.path, name))
         if name in source.assigned:
             return self._evaluate(source.assigned[name], source, seen)
         if name in source.taken:
             level, module, taken = source.taken[name]
-            files = list(self._find_module(self._resolve(level, module, source.path)))
-            if files and files[-1] != source.path:
+            files = self._find_module(self._resolve(level, module, source.path))
+            if files:
                 return self._look_up(taken, _read(files[-1]), seen)
         return None
 
@@ -285,11 +297,16 @@ class _Packages:
         """The full name of a module that is imported, of which the first `level` dots say where from."""
         if level == 0:
             return module
-        own = Path(self.name_file(path)).parent.parts
+        own = self.name_file(path).split("/")[:-1]
         return ".".join((*own[: len(own) - level + 1], *filter(None, [module])))
 
-    def _find_module(self, name: str) -> Iterator[Path]:
+    def _find_module(self, name: str) -> list[Path]:
         """Gives the files that run when a module is imported, its packages' first; the last part may be no module."""
+        if name not in self._modules:
+            self._modules[name] = list(self._walk_to(name))
+        return self._modules[name]
+
+    def _walk_to(self, name: str) -> Iterator[Path]:
         first, *parts = name.split(".")
         if first not in self._folders:
             return
@@ -297,10 +314,10 @@ class _Packages:
         yield place / "__init__.py"
         for part in parts:
             place /= part
-            if place.with_suffix(".py").is_file():
-                yield place.with_suffix(".py")
-                return
             if (place / "__init__.py").is_file():
                 yield place / "__init__.py"
+            elif place.with_suffix(".py").is_file():
+                yield place.with_suffix(".py")
+                return
             elif not place.is_dir():
                 return
