@@ -100,7 +100,7 @@ def write_corpus(folder: Path, gigabytes: float) -> None:
     ]
     recent: list[str] = []
     for shard in range(round(gigabytes * 10)):
-        with (folder / f"{shard:04d}.jsonl").open("w") as file:
+        with (folder / f"{shard:04d}.jsonl").open("w", encoding="utf-8") as file:
             written = 0
             while written < 100_000_000:
                 if recent and rng.random() < 0.1:
@@ -133,7 +133,7 @@ def measure_memory(options: argparse.Namespace) -> int:
                 "lints": not is_plain,
                 "rules": {"min_letter_fraction": None},
             }
-            Path(home, "c.yaml").write_text(yaml.safe_dump(settings))
+            Path(home, "c.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
             started = time.perf_counter()
             process = subprocess.Popen([sys.executable, "-m", "recipes.curate", f"{home}/c.yaml"], cwd=ROOT)
             peak = 0
@@ -143,7 +143,7 @@ def measure_memory(options: argparse.Namespace) -> int:
             seconds = time.perf_counter() - started
             if process.returncode:
                 return 1
-            counts = json.loads(Path(home, "out", "funnel.json").read_text())
+            counts = json.loads(Path(home, "out", "funnel.json").read_text(encoding="utf-8"))
         near = counts["dropped"].get("near-duplicate", 0)
         table.add(f"{size:g}", counts["documents_before"], near, seconds, size * 1000 / seconds, peak / 1e9)
     table.keep(options.json)

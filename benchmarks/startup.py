@@ -67,7 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     recipes = sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.py"))
     commands = [
-        name for name in recipes if "if __name__" in (Path(__file__).parents[1] / "recipes" / f"{name}.py").read_text()
+        name
+        for name in recipes
+        if "if __name__" in (Path(__file__).parents[1] / "recipes" / f"{name}.py").read_text(encoding="utf-8")
     ]
     slowest = max((measure(lambda name=name: start("-m", f"recipes.{name}", "--help"), 1), name) for name in commands)
     taken = measure(lambda: start("-m", f"recipes.{slowest[1]}", "--help"), options.repeats)

@@ -62,7 +62,7 @@ def compare(runs: list[Path], scores: Path | None, output: Path) -> None:
         name = folder.parent.name
         if name in logs:
             raise DataError(f"two runs lie in a folder called {name}; name runs whose folders differ")
-        logs[name] = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        logs[name] = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         # What may differ is what they read and where they write.
         alike[name] = {key: value for key, value in manifest.settings.items() if key not in ("shards", "output")}
     first, *others = alike

@@ -478,12 +478,6 @@ STAGE = Stage(
     settings=Settings,
     inputs=list_inputs,
     run=run,
-    code=(
-        "src/codeshell_hf/curate",
-        "src/codeshell_hf/credentials.py",
-        "src/codeshell_hf/precision.py",
-        "recipes/arithmetic.py",
-    ),
     describe=describe,
 )
 

@@ -151,15 +151,6 @@ STAGE = Stage(
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    code=(
-        "src/codeshell_hf/precision.py",
-        "recipes/arithmetic.py",
-        "recipes/alignment.py",
-        "recipes/isolation.py",
-        "recipes/rewards.py",
-        "src/codeshell_hf/align",
-        "src/codeshell_hf/sandbox",
-    ),
     kept="checkpoints/checkpoint-*",
 )
 

@@ -20,7 +20,7 @@ from recipes.benchmarking import (
     prepare_task,
     read_task,
 )
-from recipes.evaluating import CODE, Settings, check, evaluate_model, find_kept, list_models, read_all_held_out
+from recipes.evaluating import Settings, check, evaluate_model, find_kept, list_models, read_all_held_out
 from recipes.held_out import (
     score_trigram,
 )
@@ -183,7 +183,7 @@ def describe(settings: Settings) -> list[str]:
     ]
 
 
-STAGE = Stage(name="evaluate", settings=Settings, inputs=list_inputs, run=run, code=CODE, describe=describe)
+STAGE = Stage(name="evaluate", settings=Settings, inputs=list_inputs, run=run, describe=describe)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

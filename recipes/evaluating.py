@@ -31,24 +31,10 @@ from recipes.held_out import (
     take_beginnings,
 )
 from recipes.isolation import SandboxSettings
-from recipes.stage import ROOT
 
 if TYPE_CHECKING:
     from codeshell_hf.evaluate.scores import Score
     from codeshell_hf.precision import Precision
-
-CODE = (
-    "recipes/arithmetic.py",
-    "recipes/evaluating.py",
-    "recipes/benchmarking.py",
-    "recipes/held_out.py",
-    "recipes/isolation.py",
-    "recipes/results.py",
-    "src/codeshell_hf/evaluate",
-    "src/codeshell_hf/sandbox",
-    "src/codeshell_hf/modeling_codeshell.py",
-    "src/codeshell_hf/tokenization_codeshell.py",
-)
 
 
 class Settings(SandboxSettings, PrecisionSettings):
@@ -209,9 +195,10 @@ def remember(settings: Settings, name: str, origin: Any, compute: Callable[[], d
     Returns:
         It.
     """
-    from codeshell_hf.manifest import hash_code, hash_values, write_text
+    from codeshell_hf.dependencies import hash_code
+    from codeshell_hf.manifest import hash_values, write_text
 
-    code = hash_code([ROOT / part for part in CODE])
+    code = hash_code(Path(__file__))
     folder = find_kept(settings)
     path = folder / f"{name}-{hash_values([code, json.loads(json.dumps(origin, default=str))])[:12]}.json"
     if path.exists():

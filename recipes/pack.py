@@ -101,12 +101,12 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path,
         Folders of pieces, in the order of their documents.
     """
     import multiprocessing
-    import os
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     from tqdm import tqdm
 
     from codeshell_hf.curate.documents import list_parts
+    from codeshell_hf.processors import count_usable_cpus
 
     parts = list_parts(settings.documents)
     tasks: list[dict[str, Any]] = [
@@ -125,7 +125,7 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path,
     folder.mkdir(exist_ok=True)
     # A process takes seconds to start, and tiktoken has threads of its own.
     worth = max(1, sum(part.stat().st_size for part in parts) // WORTH_A_WORKER)
-    workers = min(settings.workers or min(len(os.sched_getaffinity(0)), worth), max(len(left), 1))
+    workers = min(settings.workers or min(count_usable_cpus(), worth), max(len(left), 1))
     with tqdm(total=len(tasks), initial=len(tasks) - len(left), desc=f"pack {split}", unit="part") as bar:
         if workers == 1:
             for task in left:
@@ -188,7 +188,6 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {"documents": settings.documents, "tokenizer": settings.tokenizer},
     run=run,
-    code=tuple(f"src/codeshell_hf/pack/{name}.py" for name in ("shards", "encoder", "perturbation")),
 )
 
 if __name__ == "__main__":

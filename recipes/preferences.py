@@ -251,14 +251,6 @@ STAGE = Stage(
         **{f"{path.name}": path for path in (*settings.prompts, *settings.files)},
     },
     run=run,
-    code=(
-        "src/codeshell_hf/precision.py",
-        "recipes/arithmetic.py",
-        "recipes/examples.py",
-        "recipes/isolation.py",
-        "src/codeshell_hf/align",
-        "src/codeshell_hf/sandbox",
-    ),
 )
 
 if __name__ == "__main__":

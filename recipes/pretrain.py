@@ -242,19 +242,6 @@ STAGE = Stage(
         **({"benchmarks": settings.evaluation.benchmarks} if settings.evaluation.benchmarks else {}),
     },
     run=run,
-    code=(
-        "src/codeshell_hf/pack",
-        "src/codeshell_hf/train",
-        "src/codeshell_hf/presets.py",
-        "src/codeshell_hf/modeling_codeshell.py",
-        "src/codeshell_hf/configuration_codeshell.py",
-        "src/codeshell_hf/precision.py",
-        "recipes/arithmetic.py",
-        "recipes/pretraining.py",
-        "recipes/launcher.py",
-        "recipes/record.py",
-        "recipes/benchmarks_aside.py",
-    ),
     kept="checkpoints/step-*",
     # How it is done, not what comes out.
     free=(

@@ -355,8 +355,10 @@ class StopSignal:
     """Whether the scheduler asked to stop."""
 
     def __init__(self) -> None:
+        from codeshell_hf.operating_system import list_stop_signals
+
         self.was_asked = False
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in list_stop_signals():
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: Any) -> None:

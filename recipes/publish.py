@@ -325,14 +325,6 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {"model": settings.model, **settings.stages},
     run=run,
-    code=(
-        "model_card.md",
-        "data_card.md",
-        "src/codeshell_hf/publish",
-        "src/codeshell_hf/configuration_codeshell.py",
-        "src/codeshell_hf/modeling_codeshell.py",
-        "src/codeshell_hf/tokenization_codeshell.py",
-    ),
     describe=describe,
 )
 

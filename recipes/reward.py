@@ -242,13 +242,6 @@ STAGE = Stage(
         **settings.list_pairs(),
     },
     run=run,
-    code=(
-        "src/codeshell_hf/precision.py",
-        "recipes/arithmetic.py",
-        "recipes/alignment.py",
-        "recipes/examples.py",
-        "src/codeshell_hf/align",
-    ),
     kept="checkpoints/checkpoint-*",
 )
 

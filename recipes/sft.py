@@ -212,14 +212,6 @@ STAGE = Stage(
         **{f"conversations {path.name}": path for path in settings.conversations},
     },
     run=run,
-    code=(
-        "src/codeshell_hf/precision.py",
-        "recipes/arithmetic.py",
-        "recipes/alignment.py",
-        "recipes/examples.py",
-        "src/codeshell_hf/align",
-        "src/codeshell_hf/tokenization_codeshell.py",
-    ),
     kept="checkpoints/checkpoint-*",
 )
 

@@ -62,8 +62,7 @@ class Stage(Generic[S]):
         name: The stage word.
         settings: Its model.
         inputs: Gives the files and folders it reads, by name.
-        run: Does the work.
-        code: What it depends on, relative to the checkout, besides its own recipe.
+        run: Does the work. All that its module may import or read is the stage's code.
         describe: Gives lines on the size of the work, for `--dry-run`.
         kept: A pattern of files that cost days. Where it finds some, work that was begun with other settings is not
             thrown away: the stage is refused, and goes on after a change of code.
@@ -74,7 +73,6 @@ class Stage(Generic[S]):
     settings: type[S]
     inputs: Callable[[S], Mapping[str, Path]]
     run: Callable[[S, Work], None]
-    code: tuple[str, ...] = ()
     describe: Callable[[S], list[str]] = lambda settings: []
     kept: str | None = None
     free: tuple[str, ...] = ()
@@ -193,11 +191,12 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
         is_forced: Whether to run in any case.
     """
     from codeshell_hf import manifest as manifests
+    from codeshell_hf.dependencies import hash_code
 
     started = time.monotonic()
     inputs = {name: manifests.hash_input(path) for name, path in stage.inputs(settings).items()}
     values = settings.model_dump(mode="json")
-    code = manifests.hash_code([ROOT / part for part in (f"recipes/{stage.name}.py", "recipes/stage.py", *stage.code)])
+    code = hash_code(Path(str(sys.modules[stage.run.__module__].__file__)))
     # Where a run lies does not change what it is.
     given = {**values, "output": None}
     fingerprint = manifests.hash_values([stage.name, given, inputs, code])
@@ -209,7 +208,8 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     free = tuple(f"{name}." for name in stage.free)
     named = manifests.flatten(given) | inputs
     bound = {name: value for name, value in named.items() if not f"{name}.".startswith(free)}
-    work = Work(open_folder(stage, settings.output, bound, code))
+    folder, begun = open_folder(stage, settings.output, bound, code)
+    work = Work(folder)
     stage.run(settings, work)
     if is_first_rank():
         manifests.Manifest(
@@ -218,6 +218,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
             inputs=inputs,
             settings=values,
             code=code,
+            begun_code=begun,
             outputs=manifests.hash_folder(work.folder),
             counts=work.counts,
             measures=work.measures,
@@ -231,7 +232,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     print_first(f"{stage.name}: wrote {settings.output} in {time.monotonic() - started:.0f} s")
 
 
-def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: str) -> Path:
+def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: str) -> tuple[Path, str]:
     """Opens the folder beside the output in which a stage works.
 
     Args:
@@ -241,7 +242,7 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
         code: Hash of the stage's code; likewise.
 
     Returns:
-        The folder.
+        The folder, and the hash of the code that work in it was begun with.
 
     Raises:
         DataError: If it cannot be made.
@@ -252,7 +253,7 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
     folder = output.with_name(f"{output.name}.partial")
     mark = folder.with_name(f"{folder.name}.json")
     if not is_first_rank():
-        return folder
+        return folder, code
     now = json.loads(json.dumps({"given": given, "code": code}))
     try:
         begun = read_mark(mark)
@@ -272,13 +273,14 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
             )
         if is_kept and begun["code"] != code:
             print_first(f"{stage.name}: goes on with work that was begun by other code")
+            now["code"] = begun["code"]
         elif begun != now:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(json.dumps(now, indent=1))
+        mark.write_text(json.dumps(now, indent=1), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); set output to a folder that can") from error
-    return folder
+    return folder, now["code"]
 
 
 def read_mark(mark: Path) -> dict[str, Any]:
@@ -291,7 +293,7 @@ def read_mark(mark: Path) -> dict[str, Any]:
         `given`, settings and hashes by name, empty where the file is missing or broken, and `code`.
     """
     try:
-        begun = json.loads(mark.read_text())
+        begun = json.loads(mark.read_text(encoding="utf-8"))
         return {"given": dict(begun["given"]), "code": begun["code"]}
     except (OSError, ValueError, TypeError, KeyError):
         return {"given": {}, "code": None}

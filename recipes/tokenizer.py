@@ -227,7 +227,6 @@ STAGE = Stage(
     settings=Settings,
     inputs=list_inputs,
     run=run,
-    code=("tokenizer", "src/codeshell_hf/tokenization_codeshell.py"),
 )
 
 if __name__ == "__main__":

@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.sandbox import CommandProgram, Limits, Program, Sandbox, StrictProgram, Verdict, open_sandbox
+from codeshell_hf.sandbox import (
+    CommandProgram,
+    Limits,
+    Program,
+    Sandbox,
+    StrictProgram,
+    Verdict,
+    open_sandbox,
+    pool,
+    rungs,
+)
 from codeshell_hf.sandbox.rungs import is_open_to_all, probe
 
 ROOT = Path(__file__).parents[1]
@@ -40,10 +50,19 @@ MARKS = {
 ISOLATING = [pytest.param(rung, marks=mark) for rung, mark in MARKS.items()]
 
 
-@pytest.fixture(scope="module", params=["none", *ISOLATING])
+@pytest.fixture(scope="module", params=["none", "none, as elsewhere", *ISOLATING])
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    with open_sandbox(request.param, LIMITS) as opened:
-        yield opened
+    rung, _, is_elsewhere = request.param.partition(", ")
+    with pytest.MonkeyPatch.context() as patch:
+        if is_elsewhere:
+            leave_linux(patch)
+        with open_sandbox(rung, LIMITS) as opened:
+            yield opened
+
+
+def leave_linux(patch: pytest.MonkeyPatch) -> None:
+    for module in (pool, rungs):
+        patch.setattr(module, "IS_LINUX", False)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +273,39 @@ def test_a_machine_without_any_rung_is_told_of_each(monkeypatch: pytest.MonkeyPa
         open_sandbox("container")
 
 
+def test_a_system_that_is_not_linux_is_told_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_linux(monkeypatch)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(SettingsError) as told:
+        open_sandbox("auto")
+
+    assert str(told.value) == (
+        "sandbox is 'auto', but this machine does not isolate programs (namespaces: Linux alone has it, and this is "
+        "Linux; bubblewrap: Linux alone has it, and this is Linux; container: no image is named); start docker or "
+        "podman and set container_image to one with Python, such as python:3.12-slim, or write sandbox: none to run "
+        "programs with your own rights"
+    )
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_what_a_program_started_ends_with_it_where_nothing_isolates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_elsewhere: bool
+) -> None:
+    if is_elsewhere:
+        leave_linux(monkeypatch)
+    mark = tmp_path / "mark"
+    child = f"import time\nwhile True: open({str(mark)!r}, 'a').write('.'); time.sleep(0.05)"
+    source = f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {child!r}])\ntime.sleep(60)"
+
+    with open_sandbox("none", LIMITS, workers=1) as opened:
+        assert opened.run([Program(source)])[0].status == "timed out"
+
+    size = mark.stat().st_size
+    time.sleep(0.3)
+    assert mark.stat().st_size == size
+
+
 def test_unknown_rungs_are_refused() -> None:
     with pytest.raises(
         SettingsError, match="sandbox is 'docker'; use one of auto, namespaces, bubblewrap, container, none"
@@ -330,7 +382,8 @@ def run_apart(
     package = folder / "codeshell_hf"
     package.mkdir()
     (package / "__init__.py").touch()
-    shutil.copy(ROOT / "src" / "codeshell_hf" / "errors.py", package)
+    for name in ("errors.py", "operating_system.py"):
+        shutil.copy(ROOT / "src" / "codeshell_hf" / name, package)
     shutil.copytree(ROOT / "src" / "codeshell_hf" / "sandbox", package / "sandbox")
     for path in (folder, *folder.rglob("*"), *list(folder.parents)[:-2]):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -1,11 +1,13 @@
 """How stages are run: skipped, continued, replaced as a whole, and refused with an exit code."""
 
 import json
-from dataclasses import replace
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from codeshell_hf.dependencies import hash_code
 from codeshell_hf.errors import DataError, Interrupted
 from codeshell_hf.manifest import read_manifest
 from recipes.stage import Stage, StageSettings, Work, main
@@ -51,6 +53,7 @@ def test_manifest_holds_what_made_the_folder(call, tmp_path: Path) -> None:
     assert manifest.stage == "example"
     assert manifest.counts == {"lines": 4}
     assert manifest.seed == 7
+    assert manifest.begun_code == manifest.code == hash_code(Path(__file__))
     assert manifest.settings["factor"] == 2
     assert list(manifest.outputs) == ["whole.txt"]
     assert manifest.versions["transformers"].startswith("5.")
@@ -110,10 +113,34 @@ def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(t
     assert "was begun with source " in capsys.readouterr().err
     (tmp_path / "source.txt").write_text("a\nb\n")
     assert run("factor=3", "seed=8") == 75
-    assert main(replace(stage, code=("README.md",)), [str(tmp_path / "example.yaml"), "factor=3"]) == 0
 
+    assert calls == ["", "half.txt"]
+
+
+def test_costly_work_goes_on_after_changes_of_code_and_says_with_which_it_began(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    (tmp_path / "source.txt").write_text("a\nb\n")
+    (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
+    module = ModuleType("example")
+    module.__file__ = str(tmp_path / "example.py")
+    monkeypatch.setitem(sys.modules, "example", module)
+    calls: list[str] = []
+    fail: list[Exception] = [KeyboardInterrupt(), KeyboardInterrupt()]
+    stage = make_stage(calls, fail, kept="half*")
+    stage.run.__module__ = "example"
+    hashes = []
+    for version, code in ((1, 75), (2, 75), (3, 0)):
+        (tmp_path / "example.py").write_text(f"VERSION = {version}\n")
+        hashes.append(hash_code(tmp_path / "example.py"))
+
+        assert main(stage, [str(tmp_path / "example.yaml")]) == code
+        assert ("goes on with work that was begun by other code" in capsys.readouterr().out) == (version > 1)
+
+    manifest = read_manifest(tmp_path / "out")
     assert calls == ["", "half.txt", "half.txt"]
-    assert "goes on with work that was begun by other code" in capsys.readouterr().out
+    assert (manifest.begun_code, manifest.code) == (hashes[0], hashes[2])
+    assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize("mark", ["", '"0f3a"', '{"given": 3, "code": null}', None])

@@ -25,7 +25,8 @@ class Manifest:
         fingerprint: Hash of settings, inputs and code; a stage whose fingerprint matches is not run again.
         inputs: Hash of each input, by name.
         settings: The settings as plain values.
-        code: Hash of the source files that the stage depends on.
+        code: Hash of all that the stage's module may import or read.
+        begun_code: That of the code with which the work was begun: another one where it went on after a change.
         outputs: Hash of each file of the folder, by its path in it.
         counts: What came in and went out.
         measures: What was measured, by name with its unit.
@@ -40,6 +41,7 @@ class Manifest:
     inputs: dict[str, str]
     settings: dict[str, Any]
     code: str
+    begun_code: str | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)
@@ -96,10 +98,10 @@ def write_text(path: Path, text: str) -> None:
 
     Args:
         path: The file.
-        text: Its content, written as UTF-8.
+        text: Its content, written as UTF-8 with the line ends that it has.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
+    aside.write_text(text, encoding="utf-8", newline="\n")
     aside.replace(path)
 
 
@@ -168,22 +170,8 @@ def hash_input(path: Path) -> str:
     for file in sorted(path.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             status = file.stat()
-            entries.append((str(file.relative_to(path)), status.st_size, status.st_mtime_ns))
+            entries.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
     return hash_values(entries)
-
-
-def hash_code(files: Iterable[Path]) -> str:
-    """Hash of files, and of all Python files, templates and tables in folders.
-
-    Args:
-        files: Files and folders.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    found = (file for path in files for file in ([path] if path.is_file() else path.rglob("*")))
-    sources = sorted({file for file in found if file.suffix in (".py", ".jinja", ".md", ".yaml")})
-    return hash_bytes(*(part for file in sources for part in (file.name.encode(), file.read_bytes())))
 
 
 def hash_folder(folder: Path) -> dict[str, str]:
@@ -196,7 +184,7 @@ def hash_folder(folder: Path) -> dict[str, str]:
         Hashes by relative path.
     """
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != FILE_NAME)
-    return {str(file.relative_to(folder)): hash_file(file) for file in files}
+    return {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
 
 
 def list_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:

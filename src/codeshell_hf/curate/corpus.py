@@ -1,5 +1,6 @@
 """A corpus that has been measured: its parts, what was decided of each document, and how to reach its texts."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..dependencies import hash_code
 from ..errors import DataError
-from ..manifest import hash_code, hash_values
+from ..manifest import hash_values
 from .engine import map_tasks
 from .measurement import SIGNAL_NAMES, Measuring, measure_part
 from .parts import Part
@@ -20,7 +22,6 @@ from .sources import Source, Unit, list_units
 from .verdicts import Verdicts
 
 ROW = 0xFFFFFFFF
-_HERE = Path(__file__).parent
 _ROWS = 512
 Progress = Callable[[str, int, int], None]
 
@@ -93,7 +94,7 @@ class Corpus:
         self._progress = on_progress
         cache.mkdir(parents=True, exist_ok=True)
         shared = {"sources": {source.name: asdict(source) for source in sources}, "options": asdict(options)}
-        code = hash_code([_HERE])
+        code = hash_code(Path(str(sys.modules[measure_part.__module__].__file__)))
         self.measured: list[Path] = []
         tasks = []
         for index, units in enumerate(parts):

@@ -12,6 +12,7 @@ import daft
 from daft import DataType, col
 
 from ..errors import CodeShellError, DataError, RunFailed
+from ..processors import count_usable_cpus
 
 # Daft's engine tells its steps through Python's logging.
 logging.getLogger("tracing").setLevel(logging.WARNING)
@@ -63,7 +64,7 @@ def count_cores() -> int:
         import ray
 
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return len(os.sched_getaffinity(0))
+    return count_usable_cpus()
 
 
 class _Call:

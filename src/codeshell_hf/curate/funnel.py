@@ -165,7 +165,7 @@ class _Run:
             near = self._corpus.once("near", lambda: self._find_near(staying, exact, options))
             self._verdicts.drop(near["key"].to_numpy(), "near-duplicate")
             tables.append(near.append_column("kind", pa.array(["near"] * len(near), pa.string())))
-            self.outcome.measures |= json.loads((self._work / "near.json").read_text())
+            self.outcome.measures |= json.loads((self._work / "near.json").read_text(encoding="utf-8"))
             self._progress("near duplicates", 1, 1)
             self.step("near duplicates")
         return pa.concat_tables(tables)
@@ -275,7 +275,7 @@ class _Run:
             shutil.rmtree(folder / "trainer", ignore_errors=True)
             self._progress("train quality", 1, 1)
         annotator = STATIC if options.endpoint is None else options.endpoint.model
-        measures = json.loads((folder / MEASURES).read_text())
+        measures = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
         self.outcome.measures["quality"] = {"annotator": annotator, **measures}
         return str(folder)
 

@@ -121,7 +121,7 @@ def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fi
     }
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / MEASURES).write_text(json.dumps(measures, indent=1) + "\n")
+    (folder / MEASURES).write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
     return measures
 
 

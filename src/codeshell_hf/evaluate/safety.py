@@ -89,7 +89,7 @@ def find_flaws(programs: Sequence[str]) -> list[list[str] | None]:
         done = subprocess.run(  # noqa: S603 - this interpreter, our own files
             [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "S", "--ignore", "S101",
              "--output-format", "json", folder],
-            capture_output=True, text=True, check=False,
+            capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
     try:
         findings = json.loads(done.stdout)

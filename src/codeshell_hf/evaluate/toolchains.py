@@ -180,7 +180,7 @@ def find_folder(language: Language) -> Path | None:
         return None
     path = Path(found)
     if path.resolve().name == "rustup":  # which only passes calls on, and not within walls
-        done = subprocess.run([found, "--print", "sysroot"], capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run([found, "--print", "sysroot"], capture_output=True, encoding="utf-8", check=False)  # noqa: S603
         path = Path(done.stdout.strip()) / "bin" / path.name
     path = path if path.parent.is_relative_to("/usr") else path.resolve()
     return None if path.is_relative_to("/usr") or path.is_relative_to("/bin") else path.parent

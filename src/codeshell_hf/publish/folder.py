@@ -85,7 +85,8 @@ def load_as_a_stranger(folder: Path, requests: Sequence[dict[str, Any]] = ()) ->
         done = subprocess.run(
             [sys.executable, "-c", _STRANGER, str(folder.resolve()), json.dumps(list(requests))],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=environment,
             cwd=cache,
             check=False,

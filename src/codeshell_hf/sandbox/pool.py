@@ -15,10 +15,13 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..errors import RunFailed
+from ..operating_system import IS_LINUX
 from ..processors import count_usable_cpus
 from .limits import AnyProgram, Limits, Verdict
 
 INSIDE = Path(__file__).with_name("inside")
+# Where commands are found, and without which Windows starts no program.
+PASSED_ON = ("PATH", "PATHEXT", "COMSPEC", "SYSTEMROOT", "SYSTEMDRIVE")
 
 
 @dataclass(frozen=True)
@@ -157,13 +160,17 @@ class _Zygote:
         environment = {"HOME": "/tmp", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}  # noqa: S108 - its own
         if start.rung == "container":  # its engine is one of ours, and wants what the caller has
             environment = dict(os.environ)
+        elif start.rung == "none":
+            environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder.name)
+            if not IS_LINUX:
+                environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         self._process = subprocess.Popen(  # noqa: S603 - our own file
             [*start.command, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self._folder.name,
-            env=environment | ({"TMPDIR": self._folder.name} if start.rung == "none" else {}),
+            env=environment,
         )
         try:
             greeting = self._read()

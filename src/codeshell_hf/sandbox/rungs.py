@@ -1,8 +1,10 @@
 """The ladder: which isolation this machine gives, proven by programs that try to get out."""
 
 import contextlib
+import importlib.util
 import logging
 import os
+import platform
 import shutil
 import socket
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import RunFailed, SettingsError
+from ..operating_system import IS_LINUX
 from .limits import Limits, Program
 from .pool import INSIDE, Sandbox, Start
 
@@ -21,6 +24,7 @@ Rung = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
 RUNGS = ("auto", "namespaces", "bubblewrap", "container", "none")
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/alternatives", "/etc/ld.so.cache")
 ENGINES = ("docker", "podman")
+HAS_LIMITS = importlib.util.find_spec("resource") is not None  # Windows has none on memory
 
 
 def open_sandbox(
@@ -34,7 +38,7 @@ def open_sandbox(
     """Opens a sandbox after a proof: it runs programs that try to get out.
 
     "namespaces" are made by this package alone, "bubblewrap" by the program of that name, "container" by docker or
-    podman from an image with Python 3.9 or later. "auto" takes the first of them that holds.
+    podman from an image with Python 3.9 or later. "auto" takes the first of them that holds. The first two are Linux's.
 
     Args:
         rung: "auto", or one by name; "none" isolates nothing and has to be written out.
@@ -53,7 +57,8 @@ def open_sandbox(
     if rung not in RUNGS:
         raise SettingsError(f"sandbox is {rung!r}; use one of {', '.join(RUNGS)}")
     if rung == "none":
-        logger.warning("sandbox: none. Programs run with your rights, with limits on time and memory alone")
+        limited = "time and memory" if HAS_LIMITS else "time"
+        logger.warning("sandbox: none. Programs run with your rights, with limits on %s alone", limited)
         return Sandbox(plan_start("none", limits, (), None), limits, workers)
     troubles = []
     for name in RUNGS[1:-1] if rung == "auto" else (rung,):
@@ -70,9 +75,12 @@ def open_sandbox(
             return sandbox
         sandbox.close()
         troubles.append(f"{name}: {leaks[0]}")
+    mend = "run where user namespaces are allowed"
+    if not IS_LINUX:
+        mend = f"start {' or '.join(ENGINES)} and set container_image to one with Python, such as python:3.12-slim"
     raise SettingsError(
-        f"sandbox is {rung!r}, but this machine does not isolate programs ({'; '.join(troubles)}); run where user "
-        "namespaces are allowed, or write sandbox: none to run programs with your own rights"
+        f"sandbox is {rung!r}, but this machine does not isolate programs ({'; '.join(troubles)}); {mend}, or write "
+        "sandbox: none to run programs with your own rights"
     )
 
 
@@ -95,6 +103,10 @@ def plan_start(rung: str, limits: Limits, shown: Sequence[str], image: str | Non
     interpreter = getattr(sys, "_base_executable", sys.executable)
     if rung == "container":
         return plan_container(limits, image)
+    if not IS_LINUX:
+        if rung != "none":
+            raise OSError(f"Linux alone has it, and this is {platform.system()}")
+        return Start(rung, _begin(interpreter, "portable"))
     bubblewrap = shutil.which("bwrap") or ""
     if rung == "bubblewrap":
         if not bubblewrap:
@@ -108,8 +120,12 @@ def plan_start(rung: str, limits: Limits, shown: Sequence[str], image: str | Non
     system = [*SYSTEM, *shown]
     if not any(Path(prefix).is_relative_to(path) for path in system):
         system.append(prefix)
-    begin = f"import sys; sys.path.insert(0, {str(INSIDE.parent)!r}); from inside.zygote import main; main()"
-    return Start(rung, (interpreter, "-I", "-S", "-B", "-c", begin), tuple(system), bubblewrap)
+    return Start(rung, _begin(interpreter, "zygote"), tuple(system), bubblewrap)
+
+
+def _begin(interpreter: str, module: str) -> tuple[str, ...]:
+    begin = f"import sys; sys.path.insert(0, {str(INSIDE.parent)!r}); from inside.{module} import main; main()"
+    return (interpreter, "-I", "-S", "-B", "-c", begin)
 
 
 def plan_container(limits: Limits, image: str | None) -> Start:

@@ -74,7 +74,7 @@ class Checkpoints:
         def finish() -> dict[str, str]:
             wait()
             files = sorted(path for path in aside.rglob("*") if path.is_file())
-            return {str(path.relative_to(aside)): hash_file(path) for path in files[self._rank :: self._ranks]}
+            return {path.relative_to(aside).as_posix(): hash_file(path) for path in files[self._rank :: self._ranks]}
 
         self._pending = _Pending(step, aside, self._pool.submit(finish), about)
 

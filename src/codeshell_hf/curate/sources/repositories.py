@@ -48,7 +48,7 @@ def list_units(source: Source) -> Iterator[Unit]:
         if checkout is None:
             yield Unit(source.name, address, 0, f"{source.name}/{address}", repository=address, reason="not-cloned")
             continue
-        facts = json.loads((checkout / ".git" / "facts.json").read_text())
+        facts = json.loads((checkout / ".git" / "facts.json").read_text(encoding="utf-8"))
         yield from folders.walk(
             *(source, checkout),
             prefix=f"{source.name}/{name_repository(address)}",

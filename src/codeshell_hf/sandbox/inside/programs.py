@@ -18,20 +18,11 @@ import json
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .walls import (
-    MS_NODEV,
-    MS_NOSUID,
-    cover_processes,
-    drop_capabilities,
-    filter_calls,
-    forbid_new_privileges,
-    limit_resources,
-    mount,
-)
+from . import SECRET_BYTES
 
-SECRET_BYTES = 16
 SCRATCH = "/tmp"  # noqa: S108 - a file system of the program's own
 MAX_REPLY_BYTES = 1 << 24
 # What may come back from a program, besides what pickle knows without names.
@@ -51,6 +42,18 @@ def become_program(request: dict[str, Any], pipes: dict[str, int], *, rung: str)
         pipes: Descriptors by name.
         rung: What isolates it.
     """
+    # Linux's own, which `portable` does without.
+    from .walls import (
+        MS_NODEV,
+        MS_NOSUID,
+        cover_processes,
+        drop_capabilities,
+        filter_calls,
+        forbid_new_privileges,
+        limit_resources,
+        mount,
+    )
+
     try:
         os.setsid()
         for name, target in (("null", 0), ("output", 1), ("output", 2)):
@@ -78,9 +81,11 @@ def become_program(request: dict[str, Any], pipes: dict[str, int], *, rung: str)
         os._exit(1)
     os.environ["HOME"] = os.getcwd()
     if request["kind"] == "commands":
-        run_commands(request["files"], request["commands"], request["folders"], question, answer)
+        commands = (request["files"], request["commands"], request["folders"])
+        run_commands(*commands, question, answer, call=fork_command)
     elif request["kind"] == "strict":
-        run_strict(request["source"], request["prelude"], request["tests"], request["names"], question, answer)
+        parts = (request["source"], request["prelude"], request["tests"], request["names"])
+        run_strict(*parts, question, answer, start=fork_apart(question, answer))
     run_program(request["source"], request["tests"], question, answer)
 
 
@@ -168,8 +173,41 @@ def receive(file: Any) -> Any:
     return PlainUnpickler(io.BytesIO(file.read(size))).load()
 
 
-def run_strict(source: str, prelude: str, tests: str, names: list[str], question: int, answer: int) -> NoReturn:
-    """Runs a program in a child, and its tests here.
+def fork_apart(question: int, answer: int) -> Callable[[str], tuple[Any, Any]]:
+    """Says how a fork becomes the process of a program whose tests run here.
+
+    Args:
+        question: Descriptor that it must not have.
+        answer: Likewise.
+
+    Returns:
+        A function from a program to where calls go, and where answers come from.
+    """
+
+    def start(source: str) -> tuple[Any, Any]:
+        calls, replies = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            for descriptor in (question, answer, calls[1], replies[0]):
+                os.close(descriptor)
+            serve_calls(source, os.fdopen(calls[0], "rb"), os.fdopen(replies[1], "wb"))
+        os.close(calls[0])
+        os.close(replies[1])
+        return os.fdopen(calls[1], "wb"), os.fdopen(replies[0], "rb")
+
+    return start
+
+
+def run_strict(
+    source: str,
+    prelude: str,
+    tests: str,
+    names: list[str],
+    question: int,
+    answer: int,
+    *,
+    start: Callable[[str], tuple[Any, Any]],
+) -> NoReturn:
+    """Runs a program in a process of its own, and its tests here.
 
     Args:
         source: The program.
@@ -178,15 +216,9 @@ def run_strict(source: str, prelude: str, tests: str, names: list[str], question
         names: Of these functions.
         question: Descriptor from which the secret is read.
         answer: Descriptor to which it is written.
+        start: Starts the program, and gives where calls go and where answers come from.
     """
-    calls, replies = os.pipe(), os.pipe()
-    if os.fork() == 0:
-        for descriptor in (question, answer, calls[1], replies[0]):
-            os.close(descriptor)
-        serve_calls(source, os.fdopen(calls[0], "rb"), os.fdopen(replies[1], "wb"))
-    os.close(calls[0])
-    os.close(replies[1])
-    ask, hear = os.fdopen(calls[1], "wb"), os.fdopen(replies[0], "rb")
+    ask, hear = start(source)
     scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
     try:
         outcome, reason = receive(hear)
@@ -272,7 +304,13 @@ def serve_calls(source: str, calls: Any, replies: Any) -> NoReturn:
 
 
 def run_commands(
-    files: list[list[str]], commands: list[list[str]], folders: list[str], question: int, answer: int
+    files: list[list[str]],
+    commands: list[list[str]],
+    folders: list[str],
+    question: int,
+    answer: int,
+    *,
+    call: Callable[[list[str]], int],
 ) -> NoReturn:
     """Writes files and runs commands, until one fails.
 
@@ -282,10 +320,11 @@ def run_commands(
         folders: Where commands find others, first of all.
         question: Descriptor of the secret, which commands do not see.
         answer: Descriptor to which the command that failed is written.
+        call: Runs a command and gives its exit code, negative if a signal ended it.
     """
     os.close(question)
     os.set_inheritable(answer, False)  # noqa: FBT003 - as it takes it
-    os.environ["PATH"] = ":".join([*folders, os.environ.get("PATH", "")])
+    os.environ["PATH"] = os.pathsep.join([*folders, os.environ.get("PATH", "")])
     try:
         for name, text in files:
             with open(name, "w", encoding="utf-8", newline="") as file:
@@ -294,17 +333,29 @@ def run_commands(
         os.write(answer, b"!" + type(error).__name__.encode())
         os._exit(1)
     for command in commands:
-        child = os.fork()
-        if child == 0:
-            with contextlib.suppress(OSError):
-                os.execvp(command[0], command)  # noqa: S606 - inside the walls
-            os._exit(127)
-        status = os.waitstatus_to_exitcode(wait_for(child))
+        status = call(command)
         if status:
             said = f"signal {-status}" if status < 0 else f"exit {status}"
             os.write(answer, f"!{os.path.basename(command[0])}: {said}".encode())
             os._exit(1)
     os._exit(0)
+
+
+def fork_command(command: list[str]) -> int:
+    """Runs a command in a fork.
+
+    Args:
+        command: A program and its arguments.
+
+    Returns:
+        Its exit code, 127 if there is no such program; negative if a signal ended it.
+    """
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            os.execvp(command[0], command)  # noqa: S606 - inside the walls
+        os._exit(127)
+    return os.waitstatus_to_exitcode(wait_for(child))
 
 
 def wait_for(child: int) -> int:

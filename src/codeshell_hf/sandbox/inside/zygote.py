@@ -14,8 +14,8 @@ import tempfile
 import time
 from typing import Any, NoReturn
 
-from . import PROOF
-from .programs import SCRATCH, SECRET_BYTES, become_program
+from . import KEPT_END, PROOF, SECRET_BYTES
+from .programs import SCRATCH, become_program
 from .walls import (
     CALLS,
     CLONE_NEWIPC,
@@ -27,7 +27,6 @@ from .walls import (
     inherit_orphans,
 )
 
-KEPT_END = 4096
 BEHIND_BUBBLEWRAP = "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; enter()"
 
 
