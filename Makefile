@@ -22,7 +22,11 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: setup
-	sh recipes/run.sh nano
+	python -m recipes.run nano
+
+# The same chain with five times the corpus, three times the training and every benchmark.
+demo-full: setup
+	python -m recipes.run nano-full
 
 test: setup
 	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20

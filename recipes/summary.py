@@ -1,0 +1,93 @@
+"""The last lines of a run of all stages, filled from their manifests."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+RULE = 72
+
+
+def summarize(finished: Mapping[str, tuple[Path, Any]]) -> list[str]:
+    """Says what a run took, what it changed, what the model writes now, and where to look.
+
+    Args:
+        finished: Output and manifest of each stage that was run or was up to date.
+
+    Returns:
+        Lines.
+    """
+    manifests = {stage: manifest for stage, (_, manifest) in finished.items() if manifest is not None}
+    lines = ["seconds by stage", *list_seconds(manifests)]
+    if claims := list(list_claims(manifests)):
+        lines += ["", "before -> after, on held-out data", *claims]
+    if "publish" in manifests:
+        lines += ["", *show_sample(manifests["publish"])]
+        lines += ["", f"page:  {finished['publish'][0] / 'index.html'}", f"model: {finished['publish'][0] / 'model'}"]
+    return lines
+
+
+def list_seconds(manifests: Mapping[str, Any]) -> list[str]:
+    """Lists how long each stage took when it was last run, and all of them together.
+
+    Args:
+        manifests: Of the stages.
+
+    Returns:
+        One line each.
+    """
+    widest = max((manifest.wall_s for manifest in manifests.values()), default=0.0) or 1.0
+    lines = [
+        f"  {stage:<12} {manifest.wall_s:>6.0f}  {'#' * round(40 * manifest.wall_s / widest)}"
+        for stage, manifest in manifests.items()
+    ]
+    return [*lines, f"  {'all':<12} {sum(manifest.wall_s for manifest in manifests.values()):>6.0f}"]
+
+
+def list_claims(manifests: Mapping[str, Any]) -> Iterator[str]:
+    """Lists what each stage made better, as it measured it.
+
+    Args:
+        manifests: Of the stages.
+
+    Yields:
+        One line a claim.
+    """
+    if "pretrain" in manifests:
+        measures = manifests["pretrain"].measures
+        before, after = (measures[f"bits_per_byte_{when}"]["all"] for when in ("before", "after"))
+        trigram = manifests["evaluate"].measures.get("byte_trigram_bits_per_byte") if "evaluate" in manifests else None
+        beside = f"   (a byte trigram: {trigram:.3f})" if trigram else ""
+        yield f"  pretrain     bits per byte of code        {before:7.3f} -> {after:.3f}{beside}"
+    if "sft" in manifests:
+        measures = manifests["sft"].measures
+        before, after = measures["held_out_loss_before"], measures["held_out_loss_after"]
+        yield f"  sft          loss on answers              {before:7.3f} -> {after:.3f}"
+    if "reward" in manifests:
+        accuracy = manifests["reward"].measures["held_out_accuracy"]
+        yield f"  reward       tells the better answer      {'50.0%':>7} -> {accuracy:.1%}   (before: by chance)"
+    for stage in ("rlhf", "dpo"):
+        measured = manifests[stage].measures.get("measured", {}) if stage in manifests else {}
+        for name, change in measured.items():
+            if name in ("tests", "weighted"):
+                what = "passes its tests" if name == "tests" else "reward that was trained"
+                interval = (
+                    f"   ({change['after'] - change['before']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}])"
+                )
+                yield f"  {stage:<12} {what:<28} {change['before']:7.3f} -> {change['after']:.3f}{interval}"
+
+
+def show_sample(publish: Any) -> list[str]:
+    """Shows what the published model wrote first.
+
+    Args:
+        publish: The stage's manifest.
+
+    Returns:
+        The prompt and the text.
+    """
+    samples, texts = publish.settings["samples"], publish.measures["texts"]
+    if not samples:
+        return []
+    prompt, text = samples[0]["prompt"], texts[0]
+    whole = prompt + text if samples[0]["kind"] == "completion" else text
+    return ["the published model, asked to go on with " + repr(prompt), *(f"  | {line}" for line in whole.splitlines())]

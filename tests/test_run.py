@@ -1,0 +1,149 @@
+"""Running all stages of a system in one process: order, overrides, where it stops, and what it says at the end."""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from codeshell_hf.manifest import Manifest
+from recipes import command, run
+from recipes.summary import summarize
+
+ROOT = Path(__file__).parents[1]
+
+
+def make_manifest(stage: str, wall_s: float, **more: object) -> Manifest:
+    empty = {"fingerprint": "", "inputs": {}, "settings": {}, "code": "", "outputs": {}, "counts": {}, "measures": {}}
+    return Manifest(stage=stage, wall_s=wall_s, seed=0, versions={}, **(empty | more))
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, list[str]]]:
+    """A system of three stages; what each is called with, and `fails` stops."""
+    folder = tmp_path / "recipes" / "toy"
+    folder.mkdir(parents=True)
+    for stage in ("publish", "curate", "rlhf"):
+        (folder / f"{stage}.yaml").touch()
+    calls: list[tuple[str, list[str]]] = []
+
+    def call(stage: SimpleNamespace, arguments: list[str]) -> int:
+        calls.append((stage.name, arguments))
+        return 75 if "fails=true" in arguments else 0
+
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "run_stage", call)
+    monkeypatch.setattr(run, "read_output", lambda stage, file, given: (tmp_path / stage.name, None))
+    monkeypatch.delenv("SANDBOX", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_stages_run_in_the_order_of_the_chain_with_their_own_overrides(called) -> None:
+    assert run.main(["toy", "rlhf.trainer.max_steps=3", "curate.max_file_bytes=9"]) == 0
+
+    assert called == [
+        ("curate", ["recipes/toy/curate.yaml", "max_file_bytes=9"]),
+        ("rlhf", ["recipes/toy/rlhf.yaml", "trainer.max_steps=3"]),
+        ("publish", ["recipes/toy/publish.yaml"]),
+    ]
+
+
+def test_a_sandbox_is_chosen_for_the_stages_that_run_programs(called) -> None:
+    assert run.main(["toy", "--sandbox", "none"]) == 0
+
+    assert [more for _, (_, *more) in called] == [[], ["sandbox=none"], []]
+
+
+def test_it_stops_where_a_stage_stops_with_its_code(called, capsys) -> None:
+    assert run.main(["toy", "rlhf.fails=true"]) == 75
+
+    assert [name for name, _ in called] == ["curate", "rlhf"]
+    assert "stopped at rlhf; run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["tyo"], "recipes/tyo holds no settings of a stage; did you mean 'toy'?"),
+        (["toy", "max_steps=3"], "max_steps=3 sets nothing; write stage.key=value with a stage among curate, rlhf"),
+        (["toy", "rlhf.max_steps"], "rlhf.max_steps sets nothing"),
+        (["toy", "rlfh.max_steps=3"], "did you mean 'rlhf'?"),
+    ],
+)
+def test_wrong_calls_are_one_line_and_run_nothing(called, given, said, capsys) -> None:
+    assert run.main(given) == 2
+
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert called == []
+
+
+def test_the_summary_shows_what_the_manifests_hold(tmp_path: Path) -> None:
+    change = {"before": 0.43, "after": 0.56, "low": 0.076, "high": 0.186, "prompts": 96}
+    bits = {"bits_per_byte_before": {"all": 4.28}, "bits_per_byte_after": {"all": 2.016}}
+    samples = [{"kind": "completion", "prompt": "def is_even(n):\n    return"}]
+    finished = {
+        "pretrain": make_manifest("pretrain", 90, measures=bits),
+        "sft": make_manifest("sft", 30, measures={"held_out_loss_before": 4.337, "held_out_loss_after": 1.486}),
+        "reward": make_manifest("reward", 10, measures={"held_out_accuracy": 0.849}),
+        "rlhf": make_manifest("rlhf", 20, measures={"measured": {"tests": change, "tokens": change}}),
+        "evaluate": make_manifest("evaluate", 25, measures={"byte_trigram_bits_per_byte": 3.004}),
+        "publish": make_manifest("publish", 5, settings={"samples": samples}, measures={"texts": [" n % 2 == 0"]}),
+    }
+
+    lines = summarize({stage: (tmp_path / stage, manifest) for stage, manifest in finished.items()})
+
+    text = "\n".join(lines)
+    seconds = {line.split()[0]: int(line.split()[1]) for line in lines[1:8]}
+    assert seconds == {"pretrain": 90, "sft": 30, "reward": 10, "rlhf": 20, "evaluate": 25, "publish": 5, "all": 180}
+    for words in (
+        "4.280 -> 2.016   (a byte trigram: 3.004)",
+        "4.337 -> 1.486",
+        "50.0% -> 84.9%",
+        "0.430 -> 0.560   (+0.130 [+0.076, +0.186])",
+        "  | def is_even(n):\n  |     return n % 2 == 0",
+        str(tmp_path / "publish" / "index.html"),
+    ):
+        assert words in text
+    assert text.count("0.430") == 1  # of what is measured besides, nothing
+
+
+def test_memory_options_are_those_of_malloc_h(tmp_path: Path) -> None:
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("the C library is not glibc")
+    names = [f'printf("%d ", {name});' for name in command.MALLOC_OPTIONS]
+    (tmp_path / "names.c").write_text(f"#include <malloc.h>\n#include <stdio.h>\nint main() {{{''.join(names)}}}\n")
+    built = subprocess.run(["cc", "names.c", "-o", "names"], cwd=tmp_path, capture_output=True, check=False)
+    if built.returncode:
+        pytest.skip("there is no C compiler")
+
+    printed = subprocess.run([tmp_path / "names"], capture_output=True, text=True, check=True).stdout
+
+    assert [int(number) for number in printed.split()] == [number for number, _ in command.MALLOC_OPTIONS.values()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="faults are counted as Linux counts them")
+def test_freed_memory_is_kept() -> None:
+    """Blocks of 64 MiB that come and go fault in anew each time, unless the C library keeps them."""
+    program = (
+        "import ctypes, resource, sys; from recipes import command\n"
+        "if sys.argv[1] == 'keep': command.keep_freed_memory()\n"
+        "c = ctypes.CDLL(None); c.malloc.restype = ctypes.c_void_p; c.free.argtypes = [ctypes.c_void_p]\n"
+        "for turn in range(10):\n"
+        "    block = c.malloc(1 << 26); ctypes.memset(block, 1, 1 << 26); c.free(block)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"
+    )
+
+    def count(word: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", program, word], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return int(done.stdout)
+
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("the C library is not glibc")
+    assert count("keep") < count("leave") / 3
