@@ -147,8 +147,14 @@ class CodeShellConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        decides_layers = self.attribute_map.get(name, name) in ("num_hidden_layers", "sliding_window")
-        follows = decides_layers and self.__dict__.get("layer_types") == self._alternate_layers()
+        if name in self.attribute_map:  # by its field's name, under which types are checked
+            setattr(self, self.attribute_map[name], value)
+            return
+        follows = (
+            name in ("num_hidden_layers", "sliding_window")
+            and self.__dict__.get("layer_types") is not None
+            and self.layer_types == self._alternate_layers()
+        )
         super().__setattr__(name, value)
         if follows:
             self.layer_types = self._alternate_layers()
@@ -208,7 +214,7 @@ class CodeShellConfig(PreTrainedConfig):
             raise ValueError(f"layer_types holds {unknown[0]!r}; use {SLIDING!r} or {FULL!r}")
         if len(types) != self.num_hidden_layers:
             raise ValueError(
-                f"layer_types names {len(types)} layers, but num_hidden_layers (n_layer) is {self.num_hidden_layers}; "
+                f"layer_types names {len(types)} layers, but num_hidden_layers is {self.num_hidden_layers}; "
                 "give one type a layer"
             )
         if SLIDING in types and self.sliding_window is None:

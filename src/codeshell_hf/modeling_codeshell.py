@@ -70,6 +70,7 @@ CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ 
 HANDED_ON = frozenset(TransformersKwargs.__annotations__) | {
     "return_dict", "shift_labels", "ignore_index", "kernel_options",  # outputs, the loss and FlexAttention
     "debug_io", "debug_io_dir", "prune_layers",  # transformers' tracer
+    "tokenizer", "assistant_tokenizer",  # `generate` hands them on when there are stop strings, to no purpose
     "block_table", "read_index", "write_index", "logits_indices", "logits_processor_args",  # continuous batching
 }  # fmt: skip
 BACKENDS = ("eager", "sdpa", "flex_attention", "paged|eager")
@@ -432,7 +433,7 @@ def find_document_starts(
     return starts
 
 
-# trf-ignore: TRF057 - outside transformers' tree, auto_docstring prints errors on import and overwrites what stands here
+# trf-ignore: TRF057 - outside transformers' tree, auto_docstring prints errors on import and overwrites these texts
 class CodeShellPreTrainedModel(PreTrainedModel):
     """What all CodeShell models share: loading, initialisation and the features that transformers asks about."""
 
@@ -493,6 +494,10 @@ class CodeShellPreTrainedModel(PreTrainedModel):
         self.config.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
+            # safetensors writes for the owner alone; whom the umask lets read, the configuration beside it shows.
+            for config in Path(save_directory).glob("config.json"):
+                for weights in config.parent.glob("*.safetensors"):
+                    weights.chmod(config.stat().st_mode & 0o777)
             for name in (__name__, CodeShellConfig.__module__):
                 source = Path(str(sys.modules[name].__file__))
                 target = Path(save_directory) / f"{name.rsplit('.', 1)[-1]}.py"

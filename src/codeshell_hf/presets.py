@@ -91,8 +91,10 @@ def make_config(name: str, **changes: Any) -> CodeShellConfig:
     try:
         return CodeShellConfig(**values)
     except Exception as error:  # huggingface_hub wraps every refusal in kinds of its own
-        cause = error.__cause__ or error
-        raise SettingsError(f"model: {' '.join(str(cause).split())}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        for field, alias in released.items():
+            reason = reason.replace(field, alias)
+        raise SettingsError(f"model: {reason}") from error
 
 
 def count_parameters(config: CodeShellConfig) -> int:

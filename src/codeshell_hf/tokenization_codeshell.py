@@ -114,6 +114,8 @@ class CodeShellTokenizer(TokenizersBackend):
             The files that were written.
         """
         is_pushed = kwargs.pop("push_to_hub", False)
+        for key in ("is_local", "local_files_only"):
+            self.init_kwargs.pop(key, None)  # of where it was read, which says nothing about what is written
         self.init_kwargs["auto_map"] = {"AutoTokenizer": ["tokenization_codeshell.CodeShellTokenizer", None]}
         written = super().save_pretrained(save_directory, *args, **kwargs)
         source = Path(str(sys.modules[__name__].__file__))

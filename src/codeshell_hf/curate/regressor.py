@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, DataError
+from ..manifest import share_weights
 from .annotation import MAX_SCORE
 
 # What an encoder from scratch is made of: enough to learn from some thousand documents on a CPU.
@@ -117,7 +118,9 @@ def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fi
         "training_documents": len(training),
     }
     model.save_pretrained(folder)
+    tokenizer.init_kwargs.pop("is_local", None)
     tokenizer.save_pretrained(folder)
+    share_weights(folder)
     (folder / MEASURES).write_text(json.dumps(measures, indent=1) + "\n")
     return measures
 
