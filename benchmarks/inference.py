@@ -30,6 +30,7 @@ from transformers import (
 
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellForCausalLM
+from codeshell_hf.modeling_codeshell import CACHE_NAME
 from codeshell_hf.presets import make_config
 
 PEERS = ("Starcoder2", "Llama")
@@ -53,11 +54,12 @@ with torch.no_grad():
         start = time.perf_counter()
         answer = model(ids, use_cache=True)
         out["prefill"].append(time.perf_counter() - start)
-        past, token = answer.past_key_values, answer.logits[:, -1:].argmax(-1)
+        cache = "cache" if "cache" in answer else "past_key_values"
+        past, token = answer[cache], answer.logits[:, -1:].argmax(-1)
         start = time.perf_counter()
         for _ in range(new):
-            answer = model(token, past_key_values=past, use_cache=True)
-            past, token = answer.past_key_values, answer.logits[:, -1:].argmax(-1)
+            answer = model(token, **{cache: past}, use_cache=True)
+            past, token = answer[cache], answer.logits[:, -1:].argmax(-1)
         out["decode"].append((time.perf_counter() - start) / new)
 print(json.dumps({name: statistics.median(values[1:]) for name, values in out.items()}))
 """
@@ -107,7 +109,7 @@ def find_fault(model: Any, vocabulary: int, device: str) -> float:
     ids = torch.randint(0, vocabulary, (2, 24), generator=torch.Generator().manual_seed(1)).to(device)
     whole = model(ids, use_cache=False).logits.float()
     cache = DynamicCache(config=model.config)
-    parts = [model(part, past_key_values=cache, use_cache=True).logits.float() for part in ids.split([16, 4, 4], dim=1)]
+    parts = [model(part, **{CACHE_NAME: cache}, use_cache=True).logits.float() for part in ids.split([16, 4, 4], dim=1)]
     return float((torch.cat(parts, dim=1) - whole).abs().max() / whole.abs().max())
 
 
@@ -121,7 +123,7 @@ def forward(model: Any, ids: torch.Tensor) -> int:
 @torch.no_grad()
 def prefill(model: Any, ids: torch.Tensor) -> int:
     """A cache and the last logits."""
-    model(ids, past_key_values=DynamicCache(config=model.config), use_cache=True, logits_to_keep=1)
+    model(ids, **{CACHE_NAME: DynamicCache(config=model.config)}, use_cache=True, logits_to_keep=1)
     return ids.numel()
 
 
@@ -132,14 +134,14 @@ def decode(model: Any, ids: torch.Tensor, new: int, *, step: Any = None, is_stat
         cache: Any = StaticCache(config=model.config, max_cache_len=ids.shape[1] + new + 1)
     else:
         cache = DynamicCache(config=model.config)
-    token = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1:].argmax(-1)
+    token = model(ids, **{CACHE_NAME: cache}, use_cache=True, logits_to_keep=1).logits[:, -1:].argmax(-1)
     step = model if step is None else step
     position = torch.full((ids.shape[0], 1), ids.shape[1], device=ids.device)
     synchronise(ids.device.type)
     started = time.perf_counter()
     for _ in range(new):
         token = (
-            step(input_ids=token, position_ids=position, past_key_values=cache, use_cache=True)
+            step(input_ids=token, position_ids=position, **{CACHE_NAME: cache}, use_cache=True)
             .logits[:, -1:]
             .argmax(-1)
         )

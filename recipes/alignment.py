@@ -403,9 +403,14 @@ def save_trained(trainer: Any, settings: AlignmentSettings, work: Work, checkpoi
         checkpoints: The trainer's folder.
         head: The class of the model; by default the causal language model.
     """
-    from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+    from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
+    from codeshell_hf.manifest import share_weights
 
     folder = work.folder / "model"
+    # The trainer turned the cache off for itself. Who loads what is saved decodes with it.
+    trainer.accelerator.unwrap_model(trainer.model).config.use_cache = CodeShellConfig.from_pretrained(
+        settings.model
+    ).use_cache
     trainer.save_model(str(folder if settings.adapter is None else work.folder / "adapter"))
     trainer.accelerator.wait_for_everyone()
     if is_first_rank():
@@ -414,6 +419,7 @@ def save_trained(trainer: Any, settings: AlignmentSettings, work: Work, checkpoi
         for target in (folder, work.folder / "adapter"):
             if target.exists():
                 (target / "training_args.bin").unlink(missing_ok=True)
+                share_weights(target)
                 CodeShellTokenizer.from_pretrained(settings.model).save_pretrained(target)
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()

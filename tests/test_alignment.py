@@ -283,6 +283,36 @@ def test_direct_preferences_are_learnt_and_judged_by_tests(home: Path) -> None:
     assert manifest.measures["measured"]["tests"]["after"] > manifest.measures["measured"]["tests"]["before"]
 
 
+def hold_no_training_state(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    (folder / "opened").touch()
+    granted = (folder / "opened").stat().st_mode & 0o777
+    (folder / "opened").unlink()
+
+    assert config["use_cache"] is True
+    assert not {"is_local", "local_files_only"} & (tokenizer.keys() | config.keys())
+    assert set(modes.values()) == {granted}, modes
+
+
+def test_what_is_saved_holds_no_training_state(home: Path, tmp_path: Path) -> None:
+    step = trainer(max_length=128, max_steps=1)
+    pairs = {"pairs": [str(home / "pairs.jsonl")], "held_out_fraction": 0.34}
+    shared = {"output": str(tmp_path / "dpo"), "model": str(home / "sft" / "model")}
+    rlhf = trainer(max_steps=1, num_generations=2, per_device_train_batch_size=6, max_completion_length=4)
+    adapted = {**sft_settings(home, tmp_path / "adapted", max_steps=1), "adapter": {"r": 4, "alpha": 8}}
+
+    assert run("dpo", {**shared, **pairs, "trainer": step}, tmp_path) == 0
+    assert run("rlhf", rlhf_settings(home, output=str(tmp_path / "rlhf"), measure=None, trainer=rlhf), tmp_path) == 0
+    assert run("sft", adapted, tmp_path) == 0
+
+    for stage in (home / "sft", home / "reward", tmp_path / "dpo", tmp_path / "rlhf", tmp_path / "adapted"):
+        hold_no_training_state(stage / "model")
+    adapter = (tmp_path / "adapted" / "adapter" / "adapter_model.safetensors").stat().st_mode
+    assert adapter == (tmp_path / "adapted" / "adapter" / "adapter_config.json").stat().st_mode
+
+
 @pytest.mark.parametrize("loss_type", ["hinge", "ipo", "robust", "apo_zero"])
 def test_dpos_variants_take_a_step(home: Path, tmp_path: Path, loss_type: str) -> None:
     settings = {

@@ -1,6 +1,9 @@
 """The tokenizer: digits, special tokens, fill-in-the-middle and the chat format."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,10 +44,11 @@ def test_special_tokens_are_the_last_of_the_vocabulary(tiny_tokenizer: CodeShell
     assert tiny_tokenizer.eos_token_id == ids[0]
 
 
-@pytest.mark.parametrize("model_type", ["codeshell", "kclgpt"])
+@pytest.mark.parametrize("model_type", ["codeshell", "kclgpt", None])
 def test_released_folder_keeps_its_digits_step(
-    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, model_type: str
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, model_type: str | None
 ) -> None:
+    """`None` is the folder of an adapter, which has no `config.json`."""
     save_as_released(tiny_tokenizer, tmp_path, model_type)
     text = "x =    2\ny =        12345"
 
@@ -61,6 +65,37 @@ def test_released_folder_keeps_its_digits_step(
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert again(text)["input_ids"] == expected
     assert again.chat_template == ours.chat_template
+
+
+STRANGER = """
+import sys
+sys.modules["codeshell_hf"] = None
+from transformers import AutoTokenizer
+print(AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)(sys.argv[2])["input_ids"])
+"""
+
+
+def test_an_adapters_tokenizer_keeps_its_digits_step_without_this_package(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    tiny_tokenizer.save_pretrained(tmp_path / "adapter")
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(tmp_path / "adapter"), "y =        12345"],
+        capture_output=True, text=True, env=environment, check=False, timeout=300,
+    )  # fmt: skip
+
+    assert done.stdout.strip() == str(tiny_tokenizer.backend_tokenizer.encode("y =        12345").ids), done.stderr
+
+
+def test_other_tokenizers_of_gpt2s_class_stay_what_they_are(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer) -> None:
+    save_as_released(tiny_tokenizer, tmp_path, None)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config["additional_special_tokens"] = list(SPECIAL_TOKENS[:-1])  # StarCoder's
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+
+    assert type(AutoTokenizer.from_pretrained(tmp_path)) is GPT2Tokenizer
 
 
 def test_every_byte_and_control_character_survives(tiny_tokenizer: CodeShellTokenizer) -> None:

@@ -9,6 +9,7 @@ tokenizer = AutoTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
 ```
 """
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from transformers import (
 from transformers.models.auto import modeling_auto, tokenization_auto
 
 from .configuration_codeshell import CodeShellConfig
-from .tokenization_codeshell import CodeShellTokenizer
+from .tokenization_codeshell import SPECIAL_TOKENS, CodeShellTokenizer
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -101,6 +102,30 @@ def _register() -> None:
     CodeShellConfig.__post_init__ = finish_first  # type: ignore[method-assign]
 
 
+def _recognise_released_tokenizers() -> None:
+    """Makes `AutoTokenizer` see a released tokenizer where no configuration says so, as in the folder of an adapter.
+
+    There it goes by `tokenizer_config.json` alone, and the class named in it would drop the splitting of digits.
+    """
+    read = tokenization_auto.get_tokenizer_config
+
+    @functools.wraps(read)
+    def read_and_correct(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        config: dict[str, Any] = read(*args, **kwargs)
+        listed = [
+            *(config.get("additional_special_tokens") or ()),
+            *(config.get("extra_special_tokens") or ()),
+            *(config.get("added_tokens_decoder") or {}).values(),
+        ]
+        tokens = {token["content"] if isinstance(token, dict) else str(token) for token in listed}
+        is_gpt2 = str(config.get("tokenizer_class")).removesuffix("Fast") == "GPT2Tokenizer"
+        if is_gpt2 and tokens.issuperset(SPECIAL_TOKENS[1:]):  # the first one is also the end of text
+            config["tokenizer_class"] = CodeShellTokenizer.__name__
+        return config
+
+    tokenization_auto.get_tokenizer_config = read_and_correct
+
+
 def _register_models() -> None:
     from . import modeling_codeshell
 
@@ -124,3 +149,4 @@ def __getattr__(name: str) -> Any:
 
 
 _register()
+_recognise_released_tokenizers()

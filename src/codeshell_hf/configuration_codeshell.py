@@ -1,8 +1,20 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """CodeShell's configuration: GPT-2 with grouped-query attention and rotary positions.
 
 This file travels to the Hub together with the weights. It imports torch's ecosystem and nothing else of the package.
 """
 
+import sys
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -12,56 +24,61 @@ from transformers.modeling_rope_utils import RopeParameters
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
+# trf-ignore: TRF057 - outside transformers' tree, auto_docstring writes of the shape "of a None"
 @strict
 class CodeShellConfig(PreTrainedConfig):
-    """The shape of a CodeShell model, under the field names of the released checkpoints.
+    """The shape of a CodeShell model.
 
-    The standard names (`hidden_size`, `num_attention_heads`, `num_key_value_heads`, ...) read and write the same
-    values. The defaults are CodeShell-7B's, except that dropout is off: the released configs state 0.1, which is active
-    while training, and say so themselves.
+    The names of the released checkpoints (`n_embd`, `n_layer`, `n_head`, `n_inner`, `n_positions`, `num_query_groups`,
+    `activation_function`) read and write the same values as transformers' own, and are the ones written to
+    `config.json`, which llama.cpp reads; `to_dict()` has both, since PEFT reads transformers'. The defaults are
+    CodeShell-7B's, except that dropout is off: the released configs state 0.1, which is active while training, and say
+    so themselves.
 
     Args:
         vocab_size: Rows of the embedding. The released tokenizer has 70,020 entries; the rest is padding.
-        n_positions: Longest sequence the model was trained for.
-        n_embd: Width of the residual stream.
-        n_layer: Number of blocks.
-        n_head: Query heads.
-        n_inner: Width of the MLP; `None` means `4 * n_embd`.
-        num_query_groups: Key and value heads; `None` means one for each query head.
+        max_position_embeddings: Longest sequence the model was trained for.
+        hidden_size: Width of the residual stream.
+        num_hidden_layers: Number of blocks.
+        num_attention_heads: Query heads.
+        intermediate_size: Width of the MLP; `None` means `4 * hidden_size`.
+        num_key_value_heads: Key and value heads, or query groups; `None` means one for each query head.
         group_query_attention: False means one key and value head for each query head.
         position_embedding_type: Only "rope" exists.
-        activation_function: A name that transformers knows, or "swiglu" for a gated MLP with a third matrix `c_gate`.
+        hidden_act: A name that transformers knows, or "swiglu" for a gated MLP with a third matrix `c_gate`.
         resid_pdrop: Dropout after each attention and MLP projection.
         embd_pdrop: Dropout of the embeddings.
         attn_pdrop: Dropout of the attention weights.
         layer_norm_epsilon: Added to the variance in every LayerNorm.
         initializer_range: Standard deviation of new weights; projections into the residual stream are divided by
-            `sqrt(2 * n_layer)`, as in GPT-2.
+            `sqrt(2 * num_hidden_layers)`, as in GPT-2.
         use_cache: Whether inference keeps keys and values.
         rope_parameters: As in transformers ("default", "linear", "dynamic", "yarn", ...). The older `rope_scaling` and
             `rope_theta` are accepted.
         sliding_window: Number of tokens that a sliding layer sees, the present one included.
         layer_types: "sliding_attention" or "full_attention" for each layer. With `sliding_window` alone, the layers
-            alternate, the first one sliding.
+            alternate, the first one sliding; while they follow that rule, they follow a later change of the depth or
+            the window.
         tie_word_embeddings: Whether the output layer is the embedding. The release is tied and does not say so.
 
     Raises:
-        ValueError: If positions are not rotary, or heads, groups and widths do not divide.
+        ValueError: If positions are not rotary, heads, groups and widths do not divide, or two names of one value
+            are given different ones.
 
     Source:
         CodeShell technical report, section 2.2; the release's `config.json`.
     """
 
     model_type = "codeshell"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
     attribute_map: ClassVar[dict[str, str]] = {
-        "hidden_size": "n_embd",
-        "num_attention_heads": "n_head",
-        "num_hidden_layers": "n_layer",
-        "max_position_embeddings": "n_positions",
-        "intermediate_size": "n_inner",
-        "num_key_value_heads": "num_query_groups",
-        "hidden_act": "activation_function",
+        "n_embd": "hidden_size",
+        "n_head": "num_attention_heads",
+        "n_layer": "num_hidden_layers",
+        "n_positions": "max_position_embeddings",
+        "n_inner": "intermediate_size",
+        "num_query_groups": "num_key_value_heads",
+        "activation_function": "hidden_act",
     }
     # Queries, keys and values of unequal width share one matrix, so attention is computed whole on every rank.
     base_model_tp_plan: ClassVar[dict[str, Any] | None] = {
@@ -83,15 +100,15 @@ class CodeShellConfig(PreTrainedConfig):
     }
 
     vocab_size: int = 70144
-    n_positions: int = 8192
-    n_embd: int = 4096
-    n_layer: int = 42
-    n_head: int = 32
-    n_inner: int | None = None
-    num_query_groups: int | None = 8
+    max_position_embeddings: int = 8192
+    hidden_size: int = 4096
+    num_hidden_layers: int = 42
+    num_attention_heads: int = 32
+    intermediate_size: int | None = None
+    num_key_value_heads: int | None = 8
     group_query_attention: bool = True
     position_embedding_type: str = "rope"
-    activation_function: str = "gelu_pytorch_tanh"
+    hidden_act: str = "gelu_pytorch_tanh"
     resid_pdrop: float | int = 0.0
     embd_pdrop: float | int = 0.0
     attn_pdrop: float | int = 0.0
@@ -106,19 +123,45 @@ class CodeShellConfig(PreTrainedConfig):
     pad_token_id: int | None = 70000
     tie_word_embeddings: bool = True
 
+    def __new__(cls, *_: Any, **kwargs: Any) -> "CodeShellConfig":
+        """Refuses two values for one field; later on, a default cannot be told from what was given."""
+        for alias, name in cls.attribute_map.items():
+            if alias in kwargs and name in kwargs and kwargs[alias] != kwargs[name]:
+                raise ValueError(
+                    f"{name} is {kwargs[name]} and {alias} is {kwargs[alias]}, but both are names of one value; "
+                    "give one of them"
+                )
+        return super().__new__(cls)
+
     def __post_init__(self, **kwargs: Any) -> None:
-        for name in self.attribute_map.keys() & kwargs.keys():
-            setattr(self, name, kwargs.pop(name))  # before what is derived from them
-        if self.n_inner is None:
-            self.n_inner = 4 * self.n_embd
-        if self.num_query_groups is None or not self.group_query_attention:
-            self.num_query_groups = self.n_head
+        for alias in self.attribute_map.keys() & kwargs.keys():
+            setattr(self, alias, kwargs.pop(alias))  # before what is derived from them
+        if self.intermediate_size is None:
+            self.intermediate_size = 4 * self.hidden_size
+        if self.num_key_value_heads is None or not self.group_query_attention:
+            self.num_key_value_heads = self.num_attention_heads
         if self.layer_types is None:
-            even = FULL if self.sliding_window is None else SLIDING
-            self.layer_types = [FULL if layer % 2 else even for layer in range(self.n_layer)]
-        if self.activation_function == "swiglu":
+            self.layer_types = self._alternate_layers()
+        if self.hidden_act == "swiglu":
             self.base_model_tp_plan = {**(self.base_model_tp_plan or {}), "h.*.mlp.c_gate": "colwise"}
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.attribute_map:  # by its field's name, under which types are checked
+            setattr(self, self.attribute_map[name], value)
+            return
+        follows = (
+            name in ("num_hidden_layers", "sliding_window")
+            and self.__dict__.get("layer_types") is not None
+            and self.layer_types == self._alternate_layers()
+        )
+        super().__setattr__(name, value)
+        if follows:
+            self.layer_types = self._alternate_layers()
+
+    def _alternate_layers(self) -> list[str]:
+        even = FULL if self.sliding_window is None else SLIDING
+        return [FULL if layer % 2 else even for layer in range(self.num_hidden_layers)]
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -129,8 +172,15 @@ class CodeShellConfig(PreTrainedConfig):
         return config_dict, unused
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values; the type is written as "codeshell", whichever alias was read."""
-        return {**super().to_dict(), "model_type": CodeShellConfig.model_type}
+        """The fields as plain values, under both of their names; the type is "codeshell", whichever alias was read."""
+        tell_peft_what_to_adapt()
+        released = {alias: getattr(self, name) for alias, name in self.attribute_map.items()}
+        return {**super().to_dict(), **released, "model_type": CodeShellConfig.model_type}
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: each value once, under the name that released folders and llama.cpp have for it."""
+        names = self.attribute_map.values()
+        return {name: value for name, value in super().to_diff_dict().items() if name not in names}
 
     def validate_architecture(self) -> None:
         """Refuses what the model cannot compute.
@@ -143,19 +193,17 @@ class CodeShellConfig(PreTrainedConfig):
                 f"position_embedding_type is {self.position_embedding_type!r}, but CodeShell has rotary positions only;"
                 ' set position_embedding_type="rope"'
             )
-        if self.n_embd % self.n_head:
+        width, heads, groups = self.hidden_size, self.num_attention_heads, self.num_key_value_heads or 0
+        if width % heads:
             raise ValueError(
-                f"n_embd is {self.n_embd}, which {self.n_head} heads do not divide; "
-                f"set n_head to a divisor or n_embd to {self.n_embd // self.n_head * self.n_head}"
+                f"n_embd is {width}, which {heads} heads do not divide; "
+                f"set n_head to a divisor or n_embd to {width // heads * heads}"
             )
-        if (self.n_embd // self.n_head) % 2:
+        if (width // heads) % 2:
+            raise ValueError(f"n_embd / n_head is {width // heads}, but rotary positions turn pairs; make it even")
+        if groups < 1 or heads % groups:
             raise ValueError(
-                f"n_embd / n_head is {self.n_embd // self.n_head}, but rotary positions turn pairs; make it even"
-            )
-        groups = self.num_query_groups or 0
-        if groups < 1 or self.n_head % groups:
-            raise ValueError(
-                f"num_query_groups is {groups}, which does not divide n_head {self.n_head}; set a divisor of n_head"
+                f"num_query_groups is {groups}, which does not divide n_head {heads}; set a divisor of n_head"
             )
         if any(isinstance(value, dict) for value in (self.rope_parameters or {}).values()):
             raise ValueError(
@@ -164,10 +212,27 @@ class CodeShellConfig(PreTrainedConfig):
         types = self.layer_types or []
         if unknown := sorted(set(types) - {SLIDING, FULL}):
             raise ValueError(f"layer_types holds {unknown[0]!r}; use {SLIDING!r} or {FULL!r}")
+        if len(types) != self.num_hidden_layers:
+            raise ValueError(
+                f"layer_types names {len(types)} layers, but num_hidden_layers is {self.num_hidden_layers}; "
+                "give one type a layer"
+            )
         if SLIDING in types and self.sliding_window is None:
             raise ValueError(f"layer_types holds {SLIDING!r} but sliding_window is None; set sliding_window in tokens")
         if self.sliding_window is not None and self.sliding_window < 1:
             raise ValueError(f"sliding_window is {self.sliding_window}; it must be at least 1 token, or None")
+
+
+def tell_peft_what_to_adapt() -> None:
+    """Gives PEFT, where it is loaded, the modules that an adapter without `target_modules` goes to.
+
+    PEFT looks them up by `model_type` in tables of its own, and knows no other way in; right before, it asks for the
+    configuration as a dictionary. GPTBigCode has the same modules under the same names.
+    """
+    tables: dict[str, Any] = getattr(sys.modules.get("peft.utils.constants"), "__dict__", {})
+    for name, table in tables.items():
+        if name.endswith(("_TARGET_MODULES_MAPPING", "_FEEDFORWARD_MODULES_MAPPING")) and "gpt_bigcode" in table:
+            table.setdefault(CodeShellConfig.model_type, table["gpt_bigcode"])
 
 
 __all__ = ["CodeShellConfig"]

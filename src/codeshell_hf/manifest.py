@@ -105,6 +105,17 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def share_weights(folder: Path) -> None:
+    """Lets others read the weights of a folder whom its other files let read; safetensors writes for the owner alone.
+
+    Args:
+        folder: What `save_pretrained` wrote, a model or an adapter.
+    """
+    mode = next(folder.glob("*config.json")).stat().st_mode & 0o777  # as the user's umask decided
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(mode)
+
+
 def hash_bytes(*parts: bytes) -> str:
     """SHA-256 of parts, each with its length.
 

@@ -1,3 +1,14 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """CodeShell's model: GPT-2 with grouped-query attention, rotary positions and one matrix for queries, keys and values.
 
 This file travels to the Hub together with the weights. It imports torch, transformers and its own configuration only.
@@ -18,6 +29,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
+from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.integrations import use_kernel_forward_from_hub, use_kernelized_func
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_layers import (
@@ -51,14 +63,64 @@ HUB_ARGUMENTS = frozenset(
     {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "proxies"}
 )
 PUSH_ARGUMENTS = frozenset({"commit_message", "create_pr", "private", "revision", "tags", "token"})
+# transformers 5.24 renamed `past_key_values` to `cache`. Every forward here takes both names; what is called there, and
+# what is returned, has the name of the installed version.
+CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+# What a forward hands on to attention, to the loss and to what records outputs. Anything else would be swallowed.
+HANDED_ON = frozenset(TransformersKwargs.__annotations__) | {
+    "return_dict", "shift_labels", "ignore_index", "kernel_options",  # outputs, the loss and FlexAttention
+    "debug_io", "debug_io_dir", "prune_layers",  # transformers' tracer
+    "tokenizer", "assistant_tokenizer",  # `generate` hands them on when there are stop strings, to no purpose
+    "block_table", "read_index", "write_index", "logits_indices", "logits_processor_args",  # continuous batching
+}  # fmt: skip
+BACKENDS = ("eager", "sdpa", "flex_attention", "paged|eager")
 PACKED_WITH_CACHE = (
-    "position_ids restart or cu_seq_lens hold several documents in one row while past_key_values is given: a cache "
-    "cannot tell documents apart; pass past_key_values=None, or one document a row"
+    f"position_ids restart or cu_seq_lens hold several documents in one row while a cache is given: a cache cannot "
+    f"tell documents apart; pass {CACHE_NAME}=None, or one document a row"
 )
 PACKED_WITHOUT_LENGTHS = (
     "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
     "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
 )
+
+
+def choose_cache(cache: Any, past_key_values: Any) -> Any:
+    """Takes the cache from whichever of its two names it came by.
+
+    Args:
+        cache: Under its name since transformers 5.24.
+        past_key_values: Under its name before.
+
+    Returns:
+        The one that is given, or `None`.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if cache is not None and past_key_values is not None:
+        raise ValueError(
+            "cache and past_key_values are two names of one argument, and both are given; pass cache alone"
+        )
+    return past_key_values if cache is None else cache
+
+
+def refuse_unknown(keywords: dict[str, Any], attention: str) -> None:
+    """Refuses what no part of the model reads; a cache under a third name, say, would be lost without a word.
+
+    Args:
+        keywords: What a forward got besides its own arguments; `None` is nothing.
+        attention: The implementation in use. Those of serving engines take what they like.
+
+    Raises:
+        TypeError: With the name.
+    """
+    if attention in BACKENDS or "flash" in attention:
+        for keyword, value in keywords.items():
+            if value is not None and keyword not in HANDED_ON:
+                raise TypeError(
+                    f"{keyword} is no argument of CodeShell's forward, and nothing that attention, the loss or the "
+                    "outputs take; leave it out (keys and values go by the name of cache or past_key_values)"
+                )
 
 
 def keep_positions(hidden_states: Tensor, logits_to_keep: int | Tensor) -> Tensor:
@@ -147,7 +209,7 @@ def eager_attention_forward(
         query: Shape (B, H, T, W).
         key: Shape (B, G, S, W).
         value: Shape (B, G, S, W).
-        attention_mask: Added to the scores, shape (B, 1, T, S), or `None`.
+        attention_mask: Added to the scores, or bool and true where a token is seen; shape (B, 1, T, S), or `None`.
         scaling: Factor of the scores.
         dropout: Share of weights set to zero while training, 0 to 1.
         kwargs: What other implementations need.
@@ -157,7 +219,9 @@ def eager_attention_forward(
     """
     key, value = repeat_kv(key, module.num_key_value_groups), repeat_kv(value, module.num_key_value_groups)
     scores = query @ key.transpose(2, 3) * scaling  # (B, H, T, S)
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
@@ -172,15 +236,15 @@ class CodeShellAttention(nn.Module):
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
-        self.head_dim = config.n_embd // config.n_head
-        self.kv_dim = config.num_query_groups * self.head_dim
-        self.num_key_value_groups = config.n_head // config.num_query_groups
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.kv_dim = config.num_key_value_heads * self.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = True
         is_sliding = config.layer_types[layer_idx] == "sliding_attention"
         self.sliding_window = config.sliding_window if is_sliding else None
-        self.c_attn = nn.Linear(config.n_embd, config.n_embd + 2 * self.kv_dim)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.c_attn = nn.Linear(config.hidden_size, config.hidden_size + 2 * self.kv_dim)
+        self.c_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.c_proj.writes_residual = True
 
     def forward(
@@ -188,18 +252,25 @@ class CodeShellAttention(nn.Module):
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None,
-        past_key_values: Cache | None = None,
+        cache: Any = None,
+        past_key_values: Any = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | None]:
+        cache = choose_cache(cache, past_key_values)
         B, T = hidden_states.shape[:2]
-        widths = (self.config.n_embd, self.kv_dim, self.kv_dim)
+        widths = (self.config.hidden_size, self.kv_dim, self.kv_dim)
         query, key, value = (
             part.view(B, T, -1, self.head_dim).transpose(1, 2)
             for part in self.c_attn(hidden_states).split(widths, dim=-1)
         )
         query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if not isinstance(cache, PagedAttentionCache):
+            if cache is not None:
+                key, value = cache.update(key, value, self.layer_idx)
+        elif CACHE_NAME == "cache":
+            key, value = cache.update(key, value, self.layer_idx, kwargs)  # which picks out this layer's lengths
+        else:
+            kwargs["cache"] = cache  # before 5.24 it is attention that updates a paged cache
 
         attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -224,12 +295,12 @@ class CodeShellMLP(nn.Module):
 
     def __init__(self, config: CodeShellConfig) -> None:
         super().__init__()
-        is_gated = config.activation_function == "swiglu"
-        self.c_fc = nn.Linear(config.n_embd, config.n_inner)
-        self.c_gate = nn.Linear(config.n_embd, config.n_inner) if is_gated else None
-        self.c_proj = nn.Linear(config.n_inner, config.n_embd)
+        is_gated = config.hidden_act == "swiglu"
+        self.c_fc = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.c_gate = nn.Linear(config.hidden_size, config.intermediate_size) if is_gated else None
+        self.c_proj = nn.Linear(config.intermediate_size, config.hidden_size)
         self.c_proj.writes_residual = True
-        self.act = ACT2FN["silu" if is_gated else config.activation_function]
+        self.act = ACT2FN["silu" if is_gated else config.hidden_act]
         self.resid_pdrop = config.resid_pdrop
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -243,9 +314,9 @@ class CodeShellBlock(GradientCheckpointingLayer):
 
     def __init__(self, config: CodeShellConfig, layer_idx: int) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.ln_1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.attn = CodeShellAttention(config, layer_idx)
-        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.ln_2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.mlp = CodeShellMLP(config)
 
     def forward(
@@ -253,16 +324,17 @@ class CodeShellBlock(GradientCheckpointingLayer):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Any = None,
         use_cache: bool | None = False,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
+        past_key_values: Any = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Tensor:
         attended, _ = self.attn(
             self.ln_1(hidden_states),
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=choose_cache(cache, past_key_values),
             use_cache=use_cache,
             position_embeddings=position_embeddings,
             **kwargs,
@@ -277,8 +349,8 @@ class CodeShellRotaryEmbedding(nn.Module):
     def __init__(self, config: CodeShellConfig) -> None:
         super().__init__()
         self.config = config
-        self.max_seq_len_cached = config.n_positions
-        self.original_max_seq_len = config.n_positions
+        self.max_seq_len_cached = config.max_position_embeddings
+        self.original_max_seq_len = config.max_position_embeddings
         self.rope_type = config.rope_parameters["rope_type"]
         compute = self.compute_default_rope_parameters
         if self.rope_type != "default":
@@ -287,6 +359,17 @@ class CodeShellRotaryEmbedding(nn.Module):
         # Loading replaces every buffer that is not in the checkpoint; transformers refills these two by their names.
         self.inv_freq = nn.Buffer(inv_freq, persistent=False)
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CodeShellRotaryEmbedding":
+        frequencies = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        # `.half()` and `.to(torch.bfloat16)` move them, but must not round them: at position 8,000 the rounding of a
+        # frequency is an angle of many radians.
+        for name, exact in frequencies.items():
+            moved = self.get_buffer(name)
+            if moved.dtype != exact.dtype:
+                setattr(self, name, exact.to(moved.device))
+        return self
 
     @staticmethod
     def compute_default_rope_parameters(config: CodeShellConfig, **kwargs: Any) -> tuple[Tensor, float]:
@@ -299,7 +382,7 @@ class CodeShellRotaryEmbedding(nn.Module):
         Returns:
             Shape (W / 2,), float32, and the factor of cosines and sines, here 1.
         """
-        width = config.n_embd // config.n_head
+        width = config.hidden_size // config.num_attention_heads
         exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
         return 1.0 / (config.rope_parameters["rope_theta"] ** exponents), 1.0
 
@@ -350,6 +433,7 @@ def find_document_starts(
     return starts
 
 
+# trf-ignore: TRF057 - outside transformers' tree, auto_docstring prints errors on import and overwrites these texts
 class CodeShellPreTrainedModel(PreTrainedModel):
     """What all CodeShell models share: loading, initialisation and the features that transformers asks about."""
 
@@ -357,7 +441,7 @@ class CodeShellPreTrainedModel(PreTrainedModel):
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
     _no_split_modules = ["CodeShellBlock"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -410,6 +494,10 @@ class CodeShellPreTrainedModel(PreTrainedModel):
         self.config.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
+            # safetensors writes for the owner alone; whom the umask lets read, the configuration beside it shows.
+            for config in Path(save_directory).glob("config.json"):
+                for weights in config.parent.glob("*.safetensors"):
+                    weights.chmod(config.stat().st_mode & 0o777)
             for name in (__name__, CodeShellConfig.__module__):
                 source = Path(str(sys.modules[name].__file__))
                 target = Path(save_directory) / f"{name.rsplit('.', 1)[-1]}.py"
@@ -425,25 +513,28 @@ class CodeShellPreTrainedModel(PreTrainedModel):
         # By a mark on the matrix: for classes outside transformers, modules without weights of their own, such as
         # the attention around it, never get here.
         if getattr(module, "writes_residual", False):
-            std = self.config.initializer_range / math.sqrt(2 * self.config.n_layer)
+            std = self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
             init.normal_(module.weight, mean=0.0, std=std)
 
 
+# trf-ignore: TRF057
 class CodeShellModel(CodeShellPreTrainedModel):
     """The blocks between the embedding and the final norm."""
 
     _embedding_prefix = ""
 
     def __init__(self, config: CodeShellConfig) -> None:
+        config.validate_architecture()  # once more, since fields can be set later
         super().__init__(config)
         # No padding_idx: the padding token of the release is its end of text, which must learn.
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.h = nn.ModuleList(CodeShellBlock(config, layer_idx) for layer_idx in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.h = nn.ModuleList(CodeShellBlock(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
+        self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.rotary_emb = CodeShellRotaryEmbedding(config)
         self.gradient_checkpointing = False
         self.post_init()
 
+    # trf-ignore: TRF057
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -451,9 +542,10 @@ class CodeShellModel(CodeShellPreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPast:
         """Runs the blocks.
@@ -465,31 +557,34 @@ class CodeShellModel(CodeShellPreTrainedModel):
             input_ids: Shape (B, T), int64.
             attention_mask: Shape (B, S) with 0 for padding, S being the cached tokens and T; or (B, 1, T, S), ready.
             position_ids: Shape (B, T) or (1, T); by default counted from the cache and the mask.
-            past_key_values: Keys and values seen so far.
+            cache: Keys and values seen so far.
             inputs_embeds: Shape (B, T, D), instead of `input_ids`.
             use_cache: Whether to return a cache. While training, only one that was given is kept.
+            past_key_values: The name of `cache` before transformers 5.24.
             kwargs: What attention takes, `cu_seq_lens_q` (N + 1,) over rows laid end to end among it.
 
         Returns:
             `last_hidden_state` of shape (B, T, D), after the final norm, and the cache.
 
         Raises:
-            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, or several documents in a row
-                come with a cache.
+            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, several documents in a row
+                come with a cache, or the cache comes by both of its names.
+            TypeError: If there is a keyword that nothing reads.
         """
+        refuse_unknown(kwargs, self.config._attn_implementation or "eager")
+        cache = choose_cache(cache, past_key_values)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.wte(input_ids)
 
-        segments, attention_mask = self._separate_documents(
-            inputs_embeds, attention_mask, position_ids, past_key_values, kwargs
-        )
-        if use_cache and past_key_values is None and segments is None and not self.training:
-            past_key_values = DynamicCache(config=self.config)
+        is_paged = isinstance(cache, PagedAttentionCache)
+        segments, attention_mask = self._separate_documents(inputs_embeds, attention_mask, position_ids, cache, kwargs)
+        if use_cache and cache is None and segments is None and not self.training:
+            cache = DynamicCache(config=self.config)
         if position_ids is None:
-            position_ids = self._count_positions(inputs_embeds, attention_mask, past_key_values, kwargs)
-        masks = self._make_masks(inputs_embeds, attention_mask, past_key_values, segments)
+            position_ids = self._count_positions(inputs_embeds, attention_mask, cache, kwargs)
+        masks = self._make_masks(inputs_embeds, attention_mask, None if is_paged else cache, segments)
         position_embeddings = self.rotary_emb(inputs_embeds, position_ids=position_ids)
 
         hidden_states = nn.functional.dropout(inputs_embeds, p=self.config.embd_pdrop, training=self.training)
@@ -498,21 +593,21 @@ class CodeShellModel(CodeShellPreTrainedModel):
                 hidden_states,
                 attention_mask=masks[layer_type],
                 position_ids=position_ids,
-                past_key_values=past_key_values,
                 use_cache=use_cache,
                 position_embeddings=position_embeddings,
+                **{CACHE_NAME: cache},  # under this name gradient checkpointing knows it
                 **kwargs,
             )
         return BaseModelOutputWithPast(
             last_hidden_state=self.ln_f(hidden_states),
-            past_key_values=past_key_values if use_cache else None,
+            **{CACHE_NAME: cache if use_cache else None},
         )
 
     def _count_positions(
         self,
         inputs_embeds: Tensor,
         attention_mask: Any,
-        past_key_values: Cache | None,
+        cache: Any,
         kwargs: dict[str, Any],
     ) -> Tensor:
         B, T = inputs_embeds.shape[:2]
@@ -523,7 +618,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
             return (tokens - first).view(B, T).long()
         if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
             return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:].to(inputs_embeds.device)
-        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        seen = cache.get_seq_length() if cache is not None else 0
         return (torch.arange(T, device=inputs_embeds.device) + seen).unsqueeze(0)
 
     def _separate_documents(
@@ -531,7 +626,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         inputs_embeds: Tensor,
         attention_mask: Any,
         position_ids: Tensor | None,
-        past_key_values: Cache | None,
+        cache: Any,
         kwargs: dict[str, Any],
     ) -> tuple[Tensor | None, Any]:
         """Finds rows of several documents, and hands their borders to the attention in use.
@@ -547,7 +642,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         cu_seq_lens = kwargs.get("cu_seq_lens_q")
         B, T = inputs_embeds.shape[:2]
         # Paged caches and serving engines lay requests end to end and keep them apart by themselves.
-        if not is_ours or implementation.startswith("paged") or is_ready or T == 1:
+        if not is_ours or isinstance(cache, PagedAttentionCache) or is_ready or T == 1:
             return None, attention_mask
         if position_ids is None and cu_seq_lens is None:
             return None, attention_mask
@@ -556,13 +651,13 @@ class CodeShellModel(CodeShellPreTrainedModel):
         if torch.compiler.is_compiling():
             # The values cannot be looked at in a graph: assert in it, or mask whatever they are.
             lacks_lengths = takes_lengths and cu_seq_lens is None
-            if past_key_values is not None or lacks_lengths:
-                reason = PACKED_WITH_CACHE if past_key_values is not None else PACKED_WITHOUT_LENGTHS
+            if cache is not None or lacks_lengths:
+                reason = PACKED_WITH_CACHE if cache is not None else PACKED_WITHOUT_LENGTHS
                 torch._assert_async(~starts.any(), reason)
                 return None, attention_mask
         elif not starts.any():
             return None, attention_mask
-        elif past_key_values is not None:
+        elif cache is not None:
             raise ValueError(PACKED_WITH_CACHE)
 
         if attention_mask is not None:
@@ -591,31 +686,23 @@ class CodeShellModel(CodeShellPreTrainedModel):
         self,
         inputs_embeds: Tensor,
         attention_mask: Any,
-        past_key_values: Cache | None,
+        cache: Any,
         segments: Tensor | None,
     ) -> dict[str, Any]:
         if isinstance(attention_mask, dict):
             return attention_mask
-        if (
-            isinstance(attention_mask, Tensor)
-            and attention_mask.ndim == 4
-            and attention_mask.dtype == torch.bool
-            and self.config._attn_implementation == "eager"
-        ):
-            # Eager attention adds its mask; true would count as one.
-            lowest = torch.finfo(inputs_embeds.dtype).min
-            attention_mask = torch.where(attention_mask, 0.0, lowest).to(inputs_embeds.dtype)
         given = {
             "config": self.config,
             "inputs_embeds": inputs_embeds,
             "attention_mask": attention_mask,
-            "past_key_values": past_key_values,
+            CACHE_NAME: cache,
             "position_ids": segments,
         }
         makers = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
         return {name: make(**given) for name, make in makers.items() if name in self.config.layer_types}
 
 
+# trf-ignore: TRF057
 class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
     """CodeShell with its output layer, which by default is the embedding."""
 
@@ -629,20 +716,22 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.transformer = CodeShellModel(config)
         self.vocab_size = config.vocab_size
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    # trf-ignore: TRF057
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Runs the model and, with labels, its loss.
@@ -651,11 +740,12 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
             input_ids: As in `CodeShellModel.forward`, like all arguments not named here.
             attention_mask: As there.
             position_ids: As there.
-            past_key_values: As there.
+            cache: As there.
             inputs_embeds: As there.
             labels: Shape (B, T), int64, aligned with `input_ids`; -100 where nothing is to be predicted.
             use_cache: As there.
             logits_to_keep: How many of the last positions get logits, 0 for all; or the positions themselves.
+            past_key_values: As there.
             kwargs: What attention and the loss take, `num_items_in_batch` among it: the number of labels in all
                 micro-batches of a step, by which the summed loss is then divided.
 
@@ -666,7 +756,7 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=choose_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -678,7 +768,7 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: getattr(outputs, CACHE_NAME)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -697,7 +787,7 @@ class CodeShellForSequenceClassification(GenericForSequenceClassification, CodeS
         CodeShellPreTrainedModel.__init__(self, config)
         self.num_labels = config.num_labels
         self.transformer = CodeShellModel(config)
-        self.score = nn.Linear(config.n_embd, config.num_labels, bias=False)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
         self.post_init()
 
 
@@ -711,7 +801,7 @@ class CodeShellForTokenClassification(GenericForTokenClassification, CodeShellPr
         self.num_labels = config.num_labels
         self.transformer = CodeShellModel(config)
         self.dropout = nn.Dropout(getattr(config, "classifier_dropout", None) or 0.0)
-        self.score = nn.Linear(config.n_embd, config.num_labels)
+        self.score = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
 
@@ -723,7 +813,7 @@ class CodeShellForQuestionAnswering(GenericForQuestionAnswering, CodeShellPreTra
     def __init__(self, config: CodeShellConfig) -> None:
         CodeShellPreTrainedModel.__init__(self, config)
         self.transformer = CodeShellModel(config)
-        self.qa_outputs = nn.Linear(config.n_embd, 2)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:

@@ -80,8 +80,10 @@ def make_config(name: str, **changes: Any) -> CodeShellConfig:
     """
     if name not in PRESETS:
         raise SettingsError(unknown_key(name, PRESETS, "model.preset"))
-    fields = CodeShellConfig.__dataclass_fields__
-    if unknown := sorted(changes.keys() - fields.keys()):
+    # One spelling of each field, the release's, so that what is changed takes the place of what the preset says.
+    released = {field: alias for alias, field in CodeShellConfig.attribute_map.items()}
+    fields = [released.get(field, field) for field in CodeShellConfig.__dataclass_fields__]
+    if unknown := sorted(changes.keys() - set(fields)):
         raise SettingsError(unknown_key(unknown[0], fields, "model"))
     values = PRESETS[name] | changes
     if values.get("vocab_size", CodeShellConfig.vocab_size) <= CodeShellConfig.eos_token_id:
@@ -89,8 +91,10 @@ def make_config(name: str, **changes: Any) -> CodeShellConfig:
     try:
         return CodeShellConfig(**values)
     except Exception as error:  # huggingface_hub wraps every refusal in kinds of its own
-        cause = error.__cause__ or error
-        raise SettingsError(f"model: {' '.join(str(cause).split())}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        for field, alias in released.items():
+            reason = reason.replace(field, alias)
+        raise SettingsError(f"model: {reason}") from error
 
 
 def count_parameters(config: CodeShellConfig) -> int:

@@ -1,3 +1,14 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 """CodeShell's tokenizer: byte-level BPE that splits digits one by one, with fill-in-the-middle and the chat format.
 
 This file travels to the Hub together with the tokenizer. It imports transformers and nothing else of the package.
@@ -103,6 +114,8 @@ class CodeShellTokenizer(TokenizersBackend):
             The files that were written.
         """
         is_pushed = kwargs.pop("push_to_hub", False)
+        for key in ("is_local", "local_files_only"):
+            self.init_kwargs.pop(key, None)  # of where it was read, which says nothing about what is written
         self.init_kwargs["auto_map"] = {"AutoTokenizer": ["tokenization_codeshell.CodeShellTokenizer", None]}
         written = super().save_pretrained(save_directory, *args, **kwargs)
         source = Path(str(sys.modules[__name__].__file__))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, DataError
+from ..manifest import share_weights
 from ..precision import Arithmetic
 from .annotation import MAX_SCORE
 
@@ -120,7 +121,9 @@ def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fi
         "training_documents": len(training),
     }
     model.save_pretrained(folder)
+    tokenizer.init_kwargs.pop("is_local", None)
     tokenizer.save_pretrained(folder)
+    share_weights(folder)
     (folder / MEASURES).write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
     return measures
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ..errors import CheckpointError
+from ..modeling_codeshell import CACHE_NAME
 from .posing import Prompt
 
 End = Literal["stop", "length", "prompt too long"]
@@ -218,7 +219,7 @@ class ModelGenerator:
 
     def _forward(self, inputs: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
         return self.model(
-            input_ids=inputs, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=True, **{CACHE_NAME: cache}
         ).logits.float()
 
     def _decode(self, rows: list["_Row"], logits: Tensor, mask: Tensor, cache: DynamicCache) -> None:

@@ -119,7 +119,7 @@ class Engine:
         self.model = self._build()
         self.model.train()
         if options.recomputes:
-            self.model.gradient_checkpointing_enable()
+            self.model.activation_checkpointing_enable()
         if options.compiles:
             for block in self.model.transformer.h:
                 block.compile()
