@@ -23,6 +23,7 @@ from codeshell_hf.precision import (
 )
 from codeshell_hf.presets import make_config
 from codeshell_hf.train.optimizer import Muon, orthogonalize
+from tests.warm import start
 
 CPU = torch.device("cpu")
 
@@ -286,3 +287,42 @@ def test_a_process_on_one_processor_counts_one() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["1", "1", "1"]
+
+
+RANKS = """
+import os, sys
+from pathlib import Path
+from codeshell_hf import precision
+from codeshell_hf.errors import CheckpointError
+from codeshell_hf.presets import make_config
+from recipes.arithmetic import settle_precision
+from recipes.launcher import join_ranks
+from recipes.stage import Work
+rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
+precision.measure_speedup = lambda work, device: (2.0, 0.5)[rank]
+with join_ranks():
+    config = make_config("nano")
+    first = settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
+    precision.measure_speedup = lambda work, device: 0.5
+    second = settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
+    if rank == 0:
+        (kept / "precision.json").write_text("{")
+    try:
+        settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
+    except CheckpointError:
+        print(f"rank {rank}: {first.arithmetic}, {second.arithmetic}, refused", flush=True)
+"""
+
+
+def test_the_first_rank_decides_for_all_and_what_was_begun_is_kept(tmp_path: Path) -> None:
+    """Two ranks whose probes say opposite things; then both say no; then the record is broken."""
+    (tmp_path / "ranks.py").write_text(RANKS)
+
+    process = start(str(tmp_path / "ranks.py"), str(tmp_path / "kept"), ranks=2)
+    printed = process.communicate(timeout=120)[0]
+
+    assert process.returncode == 0, printed
+    assert printed.count("arithmetic in bfloat16: products in bfloat16 are 2.0 times as fast") == 1
+    assert printed.count("arithmetic in bfloat16, as the run began") == 1
+    for rank in (0, 1):
+        assert f"rank {rank}: bfloat16, bfloat16, refused" in printed

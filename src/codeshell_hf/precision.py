@@ -39,7 +39,7 @@ class Precision:
         orthogonalization: Of Muon's iterations.
         speedup: How many times as fast the model's products are in bfloat16 as in float32 on the device that chose, an
             upper bound below 1 / `MAX_SLOWDOWN`; `None` where nothing was tried.
-        probe_ms: What trying took, in milliseconds.
+        probe_ms: What trying took, in milliseconds; on a CPU of processor time.
     """
 
     arithmetic: Arithmetic
@@ -109,7 +109,7 @@ def choose_precision(
         if asked == "bfloat16":
             logger.warning("precision is bfloat16, which this %s has no instructions for; set it to auto", device.type)
         return Precision("bfloat16" if asked == "bfloat16" else "float32")
-    started = time.perf_counter()
+    started = _now(device)
     iterations: Arithmetic = "float32"
     with one_thread():
         speedup = measure_speedup(probe_products(config, device, trains=trains), device)
@@ -118,7 +118,7 @@ def choose_precision(
             is_faster = measure_speedup(probe_matrix(config, device, orthogonalize), device) >= MIN_SPEEDUP
             iterations = "bfloat16" if is_faster else "float32"
     chosen: Arithmetic = "bfloat16" if is_bf16 else "float32"
-    probe_ms = round(1000 * (time.perf_counter() - started), 1)
+    probe_ms = round(1000 * (_now(device) - started), 1)
     precision = Precision(chosen, iterations, round(speedup, 3), probe_ms)
     if asked == "bfloat16":
         warn_if_slow(precision, device)
