@@ -5,7 +5,7 @@ python -m benchmarks.pretraining --vocabulary 70144 --steps 12 --micro-tokens 40
 python -m benchmarks.pretraining --preset codeshell-7b --layers 4 --row-tokens 2048 --micro-tokens 16384    on a GPU
 python -m benchmarks.pretraining --rows    the reader alone, on one core
 
-Both models have the same shape, by default the nano recipe's, and train on the same rows in bfloat16 autocast, with
+Both models have the same shape, by default the nano recipe's, and train on the same rows in one arithmetic, with
 AdamW and float32 weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm
 of the vocabulary and end lower.
 """
@@ -96,7 +96,6 @@ def make_shape(options: argparse.Namespace) -> Any:
 def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains with this project's engine and reader."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
-    import torch
     import torch.distributed as dist
 
     from codeshell_hf.pack.rows import Phase, Rows
@@ -109,10 +108,17 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     from recipes.pretraining import read_step
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     config = make_shape(options)
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
-    engine = make_engine(config, Start(0), adamw, StepOptions(max_norm=1.0, is_bf16=True), Sharding(), device=device)
+    engine = make_engine(
+        config,
+        Start(0),
+        adamw,
+        StepOptions(max_norm=1.0, is_bf16=options.precision == "bfloat16"),
+        Sharding(),
+        device=device,
+    )
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     ranks = Ranks(device, 0, 1)
     losses, times = [], []
@@ -179,7 +185,7 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         weight_decay=0.1,
         max_grad_norm=1.0,
         lr_scheduler_type="constant",
-        bf16=True,
+        bf16=options.precision == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         save_strategy="no",
@@ -194,6 +200,13 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     return {"parameters": sum(p.numel() for p in model.parameters()), "losses": losses, "times": times}
 
 
+def find_device() -> Any:
+    """The GPU, or else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def find_peak() -> int:
     """The most memory that this process has held: of a GPU, or else all of its own."""
     import torch
@@ -205,6 +218,8 @@ def find_peak() -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Trains both in turn and prints tokens a second."""
+    from codeshell_hf.precision import choose_precision
+
     shape = make_shape(options)
     if shape.activation_function == "swiglu" or shape.sliding_window or not shape.tie_word_embeddings:
         print(
@@ -213,13 +228,23 @@ def compare(options: argparse.Namespace) -> int:
         )
         return 2
     vocabulary = shape.vocab_size
+    arithmetic = choose_precision(options.precision, shape, find_device(), trains=True).arithmetic
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
         write_documents(Path(home, "shards"), vocabulary)
         for _ in range(options.repeats):
             for who in speeds:
-                command = [sys.executable, "-m", "benchmarks.pretraining", *options.given, "--worker", who, home]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.pretraining",
+                    *options.given,
+                    f"--precision={arithmetic}",
+                    "--worker",
+                    who,
+                    home,
+                ]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     print(done.stderr[-2000:], file=sys.stderr)
@@ -237,7 +262,7 @@ def compare(options: argparse.Namespace) -> int:
         )
         return 1
     of = f"rows of {options.row_tokens}, {options.micro_tokens} tokens a step, {options.repeats} repeats"
-    facts = [f"{found['ours']['parameters']:,} parameters, {of}"]
+    facts = [f"{found['ours']['parameters']:,} parameters, {arithmetic}, {of}"]
     columns = {
         "tokens/s": "27", **RATES, "peak GB": "9.2f", "first loss": "12.3f", "last": "8.3f",
         **(dict.fromkeys(("MFU", "square"), "8.1%") if options.peak_tflops or found["ours"]["peak"] else {}),
@@ -265,6 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--micro-tokens", type=int, default=2048)
     parser.add_argument("--vocabulary", type=int, help="instead of the preset's")
     parser.add_argument("--preset", default="nano")
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"], help="of both")
     parser.add_argument("--layers", type=int, help="instead of the preset's")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")
     add_output(parser)

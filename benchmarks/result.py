@@ -6,7 +6,6 @@ python -m benchmarks.result    makes the tables of all pages anew from benchmark
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shlex
@@ -24,7 +23,11 @@ Value = str | float | None
 
 def describe_machine(*packages: str, cores: str | None = None) -> str:
     """Names processor, cores or GPU, Python, and the versions of packages."""
-    where = cores or f"{os.cpu_count()} cores"
+    if cores is None:
+        from codeshell_hf.processors import count_usable_cpus
+
+        cores = f"{count_usable_cpus()} cores"
+    where = cores
     if "torch" in packages:
         import torch
 

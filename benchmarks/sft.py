@@ -15,14 +15,17 @@ import tempfile
 from ast import literal_eval
 from pathlib import Path
 
-from benchmarks.result import RATES, Result, add_output, describe_machine
+import torch
 
-SETTINGS = {
+from benchmarks.result import RATES, Result, add_output, describe_machine
+from codeshell_hf.precision import choose_precision
+from recipes.arithmetic import read_config
+
+SETTINGS: dict[str, object] = {
     "max_length": 512,
     "per_device_train_batch_size": 8,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "constant",
-    "bf16": True,
     "activation_checkpointing": False,
     "logging_steps": 1,
     "save_strategy": "no",
@@ -85,6 +88,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     add_output(parser)
     options = parser.parse_args(arguments)
+    config = read_config(options.model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    arithmetic = choose_precision("auto", config, device, trains=True).arithmetic
+    SETTINGS["bf16"] = arithmetic == "bfloat16"  # of both
     results: dict[str, list[dict[str, float]]] = {"here": [], "TRL's script": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     batch = SETTINGS["per_device_train_batch_size"]
     table = Result(
         describe_machine("torch", "transformers", "trl"),
-        [f"{options.steps} steps of {batch} conversations, {options.repeats} repeats"],
+        [f"{options.steps} steps of {batch} conversations, {arithmetic}, {options.repeats} repeats"],
         {"tokens/s": "20", **RATES},
     ).start("benchmarks.sft", arguments)
     for name, runs in results.items():

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellConfig
 from codeshell_hf.pack.rows import IGNORED, Batch
+from codeshell_hf.precision import choose_precision
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.attention import register_attention
 from codeshell_hf.train.optimizer import OptimizerOptions
@@ -100,8 +101,10 @@ def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) 
     """One length of rows: tokens a second, spread, both shares of the peak and memory, whole and packed."""
     config = shape(options, row_tokens)
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-4)
+    precision = choose_precision(options.precision, config, device, trains=True)
+    print(precision.describe(options.precision), file=sys.stderr)
     step_options = StepOptions(
-        max_norm=1.0, is_bf16=options.precision == "bf16", recomputes=options.recompute, compiles=options.compile
+        max_norm=1.0, is_bf16=precision.is_bf16, recomputes=options.recompute, compiles=options.compile
     )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -155,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--micro-tokens", type=int, default=16_384, help="tokens of a step")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--recompute", action="store_true", help="recompute activations")
     parser.add_argument("--attention", help="varlen, sdpa or flash_attention_2, instead of what the loop chooses")
     parser.add_argument("--compile", action="store_true", help="compile each block")

@@ -770,3 +770,70 @@ def test_the_sources_batches_are_kept() -> None:
         assert trainer_["max_grad_norm"] == 1.0
         assert trainer_["lr_scheduler_kwargs"] == {"min_lr_rate": 0.1}
     assert (instruct["adam_beta1"], instruct["adam_beta2"], instruct["adam_epsilon"]) == (0.9, 0.95, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("precision", "keys", "launched", "message"),
+    [
+        (
+            "float32",
+            {"bf16": True},
+            "no",
+            "precision says float32, but trainer.bf16 says bfloat16; take one of them out",
+        ),
+        ("bfloat16", {"bf16": False}, "no", "precision says bfloat16, but trainer.bf16 says float32"),
+        ("bfloat16", {"fp16": True}, "no", "precision says bfloat16, but trainer.fp16 says float16"),
+        ("float32", {}, "bf16", "precision says float32, but accelerate's mixed_precision says bfloat16"),
+        ("auto", {"bf16": False}, "bf16", "trainer.bf16 says float32, but accelerate's mixed_precision says bfloat16"),
+    ],
+)
+def test_precisions_that_contradict_each_other_are_one_line(
+    home: Path, tmp_path: Path, monkeypatch, capsys, precision: str, keys: dict, launched: str, message: str
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    given = {key: value for key, value in trainer(max_length=128, max_steps=1).items() if key != "bf16"}
+    settings = {
+        "output": str(tmp_path / "out"),
+        "model": str(home / "base"),
+        "conversations": [str(home / "conversations.jsonl")],
+        "precision": precision,
+        "trainer": {**given, **keys},
+    }
+
+    assert run("sft", settings, tmp_path) == 2
+
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("precision", "keys", "expected"),
+    [
+        ("float32", {}, "float32"),
+        ("bfloat16", {}, "bfloat16"),
+        ("auto", {"bf16": True}, "bfloat16"),
+        ("auto", {"bf16": False}, "float32"),
+    ],
+)
+def test_the_trainer_computes_in_the_precision_of_the_settings(
+    home: Path, tmp_path: Path, precision: str, keys: dict, expected: str
+) -> None:
+    from trl import SFTConfig
+
+    from recipes.alignment import make_trainer_config
+    from recipes.sft import STAGE
+    from recipes.stage import Work
+
+    settings = STAGE.settings(
+        output=tmp_path / "out", model=home / "base", conversations=[home / "conversations.jsonl"],
+        precision=precision, trainer=keys,
+    )  # fmt: skip
+    work = Work(tmp_path)
+
+    config = make_trainer_config(SFTConfig, settings, work, tmp_path / "checkpoints")
+
+    assert (config.bf16, config.fp16) == (expected == "bfloat16", False)
+    assert work.precision["arithmetic"] == expected
+    again = make_trainer_config(
+        SFTConfig, settings.model_copy(update={"trainer": {}}), Work(tmp_path), tmp_path / "checkpoints"
+    )
+    assert again.bf16 == config.bf16, "a run that goes on keeps what it began with"

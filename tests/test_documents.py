@@ -13,7 +13,7 @@ import pytest
 
 from codeshell_hf.settings import load_settings
 from recipes.alignment import make_trainer_config
-from recipes.stage import main
+from recipes.stage import Work, main
 from tests.test_recipes import STAGES, get_stage
 from tests.test_tokenization_codeshell import save_as_released
 
@@ -133,7 +133,7 @@ def test_public_functions_have_docstrings_with_their_arguments() -> None:
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=[f"{path.parent.name}-{path.stem}" for path in YAMLS])
-def test_every_yaml_loads_against_the_installed_classes(path: Path) -> None:
+def test_every_yaml_loads_against_the_installed_classes(path: Path, tmp_path: Path) -> None:
     stage = path.stem.split("-")[0]
     settings = load_settings(get_stage(stage).settings, path)
 
@@ -141,7 +141,9 @@ def test_every_yaml_loads_against_the_installed_classes(path: Path) -> None:
         import trl
 
         name = {"sft": "SFT", "reward": "Reward", "dpo": "DPO"}.get(stage) or settings.method.upper()
-        config = make_trainer_config(getattr(trl, f"{name}Config"), settings, Path("unused"))
+        settings = settings.model_copy(update={"precision": "float32"})  # auto would look at the model
+        config = make_trainer_config(getattr(trl, f"{name}Config"), settings, Work(tmp_path), tmp_path / "checkpoints")
+        assert not config.bf16
         assert config.learning_rate == settings.trainer["learning_rate"]
         assert {str(config.lr_scheduler_type.value), config.report_to[0] if config.report_to else "none"} == {
             settings.trainer["lr_scheduler_type"],

@@ -165,6 +165,37 @@ def test_two_ranks_take_the_same_steps_as_one_however_they_share(
     assert all(np.allclose(weights[key], expected[key], atol=2e-4) for key in expected)
 
 
+ZERO_3 = """
+import itertools, json, torch
+from deepspeed.accelerator import get_accelerator
+from codeshell_hf.presets import make_config
+from codeshell_hf.train.optimizer import OptimizerOptions
+from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
+from recipes.launcher import join_ranks
+config = make_config("nano", vocab_size=400, n_embd=48, n_head=4, n_layer=2, n_inner=64)
+adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
+with join_ranks() as ranks:
+    for is_bf16, knows_float16 in itertools.product((False, True), repeat=2):
+        type(get_accelerator()).is_fp16_supported = lambda self: knows_float16
+        options = StepOptions(max_norm=1.0, is_bf16=is_bf16)
+        engine = make_engine(config, Start(0), adamw, options, Sharding("zero", 3), device=ranks.device)
+        dtypes = sorted({str(parameter.dtype) for parameter in engine.model.parameters()})
+        print(json.dumps([is_bf16, dtypes, engine.model.transformer.rotary_emb.inv_freq.tolist()]))
+"""
+
+
+@pytest.mark.usefixtures("zero")
+def test_zero_3_computes_in_what_was_asked_for_on_any_processor() -> None:
+    """DeepSpeed takes bfloat16 on processors without float16, whatever it is told in words of its own."""
+    printed = finish(start("-c", ZERO_3))
+
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("[") and "torch." in line]
+    assert len(lines) == 4
+    for is_bf16, dtypes, frequencies in lines:
+        assert dtypes == ["torch.bfloat16" if is_bf16 else "torch.float32"]
+        assert frequencies == pytest.approx([10_000 ** (-place / 12) for place in range(0, 12, 2)], rel=1e-6)
+
+
 @pytest.mark.usefixtures("zero")
 def test_an_operator_whose_builder_was_killed_is_built_all_the_same() -> None:
     """Torch's own lock outlives who holds it; whoever came later would wait for ever."""

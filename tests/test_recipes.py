@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -536,3 +537,55 @@ def test_dry_run_prints_and_writes_nothing(chain: Path, tmp_path: Path, capsys, 
 
     assert f"{stage} would write {tmp_path}/out" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+# What a processor without instructions for bfloat16 is like, on one that has them; plain on one that has not.
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+COMPUTING = ("curate", "pretrain", "sft", "preferences", "reward", "rlhf", "dpo", "evaluate")
+AGAIN = """
+import sys
+from pathlib import Path
+from accelerate.state import AcceleratorState
+from tests.test_recipes import COMPUTING, run_stage
+for stage in COMPUTING:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert run_stage(stage, Path(sys.argv[1]), "--force") == 0, stage
+"""
+
+
+def check_precision(home: Path) -> dict[str, float]:
+    """Every stage that computes wrote what auto took, which is what its probe says; the ratio of each."""
+    ratios = {}
+    for stage in COMPUTING:
+        manifest = read_manifest(home / stage)
+        found = manifest.precision
+        assert found["asked"] == "auto", stage
+        assert found["arithmetic"] == ("bfloat16" if found["speedup"] >= 1.2 else "float32"), stage
+        assert found["threads"] >= 1, stage
+        ratios[stage] = found["speedup"]
+    return ratios
+
+
+def test_stages_compute_in_what_the_probe_finds_fast(chain: Path) -> None:
+    """With this machine as it is; all of them alike, unless it is on the border."""
+    ratios = check_precision(chain)
+
+    wide = [ratio for ratio in ratios.values() if not 0.9 < ratio < 1.6]
+    assert len({ratio > 1 for ratio in wide}) <= 1, ratios
+    record = json.loads((chain / "pretrain" / "checkpoints" / "precision.json").read_text())
+    seals = sorted((chain / "pretrain" / "checkpoints").glob("step-*/seal.json"))
+    assert {json.loads(seal.read_text())["about"]["precision"] for seal in seals} == {record["arithmetic"]}
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variables are of x86's libraries")
+def test_the_chain_computes_in_float32_where_bfloat16_is_a_plain_loop(chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(chain, tmp_path / "home")
+
+    process = start("-c", AGAIN, str(tmp_path / "home"), **AVX2)
+    printed = process.communicate(timeout=300)[0]
+
+    assert process.returncode == 0, printed[-4000:]
+    assert printed.count("arithmetic in float32: products in bfloat16 are ") == len(COMPUTING)
+    assert max(check_precision(tmp_path / "home").values()) < 1
+    measures = read_manifest(tmp_path / "home" / "pretrain").measures
+    assert measures["bits_per_byte_after"]["all"] < measures["bits_per_byte_before"]["all"] - 0.3

@@ -24,6 +24,7 @@ Arithmetic = Literal["float32", "bfloat16"]
 Asked = Literal["auto", "float32", "bfloat16"]
 MIN_SPEEDUP = 1.2  # below it, exactness is worth more
 SIZES = {"cpu": (64, 1 << 18), "cuda": (2048, 1 << 24)}  # tokens, and numbers of a matrix at most
+MAX_SIDE = {"cpu": 256, "cuda": 4096}  # of a matrix to orthogonalise
 PROBE_RUNS = 3
 MAX_SLOWDOWN = 4  # a try in bfloat16 that takes so many times as long as in float32 is cut short
 RECORD = "precision.json"
@@ -38,7 +39,7 @@ class Precision:
         orthogonalization: Of Muon's iterations.
         speedup: How many times as fast the model's products are in bfloat16 as in float32 on the device that chose, an
             upper bound below 1 / `MAX_SLOWDOWN`; `None` where nothing was tried.
-        probe_ms: What trying took, in milliseconds.
+        probe_ms: What trying took, in milliseconds; on a CPU of processor time.
     """
 
     arithmetic: Arithmetic
@@ -108,15 +109,16 @@ def choose_precision(
         if asked == "bfloat16":
             logger.warning("precision is bfloat16, which this %s has no instructions for; set it to auto", device.type)
         return Precision("bfloat16" if asked == "bfloat16" else "float32")
-    started = time.perf_counter()
-    speedup = measure_speedup(probe_products(config, device, trains=trains), device)
-    is_bf16 = asked == "bfloat16" or speedup >= MIN_SPEEDUP
-    iterations: Arithmetic = "bfloat16" if device.type == "cuda" and is_bf16 else "float32"
-    if orthogonalize is not None and device.type != "cuda" and is_bf16:
-        found = measure_speedup(probe_matrix(config, orthogonalize), device)
-        iterations = "bfloat16" if found >= MIN_SPEEDUP else "float32"
+    started = _now(device)
+    iterations: Arithmetic = "float32"
+    with one_thread():
+        speedup = measure_speedup(probe_products(config, device, trains=trains), device)
+        is_bf16 = asked == "bfloat16" or speedup >= MIN_SPEEDUP
+        if orthogonalize is not None and is_bf16:
+            is_faster = measure_speedup(probe_matrix(config, device, orthogonalize), device) >= MIN_SPEEDUP
+            iterations = "bfloat16" if is_faster else "float32"
     chosen: Arithmetic = "bfloat16" if is_bf16 else "float32"
-    probe_ms = round(1000 * (time.perf_counter() - started), 1)
+    probe_ms = round(1000 * (_now(device) - started), 1)
     precision = Precision(chosen, iterations, round(speedup, 3), probe_ms)
     if asked == "bfloat16":
         warn_if_slow(precision, device)
@@ -151,7 +153,7 @@ Work = Callable[["torch.dtype"], Iterator[None]]  # yields where it may be cut s
 def measure_speedup(work: Work, device: "torch.device") -> float:
     """Times work in float32 and in bfloat16.
 
-    On a CPU by one thread and its processor time, which a busy machine does not stretch.
+    On a CPU by the processor time of this thread, which a busy machine does not stretch.
 
     Args:
         work: Does the same in either dtype.
@@ -170,13 +172,12 @@ def measure_speedup(work: Work, device: "torch.device") -> float:
                 break
         return _now(device) - started
 
-    with one_thread():
-        exact = min([run(torch.float32, float("inf")) for _ in range(PROBE_RUNS + 1)][1:])
+    exact = min([run(torch.float32, float("inf")) for _ in range(PROBE_RUNS + 1)][1:])
+    rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
+    if rounded > MAX_SLOWDOWN * exact:  # once more: the first one also prepares what later ones find
         rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
-        if rounded > MAX_SLOWDOWN * exact:  # once more: the first one also prepares what later ones find
-            rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
-        if rounded <= MAX_SLOWDOWN * exact:
-            rounded = min(run(torch.bfloat16, MAX_SLOWDOWN * exact) for _ in range(PROBE_RUNS))
+    if rounded <= MAX_SLOWDOWN * exact:
+        rounded = min(run(torch.bfloat16, MAX_SLOWDOWN * exact) for _ in range(PROBE_RUNS))
     return exact / max(rounded, 1e-9)
 
 
@@ -231,11 +232,14 @@ def probe_products(config: Any, device: "torch.device", *, trains: bool) -> Work
     return work
 
 
-def probe_matrix(config: Any, orthogonalize: "Callable[[torch.Tensor, torch.dtype], object]") -> Work:
-    """Makes the largest matrix of a block, to be orthogonalised on a CPU and timed.
+def probe_matrix(
+    config: Any, device: "torch.device", orthogonalize: "Callable[[torch.Tensor, torch.dtype], object]"
+) -> Work:
+    """Makes a matrix of a block, to be orthogonalised and timed.
 
     Args:
-        config: With the model's widths.
+        config: With the model's width.
+        device: Where.
         orthogonalize: As in `choose_precision`.
 
     Returns:
@@ -243,8 +247,8 @@ def probe_matrix(config: Any, orthogonalize: "Callable[[torch.Tensor, torch.dtyp
     """
     import torch
 
-    width = config.hidden_size
-    matrix = torch.randn(getattr(config, "intermediate_size", None) or 4 * width, width)
+    side = min(config.hidden_size, MAX_SIDE["cuda" if device.type == "cuda" else "cpu"])
+    matrix = torch.full((side, side), 0.5, device=device)
 
     def work(dtype: torch.dtype) -> Iterator[None]:
         orthogonalize(matrix, dtype)

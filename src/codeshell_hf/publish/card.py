@@ -80,6 +80,7 @@ def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
         "tokenizers": manifests["tokenizer"].measures["table"],
         "pretrain": {**pretrain.counts, **pretrain.measures},
         "pretrain_settings": pretrain.settings,
+        "pretrain_precision": pretrain.precision["arithmetic"],
         **{
             stage: {**manifests[stage].counts, **manifests[stage].measures} if stage in manifests else None
             for stage in TUNING

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import SettingsError
-from ..modeling_codeshell import CodeShellForCausalLM
+from ..modeling_codeshell import CodeShellForCausalLM, CodeShellRotaryEmbedding
 from ..tokenization_codeshell import CodeShellTokenizer
 from .engine import Engine, Sharding, Start, StepOptions
 from .operator import build_operator
@@ -86,8 +86,12 @@ class ZeroEngine(Engine):
     def _build(self) -> CodeShellForCausalLM:
         if not self._shares_parameters:
             return super()._build()
-        with self._deepspeed.zero.Init(config_dict_or_path=self._settings(), dtype=torch.float32):
-            return self._make()
+        # Its argument `dtype` is overruled on a device without float16; what the settings say is not.
+        with self._deepspeed.zero.Init(config_dict_or_path=self._settings()):
+            model = self._make()
+        # Inside, frequencies are made in the parameters' dtype, which is too coarse for far positions.
+        model.transformer.rotary_emb = CodeShellRotaryEmbedding(self.config).to(self.device)
+        return model
 
     def _share(self) -> None:
         if self._shares_parameters:  # used outside of its layer, by the loss
@@ -102,7 +106,8 @@ class ZeroEngine(Engine):
         for name, parameter in self.model.named_parameters():
             with self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0), torch.no_grad():
                 if first:
-                    new = weights[name] if weights else draw_weight(name, parameter, self.config, seed=start.seed)
+                    like = torch.empty(parameter.shape, device=parameter.device)  # drawn alike, then rounded
+                    new = weights[name] if weights else draw_weight(name, like, self.config, seed=start.seed)
                     parameter.copy_(new)
 
     def _optimize(self, optimizer: OptimizerOptions) -> None:
@@ -122,6 +127,9 @@ class ZeroEngine(Engine):
         )
         if self.module.zero_optimization_stage() != self.sharding.stage:
             raise SettingsError(f"{self.sharding} was asked for, but DeepSpeed gives {type(self.module).__name__}")
+        wanted = torch.bfloat16 if self.options.is_bf16 else torch.float32
+        if found := {parameter.dtype for parameter in self.model.parameters()} - {wanted}:
+            raise SettingsError(f"{wanted} was asked for, but DeepSpeed keeps parameters in {found.pop()}")
         self.optimizers = [gated]
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -1,0 +1,328 @@
+"""What a run computes in, and with how many threads: found on the device, agreed on, kept, and said."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from codeshell_hf import precision as precisions
+from codeshell_hf import processors
+from codeshell_hf.errors import CheckpointError
+from codeshell_hf.precision import (
+    MAX_SLOWDOWN,
+    Precision,
+    choose_precision,
+    measure_speedup,
+    read_precision,
+    write_precision,
+)
+from codeshell_hf.presets import make_config
+from codeshell_hf.train.optimizer import Muon, orthogonalize
+from tests.warm import start
+
+CPU = torch.device("cpu")
+
+
+def busy(seconds: float) -> None:
+    """Uses the processor for so long, on its own clock."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def take(exact_s: float, rounded_s: float, pieces: int = 1):
+    """Work that takes so long in each dtype, in pieces."""
+
+    def work(dtype: torch.dtype):
+        for _ in range(pieces):
+            busy((exact_s if dtype == torch.float32 else rounded_s) / pieces)
+            yield
+
+    return work
+
+
+@pytest.mark.parametrize(("exact_s", "rounded_s"), [(0.02, 0.01), (0.01, 0.01), (0.01, 0.03)])
+def test_the_ratio_is_that_of_the_times(exact_s: float, rounded_s: float) -> None:
+    assert measure_speedup(take(exact_s, rounded_s), CPU) == pytest.approx(exact_s / rounded_s, rel=0.15)
+
+
+def test_a_dtype_that_is_far_too_slow_is_not_waited_for() -> None:
+    """In 100 pieces of 10 ms each, of which all that is allowed is four times 5 ms, twice."""
+    started = time.thread_time()
+
+    found = measure_speedup(take(0.005, 1.0, pieces=100), CPU)
+
+    assert found < 1 / MAX_SLOWDOWN
+    assert time.thread_time() - started < 0.2
+
+
+def test_time_that_others_take_does_not_count() -> None:
+    def work(dtype: torch.dtype):
+        busy(0.01)
+        if dtype == torch.bfloat16:
+            time.sleep(0.05)  # as where another process has the processor
+        yield
+
+    assert measure_speedup(work, CPU) == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize(("speedup", "expected"), [(0.1, "float32"), (1.19, "float32"), (1.2, "bfloat16")])
+def test_auto_takes_bfloat16_from_a_fifth_faster_on(monkeypatch, speedup: float, expected: str) -> None:
+    monkeypatch.setattr(precisions, "measure_speedup", lambda work, device: speedup)
+
+    found = choose_precision("auto", make_config("nano"), CPU, trains=True, orthogonalize=orthogonalize)
+
+    assert (found.arithmetic, found.orthogonalization) == (expected, expected)
+    assert found.describe("auto").startswith(f"arithmetic in {expected}: products in bfloat16 are ")
+
+
+def test_bfloat16_that_is_slow_is_warned_of_with_its_ratio(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(precisions, "measure_speedup", lambda work, device: 0.5)
+
+    with caplog.at_level(logging.WARNING):
+        found = choose_precision("bfloat16", make_config("nano"), CPU, trains=True, orthogonalize=orthogonalize)
+
+    assert (found.arithmetic, found.orthogonalization) == ("bfloat16", "float32")
+    assert [record.getMessage() for record in caplog.records] == [
+        "precision is bfloat16, which is 0.5 times as fast as float32 on this cpu; set it to auto"
+    ]
+
+
+def test_float32_that_is_asked_for_tries_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(precisions, "measure_speedup", None)
+
+    assert choose_precision("float32", None, CPU, trains=True) == Precision("float32")
+
+
+@pytest.mark.parametrize("preset", ["nano", "codeshell-7b"])
+def test_the_probe_takes_milliseconds_whatever_the_model(preset: str) -> None:
+    choose_precision("auto", make_config("nano"), CPU, trains=True)  # warms up
+    started = time.process_time()
+
+    choose_precision("auto", make_config(preset), CPU, trains=True, orthogonalize=orthogonalize)
+
+    assert time.process_time() - started < 0.5
+
+
+def test_the_probe_leaves_threads_and_chance_as_they_were() -> None:
+    threads, chance = torch.get_num_threads(), torch.get_rng_state()
+
+    choose_precision("auto", make_config("nano"), CPU, trains=True, orthogonalize=orthogonalize)
+
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), chance)
+
+
+def test_a_record_is_read_as_it_was_written_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    assert read_precision(tmp_path) is None
+    write_precision(tmp_path / "checkpoints", Precision("bfloat16", "float32", 1.5, 20.0))
+    assert read_precision(tmp_path / "checkpoints") == Precision("bfloat16", "float32", 1.5, 20.0)
+
+    (tmp_path / "checkpoints" / "precision.json").write_text("{")
+
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_precision(tmp_path / "checkpoints")
+
+
+def test_muon_in_bfloat16_is_torchs_own() -> None:
+    """Bit for bit, over steps: momentum, decay and scale as well."""
+    torch.manual_seed(0)
+    shapes = [(48, 16), (16, 48), (32, 32)]
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [torch.nn.Parameter(one.detach().clone()) for one in ours]
+    muon = Muon(ours, lr=0.02, weight_decay=0.1, dtype=torch.bfloat16)
+    peer = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1)
+
+    for _ in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        muon.step()
+        peer.step()
+
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert muon.state_dict()["state"].keys() == peer.state_dict()["state"].keys()
+
+
+@pytest.mark.parametrize("shape", [(48, 16), (16, 48), (32, 32)])
+def test_iterations_in_float32_keep_directions_and_level_lengths(shape: tuple[int, int]) -> None:
+    """Against the singular value decomposition: U and V stay, singular values come near to 1."""
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+
+    found = orthogonalize(matrix, torch.float32)
+
+    turned = left.T @ found @ right.T
+    lengths = turned.diagonal()
+    assert found.dtype == torch.float32
+    assert ((lengths > 0.5) & (lengths < 1.3)).all()
+    assert (turned - torch.diag(lengths)).abs().max() < 1e-4
+
+
+def write_groups(root: Path, lines: str, files: dict[str, str]) -> None:
+    for name, text in {"proc/self/cgroup": lines, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "expected"),
+    [
+        ("0::/\n", {}, None),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
+        # a limit on a group above counts, the tightest of all
+        (
+            "0::/user/job\n",
+            {"sys/fs/cgroup/user/cpu.max": "200000 100000\n", "sys/fs/cgroup/user/job/cpu.max": "800000 100000\n"},
+            2.0,
+        ),
+        # in a container the path may be the host's, which is not mounted
+        ("0::/docker/0a1b\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 0.5),
+        # version 1
+        (
+            "4:cpu,cpuacct:/job\n3:memory:/\n",
+            {
+                "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "300000\n",
+                "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
+            },
+            3.0,
+        ),
+        (
+            "4:cpu,cpuacct:/\n",
+            {
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            },
+            None,
+        ),
+    ],
+)
+def test_quotas_are_those_of_the_groups_and_all_above(
+    tmp_path: Path, monkeypatch, lines: str, files: dict[str, str], expected: float | None
+) -> None:
+    write_groups(tmp_path, lines, files)
+    monkeypatch.setattr(processors, "ROOT", tmp_path)
+
+    assert processors.find_quota() == expected
+
+
+@pytest.mark.parametrize(
+    ("placed", "quota", "expected"), [(64, None, 64), (64, 2.0, 2), (64, 1.5, 2), (64, 0.5, 1), (2, 8.0, 2)]
+)
+def test_usable_processors_are_the_fewest(monkeypatch, placed: int, quota: float | None, expected: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(placed)), raising=False)
+    monkeypatch.setattr(processors, "find_quota", lambda: quota)
+
+    assert processors.count_usable_cpus() == expected
+
+
+def test_where_affinity_is_unknown_the_machine_counts(monkeypatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(processors, "ROOT", Path("/nowhere"))
+
+    assert processors.count_usable_cpus() == 5
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 8),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "99"}, 8),
+        ({"OMP_NUM_THREADS": "many"}, 8),
+        ({"LOCAL_WORLD_SIZE": "2"}, 4),
+        ({"LOCAL_WORLD_SIZE": "16"}, 1),
+        ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 1),
+    ],
+)
+def test_threads_are_a_ranks_share_and_no_more_than_asked(
+    monkeypatch, environment: dict[str, str], expected: int
+) -> None:
+    for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processors, "count_usable_cpus", lambda: 8)
+
+    assert processors.count_threads() == expected
+
+
+@pytest.mark.parametrize("asked", [None, "1"])
+def test_a_one_that_torchrun_wrote_itself_is_nobodys_wish(tmp_path: Path, asked: str | None) -> None:
+    """Torchrun writes OMP_NUM_THREADS=1 for several ranks where nothing is set; a person's own 1 is kept."""
+    program = tmp_path / "count.py"
+    program.write_text(
+        "from codeshell_hf import processors\n"
+        "processors.count_usable_cpus = lambda: 8\n"
+        "print('threads', processors.count_threads())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {} if asked is None else {"OMP_NUM_THREADS": asked}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)],
+        capture_output=True, text=True, check=True, env=environment, timeout=120,
+    )  # fmt: skip
+
+    assert done.stdout.count(f"threads {4 if asked is None else 1}") == 2, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's own")
+def test_a_process_on_one_processor_counts_one() -> None:
+    core = min(os.sched_getaffinity(0))
+    program = (
+        f"import os; os.sched_setaffinity(0, {{{core}}})\n"
+        "from codeshell_hf import processors; print(processors.count_usable_cpus(), processors.set_threads())\n"
+        "import torch; print(torch.get_num_threads())"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["1", "1", "1"]
+
+
+RANKS = """
+import os, sys
+from pathlib import Path
+from codeshell_hf import precision
+from codeshell_hf.errors import CheckpointError
+from codeshell_hf.presets import make_config
+from recipes.arithmetic import settle_precision
+from recipes.launcher import join_ranks
+from recipes.stage import Work
+rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
+precision.measure_speedup = lambda work, device: (2.0, 0.5)[rank]
+with join_ranks():
+    config = make_config("nano")
+    first = settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
+    precision.measure_speedup = lambda work, device: 0.5
+    second = settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
+    if rank == 0:
+        (kept / "precision.json").write_text("{")
+    try:
+        settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
+    except CheckpointError:
+        print(f"rank {rank}: {first.arithmetic}, {second.arithmetic}, refused", flush=True)
+"""
+
+
+def test_the_first_rank_decides_for_all_and_what_was_begun_is_kept(tmp_path: Path) -> None:
+    """Two ranks whose probes say opposite things; then both say no; then the record is broken."""
+    (tmp_path / "ranks.py").write_text(RANKS)
+
+    process = start(str(tmp_path / "ranks.py"), str(tmp_path / "kept"), ranks=2)
+    printed = process.communicate(timeout=120)[0]
+
+    assert process.returncode == 0, printed
+    assert printed.count("arithmetic in bfloat16: products in bfloat16 are 2.0 times as fast") == 1
+    assert printed.count("arithmetic in bfloat16, as the run began") == 1
+    for rank in (0, 1):
+        assert f"rank {rank}: bfloat16, bfloat16, refused" in printed
