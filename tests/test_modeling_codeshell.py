@@ -298,15 +298,19 @@ def test_decoding_compiles_into_one_graph(tiny_model) -> None:
 def test_continuous_batching_equals_generate(tiny_model) -> None:
     model = tiny_model()
     prompts = [torch.randint(1, 320, (length,)).tolist() for length in (5, 9, 3)]
-    from transformers import GenerationConfig
+    from transformers import ContinuousBatchingConfig, GenerationConfig
 
     options = GenerationConfig(max_new_tokens=6, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    # Without a size, the cache takes nine tenths of the memory that is free, and all of it where others want theirs.
+    limits = ContinuousBatchingConfig(num_blocks=8, max_batch_tokens=64)
     expected = [
         model.generate(torch.tensor([prompt]), max_new_tokens=6, do_sample=False, eos_token_id=None)[0].tolist()
         for prompt in prompts
     ]
 
-    batch = model.generate_batch(prompts, generation_config=options, progress_bar=False)
+    batch = model.generate_batch(
+        prompts, generation_config=options, continuous_batching_config=limits, progress_bar=False
+    )
 
     answers = sorted(batch.values(), key=lambda output: int(output.request_id.split("_")[-1]))
     assert [prompt + answer.generated_tokens for prompt, answer in zip(prompts, answers, strict=True)] == expected
