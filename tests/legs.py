@@ -170,7 +170,7 @@ def run_tests(folder: Path, python: str, options: Sequence[str], environment: di
 def run_transformers(name: str) -> int:
     """Runs the leg of a release of transformers: "oldest", "newest", or its number."""
     requirement, folder = read_requirement(), LEGS / name
-    lower, _ = parse_bounds(requirement)
+    lower, upper = parse_bounds(requirement)
     oldest = ".".join(str(part) for part in (*lower, 0, 0)[:3])
     wanted = NEWEST if name == "newest" else f"transformers=={oldest if name == 'oldest' else name}"
     free = FREE if name == "newest" else ("transformers",)
@@ -193,6 +193,9 @@ def run_transformers(name: str) -> int:
     if failed:
         print(f"{said}, breaks {len(failed)} tests:", *failed, sep="\n  ")
         return 1
+    if tuple(int(part) for part in version.split(".")[:2]) >= upper:
+        # What Hugging Face's newest tests skip is for whoever admits the release to read.
+        (folder / "skipped").unlink(missing_ok=True)
     is_right, advice = judge_bound(requirement, version) if name == "newest" else (True, "")
     if advice:
         print(advice)
