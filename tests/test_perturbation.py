@@ -41,8 +41,7 @@ def test_a_program_stays_what_it_is_and_changes_its_looks() -> None:
 
 def test_uneven_indentation_never_mixes_tabs_and_spaces() -> None:
     # Of 3, 4, 8 and 12 spaces, 12 alone would be tabs and no spaces.
-    lines = ("def f(a,", "   b):", "    if a:", "        if b:", "            return b", "    return a", "")
-    text = "\n".join(lines)
+    text = "def f(one,\n   two):\n    if one:\n        if two:\n            return two\n    return one\n"
 
     found = {perturb(text, "python", f"{number}", ALWAYS) for number in range(60)}
 
