@@ -153,9 +153,12 @@ def run_tests(folder: Path, python: str, options: Sequence[str], environment: di
     """
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
-    # Marks of Hugging Face's tests are not ours to know.
-    command = [python, "-m", "pytest", "-o", "addopts=-ra", "-W", "ignore::pytest.PytestUnknownMarkWarning"]
-    command += ["-p", "no:cacheprovider", "-q", "-n", "2", "--dist", "loadgroup", "--junit-xml", str(report), *options]
+    # Marks of Hugging Face's tests are not ours to know. Where a worker dies, xdist's other ones would wait for ever.
+    flags = (
+        "-q -n 2 --dist loadgroup --max-worker-restart 0 -p no:cacheprovider -o addopts=-ra -o verbosity_subtests=0 "
+        "-W ignore::pytest.PytestUnknownMarkWarning"
+    )
+    command = [python, "-m", "pytest", *flags.split(), "--junit-xml", str(report), *options]
     given = {**os.environ, "SKIPPED_TESTS_FILE": str(folder / "skipped"), **environment}
     code = subprocess.run(command, cwd=ROOT, env=given, check=False).returncode
     cases = ElementTree.parse(report).iter("testcase") if report.exists() else []  # noqa: S314 -- pytest wrote it
