@@ -7,10 +7,11 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check toolchains fresh
+.PHONY: help setup demo test legs check toolchains fresh
 help:
 	@echo "make demo        the main job at nano size: raw files to a published model, in minutes on two cores"
 	@echo "make test        the tests"
+	@echo "make legs        the oldest and the newest transformers, and another Python; LEGS=\"5.23.0\" or others"
 	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, doctests"
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
 
@@ -30,6 +31,11 @@ demo-full: setup
 
 test: setup
 	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20
+
+# Each has its own environment under .legs/.
+LEGS ?= oldest newest python
+legs: setup
+	python -m tests.legs $(LEGS)
 
 check: setup
 	ruff format --check .

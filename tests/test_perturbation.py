@@ -39,6 +39,16 @@ def test_a_program_stays_what_it_is_and_changes_its_looks() -> None:
     assert any("\n  for" in text or "\n\tfor" in text for text in found)
 
 
+def test_uneven_indentation_never_mixes_tabs_and_spaces() -> None:
+    # Of 3, 4, 8 and 12 spaces, 12 alone would be tabs and no spaces.
+    text = "def f(one,\n   two):\n    if one:\n        if two:\n            return two\n    return one\n"
+
+    found = {perturb(text, "python", f"{number}", ALWAYS) for number in range(60)}
+
+    assert len(found) > 10
+    assert all(shape(one) == shape(text) for one in found)
+
+
 def test_the_standard_library_keeps_its_trees() -> None:
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:60]
     changed = 0

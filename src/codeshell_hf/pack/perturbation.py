@@ -183,5 +183,7 @@ def _indent(text: str, chance: Random) -> str:
     if not widths:
         return text
     unit = min(widths)
-    new = chance.choice([one for one in ("  ", "    ", "\t") if one != " " * unit])
+    # Spaces left over behind tabs are an error in Python, which tree-sitter reads all the same.
+    is_even = not any(width % unit for width in widths)
+    new = chance.choice([one for one in ("  ", "    ", "\t") if one != " " * unit and (is_even or one != "\t")])
     return _INDENT.sub(lambda found: new * (len(found[1]) // unit) + " " * (len(found[1]) % unit), text)
