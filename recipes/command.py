@@ -5,6 +5,7 @@ examples, and one line for an error.
 import argparse
 import atexit
 import gc
+import io
 import sys
 from collections.abc import Callable
 
@@ -17,6 +18,13 @@ def spare_collections() -> None:
     """
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
+
+
+def print_any_text() -> None:
+    """Has letters that the console lacks printed as question marks: Windows' pipes lack most, and would end the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
@@ -45,6 +53,7 @@ def run(name: str, work: Callable[[], None]) -> int:
         0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C.
     """
     spare_collections()
+    print_any_text()
     from codeshell_hf.errors import CodeShellError
 
     try:

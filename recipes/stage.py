@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import pydantic
 
-from recipes.command import spare_collections
+from recipes.command import print_any_text, spare_collections
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,6 +91,7 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     # Where it is installed, it says on every CPU that it could not fetch a kernel, asked for or not.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     spare_collections()
+    print_any_text()
     from codeshell_hf.errors import CodeShellError, Interrupted
     from codeshell_hf.settings import load_settings
 
