@@ -4,6 +4,8 @@ examples, and one line for an error.
 
 import argparse
 import atexit
+import codecs
+import contextlib
 import gc
 import io
 import sys
@@ -23,8 +25,9 @@ def spare_collections() -> None:
 def print_any_text() -> None:
     """Has letters that the console lacks printed as question marks: Windows' pipes lack most, and would end the run."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            with contextlib.suppress(OSError):  # a file that became a pipe on the way cannot be changed
+                stream.reconfigure(errors="replace")
 
 
 def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
