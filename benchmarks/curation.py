@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.near_duplicates import read_texts
-from benchmarks.result import Result, add_output, describe_machine
+from benchmarks.result import Result, add_output, describe_machine, list_cores
 from recipes.stage import ROOT
 
 VOCABULARY = [f"{first}_{second}" for first in "get set make find read write load save parse sort".split()  # noqa: SIM905
@@ -32,7 +32,7 @@ SAMPLE_S = 0.25
 def run_steps(options: argparse.Namespace) -> int:
     """Runs the funnel on one core and prints the seconds of each step."""
     megabytes, is_plain = options.megabytes, options.plain
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {max(list_cores())})
     from codeshell_hf.curate import engine
     from codeshell_hf.curate.funnel import curate
     from recipes.curate import Settings, make_curation, make_sources

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.result import Result, add_output, describe_machine
+from benchmarks.result import Result, add_output, describe_machine, list_cores
 
 MIN_JACCARD, BANDS, ROWS = 0.7, 22, 5
 DATATROVE = """
@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     }  # fmt: skip
     machine = describe_machine(cores=f"one core of {os.cpu_count()}")
     table = Result(machine, facts, columns).start("benchmarks.near_duplicates", arguments)
-    core = min(os.sched_getaffinity(0))
+    core = min(list_cores())
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         rows = [text.decode() for text in texts]

@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import RATES, Result, add_output, describe_machine
+from benchmarks.result import RATES, Result, add_output, describe_machine, list_cores
 
 VOCABULARY, DOCUMENTS = 4096, 4000  # the reader's; a comparison's vocabulary is an option
 
@@ -52,7 +51,7 @@ def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
 
 def time_rows(options: argparse.Namespace) -> int:
     """Reads rows on one core and prints how many tokens a second that is."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {max(list_cores())})
     from codeshell_hf.pack.infilling import Infilling
     from codeshell_hf.pack.rows import IGNORED, Phase, Rows
 
@@ -213,7 +212,10 @@ def find_peak() -> int:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    import resource  # Windows lacks it
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def compare(options: argparse.Namespace) -> int:

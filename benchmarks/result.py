@@ -36,6 +36,16 @@ def describe_machine(*packages: str, cores: str | None = None) -> str:
     return ", ".join([platform.machine(), where, f"Python {platform.python_version()}", *versions])
 
 
+def list_cores() -> set[int]:
+    """Lists the cores that this process may run on, for benchmarks that keep to one of them."""
+    if not hasattr(os, "sched_getaffinity"):
+        print(
+            "error: a time on one core needs os.sched_setaffinity, which Linux alone has; run it there", file=sys.stderr
+        )
+        sys.exit(2)
+    return set(os.sched_getaffinity(0))
+
+
 def _find_version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +153,8 @@ def open_contender(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     import codeshell_hf
-    from codeshell_hf.evaluate.generation import ModelGenerator
+    from codeshell_hf.dependencies import hash_code
+    from codeshell_hf.evaluate import generation
     from codeshell_hf.train.weights import load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -172,10 +173,10 @@ def open_contender(
     model = model.eval() if "device_map" in options else model.eval().to(device)
     tokens = [hash_file(path) for path in sorted(settings.glob("tokenizer*"))]
     identity = {"weights": hash_values(weights), "tokenizer": hash_values(tokens), "dtype": dtype}
+    identity["code"] = hash_code(Path(generation.__file__))
     details = {"device": device, "parameters": sum(parameter.numel() for parameter in model.parameters())}
-    return Contender(
-        name, settings, identity, ModelGenerator(model, tokenizer, batch_size=batch_size), model, tokenizer, details
-    )
+    writer = generation.ModelGenerator(model, tokenizer, batch_size=batch_size)
+    return Contender(name, settings, identity, writer, model, tokenizer, details)
 
 
 def read_task(name: str, settings: TaskSettings) -> Task:
@@ -257,10 +258,9 @@ def ask(
     """
     from codeshell_hf.evaluate.completions import CompletionFile
     from codeshell_hf.evaluate.generation import Request
+    from codeshell_hf.manifest import hash_values
 
     profile = task.profile
-    origin = {**contender.identity, "profile": profile.describe(), "data": task.data_hash, "seed": seed}
-    file: CompletionFile = CompletionFile(folder, f"{task.name}-{contender.name}", origin)
     requests = [
         Request(
             id=problem.key,
@@ -275,16 +275,19 @@ def ask(
         )
         for problem in task.problems
     ]
-    missing = [request for request in requests if file.find(request.id) is None]
+    asked = {request.id: hash_values(asdict(request)) for request in requests}
+    origin = {**contender.identity, "profile": profile.describe(), "data": task.data_hash, "seed": seed}
+    file: CompletionFile = CompletionFile(folder, f"{task.name}-{contender.name}", origin)
+    missing = [request for request in requests if file.find(request.id, asked[request.id]) is None]
     on_progress(len(requests) - len(missing))
 
     def keep(request: Request, completions: list["Completion"]) -> None:
-        file.add(request.id, completions)
+        file.add(request.id, asked[request.id], completions)
         on_progress(1)
 
     if missing and contender.generator is not None:
         contender.generator.generate(missing, keep)
-    return {request.id: file.find(request.id) or [] for request in requests}
+    return {request.id: file.find(request.id, asked[request.id]) or [] for request in requests}
 
 
 def judge(

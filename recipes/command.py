@@ -4,8 +4,11 @@ parser that shows their own examples, and one line for an error.
 
 import argparse
 import atexit
+import codecs
+import contextlib
 import ctypes
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -48,6 +51,14 @@ def write_progress_rarely() -> None:
         os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 
+def print_any_text() -> None:
+    """Has letters that the console lacks printed as question marks: Windows' pipes lack most, and would end the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            with contextlib.suppress(OSError):  # a file that became a pipe on the way cannot be changed
+                stream.reconfigure(errors="replace")
+
+
 def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
     """Makes a command's parser.
 
@@ -74,6 +85,7 @@ def run(name: str, work: Callable[[], None]) -> int:
         0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C.
     """
     prepare_process()
+    print_any_text()
     from codeshell_hf.errors import CodeShellError
 
     try:

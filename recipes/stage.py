@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import pydantic
 
-from recipes.command import prepare_process
+from recipes.command import prepare_process, print_any_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,6 +93,7 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     # Where it is installed, it says on every CPU that it could not fetch a kernel, asked for or not.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     prepare_process()
+    print_any_text()
     from codeshell_hf.errors import CodeShellError, Interrupted
     from codeshell_hf.settings import load_settings
 

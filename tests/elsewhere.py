@@ -17,7 +17,7 @@ import warnings
 from types import ModuleType
 from typing import Any
 
-OURS = {"codeshell_hf", "recipes", "tokenizer"}
+OURS = {"codeshell_hf", "recipes", "tokenizer", "benchmarks", "inside"}
 LINUX_ALONE = {
     "os": {
         "sched_getaffinity", "sched_setaffinity", "pidfd_open", "memfd_create", "O_PATH", "getrandom", "eventfd",

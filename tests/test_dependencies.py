@@ -1,11 +1,13 @@
 """A stage runs again after an edit of what it reaches, and of nothing else, on any system."""
 
 import ast
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from codeshell_hf.dependencies import list_dependencies
 from codeshell_hf.manifest import read_manifest
+from codeshell_hf.sandbox import Limits
 from tests.test_recipes import ROOT, STAGES, arguments, write_corpus
 from tests.warm import warm_python
 
@@ -43,14 +46,17 @@ class Elsewhere:
         (home / "site").mkdir()
         shutil.copy(ROOT / "tests" / "elsewhere.py", home / "site" / "sitecustomize.py")
 
+    def environment(self, log: str) -> dict[str, str]:
+        return {
+            **os.environ, **WINDOWS, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, (self.home / "site", self.tree / "src", self.tree))),
+            "ELSEWHERE_ROOT": str(self.tree), "ELSEWHERE_LOG": str(self.home / log),
+        }  # fmt: skip
+
     def run(self, stage: str, *more: str, log: str = "") -> subprocess.CompletedProcess[str]:
         given = [word.replace(f"{ROOT}/", f"{self.tree}/") for word in arguments(stage, self.home)]
         sandbox = ["sandbox=none"] if any(word.startswith("sandbox=") for word in given) else []
-        environment = {
-            **os.environ, **WINDOWS, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1",
-            "PYTHONPATH": os.pathsep.join(map(str, (self.home / "site", self.tree / "src", self.tree))),
-            "ELSEWHERE_ROOT": str(self.tree), "ELSEWHERE_LOG": str(self.home / (log or f"again-{stage}")),
-        }  # fmt: skip
+        environment = self.environment(log or f"again-{stage}")
         return subprocess.run(
             [warm_python(environment), str(self.home / "site" / "sitecustomize.py"), f"recipes.{stage}", *given,
              *sandbox, *more],
@@ -242,6 +248,75 @@ def test_comments_docstrings_and_blank_lines_change_the_code_of_no_stage(
 def test_the_chain_runs_where_names_of_linux_and_posix_are_missing(elsewhere: Elsewhere) -> None:
     for stage in STAGES:
         assert read_manifest(elsewhere.home / stage).counts, stage
+
+
+IMPORT = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+# Started on Linux alone; on its path in a process of its own; and the command line of transformers.
+NOT_IMPORTED = {"zygote", "walls", "pass_at_k", "code_bleu_like", "infilling_exact_match", "__main__", "vllm"}
+
+
+def test_every_module_imports_where_names_of_linux_and_posix_are_missing(tree: Path, tmp_path: Path) -> None:
+    machine = Elsewhere(tree, tmp_path)
+    files = [*(tree / "src").rglob("*.py"), *(tree / "recipes").glob("*.py"), *(tree / "tokenizer").glob("*.py")]
+    files += (tree / "benchmarks").glob("*.py")
+    names = [
+        ".".join(path.relative_to(tree).with_suffix("").parts).removeprefix("src.").removesuffix(".__init__")
+        for path in files
+        if path.stem not in NOT_IMPORTED
+    ]
+    assert len(names) > 150
+
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, *names], cwd=tree, env=machine.environment("imports"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+JUDGE = """
+import importlib, sys
+sys.path.insert(0, "src/codeshell_hf/sandbox")
+importlib.import_module("inside.portable").{entry}()
+"""
+
+
+def test_programs_are_judged_where_names_of_linux_and_posix_are_missing(tree: Path, tmp_path: Path) -> None:
+    machine = Elsewhere(tree, tmp_path)
+    request = {"kind": "python", "source": "def f(): return 2", "tests": "assert f() == 2", "limits": asdict(Limits())}
+
+    def start(entry: str, given: dict) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", JUDGE.format(entry=entry)], cwd=tree, env=machine.environment(entry),
+            input=json.dumps(given) + "\n", capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    greeting, verdict = map(json.loads, start("main", request).splitlines())
+    assert (greeting["ready"], verdict["status"]) == (True, "passed")
+    for kind in (
+        {"kind": "python"},
+        {"kind": "strict", "names": ["f"], "prelude": ""},
+        {"kind": "commands", "files": [["a.py", "print('@PROOF@')"]], "commands": [["true"]], "folders": []},
+    ):
+        start("become_program", {**request, **kind, "secret": "s" * 16, "answer": str(tmp_path / kind["kind"])})
+    assert (tmp_path / "python").read_text() == (tmp_path / "strict").read_text() == "s" * 16
+
+
+def test_letters_that_a_console_lacks_do_not_end_a_command(tmp_path: Path) -> None:
+    program = "from recipes.command import run; import sys; sys.exit(run('chat', lambda: print('caf\u00e9 \u9762')))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout.split()) == (0, ["caf\u00e9".encode("cp1252"), b"?"])
 
 
 @pytest.mark.parametrize("stage", STAGES)

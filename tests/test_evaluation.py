@@ -101,6 +101,10 @@ def test_what_was_answered_is_not_asked_again(
     asked.clear()
     evaluate(tmp_path, capsys, models={"base": learnt_by_heart, "twin": learnt_by_heart}, tasks=copy(tasks))
     assert len(asked) == 24
+    asked.clear()
+    monkeypatch.setattr("codeshell_hf.dependencies.hash_code", lambda start: "of other code")
+    evaluate(tmp_path, capsys, models={"base": learnt_by_heart}, tasks=copy(tasks))
+    assert len(asked) == 24
 
 
 def test_programs_go_to_another_harness_and_come_back_with_the_same_score(

@@ -173,16 +173,20 @@ def test_a_file_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
     origin = {"weights": "w", "seed": 0}
     first = CompletionFile(tmp_path, "task-model", origin)
     for index in range(3):
-        first.add(f"py/{index}", [Completion(f"text {index} \ud800".encode("utf-8", "replace").decode(), 3, "stop")])
+        first.add(
+            f"py/{index}", "q", [Completion(f"text {index} \ud800".encode("utf-8", "replace").decode(), 3, "stop")]
+        )
     whole = first.path.read_bytes()
     first.path.write_bytes(whole[:-9])
 
     second = CompletionFile(tmp_path, "task-model", origin)
 
     assert len(second) == 2
-    assert second.find("py/2") is None
-    second.add("py/2", first.find("py/2") or [])
+    assert second.find("py/2", "q") is None
+    second.add("py/2", "q", first.find("py/2", "q") or [])
     assert second.path.read_bytes() == whole
+    assert second.find("py/1", "q") is not None
+    assert second.find("py/1", "asked otherwise") is None
     assert CompletionFile(tmp_path, "task-model", {**origin, "seed": 1}).path != second.path
     assert json.loads(whole.splitlines()[0])["origin"] == origin
 

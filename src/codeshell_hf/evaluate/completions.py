@@ -28,12 +28,12 @@ class CompletionFile:
     def __init__(self, folder: Path, name: str, origin: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}-{hash_values(origin)[:12]}.jsonl"
-        self._done: dict[str, list[Completion]] = {}
+        self._done: dict[str, tuple[str, list[Completion]]] = {}
         lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
         whole = [line for line in lines if is_whole(line)]
         for line in whole[1:]:
             row = json.loads(line)
-            self._done[row["id"]] = [Completion(**completion) for completion in row["completions"]]
+            self._done[row["id"]] = row["asked"], [Completion(**completion) for completion in row["completions"]]
         if len(whole) < len([line for line in lines if line]) or not whole:
             # A kill cut a line short: the rest is written anew.
             first = json.dumps({"origin": origin}, ensure_ascii=False)
@@ -42,26 +42,29 @@ class CompletionFile:
     def __len__(self) -> int:
         return len(self._done)
 
-    def find(self, key: str) -> list[Completion] | None:
+    def find(self, key: str, asked: str) -> list[Completion] | None:
         """Gives what is there.
 
         Args:
             key: The problem's.
+            asked: Hash of what is asked, to which the code that poses problems adds its part.
 
         Returns:
-            Its answers, or `None`.
+            Its answers, or `None` where there are none, or where something else was asked.
         """
-        return self._done.get(key)
+        was_asked, completions = self._done.get(key, (None, None))
+        return completions if was_asked == asked else None
 
-    def add(self, key: str, completions: Sequence[Completion]) -> None:
+    def add(self, key: str, asked: str, completions: Sequence[Completion]) -> None:
         """Keeps answers, at once.
 
         Args:
             key: The problem's.
+            asked: Hash of what was asked.
             completions: Its answers.
         """
-        self._done[key] = list(completions)
-        row = {"id": key, "completions": [asdict(completion) for completion in completions]}
+        self._done[key] = asked, list(completions)
+        row = {"id": key, "asked": asked, "completions": [asdict(completion) for completion in completions]}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
