@@ -6,6 +6,7 @@ python -m benchmarks.result    makes the tables of all pages anew from benchmark
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shlex
