@@ -18,16 +18,16 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages do, before torch is imported
 
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
+import torch
+import torch.distributed as dist
 
-from benchmarks.result import Result, add_output, describe_machine  # noqa: E402
-from codeshell_hf.configuration_codeshell import CodeShellConfig  # noqa: E402
-from codeshell_hf.precision import Precision, choose_precision  # noqa: E402
-from codeshell_hf.presets import count_parameters, make_config  # noqa: E402
-from codeshell_hf.processors import set_threads  # noqa: E402
-from codeshell_hf.train.optimizer import OptimizerOptions, orthogonalize  # noqa: E402
-from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine  # noqa: E402
+from benchmarks.result import Result, add_output, describe_machine
+from codeshell_hf.configuration_codeshell import CodeShellConfig
+from codeshell_hf.precision import Precision, choose_precision
+from codeshell_hf.presets import count_parameters, make_config
+from codeshell_hf.processors import set_threads
+from codeshell_hf.train.optimizer import OptimizerOptions, orthogonalize
+from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
 
 WIDE = {"n_embd": 384, "n_inner": 1536, "n_layer": 2}
 SHAPES: dict[str, dict[str, Any]] = {"nano": {}, "wide": WIDE, "toy": {"n_embd": 48, "n_inner": 96, "n_layer": 1}}
