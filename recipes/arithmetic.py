@@ -60,7 +60,8 @@ def settle_precision(
         begun = read_precision(kept) if kept is not None else None
         if begun is not None:
             warn_if_slow(begun, device)
-        found = begun or choose_precision(asked, read_config(), device, trains=trains, orthogonalize=orthogonalize)
+        config = None if begun or asked == "float32" else read_config()
+        found = begun or choose_precision(asked, config, device, trains=trains, orthogonalize=orthogonalize)
         if kept is not None and begun is None:
             write_precision(kept, found)
         print_first(f"{found.describe(asked, is_resumed=begun is not None)}; {threads} threads")

@@ -54,11 +54,14 @@ def load(folder: str, options: argparse.Namespace) -> tuple[Any, Any]:
     Raises:
         CheckpointError: If either cannot be loaded.
     """
+    from dataclasses import replace
+
     import torch
     import transformers
 
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.errors import CheckpointError
+    from codeshell_hf.precision import choose_precision, warn_if_slow
     from codeshell_hf.train.weights import load_model
 
     transformers.utils.logging.disable_progress_bar()
@@ -74,6 +77,9 @@ def load(folder: str, options: argparse.Namespace) -> tuple[Any, Any]:
     device = options.device
     if device == "auto":
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    if options.dtype == "auto" and str(device) == "cpu" and model.dtype == torch.bfloat16:
+        found = choose_precision("auto", model.config, torch.device("cpu"), trains=False)
+        warn_if_slow(replace(found, arithmetic="bfloat16"), torch.device("cpu"), mend="pass --dtype float32")
     try:
         return model.to(device), tokenizer
     except (RuntimeError, AssertionError) as error:

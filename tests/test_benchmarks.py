@@ -18,6 +18,7 @@ from benchmarks import (
     inference,
     llama_cpp,
     near_duplicates,
+    precision,
     pretraining,
     quantization,
     sandbox,
@@ -190,6 +191,22 @@ def test_isolation_is_measured_on_a_benchmark_of_the_published_form(capsys) -> N
     assert sandbox.main(["--data", str(data), "--copies", "2", "--repeats", "1", "--rung", RUNG]) == 0
 
     assert "16 programs, " in capsys.readouterr().out
+
+
+def test_both_arithmetics_are_timed_and_one_is_taken(capsys, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    given = ["--shapes", "toy", "--tokens", "256", "--repeats", "2", "--json", str(tmp_path / "table.json")]
+    try:
+        assert precision.main(given) == 0
+    finally:
+        torch.set_num_threads(threads)
+
+    table = read_result(tmp_path / "table.json")
+    assert [row[1] for row in table.rows] == ["float32", "bfloat16"]
+    assert sorted(row[6] for row in table.rows) == ["", "taken"]
+    assert all(least <= median <= most and used > 0 for _, _, median, least, most, used, *_ in table.rows)
+    taken = next(row[1] for row in table.rows if row[6])
+    assert f"toy: arithmetic in {taken}: products in bfloat16 are " in capsys.readouterr().out
 
 
 def test_utilization_is_measured_at_each_length_and_beside_packed_rows(capsys, tmp_path: Path) -> None:

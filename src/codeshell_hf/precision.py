@@ -125,18 +125,18 @@ def choose_precision(
     return precision
 
 
-def warn_if_slow(precision: Precision, device: "torch.device") -> None:
+def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str = "set it to auto") -> None:
     """Warns of bfloat16 where float32 is faster.
 
     Args:
         precision: With the measured ratio.
         device: Where it was measured.
+        mend: What the user can do.
     """
     if precision.is_bf16 and precision.speedup is not None and precision.speedup < 1:
         logger.warning(
-            "precision is bfloat16, which is %s as fast as float32 on this %s; set it to auto",
-            _tell(precision.speedup),
-            device.type,
+            "precision is bfloat16, which is %s as fast as float32 on this %s; %s",
+            *(_tell(precision.speedup), device.type, mend),
         )
 
 
