@@ -59,6 +59,7 @@ PACKED_WITHOUT_LENGTHS = (
     "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
     "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
 )
+MIN_FLEX_WIDTH = 16  # of a head, for FlexAttention's kernel on a GPU
 
 
 def keep_positions(hidden_states: Tensor, logits_to_keep: int | Tensor) -> Tensor:
@@ -350,6 +351,24 @@ def find_document_starts(
     return starts
 
 
+def check_flex_heads(config: CodeShellConfig, device: torch.device) -> None:
+    """Refuses FlexAttention where its kernel would end in a compiler's trace.
+
+    Args:
+        config: The architecture, and the attention in use.
+        device: Where it runs.
+
+    Raises:
+        ValueError: If heads are narrower than the kernel takes.
+    """
+    width = config.n_embd // config.n_head
+    if config._attn_implementation == "flex_attention" and device.type == "cuda" and width < MIN_FLEX_WIDTH:
+        raise ValueError(
+            f"heads are {width} wide (n_embd {config.n_embd}, n_head {config.n_head}), and flex_attention on a GPU "
+            f"takes {MIN_FLEX_WIDTH} or more; use sdpa or eager"
+        )
+
+
 class CodeShellPreTrainedModel(PreTrainedModel):
     """What all CodeShell models share: loading, initialisation and the features that transformers asks about."""
 
@@ -474,13 +493,14 @@ class CodeShellModel(CodeShellPreTrainedModel):
             `last_hidden_state` of shape (B, T, D), after the final norm, and the cache.
 
         Raises:
-            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, or several documents in a row
-                come with a cache.
+            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, several documents in a row
+                come with a cache, or heads are too narrow for FlexAttention on a GPU.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.wte(input_ids)
+        check_flex_heads(self.config, inputs_embeds.device)
 
         segments, attention_mask = self._separate_documents(
             inputs_embeds, attention_mask, position_ids, past_key_values, kwargs
