@@ -1,20 +1,21 @@
 """Forward, prefill and decoding beside stock Starcoder2 and Llama of the same shape.
 
 python -m benchmarks.inference [--presets nano codeshell-small codeshell-7b] [--layers 2] [--repeats 5]
-python -m benchmarks.inference --original FOLDER --original-python PYTHON
+python -m benchmarks.inference --original FOLDER [--original-python PYTHON] [--original-site FOLDER]
 
 The models hold random weights and take turns within each repeat. Before anything is measured, each has to give the same
-logits with a cache as without one. FOLDER holds the original CodeShell code, PYTHON an environment that runs it
-(transformers 4.36); it is measured in a process of its own.
+logits with a cache as without one. FOLDER holds the original CodeShell code, PYTHON or the packages of a folder are an
+environment that runs it (transformers 4.36); it is measured in a process of its own.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from codeshell_hf.modeling_codeshell import CACHE_NAME
 from codeshell_hf.presets import make_config
 
 PEERS = ("Starcoder2", "Llama")
+COLUMNS = {
+    "tokens/s": "62", **dict.fromkeys(("here", *PEERS), "11,.0f"), "/ S": "8.2f", "/ L": "8.2f", "spread": "7.0%"
+}  # fmt: skip
 # Layers of the large presets; the smallest is whole.
 LAYERS = {"codeshell-small": 2, "codeshell-7b": 1}
 ORIGINAL = """
@@ -44,23 +48,28 @@ parent, name = os.path.split(os.path.abspath(sys.argv[1]))
 sys.path.insert(0, parent)
 CodeShellConfig = importlib.import_module(name + ".configuration_codeshell").CodeShellConfig
 CodeShellForCausalLM = importlib.import_module(name + ".modeling_codeshell").CodeShellForCausalLM
-shape, prompt, new, batch, repeats = json.loads(sys.argv[2])
+shape, prompt, new, batch, repeats, device, dtype = json.loads(sys.argv[2])
+def now():
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 torch.manual_seed(0)
-model = CodeShellForCausalLM(CodeShellConfig(**shape)).eval()
-ids = torch.randint(0, shape["vocab_size"], (batch, prompt))
+with torch.device(device):
+    model = CodeShellForCausalLM(CodeShellConfig(**shape)).to(getattr(torch, dtype)).eval()
+    ids = torch.randint(0, shape["vocab_size"], (batch, prompt))
 out = {"prefill": [], "decode": []}
 with torch.no_grad():
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = now()
         answer = model(ids, use_cache=True)
-        out["prefill"].append(time.perf_counter() - start)
+        out["prefill"].append(now() - start)
         cache = "cache" if "cache" in answer else "past_key_values"
         past, token = answer[cache], answer.logits[:, -1:].argmax(-1)
-        start = time.perf_counter()
+        start = now()
         for _ in range(new):
             answer = model(token, **{cache: past}, use_cache=True)
             past, token = answer[cache], answer.logits[:, -1:].argmax(-1)
-        out["decode"].append((time.perf_counter() - start) / new)
+        out["decode"].append((now() - start) / new)
 print(json.dumps({name: statistics.median(values[1:]) for name, values in out.items()}))
 """
 
@@ -92,7 +101,8 @@ def make_models(preset: str, attention: str, layers: int | None, device: str, dt
         ("Starcoder2", Starcoder2ForCausalLM, starcoder),
         ("Llama", LlamaForCausalLM, llama),
     ):
-        made[name] = kind(settings).to(device, dtype).eval()
+        with torch.device(device):  # drawn there: billions of numbers take a CPU most of a minute
+            made[name] = kind(settings).to(dtype).eval()
         made[name].set_attn_implementation(attention)
     return made
 
@@ -208,30 +218,40 @@ def compare(models: dict[str, Any], run: Any, repeats: int) -> list[float]:
     ]
 
 
-def measure_original(options: argparse.Namespace, table: Result) -> None:
-    """Measures the original code in its own environment, and ours at the same shape."""
-    config = make_config("nano", n_positions=4096)
+def compare_original(preset: str, options: argparse.Namespace) -> Iterator[tuple[str, float, float]]:
+    """Prefill and decoding of one shape: what was done, and tokens a second of ours and of the original code."""
+    layers = options.layers or LAYERS.get(preset)
+    length, new = options.prompt, options.new
+    config = make_config(preset, n_positions=length + new + 1, **({"n_layer": layers} if layers else {}))
     names = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_query_groups", "n_inner")
     shape = {name: getattr(config, name) for name in names}
-    given = json.dumps([shape, 2048, options.new, 1, options.repeats])
-    done = subprocess.run(
-        [options.original_python, "-c", ORIGINAL, str(options.original), given],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    theirs = json.loads(done.stdout.splitlines()[-1])
-    model = CodeShellForCausalLM(config).eval()
-    ids = torch.randint(0, config.vocab_size, (1, 2048))
-    prefill(model, ids)
-    prefilling = statistics.median(timed(lambda: prefill(model, ids), "cpu")[0] for _ in range(options.repeats))
-    decoding = statistics.median(decode(model, ids, options.new)[0] / options.new for _ in range(options.repeats))
-    table.note(
-        f"beside the original code: prefill of 2,048 {theirs['prefill'] / prefilling:.2f} times, decoding "
-        f"{theirs['decode'] / decoding:.2f} times as fast"
-    )
+    # Its own defaults are GPT-2's.
+    shape |= {"position_embedding_type": "rope", "group_query_attention": True}
+    with torch.device(options.device):
+        model = CodeShellForCausalLM(config).to(getattr(torch, options.dtype)).eval()
+    for batch in options.batches:
+        given = json.dumps([shape, length, new, batch, options.repeats, options.device, options.dtype])
+        site = {"PYTHONPATH": str(options.original_site)} if options.original_site else {}
+        done = subprocess.run(
+            [options.original_python, "-c", ORIGINAL, str(options.original), given],
+            stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **site},
+        )  # fmt: skip
+        theirs = json.loads(done.stdout.splitlines()[-1])
+        ids = torch.randint(0, config.vocab_size, (batch, length), device=options.device)
+        ways: dict[str, Callable[[], tuple[float, int]]] = {
+            "prefill": lambda ids=ids: timed(lambda: prefill(model, ids), options.device),
+            "decode": lambda ids=ids: decode(model, ids, new),
+        }
+        for way, run in ways.items():
+            run()
+            seconds = statistics.median(run()[0] for _ in range(options.repeats))
+            tokens = batch * (length if way == "prefill" else new)
+            other = theirs[way] * (1 if way == "prefill" else new)
+            yield f"{batch}x{length}, {way}", tokens / seconds, tokens / other
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmark and prints its table."""
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads what is to be measured, and finds the device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__.split("\n\n")[0])
     parser.add_argument("--presets", nargs="+", default=["nano", "codeshell-small", "codeshell-7b"])
     parser.add_argument("--layers", type=int, help="instead of all of nano's, 2 of codeshell-small's, 1 of the 7B's")
@@ -243,19 +263,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true", help="decode with a static cache and torch.compile, too")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--original", type=Path, help="folder with the original code")
-    parser.add_argument("--original-python", help="an environment that runs it")
+    parser.add_argument("--original-python", default=sys.executable, help="the Python of an environment that runs it")
+    parser.add_argument("--original-site", type=Path, help="a folder of packages that go before that Python's own")
     add_output(parser)
     options = parser.parse_args(arguments)
     options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    options = read_options(arguments)
     facts = [f"{options.dtype}, {options.repeats} repeats; medians, our share of each peer's, and the largest spread"]
-    speeds = dict.fromkeys(["here", "Starcoder2", "Llama"], "11,.0f")
-    columns = {"tokens/s": "62", **speeds, "/ S": "8.2f", "/ L": "8.2f", "spread": "7.0%"}
-    table = Result(describe_machine("torch", "transformers"), facts, columns).start("benchmarks.inference", arguments)
+    table = Result(describe_machine("torch", "transformers"), facts, COLUMNS).start("benchmarks.inference", arguments)
     for preset in options.presets:
         if not measure_preset(preset, options, table):
             return 1
-    if options.original:
-        measure_original(options, table)
+        for what, ours, theirs in compare_original(preset, options) if options.original else ():
+            table.note(f"{preset} {what}: {ours / theirs:.2f} times as fast as the original code")
     table.keep(options.json)
     return 0
 

@@ -92,58 +92,11 @@ def make_shape(options: argparse.Namespace) -> Any:
     return make_config(options.preset, n_positions=max(options.row_tokens, 1024), **changes)
 
 
-def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains with this project's engine and reader."""
-    steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
-    import torch.distributed as dist
+def shape_peer(shape: Any) -> Any:
+    """Starcoder2's configuration of the same shape."""
+    from transformers import Starcoder2Config
 
-    from codeshell_hf.pack.rows import Phase, Rows
-    from codeshell_hf.pack.shards import TokenShards
-    from codeshell_hf.train.optimizer import OptimizerOptions
-    from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
-    from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-    from recipes.launcher import Ranks
-    from recipes.pretrain import add_gradients
-    from recipes.pretraining import read_step
-
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    device = find_device()
-    config = make_shape(options)
-    adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
-    engine = make_engine(
-        config,
-        Start(0),
-        adamw,
-        StepOptions(max_norm=1.0, is_bf16=options.precision == "bfloat16"),
-        Sharding(),
-        device=device,
-    )
-    rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
-    ranks = Ranks(device, 0, 1)
-    losses, times = [], []
-    for step in range(steps):
-        batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens, 0, 1)
-        losses.append(float(add_gradients(engine, batches, ranks)))
-        engine.step(1.0, lambda norm: True)
-        times.append(time.perf_counter())
-    parameters = sum(parameter.numel() for parameter in engine.model.parameters())
-    cost = cost_token(config, row_tokens)
-    operations = {"causal": cost.causal, "square": cost.square, "peak": find_peak_tflops(device)}
-    return {"parameters": parameters, "losses": losses, "times": times, **operations}
-
-
-def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains stock Starcoder2 with transformers' Trainer on the same rows."""
-    steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
-    import torch
-    from transformers import Starcoder2Config, Starcoder2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
-
-    from codeshell_hf.pack.rows import Phase, Rows
-    from codeshell_hf.pack.shards import TokenShards
-
-    torch.manual_seed(0)
-    shape = make_shape(options)
-    config = Starcoder2Config(
+    return Starcoder2Config(
         vocab_size=shape.vocab_size,
         hidden_size=shape.n_embd,
         intermediate_size=shape.n_inner,
@@ -157,7 +110,49 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         bos_token_id=0,
         eos_token_id=0,
     )
-    model = Starcoder2ForCausalLM(config)
+
+
+def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains with this project's engine and reader."""
+    steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
+    from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.pack.shards import TokenShards
+    from codeshell_hf.train.optimizer import OptimizerOptions
+    from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
+    from codeshell_hf.train.throughput import cost_token, find_peak_tflops
+    from recipes.launcher import join_ranks
+    from recipes.pretrain import add_gradients
+    from recipes.pretraining import read_step
+
+    config = make_shape(options)
+    adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
+    step_options = StepOptions(max_norm=1.0, is_bf16=options.precision == "bfloat16")
+    rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
+    losses, times = [], []
+    with join_ranks() as ranks:
+        engine = make_engine(config, Start(0), adamw, step_options, Sharding(), device=ranks.device)
+        for step in range(steps):
+            batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens, 0, 1)
+            losses.append(float(add_gradients(engine, batches, ranks)))
+            engine.step(1.0, lambda norm: True)
+            times.append(time.perf_counter())
+        parameters = sum(parameter.numel() for parameter in engine.model.parameters())
+        cost = cost_token(config, row_tokens)
+        operations = {"causal": cost.causal, "square": cost.square, "peak": find_peak_tflops(ranks.device)}
+    return {"parameters": parameters, "losses": losses, "times": times, **operations}
+
+
+def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains stock Starcoder2 with transformers' Trainer on the same rows."""
+    steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
+    import torch
+    from transformers import Starcoder2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.pack.shards import TokenShards
+
+    torch.manual_seed(0)
+    model = Starcoder2ForCausalLM(shape_peer(make_shape(options)))
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     per_step = micro_tokens // row_tokens
     times: list[float] = []

@@ -2,6 +2,7 @@
 
 python -m benchmarks.utilization [--preset codeshell-small] [--rows 2048 8192] [--micro-tokens 16384]
 python -m benchmarks.utilization --preset codeshell-7b --layers 8 --recompute    as many layers as fit
+python -m benchmarks.utilization --sharding fsdp2    the same step by FSDP2, on one rank
 python -m benchmarks.utilization --profile    and the operations that take most of a step
 
 The step is the loop's own, on made tokens: rows of one document each, and rows of many short ones, in turn. Nothing is
@@ -13,12 +14,12 @@ import math
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellConfig
@@ -29,11 +30,34 @@ from codeshell_hf.train.attention import register_attention
 from codeshell_hf.train.optimizer import OptimizerOptions
 from codeshell_hf.train.sharding import Engine, Sharding, Start, StepOptions, make_engine
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-from recipes.launcher import Ranks
+from recipes.launcher import Ranks, join_ranks
 from recipes.pretrain import add_gradients
 from recipes.pretraining import to_tensors
 
 MEDIAN_TOKENS = 500  # of a short document, as of a file of code; less in rows that would not hold four
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How steps over one kind of rows ran.
+
+    Args:
+        tokens_per_s: The median.
+        spread: Between the fastest and the slowest, as a share of the median.
+        causal: Share of the peak, causal attention counted once; `None` where the peak is not known.
+        square: The same with attention counted as the whole square.
+        peak_gb: Most memory of a GPU, 10**9 bytes; `None` on a CPU.
+        first_s: Seconds of the first step, compiling included.
+        loss: Of the last step, a mean over its labels.
+    """
+
+    tokens_per_s: float
+    spread: float
+    causal: float | None
+    square: float | None
+    peak_gb: float | None
+    first_s: float
+    loss: float
 
 
 def make_batch(vocabulary: int, rows: int, row_tokens: int, *, is_packed: bool, seed: int) -> Batch:
@@ -70,21 +94,22 @@ def keeps_documents_apart(engine: Engine, batch: Batch) -> bool:
     return len(starts) > 2 and math.isclose(measure(one), alone, rel_tol=2e-3)
 
 
-def time_steps(engine: Engine, batches: dict[str, list[Batch]], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each step, by kind of rows, in turn."""
-    ranks = Ranks(engine.device, 0, 1)
-    seconds: dict[str, list[float]] = {name: [] for name in batches}
-    for _ in range(options.warmup + options.steps):
+def time_steps(
+    engine: Engine, batches: dict[str, list[Batch]], ranks: Ranks, steps: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds and loss of each step, by kind of rows, in turn."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in batches}
+    for _ in range(steps):
         for name, step in batches.items():
             started = time.perf_counter()
             loss = float(add_gradients(engine, step, ranks))
             engine.step(1.0, lambda norm: True)
             if engine.device.type == "cuda":
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - started)
+            found[name].append((time.perf_counter() - started, loss))
             if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss of {name} is {loss}")
-    return {name: values[options.warmup :] for name, values in seconds.items()}
+    return found
 
 
 def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
@@ -97,9 +122,9 @@ def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
     return make_config(options.preset, **changes)
 
 
-def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) -> dict[str, list[float]] | None:
-    """One length of rows: tokens a second, spread, both shares of the peak and memory, whole and packed."""
-    config = shape(options, row_tokens)
+def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[str, Speed] | None:
+    """One length of rows, whole and packed; nothing if packed documents have another loss than alone."""
+    config, device = shape(options, row_tokens), ranks.device
     adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-4)
     precision = choose_precision(options.precision, config, device, trains=True)
     print(precision.describe(options.precision), file=sys.stderr)
@@ -108,48 +133,48 @@ def measure(options: argparse.Namespace, row_tokens: int, device: torch.device) 
     )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    engine = make_engine(config, Start(0), adamw, step_options, Sharding(), device=device)
+    engine = make_engine(config, Start(0), adamw, step_options, Sharding(kind=options.sharding), device=device)
     if options.attention:
         register_attention()
         engine.model.set_attn_implementation(options.attention)
     rows = options.micro_tokens // row_tokens
     batches = {
         name: [make_batch(config.vocab_size, rows, row_tokens, is_packed=name == "packed", seed=7)]
-        for name in ("whole", "packed")
+        for name in (("whole",) if options.whole else ("whole", "packed"))
     }
-    if not keeps_documents_apart(engine, batches["packed"][0]):
+    if "packed" in batches and not keeps_documents_apart(engine, batches["packed"][0]):
         print("packed documents have another loss than alone; nothing is measured", file=sys.stderr)
         return None
-    seconds = time_steps(engine, batches, options)
+    steps = time_steps(engine, batches, ranks, options.warmup + options.steps)
     if options.profile:
-        show_profile(engine, batches["whole"])
+        show_profile(engine, batches["whole"], ranks)
     cost, peak = cost_token(config, row_tokens), options.peak_tflops or find_peak_tflops(device)
-    found: dict[str, list[float]] = {}
-    for name, values in seconds.items():
-        rate = rows * row_tokens / statistics.median(values)
-        found[name] = [
-            rate,
-            (max(values) - min(values)) / statistics.median(values),
-            *(rate * operations / (peak * 1e12) for operations in (cost.causal, cost.square) if peak),
-            *([torch.cuda.max_memory_allocated() / 1e9] if device.type == "cuda" else []),
-        ]
+    memory = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
+    found: dict[str, Speed] = {}
+    for name, values in steps.items():
+        seconds = [one for one, _ in values[options.warmup :]]
+        rate = rows * row_tokens / statistics.median(seconds)
+        spread = (max(seconds) - min(seconds)) / statistics.median(seconds)
+        shares = [rate * operations / (peak * 1e12) if peak else None for operations in (cost.causal, cost.square)]
+        first_s, loss = values[0][0], values[-1][1]
+        found[name] = Speed(rate, spread, *shares, peak_gb=memory, first_s=first_s, loss=loss)
     return found
 
 
-def show_profile(engine: Engine, batches: list[Batch]) -> None:
+def show_profile(engine: Engine, batches: list[Batch], ranks: Ranks) -> None:
     """Prints the operations that take most of a step."""
     from torch.profiler import ProfilerActivity, profile
 
     is_cuda = engine.device.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]) as profiler:
-        add_gradients(engine, batches, Ranks(engine.device, 0, 1))
+        add_gradients(engine, batches, ranks)
         engine.step(1.0, lambda norm: True)
     order = "self_cuda_time_total" if is_cuda else "self_cpu_time_total"
     print(profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmark and prints its table."""
+def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads what is to be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.utilization", description=__doc__.split("\n\n")[0])
     parser.add_argument("--preset", default="codeshell-small")
     parser.add_argument("--layers", type=int, help="instead of the preset's")
@@ -162,41 +187,45 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recompute", action="store_true", help="recompute activations")
     parser.add_argument("--attention", help="varlen, sdpa or flash_attention_2, instead of what the loop chooses")
     parser.add_argument("--compile", action="store_true", help="compile each block")
+    parser.add_argument("--sharding", default="ddp", choices=["ddp", "fsdp2"])
+    parser.add_argument("--whole", action="store_true", help="rows of one document alone")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")
     parser.add_argument("--profile", action="store_true")
     add_output(parser)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    options = read_options(arguments)
     if wrong := [tokens for tokens in options.rows if options.micro_tokens % tokens]:
         print(f"rows of {wrong[0]} tokens do not divide --micro-tokens {options.micro_tokens}", file=sys.stderr)
         return 2
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     config = shape(options, max(options.rows))
     facts = [
         f"{options.preset}, {config.n_layer} layers, {count_parameters(config):,} parameters, {options.precision}",
         f"{options.micro_tokens} tokens a step, {options.steps} steps each"
         + (f", {options.attention}" if options.attention else ""),
     ]
-    columns = {"rows": "16", "tokens/s": "12,.0f", "spread": "8.0%"}
-    if options.peak_tflops or find_peak_tflops(device):
-        columns |= {"MFU": "8.1%", "square": "8.1%"}
-    if device.type == "cuda":
-        columns |= {"peak GB": "9.1f"}
-    table = Result(describe_machine("torch"), facts, columns).start("benchmarks.utilization", arguments)
     notes, rates = [], []
-    try:
+    with join_ranks() as ranks:
+        columns = {"rows": "16", "tokens/s": "12,.0f", "spread": "8.0%"}
+        if options.peak_tflops or find_peak_tflops(ranks.device):
+            columns |= {"MFU": "8.1%", "square": "8.1%"}
+        if ranks.device.type == "cuda":
+            columns |= {"peak GB": "9.1f"}
+        table = Result(describe_machine("torch"), facts, columns).start("benchmarks.utilization", arguments)
         for row_tokens in options.rows:
-            found = measure(options, row_tokens, device)
+            found = measure(options, row_tokens, ranks)
             if found is None:
                 return 1
-            for name, line in found.items():
-                table.add(f"{row_tokens:>5}, {name}", *line)
-            whole, packed = (line[0] for line in found.values())
-            notes.append(f"rows of {row_tokens}: packed ones run at {packed / whole:.2f} of whole ones")
-            rates.append(whole)
-    finally:
-        dist.destroy_process_group()
+            for name, speed in found.items():
+                more = [one for one in (speed.causal, speed.square, speed.peak_gb) if one is not None]
+                table.add(f"{row_tokens:>5}, {name}", speed.tokens_per_s, speed.spread, *more)
+            rates.append(found["whole"].tokens_per_s)
+            if "packed" in found:
+                share = found["packed"].tokens_per_s / rates[-1]
+                notes.append(f"rows of {row_tokens}: packed ones run at {share:.2f} of whole ones")
     if len(options.rows) > 1:
         notes.append(f"rows of {options.rows[-1]} run at {rates[-1] / rates[0]:.2f} of rows of {options.rows[0]}")
     for note in notes:

@@ -4,8 +4,12 @@ import json
 import os
 import shutil
 import sys
+import time
+import zipfile
+from importlib import import_module
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -26,6 +30,11 @@ from benchmarks import (
     startup,
     utilization,
 )
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import wheels
+from benchmarks.gpu.processes import run_limited
+from benchmarks.gpu.report import Report, is_whole, read_lines, tabulate
+from benchmarks.gpu.sections import EXPECTED, SECTIONS
 from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.pack.shards import Header, write_shards
@@ -155,7 +164,7 @@ def test_inference_is_checked_and_measured_beside_its_peers(capsys, tmp_path: Pa
     assert inference.main([*given, *beside, "--json", str(tmp_path / "table.json")]) == 0
 
     printed = capsys.readouterr().out
-    assert "beside the original code: prefill of 2,048" in printed
+    assert printed.count("times as fast as the original code") == 2  # prefill and decoding
     table = read_result(tmp_path / "table.json")
     assert [row[0] for row in table.rows] == [
         f"nano {attention} 2x16 {way}" for attention in ("eager", "sdpa") for way in ("forward", "prefill", "decode")
@@ -239,6 +248,92 @@ def test_the_training_loop_runs_beside_the_trainer(capsys, tmp_path: Path) -> No
     assert table.command.endswith("--json table.json")
 
 
+def test_a_gpu_is_asked_section_by_section(capsys, tmp_path: Path) -> None:
+    assert gpu.main([str(tmp_path), "machine", "golden", "parts", "--toy"]) == 0
+
+    printed = capsys.readouterr().out
+    table = read_result(tmp_path / "table.json")
+    assert str(table) == printed.rstrip()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs.txt", "results.jsonl", "table.json"]
+    lines = read_lines(tmp_path / "results.jsonl")
+    assert [line["section"] for line in lines if "wall_s" in line] == ["machine", "golden", "parts"]
+    errors = {line["what"]: line["value"] for line in lines if line["section"] == "golden" and "value" in line}
+    for attention in ("eager", "sdpa"):
+        assert 0 < errors[f"plain, {attention}, float32: largest error of loss, logits and gradients"] < 1e-4
+        assert errors[f"plain, {attention}, float32: greedy tokens that differ"] == 0
+    assert any(line.get("unit") == "ms" for line in lines)
+    assert "golden: flex_attention not measured: its kernel on a GPU wants heads of width 16 or more" in printed
+
+
+def test_a_gpu_section_that_fails_or_is_wrong_fails_the_run(capsys, tmp_path: Path) -> None:
+    report = Report(tmp_path / "lines.jsonl", "golden")
+    report.add("logits", 2e-4, limit=1e-3)
+    report.skip("flex", "not here")
+    assert is_whole(read_lines(report.path))
+    report.add("gradients", 2e-3, limit=1e-3)
+    report.add("loss", float("nan"), limit=1e-3)
+
+    assert not is_whole(read_lines(report.path))
+    notes = tabulate(read_lines(report.path)).notes
+    assert notes == [
+        "golden: flex not measured: not here",
+        "golden: gradients is 0.002, which is wrong",
+        "golden: loss is nan, which is wrong",
+    ]
+    assert gpu.main([str(tmp_path / "out"), "golden", "--limit-s", "10"]) == 0
+    assert gpu.main([str(tmp_path / "out"), "goldn"]) == 2
+    assert gpu.main([str(tmp_path / "out"), "--carried", str(tmp_path / "none")]) == 2
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "broken-1-py3-none-any.whl").write_bytes(b"")
+    assert gpu.main([str(tmp_path / "out"), "golden", "--carried", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "golden: all of it not measured: no time left" in printed.out
+    unknown, absent, broken = printed.err.splitlines()
+    assert unknown.startswith("no section is called goldn; name some of machine, golden, ")
+    assert absent == f"--carried is {tmp_path}/none, which is no folder; name what benchmarks.gpu.wheels made"
+    assert broken.startswith(f"the wheels of {tmp_path} cannot be installed: ")
+
+
+def test_a_gpu_section_is_cut_with_all_that_it_started(tmp_path: Path) -> None:
+    child = "import time; time.sleep(600)"
+    command = (
+        f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', '{child}']).pid, flush=True); {child}"
+    )
+    log, started = tmp_path / "log.txt", time.monotonic()
+
+    code = run_limited([sys.executable, "-c", command], limit_s=3, log=log, environment=dict(os.environ))
+
+    assert code is None
+    assert time.monotonic() - started < 60
+    pid = int(log.read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_gpu_sections_call_what_there_is() -> None:
+    for section in SECTIONS.values():
+        assert callable(getattr(import_module(f"benchmarks.gpu.{section.module}"), section.function))
+        if section.module == "training":
+            assert utilization.read_options(section.given).micro_tokens == 16_384
+    assert EXPECTED.keys() <= SECTIONS.keys()
+
+
+def test_a_wheel_is_left_with_the_libraries_of_one_machine(capsys, tmp_path: Path) -> None:
+    wheel = tmp_path / "bitsandbytes-1-py3-none-any.whl"
+    kept = ["b/__init__.py", "b/lib_cpu.so", "b/lib_cuda130.so", "b-1.dist-info/RECORD"]
+    with zipfile.ZipFile(wheel, "w") as file:
+        for name in [*kept, "b/lib_cuda118.so", "b/lib_rocm64.so"]:
+            file.writestr(name, name * 3)
+
+    wheels.strip_libraries(wheel)
+
+    with zipfile.ZipFile(wheel) as file:
+        assert {name: file.read(name).decode() for name in file.namelist()} == {name: name * 3 for name in kept}
+    assert list(tmp_path.iterdir()) == [wheel]
+    assert [line.partition("==")[0] for line in wheels.read_pins(wheels.OURS)] == sorted(wheels.OURS)
+    assert wheels.main([str(tmp_path)]) == 2
+    assert "is not empty; name a new folder" in capsys.readouterr().err
+
+
 def test_the_tables_of_the_pages_are_those_that_were_kept() -> None:
     for path in find_pages():
         assert fill_in(path.read_text()) == path.read_text(), path
@@ -266,6 +361,15 @@ SENTENCES = [
     ("docs/pretrain.md", "a small model's whole process takes {:.1f} GB where the Trainer's takes {:.1f}",
      ["pretraining-vocabulary/this loop, CodeShell/peak GB",
       "pretraining-vocabulary/Trainer, stock Starcoder2/peak GB"]),
+    ("docs/pretrain.md", "a step of codeshell-small at rows of 2,048 from {} of the peak to {}, for",
+     ["gpu-training/train-eager: codeshell-small, rows of 2,048, whole, before/measured",
+      "gpu-training/train-compiled: codeshell-small, rows of 2,048, whole, before/measured"]),
+    ("docs/pretrain.md", "as it was mended since it is {}, and {} for eight layers of the 7B's shape",
+     ["gpu-training/train-compiled: codeshell-small, rows of 2,048, whole, after/measured",
+      "gpu-training/seven-2048: codeshell-7b, 8 layers, rows of 2,048, whole, after/measured"]),
+    ("benchmarks/README.md", "not reached by codeshell-small: {} with whole rows of 2,048 and {} with rows of 8,192",
+     ["gpu-training/train-compiled: codeshell-small, rows of 2,048, whole, after/measured",
+      "gpu-training/train-compiled: codeshell-small, rows of 8,192, whole, before/measured"]),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch._subclasses import FakeTensorMode
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellModel
+from codeshell_hf.modeling_codeshell import check_flex_heads
 from codeshell_hf.publish.folder import save_folder
 from tests.conftest import FLEX, requires_compiler
 
@@ -197,6 +199,16 @@ def test_swiglu_is_the_gated_product(tiny_model) -> None:
     expected = expected + mlp.c_proj.bias
 
     torch.testing.assert_close(mlp(x), expected)
+
+
+def test_heads_too_narrow_for_flex_attention_on_a_gpu_are_one_line(tiny_model) -> None:
+    with FakeTensorMode():  # a GPU's tensors without their numbers, and without a GPU
+        narrow, wide = (torch.empty(1, 8, width, device="cuda") for width in (32, 64))
+
+    with pytest.raises(ValueError, match=r"heads are 8 wide \(n_embd 32, n_head 4\), .* takes 16 or more; use sdpa"):
+        tiny_model("flex_attention").transformer(inputs_embeds=narrow)
+    check_flex_heads(tiny_model("flex_attention", n_embd=64).config, wide.device)
+    check_flex_heads(tiny_model("sdpa").config, narrow.device)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa", FLEX])

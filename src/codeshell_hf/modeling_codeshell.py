@@ -82,6 +82,7 @@ PACKED_WITHOUT_LENGTHS = (
     "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
     "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
 )
+MIN_FLEX_WIDTH = 16  # of a head, for FlexAttention's kernel on a GPU
 
 
 def choose_cache(cache: Any, past_key_values: Any) -> Any:
@@ -433,6 +434,24 @@ def find_document_starts(
     return starts
 
 
+def check_flex_heads(config: CodeShellConfig, device: torch.device) -> None:
+    """Refuses FlexAttention where its kernel would end in a compiler's trace.
+
+    Args:
+        config: The architecture, and the attention in use.
+        device: Where it runs.
+
+    Raises:
+        ValueError: If heads are narrower than the kernel takes.
+    """
+    width = config.n_embd // config.n_head
+    if config._attn_implementation == "flex_attention" and device.type == "cuda" and width < MIN_FLEX_WIDTH:
+        raise ValueError(
+            f"heads are {width} wide (n_embd {config.n_embd}, n_head {config.n_head}), and flex_attention on a GPU "
+            f"takes {MIN_FLEX_WIDTH} or more; use sdpa or eager"
+        )
+
+
 # trf-ignore: TRF057 - outside transformers' tree, auto_docstring prints errors on import and overwrites these texts
 class CodeShellPreTrainedModel(PreTrainedModel):
     """What all CodeShell models share: loading, initialisation and the features that transformers asks about."""
@@ -568,7 +587,8 @@ class CodeShellModel(CodeShellPreTrainedModel):
 
         Raises:
             ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, several documents in a row
-                come with a cache, or the cache comes by both of its names.
+                come with a cache, the cache comes by both of its names, or heads are too narrow for FlexAttention on a
+                GPU.
             TypeError: If there is a keyword that nothing reads.
         """
         refuse_unknown(kwargs, self.config._attn_implementation or "eager")
@@ -577,6 +597,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.wte(input_ids)
+        check_flex_heads(self.config, inputs_embeds.device)
 
         is_paged = isinstance(cache, PagedAttentionCache)
         segments, attention_mask = self._separate_documents(inputs_embeds, attention_mask, position_ids, cache, kwargs)

@@ -1,0 +1,60 @@
+"""What the machine itself reaches: matrix products at the models' shapes, copies, and the kernel over lengths."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.report import Report
+from codeshell_hf.presets import make_config
+from codeshell_hf.train.attention import agrees_with_mask
+
+PRESETS = ("nano", "codeshell-small", "codeshell-7b", "code-34b-fsdp")
+# Rows, inner and columns: one that any card should do well, codeshell-small's blocks, its loss by chunks, the 7B's MLP.
+SHAPES = (
+    (8192, 8192, 8192),
+    (16384, 2048, 3072), (16384, 2048, 8192), (16384, 8192, 2048),
+    (896, 2048, 70144), (956, 2048, 70144), (1024, 2048, 70144),
+    (16384, 4096, 16384),
+)  # fmt: skip
+
+
+def find_device() -> torch.device:
+    """The GPU, or else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def time_call(run: Callable[[], Any], *, repeats: int = 5, warmup: int = 2) -> float:
+    """The median of a call's seconds, until a GPU is done with it."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    seconds = []
+    for repeat in range(warmup + repeats):
+        wait()
+        started = time.perf_counter()
+        run()
+        wait()
+        if repeat >= warmup:
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def measure_machine(report: Report) -> None:
+    """Measures products, copies and the kernel's trial."""
+    device = find_device()
+    for rows, inner, columns in ((64, 64, 64),) if report.is_toy else SHAPES:
+        a, b = (torch.randn(*of, device=device, dtype=torch.bfloat16) for of in ((rows, inner), (inner, columns)))
+        seconds = time_call(lambda a=a, b=b: a @ b, repeats=10)
+        name = f"matrices of {rows} x {inner} x {columns}"
+        report.add(name, 2 * rows * inner * columns / seconds / 1e12, "TFLOP/s")
+    count = 2**20 if report.is_toy else 2**30
+    source = torch.empty(count, dtype=torch.uint8, device=device)
+    target, host = torch.empty_like(source), torch.empty(count // 4, dtype=torch.uint8)
+    seconds = time_call(lambda: target.copy_(source), repeats=10)
+    report.add("copy on the device, read and written", 2 * count / seconds / 1e9, "GB/s")
+    seconds = time_call(lambda: host.copy_(source[: len(host)]), repeats=3)
+    report.add("copy to pageable memory of the host", len(host) / seconds / 1e9, "GB/s")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    wrong = [name for name in PRESETS if not agrees_with_mask(make_config(name), device, dtype)]
+    report.add("presets whose varlen attention is not a mask's", len(wrong), limit=1, presets=wrong)

@@ -1,0 +1,87 @@
+"""Gathers what a bare GPU machine lacks, to be carried there: wheels, and the original code.
+
+python -m benchmarks.gpu.wheels FOLDER [--original MODEL] [--transformers]
+
+For Python 3.12 on x86_64 with torch 2.11 for CUDA 13, accelerate, peft and transformers 5.17. MODEL is the folder
+`model` of the original repository (github.com/WisdomShell/codeshell), whose code is copied beside the wheels that it
+wants; none of it may be committed. `--transformers` adds this project's own version. FOLDER then holds `wheels`,
+`original-wheels` and `original`, less than 64 MB in all.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OURS = ("annotated-types", "bitsandbytes", "pydantic", "pydantic_core", "typing-inspection")  # as constraints.txt says
+PEERS = ("liger-kernel==0.8.5",)
+ORIGINAL = ("huggingface-hub==0.25.2", "tokenizers==0.15.2", "transformers==4.36.2")
+PLATFORMS = ("manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
+KEPT = ("_cpu.so", "_cuda130.so")  # of bitsandbytes' fifteen libraries
+MAX_MB = 64
+
+
+def read_pins(names: tuple[str, ...]) -> list[str]:
+    """Finds which versions this project is tested with."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.partition("==")[0] in names]
+
+
+def download(packages: list[str], folder: Path) -> None:
+    """Downloads wheels for the machine, without what they depend on."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += ["--python-version", "3.12", "--implementation", "cp", "--dest", str(folder)]
+    command += [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]
+    subprocess.run([*command, *packages], check=True)
+
+
+def strip_libraries(wheel: Path) -> None:
+    """Leaves out the shared libraries of a wheel that are for other machines."""
+    aside = wheel.with_suffix(".part")
+    with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as less:
+        for name in whole.namelist():
+            if not name.endswith(".so") or name.endswith(KEPT):
+                less.writestr(name, whole.read(name))
+    aside.replace(wheel)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Gathers all, and prints what it weighs."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.wheels", description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to put it: a new folder")
+    parser.add_argument("--original", type=Path, metavar="MODEL", help="the original code")
+    parser.add_argument("--transformers", action="store_true", help="this project's own version, too")
+    options = parser.parse_args(arguments)
+    if options.original and not (options.original / "modeling_codeshell.py").is_file():
+        print(f"{options.original} has no modeling_codeshell.py; name the original's folder model", file=sys.stderr)
+        return 2
+    if options.folder.exists() and any(options.folder.iterdir()):
+        print(f"{options.folder} is not empty; name a new folder", file=sys.stderr)
+        return 2
+    ours = (*OURS, *(("transformers",) if options.transformers else ()))
+    download([*read_pins(ours), *PEERS], options.folder / "wheels")
+    for wheel in (options.folder / "wheels").glob("bitsandbytes-*.whl"):
+        strip_libraries(wheel)
+    if options.original:
+        download(list(ORIGINAL), options.folder / "original-wheels")
+        shutil.copytree(
+            options.original, options.folder / "original", ignore=lambda _, names: {n for n in names if n[-3:] != ".py"}
+        )
+    files = sorted(path for path in options.folder.rglob("*") if path.is_file())
+    for path in files:
+        print(f"{path.stat().st_size / 1e6:6.2f} MB  {path.relative_to(options.folder)}")
+    total = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{total:6.2f} MB in all")
+    if total >= MAX_MB:
+        print(
+            f"{total:.0f} MB are more than the {MAX_MB} that may be carried; leave --transformers out", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
