@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -314,6 +314,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     with trainer.accelerator.main_process_first():
         resumed = find_whole_checkpoint(checkpoints)
     trainer.add_callback(make_check(trainer))
+    show_lines(trainer)
     trainer.train(resume_from_checkpoint=resumed)
     if trainer.state.global_step == 0:
         raise DataError(
@@ -323,6 +324,58 @@ def train(trainer: Any, checkpoints: Path) -> None:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     if not all(math.isfinite(float(loss)) for loss in losses):
         raise RunFailed("the loss became something that is not a number; lower trainer.learning_rate and run again")
+
+
+# What a line shows of what a trainer logs, under which name, and how.
+SHOWN = {
+    "loss": ("loss", "{:6.3f}"),
+    "eval_loss": ("held-out loss", "{:6.3f}"),
+    "reward": ("reward", "{:6.3f}"),
+    "kl": ("kl", "{:.4f}"),
+    "completions/mean_length": ("tokens", "{:5.1f}"),
+    "rewards/accuracies": ("prefers", "{:4.0%}"),
+    "learning_rate": ("lr", "{:.1e}"),
+    "grad_norm": ("norm", "{:5.2f}"),
+}
+
+
+def show_lines(trainer: Any) -> None:
+    """Has a trainer write one line of fixed width a report above its bar, in place of dictionaries.
+
+    Args:
+        trainer: Any of TRL's.
+    """
+    from transformers.trainer_callback import ProgressCallback
+
+    if trainer.args.disable_tqdm:
+        return
+
+    class Lines(ProgressCallback):
+        """The trainer's own bar with our lines."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            """Writes what was logged."""
+            line = format_logs(state.global_step, state.max_steps, logs or {})
+            if line and state.is_world_process_zero and self.training_bar is not None:
+                self.training_bar.write(line)
+
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Lines())
+
+
+def format_logs(step: int, steps: int, logs: Mapping[str, Any]) -> str:
+    """Writes what a trainer logged as a line.
+
+    Args:
+        step: Of the optimizer.
+        steps: Of the whole run.
+        logs: What it logged; numbers, some of them as text.
+
+    Returns:
+        The line, empty where it would say nothing.
+    """
+    parts = [f"{name} {form.format(float(logs[key]))}" for key, (name, form) in SHOWN.items() if key in logs]
+    return " | ".join([f"step {step:>6}/{steps}", *parts]) if parts else ""
 
 
 def make_check(trainer: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from codeshell_hf.manifest import Manifest
 from recipes import command, run
+from recipes.alignment import format_logs
 from recipes.summary import summarize
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +111,13 @@ def test_the_summary_shows_what_the_manifests_hold(tmp_path: Path) -> None:
     ):
         assert words in text
     assert text.count("0.430") == 1  # of what is measured besides, nothing
+
+
+def test_a_trainers_report_is_one_line() -> None:
+    logs = {"loss": "2.365", "learning_rate": "0.00095", "entropy": "2.74", "epoch": 0.5}
+
+    assert format_logs(40, 180, logs) == "step     40/180 | loss  2.365 | lr 9.5e-04"
+    assert format_logs(180, 180, {"train_runtime": 3.0}) == ""
 
 
 def test_memory_options_are_those_of_malloc_h(tmp_path: Path) -> None:
