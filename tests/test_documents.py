@@ -38,6 +38,8 @@ def test_commands_in_the_documents_exist(path: Path) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for line in "\n".join(blocks(path.read_text(encoding="utf-8"), "bash")).splitlines():
         words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", words[0]):  # variables that the command is given
+            del words[0]
         if not words:
             continue
         if words[0] == "make":

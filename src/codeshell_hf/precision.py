@@ -141,7 +141,11 @@ def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str = "s
 
 
 def can_compute(device: "torch.device") -> bool:
-    """Whether a device computes in bfloat16 without emulation; a CPU always can, well or badly."""
+    """Whether a device computes in bfloat16 without emulation.
+
+    Args:
+        device: A CPU always can, well or badly.
+    """
     import torch
 
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
