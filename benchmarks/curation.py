@@ -66,7 +66,12 @@ def run_steps(options: argparse.Namespace) -> int:
 
         started = time.perf_counter()
         outcome = curate(
-            *(make_sources(settings), make_curation(settings), Path(home, "out"), Path(home, "cache")),
+            *(
+                make_sources(settings),
+                make_curation(settings, arithmetic="float32"),
+                Path(home, "out"),
+                Path(home, "cache"),
+            ),
             part_bytes=10**12,
             on_progress=show,
         )
