@@ -4,28 +4,37 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test legs check toolchains fresh
+.PHONY: help setup demo demo-full test legs check toolchains fresh
 help:
 	@echo "make demo        the main job at nano size: raw files to a published model, in minutes on two cores"
+	@echo "make demo-full   the same with five times the code, five times the training and every benchmark"
 	@echo "make test        the tests"
 	@echo "make legs        the oldest and the newest transformers, and another Python; LEGS=\"5.23.0\" or others"
 	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, doctests"
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
 
 setup: $(READY)
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is %d.%d" % sys.version_info[:2])'
-	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+$(READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
+	touch $(READY) $(DEMO_READY)
 
-demo: setup
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is %d.%d" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# What the demo's stages use, without the tests, the harness, servers and DeepSpeed.
+$(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[curate,tokenizer,train,align,evaluate,publish]'
+	touch $(DEMO_READY)
+
+demo: $(DEMO_READY)
 	python -m recipes.run nano
 
-# The same chain with five times the corpus, three times the training and every benchmark.
+# The same chain with five times the code, five times the training and every benchmark.
 demo-full: setup
 	python -m recipes.run nano-full
 

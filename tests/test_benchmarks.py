@@ -16,6 +16,7 @@ import torch
 import codeshell_hf
 from benchmarks import (
     curation,
+    demo,
     encoding,
     generation,
     growth,
@@ -37,9 +38,11 @@ from benchmarks.gpu.report import Report, is_whole, read_lines, tabulate
 from benchmarks.gpu.sections import EXPECTED, SECTIONS
 from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.manifest import Manifest
 from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
+from recipes.run import STAGES
 from tests.test_sandbox import RUNG
 
 
@@ -386,3 +389,25 @@ def test_sentences_say_what_was_kept(page: str, sentence: str, figures: list[str
     text = " ".join((HOME.parent / page).read_text(encoding="utf-8").split())
 
     assert sentence.format(*map(recall, figures)) in text
+
+
+def test_the_demos_seconds_are_those_of_its_manifests(tmp_path: Path, capsys) -> None:
+    for number, stage in enumerate(STAGES, 1):
+        for run, factor in (("fast", 1), ("slow", 10)):
+            (tmp_path / run / stage).mkdir(parents=True)
+            Manifest(
+                stage=stage, fingerprint="", inputs={}, settings={}, code="", outputs={}, counts={}, measures={},
+                wall_s=number * factor, precision={"arithmetic": "float32" if run == "slow" else "bfloat16"},
+            ).write(tmp_path / run / stage)  # fmt: skip
+    runs = [f"{name}={tmp_path / name}" for name in ("fast", "slow")]
+
+    assert demo.main([*runs, "--json", str(tmp_path / "demo.json")]) == 0
+
+    rows = {name: values for name, *values in json.loads((tmp_path / "demo.json").read_text())["rows"]}
+    assert rows["curate"] == [1, 10]
+    assert rows["publish"] == [11, 110]
+    assert rows["all"] == [66, 660]
+    shutil.rmtree(tmp_path / "slow" / "dpo")
+    with pytest.raises(SystemExit, match="2"):
+        demo.main(runs)
+    assert "slow holds no dpo; run make demo to its end first" in capsys.readouterr().err

@@ -1,0 +1,48 @@
+"""Seconds of each stage of the demo on one or more machines, read from the manifests that the runs left.
+
+python -m benchmarks.demo "this processor=runs/nano" "AVX2 alone=runs/nano-avx2"
+
+A run on a processor without more than AVX2 is had on another x86 one by
+ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 make demo
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.result import Result, add_output, describe_machine
+from codeshell_hf.manifest import Manifest, read_manifest
+from recipes.run import STAGES
+
+
+def read_run(folder: Path) -> dict[str, Manifest]:
+    """The manifests of a run, by stage; one that lacks a stage is refused."""
+    found = {stage: read_manifest(folder / stage) for stage in STAGES}
+    missing = [stage for stage, manifest in found.items() if manifest is None]
+    if missing:
+        print(f"error: {folder} holds no {', '.join(missing)}; run make demo to its end first", file=sys.stderr)
+        sys.exit(2)
+    return {stage: manifest for stage, manifest in found.items() if manifest is not None}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER", help="what a column is called, and the run's outputs")
+    add_output(parser)
+    options = parser.parse_args(arguments)
+    runs = {name: read_run(Path(folder)) for name, _, folder in (one.rpartition("=") for one in options.runs)}
+
+    columns = {"seconds": "12"} | {name: f"{max(len(name) + 2, 10)}.0f" for name in runs}
+    facts = [f"{name}: {manifests['pretrain'].precision['arithmetic']}" for name, manifests in runs.items()]
+    table = Result(describe_machine("torch", "transformers", "trl"), facts, columns)
+    table.start("benchmarks.demo", arguments)
+    for stage in STAGES:
+        table.add(stage, *(manifests[stage].wall_s for manifests in runs.values()))
+    table.add("all", *(sum(manifest.wall_s for manifest in manifests.values()) for manifests in runs.values()))
+    table.keep(options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
