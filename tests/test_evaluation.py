@@ -238,7 +238,7 @@ WRONG = {
     "no model to compare with": (
         {"judge": {"url": "http://x", "model": "m", "against": "c", "requests": "r"}}, 2, "name one of them",
     ),
-    "a folder without weights": ({"models": {"x": "/usr"}}, 2, "holds no *.safetensors"),
+    "a folder without a model": ({"models": {"x": "/usr"}}, 2, "/usr has no configuration"),
     "an unknown setting": ({"taskz": {}}, 2, "did you mean 'tasks'"),
 }  # fmt: skip
 

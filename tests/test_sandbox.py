@@ -382,7 +382,7 @@ def run_apart(
     package = folder / "codeshell_hf"
     package.mkdir()
     (package / "__init__.py").touch()
-    for name in ("errors.py", "operating_system.py"):
+    for name in ("errors.py", "operating_system.py", "processors.py"):
         shutil.copy(ROOT / "src" / "codeshell_hf" / name, package)
     shutil.copytree(ROOT / "src" / "codeshell_hf" / "sandbox", package / "sandbox")
     for path in (folder, *folder.rglob("*"), *list(folder.parents)[:-2]):
