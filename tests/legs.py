@@ -126,16 +126,18 @@ def fetch_tests(folder: Path, python: str, version: str) -> Path | None:
     """Unpacks Hugging Face's tests out of the source distribution of a release.
 
     Returns:
-        Their folder, or none where there is no such distribution, or it holds no tests.
+        Their folder, or none where the distribution holds no tests.
+
+    Raises:
+        SystemExit: If it cannot be had: a leg without these tests must not pass for want of a network.
     """
     target = folder / f"transformers-{version}" / "tests"
     if not target.is_dir():
         command = [python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--no-build-isolation", "--no-binary", "transformers", "--dest", str(folder)]
-        subprocess.run([*command, f"transformers=={version}"], check=False)
         archive = folder / f"transformers-{version}.tar.gz"
-        if not archive.exists():
-            return None
+        if subprocess.run([*command, f"transformers=={version}"], check=False).returncode or not archive.exists():
+            sys.exit(f"the source distribution of transformers {version} could not be downloaded; run the leg again")
         with tarfile.open(archive) as source:
             members = [member for member in source if member.name.startswith(f"transformers-{version}/tests/")]
             source.extractall(folder, members, filter="data")

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig, StaticCache
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    ContinuousBatchingConfig,
+    DynamicCache,
+    GenerationConfig,
+    StaticCache,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from codeshell_hf import (
@@ -340,6 +349,25 @@ def test_keywords_that_nothing_reads_are_refused_by_name(make_config, ids: Tenso
         with pytest.raises(TypeError, match=f"^{keyword} is no argument of CodeShell's forward"):
             forward(ids, **{keyword: DynamicCache(config=model.config)})
     model(ids, **{keyword: None})
+
+
+def test_attention_of_others_takes_keywords_of_its_own_but_no_cache(make_config, ids: Tensor) -> None:
+    seen = []
+
+    def attend(*given: Any, softness: float, **named: Any) -> Any:
+        seen.append(softness)
+        return sdpa_attention_forward(*given, **named)
+
+    AttentionInterface.register("of_others", attend)
+    AttentionMaskInterface.register("of_others", sdpa_mask)
+    model = CodeShellForCausalLM(make_config())
+    model.set_attn_implementation("of_others")
+
+    model(ids, softness=0.5)
+
+    assert seen == [0.5] * model.config.num_hidden_layers
+    with pytest.raises(TypeError, match=r"^state is no argument of CodeShell's forward"):
+        model(ids, softness=0.5, state=DynamicCache(config=model.config))
 
 
 def test_what_outputs_and_the_loss_take_is_handed_on(far_sighted, ids: Tensor) -> None:

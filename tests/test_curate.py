@@ -553,7 +553,7 @@ def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         (["benchmarks=[{name: b, path: HOME/in}]"], "has none of the fields"),
         (["perplexity={model: HOME/none.arpa}"], "which is no file; name one, or null to train"),
         (["perplexity={words: HOME/none}"], "is no tokenizer.json that can be read"),
-        (["quality={model: HOME/none}"], "is no regressor of quality that can be loaded"),
+        (["quality={model: HOME/none}"], "is no encoder that can be loaded"),
         (["quality={endpoint: {model: m, token_variable: NO_SUCH}}"], "NO_SUCH, which is not set"),
         (["near_duplicates.min_jaccard=2"], "near_duplicates.min_jaccard is 2"),
     ],

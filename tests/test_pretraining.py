@@ -379,7 +379,7 @@ def test_broken_checkpoints_are_passed_by_and_the_one_before_them_is_used(home: 
 def test_checkpoints_are_kept_in_number_and_some_for_good(home: Path, tmp_path: Path) -> None:
     assert run(home, tmp_path / "out", "checkpoint={every_steps: 3, keep: 2, keep_every_steps: 6}") == 0
 
-    kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").glob("step-*"))
     assert kept == [f"step-{step:08d}" for step in (6, 12, 18, 20)]
 
 

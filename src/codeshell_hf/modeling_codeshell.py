@@ -29,7 +29,6 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
-from transformers.generation.continuous_batching import PagedAttentionCache
 from transformers.integrations import use_kernel_forward_from_hub, use_kernelized_func
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_layers import (
@@ -73,7 +72,7 @@ HANDED_ON = frozenset(TransformersKwargs.__annotations__) | {
     "tokenizer", "assistant_tokenizer",  # `generate` hands them on when there are stop strings, to no purpose
     "block_table", "read_index", "write_index", "logits_indices", "logits_processor_args",  # continuous batching
 }  # fmt: skip
-BACKENDS = ("eager", "sdpa", "flex_attention", "paged|eager")
+BACKENDS = ("eager", "sdpa", "flex_attention", "varlen", "paged|eager")
 PACKED_WITH_CACHE = (
     f"position_ids restart or cu_seq_lens hold several documents in one row while a cache is given: a cache cannot "
     f"tell documents apart; pass {CACHE_NAME}=None, or one document a row"
@@ -110,18 +109,25 @@ def refuse_unknown(keywords: dict[str, Any], attention: str) -> None:
 
     Args:
         keywords: What a forward got besides its own arguments; `None` is nothing.
-        attention: The implementation in use. Those of serving engines take what they like.
+        attention: The implementation in use. One that is not transformers' may read keywords of its own, but no cache.
 
     Raises:
         TypeError: With the name.
     """
-    if attention in BACKENDS or "flash" in attention:
-        for keyword, value in keywords.items():
-            if value is not None and keyword not in HANDED_ON:
-                raise TypeError(
-                    f"{keyword} is no argument of CodeShell's forward, and nothing that attention, the loss or the "
-                    "outputs take; leave it out (keys and values go by the name of cache or past_key_values)"
-                )
+    is_known = attention in BACKENDS or "flash" in attention
+    for keyword, value in keywords.items():
+        if value is not None and keyword not in HANDED_ON and (is_known or isinstance(value, Cache)):
+            raise TypeError(
+                f"{keyword} is no argument of CodeShell's forward, and nothing that attention, the loss or the "
+                "outputs take; leave it out (keys and values go by the name of cache or past_key_values)"
+            )
+
+
+def is_paged_cache(cache: Any) -> bool:
+    """Whether a cache is continuous batching's. By name: a release that moves the class must not keep models from
+    loading.
+    """
+    return any(base.__name__ == "PagedAttentionCache" for base in type(cache).__mro__)
 
 
 def keep_positions(hidden_states: Tensor, logits_to_keep: int | Tensor) -> Tensor:
@@ -265,7 +271,7 @@ class CodeShellAttention(nn.Module):
             for part in self.c_attn(hidden_states).split(widths, dim=-1)
         )
         query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
-        if not isinstance(cache, PagedAttentionCache):
+        if not is_paged_cache(cache):
             if cache is not None:
                 key, value = cache.update(key, value, self.layer_idx)
         elif CACHE_NAME == "cache":
@@ -444,11 +450,11 @@ def check_flex_heads(config: CodeShellConfig, device: torch.device) -> None:
     Raises:
         ValueError: If heads are narrower than the kernel takes.
     """
-    width = config.n_embd // config.n_head
+    width = config.hidden_size // config.num_attention_heads
     if config._attn_implementation == "flex_attention" and device.type == "cuda" and width < MIN_FLEX_WIDTH:
         raise ValueError(
-            f"heads are {width} wide (n_embd {config.n_embd}, n_head {config.n_head}), and flex_attention on a GPU "
-            f"takes {MIN_FLEX_WIDTH} or more; use sdpa or eager"
+            f"heads are {width} wide (n_embd {config.hidden_size}, n_head {config.num_attention_heads}), and "
+            f"flex_attention on a GPU takes {MIN_FLEX_WIDTH} or more; use sdpa or eager"
         )
 
 
@@ -599,7 +605,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
             inputs_embeds = self.wte(input_ids)
         check_flex_heads(self.config, inputs_embeds.device)
 
-        is_paged = isinstance(cache, PagedAttentionCache)
+        is_paged = is_paged_cache(cache)
         segments, attention_mask = self._separate_documents(inputs_embeds, attention_mask, position_ids, cache, kwargs)
         if use_cache and cache is None and segments is None and not self.training:
             cache = DynamicCache(config=self.config)
@@ -663,7 +669,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         cu_seq_lens = kwargs.get("cu_seq_lens_q")
         B, T = inputs_embeds.shape[:2]
         # Paged caches and serving engines lay requests end to end and keep them apart by themselves.
-        if not is_ours or isinstance(cache, PagedAttentionCache) or is_ready or T == 1:
+        if not is_ours or is_paged_cache(cache) or is_ready or T == 1:
             return None, attention_mask
         if position_ids is None and cu_seq_lens is None:
             return None, attention_mask

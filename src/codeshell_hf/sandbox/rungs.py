@@ -1,7 +1,6 @@
 """The ladder: which isolation this machine gives, proven by programs that try to get out."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 import platform
@@ -24,7 +23,6 @@ Rung = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
 RUNGS = ("auto", "namespaces", "bubblewrap", "container", "none")
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/alternatives", "/etc/ld.so.cache")
 ENGINES = ("docker", "podman")
-HAS_LIMITS = importlib.util.find_spec("resource") is not None  # Windows has none on memory
 
 
 def open_sandbox(
@@ -57,7 +55,7 @@ def open_sandbox(
     if rung not in RUNGS:
         raise SettingsError(f"sandbox is {rung!r}; use one of {', '.join(RUNGS)}")
     if rung == "none":
-        limited = "time and memory" if HAS_LIMITS else "time"
+        limited = "time and memory" if IS_LINUX else "time"  # elsewhere limits on memory may be refused
         logger.warning("sandbox: none. Programs run with your rights, with limits on %s alone", limited)
         return Sandbox(plan_start("none", limits, (), None), limits, workers)
     troubles = []
