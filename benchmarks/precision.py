@@ -42,8 +42,8 @@ def make_step(
     options = OptimizerOptions("muon", (0.9, 0.95), 1e-8, 0.1, 1e-4, 1e-4, arithmetic.orthogonalization)
     step_options = StepOptions(max_norm=1.0, is_bf16=arithmetic.is_bf16)
     engine = make_engine(config, Start(0), options, step_options, Sharding(), device=device)
-    chance = torch.Generator().manual_seed(0)
-    rows = torch.randint(0, config.vocab_size, (tokens // ROW_TOKENS, ROW_TOKENS), generator=chance).to(device)
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, config.vocab_size, (tokens // ROW_TOKENS, ROW_TOKENS), generator=rng).to(device)
     labels = rows[:, 1:].numel()
 
     def step() -> tuple[float, float, float]:

@@ -40,9 +40,9 @@ def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
     """Writes shards of documents as long as code's: a median of 500 tokens, some of many thousands."""
     from codeshell_hf.pack.shards import Header, TokenShards, write_shards
 
-    chance = np.random.default_rng(0)
-    lengths = np.clip(chance.lognormal(math.log(500), 1.2, DOCUMENTS), 10, 50_000).astype(int)
-    texts = (json.dumps((chance.zipf(1.3, length) % (vocabulary - 20)).tolist()) for length in lengths)
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(math.log(500), 1.2, DOCUMENTS), 10, 50_000).astype(int)
+    texts = (json.dumps((rng.zipf(1.3, length) % (vocabulary - 20)).tolist()) for length in lengths)
     rows = ({"id": str(n), "language": "python", "source": "made", "text": text} for n, text in enumerate(texts))
     folder.mkdir(parents=True)
     write_shards(rows, _Code(), Header(vocabulary, vocabulary - 1, (4080, 4081, 4082), "made"), folder)

@@ -62,15 +62,15 @@ class Speed:
 
 def make_batch(vocabulary: int, rows: int, row_tokens: int, *, is_packed: bool, seed: int) -> Batch:
     """Makes rows of one document each, or of as many short ones as fill them."""
-    chance = np.random.default_rng(seed)
-    ids = (chance.zipf(1.3, (rows, row_tokens)) % vocabulary).astype(np.int64)
+    rng = np.random.default_rng(seed)
+    ids = (rng.zipf(1.3, (rows, row_tokens)) % vocabulary).astype(np.int64)
     positions = np.tile(np.arange(row_tokens), (rows, 1))
     labels = ids.copy()
     median = math.log(min(MEDIAN_TOKENS, row_tokens / 4))
     for row in range(rows if is_packed else 0):
         start = 0
         while start < row_tokens:
-            length = int(np.clip(chance.lognormal(median, 1.0), 8, row_tokens - start))
+            length = int(np.clip(rng.lognormal(median, 1.0), 8, row_tokens - start))
             length = length if row_tokens - start - length >= 8 else row_tokens - start
             positions[row, start : start + length] = np.arange(length)
             labels[row, start] = IGNORED

@@ -129,6 +129,7 @@ def choose_bf16(settings: AlignmentSettings, work: Work, folder: Path) -> bool:
     from accelerate import PartialState
 
     from codeshell_hf.errors import SettingsError
+    from codeshell_hf.processors import set_threads
 
     asked: dict[str, str] = {"precision": settings.precision}
     if "bf16" in settings.trainer:
@@ -145,7 +146,8 @@ def choose_bf16(settings: AlignmentSettings, work: Work, folder: Path) -> bool:
         raise SettingsError(f"{first} says {one}, but {second} says {other}; take one of them out")
     word: Any = next(iter(said.values()), "auto")
     if word not in ("auto", "float32", "bfloat16"):  # the trainer's own
-        work.precision = {"asked": word, "arithmetic": word}
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        work.precision = {"asked": word, "arithmetic": word, "device": device, "threads": set_threads()}
         return False
     PartialState(cpu=not torch.cuda.is_available())  # joins the ranks, for the first to tell the others
     return settle_precision(word, lambda: read_config(settings.model), work, trains=True, kept=folder).is_bf16

@@ -1,5 +1,6 @@
 """What a stage that computes is told about precision and threads, and how its ranks agree on it."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -38,19 +39,19 @@ def settle_precision(
         read_config: Gives the configuration of the model at hand; called only where something is tried.
         work: Filled for the manifest.
         trains: Whether there are backward passes.
-        kept: The folder of the run's checkpoints, which holds what it began with; `None` for a stage without any.
+        kept: A folder that outlives a kill, such as that of the checkpoints, and holds what the run began with.
+            Where that is bfloat16 and slow on this machine, a warning says so, and it is kept. `None` chooses anew.
         orthogonalize: Muon's iterations, where there are some.
 
     Returns:
         The same on every rank.
 
     Raises:
-        CalledWrongly: Of the first rank, on every one.
+        Exception: What stopped the first rank, on every one; they would wait for it otherwise.
     """
     import torch
 
-    from codeshell_hf.errors import CalledWrongly
-    from codeshell_hf.precision import choose_precision, read_precision, warn_if_slow, write_precision
+    from codeshell_hf.precision import RECORD, choose_precision, read_precision, write_precision
     from codeshell_hf.processors import set_threads
 
     threads = set_threads()
@@ -58,12 +59,16 @@ def settle_precision(
 
     def decide() -> "Precision":
         begun = read_precision(kept) if kept is not None else None
-        if begun is not None:
-            warn_if_slow(begun, device)
-        config = None if begun or asked == "float32" else read_config()
-        found = begun or choose_precision(asked, config, device, trains=trains, orthogonalize=orthogonalize)
-        if kept is not None and begun is None:
-            write_precision(kept, found)
+        if begun is None:
+            config = None if asked == "float32" else read_config()
+            found = choose_precision(asked, config, device, trains=trains, orthogonalize=orthogonalize)
+            if kept is not None:
+                write_precision(kept, found)
+        else:
+            found = begun
+            if kept is not None and begun.is_bf16:  # the ratio of the record may be another machine's
+                mend = f"the run goes on as it began; remove {kept / RECORD} to choose anew"
+                choose_precision("bfloat16", read_config(), device, trains=trains, mend=mend)
         print_first(f"{found.describe(asked, is_resumed=begun is not None)}; {threads} threads")
         return found
 
@@ -71,15 +76,28 @@ def settle_precision(
     if is_first_rank():
         try:
             said = [decide()]
-        except CalledWrongly as error:
-            said = [error]
+        except Exception as error:
+            said = [_make_portable(error)]
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         torch.distributed.broadcast_object_list(said, src=0)
-    if isinstance(said[0], CalledWrongly):
+    if isinstance(said[0], Exception):
         raise said[0]
     precision: Precision = said[0]
     work.precision = {"asked": asked, **asdict(precision), "device": device.type, "threads": threads}
     return precision
+
+
+def _make_portable(error: Exception) -> Exception:
+    """An error as other ranks can read it: itself, or its words where it cannot be pickled and read again."""
+    from codeshell_hf.errors import RunFailed
+
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - its own bytes
+    except Exception:
+        made = RunFailed(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        made.__cause__ = error
+        return made
+    return error
 
 
 def read_config(model: Path) -> Any:

@@ -44,7 +44,11 @@ def run(settings: Settings, work: Work) -> None:
     check(settings, models)
     tasks = [read_task(name, task) for name, task in settings.tasks.items()]
     local = [model for model in models.values() if isinstance(model, Path)]
-    precision = settle_precision(settings.precision, lambda: read_config(local[0]), work) if local else None
+    precision = None
+    if local:
+        # Kept answers are under the precision that they were made in: auto goes on with it, and asks nothing twice.
+        kept = find_kept(settings) if settings.precision == "auto" else None
+        precision = settle_precision(settings.precision, lambda: read_config(local[0]), work, kept=kept)
     held_out = read_all_held_out(settings)
     results: dict[str, Any] = {"baselines": {}, "held_out": {}, "tasks": {}, "models": {}}
     if held_out is not None and settings.documents is not None:

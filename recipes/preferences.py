@@ -112,7 +112,7 @@ def judge_samples(settings: Settings, work: Work) -> tuple[list["Pair"], Counter
     conversations = read_all_conversations(settings.prompts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     path = settings.model
-    precision = settle_precision(settings.precision, lambda: read_config(path), work)
+    precision = settle_precision(settings.precision, lambda: read_config(path), work, kept=work.folder)
     model = load_model(str(path), dtype=precision.dtype)
     with tqdm(total=len(conversations), desc="sample", unit="prompt", disable=None) as bar:
         answers = draw_answers(

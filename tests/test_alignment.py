@@ -52,6 +52,10 @@ def fresh_accelerate() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def interrupt(*given: object, **named: object) -> None:
+    raise KeyboardInterrupt
+
+
 def get_stage(name: str) -> Stage:
     return importlib.import_module(f"recipes.{name}").STAGE
 
@@ -144,6 +148,49 @@ def rlhf_settings(home: Path, **changes: object) -> dict:
         ),
     }
     return {**settings, **changes}
+
+
+def test_preferences_that_were_stopped_go_on_in_the_same_precision(home: Path, tmp_path: Path, monkeypatch) -> None:
+    """Stopped behind the probe, which says the opposite at the second try."""
+    settings = {
+        "output": str(tmp_path / "preferences"),
+        "model": str(home / "sft" / "model"),
+        "prompts": [str(home / "prompts.jsonl")],
+        "sample": {"per_prompt": 24, "max_new_tokens": 24},
+        "sandbox": RUNG,
+    }
+    monkeypatch.setattr("codeshell_hf.precision.measure_speedup", lambda work, device: 1.19)
+    with monkeypatch.context() as stopped:
+        stopped.setattr("codeshell_hf.sandbox.Sandbox.run", interrupt)
+        assert run("preferences", settings, tmp_path) == 75
+    monkeypatch.setattr("codeshell_hf.precision.measure_speedup", lambda work, device: 1.21)
+
+    assert run("preferences", settings, tmp_path) == 0
+
+    assert read_manifest(tmp_path / "preferences").precision["arithmetic"] == "float32"
+
+
+def test_float16_is_the_trainers_own_and_threads_are_recorded(home: Path, tmp_path: Path, monkeypatch) -> None:
+    from recipes.alignment import choose_bf16
+    from recipes.sft import STAGE
+    from recipes.stage import Work
+
+    monkeypatch.setattr("codeshell_hf.processors.count_threads", lambda: 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    settings = STAGE.settings(
+        output=tmp_path / "out", model=home / "base", conversations=[home / "conversations.jsonl"],
+        trainer={"fp16": True},
+    )  # fmt: skip
+    work = Work(tmp_path)
+
+    try:
+        assert choose_bf16(settings, work, tmp_path) is False
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert work.precision == {"asked": "float16", "arithmetic": "float16", "device": device, "threads": 1}
 
 
 def test_preferences_are_made_of_the_models_own_answers_by_their_tests(home: Path) -> None:

@@ -107,6 +107,39 @@ def test_what_was_answered_is_not_asked_again(
     assert len(asked) == 24
 
 
+def test_a_probe_that_says_otherwise_asks_nothing_again(
+    learnt_by_heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near the border the probe flips from run to run; the first one counts, unless the settings name another."""
+    from codeshell_hf.evaluate.generation import ModelGenerator
+
+    asked: list[str] = []
+    real = ModelGenerator.generate
+
+    def stop_early(self: ModelGenerator, requests: Any, on_done: Any) -> None:
+        asked.extend(request.id for request in requests)
+        real(self, requests, on_done)
+        if len(asked) <= 24:
+            raise KeyboardInterrupt  # before anything was judged
+
+    monkeypatch.setattr(ModelGenerator, "generate", stop_early)
+    given: dict[str, Any] = {"models": {"base": learnt_by_heart}, "tasks": {"lines": TASKS["lines"]}}
+    monkeypatch.setattr("codeshell_hf.precision.measure_speedup", lambda work, device: 1.19)
+    assert evaluate(tmp_path, capsys, **given)[0] == 75
+    assert len(asked) == 24
+    monkeypatch.setattr("codeshell_hf.precision.measure_speedup", lambda work, device: 1.21)
+
+    code, said = evaluate(tmp_path, capsys, **given)
+
+    assert code == 0, said
+    assert len(asked) == 24
+    assert "arithmetic in float32, as the run began" in said
+    assert read_results(tmp_path)["models"]["base"]["made_by"]["dtype"] == "float32"
+    code, said = evaluate(tmp_path, capsys, precision="bfloat16", **given)
+    assert "arithmetic in bfloat16, as asked" in said
+    assert len(asked) == 48
+
+
 def test_programs_go_to_another_harness_and_come_back_with_the_same_score(
     learnt_by_heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

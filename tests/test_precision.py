@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -22,10 +23,14 @@ from codeshell_hf.precision import (
     write_precision,
 )
 from codeshell_hf.presets import make_config
-from codeshell_hf.train.optimizer import Muon, orthogonalize
+from codeshell_hf.train.optimizer import Muon, OptimizerOptions, orthogonalize
+from recipes.arithmetic import settle_precision
+from recipes.stage import Work
 from tests.warm import start
 
 CPU = torch.device("cpu")
+# What a processor without instructions for bfloat16 is like, on one that has them; plain on one that has not.
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
 def busy(seconds: float) -> None:
@@ -127,6 +132,95 @@ def test_a_record_is_read_as_it_was_written_and_a_broken_one_is_named(tmp_path: 
 
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_precision(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize(("here", "warnings"), [(0.1, 1), (2.0, 0)])
+def test_a_run_that_goes_on_where_bfloat16_is_slow_warns_and_keeps_it(
+    tmp_path: Path, monkeypatch, caplog, here: float, warnings: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(precisions, "measure_speedup", lambda work, device: here)
+    begun = Precision("bfloat16", "bfloat16", 2.0, 20.0)
+    write_precision(tmp_path, begun)
+    work = Work(tmp_path)
+
+    with caplog.at_level(logging.WARNING):
+        found = settle_precision("auto", lambda: make_config("nano"), work, trains=True, kept=tmp_path)
+
+    assert found == begun == read_precision(tmp_path)
+    assert work.precision["arithmetic"] == "bfloat16"
+    mend = f"the run goes on as it began; remove {tmp_path / 'precision.json'} to choose anew"
+    said = f"precision is bfloat16, which is less than 0.10 times as fast as float32 on this cpu; {mend}"
+    assert [record.getMessage() for record in caplog.records] == [said] * warnings
+
+
+# Float32 first, then bfloat16 until it has taken four times as long: a row at a time, gradients of all in one step.
+STEP = """
+import time, torch
+from codeshell_hf import CodeShellForCausalLM
+from codeshell_hf.precision import choose_precision
+from codeshell_hf.presets import make_config
+torch.set_num_threads(1)
+torch.manual_seed(0)
+config = make_config("nano")
+model = CodeShellForCausalLM(config).train()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+rows = torch.randint(0, config.vocab_size, (4, 1, 256))
+
+def step(is_bf16, limit_s):
+    started = time.process_time()
+    for done, row in enumerate(rows, 1):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            loss = model(input_ids=row, labels=row).loss
+        loss.backward()
+        if time.process_time() - started > limit_s:
+            break
+    optimizer.step()
+    optimizer.zero_grad()
+    return (time.process_time() - started) / done
+
+step(False, 0)
+exact = min(step(False, 1e9) for _ in range(3))
+repeats = 3 if step(True, 0) < 4 * exact else 1
+rounded = min(step(True, 4 * len(rows) * exact) for _ in range(repeats))
+chosen = choose_precision("auto", config, torch.device("cpu"), trains=True)
+print("ratio", exact / rounded, chosen.arithmetic, chosen.speedup, time.process_time())
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({}, id="as it is"),
+        pytest.param(
+            AVX2,
+            marks=pytest.mark.skipif(
+                platform.machine() not in ("x86_64", "AMD64"), reason="the variables are of x86's libraries"
+            ),
+            id="avx2",
+        ),
+    ],
+)
+def test_auto_takes_what_a_training_step_is_faster_in(environment: dict[str, str]) -> None:
+    """Processor time of real steps, forward, backward and update, which the probe does not look at."""
+    process = start("-c", STEP, CUDA_VISIBLE_DEVICES="", **environment)
+    printed = process.communicate(timeout=300)[0]
+
+    assert process.returncode == 0, printed
+    words = printed.split("ratio")[1].split()
+    ratio, chosen = float(words[0]), words[1]
+    if environment:
+        assert ratio < 1 / 1.5, printed
+    if ratio >= 1.5:
+        assert chosen == "bfloat16", printed
+    if ratio <= 1 / 1.5:
+        assert chosen == "float32", printed
+
+
+def test_muon_without_a_word_iterates_in_what_a_precision_without_one_says() -> None:
+    options = OptimizerOptions("muon", (0.9, 0.95), 1e-8, 0.1, 1e-2, 2e-2)
+
+    assert options.orthogonalization == Precision("bfloat16").orthogonalization
 
 
 def test_muon_in_bfloat16_is_torchs_own() -> None:
@@ -326,3 +420,53 @@ def test_the_first_rank_decides_for_all_and_what_was_begun_is_kept(tmp_path: Pat
     assert printed.count("arithmetic in bfloat16, as the run began") == 1
     for rank in (0, 1):
         assert f"rank {rank}: bfloat16, bfloat16, refused" in printed
+
+
+FAULTS = """
+import os, sys
+from pathlib import Path
+from codeshell_hf import precision
+from codeshell_hf.presets import make_config
+from recipes.arithmetic import settle_precision
+from recipes.launcher import join_ranks
+from recipes.stage import Work
+rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
+
+class Odd(Exception):
+    def __init__(self, one, two):  # cannot be read again: two words, of which pickle keeps one
+        super().__init__(f"{one} {two}")
+
+def fail(error):
+    def probe(work, device):
+        raise error
+    return probe
+
+def try_once(name, folder):
+    try:
+        settle_precision("auto", lambda: make_config("nano"), Work(kept), trains=True, kept=folder)
+    except Exception as error:
+        print(f"rank {rank}, {name}: {type(error).__name__}: {error}", flush=True)
+
+with join_ranks():
+    precision.measure_speedup = fail(RuntimeError("no kernel"))
+    try_once("probe", kept)
+    precision.measure_speedup = fail(Odd("no", "kernel"))
+    try_once("odd", kept)
+    precision.measure_speedup = lambda work, device: 2.0
+    if rank == 0:
+        kept.symlink_to("/nowhere/at/all")  # holds no record and takes none
+    try_once("disk", kept)
+"""
+
+
+def test_whatever_stops_the_first_rank_stops_all(tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(FAULTS)
+
+    process = start(str(tmp_path / "ranks.py"), str(tmp_path / "kept"), ranks=2)
+    printed = process.communicate(timeout=120)[0]
+
+    assert process.returncode == 0, printed
+    for rank in (0, 1):
+        assert f"rank {rank}, probe: RuntimeError: no kernel" in printed
+        assert f"rank {rank}, odd: RunFailed: Odd: no kernel" in printed
+        assert f"rank {rank}, disk: FileExistsError" in printed

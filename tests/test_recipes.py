@@ -20,11 +20,10 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from codeshell_hf.manifest import read_manifest
-from codeshell_hf.precision import choose_precision
 from codeshell_hf.settings import read_yaml
-from recipes.arithmetic import read_config
 from recipes.stage import Stage, main
 from tests.hub import serve_hub, visit_hub
+from tests.test_precision import AVX2
 from tests.test_sandbox import RUNG
 from tests.warm import start
 
@@ -541,8 +540,6 @@ def test_dry_run_prints_and_writes_nothing(chain: Path, tmp_path: Path, capsys, 
     assert list(tmp_path.iterdir()) == []
 
 
-# What a processor without instructions for bfloat16 is like, on one that has them; plain on one that has not.
-AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 COMPUTING = ("curate", "pretrain", "sft", "preferences", "reward", "rlhf", "dpo", "evaluate")
 AGAIN = """
 import sys
@@ -569,13 +566,9 @@ def check_precision(home: Path) -> dict[str, float]:
 
 
 def test_stages_compute_in_what_the_probe_finds_fast(chain: Path) -> None:
-    """With this machine as it is: another probe of the same model says the same, unless it is on the border."""
-    ratios = check_precision(chain)
+    """With this machine as it is; that the probe says what is true of real steps is in test_precision.py."""
+    check_precision(chain)
 
-    for stage, model in (("curate", "quality"), ("pretrain", "model")):
-        again = choose_precision("auto", read_config(chain / stage / model), torch.device("cpu"), trains=True)
-        if not 0.8 < ratios[stage] < 1.8:
-            assert (again.speedup > 1.2) == (ratios[stage] > 1.2), (stage, ratios[stage], again)
     record = json.loads((chain / "pretrain" / "checkpoints" / "precision.json").read_text())
     seals = sorted((chain / "pretrain" / "checkpoints").glob("step-*/seal.json"))
     assert {json.loads(seal.read_text())["about"]["precision"] for seal in seals} == {record["arithmetic"]}
@@ -584,6 +577,7 @@ def test_stages_compute_in_what_the_probe_finds_fast(chain: Path) -> None:
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variables are of x86's libraries")
 def test_the_chain_computes_in_float32_where_bfloat16_is_a_plain_loop(chain: Path, tmp_path: Path) -> None:
     shutil.copytree(chain, tmp_path / "home")
+    (tmp_path / "home" / "evaluate.kept" / "precision.json").unlink()  # with it, what was taken here is kept
 
     process = start("-c", AGAIN, str(tmp_path / "home"), **AVX2)
     printed = process.communicate(timeout=300)[0]

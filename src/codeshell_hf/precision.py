@@ -91,6 +91,7 @@ def choose_precision(
     *,
     trains: bool,
     orthogonalize: "Callable[[torch.Tensor, torch.dtype], object] | None" = None,
+    mend: str = "set it to auto",
 ) -> Precision:
     """Chooses what to compute in, by the products of a block in each.
 
@@ -101,13 +102,14 @@ def choose_precision(
         device: Where it runs.
         trains: Whether the products of backward passes count too.
         orthogonalize: Muon's iterations over a matrix in a dtype; `None` where nothing is orthogonalised.
+        mend: What the warning says that the user can do.
 
     Returns:
         The choice.
     """
     if asked == "float32" or not can_compute(device):
         if asked == "bfloat16":
-            logger.warning("precision is bfloat16, which this %s has no instructions for; set it to auto", device.type)
+            logger.warning("precision is bfloat16, which this %s has no instructions for; %s", device.type, mend)
         return Precision("bfloat16" if asked == "bfloat16" else "float32")
     started = _now(device)
     iterations: Arithmetic = "float32"
@@ -121,11 +123,11 @@ def choose_precision(
     probe_ms = round(1000 * (_now(device) - started), 1)
     precision = Precision(chosen, iterations, round(speedup, 3), probe_ms)
     if asked == "bfloat16":
-        warn_if_slow(precision, device)
+        warn_if_slow(precision, device, mend=mend)
     return precision
 
 
-def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str = "set it to auto") -> None:
+def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str) -> None:
     """Warns of bfloat16 where float32 is faster.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..precision import Arithmetic, Precision
+
 OptimizerName = Literal["adamw", "muon"]
 
 
@@ -31,7 +33,7 @@ class OptimizerOptions:
     weight_decay: float
     learning_rate: float
     matrix_learning_rate: float | None = None
-    orthogonalization: Literal["float32", "bfloat16"] = "bfloat16"
+    orthogonalization: Arithmetic = Precision.orthogonalization
 
 
 # Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
