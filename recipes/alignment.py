@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -317,6 +318,8 @@ def train(trainer: Any, checkpoints: Path) -> None:
         resumed = find_whole_checkpoint(checkpoints)
     trainer.add_callback(make_check(trainer))
     show_lines(trainer)
+    # TRL 1.16 reads it at every step; transformers 6 has another name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     trainer.train(resume_from_checkpoint=resumed)
     if trainer.state.global_step == 0:
         raise DataError(

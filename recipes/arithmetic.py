@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from recipes.command import keep_freed_memory
 from recipes.stage import Section, Work, is_first_rank, print_first
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def settle_precision(
     from codeshell_hf.precision import RECORD, choose_precision, read_precision, write_precision
     from codeshell_hf.processors import set_threads
 
+    keep_freed_memory()
     threads = set_threads()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

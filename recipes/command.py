@@ -27,6 +27,8 @@ def prepare_process() -> None:
     when it is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    write_progress_rarely()
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
 

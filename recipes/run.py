@@ -10,7 +10,6 @@ import gc
 import importlib
 import os
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"run: error: {error}", file=sys.stderr)
         return 2
 
-    command.keep_freed_memory()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    command.write_progress_rarely()
-    warnings.simplefilter("ignore", FutureWarning)  # what libraries tell those who call them
+    command.prepare_process()
     finished = {}
     for number, (stage, file) in enumerate(files.items(), 1):
         print(f"{'' if number == 1 else chr(10)}== {stage} ({number} of {len(files)})", flush=True)
