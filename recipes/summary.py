@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-RULE = 72
+TURN_END = "|<end>|"  # of the chat format; servers and `recipes.chat` stop there
 
 
 def summarize(finished: Mapping[str, tuple[Path, Any]]) -> list[str]:
@@ -77,7 +77,7 @@ def list_claims(manifests: Mapping[str, Any]) -> Iterator[str]:
 
 
 def show_sample(publish: Any) -> list[str]:
-    """Shows what the published model wrote first.
+    """Shows an answer of the published model, or what it wrote first where it was asked nothing.
 
     Args:
         publish: The stage's manifest.
@@ -88,6 +88,8 @@ def show_sample(publish: Any) -> list[str]:
     samples, texts = publish.settings["samples"], publish.measures["texts"]
     if not samples:
         return []
-    prompt, text = samples[0]["prompt"], texts[0]
-    whole = prompt + text if samples[0]["kind"] == "completion" else text
-    return ["the published model, asked to go on with " + repr(prompt), *(f"  | {line}" for line in whole.splitlines())]
+    number = next((index for index, sample in enumerate(samples) if sample["kind"] == "chat"), 0)
+    is_chat, prompt, text = samples[number]["kind"] == "chat", samples[number]["prompt"], texts[number]
+    shown = text.partition(TURN_END)[0] if is_chat else prompt + text
+    title = f"the published model, asked: {prompt}" if is_chat else "the published model, going on with its prompt"
+    return [title, *(f"  | {line}" for line in shown.splitlines())]

@@ -110,6 +110,12 @@ def test_the_summary_shows_what_the_manifests_hold(tmp_path: Path) -> None:
         str(tmp_path / "publish" / "index.html"),
     ):
         assert words in text
+    samples.append({"kind": "chat", "prompt": "Write f."})
+    finished["publish"] = make_manifest(
+        "publish", 5, settings={"samples": samples}, measures={"texts": ["", "f|<end>|"]}
+    )
+    lines = summarize({stage: (tmp_path / stage, manifest) for stage, manifest in finished.items()})
+    assert "\n".join(lines).count("the published model, asked: Write f.\n  | f\n") == 1
     assert text.count("0.430") == 1  # of what is measured besides, nothing
 
 
