@@ -145,6 +145,9 @@ class CodeShellConfig(PreTrainedConfig):
         if self.hidden_act == "swiglu":
             self.base_model_tp_plan = {**(self.base_model_tp_plan or {}), "h.*.mlp.c_gate": "colwise"}
         super().__post_init__(**kwargs)
+        plan = self.base_model_tp_plan or {}
+        if "embed_tokens" in plan:  # older releases add tied embeddings under a name that no module here has
+            self.base_model_tp_plan = {name: how for name, how in plan.items() if name != "embed_tokens"}
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.attribute_map:  # by its field's name, under which types are checked
