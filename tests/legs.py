@@ -155,10 +155,11 @@ def run_tests(folder: Path, python: str, options: Sequence[str], environment: di
     """
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
-    # Marks of Hugging Face's tests are not ours to know. Where a worker dies, xdist's other ones would wait for ever.
+    # Marks of Hugging Face's tests are not ours to know, and some look for a warning that our settings ignore. Where a
+    # worker dies, xdist's other ones would wait for ever.
     flags = (
         "-q -n 2 --dist loadgroup --max-worker-restart 0 -p no:cacheprovider -o addopts=-ra -o verbosity_subtests=0 "
-        "-W ignore::pytest.PytestUnknownMarkWarning"
+        "-W ignore::pytest.PytestUnknownMarkWarning -W always::FutureWarning --disable-warnings"
     )
     command = [python, "-m", "pytest", *flags.split(), "--junit-xml", str(report), *options]
     given = {**os.environ, "SKIPPED_TESTS_FILE": str(folder / "skipped"), **environment}

@@ -28,6 +28,7 @@ from codeshell_hf import (
     CodeShellForSequenceClassification,
     CodeShellForTokenClassification,
     CodeShellTokenizer,
+    modeling_codeshell,
 )
 from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
 from codeshell_hf.evaluate.posing import Prompt
@@ -330,6 +331,18 @@ def test_both_names_at_once_are_refused(far_sighted, ids: Tensor) -> None:
 
     with pytest.raises(ValueError, match="cache and past_key_values are two names of one argument, and both are given"):
         model(ids, cache=cache, past_key_values=other)
+
+
+@pytest.mark.parametrize(("installed", "warned"), [("cache", 1), ("past_key_values", 0)])
+def test_the_older_name_is_deprecated_where_the_newer_one_is_transformers_own(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, installed: str, warned: int
+) -> None:
+    monkeypatch.setattr(modeling_codeshell, "CACHE_NAME", installed)
+    cache = object()
+
+    assert modeling_codeshell.choose_cache(None, cache) is cache
+    assert modeling_codeshell.choose_cache(cache, None) is cache
+    assert ["`past_key_values` is deprecated" in str(one.message) for one in recwarn] == [True] * warned
 
 
 @pytest.mark.parametrize("keyword", ["cache_params", "past_key_value", "layer_past", "state", "mems", "atention_mask"])

@@ -18,6 +18,7 @@ This file travels to the Hub together with the weights. It imports torch, transf
 import math
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ def choose_cache(cache: Any, past_key_values: Any) -> Any:
         raise ValueError(
             "cache and past_key_values are two names of one argument, and both are given; pass cache alone"
         )
+    if past_key_values is not None and CACHE_NAME == "cache":  # as transformers' own models say there
+        warnings.warn("`past_key_values` is deprecated; pass it as `cache`", FutureWarning, stacklevel=3)
     return past_key_values if cache is None else cache
 
 
