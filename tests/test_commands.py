@@ -25,7 +25,8 @@ NEEDS = re.compile(
     r"#\s*needs (a GPU|GPUs|vLLM|llama\.cpp|a released checkpoint|an endpoint|Docker|torchao|a Ray cluster|the peers)\b"
 )
 COVERED = {
-    "make demo": "sh recipes/run.sh nano is what it runs",
+    "make demo": "python -m recipes.run nano is what it runs",
+    "make legs": "beside the tests in CI",
     "make test": "this is it",
     "make check": "beside the tests in CI",
     "make toolchains": "installs system packages",
@@ -40,7 +41,7 @@ COVERED = {
 
 pytestmark = pytest.mark.xdist_group("commands")
 # What was run once need not be again; the first of these made the checkout, by the others.
-RUN = {"sh recipes/run.sh nano"}
+RUN = {"python -m recipes.run nano"}
 RUN |= {
     f"python -m recipes.{path.stem} recipes/nano/{path.name}" for path in (ROOT / "recipes" / "nano").glob("*.yaml")
 } - {"python -m recipes.rlhf-tests recipes/nano/rlhf-tests.yaml"}
@@ -68,7 +69,7 @@ def set_value(values: dict, key: str, value: object) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which `sh recipes/run.sh nano` takes a minute, and was run."""
+    """A checkout in which `python -m recipes.run nano` takes a minute, and was run."""
     toy = tmp_path_factory.mktemp("toy") / "checkout"
     toy.mkdir()
     for name in ("recipes", "tokenizer", "benchmarks"):
@@ -89,7 +90,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if stage == "curate":
             values["sources"] = [{"name": "corpus", "path": str(toy / "corpus")}]
         path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
-    done = run(toy, "sh recipes/run.sh nano", dict(os.environ), is_warm=False)
+    done = run(toy, "python -m recipes.run nano", dict(os.environ), is_warm=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return toy
 

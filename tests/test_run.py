@@ -161,3 +161,14 @@ def test_freed_memory_is_kept() -> None:
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("the C library is not glibc")
     assert count("keep") < count("leave") / 3
+
+
+def test_the_shell_script_calls_the_same() -> None:
+    done = subprocess.run(
+        ["sh", str(ROOT / "recipes" / "run.sh"), "nan"], cwd="/", capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "run: error: recipes/nan holds no settings of a stage; did you mean 'nano'?\n",
+    )
