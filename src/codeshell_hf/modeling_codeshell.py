@@ -127,8 +127,11 @@ def refuse_unknown(keywords: dict[str, Any], attention: str) -> None:
 
 
 def is_paged_cache(cache: Any) -> bool:
-    """Whether a cache is continuous batching's. By name: a release that moves the class must not keep models from
-    loading.
+    """Whether a cache is continuous batching's.
+
+    Args:
+        cache: Any, or `None`. It is known by its class's name: a release that moves the class must not keep published
+            folders from loading.
     """
     return any(base.__name__ == "PagedAttentionCache" for base in type(cache).__mro__)
 
