@@ -102,7 +102,8 @@ def choose_cache(cache: Any, past_key_values: Any) -> Any:
         raise ValueError(
             "cache and past_key_values are two names of one argument, and both are given; pass cache alone"
         )
-    if past_key_values is not None and CACHE_NAME == "cache":  # as transformers' own models say there
+    # As transformers' own models say there, but not in a graph, which a warning would break.
+    if past_key_values is not None and CACHE_NAME == "cache" and not torch.compiler.is_compiling():
         warnings.warn("`past_key_values` is deprecated; pass it as `cache`", FutureWarning, stacklevel=3)
     return past_key_values if cache is None else cache
 
