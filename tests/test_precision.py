@@ -386,6 +386,7 @@ def test_a_process_on_one_processor_counts_one() -> None:
 RANKS = """
 import os, sys
 from pathlib import Path
+import torch
 from codeshell_hf import precision
 from codeshell_hf.errors import CheckpointError
 from codeshell_hf.presets import make_config
@@ -405,6 +406,10 @@ with join_ranks():
         settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
     except CheckpointError:
         print(f"rank {rank}: {first.arithmetic}, {second.arithmetic}, refused", flush=True)
+
+# Ranks leave together: one that is gone may end the other's threads, and with them the process.
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 
@@ -425,6 +430,7 @@ def test_the_first_rank_decides_for_all_and_what_was_begun_is_kept(tmp_path: Pat
 FAULTS = """
 import os, sys
 from pathlib import Path
+import torch
 from codeshell_hf import precision
 from codeshell_hf.presets import make_config
 from recipes.arithmetic import settle_precision
@@ -456,6 +462,10 @@ with join_ranks():
     if rank == 0:
         kept.symlink_to("/nowhere/at/all")  # holds no record and takes none
     try_once("disk", kept)
+
+# Ranks leave together: one that is gone may end the other's threads, and with them the process.
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 

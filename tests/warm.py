@@ -70,7 +70,9 @@ def start(*arguments: str, ranks: int = 1, is_warm: bool = False, **environment:
     Returns:
         The process, with all that it prints in one pipe.
     """
-    given = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    # The recipes are found from a program of another folder as well; only `src` is installed.
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    given = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths, **environment}
     python = warm_python(given) if is_warm else sys.executable
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     return subprocess.Popen(
