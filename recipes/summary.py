@@ -64,7 +64,7 @@ def list_claims(manifests: Mapping[str, Any]) -> Iterator[str]:
         yield f"  sft          loss on answers              {before:7.3f} -> {after:.3f}"
     if "reward" in manifests:
         accuracy = manifests["reward"].measures["held_out_accuracy"]
-        yield f"  reward       tells the better answer      {'50.0%':>7} -> {accuracy:.1%}   (before: by chance)"
+        yield f"  reward       tells the better answer              {accuracy:9.1%}   (by chance: 50%)"
     for stage in ("rlhf", "dpo"):
         measured = manifests[stage].measures.get("measured", {}) if stage in manifests else {}
         for name, change in measured.items():

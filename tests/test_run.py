@@ -104,7 +104,7 @@ def test_the_summary_shows_what_the_manifests_hold(tmp_path: Path) -> None:
     for words in (
         "4.280 -> 2.016   (a byte trigram: 3.004)",
         "4.337 -> 1.486",
-        "50.0% -> 84.9%",
+        "84.9%   (by chance: 50%)",
         "0.430 -> 0.560   (+0.130 [+0.076, +0.186])",
         "  | def is_even(n):\n  |     return n % 2 == 0",
         str(tmp_path / "publish" / "index.html"),
