@@ -22,7 +22,8 @@ import yaml
 
 from benchmarks.near_duplicates import read_texts
 from benchmarks.result import Result, add_output, describe_machine, list_cores
-from recipes.stage import ROOT
+
+ROOT = Path(__file__).parents[1]
 
 VOCABULARY = [f"{first}_{second}" for first in "get set make find read write load save parse sort".split()  # noqa: SIM905
               for second in "row part name value item list state node path text line key".split()]  # noqa: SIM905  # fmt: skip

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.near_duplicates import read_texts
 from benchmarks.result import Result, add_output, describe_machine
-from recipes.stage import main as run
+from codeshell_hf.stages.stage import main as run
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 2, 4)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from recipes.arithmetic import PrecisionSettings, read_config, settle_precision
-from recipes.stage import Section, StageSettings, Work, is_first_rank
+from codeshell_hf.settings import Section
+from codeshell_hf.stages.numerics import PrecisionSettings, read_config, settle_precision
+from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
 
 if TYPE_CHECKING:
     pass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from recipes.stage import Section
+from codeshell_hf.settings import Section
 
 if TYPE_CHECKING:
     from codeshell_hf.evaluate.execution import Bench

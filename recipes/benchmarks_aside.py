@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from recipes.stage import ROOT
-
 if TYPE_CHECKING:
     from codeshell_hf.train.progress import Log
     from recipes.launcher import Ranks
     from recipes.pretraining import EvaluationSettings
     from recipes.record import Trackers
+
+ROOT = Path(__file__).parents[1]
 
 # What a launcher says to its ranks is not meant for a process that is none.
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")

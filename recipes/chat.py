@@ -8,7 +8,7 @@ echo "写一个函数" | python -m recipes.chat runs/nano/publish/model
 import sys
 from typing import Any
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 from recipes.terminal import add_options, load, make_sampling, print_speed
 
 HELP = """/new forgets everything, /undo the last turn, /quit leaves; Ctrl-C cuts an answer short;

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>

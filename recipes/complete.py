@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 from recipes.terminal import add_options, load, make_sampling, print_speed
 
 PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from recipes.arithmetic import PrecisionSettings, settle_precision
-from recipes.stage import Section, Stage, StageSettings, Work, main
+from codeshell_hf.settings import Section
+from codeshell_hf.stages.numerics import PrecisionSettings, settle_precision
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf.precision import Arithmetic

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from codeshell_hf.sandbox.settings import SandboxSettings
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.alignment import (
     PairSettings,
     check_whole_model,
@@ -24,9 +26,7 @@ from recipes.alignment import (
     write_history,
 )
 from recipes.examples import open_tokenizer, read_all_pairs, split_pairs
-from recipes.isolation import SandboxSettings
 from recipes.rewards import MeasureSettings, TestsReward, make_rewards, measure, report_changes
-from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
     from codeshell_hf.align.preferences import Pair

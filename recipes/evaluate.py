@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.arithmetic import read_config, settle_precision
+from codeshell_hf.stages.numerics import read_config, settle_precision
+from codeshell_hf.stages.stage import Stage, Work, main
 from recipes.benchmarking import (
     EXECUTED,
     ProgramSettings,
@@ -25,7 +26,6 @@ from recipes.held_out import (
     score_trigram,
 )
 from recipes.results import draw_sweep, format_results, list_changes, list_rows, shorten
-from recipes.stage import Stage, Work, main
 
 if TYPE_CHECKING:
     pass

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from recipes.arithmetic import PrecisionSettings
+from codeshell_hf.sandbox.settings import SandboxSettings
+from codeshell_hf.stages.numerics import PrecisionSettings
+from codeshell_hf.stages.stage import StageSettings
 from recipes.benchmarking import (
     Contender,
     HarnessSettings,
@@ -30,14 +32,13 @@ from recipes.held_out import (
     score_bits,
     take_beginnings,
 )
-from recipes.isolation import SandboxSettings
 
 if TYPE_CHECKING:
     from codeshell_hf.evaluate.scores import Score
     from codeshell_hf.precision import Precision
 
 
-class Settings(SandboxSettings, PrecisionSettings):
+class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     """Settings of evaluation."""
 
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="folders, servers or programs, by name")

@@ -7,7 +7,7 @@ python -m recipes.gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-q8_
 import sys
 from pathlib import Path
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 
 TYPES = ("f32", "f16", "bf16", "q8_0")
 

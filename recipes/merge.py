@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 
 if TYPE_CHECKING:
     from codeshell_hf import CodeShellConfig

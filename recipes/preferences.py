@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from recipes.arithmetic import PrecisionSettings, read_config, settle_precision
+from codeshell_hf.sandbox.settings import SandboxSettings
+from codeshell_hf.settings import Section
+from codeshell_hf.stages.numerics import PrecisionSettings, read_config, settle_precision
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from recipes.examples import open_tokenizer, read_all_conversations
-from recipes.isolation import SandboxSettings
-from recipes.stage import Section, Stage, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf.align.answers import Answer
@@ -42,7 +43,7 @@ class JudgeSettings(Section):
     max_requests: int = Field(default=1000, gt=0, description="budget of a run; each pair costs two")
 
 
-class Settings(SandboxSettings, PrecisionSettings):
+class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     """Settings of making preferences."""
 
     model: Path | None = Field(default=None, description="folder of the model that answers; null reads files alone")

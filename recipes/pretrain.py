@@ -11,7 +11,8 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from recipes.arithmetic import settle_precision
+from codeshell_hf.stages.numerics import settle_precision
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.benchmarks_aside import BenchmarksAside
 from recipes.pretraining import (
     Settings,
@@ -25,7 +26,6 @@ from recipes.pretraining import (
     to_tensors,
 )
 from recipes.record import Trackers, read_held_out, report, show_bar
-from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from recipes.arithmetic import PrecisionSettings
-from recipes.stage import Section, StageSettings
+from codeshell_hf.settings import Section
+from codeshell_hf.stages.numerics import PrecisionSettings
+from codeshell_hf.stages.stage import StageSettings
 
 if TYPE_CHECKING:
     import torch

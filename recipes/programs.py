@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 
 if TYPE_CHECKING:
     from codeshell_hf.evaluate.completions import Format

@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from recipes.stage import ROOT, Section, Stage, StageSettings, Work, main
+from codeshell_hf.settings import Section
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
+
+ROOT = Path(__file__).parents[1]
 
 TRIO = ("configuration_codeshell.py", "modeling_codeshell.py", "tokenization_codeshell.py")
 MADE = ("README.md", "index.html", "generation_config.json", *TRIO)

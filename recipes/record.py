@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from recipes.stage import Work, is_first_rank
+from codeshell_hf.stages.stage import Work, is_first_rank
 
 if TYPE_CHECKING:
     from codeshell_hf.pack.mixture import Mixture

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.alignment import (
     PairSettings,
     choose_attention,
@@ -19,7 +20,6 @@ from recipes.alignment import (
     write_history,
 )
 from recipes.examples import open_tokenizer, read_all_pairs, split_pairs
-from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
     from codeshell_hf.align.preferences import Pair

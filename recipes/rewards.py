@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from codeshell_hf.settings import Section
+from codeshell_hf.stages.stage import Work
 from recipes.examples import open_tokenizer, read_all_conversations
-from recipes.stage import Section, Work
 
 if TYPE_CHECKING:
     from codeshell_hf.align.conversations import Conversation

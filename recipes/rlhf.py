@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from codeshell_hf.sandbox.settings import SandboxSettings
+from codeshell_hf.stages.numerics import read_config
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.alignment import (
     AlignmentSettings,
     check_whole_model,
@@ -23,11 +26,8 @@ from recipes.alignment import (
     train,
     write_history,
 )
-from recipes.arithmetic import read_config
 from recipes.examples import open_tokenizer, read_all_conversations
-from recipes.isolation import SandboxSettings
 from recipes.rewards import MeasureSettings, RewardSettings, make_rewards, measure, report_changes
-from recipes.stage import Stage, Work, is_first_rank, main
 
 
 class Settings(AlignmentSettings, SandboxSettings):

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes import command
-from recipes.stage import ROOT
-from recipes.stage import main as run_stage
+from codeshell_hf.stages import process
+from codeshell_hf.stages.stage import main as run_stage
 
+ROOT = Path(__file__).parents[1]
 STAGES = (
     *("curate", "tokenizer", "pack", "pretrain"),
     *("sft", "preferences", "reward", "rlhf", "dpo"),
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if all are done, else what the stage that stopped returned; 2 if called wrongly.
     """
-    parser = command.make_parser("run", __doc__)
+    parser = process.make_parser("run", __doc__)
     parser.add_argument("system", help="a folder under recipes/, such as nano")
     parser.add_argument("overrides", nargs="*", metavar="stage.section.key=value", help="wins over the stage's file")
     parser.add_argument(
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"run: error: {error}", file=sys.stderr)
         return 2
 
-    command.prepare_process()
+    process.prepare_process()
     finished = {}
     for number, (stage, file) in enumerate(files.items(), 1):
         print(f"{'' if number == 1 else chr(10)}== {stage} ({number} of {len(files)})", flush=True)

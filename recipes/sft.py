@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.alignment import (
     AlignmentSettings,
     get_first,
@@ -24,7 +25,6 @@ from recipes.alignment import (
     write_history,
 )
 from recipes.examples import open_tokenizer, read_all_conversations, split_held_out
-from recipes.stage import Stage, Work, is_first_rank, main
 
 if TYPE_CHECKING:
     from codeshell_hf.align.intervals import Change

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from recipes.stage import Section, Stage, StageSettings, Work, main
+from codeshell_hf.settings import Section
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf import CodeShellTokenizer

@@ -21,14 +21,14 @@ from codeshell_hf.errors import RunFailed
 from codeshell_hf.manifest import flatten, read_manifest
 from codeshell_hf.presets import make_config
 from codeshell_hf.sandbox import RUNGS
+from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import load_settings, read_yaml
+from codeshell_hf.stages.stage import Stage, main
 from recipes import merge
 from recipes.examples import open_tokenizer
-from recipes.isolation import SandboxSettings
 from recipes.reward import calibrate
 from recipes.rewards import load_scorer
 from recipes.rlhf import make_watch
-from recipes.stage import Stage, main
 from tests.endpoint import serve_judge
 from tests.test_sandbox import RUNG
 from tests.warm import start
@@ -171,9 +171,9 @@ def test_preferences_that_were_stopped_go_on_in_the_same_precision(home: Path, t
 
 
 def test_float16_is_the_trainers_own_and_threads_are_recorded(home: Path, tmp_path: Path, monkeypatch) -> None:
+    from codeshell_hf.stages.stage import Work
     from recipes.alignment import choose_bf16
     from recipes.sft import STAGE
-    from recipes.stage import Work
 
     monkeypatch.setattr("codeshell_hf.processors.count_threads", lambda: 1)
     threads = torch.get_num_threads()
@@ -553,7 +553,7 @@ def test_ranks_that_would_train_apart_are_an_error(home: Path, tmp_path: Path) -
         "import recipes.sft, recipes.alignment, sys\n"
         "train = recipes.sft.train\n"
         "recipes.sft.train = lambda trainer, folder: (trainer.evaluate(), train(trainer, folder))\n"
-        f"sys.exit(recipes.stage.main(recipes.sft.STAGE, ['{tmp_path}/sft.yaml']))\n"
+        f"sys.exit(codeshell_hf.stages.stage.main(recipes.sft.STAGE, ['{tmp_path}/sft.yaml']))\n"
     )
     (tmp_path / "early.py").write_text(script)
     process = start(str(tmp_path / "early.py"), ranks=2, is_warm=True, PYTHONPATH=str(ROOT))
@@ -866,9 +866,9 @@ def test_the_trainer_computes_in_the_precision_of_the_settings(
 ) -> None:
     from trl import SFTConfig
 
+    from codeshell_hf.stages.stage import Work
     from recipes.alignment import make_trainer_config
     from recipes.sft import STAGE
-    from recipes.stage import Work
 
     settings = STAGE.settings(
         output=tmp_path / "out", model=home / "base", conversations=[home / "conversations.jsonl"],

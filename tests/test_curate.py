@@ -30,10 +30,12 @@ from codeshell_hf.curate.sources import Source
 from codeshell_hf.curate.verdicts import Verdicts
 from codeshell_hf.curate.writing import choose_split
 from codeshell_hf.errors import DataError
+from codeshell_hf.stages.stage import main
 from recipes.curate import STAGE
-from recipes.stage import ROOT, main
 from tests.curation import GOOD, RULES, run, write_files
 from tests.warm import warm_python
+
+ROOT = Path(__file__).parents[1]
 
 TABLE_1 = (
     "markdown python java javascript php cpp c c-sharp go rust ruby kotlin swift typescript scala lua julia "

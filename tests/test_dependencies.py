@@ -137,6 +137,9 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     for stage in STAGES:
         finder = ModuleFinder([str(plain / "src"), str(plain)])
         finder.run_script(str(plain / "recipes" / f"{stage}.py"))
+        finder.import_hook("recipes")  # runs before it as a module
+        finder.import_hook("codeshell_hf.registration")  # when transformers is imported
+        finder.import_hook("codeshell_hf.modeling_codeshell")
         found[stage] = {str(Path(m.__file__).relative_to(plain)) for m in finder.modules.values() if m.__file__}
     found["pretrain"] |= found["evaluate"]  # started with -m
     sandbox = {f"src/codeshell_hf/sandbox/inside/{name}.py" for name in INSIDE}
@@ -309,7 +312,10 @@ def test_programs_are_judged_where_names_of_linux_and_posix_are_missing(tree: Pa
 
 
 def test_letters_that_a_console_lacks_do_not_end_a_command(tmp_path: Path) -> None:
-    program = "from recipes.command import run; import sys; sys.exit(run('chat', lambda: print('caf\u00e9 \u9762')))"
+    program = (
+        "import sys; from codeshell_hf.stages.process import run; "
+        "sys.exit(run('chat', lambda: print('caf\u00e9 \u9762')))"
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
@@ -351,7 +357,11 @@ def test_a_finished_stage_runs_again_after_an_edit_of_what_it_reaches_alone(
     edit("model_card.md", (tree / "model_card.md").read_bytes() + b"\nThat is all.\n")
     assert run("publish") == "wrote"
     assert run("pack") == "nothing"
-    for name in ("src/codeshell_hf/curate/documents.py", "src/codeshell_hf/settings.py", "recipes/command.py"):
+    for name in (
+        "src/codeshell_hf/curate/documents.py",
+        "src/codeshell_hf/settings.py",
+        "src/codeshell_hf/stages/process.py",
+    ):
         edit(name, (tree / name).read_bytes() + b"\nedited = True\n")
         assert run("pack") == "wrote", name
     for name, more in (("src/codeshell_hf/align/answers.py", b"\nedited = True\n"), ("recipes/pack.py", b"\n# why\n")):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.settings import load_settings
+from codeshell_hf.stages.stage import Work, main
 from recipes.alignment import make_trainer_config
-from recipes.stage import Work, main
 from tests.test_recipes import STAGES, get_stage
 from tests.test_tokenization_codeshell import save_as_released
 

@@ -23,9 +23,9 @@ from codeshell_hf.precision import (
     write_precision,
 )
 from codeshell_hf.presets import make_config
+from codeshell_hf.stages.numerics import settle_precision
+from codeshell_hf.stages.stage import Work
 from codeshell_hf.train.optimizer import Muon, OptimizerOptions, orthogonalize
-from recipes.arithmetic import settle_precision
-from recipes.stage import Work
 from tests.warm import start
 
 CPU = torch.device("cpu")
@@ -390,9 +390,9 @@ import torch
 from codeshell_hf import precision
 from codeshell_hf.errors import CheckpointError
 from codeshell_hf.presets import make_config
-from recipes.arithmetic import settle_precision
+from codeshell_hf.stages.numerics import settle_precision
 from recipes.launcher import join_ranks
-from recipes.stage import Work
+from codeshell_hf.stages.stage import Work
 rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
 precision.measure_speedup = lambda work, device: (2.0, 0.5)[rank]
 with join_ranks():
@@ -433,9 +433,9 @@ from pathlib import Path
 import torch
 from codeshell_hf import precision
 from codeshell_hf.presets import make_config
-from recipes.arithmetic import settle_precision
+from codeshell_hf.stages.numerics import settle_precision
 from recipes.launcher import join_ranks
-from recipes.stage import Work
+from codeshell_hf.stages.stage import Work
 rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
 
 class Odd(Exception):

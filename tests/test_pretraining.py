@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 from codeshell_hf.manifest import hash_input, read_manifest
 from codeshell_hf.pack.shards import Header, write_shards
 from codeshell_hf.presets import make_config
+from codeshell_hf.stages.stage import main
 from codeshell_hf.train.loss import CPU_POSITIONS
 from codeshell_hf.train.operator import operator_folder
 from recipes.pretrain import STAGE
-from recipes.stage import main
 from tests.warm import start
 from tokenizer.bpe import train_bpe
 

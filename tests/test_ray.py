@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.stage import ROOT
+ROOT = Path(__file__).parents[1]
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed"),

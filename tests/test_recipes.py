@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from codeshell_hf.manifest import read_manifest
 from codeshell_hf.settings import read_yaml
-from recipes.stage import Stage, main
+from codeshell_hf.stages.stage import Stage, main
 from tests.hub import serve_hub, visit_hub
 from tests.test_precision import AVX2
 from tests.test_sandbox import RUNG

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from codeshell_hf.manifest import Manifest
-from recipes import command, run
+from codeshell_hf.stages import process
+from recipes import run
 from recipes.alignment import format_logs
 from recipes.summary import summarize
 
@@ -129,7 +130,7 @@ def test_a_trainers_report_is_one_line() -> None:
 def test_memory_options_are_those_of_malloc_h(tmp_path: Path) -> None:
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("the C library is not glibc")
-    names = [f'printf("%d ", {name});' for name in command.MALLOC_OPTIONS]
+    names = [f'printf("%d ", {name});' for name in process.MALLOC_OPTIONS]
     (tmp_path / "names.c").write_text(f"#include <malloc.h>\n#include <stdio.h>\nint main() {{{''.join(names)}}}\n")
     built = subprocess.run(["cc", "names.c", "-o", "names"], cwd=tmp_path, capture_output=True, check=False)
     if built.returncode:
@@ -137,15 +138,15 @@ def test_memory_options_are_those_of_malloc_h(tmp_path: Path) -> None:
 
     printed = subprocess.run([tmp_path / "names"], capture_output=True, text=True, check=True).stdout
 
-    assert [int(number) for number in printed.split()] == [number for number, _ in command.MALLOC_OPTIONS.values()]
+    assert [int(number) for number in printed.split()] == [number for number, _ in process.MALLOC_OPTIONS.values()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="faults are counted as Linux counts them")
 def test_freed_memory_is_kept() -> None:
     """Blocks of 64 MiB that come and go fault in anew each time, unless the C library keeps them."""
     program = (
-        "import ctypes, resource, sys; from recipes import command\n"
-        "if sys.argv[1] == 'keep': command.keep_freed_memory()\n"
+        "import ctypes, resource, sys; from codeshell_hf.stages import process\n"
+        "if sys.argv[1] == 'keep': process.keep_freed_memory()\n"
         "c = ctypes.CDLL(None); c.malloc.restype = ctypes.c_void_p; c.free.argtypes = [ctypes.c_void_p]\n"
         "for turn in range(10):\n"
         "    block = c.malloc(1 << 26); ctypes.memset(block, 1, 1 << 26); c.free(block)\n"

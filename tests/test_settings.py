@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codeshell_hf.errors import SettingsError
 from codeshell_hf.settings import load_settings
-from recipes.stage import Section
+from codeshell_hf.stages.stage import Section
 
 
 class Inner(Section):

@@ -10,7 +10,7 @@ import pytest
 from codeshell_hf.dependencies import hash_code
 from codeshell_hf.errors import DataError, Interrupted
 from codeshell_hf.manifest import read_manifest
-from recipes.stage import Stage, StageSettings, Work, main
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 
 class Settings(StageSettings):

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError, SettingsError
 from codeshell_hf.pack.encoder import choose_encoder
+from codeshell_hf.stages.stage import main
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
-from recipes.stage import main
 from recipes.tokenizer import STAGE
 from tests.conftest import SHARED
 from tests.hub import serve_hub, visit_hub

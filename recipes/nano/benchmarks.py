@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from recipes.command import make_parser, run
+from codeshell_hf.stages.process import make_parser, run
 from recipes.nano.multilingual import FUNCTIONS, LANGUAGES, STOPS, write_answer, write_prompt, write_tests
 
 FIRST_MBPP = 11

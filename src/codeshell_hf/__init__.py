@@ -9,27 +9,18 @@ tokenizer = AutoTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
 ```
 """
 
-import functools
 import sys
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import transformers
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-)
-from transformers.models.auto import modeling_auto, tokenization_auto
-
-from .configuration_codeshell import CodeShellConfig
-from .tokenization_codeshell import SPECIAL_TOKENS, CodeShellTokenizer
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .configuration_codeshell import CodeShellConfig
     from .modeling_codeshell import (
         CodeShellForCausalLM,
         CodeShellForQuestionAnswering,
@@ -38,6 +29,7 @@ if TYPE_CHECKING:
         CodeShellModel,
         CodeShellPreTrainedModel,
     )
+    from .tokenization_codeshell import CodeShellTokenizer
 
 __all__ = [
     "CodeShellConfig",
@@ -51,102 +43,48 @@ __all__ = [
     "__version__",
 ]
 
-_MODELS = (
-    (AutoModel, "CodeShellModel", modeling_auto.MODEL_MAPPING_NAMES),
-    (AutoModelForCausalLM, "CodeShellForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
-    (
-        AutoModelForSequenceClassification,
-        "CodeShellForSequenceClassification",
-        modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    ),
-    (
-        AutoModelForTokenClassification,
-        "CodeShellForTokenClassification",
-        modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
-    ),
-    (
-        AutoModelForQuestionAnswering,
-        "CodeShellForQuestionAnswering",
-        modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
-    ),
-)
-# Released configs call the type "kclgpt". A type needs a config class of its own, which the Auto classes compare by
-# name; it writes "codeshell".
-_CONFIGS: tuple[type[CodeShellConfig], ...] = (
-    CodeShellConfig,
-    type("CodeShellConfig", (CodeShellConfig,), {"model_type": "kclgpt", "__module__": __name__}),
-)
 
+class _RegisterAfterTransformers(MetaPathFinder):
+    """Registers the models as soon as transformers is imported.
 
-def _register() -> None:
-    for config in _CONFIGS:
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        for _, name, names in _MODELS:
-            # Registering does not enter these tables, by which pipelines know what they support, and by which the
-            # Trainer knows whether to shift labels when it smooths them: without a word, it would not.
-            names[config.model_type] = name
-        AutoTokenizer.register(config, tokenizer_class=CodeShellTokenizer, exist_ok=True)
-        # Released folders name GPT2Tokenizer, which drops the splitting of digits. Only these two tables of
-        # transformers make the type win over the name in the folder.
-        tokenization_auto.TOKENIZER_MAPPING_NAMES[config.model_type] = CodeShellTokenizer.__name__
-        tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.add(config.model_type)
-    # Nobody asks for a model's class without a configuration. Until the first one is made, the models are not imported:
-    # that is a second, which a tokenizer does not need.
-    finish = CodeShellConfig.__post_init__
-
-    def finish_first(self: CodeShellConfig, **kwargs: Any) -> None:
-        CodeShellConfig.__post_init__ = finish  # type: ignore[method-assign]
-        _register_models()
-        finish(self, **kwargs)
-
-    CodeShellConfig.__post_init__ = finish_first  # type: ignore[method-assign]
-
-
-def _recognise_released_tokenizers() -> None:
-    """Makes `AutoTokenizer` see a released tokenizer where no configuration says so, as in the folder of an adapter.
-
-    There it goes by `tokenizer_config.json` alone, and the class named in it would drop the splitting of digits.
+    Importing transformers and torch takes seconds, which `codeshell --help` and code that uses neither do not need.
     """
-    read = tokenization_auto.get_tokenizer_config
 
-    @functools.wraps(read)
-    def read_and_correct(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        config: dict[str, Any] = read(*args, **kwargs)
-        listed = [
-            *(config.get("additional_special_tokens") or ()),
-            *(config.get("extra_special_tokens") or ()),
-            *(config.get("added_tokens_decoder") or {}).values(),
-        ]
-        tokens = {token["content"] if isinstance(token, dict) else str(token) for token in listed}
-        is_gpt2 = str(config.get("tokenizer_class")).removesuffix("Fast") == "GPT2Tokenizer"
-        if is_gpt2 and tokens.issuperset(SPECIAL_TOKENS[1:]):  # the first one is also the end of text
-            config["tokenizer_class"] = CodeShellTokenizer.__name__
-        return config
+    is_searching = False
 
-    tokenization_auto.get_tokenizer_config = read_and_correct
+    def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname != "transformers" or self.is_searching:
+            return None
+        self.is_searching = True
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self.is_searching = False
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module: ModuleType) -> None:
+            execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                import_module("codeshell_hf.registration")
+
+        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
 
 
-def _register_models() -> None:
-    from . import modeling_codeshell
-
-    for auto_class, name, _ in _MODELS:
-        model_class = getattr(modeling_codeshell, name)
-        for config in _CONFIGS:
-            auto_class.register(config, model_class, exist_ok=True)
-        # `transformers serve`, vLLM and others look a checkpoint's class up there, by its name. Importing the models
-        # may put another module in the place of the one that they hold.
-        for module in (transformers, sys.modules["transformers"]):
-            setattr(module, name, model_class)
+if "transformers" in sys.modules:
+    import_module("codeshell_hf.registration")
+else:
+    sys.meta_path.insert(0, _RegisterAfterTransformers())
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    _register_models()
-    from . import modeling_codeshell
-
-    return getattr(modeling_codeshell, name)
-
-
-_register()
-_recognise_released_tokenizers()
+    registration = import_module("codeshell_hf.registration")
+    if name in ("CodeShellConfig", "CodeShellTokenizer"):
+        return getattr(registration, name)
+    registration.register_models()
+    return getattr(import_module("codeshell_hf.modeling_codeshell"), name)

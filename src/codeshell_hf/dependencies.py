@@ -47,7 +47,8 @@ def list_dependencies(start: Path) -> dict[str, Path]:
     """
     packages = _Packages()
     found: set[Path] = set()
-    waiting = [start.resolve()]
+    start = start.resolve()
+    waiting = [start, *packages.list_enclosing(start)]
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -210,6 +211,11 @@ class _Packages:
             names = (path.relative_to(folder).as_posix() for folder in above)
             self._names[path] = min(names, key=len, default=path.name)
         return self._names[path]
+
+    def list_enclosing(self, path: Path) -> Iterator[Path]:
+        """Lists the `__init__` of the packages that a file lies in, which run before it."""
+        *parents, _ = self.name_file(path).split("/")
+        yield from self._find_module(".".join(parents))
 
     def list_imported(self, source: _Source) -> Iterator[Path]:
         """Lists the files of modules that a module imports."""

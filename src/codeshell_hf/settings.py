@@ -9,9 +9,15 @@ from string import Template
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import SettingsError
+
+
+class Section(BaseModel):
+    """A part of a stage's settings: frozen, and a key that is not named here stops the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Loader(yaml.SafeLoader):

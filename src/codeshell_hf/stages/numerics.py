@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from recipes.command import keep_freed_memory
-from recipes.stage import Section, Work, is_first_rank, print_first
+from ..settings import Section
+from .process import keep_freed_memory
+from .stage import Work, is_first_rank, print_first
 
 if TYPE_CHECKING:
-    from codeshell_hf.precision import Asked, Precision
+    from ..precision import Asked, Precision
 
 
 class PrecisionSettings(Section):
@@ -52,8 +53,8 @@ def settle_precision(
     """
     import torch
 
-    from codeshell_hf.precision import RECORD, choose_precision, read_precision, write_precision
-    from codeshell_hf.processors import set_threads
+    from ..precision import RECORD, choose_precision, read_precision, write_precision
+    from ..processors import set_threads
 
     keep_freed_memory()
     threads = set_threads()
@@ -91,7 +92,7 @@ def settle_precision(
 
 def _make_portable(error: Exception) -> Exception:
     """An error as other ranks can read it: itself, or its words where it cannot be pickled and read again."""
-    from codeshell_hf.errors import RunFailed
+    from ..errors import RunFailed
 
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - its own bytes
@@ -117,7 +118,8 @@ def read_config(model: Path) -> Any:
     from transformers import AutoConfig
 
     import codeshell_hf  # noqa: F401 - makes its models known
-    from codeshell_hf.errors import CheckpointError
+
+    from ..errors import CheckpointError
 
     try:
         return AutoConfig.from_pretrained(model)

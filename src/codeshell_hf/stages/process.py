@@ -88,7 +88,7 @@ def run(name: str, work: Callable[[], None]) -> int:
     """
     prepare_process()
     print_any_text()
-    from codeshell_hf.errors import CodeShellError
+    from ..errors import CodeShellError
 
     try:
         work()

@@ -15,15 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import pydantic
 
-from recipes.command import prepare_process, print_any_text
-
-ROOT = Path(__file__).parents[1]
-
-
-class Section(pydantic.BaseModel):
-    """A part of a stage's settings: frozen, and a key that is not named here stops the run."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+from ..settings import Section
+from .process import prepare_process, print_any_text
 
 
 class StageSettings(Section):
@@ -94,8 +87,8 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     prepare_process()
     print_any_text()
-    from codeshell_hf.errors import CodeShellError, Interrupted
-    from codeshell_hf.settings import load_settings
+    from ..errors import CodeShellError, Interrupted
+    from ..settings import load_settings
 
     try:
         settings = load_settings(stage.settings, options.settings, options.overrides)
@@ -172,7 +165,7 @@ def print_plan(stage: Stage[S], settings: S) -> None:
         stage: The stage.
         settings: Its settings.
     """
-    from codeshell_hf.manifest import flatten
+    from ..manifest import flatten
 
     print(f"{stage.name} would write {settings.output}")
     for name, value in flatten(settings.model_dump(mode="json")).items():
@@ -191,8 +184,8 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
         settings: Its settings.
         is_forced: Whether to run in any case.
     """
-    from codeshell_hf import manifest as manifests
-    from codeshell_hf.dependencies import hash_code
+    from .. import manifest as manifests
+    from ..dependencies import hash_code
 
     started = time.monotonic()
     inputs = {name: manifests.hash_input(path) for name, path in stage.inputs(settings).items()}
@@ -249,7 +242,7 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
         DataError: If it cannot be made.
         SettingsError: If work that must not be lost was begun with others.
     """
-    from codeshell_hf.errors import DataError, SettingsError
+    from ..errors import DataError, SettingsError
 
     folder = output.with_name(f"{output.name}.partial")
     mark = folder.with_name(f"{folder.name}.json")

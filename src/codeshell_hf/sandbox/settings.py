@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from recipes.stage import StageSettings
+from ..settings import Section
 
 if TYPE_CHECKING:
-    from codeshell_hf.sandbox import Sandbox
+    from . import Sandbox
 
 
-class SandboxSettings(StageSettings):
+class SandboxSettings(Section):
     """How programs that a model wrote are run."""
 
     sandbox: Literal["auto", "namespaces", "bubblewrap", "container", "none"] = Field(
@@ -29,7 +29,7 @@ class SandboxSettings(StageSettings):
         Returns:
             It, which is closed by its caller.
         """
-        from codeshell_hf.sandbox import Limits, open_sandbox
+        from . import Limits, open_sandbox
 
         limits = Limits(timeout_s=self.timeout_s)
         return open_sandbox(self.sandbox, limits, shown=shown, image=self.container_image)

@@ -1,0 +1,1 @@
+"""Stages: settings, skipping, a folder that is whole or absent, a manifest, an exit code."""
