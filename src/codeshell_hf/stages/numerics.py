@@ -4,25 +4,14 @@ import pickle
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from ..settings import Section
+from ..settings import PrecisionSettings as PrecisionSettings
 from .process import keep_freed_memory
 from .stage import Work, is_first_rank, print_first
 
 if TYPE_CHECKING:
     from ..precision import Asked, Precision
-
-
-class PrecisionSettings(Section):
-    """What the settings of every stage, or part of one, that computes have."""
-
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto",
-        description="of products; auto takes bfloat16 where it is 1.2 times as fast as float32 or faster",
-    )
 
 
 def settle_precision(
