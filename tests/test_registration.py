@@ -70,3 +70,14 @@ def test_models_are_imported_with_the_first_configuration(
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_a_models_own_file_may_be_the_first_import() -> None:
+    program = (
+        "import codeshell_hf.configuration_codeshell, transformers\n"
+        "print(type(transformers.AutoConfig.for_model('codeshell')).__name__)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stdout == "CodeShellConfig\n", done.stderr[-2000:]

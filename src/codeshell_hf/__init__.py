@@ -48,12 +48,17 @@ class _RegisterAfterTransformers(MetaPathFinder):
     """Registers the models as soon as transformers is imported.
 
     Importing transformers and torch takes seconds, which `codeshell --help` and code that uses neither do not need.
+    Where a model's own file is the first to import transformers, registration waits until that file is imported.
     """
 
-    is_searching = False
+    files = frozenset(f"{__name__}.{name}_codeshell" for name in ("configuration", "modeling", "tokenization"))
+
+    def __init__(self) -> None:
+        self.is_searching = False
+        self.files_being_imported = 0
 
     def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname != "transformers" or self.is_searching:
+        if self.is_searching or (fullname != "transformers" and fullname not in self.files):
             return None
         self.is_searching = True
         try:
@@ -65,10 +70,15 @@ class _RegisterAfterTransformers(MetaPathFinder):
         execute = spec.loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
-            execute(module)
-            if self in sys.meta_path:
+            is_file = fullname in self.files
+            self.files_being_imported += is_file
+            try:
+                execute(module)
+            finally:
+                self.files_being_imported -= is_file
+            if self in sys.meta_path and not self.files_being_imported and "transformers" in sys.modules:
                 sys.meta_path.remove(self)
-                import_module("codeshell_hf.registration")
+                import_module(f"{__name__}.registration")
 
         spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
