@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.settings import load_settings
+from codeshell_hf.settings import load_settings, parse_yaml
 from codeshell_hf.stages.stage import Section
 
 
@@ -36,6 +36,11 @@ def test_overrides_win_and_are_read_as_yaml(tmp_path: Path) -> None:
     assert settings == Example(output="b", rate=3e-4, pack=Inner(row_tokens=16))
 
 
+@pytest.mark.parametrize(("text", "expected"), [("3e4", 3e4), ("1e-3", 1e-3), ("2.5E+1", 25.0), ("-4e0", -4.0)])
+def test_numbers_with_an_exponent_are_numbers(text: str, expected: float) -> None:
+    assert parse_yaml(text, "here") == expected  # a text would be unequal
+
+
 def test_a_section_that_is_off_can_be_filled_from_the_command_line(tmp_path: Path) -> None:
     settings = load_settings(Example, write(tmp_path, "output: a\npack: null\n"), ["pack.row_tokens=4"])
 
@@ -54,6 +59,8 @@ def test_places_of_the_interpreter_are_filled_in(tmp_path: Path) -> None:
         ("output: a\nrat: 1\n", [], "unknown key 'rat' in .*example.yaml; did you mean 'rate'?"),
         ("output: a\npack: {row_length: 8}\n", [], "unknown key 'row_length' in .*; did you mean 'row_tokens'?"),
         ("output: a\nsources: [{row_length: 8}]\n", [], "unknown key 'row_length' in .*; did you mean 'row_tokens'?"),
+        # a mistyped key is also missing under its right name; the mistake is what is reported
+        ("outputt: a\n", [], "unknown key 'outputt' in .*; did you mean 'output'?"),
         ("output: a\nzzz: 1\n", [], "unknown key 'zzz' in .*; known are output, pack, rate, sources"),
         ("rate: 1\n", [], "output is missing in .*; it has no default, so state it"),
         ("output: a\npack: {row_tokens: 0}\n", [], "pack.row_tokens is 0 in .*: input should be greater than 0"),

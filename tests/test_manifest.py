@@ -1,0 +1,95 @@
+"""Hashes of inputs and values, and files that are whole or absent."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.errors import DataError
+from codeshell_hf.manifest import (
+    FILE_NAME,
+    Manifest,
+    hash_bytes,
+    hash_folder,
+    hash_input,
+    hash_values,
+    read_manifest,
+    require_manifest,
+    write_text,
+)
+
+MANIFEST = Manifest(stage="pack", fingerprint="f", inputs={}, settings={"seed": 0}, code="c", outputs={"a.bin": "1"})
+
+
+def test_a_hash_sees_where_one_part_ends() -> None:
+    assert hash_bytes(b"ab", b"c") != hash_bytes(b"a", b"bc")
+    assert hash_bytes(b"abc") != hash_bytes(b"abc", b"")
+
+
+def test_the_hash_of_values_is_that_of_their_meaning() -> None:
+    assert hash_values({"a": 1, "b": {"c": 2, "d": 3}}) == hash_values({"b": {"d": 3, "c": 2}, "a": 1})
+    assert hash_values({"a": 1}) != hash_values({"a": 2})
+    assert hash_values([1, 2]) != hash_values([2, 1])
+
+
+def test_a_file_is_hashed_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+
+    # NIST's test vector of SHA-256
+    assert hash_input(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_plain_folder_is_another_input_when_a_file_is_touched_and_bytecode_is_no_change(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "a.py"
+    file.parent.mkdir()
+    file.write_text("x = 1\n")
+    before = hash_input(tmp_path)
+
+    (tmp_path / "deep" / "__pycache__").mkdir()
+    (tmp_path / "deep" / "__pycache__" / "a.pyc").write_bytes(b"0")
+    assert hash_input(tmp_path) == before
+
+    status = file.stat()
+    file.write_text("x = 2\n")  # as many bytes
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert hash_input(tmp_path) != before
+
+
+def test_a_stages_folder_is_known_by_what_made_it_and_what_it_holds(tmp_path: Path) -> None:
+    MANIFEST.write(tmp_path)
+    before = hash_input(tmp_path)
+
+    replace(MANIFEST, wall_s=9.0).write(tmp_path)
+    assert hash_input(tmp_path) == before
+    replace(MANIFEST, outputs={"a.bin": "2"}).write(tmp_path)
+    assert hash_input(tmp_path) != before
+    replace(MANIFEST, fingerprint="g").write(tmp_path)
+    assert hash_input(tmp_path) != before
+
+
+def test_an_input_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        hash_input(tmp_path / "nowhere")
+
+
+def test_a_manifest_is_read_as_it_was_written_and_does_not_list_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"1")
+    MANIFEST.write(tmp_path)
+
+    assert read_manifest(tmp_path) == MANIFEST
+    assert list(hash_folder(tmp_path)) == ["a.bin"]
+    (tmp_path / FILE_NAME).write_text("{")
+    assert read_manifest(tmp_path) is None
+    with pytest.raises(DataError, match="no finished output of pack"):
+        require_manifest(tmp_path, "pack")
+
+
+def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \ud800")
+
+    assert path.read_text() == "old"
