@@ -38,7 +38,8 @@ class _Code:
 
 def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
     """Writes shards of documents as long as code's: a median of 500 tokens, some of many thousands."""
-    from codeshell_hf.pack.shards import Header, TokenShards, write_shards
+    from codeshell_hf.pack.shards import write_shards
+    from codeshell_hf.text.shards import Header, TokenShards
 
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(math.log(500), 1.2, DOCUMENTS), 10, 50_000).astype(int)
@@ -116,7 +117,7 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains with this project's engine and reader."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
     from codeshell_hf.pack.rows import Phase, Rows
-    from codeshell_hf.pack.shards import TokenShards
+    from codeshell_hf.text.shards import TokenShards
     from codeshell_hf.train.optimizer import OptimizerOptions
     from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
@@ -149,7 +150,7 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     from transformers import Starcoder2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     from codeshell_hf.pack.rows import Phase, Rows
-    from codeshell_hf.pack.shards import TokenShards
+    from codeshell_hf.text.shards import TokenShards
 
     torch.manual_seed(0)
     model = Starcoder2ForCausalLM(shape_peer(make_shape(options)))

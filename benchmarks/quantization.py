@@ -21,9 +21,10 @@ import transformers
 
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellForCausalLM
-from codeshell_hf.evaluate.bits_per_byte import score_documents, take_evenly
-from codeshell_hf.pack.shards import TokenShards
 from codeshell_hf.publish.gguf import export_gguf, rename
+from codeshell_hf.text.bits_per_byte import score_documents
+from codeshell_hf.text.held_out import choose_evenly
+from codeshell_hf.text.shards import TokenShards
 from codeshell_hf.train.weights import load_model
 
 
@@ -92,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     transformers.utils.logging.disable_progress_bar()
     shards = TokenShards(options.shards)
-    chosen = take_evenly(shards.languages, shards.bytes.tolist(), max_bytes_per_language=options.max_bytes)
+    chosen = choose_evenly(shards.languages, shards.bytes.tolist(), max_bytes_per_language=options.max_bytes)
     documents = [(shards.languages[index], shards[index], int(shards.bytes[index])) for index in chosen]
     table = Result(
         describe_machine("torch", "bitsandbytes", "torchao"),

@@ -145,9 +145,10 @@ def open_contender(
         return Contender(name, settings, {"programs": {key: str(path) for key, path in settings.programs.items()}})
     if isinstance(settings, EndpointSettings):
         from codeshell_hf.evaluate.endpoint import EndpointGenerator
+        from codeshell_hf.text.client import Client
 
         token = os.environ.get(settings.token_variable) if settings.token_variable else None
-        generator = EndpointGenerator(settings.url, settings.model, token, settings.calls_at_once)
+        generator = EndpointGenerator(Client(settings.url, settings.model, token, settings.calls_at_once))
         return Contender(name, settings, {"url": settings.url, "model": settings.model}, generator)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -371,11 +372,13 @@ def compare_answers(
     Returns:
         By model: "preferred", where a tie counts half.
     """
-    from codeshell_hf.align.judging import Judge
     from codeshell_hf.evaluate.scores import make_score
+    from codeshell_hf.text.cache import JsonLinesCache
+    from codeshell_hf.text.client import Client
+    from codeshell_hf.text.judge import Judge
 
     token = os.environ.get(settings.token_variable) if settings.token_variable else None
-    asked = Judge(settings.url, settings.model, cache, settings.max_requests, token)
+    asked = Judge(Client(settings.url, settings.model, token), JsonLinesCache(cache), settings.max_requests)
     scores = {}
     for name, own in answers.items():
         if name == settings.against:

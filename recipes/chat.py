@@ -74,7 +74,7 @@ class Chat:
             DataError: If there is nothing, or it is longer than the model's positions alone.
         """
         from codeshell_hf.errors import DataError
-        from codeshell_hf.publish.streaming import write
+        from codeshell_hf.text.decode import stream
 
         if not text.strip():
             raise DataError("the prompt is empty; write something")
@@ -92,7 +92,7 @@ class Chat:
             is_first = is_first and not piece
             print(piece, end="", flush=True)
 
-        written = write(
+        written = stream(
             self.model, self.tokenizer, prompt, self.sampling, stops=self.tokenizer.stop_strings, on_text=show
         )
         print()
@@ -109,15 +109,15 @@ class Chat:
         Raises:
             DataError: If the last turn alone is too long.
         """
-        from codeshell_hf.align.rendering import render_prompt
         from codeshell_hf.errors import DataError
+        from codeshell_hf.text.chat import encode_prompt
 
         room = self.model.config.n_positions - self.sampling.max_new_tokens
         for first in range(0, len(self.turns), 2):
             turns = [dict(turn) for turn in self.turns[first:]]
             if self.system:
                 turns[0]["content"] = f"{self.system}\n\n{turns[0]['content']}"
-            ids = render_prompt(self.tokenizer, turns)
+            ids = encode_prompt(self.tokenizer, turns)
             if len(ids) <= room:
                 if first:
                     print(f"[the first {first} turns no longer fit and are left out]", file=sys.stderr)

@@ -51,7 +51,7 @@ def complete(options: argparse.Namespace) -> None:
         DataError: If the place is none, or the file cannot be written.
     """
     from codeshell_hf.errors import SettingsError
-    from codeshell_hf.publish.streaming import write
+    from codeshell_hf.text.decode import stream
 
     if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
         raise SettingsError(
@@ -74,7 +74,7 @@ def complete(options: argparse.Namespace) -> None:
     stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
     for number in range(options.count):
         seed = None if sampling.seed is None else sampling.seed + number
-        written = write(model, tokenizer, prompt, replace(sampling, seed=seed), stops=stops)
+        written = stream(model, tokenizer, prompt, replace(sampling, seed=seed), stops=stops)
         completed = text[:offset] + written.text + text[offset:]
         if options.write:
             replace_file(path, completed)

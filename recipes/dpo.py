@@ -117,8 +117,8 @@ def keep_fitting(
     """
     from datasets import Dataset
 
-    from codeshell_hf.align.rendering import render_answer
     from codeshell_hf.errors import DataError
+    from codeshell_hf.text.chat import encode_answer
 
     data, too_long = [], 0
     for part, name in zip(parts, ("train", "measure"), strict=True):
@@ -130,7 +130,7 @@ def keep_fitting(
             }
             for pair in part
             if max_tokens is None
-            or max(len(render_answer(tokenizer, pair.prompt, text)) for text in (pair.chosen, pair.rejected))
+            or max(len(encode_answer(tokenizer, pair.prompt, text)) for text in (pair.chosen, pair.rejected))
             <= max_tokens
         ]
         too_long += len(part) - len(kept)

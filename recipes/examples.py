@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.align.conversations import Conversation
     from codeshell_hf.align.preferences import Pair
+    from codeshell_hf.text.chat import Conversation
 
 OWN_KEYS = ("output_dir", "seed", "data_seed", "use_cpu")
 SHARDING = {"FSDP": "ACCELERATE_USE_FSDP", "DEEPSPEED": "ACCELERATE_USE_DEEPSPEED"}

@@ -44,14 +44,12 @@ def read_held_out(documents: Path, shards: Path, *, max_bytes_per_language: int)
     Returns:
         `shards`, `chosen` indices into them, `bytes`, and all `rows` of text.
     """
-    from codeshell_hf.curate.documents import read_documents
-    from codeshell_hf.evaluate.bits_per_byte import take_evenly
-    from codeshell_hf.pack.shards import TokenShards
+    from codeshell_hf.text import held_out
+    from codeshell_hf.text.documents import read_documents
 
-    held_out = TokenShards(shards / "held-out")
-    chosen = take_evenly(held_out.languages, held_out.bytes.tolist(), max_bytes_per_language=max_bytes_per_language)
+    split = held_out.read_held_out(shards, max_bytes_per_language=max_bytes_per_language)
     rows = list(read_documents(documents, split="held-out", columns=["id", "language", "text"]))
-    return {"shards": held_out, "chosen": chosen, "bytes": int(held_out.bytes[chosen].sum()), "rows": rows}
+    return {"shards": split.shards, "chosen": split.chosen, "bytes": split.bytes, "rows": rows}
 
 
 def score_trigram(documents: Path, held_out: dict[str, Any]) -> float:
@@ -64,8 +62,8 @@ def score_trigram(documents: Path, held_out: dict[str, Any]) -> float:
     Returns:
         Bits per byte.
     """
-    from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.evaluate.byte_trigram import ByteTrigram
+    from codeshell_hf.text.documents import read_documents
 
     model = ByteTrigram().train(
         row["text"].encode("utf-8") for row in read_documents(documents, split="train", columns=["text"])
@@ -85,7 +83,7 @@ def score_bits(model: Any, held_out: dict[str, Any], *, window_tokens: int) -> d
     Returns:
         Bits per byte by language, and their intervals.
     """
-    from codeshell_hf.evaluate.bits_per_byte import score_documents
+    from codeshell_hf.text.bits_per_byte import score_documents
 
     shards = held_out["shards"]
     documents = [(shards.languages[index], shards[index], int(shards.bytes[index])) for index in held_out["chosen"]]
@@ -106,8 +104,8 @@ def take_beginnings(documents: Path, settings: MemorisationSettings) -> list["Pr
     Returns:
         Problems, with what follows as reference.
     """
-    from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.evaluate.problems import Problem
+    from codeshell_hf.text.documents import read_documents
 
     size = settings.prompt_characters + settings.reference_characters
     rows = [

@@ -11,7 +11,7 @@ from codeshell_hf.settings import Section
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
-    from codeshell_hf.pack.shards import Header
+    from codeshell_hf.text.shards import Header
 
 LANGUAGES_SHOWN = 12
 WORTH_A_WORKER = 64_000_000  # bytes of compressed Parquet
@@ -46,11 +46,12 @@ def run(settings: Settings, work: Work) -> None:
         work: Where to write.
     """
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.manifest import hash_input
     from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
     from codeshell_hf.pack.rows import describe_rows
-    from codeshell_hf.pack.shards import Header, TokenShards, join_shards
+    from codeshell_hf.pack.shards import join_shards
+    from codeshell_hf.text.documents import read_documents
+    from codeshell_hf.text.shards import Header, TokenShards
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
     vocabulary = tokenizer.get_vocab()
@@ -106,8 +107,8 @@ def encode_parts(settings: Settings, header: "Header", split: str, folder: Path,
 
     from tqdm import tqdm
 
-    from codeshell_hf.curate.documents import list_parts
     from codeshell_hf.processors import count_usable_cpus
+    from codeshell_hf.text.documents import list_parts
 
     parts = list_parts(settings.documents)
     tasks: list[dict[str, Any]] = [
@@ -167,9 +168,9 @@ def encode_part(task: dict[str, Any]) -> None:
     """
     import shutil
 
-    from codeshell_hf.curate.documents import read_part
     from codeshell_hf.pack.perturbation import Perturbation, perturb
     from codeshell_hf.pack.shards import write_shards
+    from codeshell_hf.text.documents import read_part
 
     part, piece = task["part"], task["piece"]
     encoder = load_encoder(task["tokenizer"], is_fast=task["is_fast"])

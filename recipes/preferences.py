@@ -20,9 +20,9 @@ from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from recipes.examples import open_tokenizer, read_all_conversations
 
 if TYPE_CHECKING:
-    from codeshell_hf.align.answers import Answer
-    from codeshell_hf.align.conversations import Conversation
     from codeshell_hf.align.preferences import Pair
+    from codeshell_hf.text.chat import Conversation
+    from codeshell_hf.text.decode import Answer
 
 
 class SampleSettings(Section):
@@ -104,8 +104,8 @@ def judge_samples(settings: Settings, work: Work) -> tuple[list["Pair"], Counter
     import torch
     from tqdm.auto import tqdm
 
-    from codeshell_hf.align.answers import draw_answers
     from codeshell_hf.errors import SettingsError
+    from codeshell_hf.text.decode import sample_answers
     from codeshell_hf.train.weights import load_model
 
     if settings.sample is None or not settings.prompts or settings.model is None:
@@ -116,7 +116,7 @@ def judge_samples(settings: Settings, work: Work) -> tuple[list["Pair"], Counter
     precision = settle_precision(settings.precision, lambda: read_config(path), work, kept=work.folder)
     model = load_model(str(path), dtype=precision.dtype)
     with tqdm(total=len(conversations), desc="sample", unit="prompt", disable=None) as bar:
-        answers = draw_answers(
+        answers = sample_answers(
             model.to(device),
             open_tokenizer(settings.model),
             [conversation.prompt for conversation in conversations],
@@ -217,9 +217,11 @@ def judge_by_endpoint(
     """
     from tqdm.auto import tqdm
 
-    from codeshell_hf.align.judging import Judge
     from codeshell_hf.align.preferences import Pair
     from codeshell_hf.errors import SettingsError
+    from codeshell_hf.text.cache import JsonLinesCache
+    from codeshell_hf.text.client import Client
+    from codeshell_hf.text.judge import Judge
 
     given = settings.judge
     if given is None:
@@ -227,7 +229,8 @@ def judge_by_endpoint(
     if given.token_variable and given.token_variable not in os.environ:
         raise SettingsError(f"judge.token_variable is {given.token_variable}, which is not set; export it")
     token = os.environ[given.token_variable] if given.token_variable else None
-    judge = Judge(given.url, given.model, work.folder / "judge.jsonl", given.max_requests, token)
+    client = Client(given.url, given.model, token)
+    judge = Judge(client, JsonLinesCache(work.folder / "judge.jsonl"), given.max_requests)
     pairs: list[Pair] = []
     dropped: Counter[str] = Counter()
     for conversation, some in zip(tqdm(conversations, desc="judge", unit="prompt", disable=None), answers, strict=True):
@@ -240,7 +243,7 @@ def judge_by_endpoint(
             dropped["prompts left the judge undecided"] += 1
             continue
         pairs.append(Pair(tuple(conversation.prompt), texts[better], texts[1 - better], "judge"))
-    work.counts["judge_requests"] = judge.requests
+    work.counts["judge_requests"] = judge.budget.used
     return pairs, dropped
 
 

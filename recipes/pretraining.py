@@ -243,7 +243,7 @@ def open_shards(folder: Path, settings: Settings, tokenizer: "CodeShellTokenizer
     from codeshell_hf.errors import DataError
     from codeshell_hf.manifest import hash_input
     from codeshell_hf.pack.datatrove import SUFFIX, DatatroveShards
-    from codeshell_hf.pack.shards import Header, TokenShards
+    from codeshell_hf.text.shards import Header, TokenShards
 
     named = hash_input(settings.tokenizer)
     if any(folder.glob(f"*{SUFFIX}")):

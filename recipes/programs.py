@@ -53,7 +53,7 @@ def write(kept: Path, data: str, layout: "Format", output: Path) -> None:
     try:
         first, *lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
         profile = find_profile(first["origin"]["profile"]["name"])
-        answers = {row["id"]: [completion["text"] for completion in row["completions"]] for row in lines}
+        answers = {row["key"]: [completion["text"] for completion in row["completions"]] for row in lines}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{kept} cannot be read ({error}); name a file that evaluate has kept") from error
     make = profile.program

@@ -249,9 +249,9 @@ def refuse_to_leave(folder: Path, places: dict[str, str], settings: Settings) ->
         DataError: If there is a secret or a path, the card lacks something, or the tokenizer loses text.
     """
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.curate.documents import read_documents
     from codeshell_hf.errors import DataError
     from codeshell_hf.publish.checks import check_card, check_files, check_tokenizer
+    from codeshell_hf.text.documents import read_documents
 
     problems = check_files(folder, places)
     if folder.name == "model":

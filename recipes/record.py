@@ -39,7 +39,7 @@ class HeldOut:
         Returns:
             Bits per byte by language and of all, as trackers are told.
         """
-        from codeshell_hf.evaluate.bits_per_byte import score_documents
+        from codeshell_hf.text.bits_per_byte import score_documents
 
         engine.inner.eval()
         with engine.evaluation():
@@ -85,16 +85,14 @@ def read_held_out(settings: "Settings", log: "Log", ranks: "Ranks") -> HeldOut:
     Returns:
         The documents.
     """
-    from codeshell_hf.evaluate.bits_per_byte import take_evenly
-    from codeshell_hf.pack.shards import TokenShards
+    from codeshell_hf.text import held_out
 
-    shards = TokenShards((settings.evaluation.shards or settings.shards) / "held-out")
-    chosen = take_evenly(
-        shards.languages, shards.bytes.tolist(), max_bytes_per_language=settings.evaluation.max_bytes_per_language
+    evaluation = settings.evaluation
+    split = held_out.read_held_out(
+        evaluation.shards or settings.shards, max_bytes_per_language=evaluation.max_bytes_per_language
     )
-    documents = [(shards.languages[index], shards[index], int(shards.bytes[index])) for index in chosen]
     window = max(phase.row_tokens for phase in settings.schedule.phases)
-    return HeldOut(documents, window, shards.header.vocab_size, log, ranks)
+    return HeldOut(split.documents, window, split.shards.header.vocab_size, log, ranks)
 
 
 def show_bar(steps: int, done: int) -> Any:

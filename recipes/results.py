@@ -94,7 +94,7 @@ def list_changes(results: dict[str, Any]) -> list[dict[str, Any]]:
     Returns:
         A row a task and model: `change` of the share of right answers, and its interval, `low` to `high`.
     """
-    from codeshell_hf.evaluate.intervals import interval_of_change
+    from codeshell_hf.text.intervals import change_interval
 
     first, *others = results["models"]
     rows = []
@@ -110,7 +110,7 @@ def list_changes(results: dict[str, Any]) -> list[dict[str, Any]]:
             both = [key for key in shares[0] if key in shares[1]]
             if both:
                 old, new = ([share[key] for key in both] for share in shares)
-                low, high = interval_of_change(old, new)
+                low, high = change_interval(old, new)
                 change = (sum(new) - sum(old)) / len(both)
                 rows.append({
                     "task": task, "model": name, "against": first, "problems": len(both),

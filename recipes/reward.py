@@ -145,14 +145,14 @@ def render_pairs(
     """
     from datasets import Dataset
 
-    from codeshell_hf.align.rendering import render_answer
     from codeshell_hf.errors import DataError
+    from codeshell_hf.text.chat import encode_answer
 
     data, too_long = [], 0
     for part, name in zip(parts, ("train", "measure"), strict=True):
         rows = [
             {
-                f"{which}_ids": render_answer(tokenizer, pair.prompt, getattr(pair, which))
+                f"{which}_ids": encode_answer(tokenizer, pair.prompt, getattr(pair, which))
                 for which in ("chosen", "rejected")
             }
             for pair in part

@@ -13,9 +13,9 @@ from codeshell_hf.stages.stage import Work
 from recipes.examples import open_tokenizer, read_all_conversations
 
 if TYPE_CHECKING:
-    from codeshell_hf.align.conversations import Conversation
-    from codeshell_hf.align.intervals import Change
     from codeshell_hf.sandbox import Sandbox
+    from codeshell_hf.text.chat import Conversation
+    from codeshell_hf.text.intervals import Change
 
 
 class ModelReward(Section):
@@ -153,8 +153,8 @@ def load_scorer(path: Path) -> tuple[Any, Any]:
     import torch
 
     from codeshell_hf import CodeShellForSequenceClassification
-    from codeshell_hf.align.rendering import POLICY_TEMPLATE
     from codeshell_hf.errors import CheckpointError
+    from codeshell_hf.text.chat import POLICY_TEMPLATE
 
     try:
         model, report = CodeShellForSequenceClassification.from_pretrained(
@@ -189,14 +189,14 @@ def measure(
     """
     from tqdm.auto import tqdm
 
-    from codeshell_hf.align.answers import draw_answers
+    from codeshell_hf.text.decode import sample_answers
 
     if settings is None:
         return None
     conversations = read_all_conversations(settings.prompts)
     model = trainer.accelerator.unwrap_model(trainer.model)
     with tqdm(total=len(conversations), desc="measure", unit="prompt", disable=None) as bar:
-        answers = draw_answers(
+        answers = sample_answers(
             model,
             tokenizer,
             [conversation.prompt for conversation in conversations],
@@ -278,7 +278,7 @@ def report_changes(
     """
     from dataclasses import asdict
 
-    from codeshell_hf.align.intervals import measure_change
+    from codeshell_hf.text.intervals import measure_change
 
     changes: dict[str, Change] = {}
     for name in before:

@@ -198,8 +198,8 @@ def make_prompts(
 
     from datasets import Dataset
 
-    from codeshell_hf.align.rendering import render_prompt
     from codeshell_hf.errors import DataError
+    from codeshell_hf.text.chat import encode_prompt
 
     context = int(read_config(settings.model).n_positions)
     needs_tests = all(reward.kind == "tests" for reward in settings.rewards if reward.weight)
@@ -208,7 +208,7 @@ def make_prompts(
     for conversation in read_all_conversations(paths):
         if needs_tests and not conversation.tests:
             dropped["prompts have no tests"] += 1
-        elif len(render_prompt(tokenizer, conversation.prompt)) > context - max_tokens:
+        elif len(encode_prompt(tokenizer, conversation.prompt)) > context - max_tokens:
             dropped[f"prompts leave no room for an answer in {context} positions"] += 1
         else:
             rows.append({"prompt": conversation.prompt, "tests": conversation.tests})

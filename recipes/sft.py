@@ -27,7 +27,7 @@ from recipes.alignment import (
 from recipes.examples import open_tokenizer, read_all_conversations, split_held_out
 
 if TYPE_CHECKING:
-    from codeshell_hf.align.intervals import Change
+    from codeshell_hf.text.intervals import Change
 
 # What is rendered here, and not by TRL.
 RENDERING = ("assistant_only_loss", "completion_only_loss", "dataset_text_field", "eos_token", "chat_template_path")
@@ -156,7 +156,7 @@ class HeldOut:
         Returns:
             The change, or `None` where there is a single row or they were grouped differently.
         """
-        from codeshell_hf.align.intervals import measure_change
+        from codeshell_hf.text.intervals import measure_change
 
         before = json.loads(self.path.read_text(encoding="utf-8"))
         if len(before) != len(self.rows) or len(before) < 2:
@@ -182,14 +182,14 @@ def render_all(
     """
     from datasets import Dataset
 
-    from codeshell_hf.align.rendering import NO_LOSS, render_conversation, split_rendered
     from codeshell_hf.errors import DataError
+    from codeshell_hf.text.chat import NO_LOSS, encode_conversation, split_conversation
 
     data = []
     counts = {"conversations": len(parts[0]), "held_out": len(parts[1]), "longer_than_max_length": 0, "without_loss": 0}
     for part, name in zip(parts, ("train", "measure"), strict=True):
-        rendered = [render_conversation(tokenizer, conversation) for conversation in part]
-        pieces = [split_rendered(one, max_tokens or len(one.ids)) for one in rendered]
+        rendered = [encode_conversation(tokenizer, conversation) for conversation in part]
+        pieces = [split_conversation(one, max_tokens or len(one.ids)) for one in rendered]
         counts["longer_than_max_length"] += sum(len(one.ids) > (max_tokens or len(one.ids)) for one in rendered)
         counts["without_loss"] += sum(not some for some in pieces)
         rows = [{"input_ids": piece.ids, "labels": piece.labels} for some in pieces for piece in some]

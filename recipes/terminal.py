@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codeshell_hf.publish.streaming import Sampling, Written
+    from codeshell_hf.text.decode import Sampling, Streamed
 
 
 def add_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
@@ -95,12 +95,12 @@ def make_sampling(options: argparse.Namespace) -> "Sampling":
     Returns:
         The sampling.
     """
-    from codeshell_hf.publish.streaming import Sampling
+    from codeshell_hf.text.decode import Sampling
 
     return Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
 
 
-def print_speed(written: "Written") -> None:
+def print_speed(written: "Streamed") -> None:
     """Prints how fast it went, where a person looks on.
 
     Args:

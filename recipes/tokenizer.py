@@ -180,7 +180,7 @@ def measure(settings: Settings, built: "CodeShellTokenizer", work: Work) -> None
         built: The tokenizer.
         work: Gets measures and lines.
     """
-    from codeshell_hf.curate.documents import read_documents
+    from codeshell_hf.text.documents import read_documents
     from tokenizer.corpus import read_source
     from tokenizer.report import compare, load_any, measure_languages, write_report
 

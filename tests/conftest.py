@@ -26,9 +26,8 @@ if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed wonders aloud, among what commands print
 
 from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
-from codeshell_hf.align.conversations import Conversation
-from codeshell_hf.align.rendering import pad_rows, render_conversation
 from codeshell_hf.publish.folder import save_folder
+from codeshell_hf.text.chat import Conversation, encode_conversation, pad_rows
 from tokenizer.bpe import train_bpe
 
 DATA = Path(__file__).parent / "data"
@@ -95,7 +94,7 @@ def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Co
     model = CodeShellForCausalLM(config)
     said = (("add", "return a + b"), ("面积", "返回 r"))
     rows = [
-        render_conversation(
+        encode_conversation(
             tiny_tokenizer, Conversation(({"role": "user", "content": a}, {"role": "assistant", "content": b}))
         ).ids
         for a, b in said

@@ -16,25 +16,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
 
-from codeshell_hf.align.answers import clean_answer, draw_answers, extract_code
-from codeshell_hf.align.conversations import Conversation, parse_conversation, read_conversations
-from codeshell_hf.align.intervals import measure_change
-from codeshell_hf.align.judging import Judge
+from codeshell_hf.align.conversations import parse_conversation, read_conversations
 from codeshell_hf.align.preferences import Pair, pair_by_verdict, read_pairs, write_pairs
-from codeshell_hf.align.rendering import (
-    NO_LOSS,
-    POLICY_TEMPLATE,
-    Rendered,
-    render_answer,
-    render_conversation,
-    render_prompt,
-    split_rendered,
-)
 from codeshell_hf.align.rewards import FormatReward, GuardedReward, LengthReward, TestsReward
 from codeshell_hf.errors import DataError, RunFailed
 from codeshell_hf.sandbox import Program, open_sandbox
+from codeshell_hf.text.cache import JsonLinesCache
+from codeshell_hf.text.chat import (
+    NO_LOSS,
+    POLICY_TEMPLATE,
+    Conversation,
+    EncodedConversation,
+    clean_answer,
+    encode_answer,
+    encode_conversation,
+    encode_prompt,
+    split_conversation,
+)
+from codeshell_hf.text.client import Client
+from codeshell_hf.text.code import extract_code
+from codeshell_hf.text.decode import sample_answers
+from codeshell_hf.text.intervals import measure_change
+from codeshell_hf.text.judge import Judge
 from tests.endpoint import Endpoint, serve_judge
 
 DATA = Path("recipes/nano/data/conversations.jsonl")
@@ -207,7 +211,7 @@ def test_the_loss_falls_on_the_assistants_words_their_stop_and_the_end_alone(tin
     turns = ({"role": "user", "content": "hi"}, {"role": "assistant", "content": "x = 1"})
     conversation = Conversation(turns * 2)
 
-    rendered = render_conversation(tiny_tokenizer, conversation)
+    rendered = encode_conversation(tiny_tokenizer, conversation)
 
     assert tiny_tokenizer.decode(rendered.ids) == (
         "## human:hi|<end>|## assistant: x = 1|<end>|" * 2 + tiny_tokenizer.eos_token
@@ -230,8 +234,8 @@ def test_the_chat_template_is_prefix_preserving(tiny_tokenizer, written: list[Co
 
 def test_a_prompt_is_what_an_answer_is_rendered_behind(tiny_tokenizer, written: list[Conversation]) -> None:
     for conversation in written[:50]:
-        prompt = render_prompt(tiny_tokenizer, conversation.prompt)
-        rendered = render_conversation(tiny_tokenizer, conversation)
+        prompt = encode_prompt(tiny_tokenizer, conversation.prompt)
+        rendered = encode_conversation(tiny_tokenizer, conversation)
 
         assert rendered.ids[: len(prompt)] == prompt
         assert set(rendered.labels[: len(prompt)]) == {NO_LOSS}
@@ -244,7 +248,7 @@ def test_special_tokens_in_a_conversation_stay_text(tiny_tokenizer) -> None:
         {"role": "assistant", "content": "<fim_middle> <|endoftext|>"},
     )
 
-    ids = render_conversation(tiny_tokenizer, Conversation(turns)).ids
+    ids = encode_conversation(tiny_tokenizer, Conversation(turns)).ids
 
     special = set(tiny_tokenizer.all_special_ids)
     assert [token for token in ids if token in special] == [tiny_tokenizer.eos_token_id]
@@ -255,31 +259,31 @@ def test_copilot_turns_are_raw_and_fill_the_middle(tiny_tokenizer) -> None:
     fill = "<fim_prefix>def f(x):\n    return <fim_suffix>\n<fim_middle>"
     turns = ({"role": "user", "content": fill}, {"role": "assistant", "content": "x + 1"})
 
-    rendered = render_conversation(tiny_tokenizer, Conversation(turns, kind="copilot"))
+    rendered = encode_conversation(tiny_tokenizer, Conversation(turns, kind="copilot"))
 
     prompt = tiny_tokenizer.encode_infilling("def f(x):\n    return ", "\n")
     answer = [*tiny_tokenizer.encode_text("x + 1"), tiny_tokenizer.eos_token_id]
     assert rendered.ids == [*prompt, *answer]
     assert rendered.labels == [*[NO_LOSS] * len(prompt), *answer]
     plain = Conversation(({"role": "user", "content": "import "}, turns[1]), kind="copilot")
-    assert render_conversation(tiny_tokenizer, plain).ids == [*tiny_tokenizer.encode_text("import "), *answer]
+    assert encode_conversation(tiny_tokenizer, plain).ids == [*tiny_tokenizer.encode_text("import "), *answer]
     broken = Conversation(({"role": "user", "content": "<fim_prefix>a<fim_middle>"}, turns[1]), kind="copilot")
     with pytest.raises(DataError, match="is not <fim_prefix>"):
-        render_conversation(tiny_tokenizer, broken)
+        encode_conversation(tiny_tokenizer, broken)
 
 
 def test_long_conversations_are_split_and_no_token_is_lost(tiny_tokenizer) -> None:
-    rendered = Rendered(list(range(10)), [NO_LOSS] * 4 + list(range(4, 10)))
+    rendered = EncodedConversation(list(range(10)), [NO_LOSS] * 4 + list(range(4, 10)))
 
-    assert split_rendered(rendered, 20) == [rendered]
-    pieces = split_rendered(rendered, 3)
+    assert split_conversation(rendered, 20) == [rendered]
+    pieces = split_conversation(rendered, 3)
     assert [piece.ids for piece in pieces] == [[3, 4, 5], [6, 7, 8]]
     assert [piece.labels for piece in pieces] == [[NO_LOSS, 4, 5], [6, 7, 8]]
 
 
 def test_a_reward_model_reads_a_policys_words_as_it_learnt_them(tiny_tokenizer) -> None:
     prompt = [{"role": "user", "content": "hi"}]
-    learnt = render_answer(tiny_tokenizer, prompt, "x = 1")
+    learnt = encode_answer(tiny_tokenizer, prompt, "x = 1")
     said = [*prompt, {"role": "assistant", "content": " x = 1|<end>|"}]
 
     read = tiny_tokenizer.apply_chat_template(said, chat_template=POLICY_TEMPLATE, return_dict=True)["input_ids"]
@@ -373,10 +377,10 @@ def test_answers_do_not_depend_on_their_batch_and_stop_at_the_stop(tiny_model, t
     options = {"per_prompt": 2, "max_new_tokens": 6, "seed": 3}
 
     greedy = [
-        draw_answers(model, tiny_tokenizer, prompts, temperature=0.0, batch_size=size, **{**options, "per_prompt": 1})
+        sample_answers(model, tiny_tokenizer, prompts, temperature=0.0, batch_size=size, **{**options, "per_prompt": 1})
         for size in (1, 8)
     ]
-    drawn = [draw_answers(model, tiny_tokenizer, prompts, temperature=1.0, batch_size=8, **options) for _ in range(2)]
+    drawn = [sample_answers(model, tiny_tokenizer, prompts, temperature=1.0, batch_size=8, **options) for _ in range(2)]
 
     assert greedy[0] == greedy[1]
     assert drawn[0] == drawn[1]
@@ -389,22 +393,19 @@ def test_a_models_stop_ends_its_answer(tiny_model, tiny_tokenizer) -> None:
     model = tiny_model(vocab_size=len(tiny_tokenizer))
     said = tiny_tokenizer.encode_text(" x|<end>| never seen")
 
-    class Fixed(LogitsProcessor):
-        def __call__(self, input_ids, scores):
-            return (
-                torch.nn.functional.one_hot(
-                    torch.full((len(input_ids),), said[(input_ids.shape[1] - self.start) % len(said)]), scores.shape[1]
-                ).float()
-                * 100
-            )
-
-    processor = Fixed()
     prompt = [{"role": "user", "content": "hi"}]
-    processor.start = len(render_prompt(tiny_tokenizer, prompt))
-    original = model.generate
-    model.generate = lambda *a, **k: original(*a, logits_processor=LogitsProcessorList([processor]), **k)
+    start = len(encode_prompt(tiny_tokenizer, prompt))
+    original = model.forward
 
-    answer = draw_answers(
+    def say_the_line(*, position_ids: torch.Tensor, **inputs: object) -> object:
+        output = original(position_ids=position_ids, **inputs)
+        token = said[(int(position_ids[0, -1]) + 1 - start) % len(said)]
+        output.logits[:, -1] = 100.0 * torch.nn.functional.one_hot(torch.tensor(token), output.logits.shape[-1])
+        return output
+
+    model.forward = say_the_line
+
+    answer = sample_answers(
         model, tiny_tokenizer, [prompt], per_prompt=1, max_new_tokens=30, temperature=0.0, batch_size=1, seed=0
     )[0][0]
 
@@ -518,14 +519,14 @@ PROMPT = [{"role": "user", "content": "q"}]
 
 def test_a_judge_is_asked_in_both_orders_and_remembers(endpoint: Endpoint, tmp_path: Path) -> None:
     key = "not-a-real-one"
-    judge = Judge(endpoint.url, "judge", tmp_path / "judge.jsonl", max_requests=10, token=key, wait_s=0.01)
+    judge = Judge(Client(endpoint.url, "judge", key), JsonLinesCache(tmp_path / "judge.jsonl"), 10)
 
     assert judge.compare(PROMPT, "x", "xx") == 1
     assert judge.compare(PROMPT, "xx", "x") == 0
     assert (endpoint.requests, endpoint.key) == (2, "Bearer not-a-real-one")
     with (tmp_path / "judge.jsonl").open("a") as file:
         file.write('{"key": "cut')
-    again = Judge(endpoint.url, "judge", tmp_path / "judge.jsonl", max_requests=0)
+    again = Judge(Client(endpoint.url, "judge"), JsonLinesCache(tmp_path / "judge.jsonl"), 0)
     assert again.compare(PROMPT, "x", "xx") == 1
     assert endpoint.requests == 2
     assert again.compare(PROMPT, "new", "newer") is None
@@ -533,7 +534,7 @@ def test_a_judge_is_asked_in_both_orders_and_remembers(endpoint: Endpoint, tmp_p
 
 
 def test_a_judge_that_favours_a_place_or_is_undecided_decides_nothing(endpoint: Endpoint, tmp_path: Path) -> None:
-    judge = Judge(endpoint.url, "judge", tmp_path / "judge.jsonl", max_requests=10)
+    judge = Judge(Client(endpoint.url, "judge"), JsonLinesCache(tmp_path / "judge.jsonl"), 10)
 
     for favour in ("A", "tie", "I cannot say"):
         endpoint.favours = favour
@@ -541,7 +542,7 @@ def test_a_judge_that_favours_a_place_or_is_undecided_decides_nothing(endpoint: 
 
 
 def test_a_judge_that_fails_is_asked_again_and_then_given_up(endpoint: Endpoint, tmp_path: Path) -> None:
-    judge = Judge(endpoint.url, "judge", tmp_path / "j.jsonl", max_requests=10, retries=2, wait_s=0.01)
+    judge = Judge(Client(endpoint.url, "judge", tries=3), JsonLinesCache(tmp_path / "j.jsonl"), 10)
     endpoint.failures = 2
     assert judge.compare(PROMPT, "x", "xx") == 1
 

@@ -39,9 +39,10 @@ from benchmarks.gpu.sections import EXPECTED, SECTIONS
 from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.manifest import Manifest
-from codeshell_hf.pack.shards import Header, write_shards
+from codeshell_hf.pack.shards import write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
+from codeshell_hf.text.shards import Header
 from recipes.run import STAGES
 from tests.test_sandbox import RUNG
 

@@ -33,7 +33,7 @@ from codeshell_hf import (
 from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
 from codeshell_hf.evaluate.posing import Prompt
 from codeshell_hf.publish.folder import save_folder
-from codeshell_hf.publish.streaming import Sampling, write
+from codeshell_hf.text.decode import Sampling, stream
 
 NAMES = ["cache", "past_key_values"]  # since transformers 5.24 and before
 CHANGES = [{}, {"sliding_window": 6}]
@@ -273,7 +273,7 @@ def test_streaming_writes_what_a_hand_does(far_sighted, tiny_tokenizer: CodeShel
     model = far_sighted(vocab_size=len(tiny_tokenizer), n_positions=160, eos_token_id=None)
     prompt = tiny_tokenizer.encode_text("def area(radius):\n    return")
 
-    said = write(model, tiny_tokenizer, prompt, Sampling(STEPS))
+    said = stream(model, tiny_tokenizer, prompt, Sampling(STEPS))
 
     assert said.text == tiny_tokenizer.decode(write_by_hand(model, prompt), skip_special_tokens=True)
 

@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codeshell_hf.curate.corpus import list_all, split_parts
-from codeshell_hf.curate.documents import read_documents
 from codeshell_hf.curate.languages import LANGUAGES, find_language, name_language, name_language_by_shebang
 from codeshell_hf.curate.options import Perplexity, Pieces, Selection
 from codeshell_hf.curate.page import write_report
@@ -31,6 +30,7 @@ from codeshell_hf.curate.verdicts import Verdicts
 from codeshell_hf.curate.writing import choose_split
 from codeshell_hf.errors import DataError
 from codeshell_hf.stages.stage import main
+from codeshell_hf.text.documents import read_documents
 from recipes.curate import STAGE
 from tests.curation import GOOD, RULES, run, write_files
 from tests.warm import warm_python

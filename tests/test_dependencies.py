@@ -358,12 +358,12 @@ def test_a_finished_stage_runs_again_after_an_edit_of_what_it_reaches_alone(
     assert run("publish") == "wrote"
     assert run("pack") == "nothing"
     for name in (
-        "src/codeshell_hf/curate/documents.py",
+        "src/codeshell_hf/text/documents.py",
         "src/codeshell_hf/settings.py",
         "src/codeshell_hf/stages/process.py",
     ):
         edit(name, (tree / name).read_bytes() + b"\nedited = True\n")
         assert run("pack") == "wrote", name
-    for name, more in (("src/codeshell_hf/align/answers.py", b"\nedited = True\n"), ("recipes/pack.py", b"\n# why\n")):
+    for name, more in (("src/codeshell_hf/align/scores.py", b"\nedited = True\n"), ("recipes/pack.py", b"\n# why\n")):
         edit(name, (tree / name).read_bytes() + more)
         assert run("pack") == "nothing", name

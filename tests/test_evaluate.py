@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from codeshell_hf.evaluate.bits_per_byte import score_documents, take_evenly
 from codeshell_hf.evaluate.byte_trigram import ByteTrigram
 from codeshell_hf.evaluate.generation import ModelGenerator, Request
 from codeshell_hf.evaluate.infilling import find_line, score_lines, show_lines, take_lines
-from codeshell_hf.evaluate.intervals import interval_of_change, interval_of_mean, interval_of_ratio, interval_of_share
 from codeshell_hf.evaluate.posing import Prompt
 from codeshell_hf.evaluate.problems import Problem
+from codeshell_hf.text.bits_per_byte import score_documents
+from codeshell_hf.text.held_out import choose_evenly
+from codeshell_hf.text.intervals import change_interval, mean_interval, ratio_interval, share_interval
 
 TEXT = "import os\n\ndef area(radius):\n    return 3.14159 * radius ** 2\n\nprint(area(2.0), os.name)\n"
 
@@ -44,11 +45,11 @@ def test_bits_per_byte_equal_a_token_by_token_count(tiny_model) -> None:
 def test_intervals_of_shares_hold_the_truth_as_often_as_they_say(share: float) -> None:
     drawn = np.random.default_rng(0).binomial(114, share, size=2000)
 
-    held = [low <= share <= high for low, high in (interval_of_share(int(count), 114) for count in drawn)]
+    held = [low <= share <= high for low, high in (share_interval(int(count), 114) for count in drawn)]
 
     assert 0.93 < np.mean(held) < 0.985
-    assert interval_of_share(0, 0) == (0.0, 1.0)
-    assert interval_of_share(5, 5)[1] == 1.0
+    assert share_interval(0, 0) == (0.0, 1.0)
+    assert share_interval(5, 5)[1] == 1.0
 
 
 def test_intervals_of_ratios_hold_the_truth_as_often_as_they_say() -> None:
@@ -57,15 +58,15 @@ def test_intervals_of_ratios_hold_the_truth_as_often_as_they_say() -> None:
     for seed in range(300):
         sizes = generator.integers(100, 2000, size=60)
         bits = sizes * generator.normal(2.0, 0.4, size=60)
-        low, high = interval_of_ratio(bits, sizes, seed=seed, resamples=400)
+        low, high = ratio_interval(bits, sizes, seed=seed, resamples=400)
         held.append(low <= 2.0 <= high)
 
     assert 0.9 < np.mean(held) < 0.98
-    assert interval_of_ratio([4.0], [2.0]) == (2.0, 2.0)
+    assert ratio_interval([4.0], [2.0]) == (2.0, 2.0)
 
 
 def test_documents_are_taken_until_a_language_is_full() -> None:
-    chosen = take_evenly(["a", "a", "b", "a"], [60, 60, 90, 30], max_bytes_per_language=100)
+    chosen = choose_evenly(["a", "a", "b", "a"], [60, 60, 90, 30], max_bytes_per_language=100)
 
     assert chosen == [0, 2, 3]
 
@@ -89,21 +90,21 @@ def test_intervals_of_means_hold_the_truth_and_say_something_of_nothing() -> Non
     generator = np.random.default_rng(0)
     held = []
     for seed in range(300):
-        low, high = interval_of_mean(generator.beta(2, 3, size=80), seed=seed, resamples=400)
+        low, high = mean_interval(generator.beta(2, 3, size=80), seed=seed, resamples=400)
         held.append(low <= 0.4 <= high)
 
     assert 0.9 < np.mean(held) < 0.98
-    assert interval_of_mean([0.0] * 114) == interval_of_share(0, 114)
+    assert mean_interval([0.0] * 114) == share_interval(0, 114)
 
 
 def test_a_change_on_the_same_problems_is_told_sooner_than_two_means() -> None:
     before = np.random.default_rng(0).random(60)
 
-    low, high = interval_of_change(before, before + 0.05)
+    low, high = change_interval(before, before + 0.05)
 
     assert low == pytest.approx(0.05)
     assert high == pytest.approx(0.05)
-    first, second = interval_of_mean(before), interval_of_mean(before + 0.05)
+    first, second = mean_interval(before), mean_interval(before + 0.05)
     assert first[1] > second[0]
 
 

@@ -17,9 +17,11 @@ from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError, DataError, RunFailed, SettingsError
 from codeshell_hf.evaluate.completions import CompletionFile, read_programs, write_programs
 from codeshell_hf.evaluate.endpoint import EndpointGenerator
-from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request, choose_tokens
+from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
 from codeshell_hf.evaluate.posing import Prompt
 from codeshell_hf.evaluate.problems import Problem
+from codeshell_hf.text.client import Client
+from codeshell_hf.text.decode import choose_tokens
 
 GREEDY = Request("a", Prompt("def area(radius):\n"), 1, (), 24, None, 0.0, 1.0, 0)
 
@@ -69,15 +71,14 @@ def test_answers_do_not_depend_on_what_shares_a_batch(model, tiny_tokenizer, tem
 def test_sampling_draws_each_token_as_often_as_its_share_of_the_nucleus(tiny_tokenizer) -> None:
     """A right sampler fails this once in a million: five standard deviations on three counts."""
     logits = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05])).repeat(20_000, 1)
-    request = replace(GREEDY, temperature=1.0, top_p=0.9)
     chances = torch.rand(20_000, generator=torch.Generator().manual_seed(0)).tolist()
 
-    drawn = torch.bincount(choose_tokens(logits, chances, request), minlength=4) / 20_000
+    drawn = torch.bincount(choose_tokens(logits, chances, temperature=1.0, top_p=0.9), minlength=4) / 20_000
 
     expected = torch.tensor([0.5, 0.3, 0.15, 0.0]) / 0.95
     assert torch.allclose(drawn, expected, atol=5 * 0.0036)
     assert drawn[3] == 0
-    assert choose_tokens(logits[:2], [0.0, 0.999999999], request).tolist() == [0, 2]
+    assert choose_tokens(logits[:2], [0.0, 0.999999999], temperature=1.0, top_p=0.9).tolist() == [0, 2]
 
 
 def test_each_row_ends_at_its_own_stop(model, tiny_tokenizer) -> None:
@@ -271,7 +272,7 @@ def test_a_server_is_asked_for_all_samples_at_once() -> None:
     choices = [{"text": "a", "finish_reason": "stop"}, {"text": "b", "finish_reason": "length"}]
     request = replace(GREEDY, samples=2, stops=("\ndef",), temperature=0.2, top_p=0.95, seed=3)
     with serve([(503, {}), (200, {"choices": choices})]) as (url, asked):
-        answers = answer(EndpointGenerator(url, "m", "secret", wait_s=0.01), request)
+        answers = answer(EndpointGenerator(Client(url, "m", "secret")), request)
 
     assert answers["a"] == [Completion("a", 0, "stop"), Completion("b", 0, "length")]
     assert len(asked) == 2
@@ -281,7 +282,7 @@ def test_a_server_is_asked_for_all_samples_at_once() -> None:
 
 def test_a_server_that_gives_one_answer_is_asked_again_with_other_seeds() -> None:
     with serve([(200, {"choices": [{"text": "a", "finish_reason": "stop"}]})]) as (url, asked):
-        answers = answer(EndpointGenerator(url, "m", wait_s=0.01), replace(GREEDY, samples=3))
+        answers = answer(EndpointGenerator(Client(url, "m")), replace(GREEDY, samples=3))
 
     assert len(answers["a"]) == 3
     assert [body["seed"] for body in asked] == [0, 1, 2]
@@ -290,7 +291,7 @@ def test_a_server_that_gives_one_answer_is_asked_again_with_other_seeds() -> Non
 def test_servers_fill_in_and_chat() -> None:
     said = {"choices": [{"text": "x", "message": {"content": "hello"}, "finish_reason": "stop"}]}
     with serve([(200, said)]) as (url, asked):
-        generator = EndpointGenerator(url, "m", calls_at_once=1)
+        generator = EndpointGenerator(Client(url, "m", concurrency=1))
         filled = answer(generator, replace(GREEDY, prompt=Prompt("a", "b")))
         chatted = answer(generator, replace(GREEDY, prompt=Prompt("hi", is_chat=True)))
 
@@ -301,8 +302,8 @@ def test_servers_fill_in_and_chat() -> None:
 
 def test_servers_that_refuse_or_are_gone_are_named() -> None:
     with serve([(404, {"error": "no such model"})]) as (url, _), pytest.raises(SettingsError, match="no such model"):
-        answer(EndpointGenerator(url, "m"), GREEDY)
+        answer(EndpointGenerator(Client(url, "m")), GREEDY)
     with serve([(400, {"error": "maximum context length is 10"})]) as (url, _):
-        assert answer(EndpointGenerator(url, "m"), GREEDY)["a"][0].end == "prompt too long"
+        assert answer(EndpointGenerator(Client(url, "m")), GREEDY)["a"][0].end == "prompt too long"
     with pytest.raises(RunFailed, match=r"did not answer after 2 tries.*is kept"):
-        answer(EndpointGenerator("http://127.0.0.1:9/v1", "m", tries=2, wait_s=0.01), GREEDY)
+        answer(EndpointGenerator(Client("http://127.0.0.1:9/v1", "m", tries=2)), GREEDY)

@@ -13,7 +13,8 @@ from codeshell_hf.pack.encoder import TokenizerCodec, make_codec
 from codeshell_hf.pack.infilling import Infilling, rearrange_characters, rearrange_for_infilling
 from codeshell_hf.pack.mixture import PERIOD, Mixture
 from codeshell_hf.pack.rows import IGNORED, Phase, Rows, describe_rows
-from codeshell_hf.pack.shards import Header, TokenShards, join_shards, write_shards
+from codeshell_hf.pack.shards import join_shards, write_shards
+from codeshell_hf.text.shards import Header, TokenShards
 from recipes.pretraining import read_step
 
 SENTINELS = (301, 302, 303)

@@ -21,9 +21,10 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from codeshell_hf.manifest import hash_input, read_manifest
-from codeshell_hf.pack.shards import Header, write_shards
+from codeshell_hf.pack.shards import write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.stage import main
+from codeshell_hf.text.shards import Header
 from codeshell_hf.train.loss import CPU_POSITIONS
 from codeshell_hf.train.operator import operator_folder
 from recipes.pretrain import STAGE

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.curate.annotation import PROMPT, AnswerCache, Endpoint, annotate_by_signals, ask, read_score
-from codeshell_hf.curate.documents import read_documents
+from codeshell_hf.curate.annotation import PROMPT, Endpoint, annotate_by_signals, ask, read_score
 from codeshell_hf.curate.options import Quality, Selection
 from codeshell_hf.curate.regressor import Fitting, Regressor, fit
 from codeshell_hf.errors import CheckpointError, DataError, RunFailed
+from codeshell_hf.text.cache import JsonLinesCache
+from codeshell_hf.text.documents import read_documents
 from tests.curation import GOOD, run, write_files
 from tests.endpoint import serve_answers
 
@@ -36,9 +37,9 @@ DOCUMENTS = [(f"x = {n}  # file {n}\n", "python") for n in range(6)]
 
 def test_scores_are_asked_once_and_kept(tmp_path: Path) -> None:
     with serve_answers(lambda prompt: f"Plain.\nScore: {prompt.count('file 3') * 2 + 1}") as server:
-        first = ask(make_endpoint(server.url), DOCUMENTS, AnswerCache(tmp_path / "a.jsonl"))
+        first = ask(make_endpoint(server.url), DOCUMENTS, JsonLinesCache(tmp_path / "a.jsonl"))
         asked = len(server.prompts)
-        second = ask(make_endpoint(server.url), DOCUMENTS, AnswerCache(tmp_path / "a.jsonl"))
+        second = ask(make_endpoint(server.url), DOCUMENTS, JsonLinesCache(tmp_path / "a.jsonl"))
 
         assert first == second == [1, 1, 1, 3, 1, 1]
         assert asked == len(server.prompts) == 6
@@ -49,7 +50,7 @@ def test_scores_are_asked_once_and_kept(tmp_path: Path) -> None:
 def test_a_budget_is_kept_over_all_runs(tmp_path: Path) -> None:
     with serve_answers(lambda prompt: "Score: 4") as server:
         for wanted in (4, 4, 6):
-            scores = ask(make_endpoint(server.url, max_answers=wanted), DOCUMENTS, AnswerCache(tmp_path / "a.jsonl"))
+            scores = ask(make_endpoint(server.url, max_answers=wanted), DOCUMENTS, JsonLinesCache(tmp_path / "a.jsonl"))
             assert sum(score is not None for score in scores) == wanted == len(server.prompts)
 
 
@@ -65,27 +66,31 @@ def test_failures_are_tried_again_and_an_answer_without_a_score_is_none(tmp_path
         return "Score: 2"
 
     with serve_answers(answer) as server:
-        scores = ask(make_endpoint(server.url), DOCUMENTS, AnswerCache(tmp_path / "a.jsonl"))
+        scores = ask(make_endpoint(server.url), DOCUMENTS, JsonLinesCache(tmp_path / "a.jsonl"))
 
     assert scores == [2, 2, 2, 2, 2, None]
 
 
 def test_a_cache_with_a_line_cut_short_keeps_the_others(tmp_path: Path) -> None:
-    cache = AnswerCache(tmp_path / "deep" / "a.jsonl")
-    cache.keep("k", 3, "Score: 3")
+    cache = JsonLinesCache(tmp_path / "deep" / "a.jsonl")
+    cache.add("k", {"score": 3, "answer": "Score: 3"})
     with (tmp_path / "deep" / "a.jsonl").open("a") as file:
         file.write('{"key": "l", "sc')
 
-    assert AnswerCache(tmp_path / "deep" / "a.jsonl").find("k") == 3
-    assert len(AnswerCache(tmp_path / "deep" / "a.jsonl")) == 1
+    assert JsonLinesCache(tmp_path / "deep" / "a.jsonl").get("k") == {"score": 3, "answer": "Score: 3"}
+    assert len(JsonLinesCache(tmp_path / "deep" / "a.jsonl")) == 1
 
 
 def test_an_endpoint_that_never_answers_and_a_prompt_without_text_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"judge at http://127.0.0.1:9 answered no call"):
-        ask(make_endpoint("http://127.0.0.1:9", tries=1), DOCUMENTS[:1], AnswerCache(tmp_path / "a.jsonl"))
+        ask(make_endpoint("http://127.0.0.1:9", tries=1), DOCUMENTS[:1], JsonLinesCache(tmp_path / "a.jsonl"))
     (tmp_path / "p.md").write_text("Judge.")
     with pytest.raises(DataError, match=r"has no \{text\}"):
-        ask(make_endpoint("http://127.0.0.1:9", prompt=tmp_path / "p.md"), DOCUMENTS, AnswerCache(tmp_path / "b.jsonl"))
+        ask(
+            make_endpoint("http://127.0.0.1:9", prompt=tmp_path / "p.md"),
+            DOCUMENTS,
+            JsonLinesCache(tmp_path / "b.jsonl"),
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from codeshell_hf.curate.decontamination import FIELDS, Benchmark, Decontaminator, hash_text, read_benchmark, roll
-from codeshell_hf.curate.documents import read_documents
 from codeshell_hf.curate.redaction import redact
 from codeshell_hf.errors import DataError
+from codeshell_hf.text.documents import read_documents
 from tests.curation import GOOD, run, write_files
 
 SHARED = Path(__file__).parents[2] / "shared" / "benchmarks"

@@ -23,6 +23,7 @@ from codeshell_hf.evaluate.endpoint import EndpointGenerator
 from codeshell_hf.evaluate.generation import Completion, Request
 from codeshell_hf.evaluate.posing import Prompt
 from codeshell_hf.publish.gguf import export_gguf
+from codeshell_hf.text.client import Client
 
 ROOT = Path(__file__).parents[1]
 LLAMA_SERVER = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
@@ -84,7 +85,7 @@ def test_transformers_serve_and_chat_know_a_published_folder(folder: Path, tmp_p
         chinese = ask(f"{address}/v1/chat/completions", {**values, "messages": [{"role": "user", "content": "面积"}]})
         completed = ask(f"{address}/v1/completions", {**values, "prompt": "## human:add|<end>|## assistant:"})
         evaluated: dict[str, list[Completion]] = {}
-        EndpointGenerator(f"{address}/v1", str(folder), calls_at_once=1).generate(
+        EndpointGenerator(Client(f"{address}/v1", str(folder), concurrency=1)).generate(
             [
                 Request("turn", Prompt("add", is_chat=True), 1, (), 24, None, 0.0, 1.0, 0),
                 Request("middle", Prompt("def area(r):\n    return ", "\n"), 2, ("\n",), 24, None, 0.0, 1.0, 0),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codeshell_hf.errors import DataError
-from codeshell_hf.publish.streaming import Sampling, StopFilter, write
+from codeshell_hf.text.decode import Sampling, StopFilter, stream
 from recipes import chat, complete
 from recipes.complete import read_place
 
@@ -128,8 +128,8 @@ def test_the_same_seed_draws_the_same_and_ctrl_c_keeps_what_was_said(folder: Pat
     model = load_model(str(folder), dtype=torch.float32)
     tokenizer = CodeShellTokenizer.from_pretrained(folder)
     prompt = tokenizer.encode_text("for (int i")
-    texts = {write(model, tokenizer, prompt, Sampling(12, 1.5, 1.0, seed)).text for seed in (1, 1, 1)}
-    others = {write(model, tokenizer, prompt, Sampling(12, 1.5, 1.0, seed)).text for seed in range(4)}
+    texts = {stream(model, tokenizer, prompt, Sampling(12, 1.5, 1.0, seed)).text for seed in (1, 1, 1)}
+    others = {stream(model, tokenizer, prompt, Sampling(12, 1.5, 1.0, seed)).text for seed in range(4)}
     pieces: list[str] = []
 
     def cut(piece: str) -> None:
@@ -137,7 +137,7 @@ def test_the_same_seed_draws_the_same_and_ctrl_c_keeps_what_was_said(folder: Pat
         if len(pieces) == 2:
             raise KeyboardInterrupt
 
-    stopped = write(model, tokenizer, prompt, Sampling(60, 1.5, 1.0, 0), on_text=cut)
+    stopped = stream(model, tokenizer, prompt, Sampling(60, 1.5, 1.0, 0), on_text=cut)
 
     assert len(texts) == 1
     assert len(others) > 1

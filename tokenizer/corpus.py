@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codeshell_hf.curate.documents import DOCUMENTS, read_documents
 from codeshell_hf.curate.languages import name_language
 from codeshell_hf.errors import DataError
+from codeshell_hf.text.documents import DOCUMENTS, read_documents
 
 LONGEST_FILE = 1_000_000
 

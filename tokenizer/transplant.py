@@ -109,7 +109,7 @@ def measure_bits(model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, tex
     """
     import numpy as np
 
-    from codeshell_hf.evaluate.bits_per_byte import score_documents
+    from codeshell_hf.text.bits_per_byte import score_documents
 
     documents = [("text", np.array(tokenizer.encode_text(text)), len(text.encode("utf-8")))]
     window = min(1024, model.config.n_positions)

@@ -16,7 +16,8 @@ import torch
 from benchmarks.gpu.processes import ROOT
 from benchmarks.gpu.report import Report, read_lines
 from codeshell_hf.manifest import hash_input
-from codeshell_hf.pack.shards import Header, write_shards
+from codeshell_hf.pack.shards import write_shards
+from codeshell_hf.text.shards import Header
 from tokenizer.bpe import train_bpe
 
 STEPS, SAVED_EVERY, KILLED_AT = 20, 5, 12

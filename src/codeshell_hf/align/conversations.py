@@ -2,40 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import DataError
+from ..text.chat import Conversation, Message
 
 ROLES = ("user", "assistant")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 KINDS = ("chat", "copilot")
-
-Message = dict[str, str]
-Kind = Literal["chat", "copilot"]
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Turns of a user and an assistant.
-
-    Args:
-        messages: Each with `role` and `content`, the user first, taking turns, the assistant last.
-        language: "en" or "zh", where it is said.
-        tests: Python that holds the answer to its promise, where there is any.
-        kind: "chat", or "copilot" for code that is continued or filled in, without a word around it.
-    """
-
-    messages: tuple[Message, ...]
-    language: str | None = None
-    tests: str | None = None
-    kind: Kind = "chat"
-
-    @property
-    def prompt(self) -> list[Message]:
-        """All but the last answer."""
-        return list(self.messages[:-1])
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:

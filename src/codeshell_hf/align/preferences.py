@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .conversations import Message, as_messages, check_turns, read_json_lines
+from ..text.chat import Message
+from .conversations import as_messages, check_turns, read_json_lines
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import RunFailed
 from ..sandbox import Program, Sandbox
-from .answers import clean_answer, extract_code
-from .conversations import Message
+from ..text.chat import Message, clean_answer
+from ..text.code import extract_code
 
 logger = logging.getLogger(__name__)
 

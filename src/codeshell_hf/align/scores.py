@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from ..modeling_codeshell import CodeShellForSequenceClassification
+from ..text.chat import Message, pad_rows
 from ..tokenization_codeshell import CodeShellTokenizer
-from .conversations import Message
-from .rendering import pad_rows
 
 
 @torch.no_grad()

@@ -4,15 +4,14 @@ import hashlib
 import json
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, RunFailed
+from ..text.cache import JsonLinesCache
+from ..text.client import Budget, Client, RequestRefused, ServerUnavailable
 
 MAX_SCORE = 5
 PROMPT = Path(__file__).with_name("quality_prompt.md")
@@ -47,59 +46,10 @@ class Endpoint:
     timeout_s: float = 120.0
 
 
-class AnswerCache:
-    """Answers on disk, by what was asked: a run that stops, or is run again, pays for none twice.
-
-    Args:
-        path: A JSON Lines file; a line cut short by a kill is passed over.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._scores: dict[str, int] = {}
-        try:
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                    self._scores[row["key"]] = row["score"]
-                except (ValueError, KeyError, TypeError):
-                    continue
-        except OSError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-
-    def __len__(self) -> int:
-        return len(self._scores)
-
-    def find(self, key: str) -> int | None:
-        """Gives an answer that was paid for.
-
-        Args:
-            key: Hash of what was asked.
-
-        Returns:
-            The score, or `None`.
-        """
-        return self._scores.get(key)
-
-    def keep(self, key: str, score: int, answer: str) -> None:
-        """Keeps an answer.
-
-        Args:
-            key: Hash of what was asked.
-            score: The score in it.
-            answer: All of it.
-        """
-        line = json.dumps({"key": key, "score": score, "answer": answer}, ensure_ascii=False) + "\n"
-        with self._lock, self._path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            self._scores[key] = score
-
-
 def ask(
     endpoint: Endpoint,
     documents: Sequence[tuple[str, str]],
-    cache: AnswerCache,
+    cache: JsonLinesCache,
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[int | None]:
@@ -118,35 +68,32 @@ def ask(
         DataError: If the prompt cannot be read or lacks `{text}`.
         RunFailed: If no call at all was answered.
     """
-    from huggingface_hub import InferenceClient
-
     try:
         prompt = endpoint.prompt.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"prompt {endpoint.prompt} cannot be read ({error.strerror}); name a file") from error
     if "{text}" not in prompt:
         raise DataError(f"prompt {endpoint.prompt} has no {{text}}; the document must stand somewhere in it")
-    token = endpoint.token or ("none" if endpoint.url else None)
-    client = InferenceClient(base_url=endpoint.url, api_key=token, timeout=endpoint.timeout_s)
+    client = Client(
+        endpoint.url, endpoint.model, endpoint.token, endpoint.calls_at_once, endpoint.timeout_s, endpoint.tries
+    )
     scores: list[int | None] = [None] * len(documents)
     failures: list[str] = []
-    budget = threading.Semaphore(max(endpoint.max_answers - len(cache), 0))
-    done = 0
+    budget = Budget(max(endpoint.max_answers - len(cache), 0))
 
     def answer(place: int) -> None:
         text, language = documents[place]
         question = prompt.replace("{language}", language).replace("{text}", text[: endpoint.max_characters])
         key = hashlib.sha256(json.dumps([endpoint.model, question]).encode()).hexdigest()
-        scores[place] = cache.find(key)
-        if scores[place] is None and budget.acquire(blocking=False):
-            scores[place] = _ask_once(client, endpoint, question, key, cache, failures)
+        if (row := cache.get(key)) is not None:
+            scores[place] = int(str(row["score"]))
+        elif budget.take():
+            scores[place] = _ask_for_score(client, question, key, cache, failures)
             if scores[place] is None:
-                budget.release()
+                budget.refund()
 
-    with ThreadPoolExecutor(endpoint.calls_at_once) as pool:
-        for _ in pool.map(answer, range(len(documents))):
-            done += 1
-            on_progress(done, len(documents))
+    for done, _ in enumerate(client.map(answer, range(len(documents))), 1):
+        on_progress(done, len(documents))
     if documents and failures and all(score is None for score in scores):
         raise RunFailed(f"{endpoint.model} at {endpoint.url or 'the Hub'} answered no call ({failures[-1]})")
     if missing := sum(score is None for score in scores):
@@ -155,24 +102,18 @@ def ask(
     return scores
 
 
-def _ask_once(
-    client: Any, endpoint: Endpoint, question: str, key: str, cache: AnswerCache, failures: list[str]
-) -> int | None:
-    for attempt in range(endpoint.tries):
+def _ask_for_score(client: Client, question: str, key: str, cache: JsonLinesCache, failures: list[str]) -> int | None:
+    for _ in range(client.tries):
         try:
-            reply = client.chat_completion(
-                [{"role": "user", "content": question}], model=endpoint.model, max_tokens=256, temperature=0.0
-            )
-            answer = reply.choices[0].message.content or ""
-        except Exception as error:  # the client raises what its transport does; the last one is told
-            failures.append(" ".join(str(error).split())[:200])
-            time.sleep(min(0.5 * 2**attempt, 30))
-            continue
-        score = read_score(answer)
+            [reply, *_] = client.chat([{"role": "user", "content": question}], max_tokens=256)
+        except (RequestRefused, ServerUnavailable) as error:
+            failures.append(str(error))
+            return None
+        score = read_score(reply.text)
         if score is not None:
-            cache.keep(key, score, answer)
+            cache.add(key, {"score": score, "answer": reply.text})
             return score
-        failures.append(f"no score in {answer[:80]!r}")
+        failures.append(f"no score in {reply.text[:80]!r}")
     return None
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..manifest import hash_values, write_text
-from .annotation import AnswerCache, annotate_by_signals, ask
+from ..text.cache import JsonLinesCache
+from ..text.documents import DOCUMENTS
+from .annotation import annotate_by_signals, ask
 from .corpus import ROW, Corpus, Progress, list_all, split_parts
 from .decontamination import read_benchmark
-from .documents import DOCUMENTS
 from .duplicates import NearDuplicates, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
 from .engine import count_cores
 from .inspection import STATIC, inspect_part, score_part
@@ -287,7 +288,7 @@ class _Run:
             self._progress("annotate", done, total)
 
         documents = [(text, row["language"]) for text, row in zip(texts, rows, strict=True)]
-        return [*ask(options.endpoint, documents, AnswerCache(self._cache / "answers.jsonl"), on_progress=show)]
+        return [*ask(options.endpoint, documents, JsonLinesCache(self._cache / "answers.jsonl"), on_progress=show)]
 
     def decontaminate(self) -> None:
         """Drops what holds something of a benchmark."""

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import DataError
 from ..manifest import hash_values, write_text
+from ..text.cache import JsonLinesCache
 from .generation import Completion
 from .problems import Problem, read_rows
 
@@ -25,63 +26,29 @@ class CompletionFile:
         origin: Everything that decides the answers; written into the first line.
     """
 
-    def __init__(self, folder: Path, name: str, origin: Mapping[str, Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, name: str, origin: Mapping[str, object]) -> None:
         self.path = folder / f"{name}-{hash_values(origin)[:12]}.jsonl"
-        self._done: dict[str, tuple[str, list[Completion]]] = {}
-        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
-        whole = [line for line in lines if is_whole(line)]
-        for line in whole[1:]:
-            row = json.loads(line)
-            self._done[row["id"]] = row["asked"], [Completion(**completion) for completion in row["completions"]]
-        if len(whole) < len([line for line in lines if line]) or not whole:
-            # A kill cut a line short: the rest is written anew.
-            first = json.dumps({"origin": origin}, ensure_ascii=False)
-            write_text(self.path, "".join(f"{line}\n" for line in [first, *whole[1:]]))
+        self._cache = JsonLinesCache(self.path, {"origin": origin})
 
     def __len__(self) -> int:
-        return len(self._done)
+        return len(self._cache)
 
     def find(self, key: str, asked: str) -> list[Completion] | None:
-        """Gives what is there.
+        """The completions of a problem, or `None` where there are none or the request was another.
 
         Args:
             key: The problem's.
-            asked: Hash of what is asked, to which the code that poses problems adds its part.
-
-        Returns:
-            Its answers, or `None` where there are none, or where something else was asked.
+            asked: Hash of the request.
         """
-        was_asked, completions = self._done.get(key, (None, None))
-        return completions if was_asked == asked else None
+        row = self._cache.get(key)
+        if row is None or row["asked"] != asked:
+            return None
+        completions = row["completions"]
+        return [Completion(**completion) for completion in completions] if isinstance(completions, list) else None
 
     def add(self, key: str, asked: str, completions: Sequence[Completion]) -> None:
-        """Keeps answers, at once.
-
-        Args:
-            key: The problem's.
-            asked: Hash of what was asked.
-            completions: Its answers.
-        """
-        self._done[key] = asked, list(completions)
-        row = {"id": key, "asked": asked, "completions": [asdict(completion) for completion in completions]}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def is_whole(line: str) -> bool:
-    """Whether a line was written to its end.
-
-    Args:
-        line: Of a file of answers.
-
-    Returns:
-        True if it is JSON.
-    """
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+        """Keeps the completions of a problem, at once."""
+        self._cache.add(key, {"asked": asked, "completions": [asdict(completion) for completion in completions]})
 
 
 def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .intervals import interval_of_share
+from ..text.intervals import share_interval
 from .metrics import is_exact
 from .problems import Problem
 
@@ -87,7 +87,7 @@ def score_lines(problems: Sequence[Problem], written: Mapping[str, str]) -> dict
             counts[name][1] += is_exact(written[problem.key], problem.reference or "")
     scores: dict[str, dict[str, float | int]] = {}
     for name, (tasks, exact) in counts.items():
-        low, high = interval_of_share(exact, tasks)
+        low, high = share_interval(exact, tasks)
         share = exact / tasks if tasks else 0.0
         scores[name] = {
             "tasks": tasks,

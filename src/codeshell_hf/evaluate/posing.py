@@ -1,12 +1,10 @@
 """How a problem becomes a prompt, and an answer a program."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..text.code import extract_code
 from .problems import Problem
-
-FENCE = re.compile(r"```[\w+-]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -199,19 +197,6 @@ def program_in_answer(problem: Problem, text: str) -> tuple[str, str]:
         return code, problem.tests
     head = problem.prompt.partition(f"def {problem.name}")[0]
     return (f"{head}\n{code}" if f"def {problem.name}" in code else f"{problem.prompt}{code}"), problem.tests
-
-
-def extract_code(text: str) -> str:
-    """Takes the code out of an answer.
-
-    Args:
-        text: An answer.
-
-    Returns:
-        The first fenced block, or all of the text where there is none.
-    """
-    found = FENCE.search(text)
-    return found.group(1) if found else text
 
 
 def program_mbpp(problem: Problem, text: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .intervals import interval_of_mean
+from ..text.intervals import mean_interval
 from .metrics import code_bleu_like, edit_similarity, is_exact
 from .problems import Problem
 
@@ -109,7 +109,7 @@ def measure(numbers: Sequence[float]) -> Measure:
     Returns:
         It, with its interval.
     """
-    low, high = interval_of_mean(numbers)
+    low, high = mean_interval(numbers)
     mean = sum(numbers) / len(numbers)
     return Measure(round(mean, DIGITS), round(low, DIGITS), round(high, DIGITS), len(numbers))
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .shards import Header
+from ..text.shards import Header
 
 SUFFIX = ".ds"
 _SCANNED = 1 << 26

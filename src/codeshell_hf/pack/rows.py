@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SettingsError
+from ..text.shards import Header
 from .infilling import Infilling, rearrange_characters, rearrange_for_infilling
-from .shards import Header
 
 IGNORED = -100
 SENTINELS = 3

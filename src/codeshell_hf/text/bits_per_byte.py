@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .intervals import interval_of_ratio
+from .intervals import ratio_interval
 
 EVALUATED_TOGETHER = 8
 
@@ -45,7 +45,7 @@ class Score:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of bits per byte, with documents as the unit of chance."""
-        return interval_of_ratio(self.document_bits, self.document_bytes)
+        return ratio_interval(self.document_bits, self.document_bytes)
 
 
 @torch.no_grad()
@@ -98,23 +98,3 @@ def score_documents(
             score.document_bits.append(needed)
             score.document_bytes.append(size)
     return scores
-
-
-def take_evenly(languages: Sequence[str], sizes: Sequence[int], *, max_bytes_per_language: int) -> list[int]:
-    """Chooses documents so that no language costs more than it should.
-
-    Args:
-        languages: Of each document.
-        sizes: In bytes.
-        max_bytes_per_language: A language is closed when it holds this much.
-
-    Returns:
-        Indices, in order.
-    """
-    held: dict[str, int] = {}
-    chosen = []
-    for index, (language, size) in enumerate(zip(languages, sizes, strict=True)):
-        if held.get(language, 0) + size <= max_bytes_per_language:
-            held[language] = held.get(language, 0) + size
-            chosen.append(index)
-    return chosen

@@ -1,0 +1,64 @@
+"""A cache in a JSON Lines file: append-only, whatever kills the run."""
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..manifest import write_text
+
+
+class JsonLinesCache:
+    """Rows by key, each written to disk at once; safe to use from several threads.
+
+    A line that a kill has cut short is dropped. The last row of a key wins.
+
+    Args:
+        path: The file; it and its folder are made when they are needed.
+        header: Written as the first line, to tell what the rows depend on.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, object] | None = None) -> None:
+        self.path = path
+        self._header = header
+        self._lock = threading.Lock()
+        self._rows: dict[str, dict[str, object]] = {}
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        rows = [row for line in lines if (row := _read_row(line)) is not None]
+        for row in rows:
+            if isinstance(key := row.pop("key", None), str):
+                self._rows[key] = row
+        is_cut = bool(lines and lines[-1]) or len(rows) < sum(map(bool, lines))
+        if is_cut or (header is not None and not rows):
+            self._rewrite()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: str) -> dict[str, object] | None:
+        """The row of a key, without the key."""
+        return self._rows.get(key)
+
+    def add(self, key: str, row: Mapping[str, object]) -> None:
+        """Adds a row and writes it."""
+        line = json.dumps({"key": key, **row}, ensure_ascii=False) + "\n"
+        data = line.encode("utf-8", "backslashreplace")  # a lone surrogate is no UTF-8, and is an escape in JSON
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(data)
+            self._rows[key] = dict(row)
+
+    def _rewrite(self) -> None:
+        lines = [] if self._header is None else [dict(self._header)]
+        lines += [{"key": key, **row} for key, row in self._rows.items()]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _read_row(line: bytes) -> dict[str, object] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

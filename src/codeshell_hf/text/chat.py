@@ -1,0 +1,208 @@
+"""Chats as tokens, the one place where they are encoded.
+
+What people and models write stays text: a `<|endoftext|>` in a question is the letters that it is made of. Rows of
+completion are the exception: raw code, in which the three sentinels of infilling are alive.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from ..tokenization_codeshell import CHAT_TEMPLATE, END_OF_TURN, CodeShellTokenizer
+
+NO_LOSS = -100
+POLICY_TEMPLATE = CHAT_TEMPLATE.replace(
+    f"message['content'] + '{END_OF_TURN}' -}}}}{{%- endgen", "message['content'] | trim -}}{%- endgen"
+)
+"""The chat template for a reward model that reads a policy's answers: the stop is there only if it was generated."""
+SENTINELS = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+
+Message = dict[str, str]
+Kind = Literal["chat", "copilot"]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns of a user and an assistant.
+
+    Args:
+        messages: Each with `role` and `content`; the user begins, the assistant ends.
+        language: "en" or "zh", where known.
+        tests: Python that checks the answer, where there is any.
+        kind: "chat", or "copilot" for raw code that is continued or filled in.
+    """
+
+    messages: tuple[Message, ...]
+    language: str | None = None
+    tests: str | None = None
+    kind: Kind = "chat"
+
+    @property
+    def prompt(self) -> list[Message]:
+        """All but the last answer."""
+        return list(self.messages[:-1])
+
+
+@dataclass(frozen=True)
+class EncodedConversation:
+    """A conversation as a training row.
+
+    Args:
+        ids: Tokens.
+        labels: As many: the token where it is the assistant's or its stop, -100 elsewhere.
+    """
+
+    ids: list[int]
+    labels: list[int]
+
+
+def encode_conversation(tokenizer: CodeShellTokenizer, conversation: Conversation) -> EncodedConversation:
+    """Encodes a conversation with the chat template, and ends it with the end-of-text token.
+
+    The released format ends a turn with the text `|<end>|`. The token behind it stops every tool that does not know
+    that text, and it follows each document in pretraining.
+
+    Args:
+        tokenizer: With a chat template that marks the assistant's words.
+
+    Returns:
+        Tokens and labels; the loss falls on the assistant's words, their stop, and the end.
+    """
+    if conversation.kind == "copilot":
+        return _encode_completion(tokenizer, conversation)
+    encoded = tokenizer.apply_chat_template(
+        list(conversation.messages),
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        tokenizer_kwargs={"split_special_tokens": True},
+    )
+    ids, mask = encoded["input_ids"], encoded["assistant_masks"]
+    end = [tokenizer.eos_token_id]
+    labels = [token if is_answer else NO_LOSS for token, is_answer in zip(ids, mask, strict=True)]
+    return EncodedConversation([*ids, *end], [*labels, *end])
+
+
+def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Encodes a chat up to where the assistant answers.
+
+    Args:
+        tokenizer: Any of transformers, with a chat template. CodeShell's template is plain text; in others' the special
+            tokens of the template keep their meaning, those in messages do not.
+        messages: The last is the user's.
+    """
+    text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+    specials = list_special_tokens(tokenizer)
+    if not any(_contains(message["content"], specials) for message in messages):
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids: list[int] = []
+    for piece, is_message in _split_template(tokenizer, messages, text, specials):
+        ids += tokenizer(piece, add_special_tokens=False, split_special_tokens=is_message)["input_ids"]
+    return ids
+
+
+def list_special_tokens(tokenizer: Any) -> list[str]:
+    """Lists the texts that a tokenizer turns into a special token."""
+    return [str(token) for token in tokenizer.added_tokens_decoder.values()]
+
+
+def _contains(text: str, tokens: Iterable[str]) -> bool:
+    return any(token in text for token in tokens)
+
+
+def _split_template(
+    tokenizer: Any, messages: Sequence[Message], text: str, specials: Sequence[str]
+) -> list[tuple[str, bool]]:
+    """Splits a chat into what its template writes and what its messages say, the latter marked by True."""
+    marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
+    marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+    frame = tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
+    if not _contains(frame, specials):  # in one piece, merges across the borders stay
+        return [(text, True)]
+    pieces: list[tuple[str, bool]] = []
+    rest = text
+    for message, mark in zip(messages, marks, strict=True):
+        before, _, frame = frame.partition(mark)
+        content = message["content"]
+        content = content if rest.startswith(before + content) else content.strip()  # as some templates do
+        pieces += [(before, False), (content, True)]
+        rest = rest.removeprefix(before + content)
+    pieces.append((frame, False))
+    if "".join(piece for piece, _ in pieces) != text:
+        raise DataError("the chat template changes what messages say, so that special tokens cannot be told from text")
+    return [(piece, is_message) for piece, is_message in pieces if piece]
+
+
+def encode_answer(tokenizer: CodeShellTokenizer, messages: Sequence[Message], answer: str) -> list[int]:
+    """Encodes a prompt and an answer, as the reward model and DPO read them: up to the stop, without end of text."""
+    turns = (*messages, {"role": "assistant", "content": answer})
+    return encode_conversation(tokenizer, Conversation(turns)).ids[:-1]
+
+
+def clean_answer(text: str) -> tuple[str, bool]:
+    """Cuts an answer at its stop; also whether there was one.
+
+    >>> clean_answer(" x = 1|<end>|## human:")
+    ('x = 1', True)
+    """
+    before, stop, _ = text.partition(END_OF_TURN)
+    return before.strip(), bool(stop)
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, *, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
+    """Pads rows to one length, on the left to generate and on the right to train.
+
+    Returns:
+        Tokens and mask, both of shape (B, T), int64.
+
+    >>> pad_rows([[5], [6, 7]], 0, side="left")[0].tolist()
+    [[0, 5], [6, 7]]
+    """
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad_id)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if side == "left" else slice(len(row))
+        ids[index, place] = torch.tensor(row)
+        mask[index, place] = 1
+    return ids, mask
+
+
+def split_conversation(row: EncodedConversation, max_tokens: int) -> list[EncodedConversation]:
+    """Splits a row that is too long into pieces, without those that no loss falls on."""
+    pieces = [
+        EncodedConversation(row.ids[first : first + max_tokens], row.labels[first : first + max_tokens])
+        for first in range(0, len(row.ids), max_tokens)
+    ]
+    # The first label of a row is never predicted.
+    return [piece for piece in pieces if any(label != NO_LOSS for label in piece.labels[1:])]
+
+
+def _encode_completion(tokenizer: CodeShellTokenizer, conversation: Conversation) -> EncodedConversation:
+    ids: list[int] = []
+    labels: list[int] = []
+    for message in conversation.messages:
+        if message["role"] == "user":
+            tokens = _encode_raw(tokenizer, message["content"])
+            labels += [NO_LOSS] * len(tokens)
+        else:
+            tokens = [*tokenizer.encode_text(message["content"]), tokenizer.eos_token_id]
+            labels += tokens
+        ids += tokens
+    return EncodedConversation(ids, labels)
+
+
+def _encode_raw(tokenizer: CodeShellTokenizer, text: str) -> list[int]:
+    if not text.startswith(SENTINELS[0]):
+        return tokenizer.encode_text(text)
+    prefix, found_suffix, rest = text.removeprefix(SENTINELS[0]).partition(SENTINELS[1])
+    suffix, found_middle, after = rest.partition(SENTINELS[2])
+    if not found_suffix or not found_middle or after:
+        raise DataError(
+            f"a copilot turn begins with {SENTINELS[0]} but is not {SENTINELS[0]}...{SENTINELS[1]}...{SENTINELS[2]}; "
+            "write all three in this order, the last one at the end"
+        )
+    return tokenizer.encode_infilling(prefix, suffix)

@@ -1,0 +1,489 @@
+"""The decoding loop: batched, sampled or greedy, streamed if wanted.
+
+One prefill serves all samples of a prompt, prompts of like length run together, and rows that have ended are dropped.
+What is sampled depends on the seed, the request's id and the number of the sample, not on the rest of the batch. Sums
+of floating-point numbers do, so that a near tie can fall otherwise in another batch.
+"""
+
+# R rows, T tokens, V vocabulary
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, TextStreamer
+
+from ..modeling_codeshell import CACHE_NAME
+from ..tokenization_codeshell import END_OF_TURN, CodeShellTokenizer
+from .chat import Message, clean_answer, encode_prompt
+from .code import extract_code
+
+End = Literal["stop", "length", "prompt too long"]
+# Rows that have ended are dropped when they are this share of all.
+DROPPED_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt to continue.
+
+    Args:
+        id: Seeds the sampling together with `seed`.
+        ids: The prompt.
+        samples: Outputs wanted.
+        stops: Texts that end an output.
+        max_new_tokens: Of an output.
+        max_tokens: Of prompt and output together, `None` for the model's context.
+        temperature: 0 takes the likeliest token.
+        top_p: Share of the probability that is sampled from.
+        seed: Of the sampling.
+    """
+
+    id: str
+    ids: Sequence[int]
+    samples: int = 1
+    stops: tuple[str, ...] = ()
+    max_new_tokens: int = 256
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """A continuation.
+
+    Args:
+        text: All that was generated, its stop text included.
+        ids: Its tokens, without the token that ended it.
+        end: "stop" at a stop text or an end token, "length" at the limit, "prompt too long" where there was no room.
+    """
+
+    text: str
+    ids: Sequence[int]
+    end: End
+
+
+class Decoder:
+    """Continues prompts with a model of transformers.
+
+    Args:
+        model: In evaluation mode.
+        batch_size: Rows at a time.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        config = model.config
+        self.context = int(getattr(config, "n_positions", None) or config.max_position_embeddings)
+        ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+        ends = ends if isinstance(ends, list) else [ends]
+        self.ends: set[int] = {*ends, tokenizer.eos_token_id} - {None}
+
+    def decode(
+        self,
+        requests: Sequence[Request],
+        on_done: Callable[[Request, list[Output]], None],
+        on_token: Callable[[int], None] | None = None,
+    ) -> None:
+        """Continues prompts, short ones first.
+
+        Args:
+            requests: All with the same temperature and top_p.
+            on_done: Called with each request and its outputs as soon as they are complete.
+            on_token: Called with each token, of a single request with one sample.
+        """
+        ordered = sorted(requests, key=lambda request: (len(request.ids), request.id))
+        for batch in self._split(ordered):
+            outputs: dict[str, list[Output]] = {request.id: [] for request in batch}
+            for rows in self._decode_batch(batch, on_token):
+                for name, output in rows:
+                    outputs[name].append(output)
+            for request in batch:
+                on_done(request, outputs[request.id])
+
+    def _split(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        batch: list[Request] = []
+        for request in requests:
+            rows = (len(batch) + 1) * request.samples
+            if batch and (rows > self.batch_size or request.samples != batch[0].samples):
+                yield batch
+                batch = []
+            batch.append(request)
+        if batch:
+            yield batch
+
+    @torch.no_grad()
+    def _decode_batch(
+        self, batch: Sequence[Request], on_token: Callable[[int], None] | None
+    ) -> Iterator[list[tuple[str, Output]]]:
+        fitting = [request for request in batch if 0 < len(request.ids) < self._find_limit(request)]
+        for request in batch:
+            if request not in fitting:
+                yield [(request.id, Output("", (), "prompt too long"))] * request.samples
+        if not fitting:
+            return
+        samples = fitting[0].samples
+        longest = max(len(request.ids) for request in fitting)
+        inputs = torch.zeros(len(fitting), longest, dtype=torch.long, device=self.model.device)
+        mask = torch.zeros_like(inputs)
+        for row, request in enumerate(fitting):
+            inputs[row, longest - len(request.ids) :] = torch.tensor(request.ids)
+            mask[row, longest - len(request.ids) :] = 1
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        for first in range(0, samples, self.batch_size):
+            many = min(samples - first, self.batch_size)
+            cache = DynamicCache(config=self.model.config)
+            logits = self._forward(inputs, mask, positions, cache)[:, -1]
+            cache.batch_repeat_interleave(many)
+            rows = [
+                _Row(request, self._find_limit(request) - len(request.ids), first + number)
+                for request in fitting
+                for number in range(many)
+            ]
+            repeated = logits.repeat_interleave(many, dim=0), mask.repeat_interleave(many, dim=0)
+            self._decode_rows(rows, *repeated, cache, on_token)
+            yield [(row.request.id, Output(row.text, row.ids, row.end)) for row in rows]
+
+    def _find_limit(self, request: Request) -> int:
+        return min(self.context, request.max_tokens or self.context)
+
+    def _forward(self, inputs: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+        logits: Tensor = self.model(
+            input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=True, **{CACHE_NAME: cache}
+        ).logits
+        return logits.float()
+
+    def _decode_rows(
+        self,
+        rows: list["_Row"],
+        logits: Tensor,
+        mask: Tensor,
+        cache: DynamicCache,
+        on_token: Callable[[int], None] | None,
+    ) -> None:
+        active = rows
+        request = rows[0].request
+        while True:
+            uniforms = [row.draw() for row in active]
+            chosen = choose_tokens(logits, uniforms, temperature=request.temperature, top_p=request.top_p)
+            for row, token in zip(active, chosen.tolist(), strict=True):
+                row.take(token, self.ends, self.tokenizer)
+                if on_token is not None and row.ids and row.ids[-1] == token:
+                    on_token(token)
+            alive = [place for place, row in enumerate(active) if row.is_open]
+            if not alive:
+                return
+            if len(active) - len(alive) >= DROPPED_SHARE * len(active):
+                kept = torch.tensor(alive, device=logits.device)
+                cache.batch_select_indices(kept)
+                mask, chosen = mask[kept], chosen[kept]
+                active = [active[place] for place in alive]
+            mask = nn.functional.pad(mask, (0, 1), value=1)
+            positions = mask.sum(-1, keepdim=True) - 1
+            logits = self._forward(chosen[:, None], mask, positions, cache)[:, -1]
+
+
+class _Row:
+    """One output while it is generated."""
+
+    def __init__(self, request: Request, room: int, number: int) -> None:
+        self.request = request
+        self.ids: list[int] = []
+        self.text = ""
+        self.end: End = "length"
+        self.is_open = True
+        self._room = min(request.max_new_tokens, room)
+        # A token is a byte at least, so that the longest stop lies within its last tokens; some more for split letters.
+        self._tail = max((len(stop.encode()) for stop in request.stops), default=0) + 4
+        key = hashlib.sha256(f"{request.seed}/{request.id}/{number}".encode()).digest()
+        self._rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+
+    def draw(self) -> float:
+        return float(self._rng.random()) if self.request.temperature else 0.0
+
+    def take(self, token: int, ends: set[int], tokenizer: Any) -> None:
+        if not self.is_open:
+            return
+        if token in ends:
+            self._close("stop", tokenizer)
+            return
+        self.ids.append(token)
+        if self.request.stops:
+            tail = tokenizer.decode(self.ids[-self._tail :], skip_special_tokens=False)
+            if any(stop in tail for stop in self.request.stops):
+                self._close("stop", tokenizer)
+        if self.is_open and len(self.ids) >= self._room:
+            self._close("length", tokenizer)
+
+    def _close(self, end: End, tokenizer: Any) -> None:
+        self.end = end
+        self.is_open = False
+        self.text = tokenizer.decode(self.ids, skip_special_tokens=False)
+
+
+def choose_tokens(logits: Tensor, uniforms: Sequence[float], *, temperature: float, top_p: float) -> Tensor:
+    """Chooses the next token of each row.
+
+    Args:
+        logits: Shape (R, V), float32.
+        uniforms: A number in [0, 1) for each row, which decides what is sampled.
+        temperature: 0 takes the likeliest token.
+        top_p: Share of the probability that is sampled from.
+
+    Returns:
+        Shape (R,), int64.
+
+    Source:
+        Holtzman et al. 2019, arXiv:1904.09751, section 3.1 (nucleus sampling).
+    """
+    if not temperature:
+        return logits.argmax(-1)
+    probabilities, order = (logits / temperature).softmax(-1).sort(dim=-1, descending=True)
+    reached = probabilities.cumsum(-1)
+    kept = torch.where(reached - probabilities < top_p, probabilities, 0.0)
+    reached = kept.cumsum(-1)
+    target = torch.tensor(uniforms, device=logits.device)[:, None] * reached[:, -1:]
+    places = torch.searchsorted(reached, target.float(), right=True).clamp(max=logits.shape[-1] - 1)
+    # A number next to 1 must not fall on what was cut off.
+    places = torch.minimum(places, (kept > 0).sum(-1, keepdim=True) - 1)
+    return order.gather(-1, places)[:, 0]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of a chat.
+
+    Args:
+        text: Without its stop.
+        is_finished: Whether the model stopped by itself.
+        tokens: Its length, stop included.
+    """
+
+    text: str
+    is_finished: bool
+    tokens: int
+
+    @property
+    def code(self) -> str:
+        """The first fenced block, or all of it where there is none."""
+        return extract_code(self.text)
+
+    @property
+    def turn(self) -> Message:
+        """As a trainer hands it to a reward: with its stop, if it has one."""
+        return {"role": "assistant", "content": self.text + (END_OF_TURN if self.is_finished else "")}
+
+
+def sample_answers(
+    model: Any,
+    tokenizer: CodeShellTokenizer,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    per_prompt: int,
+    max_new_tokens: int,
+    temperature: float,
+    batch_size: int,
+    seed: int,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[list[Answer]]:
+    """Samples answers to prompts; the same seed, model and arguments give the same ones.
+
+    Args:
+        model: In any mode, in which it is left.
+        tokenizer: With a chat template.
+        prompts: Chats, the last turn the user's.
+        per_prompt: Answers to each.
+        max_new_tokens: Where an unfinished answer is cut.
+        temperature: 0 takes the likeliest token.
+        batch_size: Rows at a time.
+        seed: Of the sampling.
+        on_progress: Called with the number of prompts just done.
+
+    Returns:
+        For each prompt its answers.
+    """
+    answers: dict[str, list[Answer]] = {}
+
+    def take(request: Request, outputs: list[Output]) -> None:
+        answers[request.id] = [_read_answer(tokenizer, output) for output in outputs]
+        on_progress(1)
+
+    requests = [
+        Request(
+            id=str(number),
+            ids=encode_prompt(tokenizer, prompt),
+            samples=per_prompt,
+            stops=tuple(tokenizer.stop_strings),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    was_training = model.training
+    model.eval()
+    try:
+        Decoder(model, tokenizer, batch_size=batch_size).decode(requests, take)
+    finally:
+        model.train(was_training)
+    return [answers[request.id] for request in requests]
+
+
+def _read_answer(tokenizer: CodeShellTokenizer, output: Output) -> Answer:
+    text, _ = clean_answer(tokenizer.decode(output.ids, skip_special_tokens=True))
+    is_finished = output.end == "stop"
+    return Answer(text, is_finished, len(output.ids) + is_finished)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Args:
+        max_new_tokens: Longest text.
+        temperature: 0 takes the likeliest token each time.
+        top_p: Share of the probability that is drawn from.
+        seed: Decides what is drawn; `None` leaves it to chance.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What was streamed.
+
+    Args:
+        text: Without its stop.
+        tokens: How many were drawn.
+        is_finished: Whether the model stopped by itself.
+        seconds: How long it took.
+    """
+
+    text: str
+    tokens: int
+    is_finished: bool
+    seconds: float
+
+
+class StopFilter:
+    """Lets text through up to a stop, holding back what might become one.
+
+    Args:
+        stops: Texts that end the answer.
+        on_text: Called with each piece that is let through.
+
+    >>> shown = []
+    >>> held = StopFilter(["|<end>|"], shown.append)
+    >>> held.feed("x = 1|<e"); held.feed("lse> | |<end>|## human"); held.end()
+    >>> "".join(shown)
+    'x = 1|<else> | '
+    """
+
+    def __init__(self, stops: Sequence[str], on_text: Callable[[str], None]) -> None:
+        self.stops = [stop for stop in stops if stop]
+        self.on_text = on_text
+        self.text = ""
+        self.is_stopped = False
+        self._held = ""
+
+    def feed(self, text: str) -> None:
+        """Takes a piece of text.
+
+        Args:
+            text: What comes next.
+        """
+        if self.is_stopped:
+            return
+        self._held += text
+        places = [self._held.find(stop) for stop in self.stops]
+        if found := [place for place in places if place >= 0]:
+            self.is_stopped = True
+            self._let_through(min(found))
+            self._held = ""
+            return
+        risky = max(
+            (length for stop in self.stops for length in range(1, len(stop)) if self._held.endswith(stop[:length])),
+            default=0,
+        )
+        self._let_through(len(self._held) - risky)
+
+    def end(self) -> None:
+        """Lets the rest through: nothing comes any more that could make a stop of it."""
+        self._let_through(len(self._held))
+
+    def _let_through(self, length: int) -> None:
+        if length:
+            self.text += self._held[:length]
+            self.on_text(self._held[:length])
+            self._held = self._held[length:]
+
+
+class _Streamer(TextStreamer):
+    def __init__(self, tokenizer: CodeShellTokenizer, held: StopFilter) -> None:
+        super().__init__(tokenizer, skip_special_tokens=True)
+        self.held = held
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: FBT001, FBT002
+        self.held.feed(text)
+
+
+def stream(
+    model: Any,
+    tokenizer: CodeShellTokenizer,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    stops: Sequence[str] = (),
+    on_text: Callable[[str], None] = lambda text: None,
+) -> Streamed:
+    """Continues a prompt and gives the text as it comes, without what ends it.
+
+    Args:
+        model: In evaluation mode.
+        prompt: Ids.
+        stops: Texts that end it besides the end-of-text token.
+        on_text: Called with each piece of text.
+
+    Returns:
+        What was generated; after Ctrl-C, what there was until then.
+    """
+    started = time.monotonic()
+    held = StopFilter(stops, on_text)
+    streamer = _Streamer(tokenizer, held)
+    ids: list[int] = []
+    outputs: list[Output] = []
+    seed = int(np.random.default_rng().integers(2**32)) if sampling.seed is None else sampling.seed
+    request = Request(
+        id="",
+        ids=prompt,
+        stops=tuple(stops),
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=seed,
+    )
+
+    def take(token: int) -> None:
+        ids.append(token)
+        streamer.put(torch.tensor([token]))
+
+    with suppress(KeyboardInterrupt):
+        Decoder(model, tokenizer, batch_size=1).decode([request], lambda _, done: outputs.extend(done), take)
+    streamer.end()
+    held.end()
+    end = outputs[0].end if outputs else None
+    return Streamed(held.text, len(ids), end == "stop", time.monotonic() - started)

@@ -1,0 +1,108 @@
+"""Intervals of measured figures at 95 %: of shares, ratios, means, and of changes over the same prompts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+Z = 1.959963984540054  # of a normal distribution
+RESAMPLES = 10_000
+_RESAMPLED_TOGETHER = 1 << 22  # indices at a time
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean before and after, over the same prompts.
+
+    Args:
+        before: The mean.
+        after: The mean.
+        low: Lower end of the interval of the difference.
+        high: Its upper end.
+        prompts: How many were measured both times.
+    """
+
+    before: float
+    after: float
+    low: float
+    high: float
+    prompts: int
+
+    def __str__(self) -> str:
+        sign = f"{self.after - self.before:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.before:.3f} -> {self.after:.3f} ({sign} over {self.prompts} prompts)"
+
+
+def share_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's interval of a share, which says something even where nothing succeeded.
+
+    Source:
+        Wilson 1927, Probable inference, the law of succession, and statistical inference.
+
+    >>> [round(end, 3) for end in share_interval(0, 114)]
+    [0.0, 0.033]
+    """
+    if not trials:
+        return 0.0, 1.0
+    share = successes / trials
+    middle = share + Z * Z / (2 * trials)
+    reach = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials))
+    scale = 1 + Z * Z / trials
+    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+
+
+def ratio_interval(
+    numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """The bootstrap interval of a ratio of sums, such as bits over bytes; documents are what is resampled.
+
+    Of a single document, both ends are its ratio.
+
+    Source:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
+    """
+    above, below = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+    rng = np.random.default_rng(seed)
+    rows = max(1, _RESAMPLED_TOGETHER // len(above))
+    ratios: list[NDArray[np.float64]] = []
+    for first in range(0, resamples, rows):
+        drawn = rng.integers(len(above), size=(min(rows, resamples - first), len(above)))
+        ratios.append(above[drawn].sum(axis=1) / below[drawn].sum(axis=1))
+    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """The bootstrap interval of a mean over problems; where all are 0 or all are 1, Wilson's."""
+    if len(set(values)) == 1 and values[0] in (0, 1):
+        return share_interval(round(sum(values)), len(values))
+    return ratio_interval(values, [1.0] * len(values), seed=seed, resamples=resamples)
+
+
+def change_interval(
+    before: Sequence[float], after: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """The paired bootstrap interval of how much a mean changed; before and after are of the same problems, in order."""
+    changes = [new - old for old, new in zip(before, after, strict=True)]
+    return ratio_interval(changes, [1.0] * len(changes), seed=seed, resamples=resamples)
+
+
+def measure_change(
+    before: Sequence[float], after: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Change:
+    """Measures a change of means, such as the reward of the same prompts before and after training.
+
+    Raises:
+        DataError: If there are fewer than two prompts, or not as many before as after.
+
+    >>> measure_change([0.0, 0.5, 0.0, 0.5], [0.5, 1.0, 0.5, 1.0]).low
+    0.5
+    """
+    if len(before) != len(after) or len(before) < 2:
+        raise DataError(f"{len(before)} and {len(after)} prompts cannot be compared; measure the same two or more")
+    low, high = change_interval(before, after, seed=seed, resamples=resamples)
+    return Change(float(np.mean(before)), float(np.mean(after)), low, high, len(before))
