@@ -18,8 +18,8 @@ help:
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
 
 setup: $(READY)
-$(READY): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+$(READY): pyproject.toml constraints.txt requirements-lock.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --requirement requirements-lock.txt
 	touch $(READY) $(DEMO_READY)
 
 $(BIN)/python:

@@ -89,13 +89,15 @@ class Runner:
         root: The checkout, which is only read.
         folder: Temporary; a copy of the checkout for each job is made in it.
         jobs: Mutations tried at the same time.
-        timeout_s: Of one run of tests; with a mutation they have ten times what they took without, if that is less.
+        timeout_s: Of one run of tests.
+        slack_s: With a mutation, tests have this and five times what they took without, if that is less.
     """
 
-    def __init__(self, root: Path, folder: Path, *, jobs: int = 1, timeout_s: float = 300) -> None:
+    def __init__(self, root: Path, folder: Path, *, jobs: int = 1, timeout_s: float = 300, slack_s: float = 30) -> None:
         self.root = root
         self.jobs = jobs
         self.timeout_s = timeout_s
+        self.slack_s = slack_s
         self._baselines: dict[str, PytestRun] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -138,7 +140,7 @@ class Runner:
         original = file.read_bytes()
         try:
             file.write_text(mutated, encoding="utf-8")
-            run = run_tests(copy, mutation.tests, min(self.timeout_s, 30 + 10 * baseline.seconds))
+            run = run_tests(copy, mutation.tests, min(self.timeout_s, self.slack_s + 5 * baseline.seconds))
         finally:
             file.write_bytes(original)
         if run.status is None:
