@@ -13,6 +13,8 @@ MIN_OF_ALL = 40
 WINGS = ("align", "curate", "evaluate", "pack", "publish", "train")
 
 TOY_CODE = """
+from time import sleep
+
 def mean(values):
     return sum(values) / len(values)
 
@@ -21,6 +23,7 @@ def double(value):
 
 def count_down(value):
     while value > 0:
+        sleep(0.01)
         value -= 1
     return value
 """
@@ -65,7 +68,8 @@ def test_there_are_mutations_enough() -> None:
         assert sum(len(load_table(wing)) for wing in wings) >= MIN_OF_ALL
 
 
-def test_the_runner_tells_what_is_caught_from_what_survives(tmp_path: Path) -> None:
+def test_the_runner_tells_what_is_caught_from_what_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # starts in half the time
     root = tmp_path / "checkout"
     (root / "src").mkdir(parents=True)
     (root / "tests").mkdir()
