@@ -1,21 +1,18 @@
 """Commits: what was said and what was changed, one document each."""
 
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...errors import DataError
 from .folders import find_address
+from .history import GitFailed, are_objects_regular, find_history, read_log
 from .licences import find_licence
 from .source import Document, Source, Unit
 
-# Nothing that a checkout's own settings name may run, and the user's settings change nothing.
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "diff.external=", "-c", "safe.directory=*", "-c", "core.pager=cat")
-_LOG = (
-    *("log", "--reverse", "--no-merges", "--patch", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
+_OPTIONS = (
+    *("--reverse", "--no-merges", "--patch", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
     *("--no-show-signature", "--format=%x00%H%x00%B%x00"),
 )
-_PIECE_BYTES = 1 << 16
 
 
 def list_units(source: Source) -> Iterator[Unit]:
@@ -37,11 +34,14 @@ def list_units(source: Source) -> Iterator[Unit]:
         raise DataError(f"source {source.name} is {place}, where no git checkout lies; name one or their folder")
     for path in found:
         name = path.relative_to(place).as_posix() if path != place else path.name
-        size = sum(file.stat().st_size for file in path.rglob("*.pack"))
+        history = find_history(path, place)
+        packs = [] if history is None else history.folder.glob("objects/pack/*.pack")
         yield Unit(
-            *(source.name, str(path), size, f"{source.name}/{name}"),
+            *(source.name, str(path), sum(file.stat().st_size for file in packs), f"{source.name}/{name}"),
             repository=find_address(path),
             licence=find_licence(path) or source.licence,
+            reason="unreadable" if history is None else None,
+            version="" if history is None else history.head,
         )
 
 
@@ -68,14 +68,11 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     Yields:
         One document a commit: its message, an empty line, its differences.
     """
-    command = ["git", *_SAFE, "-C", unit.path, *_LOG]
+    history = find_history(Path(unit.path), source.place)
     try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except FileNotFoundError:
-        yield Document(unit.id, unit.id, reason="unreadable", repository=unit.repository)
-        return
-    with process:
-        fields = _split(process, max_bytes)
+        if history is None or not are_objects_regular(history.folder):
+            raise GitFailed
+        fields = _split(read_log(history, *_OPTIONS), max_bytes)
         next(fields, None)  # what comes before the first commit
         for name in fields:
             message, change = next(fields, None), next(fields, None)
@@ -89,15 +86,14 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
                 *(key, unit.id, content if fits else b"", len(content), "git-commits", unit.repository, unit.licence),
                 *(None, None if fits else "too-large"),
             )
-    if process.returncode:
+    except (GitFailed, OSError):
         yield Document(unit.id, unit.id, reason="unreadable", repository=unit.repository)
 
 
-def _split(process: "subprocess.Popen[bytes]", max_bytes: int) -> Iterator[bytes | None]:
+def _split(pieces: Iterable[bytes], max_bytes: int) -> Iterator[bytes | None]:
     """The fields between NUL bytes; `None` for one that is longer than a document may be."""
     held, is_long = bytearray(), False
-    assert process.stdout is not None  # noqa: S101 - it was asked for
-    while piece := process.stdout.read(_PIECE_BYTES):
+    for piece in pieces:
         *ends, rest = piece.split(b"\0")
         for end in ends:
             held += end

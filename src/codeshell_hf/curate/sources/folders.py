@@ -10,10 +10,12 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..languages import name_language
+from .history import open_regular
 from .licences import find_licence
 from .source import Document, Source, Unit
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", "node_modules"})
+_MAX_CONFIG_BYTES = 1 << 20
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]+@")
 
 
@@ -102,7 +104,7 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     content, reason = b"", unit.reason
     if reason is None:
         try:
-            with open(unit.path, "rb") as file:
+            with open_regular(unit.path) as file:
                 content = file.read(max_bytes + 1)
         except OSError:
             reason = "unreadable"
@@ -123,7 +125,8 @@ def find_address(checkout: Path) -> str | None:
     """
     config = RawConfigParser(strict=False)
     try:
-        config.read_string((checkout / ".git" / "config").read_text(encoding="utf-8", errors="replace"))
+        with open_regular(checkout / ".git" / "config") as file:
+            config.read_string(file.read(_MAX_CONFIG_BYTES).decode("utf-8", "replace"))
     except (OSError, ConfigError):
         return None
     address = config.get('remote "origin"', "url", fallback=None)

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from .history import open_regular
+
 FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
 # In order: a text is named by the first whose phrases it all holds. White space counts as one space, case not at all.
 PHRASES: dict[str, tuple[str, ...]] = {
@@ -67,9 +69,13 @@ def find_licence(folder: Path) -> str | None:
     try:
         files = sorted(path for path in folder.iterdir() if path.name.upper().startswith(FILE_NAMES))
         for path in files:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                if (name := name_licence(file.read(_START_BYTES))) is not None:
-                    return name
+            try:
+                with open_regular(path) as file:
+                    text = file.read(_START_BYTES).decode("utf-8", "replace")
+            except OSError:  # a folder, a pipe, or not ours to read
+                continue
+            if (name := name_licence(text)) is not None:
+                return name
     except OSError:
         return None
     return None

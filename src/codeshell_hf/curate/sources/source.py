@@ -66,6 +66,7 @@ class Unit:
         stars: Likewise.
         reason: Why nothing of it can be read, `None` where it can.
         language: By its name, where it is one file.
+        version: Of what changes within its folder, such as the commit that a repository is at.
     """
 
     source: str
@@ -79,6 +80,7 @@ class Unit:
     stars: int | None = None
     reason: str | None = None
     language: str | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True)
