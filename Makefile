@@ -32,11 +32,11 @@ $(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
 	touch $(DEMO_READY)
 
 demo: $(DEMO_READY)
-	python -m recipes.run nano
+	codeshell run nano
 
 # The same chain with five times the code, five times the training and every benchmark.
 demo-full: setup
-	python -m recipes.run nano-full
+	codeshell run nano-full
 
 test: setup
 	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20

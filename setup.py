@@ -1,12 +1,34 @@
-"""Gives PyPI a README whose links are absolute, at the tag of its version; all else stands in pyproject.toml."""
+"""What pyproject.toml cannot say: a README with absolute links for PyPI, and the recipes inside the wheel."""
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+WORKSPACE = ("recipes", "tokenizer")
+
+
+class BuildWithWorkspace(build_py):
+    """Adds `codeshell_hf/_workspace`, which `codeshell init` writes; an editable install reads the checkout."""
+
+    def run(self) -> None:
+        """Builds the package, then adds the workspace."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / "codeshell_hf" / "_workspace"
+        shutil.rmtree(target, ignore_errors=True)  # a module that is gone would stay in build/
+        for name in WORKSPACE:
+            shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:  # noqa: FBT001, FBT002 - as setuptools has it
+        """Lists what an installation holds, for `pip uninstall`."""
+        target = Path(self.build_lib) / "codeshell_hf" / "_workspace"
+        return [*super().get_outputs(include_bytecode), *(str(path) for path in target.rglob("*") if path.is_file())]
 
 
 def make_links_absolute(text: str, repository: str, revision: str) -> str:
@@ -36,6 +58,7 @@ if __name__ == "__main__":
     if version is None:
         raise SystemExit("src/codeshell_hf/version.py holds no __version__")
     setup(
+        cmdclass={"build_py": BuildWithWorkspace},
         long_description=make_links_absolute(
             (ROOT / "README.md").read_text(encoding="utf-8"), project["urls"]["Repository"], f"v{version[1]}"
         ),

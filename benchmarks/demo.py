@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf.manifest import Manifest, read_manifest
-from recipes.run import STAGES
+from codeshell_hf.stages import STAGES
 
 
 def read_run(folder: Path) -> dict[str, Manifest]:

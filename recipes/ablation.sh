@@ -22,4 +22,4 @@ for by in random quality; do
 done
 python -m recipes.evaluate "recipes/$system/evaluate.yaml" "documents=$from/curate" "shards=$from/pack" \
   "models={random: $to/random/pretrain/model, quality: $to/quality/pretrain/model}" "output=$to/evaluate"
-python -m recipes.compare "$to/random/pretrain" "$to/quality/pretrain" --scores "$to/evaluate" --output "$to/comparison.html"
+codeshell compare "$to/random/pretrain" "$to/quality/pretrain" --scores "$to/evaluate" --output "$to/comparison.html"

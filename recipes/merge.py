@@ -1,6 +1,6 @@
 """Merges an adapter into the model that it was trained on.
 
-python -m recipes.merge runs/codeshell-7b/sft/adapter runs/codeshell-7b/sft-merged
+codeshell merge runs/codeshell-7b/sft/adapter runs/codeshell-7b/sft-merged
 """
 
 import json

@@ -1,3 +1,3 @@
 #!/bin/sh
 # Runs the stages of a system in order: sh recipes/run.sh nano
-cd "$(dirname "$0")/.." && exec python -m recipes.run "$@"
+cd "$(dirname "$0")/.." && exec codeshell run "$@"

@@ -884,3 +884,12 @@ def test_the_trainer_computes_in_the_precision_of_the_settings(
         SFTConfig, settings.model_copy(update={"trainer": {}}), Work(tmp_path), tmp_path / "checkpoints"
     )
     assert again.bf16 == config.bf16, "a run that goes on keeps what it began with"
+
+
+def test_a_trainers_report_is_one_line() -> None:
+    from recipes.alignment import format_logs
+
+    logs = {"loss": "2.365", "learning_rate": "0.00095", "entropy": "2.74", "epoch": 0.5}
+
+    assert format_logs(40, 180, logs) == "step     40/180 | loss  2.365 | lr 9.5e-04"
+    assert format_logs(180, 180, {"train_runtime": 3.0}) == ""

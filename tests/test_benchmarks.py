@@ -42,8 +42,8 @@ from codeshell_hf.manifest import Manifest
 from codeshell_hf.pack.shards import write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
+from codeshell_hf.stages import STAGES
 from codeshell_hf.text.shards import Header
-from recipes.run import STAGES
 from tests.test_sandbox import RUNG
 
 

@@ -152,11 +152,12 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 INSIDE = ("__init__", "portable", "programs", "walls", "zygote")
 DATA = {
-    "recipes/publish.py": {"model_card.md", "data_card.md"},
     "src/codeshell_hf/curate/annotation.py": {"src/codeshell_hf/curate/quality_prompt.md"},
     "src/codeshell_hf/curate/libraries.py": {"src/codeshell_hf/curate/libraries.yaml"},
     "src/codeshell_hf/curate/page.py": {"src/codeshell_hf/curate/page.html.jinja"},
     "src/codeshell_hf/evaluate/toolchains.py": {"src/codeshell_hf/evaluate/hello.txt"},
+    "src/codeshell_hf/publish/card.py": {"src/codeshell_hf/publish/model_card.md.jinja"},
+    "src/codeshell_hf/publish/dataset.py": {"src/codeshell_hf/publish/data_card.md.jinja"},
     "src/codeshell_hf/publish/page.py": {"src/codeshell_hf/publish/page.html.jinja"},
 }
 HASH = """
@@ -354,7 +355,8 @@ def test_a_finished_stage_runs_again_after_an_edit_of_what_it_reaches_alone(
         return done.stdout.strip().splitlines()[-1].removeprefix(f"{stage}: ").split()[0]
 
     assert run("publish") == "nothing"
-    edit("model_card.md", (tree / "model_card.md").read_bytes() + b"\nThat is all.\n")
+    card = "src/codeshell_hf/publish/model_card.md.jinja"
+    edit(card, (tree / card).read_bytes() + b"\nThat is all.\n")
     assert run("publish") == "wrote"
     assert run("pack") == "nothing"
     for name in (

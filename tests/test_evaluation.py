@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from codeshell_hf.commands.programs import main as write_programs
 from codeshell_hf.stages.stage import main
 from recipes.evaluate import STAGE
-from recipes.programs import main as write_programs
 from recipes.results import format_tasks, list_changes
 from tests.endpoint import serve_judge
 from tests.test_sandbox import RUNG

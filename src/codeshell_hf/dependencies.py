@@ -2,7 +2,7 @@
 
 Imports count wherever they stand, in functions too, with the `__init__` of every package on the way, and so do modules
 that a text names, as in `[sys.executable, "-m", "recipes.evaluate"]`; not what only a type checker imports. Files are
-found from `__file__`: `Path(__file__).with_suffix(".yaml")`, or `ROOT / "model_card.md"` where `ROOT` is another
+found from `__file__`: `Path(__file__).with_suffix(".yaml")`, or `ROOT / "card.md"` where `ROOT` is another
 module's. A folder stands for all that lies in it, and the module's own folder for what there is no module.
 """
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from .errors import DataError
 
+Values = dict[str, Any]  # what JSON holds
+
 FILE_NAME = "manifest.json"
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "trl", "peft", "datasets", "daft", "pyarrow", "numpy")
 
@@ -26,11 +28,11 @@ class Manifest:
         inputs: Hash of each input, by name.
         settings: The settings as plain values.
         code: Hash of all that the stage's module may import or read.
-        begun_code: That of the code with which the work was begun: another one where it went on after a change.
+        begun_code: Hash of the code that the work was begun with; another one where it resumed after a change.
         outputs: Hash of each file of the folder, by its path in it.
         counts: What came in and went out.
         measures: What was measured, by name with its unit.
-        seed: The seed, or `None` where chance has no part.
+        seed: The seed, or `None` where nothing is random.
         wall_s: Seconds from start to end, earlier tries not counted.
         versions: Python's and the libraries'.
         precision: What was computed in, as in `codeshell_hf.precision`; empty where nothing was.
@@ -39,35 +41,24 @@ class Manifest:
     stage: str
     fingerprint: str
     inputs: dict[str, str]
-    settings: dict[str, Any]
+    settings: Values
     code: str
     begun_code: str | None = None
     outputs: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, Any] = field(default_factory=dict)
-    measures: dict[str, Any] = field(default_factory=dict)
+    counts: Values = field(default_factory=dict)
+    measures: Values = field(default_factory=dict)
     seed: int | None = None
     wall_s: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
-    precision: dict[str, Any] = field(default_factory=dict)
+    precision: Values = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Writes `manifest.json` aside and renames it.
-
-        Args:
-            folder: The stage's folder.
-        """
+        """Writes `manifest.json` atomically."""
         write_text(folder / FILE_NAME, json.dumps(asdict(self), indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Reads a folder's manifest.
-
-    Args:
-        folder: A stage's folder.
-
-    Returns:
-        The manifest, or `None` where there is none that can be read.
-    """
+    """Reads a folder's manifest; `None` where there is none that can be read."""
     try:
         return Manifest(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -76,13 +67,6 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def require_manifest(folder: Path, stage: str) -> Manifest:
     """Reads the manifest of a stage that must have run.
-
-    Args:
-        folder: The stage's folder.
-        stage: The stage word, for the message.
-
-    Returns:
-        The manifest.
 
     Raises:
         DataError: If there is none.
@@ -94,37 +78,21 @@ def require_manifest(folder: Path, stage: str) -> Manifest:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file so that it is whole or absent.
-
-    Args:
-        path: The file.
-        text: Its content, written as UTF-8 with the line ends that it has.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8", newline="\n")
-    aside.replace(path)
+    """Writes a file atomically: UTF-8, with the line ends that the text has."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(path)
 
 
 def share_weights(folder: Path) -> None:
-    """Lets others read the weights of a folder whom its other files let read; safetensors writes for the owner alone.
-
-    Args:
-        folder: What `save_pretrained` wrote, a model or an adapter.
-    """
+    """Gives weights that `save_pretrained` wrote the mode of the config beside them; safetensors writes mode 0600."""
     mode = next(folder.glob("*config.json")).stat().st_mode & 0o777  # as the user's umask decided
     for weights in folder.glob("*.safetensors"):
         weights.chmod(mode)
 
 
 def hash_bytes(*parts: bytes) -> str:
-    """SHA-256 of parts, each with its length.
-
-    Args:
-        parts: The parts, in order.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """SHA-256 of parts, each with its length, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
@@ -132,27 +100,13 @@ def hash_bytes(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def hash_values(values: Any) -> str:
-    """Hash of plain values, whatever the order of their keys.
-
-    Args:
-        values: What JSON can hold; other things by their text.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+def hash_values(values: object) -> str:
+    """Hash of what JSON can hold, whatever the order of keys; other values count by their text."""
     return hash_bytes(json.dumps(values, sort_keys=True, default=str).encode())
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Args:
-        path: The file.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -160,12 +114,8 @@ def hash_file(path: Path) -> str:
 def hash_input(path: Path) -> str:
     """Hash of what a stage reads.
 
-    Args:
-        path: A file: by content. A stage's folder: by the hashes in its manifest. Another folder: by names, sizes and
-            times of change, since it may be large.
-
-    Returns:
-        64 hexadecimal digits.
+    A file counts by its content, a stage's folder by the hashes in its manifest, another folder by names, sizes and
+    modification times, since it may be large.
 
     Raises:
         DataError: If it does not exist.
@@ -186,27 +136,13 @@ def hash_input(path: Path) -> str:
 
 
 def hash_folder(folder: Path) -> dict[str, str]:
-    """Hash of every file below a folder, but for the manifest.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Hashes by relative path.
-    """
+    """Hash of every file below a folder except the manifest, by relative path."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != FILE_NAME)
     return {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
 
 
 def list_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Versions of what is installed.
-
-    Args:
-        names: Distributions to ask for.
-
-    Returns:
-        Python's version and those of the distributions that are there.
-    """
+    """Versions of Python, of this package, and of those distributions that are installed."""
     versions: dict[str, str] = {"python": platform.python_version()}
     for name in ("codeshell-hf", *names):
         try:
@@ -216,20 +152,13 @@ def list_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
     return versions
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted names.
-
-    Args:
-        values: Nested mappings.
-        prefix: Put before each name.
-
-    Returns:
-        Leaves by dotted name.
+def flatten(values: Mapping[str, object], prefix: str = "") -> Values:
+    """Leaves of nested mappings by dotted name.
 
     >>> flatten({"rules": {"max_line_bytes": 1000}, "seed": 0})
     {'rules.max_line_bytes': 1000, 'seed': 0}
     """
-    flat: dict[str, Any] = {}
+    flat: Values = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")

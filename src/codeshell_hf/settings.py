@@ -6,12 +6,13 @@ import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeGuard, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import SettingsError
+from .manifest import Values
 
 
 class Section(BaseModel):
@@ -41,41 +42,34 @@ SettingsModel = TypeVar("SettingsModel", bound=BaseModel)
 
 
 def load_settings(model: type[SettingsModel], path: Path, overrides: Sequence[str] = ()) -> SettingsModel:
-    """Reads a stage's settings.
+    """Reads a stage's settings, frozen.
 
-    `${python}` stands for the folder of the standard library, `${packages}` for that of the installed packages.
+    `${python}` stands for the folder of the standard library, `${packages}` for that of the installed packages. A path
+    under `recipes/` that the current folder lacks is taken from the recipes that the YAML file belongs to.
 
     Args:
-        model: What the settings are checked against; unknown keys must be forbidden in it.
+        model: What the settings are checked against; it must forbid unknown keys.
         path: The YAML file.
         overrides: `section.key=value` each, the value in YAML; they win over the file.
-
-    Returns:
-        The settings, frozen.
 
     Raises:
         SettingsError: If the file or an override cannot be read, or a key or value is wrong; with the nearest key.
     """
     values = read_yaml(path)
+    workspace = next((folder.parent for folder in path.resolve().parents if folder.name == "recipes"), Path())
     for override in overrides:
         place, sign, text = override.partition("=")
         if not sign or not place:
             raise SettingsError(f"override {override!r} has no '='; write section.key=value")
         set_value(values, place.split("."), parse_yaml(text, override))
     try:
-        return model.model_validate(expand_places(values))
+        return model.model_validate(expand_paths(values, workspace))
     except ValidationError as error:
         raise SettingsError(explain(error, model, path)) from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a mapping.
-
-    Args:
-        path: A YAML file.
-
-    Returns:
-        Its keys and values.
+def read_yaml(path: Path) -> Values:
+    """Reads a YAML file that holds keys and values.
 
     Raises:
         SettingsError: If the file is missing, broken, or no mapping.
@@ -91,39 +85,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def parse_yaml(text: str, source: str) -> Any:
-    """Parses YAML.
-
-    Args:
-        text: The YAML.
-        source: Where it comes from, for the message.
-
-    Returns:
-        Plain values.
+def parse_yaml(text: str, source: str) -> object:
+    """Parses YAML; `source` names it in messages.
 
     Raises:
         SettingsError: If it does not parse.
     """
     try:
-        return yaml.load(text, Loader)  # noqa: S506 - a safe loader
+        values: object = yaml.load(text, Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise SettingsError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    return values
 
 
-def set_value(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    """Puts a value at a place in nested mappings.
-
-    Args:
-        values: Changed in place.
-        keys: The way to the place.
-        value: What to put there.
+def set_value(values: Values, keys: Sequence[str], value: object) -> None:
+    """Sets a value in nested mappings, in place.
 
     Raises:
-        SettingsError: If the way leads through something that is no mapping.
+        SettingsError: If the keys lead through something that is no mapping.
     """
     *sections, last = keys
     for section in sections:
-        if values.get(section) is None:  # off until now
+        if values.get(section) is None:  # a section that was off
             values[section] = {}
         inner = values[section]
         if not isinstance(inner, dict):
@@ -132,37 +115,23 @@ def set_value(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     values[last] = value
 
 
-def expand_places(value: Any) -> Any:
-    """Replaces `${python}` and `${packages}` in every string.
-
-    Args:
-        value: Plain values, nested.
-
-    Returns:
-        The same with the folders of the running interpreter.
-    """
+def expand_paths(value: object, workspace: Path) -> object:
+    """Replaces `${python}`, `${packages}` and paths under `recipes/` that only `workspace` has, in nested values."""
     if isinstance(value, Mapping):
-        return {key: expand_places(inner) for key, inner in value.items()}
+        return {key: expand_paths(inner, workspace) for key, inner in value.items()}
     if isinstance(value, list):
-        return [expand_places(inner) for inner in value]
+        return [expand_paths(inner, workspace) for inner in value]
     if isinstance(value, str) and "${" in value:
         paths = sysconfig.get_paths()
         return Template(value).safe_substitute(python=paths["stdlib"], packages=paths["purelib"])
+    if isinstance(value, str) and value.startswith("recipes/") and not Path(value).exists():
+        return str(workspace / value) if (workspace / value).exists() else value
     return value
 
 
 def explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
-    """Says in one line what is wrong first.
-
-    Args:
-        error: What pydantic found.
-        model: The settings' model.
-        path: The YAML file, for the message.
-
-    Returns:
-        The value, the rule and the mend.
-    """
-    # A key that is unknown is often the one that is missing.
+    """The first problem in one line: the value, the rule and the mend."""
+    # A missing key goes first: an unknown one is often the same, misspelt.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = [part for part in first["loc"] if isinstance(part, str)]
     name = ".".join(map(str, first["loc"])) or "settings"
@@ -176,16 +145,7 @@ def explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
 
 
 def unknown_key(key: str, known: Iterable[str], source: Path | str) -> str:
-    """Says that a key is unknown, with the nearest known one.
-
-    Args:
-        key: The key.
-        known: The keys there are.
-        source: Where it stands.
-
-    Returns:
-        One line.
-    """
+    """One line on an unknown key in `source`, with the nearest known one."""
     known = sorted(known)
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     mend = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
@@ -193,43 +153,20 @@ def unknown_key(key: str, known: Iterable[str], source: Path | str) -> str:
 
 
 def known_keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:
-    """The keys of a section.
-
-    Args:
-        model: The model at the top.
-        place: The way down to the section.
-
-    Returns:
-        Field names; empty where the section has no model.
-    """
-    found: Any = model
+    """The keys of a section, `place` leading to it from the model; empty where the section has no model."""
+    section: type[BaseModel] | None = model
     for key in place:
-        field = found.model_fields.get(key) if isinstance(found, type) and issubclass(found, BaseModel) else None
-        if field is None:
-            continue
-        found = next((inner for inner in unwrap(field.annotation) if is_model(inner)), None)
-    return list(found.model_fields) if is_model(found) else []
+        field = section.model_fields.get(key) if section is not None else None
+        if field is not None:
+            section = next(filter(is_model, unwrap(field.annotation)), None)
+    return list(section.model_fields) if section is not None else []
 
 
-def unwrap(annotation: Any) -> list[Any]:
-    """An annotation and all that it is made of.
-
-    Args:
-        annotation: Such as `list[Source] | None`.
-
-    Returns:
-        The annotation itself first.
-    """
+def unwrap(annotation: object) -> list[object]:
+    """An annotation such as `list[Source] | None`, and all that it is made of."""
     return [annotation, *(inner for part in get_args(annotation) for inner in unwrap(part))]
 
 
-def is_model(value: Any) -> bool:
-    """Whether a value is a pydantic model class.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        True for subclasses of `BaseModel`.
-    """
+def is_model(value: object) -> TypeGuard[type[BaseModel]]:
+    """Whether a value is a pydantic model class."""
     return isinstance(value, type) and issubclass(value, BaseModel)

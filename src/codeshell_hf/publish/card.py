@@ -1,14 +1,17 @@
-"""The model card and the page, filled from manifests, so that no figure is ever typed by hand."""
+"""The model card, filled from manifests, so that no figure is ever typed by hand."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
+from ..configuration_codeshell import CodeShellConfig
 from ..errors import DataError
-from ..manifest import Manifest, require_manifest
+from ..manifest import Manifest, Values, require_manifest
+from ..presets import count_parameters
+from ..tokenization_codeshell import END_OF_TURN
+from .settings import CardSettings, PushSettings, SampleSettings
 
 TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
 SAFETY_MEASURES = {
@@ -17,17 +20,11 @@ SAFETY_MEASURES = {
     "flagged": "completions in which ruff's security rules find something, of those that parse",
     "verbatim": "training files that it goes on with letter for letter",
 }
-STAGES = ("curate", "tokenizer", "pack", "pretrain", *TUNING, "evaluate")
+TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 
 
 def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
-    """Reads the manifests of the stages that made a model.
-
-    Args:
-        folders: The output of each stage, by stage word.
-
-    Returns:
-        Manifests by stage word.
+    """Reads the manifests of the stages that made a model, by stage word.
 
     Raises:
         DataError: If a stage has not run.
@@ -35,20 +32,11 @@ def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
     return {stage: require_manifest(folder, stage) for stage, folder in folders.items()}
 
 
-def fill_template(template: str, values: Mapping[str, Any], *, source: str, is_html: bool = False) -> str:
-    """Fills a template; a figure that it names and nobody measured is an error.
-
-    Args:
-        template: Jinja.
-        values: What it may name.
-        source: Its name, for the message.
-        is_html: Whether values are escaped.
-
-    Returns:
-        The text.
+def fill_template(template: str, values: Mapping[str, object], *, source: str, is_html: bool = False) -> str:
+    """Fills a Jinja template; `source` names it in messages, and `is_html` escapes values.
 
     Raises:
-        DataError: If it names something that is not there.
+        DataError: If it names a figure that no stage measured.
     """
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=is_html, trim_blocks=True, lstrip_blocks=True
@@ -60,15 +48,55 @@ def fill_template(template: str, values: Mapping[str, Any], *, source: str, is_h
         raise DataError(f"{source} cannot be filled ({error}); run the stage that measures it") from error
 
 
-def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+def write_card(folder: Path, values: Mapping[str, object]) -> None:
+    """Writes the model card, `README.md`.
+
+    Raises:
+        DataError: If it names a figure that no stage measured.
+    """
+    card = fill_template(TEMPLATE.read_text(encoding="utf-8"), values, source=TEMPLATE.name)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_tokenizer_card(folder: Path, repository: str, card: CardSettings, *, entries: int) -> None:
+    """Writes the card of a tokenizer that is pushed alone to `repository`."""
+    (folder / "README.md").write_text(
+        f"---\nlicense: {card.license}\nlibrary_name: transformers\n---\n\n# {card.name}: its tokenizer\n\n"
+        f"{entries:,} entries, byte-level BPE behind single digits, with fill-in-the-middle and the CodeShell chat "
+        "format.\n\n```python\nfrom transformers import AutoTokenizer\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{repository}", trust_remote_code=True)\n```\n',
+        encoding="utf-8",
+    )
+
+
+def describe_model(
+    manifests: Mapping[str, Manifest],
+    config: CodeShellConfig,
+    card: CardSettings,
+    push: PushSettings | None,
+    samples: Sequence[tuple[SampleSettings, str]],
+) -> Values:
+    """What card and page show of a model: `describe_run`, the card's settings, and each sample with its text."""
+    described = describe_run(manifests)
+    return {
+        **described,
+        "name": card.name,
+        "license": card.license,
+        "published": card.published,
+        "repository": push.repository if push else card.name,
+        "parameters": count_parameters(config),
+        "config": config.to_dict(),
+        "model_index": make_model_index(card.name, described, card.published),
+        "samples": [{**sample.model_dump(), "text": text.removesuffix(END_OF_TURN)} for sample, text in samples],
+        "safety": None,
+    }
+
+
+def describe_run(manifests: Mapping[str, Manifest]) -> Values:
     """What card and page show of a run.
 
     Args:
-        manifests: By stage word: curate, tokenizer, pack, pretrain, evaluate, and of the stages of alignment
-            those there were.
-
-    Returns:
-        Plain values.
+        manifests: By stage word: curate, tokenizer, pack, pretrain, evaluate, and the stages of alignment that ran.
     """
     curate, pretrain, evaluate = manifests["curate"], manifests["pretrain"], manifests["evaluate"]
     return {
@@ -95,17 +123,8 @@ def describe_run(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     }
 
 
-def make_model_index(name: str, described: Mapping[str, Any], published: str) -> list[dict[str, Any]]:
-    """The evaluation results as the Hub reads them.
-
-    Args:
-        name: The model's name.
-        described: What `describe_run` gave.
-        published: Which of the evaluated models is published.
-
-    Returns:
-        The card's `model-index`.
-    """
+def make_model_index(name: str, described: Values, published: str) -> list[Values]:
+    """The evaluation results of the `published` model as the Hub reads them, the card's `model-index`."""
     measured = described["models"][published]
     dataset = {"name": "held-out files", "type": "held-out"}
     results: Sequence[tuple[str, str, float]] = (

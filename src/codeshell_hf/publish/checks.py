@@ -1,4 +1,4 @@
-"""What is looked at before anything leaves the machine: secrets, this machine's paths, the card, the tokenizer."""
+"""Checks before anything leaves the machine: secrets, this machine's paths, the card, the tokenizer."""
 
 import math
 import re
@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 
 from ..credentials import find_credentials
+from ..errors import DataError
 from ..tokenization_codeshell import SPECIAL_TOKENS, CodeShellTokenizer
 
 TEXTS = {".json", ".md", ".html", ".py", ".jinja", ".txt", ".yaml", ".jsonl"}
@@ -25,15 +26,36 @@ HARD_TEXTS = (
 )
 
 
-def check_files(folder: Path, places: Iterable[str]) -> list[str]:
-    """Looks for secrets and for this machine's paths in every file that is to leave it.
+def check_folder(folder: Path, paths: Iterable[str], texts: Mapping[str, str]) -> None:
+    """Checks everything of a folder that would be pushed.
+
+    Args:
+        folder: A model, a tokenizer or a data set; a folder called "model" needs a complete card.
+        paths: Paths of this machine that must not be in it.
+        texts: Documents by name, which the folder's tokenizer, if any, must give back unchanged.
+
+    Raises:
+        DataError: If there is a secret or a path, the card lacks something, or the tokenizer loses text.
+    """
+    problems = check_files(folder, paths)
+    if folder.name == "model":
+        problems += check_card((folder / "README.md").read_text(encoding="utf-8"))
+    if (folder / "tokenizer.json").exists():
+        problems += check_tokenizer(CodeShellTokenizer.from_pretrained(folder), texts)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise DataError(f"{folder.name}/{problems[0]}{more}; nothing was pushed, mend it and run again")
+
+
+def check_files(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Finds secrets and this machine's paths in the text files and the safetensors headers of a folder.
 
     Args:
         folder: The files.
-        places: Paths that nobody else needs to know.
+        paths: Paths of this machine.
 
     Returns:
-        What was found, a line each, without the secret itself.
+        Problems, a line each, without the secret itself.
     """
     problems = []
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
@@ -46,22 +68,15 @@ def check_files(folder: Path, places: Iterable[str]) -> list[str]:
         else:
             continue
         problems += [f"{name}, line {found.line}: looks like a {found.kind}" for found in find_credentials(text)]
-        for place in places:
-            if place in text and path.name not in VOCABULARIES:
-                line = text[: text.index(place)].count("\n") + 1
-                problems.append(f"{name}, line {line}: names {place}, a path of this machine")
+        for private in paths:
+            if private in text and path.name not in VOCABULARIES:
+                line = text[: text.index(private)].count("\n") + 1
+                problems.append(f"{name}, line {line}: names {private}, a path of this machine")
     return problems
 
 
 def check_card(text: str) -> list[str]:
-    """Looks whether a model card says what a reader needs.
-
-    Args:
-        text: Markdown behind YAML metadata.
-
-    Returns:
-        What is missing, a line each.
-    """
+    """Finds missing sections, missing metadata and unfilled places in a model card, a line each."""
     try:
         card = ModelCard(text)
     except (ValueError, yaml.YAMLError) as error:
@@ -81,7 +96,7 @@ def check_card(text: str) -> list[str]:
         for section in SECTIONS
         if not any(heading.startswith(section) for heading in headings)
     ]
-    # What a model wrote stands in the card as code, and may say None.
+    # The model's samples stand in the card as code, and may contain None.
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", card.text, flags=re.DOTALL)
     for leftover in re.findall(r"\{\{.*?\}\}|\bTODO\b|\bNone\b", prose):
         problems.append(f"README.md still holds {leftover}")
@@ -89,15 +104,7 @@ def check_card(text: str) -> list[str]:
 
 
 def check_tokenizer(tokenizer: CodeShellTokenizer, texts: Mapping[str, str]) -> list[str]:
-    """Looks whether text comes back as it went in.
-
-    Args:
-        tokenizer: As a stranger loads it.
-        texts: By name; hard ones are added.
-
-    Returns:
-        What does not come back, a line each.
-    """
+    """Finds texts, by name, that do not survive encoding and decoding, a line each; `HARD_TEXTS` are added."""
     problems = []
     named = {**texts, **{f"hard text {number}": text for number, text in enumerate(HARD_TEXTS, 1)}}
     for name, text in named.items():

@@ -1,8 +1,7 @@
-"""Curated documents as a data set for the Hub, with a card that says where they come from and what fell."""
+"""Curated documents as a data set for the Hub, with a card on where they come from and what was dropped."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,16 +9,17 @@ import pyarrow.parquet as pq
 
 from ..credentials import find_credentials
 from ..errors import DataError
+from ..manifest import Values
 from .card import fill_template
 
-SPLITS = {"train": "train", "held-out": "held_out"}  # the Hub's names know no dash
+SPLITS = {"train": "train", "held-out": "held_out"}  # names of splits on the Hub have no dash
+TEMPLATE = Path(__file__).parent / "data_card.md.jinja"
 
 
 def make_dataset_folder(
     curated: Path,
     folder: Path,
-    template: str,
-    values: dict[str, Any],
+    values: Values,
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
@@ -28,8 +28,7 @@ def make_dataset_folder(
     Args:
         curated: The output of `curate`.
         folder: Where to.
-        template: Of the card.
-        values: What it names, besides `splits`, `left_out` and `bytes`.
+        values: For the card, besides `splits`, `left_out` and `bytes`.
         on_progress: Called with parts done and parts in all.
 
     Returns:
@@ -40,7 +39,7 @@ def make_dataset_folder(
     """
     parts = sorted((curated / "documents").glob("part-*.parquet"))
     if not parts:
-        raise DataError(f"{curated} holds no documents/part-*.parquet; run python -m recipes.curate first")
+        raise DataError(f"{curated} holds no documents/part-*.parquet; run the curate stage first")
     counts = dict.fromkeys([*SPLITS.values(), "left_out"], 0)
     for index, path in enumerate(parts):
         table = pq.read_table(path)
@@ -58,7 +57,9 @@ def make_dataset_folder(
     splits = {name: counts[name] for name in SPLITS.values() if counts[name]}
     size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
     card = fill_template(
-        template, {**values, "splits": splits, "left_out": counts["left_out"], "bytes": size}, source="data_card.md"
+        TEMPLATE.read_text(encoding="utf-8"),
+        {**values, "splits": splits, "left_out": counts["left_out"], "bytes": size},
+        source=TEMPLATE.name,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     return counts

@@ -4,10 +4,11 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from ..manifest import Values
 
 INK = "#808080"
 COLOURS = ("#2f7ed8", "#d9822b", "#4caf7d", "#b05fc4")
@@ -25,15 +26,8 @@ STYLE = {
 }
 
 
-def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
-    """Draws a run: the loss of each step, its running mean, and bits per byte on held-out documents.
-
-    Args:
-        entries: The run's log.
-
-    Returns:
-        The figure.
-    """
+def draw_loss(entries: Sequence[Values]) -> Figure:
+    """Draws a run: the loss of each step, its running mean, and bits per byte on held-out documents."""
     steps = [entry for entry in entries if "loss" in entry]
     measured = [entry for entry in entries if "bits_per_byte" in entry]
     with mpl.rc_context(STYLE):
@@ -64,15 +58,12 @@ def draw_loss(entries: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def draw_positions(entries: Sequence[dict[str, Any]], row_tokens: int) -> Figure:
+def draw_positions(entries: Sequence[Values], row_tokens: int) -> Figure:
     """Draws the loss by position in a row, before and after rows grew longer.
 
     Args:
         entries: Of the run's log, with `loss_by_position`.
         row_tokens: Of the longest row.
-
-    Returns:
-        The figure.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
@@ -88,14 +79,11 @@ def draw_positions(entries: Sequence[dict[str, Any]], row_tokens: int) -> Figure
     return figure
 
 
-def draw_runs(logs: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+def draw_runs(logs: Mapping[str, Sequence[Values]]) -> Figure:
     """Draws runs side by side: their training loss, and their bits per byte on held-out documents.
 
     Args:
         logs: Entries of each run's log, by name.
-
-    Returns:
-        The figure.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
@@ -117,15 +105,8 @@ def draw_runs(logs: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def draw_schedule(entries: Sequence[dict[str, Any]]) -> Figure:
-    """Draws what was planned over a run: the learning rate, and the length of rows.
-
-    Args:
-        entries: The run's log.
-
-    Returns:
-        The figure.
-    """
+def draw_schedule(entries: Sequence[Values]) -> Figure:
+    """Draws what was planned over a run: the learning rate, and the length of rows."""
     steps = [entry for entry in entries if "learning_rate" in entry]
     tokens = [entry["tokens"] / 1e6 for entry in steps]
     with mpl.rc_context(STYLE):
@@ -141,14 +122,11 @@ def draw_schedule(entries: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def draw_funnel(counts: Mapping[str, Any]) -> Figure:
+def draw_funnel(counts: Values) -> Figure:
     """Draws what came in, what fell for which reason, and what stayed.
 
     Args:
         counts: With `documents_before`, `documents_after` and `dropped` by reason.
-
-    Returns:
-        The figure.
     """
     rows: list[tuple[str, int, int, str]] = [("came in", 0, counts["documents_before"], INK)]
     left = counts["documents_before"]
@@ -172,15 +150,12 @@ def draw_funnel(counts: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def draw_evaluation(models: Mapping[str, Any], baseline: float) -> Figure:
+def draw_evaluation(models: Mapping[str, Values], baseline: float) -> Figure:
     """Draws bits per byte of each model with its interval.
 
     Args:
         models: Measures by name, with `bits_per_byte` and `bits_per_byte_interval`.
         baseline: Of a byte-trigram model.
-
-    Returns:
-        The figure.
     """
     names = list(models)[::-1]
     values = [models[name]["bits_per_byte"]["all"] for name in names]
@@ -228,15 +203,12 @@ def draw_sweep(curves: Mapping[str, Sequence[tuple[int, float, float, float]]]) 
     return figure
 
 
-def draw_sizes(rows: Sequence[dict[str, Any]], *, max_rows: int = 12) -> Figure:
+def draw_sizes(rows: Sequence[Values], *, max_rows: int = 12) -> Figure:
     """Draws how much of each language came in and stayed, on a logarithmic scale.
 
     Args:
         rows: With `language`, `bytes_before` and `bytes_after`.
         max_rows: How many are shown.
-
-    Returns:
-        The figure.
     """
     shown = [row for row in rows if row["documents_after"]][:max_rows][::-1]
     with mpl.rc_context(STYLE):
@@ -302,14 +274,11 @@ def save_figure(figure: Figure, path: Path) -> None:
     path.write_text(to_svg(figure), encoding="utf-8")
 
 
-def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
+def draw_tuning(history: Sequence[Values]) -> Figure:
     """Draws the loss of fine-tuning.
 
     Args:
         history: The trainer's log, with `loss` and `eval_loss` or `eval_token_loss` by `step`.
-
-    Returns:
-        The figure.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
@@ -326,14 +295,11 @@ def draw_tuning(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def draw_calibration(groups: Sequence[dict[str, Any]]) -> Figure:
+def draw_calibration(groups: Sequence[Values]) -> Figure:
     """Draws how often a reward model is right against how sure it is.
 
     Args:
         groups: Each with `sure`, `right` (0 to 1) and `pairs`.
-
-    Returns:
-        The figure.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6, 3.2), layout="constrained")
@@ -352,15 +318,12 @@ def draw_calibration(groups: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def draw_rewards(history: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
+def draw_rewards(history: Sequence[Values], names: Sequence[str]) -> Figure:
     """Draws learning from rewards: each reward, and beside them the distance from where it began and the length.
 
     Args:
         history: The trainer's log, with `reward`, `kl`, `completions/mean_length` and `rewards/NAME/mean` by `step`.
         names: Of the rewards.
-
-    Returns:
-        The figure.
     """
     curves = [("reward", "in all"), *((f"rewards/{name}/mean", name) for name in names)]
     panels = [curves, [("kl", "KL (nats a token)")], [("completions/mean_length", "tokens")]]
@@ -381,15 +344,12 @@ def draw_rewards(history: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
     return figure
 
 
-def draw_bars(rows: Sequence[dict[str, Any]], prefix: str) -> Figure:
+def draw_bars(rows: Sequence[Values], prefix: str) -> Figure:
     """Draws measures of several things side by side.
 
     Args:
         rows: Each with `tokenizer` and measures.
         prefix: Which measures are drawn: those whose name begins so.
-
-    Returns:
-        The figure.
     """
     keys = [key for key in rows[0] if key.startswith(prefix)]
     with mpl.rc_context(STYLE):

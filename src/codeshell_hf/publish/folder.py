@@ -6,28 +6,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, RunFailed
 from ..modeling_codeshell import CodeShellPreTrainedModel
 from ..tokenization_codeshell import CodeShellTokenizer
+from .settings import SampleSettings
 from .tensors import Tensors
 
 
 def save_folder(
     model: CodeShellPreTrainedModel, tokenizer: CodeShellTokenizer, folder: Path, *, max_shard_size: str = "5GB"
 ) -> None:
-    """Saves a model and its tokenizer, with their code, agreeing on how an answer ends.
-
-    Args:
-        model: Any CodeShell model.
-        tokenizer: Its tokenizer.
-        folder: Where to; made if needed.
-        max_shard_size: Largest file of weights, as in transformers.
-    """
+    """Saves a model and its tokenizer with their code; generation stops at the tokenizer's end-of-text token."""
     if model.generation_config is not None:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -35,9 +29,9 @@ def save_folder(
     tokenizer.save_pretrained(folder)
 
 
-_STRANGER = """
+_PROGRAM = """
 import json, sys
-sys.modules["codeshell_hf"] = None  # a stranger does not have this package
+sys.modules["codeshell_hf"] = None  # importing it fails
 folder, requests = sys.argv[1], json.loads(sys.argv[2])
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
@@ -45,7 +39,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model, report = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
 AutoModel.from_pretrained(folder, trust_remote_code=True)
 AutoConfig.from_pretrained(folder, trust_remote_code=True)
-lacking = sorted(map(str, [*report["missing_keys"], *report["unexpected_keys"]]))
+missing = sorted(map(str, [*report["missing_keys"], *report["unexpected_keys"]]))
 modules = sorted({type(thing).__module__.split(".")[0] for thing in (model, tokenizer)})
 texts = []
 with torch.no_grad():
@@ -63,27 +57,39 @@ with torch.no_grad():
             stop_strings=list(tokenizer.stop_strings),
         )
         texts.append(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
-print("ANSWER" + json.dumps({"lacking": lacking, "modules": modules, "probe": probe, "texts": texts}))
+print("ANSWER" + json.dumps({"missing": missing, "modules": modules, "probe": probe, "texts": texts}))
 """
+MAX_DIFFERENCE = 1e-4  # of logits
 
 
-def load_as_a_stranger(folder: Path, requests: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Loads a folder in a fresh process in which this package cannot be imported, and lets it write.
+@dataclass(frozen=True)
+class Answer:
+    """What a folder does where only transformers is installed.
 
     Args:
-        folder: What `save_folder` wrote.
-        requests: Each with `kind` ("completion" or "chat"), `prompt` and `max_new_tokens`.
+        texts: One for each sample.
+        probe: As `probe` computes it.
+        modules: Top-level modules that the classes come from.
+        missing: Weights that the folder lacks, or has and the model does not know.
+    """
 
-    Returns:
-        `texts`, one for each request; `probe`, 64 logits of a fixed input; `modules` that the classes come from.
+    texts: list[str]
+    probe: list[float]
+    modules: list[str]
+    missing: list[str]
+
+
+def load_without_package(folder: Path, samples: Sequence[SampleSettings] = ()) -> Answer:
+    """Loads a folder in a new process in which this package cannot be imported, and generates the samples greedily.
 
     Raises:
         CheckpointError: If it does not load, or weights are missing.
     """
+    requests = json.dumps([sample.model_dump() for sample in samples])
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "HF_HOME": cache, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
         done = subprocess.run(
-            [sys.executable, "-c", _STRANGER, str(folder.resolve()), json.dumps(list(requests))],
+            [sys.executable, "-c", _PROGRAM, str(folder.resolve()), requests],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -95,22 +101,46 @@ def load_as_a_stranger(folder: Path, requests: Sequence[dict[str, Any]] = ()) ->
     if done.returncode or not lines:
         reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         raise CheckpointError(f"{folder} does not load without this package ({reason}); publish again")
-    answer: dict[str, Any] = json.loads(lines[-1].removeprefix("ANSWER"))
-    if answer["lacking"]:
-        raise CheckpointError(f"{folder} loads without {answer['lacking'][0]}; publish again from a whole checkpoint")
+    answer = Answer(**json.loads(lines[-1].removeprefix("ANSWER")))
+    if answer.missing:
+        raise CheckpointError(f"{folder} loads without {answer.missing[0]}; publish again from a whole checkpoint")
     return answer
 
 
-def find_other_weights(model: CodeShellPreTrainedModel, folder: Path) -> str | None:
-    """Compares what was written with what is in memory, tensor by tensor.
+def verify_folder(
+    model: CodeShellPreTrainedModel,
+    folder: Path,
+    samples: Sequence[SampleSettings] = (),
+    *,
+    max_difference: float = MAX_DIFFERENCE,
+) -> tuple[Answer, float]:
+    """Checks that a saved folder holds the model's weights and computes its logits where only transformers is.
 
     Args:
         model: The model that was saved.
         folder: What `save_folder` wrote.
+        samples: To generate there.
+        max_difference: Largest absolute difference of a logit.
 
     Returns:
-        The name of the first tensor that differs in dtype, shape or any bit, or is not there; `None` if none does.
+        What the folder answered, and the largest difference of a logit.
+
+    Raises:
+        RunFailed: If weights or logits differ.
+        CheckpointError: If the folder does not load.
     """
+    if changed := find_changed_weights(model, folder):
+        raise RunFailed(f"{changed} in {folder} is not what was saved; is the disk sound?")
+    expected = probe(model)
+    answer = load_without_package(folder, samples)
+    difference = max(abs(a - b) for a, b in zip(answer.probe, expected, strict=True))
+    if difference > max_difference:
+        raise RunFailed(f"logits of {folder} differ from its model's by {difference:.2e}; this is a bug, please report")
+    return answer, difference
+
+
+def find_changed_weights(model: CodeShellPreTrainedModel, folder: Path) -> str | None:
+    """The first tensor of a saved folder that differs from the model's in dtype, shape or any bit, or is missing."""
     weights = model.state_dict()
     written = Tensors(folder)
     for name in written:
@@ -124,14 +154,7 @@ def find_other_weights(model: CodeShellPreTrainedModel, folder: Path) -> str | N
 
 @torch.no_grad()
 def probe(model: CodeShellPreTrainedModel) -> list[float]:
-    """The logits by which a published folder is compared with its model.
-
-    Args:
-        model: A causal language model.
-
-    Returns:
-        64 numbers.
-    """
+    """64 logits of a fixed input, by which a folder is compared with its model."""
     ids = torch.arange(16, device=model.device)[None] % model.config.vocab_size
     values: list[float] = model.eval()(ids).logits[0, -1, :64].double().tolist()
     return values

@@ -74,7 +74,7 @@ def export_gguf(
     refuse_what_differs(config, folder)
     tensors = Tensors(folder)
     if any(key.endswith(".quant_state") for key in tensors):
-        raise CheckpointError(f"{folder} holds 4-bit weights; run python -m recipes.convert {folder} first")
+        raise CheckpointError(f"{folder} holds 4-bit weights; run codeshell convert {folder} first")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     writer = GGUFWriter(partial, "codeshell")

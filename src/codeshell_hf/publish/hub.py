@@ -1,6 +1,6 @@
 """Pushes folders to the Hub: blobs first, then one commit, so that a push that dies changes nothing."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -8,65 +8,71 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ..errors import DataError
+from .settings import PushSettings
 
 STALE = {"model": ("*.safetensors", "*.safetensors.index.json", "manifests/*"), "dataset": ("data/*", "manifests/*")}
 
 
-@dataclass(frozen=True)
-class Destination:
-    """Where to push.
+def push_folders(folders: Mapping[str, Path], push: PushSettings) -> list[str]:
+    """Pushes each folder, all files of it in one commit; the model last, so that what its card links to exists.
 
     Args:
-        repository: owner/name.
-        kind: What it is on the Hub.
-        private: Whether only its owner sees it; holds where the repository is new.
-        revision: The branch, made where it is not there; `None` is the main one.
-        pull_request: Whether a pull request is opened in place of a commit on the branch.
-        message: The commit's subject.
+        folders: "model", and "dataset" and "tokenizer" where they are pushed.
+        push: Where to.
+
+    Returns:
+        Lines with the address of each commit or pull request.
+
+    Raises:
+        DataError: If the Hub refuses.
     """
+    repositories = {"dataset": push.dataset, "tokenizer": push.tokenizer, "model": push.repository}
+    return [
+        f"{name} pushed to "
+        + push_folder(folders[name], repository, push, kind="dataset" if name == "dataset" else "model")
+        for name, repository in repositories.items()
+        if name in folders and repository is not None
+    ]
 
-    repository: str
-    kind: Literal["model", "dataset"] = "model"
-    private: bool = True
-    revision: str | None = None
-    pull_request: bool = False
-    message: str = "Publish with codeshell-hf"
 
-
-def push_folder(folder: Path, destination: Destination) -> str:
+def push_folder(
+    folder: Path, repository: str, push: PushSettings, *, kind: Literal["model", "dataset"] = "model"
+) -> str:
     """Pushes a folder, all files in one commit. Blobs that the Hub has are not sent again.
 
-    Weights, data and manifests that were there and are no longer part of the folder go in the same commit.
+    Weights, data and manifests of an earlier push that the folder no longer has are deleted in the same commit.
 
     Args:
         folder: What to push.
-        destination: Where to.
+        repository: owner/name.
+        push: Branch, visibility and message; its own repositories play no part.
+        kind: What the repository is on the Hub.
 
     Returns:
         The address of the commit, or of the pull request.
 
     Raises:
-        DataError: If the Hub refuses or is lost; the repository is as it was, and what was sent is kept there.
+        DataError: If the Hub refuses or the connection is lost. The repository is unchanged then, and blobs that were
+            sent stay on the Hub for the next try.
     """
     api = HfApi()
-    name, kind = destination.repository, destination.kind
     try:
-        api.create_repo(name, repo_type=kind, private=destination.private, exist_ok=True)
-        if destination.revision is not None and not destination.pull_request:
-            api.create_branch(name, repo_type=kind, branch=destination.revision, exist_ok=True)
+        api.create_repo(repository, repo_type=kind, private=push.private, exist_ok=True)
+        if push.revision is not None and not push.pull_request:
+            api.create_branch(repository, repo_type=kind, branch=push.revision, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=name,
+            repo_id=repository,
             repo_type=kind,
             folder_path=folder,
-            revision=destination.revision,
-            create_pr=destination.pull_request,
-            commit_message=destination.message,
-            # Fewer shards than last time: what is left of the old ones would be loaded beside the new.
+            revision=push.revision,
+            create_pr=push.pull_request,
+            commit_message=push.message,
+            # With fewer shards than last time, the rest of the old ones would be loaded beside the new.
             delete_patterns=list(STALE[kind]),
         )
     except (HfHubHTTPError, HFValidationError, OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise DataError(
-            f"{name} refuses ({reason}); log in with `hf auth login`, or run it again: what was sent is kept"
+            f"{repository} refuses ({reason}); log in with `hf auth login`, or run it again: what was sent is kept"
         ) from error
     return str(commit.pr_url or commit.commit_url)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..manifest import Values
 from .card import fill_template
 from .figures import (
     INK,
@@ -19,21 +20,18 @@ from .figures import (
     to_svg,
 )
 
-TEMPLATE = "page.html.jinja"
+TEMPLATE = Path(__file__).parent / "page.html.jinja"
 
 
-def make_page(values: Mapping[str, Any], stages: Mapping[str, Path]) -> str:
-    """Makes the page.
+def make_page(values: Values, stages: Mapping[str, Path]) -> str:
+    """Makes the page, one self-contained HTML file.
 
     Args:
-        values: What the card shows too; `published` names the model that is described.
+        values: As for the card; `published` names the model that is described.
         stages: The outputs of the stages, by stage word, for their logs.
 
-    Returns:
-        One self-contained HTML file.
-
     Raises:
-        DataError: If it names something that no stage measured.
+        DataError: If it names a figure that no stage measured.
     """
     log = [json.loads(line) for line in (stages["pretrain"] / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     results = _read_json(stages["evaluate"] / "results.json")
@@ -54,18 +52,17 @@ def make_page(values: Mapping[str, Any], stages: Mapping[str, Path]) -> str:
     published = values["models"][values["published"]]
     shown = {
         **values,
-        # Inside the page, what is drawn in ink follows its light or dark ground.
+        # Lines in ink follow the page's light or dark background.
         "figures": {name: to_svg(figure).replace(INK, "var(--dim)") for name, figure in figures.items()},
         "languages": [name for name in published["bits_per_byte"] if name != "all"],
         "lengths": _list_lengths(log),
         "infilled": results["models"][values["published"]]["samples"],
     }
-    template = (Path(__file__).parent / TEMPLATE).read_text(encoding="utf-8")
-    return fill_template(template, shown, source="the page", is_html=True)
+    return fill_template(TEMPLATE.read_text(encoding="utf-8"), shown, source="the page", is_html=True)
 
 
-def _list_lengths(log: list[dict[str, Any]]) -> list[dict[str, int]]:
-    """The phases of the length schedule as they were run: tokens in a row, and where each ended."""
+def _list_lengths(log: list[Values]) -> list[dict[str, int]]:
+    """The phases of the length schedule as they ran: tokens in a row, and the tokens by which each ended."""
     phases: list[dict[str, int]] = []
     for entry in log:
         if "row_tokens" not in entry:

@@ -1,6 +1,4 @@
-"""What the commands share: a quick start and end, and threads that give way; and what those share that are no stage: a
-parser that shows their own examples, and one line for an error.
-"""
+"""What all commands share: a quick start and end, threads that wait asleep, a parser, and one line for an error."""
 
 import argparse
 import atexit
@@ -13,31 +11,30 @@ import os
 import sys
 from collections.abc import Callable
 
-RARELY = 50_000  # more objects than before, until garbage is looked for; Python's own 700 is of small programs
+GC_THRESHOLD = 50_000  # new objects until a garbage collection; Python's default of 700 suits small programs
 # glibc's mallopt(3): map no block by itself, never trim, grow the heap by 256 MiB.
 MALLOC_OPTIONS = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 1 << 28)}
 
 
 def prepare_process() -> None:
-    """Spares what costs much and gives little: searches for garbage, and waiting that keeps a processor busy.
+    """Makes garbage collections rare and lets waiting threads sleep; call it before torch is imported.
 
-    What torch and transformers leave when they are imported is walked through again and again, and all of it is needed.
-    And a thread that spins while it waits for another takes that one's time wherever something else computes as well:
-    beside one busy process a step of nano on two processors takes four times as long. torch's OpenMP reads this once,
-    when it is loaded.
+    A collection walks over all that torch and transformers leave when they are imported, and none of it is garbage.
+    A thread that spins while it waits takes time from the others: beside one busy process, a training step of nano on
+    two processors takes four times as long. OpenMP reads its wait policy once, when it is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     write_progress_rarely()
-    gc.set_threshold(RARELY, *gc.get_threshold()[1:])
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
 
 
 def keep_freed_memory() -> None:
-    """Has the C library keep what is freed.
+    """Makes glibc keep freed memory; other C libraries are left as they are.
 
-    glibc gives large blocks back to the kernel after each training step and asks for them again, which is a third of a
-    small model's step on a CPU. Other C libraries are left as they are.
+    By default it returns large blocks to the kernel after each training step and asks for them again, which is a third
+    of a small model's step on a CPU.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -48,40 +45,28 @@ def keep_freed_memory() -> None:
 
 
 def write_progress_rarely() -> None:
-    """Writes bars to a log every ten seconds only; call it before tqdm is imported."""
+    """Limits progress bars in a log file to one line in ten seconds; call it before tqdm is imported."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 
 def print_any_text() -> None:
-    """Has letters that the console lacks printed as question marks: Windows' pipes lack most, and would end the run."""
+    """Prints letters that the console lacks as question marks: Windows' pipes lack most, and would end the run."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
-            with contextlib.suppress(OSError):  # a file that became a pipe on the way cannot be changed
+            with contextlib.suppress(OSError):  # a stream that was replaced by a pipe cannot be reconfigured
                 stream.reconfigure(errors="replace")
 
 
 def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
-    """Makes a command's parser.
-
-    Args:
-        name: Its module under `recipes`.
-        text: Its docstring: what it does, and examples.
-
-    Returns:
-        The parser, without arguments.
-    """
+    """Makes the parser of `codeshell NAME`; `text` is its module's docstring, with examples."""
     return argparse.ArgumentParser(
-        prog=f"python -m recipes.{name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"codeshell {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def run(name: str, work: Callable[[], None]) -> int:
-    """Does a command's work.
-
-    Args:
-        name: Its module, for messages.
-        work: What it does; it prints what came of it.
+    """Runs a command's work, with an error of ours as one line.
 
     Returns:
         0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C.

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import pydantic
 
+from ..manifest import Values
 from ..settings import Section
 from .process import prepare_process, print_any_text
 
 
 class StageSettings(Section):
-    """What the settings of every stage have."""
+    """The settings that every stage has."""
 
-    output: Path = pydantic.Field(description="folder that the stage makes, with a manifest.json")
+    output: Path = pydantic.Field(description="folder that the stage writes, with a manifest.json")
 
 
 S = TypeVar("S", bound=StageSettings)
@@ -30,10 +31,10 @@ S = TypeVar("S", bound=StageSettings)
 
 @dataclass
 class Work:
-    """What a stage fills while it runs.
+    """Where a stage works, and what it reports for the manifest.
 
     Args:
-        folder: Where to write. It becomes the output when the stage ends; after a kill it is given again as it was.
+        folder: Where to write. It becomes the output when the stage ends; after a kill the same folder is resumed.
         counts: For the manifest: what came in and went out.
         measures: For the manifest: what was measured.
         report: Lines to print at the end.
@@ -41,10 +42,10 @@ class Work:
     """
 
     folder: Path
-    counts: dict[str, Any] = field(default_factory=dict)
-    measures: dict[str, Any] = field(default_factory=dict)
+    counts: Values = field(default_factory=dict)
+    measures: Values = field(default_factory=dict)
     report: list[str] = field(default_factory=list)
-    precision: dict[str, Any] = field(default_factory=dict)
+    precision: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Stage(Generic[S]):
     Args:
         name: The stage word.
         settings: Its model.
-        inputs: Gives the files and folders it reads, by name.
+        inputs: Lists the files and folders that it reads, by name.
         run: Does the work. All that its module may import or read is the stage's code.
-        describe: Gives lines on the size of the work, for `--dry-run`.
-        kept: A pattern of files that cost days. Where it finds some, work that was begun with other settings is not
-            thrown away: the stage is refused, and goes on after a change of code.
-        free: Settings, or sections of them, that may change while work is under way.
+        describe: Lines on the size of the work, for `--dry-run`.
+        kept: A pattern of files that cost days, such as checkpoints. Where there are some, unfinished work with other
+            settings is not deleted: the stage is refused. After a change of code it resumes.
+        free: Settings, or sections of them, that may change when a run resumes.
     """
 
     name: str
@@ -74,16 +75,16 @@ class Stage(Generic[S]):
 def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     """Runs a stage from the command line.
 
-    Args:
-        stage: The stage.
-        arguments: The command line; by default this process's.
-
     Returns:
         0 done or nothing to do, 1 failed, 2 called wrongly, 75 interrupted with everything saved.
     """
-    options = make_parser(stage).parse_args(arguments)
+    return run_command(stage, make_parser(stage).parse_args(arguments))
+
+
+def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
+    """Runs a stage with a parsed command line (`settings`, `overrides`, `dry_run`, `force`); returns as `main` does."""
     logging.basicConfig(level=logging.INFO if is_first_rank() else logging.ERROR, format="%(message)s")
-    # Where it is installed, it says on every CPU that it could not fetch a kernel, asked for or not.
+    # Where bitsandbytes is installed, it logs on every CPU that it could not fetch a kernel.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     prepare_process()
     print_any_text()
@@ -101,7 +102,7 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
         print(f"{stage.name}: {word}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        # A disk that is full or gone; anything else is a fault of ours and shows where it happened.
+        # A full or lost disk. Any other OSError is a bug and shows its traceback.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
             raise
         place = error.filename or settings.output
@@ -115,18 +116,17 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make_parser(stage: Stage[Any]) -> argparse.ArgumentParser:
+def make_parser(stage: Stage[S], *, program: str | None = None) -> argparse.ArgumentParser:
     """The command line of a stage, with its settings explained by their own descriptions.
 
     Args:
         stage: The stage.
-
-    Returns:
-        The parser.
+        program: Its name in the usage line; by default `python -m recipes.STAGE`.
     """
+    program = program or f"python -m recipes.{stage.name}"
     parser = argparse.ArgumentParser(
-        prog=f"python -m recipes.{stage.name}",
-        description=f"The {stage.name} stage.",
+        prog=program,
+        description=f"The {stage.name} stage.\n\nexample:\n  {program} recipes/nano/{stage.name}.yaml --dry-run",
         epilog="settings:\n" + "\n".join(explain_fields(stage.settings)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -138,15 +138,7 @@ def make_parser(stage: Stage[Any]) -> argparse.ArgumentParser:
 
 
 def explain_fields(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
-    """One line for each setting.
-
-    Args:
-        model: The settings' model.
-        prefix: The section's name and a dot.
-
-    Returns:
-        Lines, sections after their own keys.
-    """
+    """One line for each setting; `prefix` is the section's name and a dot."""
     lines = []
     for name, info in model.model_fields.items():
         inner = info.annotation
@@ -159,12 +151,7 @@ def explain_fields(model: type[pydantic.BaseModel], prefix: str = "") -> list[st
 
 
 def print_plan(stage: Stage[S], settings: S) -> None:
-    """Prints what a run would do.
-
-    Args:
-        stage: The stage.
-        settings: Its settings.
-    """
+    """Prints what a run would do."""
     from ..manifest import flatten
 
     print(f"{stage.name} would write {settings.output}")
@@ -177,13 +164,7 @@ def print_plan(stage: Stage[S], settings: S) -> None:
 
 
 def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
-    """Runs a stage unless its output is up to date.
-
-    Args:
-        stage: The stage.
-        settings: Its settings.
-        is_forced: Whether to run in any case.
-    """
+    """Runs a stage unless its output is up to date."""
     from .. import manifest as manifests
     from ..dependencies import hash_code
 
@@ -191,7 +172,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     inputs = {name: manifests.hash_input(path) for name, path in stage.inputs(settings).items()}
     values = settings.model_dump(mode="json")
     code = hash_code(Path(str(sys.modules[stage.run.__module__].__file__)))
-    # Where a run lies does not change what it is.
+    # Moving an output does not make it out of date.
     given = {**values, "output": None}
     fingerprint = manifests.hash_values([stage.name, given, inputs, code])
     done = manifests.read_manifest(settings.output)
@@ -226,21 +207,21 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     print_first(f"{stage.name}: wrote {settings.output} in {time.monotonic() - started:.0f} s")
 
 
-def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: str) -> tuple[Path, str]:
-    """Opens the folder beside the output in which a stage works.
+def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code: str) -> tuple[Path, str]:
+    """Opens `OUTPUT.partial`, in which a stage works, and deletes unfinished work of other settings or code.
 
     Args:
-        stage: Says what in it must not be lost.
+        stage: Its `kept` protects work from deletion.
         output: The stage's output, which is left alone.
-        given: Settings and hashes of inputs, by name. Work that was begun with others is thrown away.
-        code: Hash of the stage's code; likewise.
+        given: Settings and hashes of inputs, by name.
+        code: Hash of the stage's code.
 
     Returns:
-        The folder, and the hash of the code that work in it was begun with.
+        The folder, and the hash of the code that its work was begun with.
 
     Raises:
-        DataError: If it cannot be made.
-        SettingsError: If work that must not be lost was begun with others.
+        DataError: If it cannot be written.
+        SettingsError: If protected work was begun with other settings or inputs.
     """
     from ..errors import DataError, SettingsError
 
@@ -277,15 +258,8 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, Any], code: s
     return folder, now["code"]
 
 
-def read_mark(mark: Path) -> dict[str, Any]:
-    """Reads how work was begun.
-
-    Args:
-        mark: The file beside its folder.
-
-    Returns:
-        `given`, settings and hashes by name, empty where the file is missing or broken, and `code`.
-    """
+def read_mark(mark: Path) -> Values:
+    """Reads with what work was begun: `given`, settings and hashes by name, empty without a readable file; `code`."""
     try:
         begun = json.loads(mark.read_text(encoding="utf-8"))
         return {"given": dict(begun["given"]), "code": begun["code"]}
@@ -294,12 +268,7 @@ def read_mark(mark: Path) -> dict[str, Any]:
 
 
 def swap_folders(folder: Path, output: Path) -> None:
-    """Puts finished work in the place of what was there.
-
-    Args:
-        folder: Finished work.
-        output: Its place.
-    """
+    """Puts finished work in the place of the old output."""
     old = output.with_name(f"{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():
@@ -310,19 +279,11 @@ def swap_folders(folder: Path, output: Path) -> None:
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks and writes for all.
-
-    Returns:
-        True in a single process, and in the first of a launcher's.
-    """
+    """Whether this process prints and writes for all ranks."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def print_first(text: str) -> None:
-    """Prints on the first rank.
-
-    Args:
-        text: What to print, at once.
-    """
+    """Prints on the first rank, flushed."""
     if is_first_rank() and text:
         print(text, flush=True)

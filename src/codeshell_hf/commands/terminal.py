@@ -1,25 +1,23 @@
-"""What the two commands that write in a terminal share: options, loading, and how fast it went."""
+"""What `chat` and `complete` share: options, loading, and a line on speed."""
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from codeshell_hf.text.decode import Sampling, Streamed
+    from ..modeling_codeshell import CodeShellForCausalLM
+    from ..text.decode import Sampling, Streamed
+    from ..tokenization_codeshell import CodeShellTokenizer
 
 
 def add_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
-    """Adds the options of loading and drawing.
-
-    Args:
-        parser: The command's.
-        max_new_tokens: Its default.
-    """
+    """Adds the options of loading and sampling; `max_new_tokens` is the default of `--max-new-tokens`."""
     parser.add_argument("--max-new-tokens", type=_positive, default=max_new_tokens, metavar="N", help="longest text")
-    parser.add_argument("--temperature", type=_share(2), default=0.0, metavar="T", help="0 (default): the likeliest")
-    parser.add_argument("--top-p", type=_share(1), default=1.0, metavar="P", help="share of the probability drawn from")
+    parser.add_argument("--temperature", type=_up_to(2), default=0.0, metavar="T", help="0 (default): greedy")
+    parser.add_argument("--top-p", type=_up_to(1), default=1.0, metavar="P", help="nucleus that tokens are drawn from")
     parser.add_argument("--seed", type=int, help="the same seed gives the same text")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes what there is")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes an accelerator if any")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "float16", "bfloat16"))
 
 
@@ -30,26 +28,19 @@ def _positive(text: str) -> int:
     return value
 
 
-def _share(most: float) -> Any:
+def _up_to(most: float) -> Callable[[str], float]:
     def read(text: str) -> float:
         value = float(text)
         if not 0 <= value <= most:
             raise argparse.ArgumentTypeError(f"{value} is out of range; give 0 to {most}")
         return value
 
-    read.__name__ = "number"
+    read.__name__ = "number"  # argparse's messages name it
     return read
 
 
-def load(folder: str, options: argparse.Namespace) -> tuple[Any, Any]:
-    """Loads a model and its tokenizer.
-
-    Args:
-        folder: A folder or a Hub name.
-        options: With `device` and `dtype`.
-
-    Returns:
-        Model and tokenizer.
+def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalLM, CodeShellTokenizer]":
+    """Loads a model and its tokenizer from a folder or the Hub; `options` has `device` and `dtype`.
 
     Raises:
         CheckpointError: If either cannot be loaded.
@@ -59,15 +50,15 @@ def load(folder: str, options: argparse.Namespace) -> tuple[Any, Any]:
     import torch
     import transformers
 
-    from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.errors import CheckpointError
-    from codeshell_hf.precision import choose_precision, warn_if_slow
-    from codeshell_hf.train.weights import load_model
+    from ..errors import CheckpointError
+    from ..loading import load_model
+    from ..precision import choose_precision, warn_if_slow
+    from ..tokenization_codeshell import CodeShellTokenizer
 
     transformers.utils.logging.disable_progress_bar()
     dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype)
     model = load_model(folder, dtype=dtype)
-    if model.generation_config is not None:  # what the folder draws by is not what was asked for here
+    if model.generation_config is not None:  # sampling is what the command line says, not the folder
         model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
     try:
         tokenizer = CodeShellTokenizer.from_pretrained(folder)
@@ -78,8 +69,8 @@ def load(folder: str, options: argparse.Namespace) -> tuple[Any, Any]:
     if device == "auto":
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     if options.dtype == "auto" and str(device) == "cpu" and model.dtype == torch.bfloat16:
-        found = choose_precision("auto", model.config, torch.device("cpu"), trains=False)
-        warn_if_slow(replace(found, arithmetic="bfloat16"), torch.device("cpu"), mend="pass --dtype float32")
+        precision = choose_precision("auto", model.config, torch.device("cpu"), trains=False)
+        warn_if_slow(replace(precision, arithmetic="bfloat16"), torch.device("cpu"), mend="pass --dtype float32")
     try:
         return model.to(device), tokenizer
     except (RuntimeError, AssertionError) as error:
@@ -87,25 +78,14 @@ def load(folder: str, options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def make_sampling(options: argparse.Namespace) -> "Sampling":
-    """Reads how tokens are drawn.
-
-    Args:
-        options: The command line.
-
-    Returns:
-        The sampling.
-    """
-    from codeshell_hf.text.decode import Sampling
+    """Reads how tokens are drawn."""
+    from ..text.decode import Sampling
 
     return Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
 
 
 def print_speed(written: "Streamed") -> None:
-    """Prints how fast it went, where a person looks on.
-
-    Args:
-        written: What was written.
-    """
+    """Prints tokens a second, where stderr is a terminal."""
     if sys.stderr.isatty():
         rate = written.tokens / max(written.seconds, 1e-9)
         end = "" if written.is_finished else ", not finished"

@@ -25,7 +25,7 @@ from codeshell_hf.evaluate.posing import Prompt
 from codeshell_hf.publish.gguf import export_gguf
 from codeshell_hf.text.client import Client
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LLAMA_SERVER = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
 TURNS = [{"role": "user", "content": "add"}]
 

@@ -1,29 +1,30 @@
-"""Chats with a published model in a terminal.
+"""Chats with a model in a terminal.
 
-python -m recipes.chat runs/nano/publish/model
-python -m recipes.chat runs/nano/publish/model --prompt "Write f(x) that returns x plus 2."
-echo "写一个函数" | python -m recipes.chat runs/nano/publish/model
+codeshell chat runs/nano/publish/model
+codeshell chat runs/nano/publish/model --prompt "Write f(x) that returns x plus 2."
+echo "写一个函数" | codeshell chat runs/nano/publish/model
+codeshell chat runs/nano/publish/model http://localhost:8000     with a server, by transformers' own client
 """
 
+import contextlib
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from codeshell_hf.stages.process import make_parser, run
-from recipes.terminal import add_options, load, make_sampling, print_speed
+from ..stages.process import make_parser, run
+from .terminal import add_options, load, make_sampling, print_speed
+
+if TYPE_CHECKING:
+    from ..modeling_codeshell import CodeShellForCausalLM
+    from ..text.decode import Sampling
+    from ..tokenization_codeshell import CodeShellTokenizer
 
 HELP = """/new forgets everything, /undo the last turn, /quit leaves; Ctrl-C cuts an answer short;
 three double quotes begin and end a turn of several lines"""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Chats until the input ends.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        0 done, 2 called wrongly.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Chats until the input ends; returns 0, or 2 if called wrongly."""
     parser = make_parser("chat", __doc__)
     parser.add_argument("folder", help="a model that was fine-tuned on conversations, or its name on the Hub")
     parser.add_argument("--prompt", help="answers this alone and leaves")
@@ -35,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         model, tokenizer = load(options.folder, options)
         chat = Chat(model, tokenizer, make_sampling(options), system=options.system)
         if options.prompt is not None:
-            chat.say(options.prompt)
+            chat.answer(options.prompt)
         elif not sys.stdin.isatty():
-            chat.say(sys.stdin.read().strip())
+            chat.answer(sys.stdin.read().strip())
         else:
             talk(chat)
 
@@ -45,36 +46,37 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class Chat:
-    """A conversation that goes on.
+    """A conversation.
 
     Args:
         model: In evaluation mode.
         tokenizer: With a chat template.
         sampling: How answers are drawn.
-        system: What is put before the first turn, or `None`.
+        system: A text that is put before the first turn, or `None`.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, sampling: Any, *, system: str | None = None) -> None:
+    def __init__(
+        self,
+        model: "CodeShellForCausalLM",
+        tokenizer: "CodeShellTokenizer",
+        sampling: "Sampling",
+        *,
+        system: str | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.sampling = sampling
         self.system = system
         self.turns: list[dict[str, str]] = []
 
-    def say(self, text: str) -> str:
-        """Says something and prints the answer as it comes.
-
-        Args:
-            text: The user's turn.
-
-        Returns:
-            The answer.
+    def answer(self, text: str) -> str:
+        """Answers a user's turn, printing the answer as it comes.
 
         Raises:
-            DataError: If there is nothing, or it is longer than the model's positions alone.
+            DataError: If the turn is empty, or longer than the model's positions alone.
         """
-        from codeshell_hf.errors import DataError
-        from codeshell_hf.text.decode import stream
+        from ..errors import DataError
+        from ..text.decode import stream
 
         if not text.strip():
             raise DataError("the prompt is empty; write something")
@@ -101,16 +103,13 @@ class Chat:
         return written.text.strip()
 
     def fit(self) -> list[int]:
-        """Renders the conversation, without its oldest turns where it would be too long.
-
-        Returns:
-            Ids that leave room for an answer.
+        """Encodes the conversation without its oldest turns where it would be too long, leaving room for an answer.
 
         Raises:
             DataError: If the last turn alone is too long.
         """
-        from codeshell_hf.errors import DataError
-        from codeshell_hf.text.chat import encode_prompt
+        from ..errors import DataError
+        from ..text.chat import encode_prompt
 
         room = self.model.config.n_positions - self.sampling.max_new_tokens
         for first in range(0, len(self.turns), 2):
@@ -131,14 +130,8 @@ class Chat:
 
 
 def talk(chat: Chat) -> None:
-    """Reads turns from a terminal and answers them.
-
-    Args:
-        chat: The conversation.
-    """
-    import contextlib
-
-    from codeshell_hf.errors import DataError
+    """Reads turns from a terminal and answers them."""
+    from ..errors import DataError
 
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (arrow keys and history)
@@ -164,10 +157,6 @@ def talk(chat: Chat) -> None:
             print(HELP)
         elif text.strip():
             try:
-                chat.say(text)
+                chat.answer(text)
             except DataError as error:
                 print(error, file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.commands.gguf import main
 from codeshell_hf.errors import CheckpointError, DataError, SettingsError
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.publish.gguf import export_gguf, rename
-from recipes.gguf import main
 from tests.conftest import DATA, TEXTS
 from tokenizer.bpe import train_bpe
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from codeshell_hf.commands.compare import main
 from codeshell_hf.manifest import Manifest
-from recipes.compare import main
 
 
 def make_run(folder: Path, bits: float, **settings: object) -> Path:

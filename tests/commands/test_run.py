@@ -1,49 +1,53 @@
 """Running all stages of a system in one process: order, overrides, where it stops, and what it says at the end."""
 
-import ctypes
+import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from codeshell_hf.commands import run
+from codeshell_hf.commands.summary import summarize
 from codeshell_hf.manifest import Manifest
-from codeshell_hf.stages import process
-from recipes import run
-from recipes.alignment import format_logs
-from recipes.summary import summarize
+from codeshell_hf.stages.stage import Stage, StageSettings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+Calls = list[tuple[str, list[str]]]
 
 
-def make_manifest(stage: str, wall_s: float, **more: object) -> Manifest:
-    empty = {"fingerprint": "", "inputs": {}, "settings": {}, "code": "", "outputs": {}, "counts": {}, "measures": {}}
-    return Manifest(stage=stage, wall_s=wall_s, seed=0, versions={}, **(empty | more))
+def make_manifest(
+    stage: str,
+    wall_s: float,
+    *,
+    settings: dict[str, object] | None = None,
+    measures: dict[str, object] | None = None,
+) -> Manifest:
+    return Manifest(stage, "", {}, settings or {}, "", measures=measures or {}, wall_s=wall_s)
 
 
 @pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, list[str]]]:
-    """A system of three stages; what each is called with, and `fails` stops."""
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    """A system of three stages, and what each is called with; `fails=true` stops one."""
     folder = tmp_path / "recipes" / "toy"
     folder.mkdir(parents=True)
     for stage in ("publish", "curate", "rlhf"):
         (folder / f"{stage}.yaml").touch()
-    calls: list[tuple[str, list[str]]] = []
+    calls: Calls = []
 
-    def call(stage: SimpleNamespace, arguments: list[str]) -> int:
-        calls.append((stage.name, arguments))
-        return 75 if "fails=true" in arguments else 0
+    def call(stage: Stage[StageSettings], options: argparse.Namespace) -> int:
+        calls.append((stage.name, [str(options.settings), *options.overrides]))
+        return 75 if "fails=true" in options.overrides else 0
 
-    monkeypatch.setattr(run, "ROOT", tmp_path)
-    monkeypatch.setattr(run, "run_stage", call)
-    monkeypatch.setattr(run, "read_output", lambda stage, file, given: (tmp_path / stage.name, None))
+    monkeypatch.setattr(run, "run_or_launch", call)
+    monkeypatch.setattr(run, "read_output", lambda stage, file, overrides: (tmp_path / stage.name, None))
     monkeypatch.delenv("SANDBOX", raising=False)
     monkeypatch.chdir(tmp_path)
     return calls
 
 
-def test_stages_run_in_the_order_of_the_chain_with_their_own_overrides(called) -> None:
+def test_stages_run_in_the_order_of_the_chain_with_their_own_overrides(called: Calls) -> None:
     assert run.main(["toy", "rlhf.trainer.max_steps=3", "curate.max_file_bytes=9"]) == 0
 
     assert called == [
@@ -53,13 +57,13 @@ def test_stages_run_in_the_order_of_the_chain_with_their_own_overrides(called) -
     ]
 
 
-def test_a_sandbox_is_chosen_for_the_stages_that_run_programs(called) -> None:
+def test_a_sandbox_is_chosen_for_the_stages_that_run_programs(called: Calls) -> None:
     assert run.main(["toy", "--sandbox", "none"]) == 0
 
     assert [more for _, (_, *more) in called] == [[], ["sandbox=none"], []]
 
 
-def test_it_stops_where_a_stage_stops_with_its_code(called, capsys) -> None:
+def test_it_stops_where_a_stage_stops_with_its_code(called: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["toy", "rlhf.fails=true"]) == 75
 
     assert [name for name, _ in called] == ["curate", "rlhf"]
@@ -75,7 +79,9 @@ def test_it_stops_where_a_stage_stops_with_its_code(called, capsys) -> None:
         (["toy", "rlfh.max_steps=3"], "did you mean 'rlhf'?"),
     ],
 )
-def test_wrong_calls_are_one_line_and_run_nothing(called, given, said, capsys) -> None:
+def test_wrong_calls_are_one_line_and_run_nothing(
+    called: Calls, given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run.main(given) == 2
 
     error = capsys.readouterr().err
@@ -120,54 +126,16 @@ def test_the_summary_shows_what_the_manifests_hold(tmp_path: Path) -> None:
     assert text.count("0.430") == 1  # of what is measured besides, nothing
 
 
-def test_a_trainers_report_is_one_line() -> None:
-    logs = {"loss": "2.365", "learning_rate": "0.00095", "entropy": "2.74", "epoch": 0.5}
+def test_the_shell_script_calls_the_same(tmp_path: Path) -> None:
+    shim = tmp_path / "bin"
+    shim.mkdir()
+    (shim / "codeshell").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m codeshell_hf "$@"\n')
+    (shim / "codeshell").chmod(0o755)
 
-    assert format_logs(40, 180, logs) == "step     40/180 | loss  2.365 | lr 9.5e-04"
-    assert format_logs(180, 180, {"train_runtime": 3.0}) == ""
-
-
-def test_memory_options_are_those_of_malloc_h(tmp_path: Path) -> None:
-    if not hasattr(ctypes.CDLL(None), "mallopt"):
-        pytest.skip("the C library is not glibc")
-    names = [f'printf("%d ", {name});' for name in process.MALLOC_OPTIONS]
-    (tmp_path / "names.c").write_text(f"#include <malloc.h>\n#include <stdio.h>\nint main() {{{''.join(names)}}}\n")
-    built = subprocess.run(["cc", "names.c", "-o", "names"], cwd=tmp_path, capture_output=True, check=False)
-    if built.returncode:
-        pytest.skip("there is no C compiler")
-
-    printed = subprocess.run([tmp_path / "names"], capture_output=True, text=True, check=True).stdout
-
-    assert [int(number) for number in printed.split()] == [number for number, _ in process.MALLOC_OPTIONS.values()]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="faults are counted as Linux counts them")
-def test_freed_memory_is_kept() -> None:
-    """Blocks of 64 MiB that come and go fault in anew each time, unless the C library keeps them."""
-    program = (
-        "import ctypes, resource, sys; from codeshell_hf.stages import process\n"
-        "if sys.argv[1] == 'keep': process.keep_freed_memory()\n"
-        "c = ctypes.CDLL(None); c.malloc.restype = ctypes.c_void_p; c.free.argtypes = [ctypes.c_void_p]\n"
-        "for turn in range(10):\n"
-        "    block = c.malloc(1 << 26); ctypes.memset(block, 1, 1 << 26); c.free(block)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"
-    )
-
-    def count(word: str) -> int:
-        done = subprocess.run(
-            [sys.executable, "-c", program, word], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        return int(done.stdout)
-
-    if not hasattr(ctypes.CDLL(None), "mallopt"):
-        pytest.skip("the C library is not glibc")
-    assert count("keep") < count("leave") / 3
-
-
-def test_the_shell_script_calls_the_same() -> None:
     done = subprocess.run(
-        ["sh", str(ROOT / "recipes" / "run.sh"), "nan"], cwd="/", capture_output=True, text=True, check=False
-    )
+        ["sh", str(ROOT / "recipes" / "run.sh"), "nan"], cwd="/", capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{shim}:{os.environ['PATH']}"},
+    )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (
         2,

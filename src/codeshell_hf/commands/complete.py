@@ -1,8 +1,8 @@
 """Fills in the middle at a place in a real file.
 
-python -m recipes.complete runs/nano/publish/model recipes/merge.py:20
-python -m recipes.complete runs/nano/publish/model recipes/merge.py:20:5 --temperature 0.8 --count 3
-python -m recipes.complete runs/nano/publish/model scratch.py:7 --write
+codeshell complete runs/nano/publish/model recipes/merge.py:20
+codeshell complete runs/nano/publish/model recipes/merge.py:20:5 --temperature 0.8 --count 3
+codeshell complete runs/nano/publish/model scratch.py:7 --write
 """
 
 import argparse
@@ -10,25 +10,19 @@ import difflib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from codeshell_hf.stages.process import make_parser, run
-from recipes.terminal import add_options, load, make_sampling, print_speed
+from ..stages.process import make_parser, run
+from .terminal import add_options, load, make_sampling, print_speed
 
 PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")
 COLOURS = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Completes once, or several times.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        0 done, 2 called wrongly.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Completes once or several times; returns 0, or 2 if called wrongly."""
     parser = make_parser("complete", __doc__)
     parser.add_argument("folder", help="a model with fill-in-the-middle, or its name on the Hub")
     parser.add_argument("place", help="FILE:LINE, the end of that line, or FILE:LINE:COLUMN, both counted from 1")
@@ -41,17 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def complete(options: argparse.Namespace) -> None:
-    """Writes what stands in a gap, and prints or inserts it.
-
-    Args:
-        options: The command line.
+    """Generates what belongs at a place in a file, and prints a diff or writes the file.
 
     Raises:
         SettingsError: If options contradict each other or the model.
-        DataError: If the place is none, or the file cannot be written.
+        DataError: If there is no such place, or the file cannot be written.
     """
-    from codeshell_hf.errors import SettingsError
-    from codeshell_hf.text.decode import stream
+    from ..errors import SettingsError
+    from ..text.decode import stream
 
     if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
         raise SettingsError(
@@ -70,7 +61,7 @@ def complete(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise SettingsError(f"{options.folder}: {error}") from error
     sampling = make_sampling(options)
-    # A model that was fine-tuned on conversations may end as it ends a turn.
+    # A model that was fine-tuned on conversations may end a middle as it ends a turn.
     stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
     for number in range(options.count):
         seed = None if sampling.seed is None else sampling.seed + number
@@ -85,19 +76,16 @@ def complete(options: argparse.Namespace) -> None:
 
 
 def read_place(place: str) -> tuple[Path, str, int]:
-    """Finds a place in a file.
-
-    Args:
-        place: FILE:LINE or FILE:LINE:COLUMN.
+    """Finds FILE:LINE or FILE:LINE:COLUMN.
 
     Returns:
-        The file, its text, and how many characters stand before the place.
+        The file, its text, and the number of characters before the place.
 
     Raises:
-        SettingsError: If it is no place.
+        SettingsError: If it is written otherwise.
         DataError: If the file has no such place or is no text.
     """
-    from codeshell_hf.errors import DataError, SettingsError
+    from ..errors import DataError, SettingsError
 
     found = PLACE.fullmatch(place)
     if not found:
@@ -119,13 +107,7 @@ def read_place(place: str) -> tuple[Path, str, int]:
 
 
 def print_diff(path: Path, before: str, after: str) -> None:
-    """Prints what would change, coloured where a person looks on.
-
-    Args:
-        path: The file.
-        before: Its text.
-        after: Its text with what was written.
-    """
+    """Prints a diff of a file's text, coloured on a terminal."""
     has_colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"a/{path}", f"b/{path}", lineterm="")
     for line in lines:
@@ -136,16 +118,12 @@ def print_diff(path: Path, before: str, after: str) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Replaces a file at once.
-
-    Args:
-        path: The file.
-        text: What it holds then.
+    """Replaces a file's text atomically; its mode and line ends stay.
 
     Raises:
         DataError: If it cannot be written.
     """
-    from codeshell_hf.errors import DataError
+    from ..errors import DataError
 
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -156,7 +134,3 @@ def replace_file(path: Path, text: str) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written ({error.strerror}); nothing was changed") from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codeshell_hf.commands import chat, complete
+from codeshell_hf.commands.complete import read_place
 from codeshell_hf.errors import DataError
 from codeshell_hf.text.decode import Sampling, StopFilter, stream
-from recipes import chat, complete
-from recipes.complete import read_place
 
 STOP = "|<end>|"
 
@@ -59,8 +59,8 @@ def test_chat_in_a_real_terminal(folder: Path) -> None:
     """Turns, a turn of several lines, commands, and the end of input."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "recipes.chat", str(folder), "--max-new-tokens", "24"],
-        stdin=follower, stdout=follower, stderr=follower, cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "codeshell_hf", "chat", str(folder), "--max-new-tokens", "24"],
+        stdin=follower, stdout=follower, stderr=follower, cwd=Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "dumb"}, start_new_session=True,
     )  # fmt: skip
     os.close(follower)
@@ -110,14 +110,14 @@ def test_long_conversations_lose_their_oldest_turns_and_say_so(folder: Path, cap
     tokenizer = CodeShellTokenizer.from_pretrained(folder)
     talk = chat.Chat(model, tokenizer, Sampling(8), system="be brief")
     for _ in range(8):
-        talk.say("a word and another " * 3)
+        talk.answer("a word and another " * 3)
 
     assert "no longer fit" in capsys.readouterr().err
     assert len(talk.turns) < 16
     assert talk.turns[0]["role"] == "user"
     before = list(talk.turns)
     with pytest.raises(DataError, match=r"the prompt has \d+ tokens, and of 160 positions 152 are left"):
-        talk.say("word " * 200)
+        talk.answer("word " * 200)
     assert talk.turns == before
 
 

@@ -20,10 +20,11 @@ from codeshell_hf.errors import DataError
 from codeshell_hf.publish.checks import check_card, check_files, check_tokenizer
 from codeshell_hf.publish.dataset import make_dataset_folder
 from codeshell_hf.publish.folder import probe, save_folder
-from codeshell_hf.publish.hub import Destination, push_folder
+from codeshell_hf.publish.hub import push_folder
+from codeshell_hf.publish.settings import PushSettings
 from tests.hub import serve_hub, visit_hub
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -34,15 +35,19 @@ def published(tmp_path: Path, tiny_model, tiny_tokenizer) -> tuple[Path, torch.n
     return tmp_path / "model", model
 
 
-def push(address: str, home: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def push(
+    address: str, home: Path, folder: Path, repository: str = "me/tiny", *options: str, kind: str = "model"
+) -> subprocess.CompletedProcess[str]:
     """Pushes in a process of its own, since the Hub's client reads its address when it is imported."""
     script = f"""
         import sys
         from pathlib import Path
         from codeshell_hf.errors import DataError
-        from codeshell_hf.publish.hub import Destination, push_folder
+        from codeshell_hf.publish.hub import push_folder
+        from codeshell_hf.publish.settings import PushSettings
         try:
-            print("PUSHED", push_folder(Path(sys.argv[1]), Destination({", ".join(options)})))
+            settings = PushSettings(repository="me/tiny", {", ".join(options)})
+            print("PUSHED", push_folder(Path(sys.argv[1]), "{repository}", settings, kind="{kind}"))
         except DataError as error:
             sys.exit(f"REFUSED {{error}}")
     """
@@ -72,7 +77,7 @@ def test_push_goes_through_the_hub_protocol_and_comes_back(published, tmp_path: 
         "print('PROBE', float(model.eval()(ids).logits[0, -1, 0]))\n"
     )
     with serve_hub() as (hub, address):
-        done = push(address, tmp_path / "home", folder, "'me/tiny'")
+        done = push(address, tmp_path / "home", folder, "me/tiny")
         assert done.returncode == 0, done.stderr[-2000:]
         loaded = subprocess.run(
             [sys.executable, "-c", script],
@@ -97,10 +102,10 @@ def test_a_push_that_dies_leaves_the_repository_as_it_was_and_goes_on(published,
         (tmp_path / "first").mkdir()
         for name in ("notes.txt", "model-00009-of-00009.safetensors"):
             (tmp_path / "first" / name).write_text("before\n")
-        assert push(address, tmp_path / "home", tmp_path / "first", "'me/tiny'").returncode == 0
+        assert push(address, tmp_path / "home", tmp_path / "first", "me/tiny").returncode == 0
         before = dict(hub.repositories["me/tiny"])
         hub.fails_after_uploads = 1
-        broken = push(address, tmp_path / "home", folder, "'me/tiny'")
+        broken = push(address, tmp_path / "home", folder, "me/tiny")
         sent = hub.uploads
 
         assert broken.returncode == 1
@@ -110,7 +115,7 @@ def test_a_push_that_dies_leaves_the_repository_as_it_was_and_goes_on(published,
         assert hub.commits == 1
         assert sent == 1
         hub.fails_after_uploads = None
-        assert push(address, tmp_path / "home", folder, "'me/tiny'").returncode == 0
+        assert push(address, tmp_path / "home", folder, "me/tiny").returncode == 0
 
     assert hub.uploads == len(blobs)  # none was sent twice
     assert hub.commits == 2
@@ -121,9 +126,9 @@ def test_a_push_that_dies_leaves_the_repository_as_it_was_and_goes_on(published,
 def test_branches_and_pull_requests_leave_the_main_branch_alone(published, tmp_path: Path) -> None:
     folder, _ = published
     with serve_hub() as (hub, address):
-        branch = push(address, tmp_path / "home", folder, "'me/tiny'", "revision='v1'", "private=False")
-        again = push(address, tmp_path / "home", folder, "'me/tiny'", "revision='v1'")
-        request = push(address, tmp_path / "home", folder, "'me/tiny'", "pull_request=True")
+        branch = push(address, tmp_path / "home", folder, "me/tiny", "revision='v1'", "private=False")
+        again = push(address, tmp_path / "home", folder, "me/tiny", "revision='v1'")
+        request = push(address, tmp_path / "home", folder, "me/tiny", "pull_request=True")
         store = hub.stores["me/tiny"]
 
     for done in (branch, again, request):
@@ -138,7 +143,7 @@ def test_branches_and_pull_requests_leave_the_main_branch_alone(published, tmp_p
 def test_a_push_that_is_refused_is_one_line(published, tmp_path: Path) -> None:
     folder, _ = published
     with serve_hub() as (_, address):
-        done = push(address, tmp_path / "home", folder, "'no/such/name'")
+        done = push(address, tmp_path / "home", folder, "no/such/name")
 
     assert done.returncode == 1
     assert "no/such/name refuses" in done.stderr.splitlines()[-1]
@@ -150,7 +155,7 @@ def test_a_server_that_is_not_there_is_one_line(published, tmp_path: Path, monke
     monkeypatch.setattr(HfApi, "create_repo", lambda *args, **options: (_ for _ in ()).throw(OSError("no route")))
 
     with pytest.raises(DataError, match=r"me/tiny refuses \(no route\); log in with `hf auth login`"):
-        push_folder(published[0], Destination("me/tiny"))
+        push_folder(published[0], "me/tiny", PushSettings(repository="me/tiny"))
 
 
 SECRETS = {
@@ -281,9 +286,7 @@ def test_data_sets_are_pushed_by_split_without_secrets_and_load_by_name(tmp_path
     row = {"language": "python", "documents_after": 6, "bytes_after": 60, "share_after": 1.0}
     values = {**counts, "languages": [row], "name": "m", "license": "other", "repository": "me/data", "sources": ["s"]}
 
-    made = make_dataset_folder(
-        make_curated(tmp_path / "curate"), tmp_path / "data", (ROOT / "data_card.md").read_text(), values
-    )
+    made = make_dataset_folder(make_curated(tmp_path / "curate"), tmp_path / "data", values)
 
     assert made == {"train": 4, "held_out": 1, "left_out": 1}
     assert "1 documents that seem to hold a secret were left out" in (tmp_path / "data" / "README.md").read_text()
@@ -293,7 +296,7 @@ def test_data_sets_are_pushed_by_split_without_secrets_and_load_by_name(tmp_path
         "print('ROWS', {name: sorted(split['id']) for name, split in data.items()})\n"
     )
     with serve_hub() as (hub, address):
-        done = push(address, tmp_path / "home", tmp_path / "data", "'me/data'", "kind='dataset'")
+        done = push(address, tmp_path / "home", tmp_path / "data", "me/data", kind="dataset")
         assert done.returncode == 0, done.stderr[-2000:]
         loaded = subprocess.run(
             [sys.executable, "-c", script],

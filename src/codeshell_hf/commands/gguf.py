@@ -1,26 +1,19 @@
 """Writes a model and its tokenizer as one GGUF file for llama.cpp.
 
-python -m recipes.gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-f16.gguf
-python -m recipes.gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-q8_0.gguf --type q8_0
+codeshell gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-f16.gguf
+codeshell gguf runs/nano/publish/model runs/nano/gguf/codeshell-nano-q8_0.gguf --type q8_0
 """
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from codeshell_hf.stages.process import make_parser, run
+from ..stages.process import make_parser, run
 
 TYPES = ("f32", "f16", "bf16", "q8_0")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Writes the file.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        0 done, 2 called wrongly.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the file; returns 0, or 2 if called wrongly."""
     parser = make_parser("gguf", __doc__)
     parser.add_argument("folder", type=Path, help="a CodeShell model with its tokenizer")
     parser.add_argument("file", type=Path, help="the GGUF file to write")
@@ -31,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         from tqdm import tqdm
 
-        from codeshell_hf.publish.gguf import export_gguf
+        from ..publish.gguf import export_gguf
 
         with tqdm(desc="gguf", unit="tensor", leave=False) as bar:
 
@@ -43,7 +36,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"wrote {options.file}: {counts['tensors']} tensors, {counts['bytes'] / 1e6:.1f} MB, {options.type}")
 
     return run("gguf", work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

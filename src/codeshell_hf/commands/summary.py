@@ -2,20 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-TURN_END = "|<end>|"  # of the chat format; servers and `recipes.chat` stop there
+from ..manifest import Manifest
+
+TURN_END = "|<end>|"  # of the chat format; servers and `codeshell chat` stop there
 
 
-def summarize(finished: Mapping[str, tuple[Path, Any]]) -> list[str]:
-    """Says what a run took, what it changed, what the model writes now, and where to look.
-
-    Args:
-        finished: Output and manifest of each stage that was run or was up to date.
-
-    Returns:
-        Lines.
-    """
+def summarize(finished: Mapping[str, tuple[Path, Manifest | None]]) -> list[str]:
+    """Lines on what a run took, what it changed, what the model writes now, and where to look."""
     manifests = {stage: manifest for stage, (_, manifest) in finished.items() if manifest is not None}
     lines = ["seconds by stage", *list_seconds(manifests)]
     if claims := list(list_claims(manifests)):
@@ -26,15 +20,8 @@ def summarize(finished: Mapping[str, tuple[Path, Any]]) -> list[str]:
     return lines
 
 
-def list_seconds(manifests: Mapping[str, Any]) -> list[str]:
-    """Lists how long each stage took when it was last run, and all of them together.
-
-    Args:
-        manifests: Of the stages.
-
-    Returns:
-        One line each.
-    """
+def list_seconds(manifests: Mapping[str, Manifest]) -> list[str]:
+    """How long each stage took when it was last run, and all of them together."""
     widest = max((manifest.wall_s for manifest in manifests.values()), default=0.0) or 1.0
     lines = [
         f"  {stage:<12} {manifest.wall_s:>6.0f}  {'#' * round(40 * manifest.wall_s / widest)}"
@@ -43,15 +30,8 @@ def list_seconds(manifests: Mapping[str, Any]) -> list[str]:
     return [*lines, f"  {'all':<12} {sum(manifest.wall_s for manifest in manifests.values()):>6.0f}"]
 
 
-def list_claims(manifests: Mapping[str, Any]) -> Iterator[str]:
-    """Lists what each stage made better, as it measured it.
-
-    Args:
-        manifests: Of the stages.
-
-    Yields:
-        One line a claim.
-    """
+def list_claims(manifests: Mapping[str, Manifest]) -> Iterator[str]:
+    """What each stage improved, as it measured it, one line a claim."""
     if "pretrain" in manifests:
         measures = manifests["pretrain"].measures
         before, after = (measures[f"bits_per_byte_{when}"]["all"] for when in ("before", "after"))
@@ -76,15 +56,8 @@ def list_claims(manifests: Mapping[str, Any]) -> Iterator[str]:
                 yield f"  {stage:<12} {what:<28} {change['before']:7.3f} -> {change['after']:.3f}{interval}"
 
 
-def show_sample(publish: Any) -> list[str]:
-    """Shows an answer of the published model, or what it wrote first where it was asked nothing.
-
-    Args:
-        publish: The stage's manifest.
-
-    Returns:
-        The prompt and the text.
-    """
+def show_sample(publish: Manifest) -> list[str]:
+    """The published model's first answer to a chat prompt, or its first completion where there is none."""
     samples, texts = publish.settings["samples"], publish.measures["texts"]
     if not samples:
         return []

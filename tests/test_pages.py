@@ -25,23 +25,23 @@ NEEDS = re.compile(
     r"#\s*needs (a GPU|GPUs|vLLM|llama\.cpp|a released checkpoint|an endpoint|Docker|torchao|a Ray cluster|the peers)\b"
 )
 COVERED = {
-    "make demo": "python -m recipes.run nano is what it runs",
+    "make demo": "codeshell run nano is what it runs",
     "make legs": "beside the tests in CI",
     "make test": "this is it",
     "make check": "beside the tests in CI",
     "make toolchains": "installs system packages",
-    "python -m codeshell_hf serve": "tests/test_serving.py",
-    "python -m codeshell_hf chat": "tests/test_serving.py",
-    "llama-server": "tests/test_serving.py, where llama.cpp is installed",
+    "codeshell serve": "tests/commands/test_serve.py",
+    "codeshell chat runs/nano/publish/model http": "tests/commands/test_serve.py",
+    "llama-server": "tests/commands/test_serve.py, where llama.cpp is installed",
     "git clone": "is how this got here",
     "cd ": "is where this is",
-    "curl ": "tests/test_serving.py asks the same",
+    "curl ": "tests/commands/test_serve.py asks the same",
     "pip install": "names extras that exist",
 }
 
 pytestmark = pytest.mark.xdist_group("commands")
 # What was run once need not be again; the first of these made the checkout, by the others.
-RUN = {"python -m recipes.run nano"}
+RUN = {"codeshell run nano"}
 RUN |= {
     f"python -m recipes.{path.stem} recipes/nano/{path.name}" for path in (ROOT / "recipes" / "nano").glob("*.yaml")
 } - {"python -m recipes.rlhf-tests recipes/nano/rlhf-tests.yaml"}
@@ -69,12 +69,12 @@ def set_value(values: dict, key: str, value: object) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which `python -m recipes.run nano` takes a minute, and was run."""
+    """A checkout in which `codeshell run nano` takes a minute, and was run."""
     toy = tmp_path_factory.mktemp("toy") / "checkout"
     toy.mkdir()
     for name in ("recipes", "tokenizer", "benchmarks"):
         shutil.copytree(ROOT / name, toy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("model_card.md", "data_card.md", "pyproject.toml", "constraints.txt", "Makefile"):
+    for name in ("pyproject.toml", "constraints.txt", "Makefile"):
         shutil.copy(ROOT / name, toy / name)
     (toy / "src").symlink_to(ROOT / "src")
     write_corpus(toy / "corpus")
@@ -90,7 +90,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if stage == "curate":
             values["sources"] = [{"name": "corpus", "path": str(toy / "corpus")}]
         path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
-    done = run(toy, "python -m recipes.run nano", dict(os.environ), is_warm=False)
+    done = run(toy, "codeshell run nano", dict(os.environ), is_warm=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return toy
 
@@ -105,11 +105,15 @@ def run(
         "TQDM_DISABLE": "1",
         **({"SANDBOX": "none"} if RUNG == "none" else {}),
     }
-    folders = [Path(sys.executable).parent, os.environ["PATH"]]
+    python = warm_python(environment) if is_warm else sys.executable
     if is_warm:
-        python = warm_python(environment)
-        folders.insert(0, Path(python).parent)
         environment["PYTHON_EXEC"] = python  # which torchrun calls
+    # The console script of the installed package, with this Python and this checkout.
+    script = checkout / ".bin" / ("warm" if is_warm else "cold") / "codeshell"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(f'#!/bin/sh\nexec "{python}" -m codeshell_hf "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    folders = [script.parent, Path(python).parent, Path(sys.executable).parent, os.environ["PATH"]]
     return subprocess.run(
         ["bash", "-c", command],
         cwd=checkout,

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codeshell_hf import CodeShellForCausalLM
+from codeshell_hf.commands.convert import main
 from codeshell_hf.errors import CheckpointError
-from codeshell_hf.publish.folder import load_as_a_stranger
+from codeshell_hf.publish.folder import load_without_package
 from codeshell_hf.publish.four_bits import FP4, NF4, dequantize, read_state
-from recipes.convert import main
 from tests.conftest import DATA, TEXTS
 from tokenizer.bpe import train_bpe
 
@@ -73,7 +73,7 @@ def test_converted_tokenizer_splits_digits_and_knows_the_chat_format(released: P
     assert tokenizer.decode(tokenizer.encode_text("a , b !")) == "a , b !"
     turns = [{"role": "user", "content": "hi"}]
     assert tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True).endswith("## assistant:")
-    assert load_as_a_stranger(tmp_path / "new")["modules"] == ["transformers_modules"]
+    assert load_without_package(tmp_path / "new").modules == ["transformers_modules"]
     assert {value.dtype for value in load_file(tmp_path / "new" / "model.safetensors").values()} == {torch.bfloat16}
 
 
@@ -202,7 +202,7 @@ def test_wrong_calls_are_one_line_and_write_nothing(released: Path, tmp_path: Pa
         (hollow, "new", "holds neither model.safetensors nor pytorch_model.bin"),
         (torn, "new", "cannot be read"),
         (lacking, "new", "lacks transformer.h.1.mlp.c_fc"),
-        (tmp_path / "nowhere", "new", "is no folder"),
+        (tmp_path / "nowhere", "new", "is neither a folder nor a Hub repository"),
     ):
         capsys.readouterr()
         assert main([str(source), str(tmp_path / output)]) == 2, message

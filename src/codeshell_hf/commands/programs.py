@@ -1,29 +1,22 @@
 """Writes what a model wrote as whole programs, in the layout of another harness.
 
-python -m recipes.programs runs/nano/evaluate.kept/humaneval-base-0123456789ab.jsonl --data humaneval.jsonl \
+codeshell programs runs/nano/evaluate.kept/humaneval-base-0123456789ab.jsonl --data humaneval.jsonl \
     --layout bigcode --output generations.json
 """
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codeshell_hf.stages.process import make_parser, run
+from ..stages.process import make_parser, run
 
 if TYPE_CHECKING:
-    from codeshell_hf.evaluate.completions import Format
+    from ..evaluate.completions import Format
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Writes the file.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        0 done, 2 called wrongly.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the file; returns 0, or 2 if called wrongly."""
     parser = make_parser("programs", __doc__)
     parser.add_argument("kept", type=Path, help="a file of what a model wrote, out of the folder that evaluate keeps")
     parser.add_argument("--data", required=True, help="the benchmark, as in evaluate's settings")
@@ -45,10 +38,10 @@ def write(kept: Path, data: str, layout: "Format", output: Path) -> None:
     Raises:
         DataError: If the answers are not whole, or of a task that makes no programs.
     """
-    from codeshell_hf.errors import DataError
-    from codeshell_hf.evaluate.completions import write_programs
-    from codeshell_hf.evaluate.problems import find_data, read_problems
-    from codeshell_hf.evaluate.profiles import find_profile
+    from ..errors import DataError
+    from ..evaluate.completions import write_programs
+    from ..evaluate.problems import find_data, read_problems
+    from ..evaluate.profiles import find_profile
 
     try:
         first, *lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
@@ -69,7 +62,3 @@ def write(kept: Path, data: str, layout: "Format", output: Path) -> None:
     }
     write_programs(output, problems, programs, layout)
     print(f"wrote {sum(map(len, programs.values()))} programs for {len(problems)} problems to {output}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,7 +15,8 @@ import codeshell_hf
 from codeshell_hf.errors import CheckpointError, DataError
 from codeshell_hf.publish.card import fill_template
 from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
-from codeshell_hf.publish.folder import find_other_weights, load_as_a_stranger, probe, save_folder
+from codeshell_hf.publish.folder import find_changed_weights, load_without_package, probe, save_folder
+from codeshell_hf.publish.settings import SampleSettings
 from tests.hub import serve_hub, visit_hub
 
 
@@ -34,15 +35,15 @@ def published(tmp_path: Path, tiny_model, tiny_tokenizer) -> tuple[Path, torch.n
 def test_a_stranger_loads_the_folder_and_gets_the_same_logits(published) -> None:
     folder, model = published
     requests = [
-        {"kind": "completion", "prompt": "def area(", "max_new_tokens": 4},
-        {"kind": "chat", "prompt": "写一个函数", "max_new_tokens": 4},
+        SampleSettings(kind="completion", prompt="def area(", max_new_tokens=4),
+        SampleSettings(kind="chat", prompt="写一个函数", max_new_tokens=4),
     ]
 
-    answer = load_as_a_stranger(folder, requests)
+    answer = load_without_package(folder, requests)
 
-    assert answer["modules"] == ["transformers_modules"]
-    assert answer["probe"] == pytest.approx(probe(model), abs=1e-5)
-    assert len(answer["texts"]) == 2
+    assert answer.modules == ["transformers_modules"]
+    assert answer.probe == pytest.approx(probe(model), abs=1e-5)
+    assert len(answer.texts) == 2
 
 
 def test_every_auto_class_of_the_map_loads_without_the_package(published, tmp_path: Path) -> None:
@@ -97,10 +98,10 @@ def test_what_save_pretrained_writes_is_enough_for_a_stranger(tmp_path: Path, ti
     model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
 
-    answer = load_as_a_stranger(tmp_path / "model")
+    answer = load_without_package(tmp_path / "model")
 
-    assert answer["modules"] == ["transformers_modules"]
-    assert answer["probe"] == pytest.approx(probe(model), abs=1e-5)
+    assert answer.modules == ["transformers_modules"]
+    assert answer.probe == pytest.approx(probe(model), abs=1e-5)
 
 
 def test_a_stranger_saves_what_the_next_stranger_loads(published, tmp_path: Path) -> None:
@@ -116,23 +117,23 @@ def test_a_stranger_saves_what_the_next_stranger_loads(published, tmp_path: Path
         check=True, capture_output=True, env={**os.environ, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""},
     )  # fmt: skip
 
-    answer = load_as_a_stranger(tmp_path / "second")
+    answer = load_without_package(tmp_path / "second")
 
-    assert answer["modules"] == ["transformers_modules"]
-    assert answer["probe"] == pytest.approx(probe(model), abs=1e-5)
+    assert answer.modules == ["transformers_modules"]
+    assert answer.probe == pytest.approx(probe(model), abs=1e-5)
 
 
 def test_weights_that_were_written_otherwise_are_found(published) -> None:
     folder, model = published
-    assert find_other_weights(model, folder) is None
+    assert find_changed_weights(model, folder) is None
 
     weights = load_file(folder / "model.safetensors")
     weights["transformer.h.1.mlp.c_fc.bias"][3] += 1e-6
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert find_other_weights(model, folder) == "transformer.h.1.mlp.c_fc.bias"
+    assert find_changed_weights(model, folder) == "transformer.h.1.mlp.c_fc.bias"
     del weights["transformer.h.1.mlp.c_fc.bias"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert find_other_weights(model, folder) == "transformer.h.1.mlp.c_fc.bias"
+    assert find_changed_weights(model, folder) == "transformer.h.1.mlp.c_fc.bias"
 
 
 def test_a_broken_folder_is_one_clear_error(published) -> None:
@@ -141,7 +142,7 @@ def test_a_broken_folder_is_one_clear_error(published) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
 
     with pytest.raises(CheckpointError, match="does not load without this package"):
-        load_as_a_stranger(folder)
+        load_without_package(folder)
 
 
 def test_templates_refuse_figures_that_nobody_measured() -> None:
@@ -172,7 +173,7 @@ def test_pushing_while_saving_brings_the_code_along(tmp_path: Path) -> None:
         "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
         "model.save_pretrained(sys.argv[2], push_to_hub=True, repo_id='me/direct', private=True)\n"
     )
-    golden = Path(__file__).parent / "data" / "golden" / "plain"
+    golden = Path(__file__).parents[1] / "data" / "golden" / "plain"
     with serve_hub() as (hub, address):
         done = subprocess.run(
             [sys.executable, "-c", script, str(golden), str(tmp_path / "saved")],

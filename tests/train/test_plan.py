@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from codeshell_hf.commands.plan import main
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.loss import TrainedModel
 from codeshell_hf.train.memory import Layout, count_activations, count_logits, estimate_memory
 from codeshell_hf.train.optimizer import OptimizerOptions, make_optimizers
-from recipes.plan import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = {"n_embd": 96, "n_layer": 3, "n_head": 6, "n_inner": 384, "vocab_size": 500}
 
 

@@ -1,0 +1,1 @@
+"""The `codeshell` command: one module a subcommand."""

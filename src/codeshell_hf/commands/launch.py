@@ -1,0 +1,115 @@
+"""Runs one stage: in this process, or as ranks under accelerate's or torch's launcher.
+
+`accelerate: FILE` in pretrain's settings, or `--accelerate FILE` for any stage that trains, starts the ranks that the
+file asks for. `accelerate launch -m recipes.STAGE` and `torchrun -m recipes.STAGE` do the same by hand.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from ..operating_system import list_stop_signals
+from ..stages.stage import Stage, StageSettings, make_parser, run_command
+from .workspace import find_file, use_workspace
+
+TRAINING = ("pretrain", "sft", "reward", "rlhf", "dpo")
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Runs a stage from the command line.
+
+    Returns:
+        As `codeshell_hf.stages.stage.main`; what the launcher returned where there was one.
+    """
+    use_workspace(is_silent=bool({"-h", "--help"} & set(arguments)))
+    stage = load_stage(name)
+    parser = make_parser(stage, program=f"codeshell {name}")
+    parser.set_defaults(accelerate=None, ranks=None)
+    if name in TRAINING:
+        parser.add_argument("--accelerate", type=Path, metavar="FILE", help="start the ranks that this file asks for")
+        parser.add_argument("--ranks", type=int, metavar="N", help="how many, in place of the file's num_processes")
+    options = parser.parse_args(arguments)
+    options.settings = find_file(options.settings)
+    return run_or_launch(stage, options)
+
+
+def load_stage(name: str) -> Stage[StageSettings]:
+    """Imports a stage of the recipes in use."""
+    return cast("Stage[StageSettings]", importlib.import_module(f"recipes.{name}").STAGE)
+
+
+def run_or_launch(stage: Stage[StageSettings], options: argparse.Namespace) -> int:
+    """Runs a stage here, or starts its ranks and waits for them."""
+    from ..errors import SettingsError
+
+    if options.dry_run or "RANK" in os.environ:  # a launcher is there already
+        return run_command(stage, options)
+    try:
+        command = make_command(stage, options)
+    except SettingsError as error:
+        print(f"{stage.name}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return wait_for(command) if command else run_command(stage, options)
+
+
+def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> list[str]:
+    """The command that starts a stage's ranks; empty where one process is asked for.
+
+    Args:
+        stage: The stage.
+        options: `settings`, `overrides`, `force`, and where the stage trains `accelerate` and `ranks`.
+
+    Raises:
+        SettingsError: If the settings or accelerate's file cannot be read.
+    """
+    from ..errors import SettingsError
+    from ..settings import load_settings, read_yaml
+
+    file: Path | None = options.accelerate
+    if "accelerate" in stage.settings.model_fields:
+        settings = load_settings(stage.settings, options.settings, options.overrides)
+        file = file or getattr(settings, "accelerate", None)
+    asked = read_yaml(file).get("num_processes", 1) if file is not None else 1
+    ranks = options.ranks or asked
+    if not isinstance(ranks, int) or ranks < 1:
+        raise SettingsError(f"{file} asks for {ranks!r} processes; set num_processes, or --ranks, to 1 or more")
+    if ranks == 1 and options.accelerate is None:
+        return []
+    import torch
+
+    program = ["-m", f"recipes.{stage.name}", str(options.settings), *options.overrides]
+    program += ["--force"] if options.force else []
+    if file is not None and (torch.cuda.is_available() or ranks == 1):
+        launcher = ["accelerate.commands.launch", "--config_file", str(file), "--num_processes", str(ranks)]
+    else:  # on a CPU, accelerate starts several processes through MPI alone
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        if file is not None and "accelerate" in stage.settings.model_fields:
+            program.append(f"accelerate={file}")
+    return [sys.executable, "-m", *launcher, *program]
+
+
+def wait_for(command: Sequence[str]) -> int:
+    """Runs a launcher as a child and passes signals on to it, so that its ranks save and stop.
+
+    Returns:
+        Its exit status.
+    """
+    process = subprocess.Popen(command)  # noqa: S603 - this interpreter and a launcher
+    previous = {
+        number: signal.signal(number, lambda got, _frame: process.send_signal(got)) for number in list_stop_signals()
+    }
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # a console sends Ctrl-C to the ranks as well
+                continue
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,83 @@
+"""The `codeshell` command.
+
+codeshell init .                                              write the recipes into this folder
+codeshell run nano                                            run every stage of a system, in order
+codeshell pretrain recipes/nano/pretrain.yaml optimizer.learning_rate=1e-3
+codeshell chat runs/nano/publish/model
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ..stages import STAGES
+from ..version import __version__
+
+# Subcommand -> module with a `main(arguments)`, and what it does.
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "init": ("codeshell_hf.commands.init", "write recipes/ and tokenizer/ into a folder, to read, change and run"),
+        "run": ("codeshell_hf.commands.run", "run the stages of a system in order; up-to-date ones are skipped"),
+        "chat": ("codeshell_hf.commands.chat", "chat with a model, or with a server, in a terminal"),
+        "complete": ("codeshell_hf.commands.complete", "fill in the middle at a place in a file"),
+        "serve": ("codeshell_hf.commands.serve", "serve a model by transformers' OpenAI-compatible server"),
+        "convert": ("codeshell_hf.commands.convert", "bring a released CodeShell folder to today's transformers"),
+        "gguf": ("codeshell_hf.commands.gguf", "write a model and its tokenizer as one GGUF file"),
+        "merge": ("recipes.merge", "merge an adapter into its base model"),
+        "plan": ("codeshell_hf.commands.plan", "estimate memory, steps and days of a pretraining run"),
+        "compare": ("codeshell_hf.commands.compare", "draw training runs side by side"),
+        "programs": ("codeshell_hf.commands.programs", "write generated programs in the layout of another harness"),
+        "transformers": ("codeshell_hf.commands.serve", "any command of transformers, with CodeShell registered"),
+    }
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand.
+
+    Returns:
+        Its exit status; 2 for an unknown one.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(make_help())
+        return 0
+    if name in ("-V", "--version"):
+        print(f"codeshell-hf {__version__}")
+        return 0
+    if name in STAGES:
+        from .launch import main as run_stage
+
+        return run_stage(name, rest)
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, [*COMMANDS, *STAGES], 1)
+        mend = f"did you mean '{near[0]}'?" if near else "codeshell --help lists them"
+        print(f"codeshell: error: unknown command '{name}'; {mend}", file=sys.stderr)
+        return 2
+    module = COMMANDS[name][0]
+    # transformers' own client chats with servers.
+    asks_server = name == "chat" and any(word.startswith(("http://", "https://")) for word in rest)
+    if asks_server or name == "serve":
+        module, rest = "codeshell_hf.commands.serve", [name, *rest]
+    if module.startswith("recipes."):
+        from .workspace import use_workspace
+
+        use_workspace(is_silent=bool({"-h", "--help"} & set(rest)))
+    status: int = importlib.import_module(module).main(rest)
+    return status
+
+
+def make_help() -> str:
+    """The help text: every command and stage, with examples."""
+    commands = "\n".join(f"  {name:<13} {text}" for name, (_, text) in COMMANDS.items())
+    examples = "\n".join(f"  {line}" for line in str(__doc__).splitlines()[2:])
+    return (
+        "usage: codeshell COMMAND ...\n\n"
+        f"commands:\n{commands}\n\n"
+        f"stages (codeshell STAGE CONFIG.yaml [section.key=value ...]), in their order:\n  {' '.join(STAGES)}\n\n"
+        f"examples:\n{examples}\n\n"
+        "codeshell COMMAND --help explains each. Stages use recipes/ of the current folder, or else those of the "
+        "installed package."
+    )

@@ -1,0 +1,75 @@
+"""Estimates what a pretraining run takes before it is started: memory by part, steps, tokens a second, days.
+
+codeshell plan recipes/codeshell-7b/pretrain.yaml gpus=128 gpu=a100-80g accelerate=recipes/accelerate/fsdp2.yaml
+codeshell plan recipes/codeshell-small/pretrain.yaml gpus=8 gpu=h100-80g mfu=0.45
+
+gpus, gpu (a100-40g, a100-80g, h100-80g, h200-141g, b200-180g) and mfu (expected share of the peak, causal attention
+counted once) are the plan's own; every other section.key=value changes the recipe, as it would the run.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..stages.process import make_parser, run
+from .workspace import find_file, use_workspace
+
+CLUSTER = {"gpus": "8", "gpu": "a100-80g", "mfu": "0.4"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the plan; returns 0, or 2 if the run cannot be."""
+    parser = make_parser("plan", __doc__)
+    parser.add_argument("settings", type=Path, help="such as recipes/codeshell-7b/pretrain.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="gpus, gpu, mfu, or a setting of the recipe")
+    options = parser.parse_args(arguments)
+
+    def work() -> None:
+        use_workspace()
+        given = dict(option.partition("=")[::2] for option in options.overrides)
+        cluster = {name: given.pop(name, value) for name, value in CLUSTER.items()}
+        print(*plan(find_file(options.settings), cluster, [f"{key}={value}" for key, value in given.items()]), sep="\n")
+
+    return run("plan", work)
+
+
+def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
+    """Plans the run of a recipe.
+
+    Args:
+        path: A pretraining recipe.
+        cluster: `gpus`, `gpu` and `mfu`.
+        overrides: Changes of the recipe.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        SettingsError: If a value is no number, or the run does not fit into the GPUs; with a layout that does.
+    """
+    from ..errors import SettingsError
+    from ..settings import load_settings
+    from ..train.memory import Layout
+    from ..train.plan import Steps, plan_run, read_cluster
+
+    pretraining = importlib.import_module("recipes.pretraining")
+    settings = load_settings(pretraining.Settings, path, overrides)
+    gpus = read_cluster(cluster)
+    config = pretraining.make_config(settings, end_of_text=0, vocab_size=0)  # without shards, which may be elsewhere
+    launcher = importlib.import_module("recipes.launcher")
+    sharding, precision = launcher.read_sharding(settings.accelerate, precision=settings.precision)
+    if gpus.gpus % sharding.replicas:
+        raise SettingsError(f"gpus is {gpus.gpus}, which {sharding.replicas} replicas do not divide; set a multiple")
+    layout = Layout(
+        kind=sharding.kind,
+        stage=sharding.stage,
+        ranks=gpus.gpus,
+        replicas=sharding.replicas,
+        micro_tokens=settings.batch.micro_tokens,
+        is_bf16=precision != "float32",  # every known GPU is fast in bfloat16
+        recomputes=settings.gradient_checkpointing,
+        offloads=sharding.offloads,
+    )
+    phases = [(phase.until_fraction, phase.row_tokens) for phase in settings.schedule.phases]
+    steps = Steps(settings.batch.global_tokens, settings.schedule.total_tokens, phases)
+    return plan_run(config, layout, gpus, steps, sharding=str(sharding))

@@ -1,0 +1,128 @@
+"""Brings released CodeShell folders (base, chat, 4-bit chat) to today's transformers."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from tqdm import tqdm
+
+from ..configuration_codeshell import CodeShellConfig
+from ..errors import CheckpointError, DataError
+from ..loading import load_model
+from ..modeling_codeshell import CodeShellForCausalLM
+from ..tokenization_codeshell import CodeShellTokenizer
+from .folder import save_folder, verify_folder
+from .four_bits import dequantize_checkpoint, is_four_bits
+from .tensors import Tensors
+
+MAX_DIFFERENCE = 1e-3  # of logits before and after
+
+
+def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: str = "5GB") -> list[str]:
+    """Converts a folder; the output appears when it is whole and checked.
+
+    Args:
+        source: A released folder, or its name on the Hub.
+        output: Folder to write.
+        dtype: "auto", or the name of a torch dtype.
+        max_shard_size: Largest file of weights, as in transformers.
+
+    Returns:
+        Lines on what was done.
+
+    Raises:
+        DataError: If the output is there already.
+        CheckpointError: If the source cannot be read.
+        RunFailed: If what was written has other weights or logits.
+    """
+    if output.exists():
+        raise DataError(f"{output} is there already; name a folder that is not")
+    folder = fetch(source)
+    tensors = Tensors(folder)
+    asked = None if dtype == "auto" else getattr(torch, dtype)
+    has_four_bits = is_four_bits(tensors)
+    model = load_four_bits(folder, tensors, asked) if has_four_bits else load_model(str(folder), dtype=asked or "auto")
+    try:
+        tokenizer = CodeShellTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{folder} has no tokenizer.json that can be read ({reason}); fetch it") from error
+
+    partial = output.with_name(f"{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        save_folder(model, tokenizer, partial, max_shard_size=max_shard_size)
+        _, difference = verify_folder(model, partial, max_difference=MAX_DIFFERENCE)
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+    number = sum(parameter.numel() for parameter in model.parameters())
+    kind = f"{'4-bit, dequantised, ' if has_four_bits else ''}{'pickled' if tensors.is_pickled else 'safetensors'}"
+    tied = "tied" if model.config.tie_word_embeddings else "untied"
+    lines = [
+        f"read {folder}: {kind}",
+        f"wrote {output}: {number:,} parameters in {next(model.parameters()).dtype}, {tied}",
+        f"logits before and after differ by {difference:.1e}; loads with transformers alone",
+    ]
+    if tensors.is_pickled and not has_four_bits:
+        lines.append("pickled weights of some mirrors are known to be wrong: prefer a folder with safetensors")
+    if any(getattr(model.config, name) for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")):
+        lines.append("its configuration has dropout, which is active in training: set it to 0 there unless you want it")
+    return lines
+
+
+def fetch(source: str) -> Path:
+    """Finds a folder, or downloads it from the Hub without its code.
+
+    Raises:
+        CheckpointError: If there is neither.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(source, ignore_patterns=["*.py", "*.gguf", "*.md"]))
+    except Exception as error:  # the Hub's client has a kind for every refusal
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{source} is neither a folder nor a Hub repository ({reason}); name one") from error
+
+
+def load_four_bits(folder: Path, tensors: Tensors, dtype: torch.dtype | None) -> CodeShellForCausalLM:
+    """Loads a 4-bit release as a plain model.
+
+    Args:
+        folder: Its folder.
+        tensors: Its entries.
+        dtype: Of the weights; `None` takes the configuration's, or float16 where it names none.
+
+    Raises:
+        CheckpointError: If weights are missing or of another shape.
+    """
+    config = CodeShellConfig.from_pretrained(folder)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    dtype = dtype or config.dtype or torch.float16
+    with tqdm(desc="dequantize", unit="tensor", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        state = dequantize_checkpoint(tensors, dtype=dtype, on_progress=show)
+    state = {name: value for name, value in state.items() if not name.endswith("rotary_emb.inv_freq")}
+    with torch.device("meta"):
+        model = CodeShellForCausalLM(config)
+    missing = set(model.state_dict()) - set(state)
+    embeddings = missing & {"lm_head.weight", "transformer.wte.weight"}
+    if config.tie_word_embeddings and len(embeddings) == 1:
+        missing -= embeddings
+    if missing:
+        raise CheckpointError(f"{folder} lacks {sorted(missing)[0]}; name a whole checkpoint")
+    loaded, report = CodeShellForCausalLM.from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
+    )
+    if report["mismatched_keys"] or report["missing_keys"]:
+        raise CheckpointError(f"{folder} does not have the shapes that its config.json says; name a whole checkpoint")
+    plain: CodeShellForCausalLM = loaded.eval()
+    return plain
