@@ -35,8 +35,7 @@ def run_steps(options: argparse.Namespace) -> int:
     megabytes, is_plain = options.megabytes, options.plain
     os.sched_setaffinity(0, {max(list_cores())})
     from codeshell_hf.curate import engine
-    from codeshell_hf.curate.funnel import curate
-    from recipes.curate import Settings, make_curation, make_sources
+    from recipes.curate import Settings, curate
 
     texts = read_texts(megabytes)
     size = sum(map(len, texts)) / 1e6
@@ -51,6 +50,8 @@ def run_steps(options: argparse.Namespace) -> int:
             {
                 "output": Path(home, "out"),
                 "sources": [{"name": "files", "path": str(folder)}],
+                "cache": Path(home, "cache"),
+                "engine": {"part_bytes": 10**12},
                 "repeated_text": {},
                 "perplexity": {"sample_bytes": 8_000_000, "order": 3},
                 "reads_syntax": not is_plain,
@@ -66,16 +67,7 @@ def run_steps(options: argparse.Namespace) -> int:
             last[:] = [step, now]
 
         started = time.perf_counter()
-        outcome = curate(
-            *(
-                make_sources(settings),
-                make_curation(settings, arithmetic="float32"),
-                Path(home, "out"),
-                Path(home, "cache"),
-            ),
-            part_bytes=10**12,
-            on_progress=show,
-        )
+        outcome = curate(settings, settings.output, arithmetic="float32", on_progress=show)
         whole = time.perf_counter() - started
     counts = outcome.funnel.counts()
     if counts["documents_before"] != len(texts) or counts["documents_before"] != counts["documents_after"] + sum(

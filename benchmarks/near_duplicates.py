@@ -134,7 +134,8 @@ def run_ours(path: Path, folder: Path) -> None:
     import daft
 
     from codeshell_hf.curate import engine
-    from codeshell_hf.curate.duplicates import NearDuplicates, find_near_duplicates
+    from codeshell_hf.curate.duplicates import find_near_duplicates
+    from codeshell_hf.curate.settings import NearDuplicates
     from codeshell_hf.curate.shingles import shingle, sign
 
     engine.start("local")
@@ -152,7 +153,7 @@ def run_ours(path: Path, folder: Path) -> None:
     table = table.append_column("preference", pa.array([0.5] * count, pa.float32()))
     table = table.append_column("stars", pa.array([0] * count, pa.int64()))
     table = table.append_column("id", pa.array([f"{place:09d}" for place in range(count)]))
-    options = NearDuplicates(MIN_JACCARD, BANDS, ROWS)
+    options = NearDuplicates(min_jaccard=MIN_JACCARD, bands=BANDS, rows=ROWS)
     found, counts = find_near_duplicates(daft.from_arrow(table), [path], folder / "work", options)
     seconds = time.perf_counter() - started
     dropped = set(found["key"].to_pylist())

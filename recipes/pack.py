@@ -3,7 +3,7 @@
 import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from codeshell_hf.settings import Section
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
+    from codeshell_hf.pack.shards import Document
     from codeshell_hf.text.shards import Header
 
 LANGUAGES_SHOWN = 12
@@ -177,10 +178,13 @@ def encode_part(task: dict[str, Any]) -> None:
     aside = piece.with_name(f".{piece.name}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    rows = read_part(part, split=task["split"], columns=["id", "language", "source", "text"])
+    read = read_part(part, split=task["split"], columns=["id", "language", "source", "text"])
+    rows = (cast("Document", row) for row in read)
     if task["perturbation"] is not None:
         options = Perturbation(**task["perturbation"])
-        rows = (row | {"text": perturb(row["text"], row["language"], row["id"], options)} for row in rows)
+        rows = (
+            cast("Document", {**row, "text": perturb(row["text"], row["language"], row["id"], options)}) for row in rows
+        )
     write_shards(rows, encoder, task["header"], aside)
     aside.rename(piece)
 

@@ -1,49 +1,36 @@
-"""Scores of quality from 0 to 5 for a sample: asked of a model behind an endpoint, or worked out from the signals."""
+"""Scores of quality from 0 to 5 for a sample: from a model behind an endpoint, or computed from the signals."""
 
 import hashlib
 import json
 import logging
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from ..errors import DataError, RunFailed
+from ..errors import DataError, RunFailed, SettingsError
 from ..text.cache import JsonLinesCache
 from ..text.client import Budget, Client, RequestRefused, ServerUnavailable
+from .preference import Measured
+from .settings import Endpoint
 
 MAX_SCORE = 5
+TRIES = 4
+TIMEOUT_S = 120.0
 PROMPT = Path(__file__).with_name("quality_prompt.md")
 _SCORE = re.compile(r"[Ss]core\W{0,8}([0-5])\b(?!\.\d)")
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """A model that answers.
+def read_token(variable: str | None) -> str | None:
+    """Reads an endpoint's key from an environment variable.
 
-    Args:
-        url: Base address of an interface like OpenAI's, `None` for the Hub's inference providers.
-        model: Its name there.
-        prompt: A file with `{language}` and `{text}` in it.
-        max_characters: Longer documents are cut.
-        max_answers: What may be spent: at most so many calls that give an answer, over all runs.
-        token: Its key; an address of one's own never gets the Hub's.
-        tries: Calls a document before it is left out.
-        calls_at_once: How many are under way together.
-        timeout_s: Of one call.
+    Raises:
+        SettingsError: If it is not set.
     """
-
-    url: str | None
-    model: str
-    prompt: Path
-    max_characters: int
-    max_answers: int
-    token: str | None = field(default=None, repr=False)
-    tries: int = 4
-    calls_at_once: int = 8
-    timeout_s: float = 120.0
+    if variable is not None and variable not in os.environ:
+        raise SettingsError(f"quality.endpoint.token_variable is {variable}, which is not set; export it")
+    return os.environ[variable] if variable is not None else None
 
 
 def ask(
@@ -53,30 +40,26 @@ def ask(
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[int | None]:
-    """Asks a model for scores.
+    """Asks a model for scores; `None` where it gave none, or the budget was spent.
 
     Args:
-        endpoint: Whom and how.
         documents: Text and language of each.
-        cache: Answers there are, and those to come.
+        cache: Earlier answers, which are not asked for again; new ones are added.
         on_progress: Called with documents done and in all.
-
-    Returns:
-        Scores, `None` where the model gave none, or the budget was spent.
 
     Raises:
         DataError: If the prompt cannot be read or lacks `{text}`.
         RunFailed: If no call at all was answered.
     """
+    path = endpoint.prompt or PROMPT
     try:
-        prompt = endpoint.prompt.read_text(encoding="utf-8")
+        prompt = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DataError(f"prompt {endpoint.prompt} cannot be read ({error.strerror}); name a file") from error
+        raise DataError(f"prompt {path} cannot be read ({error.strerror}); name a file") from error
     if "{text}" not in prompt:
-        raise DataError(f"prompt {endpoint.prompt} has no {{text}}; the document must stand somewhere in it")
-    client = Client(
-        endpoint.url, endpoint.model, endpoint.token, endpoint.calls_at_once, endpoint.timeout_s, endpoint.tries
-    )
+        raise DataError(f"prompt {path} has no {{text}}; the document must stand somewhere in it")
+    token = read_token(endpoint.token_variable)
+    client = Client(endpoint.url, endpoint.model, token, endpoint.calls_at_once, TIMEOUT_S, TRIES)
     scores: list[int | None] = [None] * len(documents)
     failures: list[str] = []
     budget = Budget(max(endpoint.max_answers - len(cache), 0))
@@ -118,13 +101,7 @@ def _ask_for_score(client: Client, question: str, key: str, cache: JsonLinesCach
 
 
 def read_score(answer: str) -> int | None:
-    r"""Reads the score out of an answer.
-
-    Args:
-        answer: What the model said.
-
-    Returns:
-        The last one it gives, 0 to 5, or `None`.
+    r"""Reads the last score, 0 to 5, in an answer.
 
     >>> read_score("Clear and tested.\n**Score:** 4"), read_score("Score: 7")
     (4, None)
@@ -133,17 +110,11 @@ def read_score(answer: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def annotate_by_signals(signals: Mapping[str, Any]) -> float:
-    """Stands in for a model where there is none: a score from what linters and grammars tell.
+def annotate_by_signals(signals: Measured) -> float:
+    """Scores a document from 0 to 5 by what linters and grammars find, where no model annotates.
 
     Correctness is that it parses and that linters find little, readability its comments, lines and paths, security
     what ruff's security rules find, value its functions, documentation and libraries.
-
-    Args:
-        signals: By name, as they are measured.
-
-    Returns:
-        0 to 5.
     """
     lines = max(signals["lines"], 1)
     parses = 1.0 if signals["parses"] is None else float(signals["parses"])

@@ -1,10 +1,10 @@
-"""A corpus that has been measured: its parts, what was decided of each document, and how to reach its texts."""
+"""A measured corpus: its parts, the verdict of each document, and access to its texts."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,45 +16,58 @@ from ..dependencies import hash_code
 from ..errors import DataError
 from ..manifest import hash_values
 from .engine import map_tasks
-from .measurement import SIGNAL_NAMES, Measuring, measure_part
+from .measurement import MEASURED_BY, SIGNAL_NAMES, measure_part
 from .parts import Part
-from .sources import Source, Unit, list_units
+from .preference import Measured
+from .progress import Progress
+from .settings import Measuring, Source
+from .sources import Unit, list_units
 from .verdicts import Verdicts
 
 ROW = 0xFFFFFFFF
 _ROWS = 512
-Progress = Callable[[str, int, int], None]
+Task = TypeVar("Task")
+Shared = TypeVar("Shared")
+Answer = TypeVar("Answer")
+
+
+class Drawn(Measured):
+    """A document that was drawn: its key, language and signals."""
+
+    key: int
+    language: str
+
+
+class MeasureTask(TypedDict):
+    """What a worker needs to measure a part; units are plain values."""
+
+    index: int
+    units: list[dict[str, str | int | None]]
+    path: str
+
+
+class MeasureShared(TypedDict):
+    """What all workers need: sources by name and the settings that measurements depend on, as plain values."""
+
+    sources: dict[str, dict[str, object]]
+    measuring: dict[str, object]
 
 
 def split_parts(units: Sequence[Unit], *, part_bytes: int) -> list[list[Unit]]:
-    """Cuts a list of units into parts of about one size, each at least one unit.
-
-    Args:
-        units: In order.
-        part_bytes: A part is closed when it holds this many bytes.
-
-    Returns:
-        The parts, in order.
-    """
+    """Cuts a list of units into parts of about one size, each at least one unit, that end at `part_bytes` or more."""
     parts: list[list[Unit]] = [[]]
-    held = 0
+    size = 0
     for unit in units:
-        if held >= part_bytes:
+        if size >= part_bytes:
             parts.append([])
-            held = 0
+            size = 0
         parts[-1].append(unit)
-        held += unit.size
+        size += unit.size
     return parts
 
 
 def list_all(sources: Sequence[Source]) -> list[Unit]:
-    """Finds what all sources hold.
-
-    Args:
-        sources: In order.
-
-    Returns:
-        Units in their order.
+    """Finds what all sources hold, in order.
 
     Raises:
         DataError: If there is nothing at all.
@@ -66,149 +79,137 @@ def list_all(sources: Sequence[Source]) -> list[Unit]:
     return units
 
 
+def describe_sources(sources: Sequence[Source], *, part_bytes: int) -> list[str]:
+    """Says how much there is to read, for a dry run: nothing is cloned, and a missing source is one line."""
+    lines: list[str] = []
+    units: list[Unit] = []
+    for source in sources:
+        if source.kind == "repositories":
+            lines.append(f"{source.name}: repositories of {source.path}, which a run clones")
+            continue
+        try:
+            listed = list(list_units(source))
+        except DataError as error:
+            lines.append(str(error))
+            continue
+        units += listed
+        megabytes = sum(unit.size for unit in listed) / 1e6
+        lines.append(f"{source.name}: {len(listed):,} {source.kind} units, {megabytes:.1f} MB")
+    parts = len(split_parts(units, part_bytes=part_bytes))
+    return [*lines, f"{len(units):,} units, {sum(unit.size for unit in units) / 1e6:.1f} MB, in {parts} parts"]
+
+
 class Corpus:
     """A measured corpus.
 
-    What is measured of a part is kept under a name that depends on its files, the sources' settings and the code that
+    What is measured of a part is cached under a name that depends on its files, the sources' settings and the code that
     measures: a run that was killed, or is run again with other thresholds, measures nothing twice.
 
     Args:
-        sources: Where documents come from.
-        parts: What there is to read.
-        options: What to measure.
-        cache: Where measured parts are kept.
-        work: Where steps leave what the next ones need.
-        on_progress: Called with the step, parts done and parts in all.
+        cache: Folder of measured parts.
+        work: Folder of what steps write for later ones.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        parts: Sequence[Sequence[Unit]],
-        options: Measuring,
+        measuring: Measuring,
+        *,
+        part_bytes: int,
         cache: Path,
         work: Path,
         on_progress: Progress,
     ) -> None:
         self.work = work
         self._progress = on_progress
+        parts = split_parts(list_all(sources), part_bytes=part_bytes)
+        work.mkdir(parents=True, exist_ok=True)
         cache.mkdir(parents=True, exist_ok=True)
-        shared = {"sources": {source.name: asdict(source) for source in sources}, "options": asdict(options)}
+        shared: MeasureShared = {
+            "sources": {source.name: source.model_dump(mode="json") for source in sources},
+            "measuring": measuring.model_dump(mode="json", include=MEASURED_BY),
+        }
         code = hash_code(Path(str(sys.modules[measure_part.__module__].__file__)))
         self.measured: list[Path] = []
-        tasks = []
+        tasks: list[MeasureTask] = []
         for index, units in enumerate(parts):
             key = hash_values([index, [_sign(unit) for unit in units], shared, code])
             path = cache / f"{index:05d}-{key[:16]}.parquet"
             self.measured.append(path)
             if not path.exists():
                 tasks.append({"index": index, "units": [asdict(unit) for unit in units], "path": str(path)})
-        self._follow("measure", measure_task, tasks, shared, len(parts))
+        self._follow("measure", map_tasks(measure_task, tasks, shared), len(tasks), len(parts))
         self.verdicts = Verdicts([pq.read_metadata(path).num_rows for path in self.measured])
 
-    def _follow(
-        self, step: str, function: Callable[[Any, Any], Any], tasks: list[Any], shared: Any, total: int, **options: Any
-    ) -> list[Any]:
-        done = total - len(tasks)
+    def _follow(self, step: str, answers: Iterator[Answer], tasks: int, total: int) -> list[Answer]:
+        done = total - tasks
         self._progress(step, done, total)
         results = []
-        for result in map_tasks(function, tasks, shared, **options):
-            results.append(result)
+        for answer in answers:
+            results.append(answer)
             self._progress(step, done + len(results), total)
         return results
 
-    def list_parts(self, step: str, folder: Path, *, prefix: str = "") -> list[dict[str, Any]]:
-        """Parts as a step's workers need them, with the verdicts of now.
+    def list_parts(self, step: str, folder: Path, *, prefix: str = "") -> list[Part]:
+        """Parts for the workers of a step, with the verdicts so far.
 
         Args:
-            step: Its name.
-            folder: Where its files go.
+            folder: Where the step's files go.
             prefix: Of their names.
-
-        Returns:
-            One `Part` each, as plain values.
         """
         codes = self.work / f"before-{step}"
         self.verdicts.save(codes)
         folder.mkdir(parents=True, exist_ok=True)
         return [
-            asdict(
-                Part(
-                    index=index,
-                    measured=str(measured),
-                    codes=str(codes / f"{index:05d}.npy"),
-                    output=str(folder / f"{prefix}{index:05d}.parquet"),
-                )
+            Part(
+                index=index,
+                measured=str(measured),
+                codes=str(codes / f"{index:05d}.npy"),
+                output=str(folder / f"{prefix}{index:05d}.parquet"),
             )
             for index, measured in enumerate(self.measured)
         ]
 
-    def map(self, step: str, function: Callable[[Any, Any], Any], shared: Any, **options: Any) -> None:
-        """Runs a step over the parts that it has not finished.
+    def map(
+        self,
+        step: str,
+        function: Callable[[Part, Shared], None],
+        shared: Shared,
+        *,
+        max_workers: int | None = None,
+    ) -> None:
+        """Runs a step, which writes a file for each part, over the parts that it has not finished."""
+        parts = self.list_parts(step, self.work / step)
+        missing = [part for part in parts if not Path(part["output"]).exists()]
+        answers = map_tasks(function, missing, shared, max_workers=max_workers)
+        self._follow(step, answers, len(missing), len(parts))
 
-        Args:
-            step: Its name, and that of the folder its files go to.
-            function: What works on a part and writes its file.
-            shared: What all need.
-            options: As of `map_tasks`.
-        """
-        tasks = self.list_parts(step, self.work / step)
-        missing = [task for task in tasks if not Path(task["output"]).exists()]
-        self._follow(step, function, missing, shared, len(tasks), **options)
-
-    def gather(self, step: str, function: Callable[[Any, Any], Any], tasks: list[Any], shared: Any) -> list[Any]:
-        """Runs a step over all parts and takes what its workers answer.
-
-        Args:
-            step: Its name.
-            function: What works on a part.
-            tasks: Of `list_parts`, with what else they need.
-            shared: What all need.
-
-        Returns:
-            Answers, in the order in which they come.
-        """
-        return self._follow(step, function, tasks, shared, len(tasks))
+    def gather(
+        self, step: str, function: Callable[[Task, Shared], Answer], tasks: Sequence[Task], shared: Shared
+    ) -> list[Answer]:
+        """Runs a step over all parts and collects its answers, in the order in which they come."""
+        return self._follow(step, map_tasks(function, tasks, shared), len(tasks), len(tasks))
 
     def read(self, step: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Reads what a step has written, part by part.
-
-        Args:
-            step: Its name.
-            columns: What to read.
-
-        Yields:
-            One table a part.
-        """
+        """Reads what a step has written, one table a part."""
         for index in range(len(self.measured)):
             yield pq.read_table(self.work / step / f"{index:05d}.parquet", columns=list(columns))
 
     def once(self, name: str, compute: Callable[[], pa.Table]) -> pa.Table:
-        """What an earlier try has worked out, or now.
-
-        Args:
-            name: Of the file.
-            compute: Works it out.
-
-        Returns:
-            The table.
-        """
+        """Computes a table, unless an earlier try has written it."""
         path = self.work / f"{name}.parquet"
         if not path.exists():
-            aside = path.with_suffix(".tmp")
-            pq.write_table(compute(), aside)
-            aside.replace(path)
+            temporary = path.with_suffix(".tmp")
+            pq.write_table(compute(), temporary)
+            temporary.replace(path)
         return pq.read_table(path)
 
     def take(self, keys: NDArray[np.int64], columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Reads columns of some documents.
+        """Reads columns of some documents, one table for each part that has any.
 
         Args:
-            keys: Which, in order.
-            columns: What to read; not the text, which `read_texts` reads in batches.
-
-        Yields:
-            One table a part that has any.
+            keys: Sorted.
+            columns: Without the text, which `read_texts` reads in batches.
         """
         for part, path in enumerate(self.measured):
             mine = keys[np.searchsorted(keys, part << 32) : np.searchsorted(keys, (part + 1) << 32)]
@@ -216,14 +217,7 @@ class Corpus:
                 yield pq.read_table(path, columns=list(columns)).take(pa.array(mine & ROW))
 
     def read_texts(self, keys: Sequence[int]) -> Iterator[str]:
-        """Reads the texts of some documents.
-
-        Args:
-            keys: Which, in order.
-
-        Yields:
-            Texts, in that order.
-        """
+        """Reads the texts of some documents, given by sorted keys."""
         wanted = np.array(keys, np.int64)
         for part, path in enumerate(self.measured):
             mine = wanted[np.searchsorted(wanted, part << 32) : np.searchsorted(wanted, (part + 1) << 32)]
@@ -231,42 +225,27 @@ class Corpus:
                 for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=["key", "text"]):
                     yield from batch.filter(pc.is_in(batch["key"], pa.array(mine)))["text"].to_pylist()
 
-    def prefer(self, sample_bytes: int) -> Iterator[str]:
-        """Texts of the most preferred documents still in, every language by its share.
-
-        Args:
-            sample_bytes: About how much.
-
-        Yields:
-            Texts, in the order of the corpus.
-        """
+    def sample_preferred(self, sample_bytes: int) -> Iterator[str]:
+        """Texts of the most preferred remaining documents, about so many bytes, each language by its share."""
         rows: dict[str, list[tuple[float, int, int]]] = {}
         for part, path in enumerate(self.measured):
             table = pq.read_table(path, columns=["key", "language", "bytes", "preference"])
             kept = table.filter(pa.array(self.verdicts.select(part) == 0))
             for key, language, size, preference in zip(*(column.to_pylist() for column in kept.columns), strict=True):
                 rows.setdefault(language, []).append((preference, key, size))
-        total = sum(size for found in rows.values() for _, _, size in found)
+        total = sum(size for documents in rows.values() for _, _, size in documents)
         chosen: list[int] = []
-        for found in rows.values():
-            share = min(1.0, sample_bytes / max(total, 1)) * sum(size for _, _, size in found)
-            for _, key, size in sorted(found, key=lambda row: (-row[0], row[1])):
+        for documents in rows.values():
+            share = min(1.0, sample_bytes / max(total, 1)) * sum(size for _, _, size in documents)
+            for _, key, size in sorted(documents, key=lambda row: (-row[0], row[1])):
                 if share <= 0:
                     break
                 chosen.append(key)
                 share -= size
         yield from self.read_texts(sorted(chosen))
 
-    def draw(self, count: int, seed: int) -> list[dict[str, Any]]:
-        """Draws documents that are still in.
-
-        Args:
-            count: How many.
-            seed: Of the draw.
-
-        Returns:
-            Key, language and signals of each, by key.
-        """
+    def draw(self, count: int, seed: int) -> list[Drawn]:
+        """Draws some of the remaining documents, in the order of their keys."""
         staying = [
             (np.int64(part) << 32) + np.flatnonzero(self.verdicts.select(part) == 0)
             for part in range(len(self.measured))
@@ -274,25 +253,19 @@ class Corpus:
         keys = np.concatenate(staying)
         if len(keys) > count:
             keys = np.sort(np.random.default_rng(seed).choice(keys, count, replace=False))
-        return [row for table in self.take(keys, ["key", "language", *SIGNAL_NAMES]) for row in table.to_pylist()]
+        tables = self.take(keys, ["key", "language", *SIGNAL_NAMES])
+        return [cast(Drawn, row) for table in tables for row in table.to_pylist()]
 
 
-def measure_task(task: dict[str, Any], shared: dict[str, Any]) -> None:
-    """Measures a part.
-
-    Args:
-        task: `index`, `units` and `path`.
-        shared: `sources` by name and `options`, as plain values.
-    """
-    sources = {
-        name: Source(**{**values, "exclude": tuple(values["exclude"])}) for name, values in shared["sources"].items()
-    }
-    units = [Unit(**values) for values in task["units"]]
-    measure_part(units, sources, Measuring(**shared["options"]), Path(task["path"]), task["index"])
+def measure_task(task: MeasureTask, shared: MeasureShared) -> None:
+    """Measures a part."""
+    sources = {name: Source.model_validate(values) for name, values in shared["sources"].items()}
+    units = [Unit(**cast(Mapping[str, object], values)) for values in task["units"]]  # type: ignore[arg-type]
+    measure_part(units, sources, Measuring.model_validate(shared["measuring"]), Path(task["path"]), task["index"])
 
 
-def _sign(unit: Unit) -> list[Any]:
-    """What tells whether a unit has changed."""
+def _sign(unit: Unit) -> list[str | int | None]:
+    """Values by which a changed unit is noticed."""
     try:
         changed = Path(unit.path).stat().st_mtime_ns
     except OSError:

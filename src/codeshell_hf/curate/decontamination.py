@@ -3,25 +3,24 @@
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .settings import Benchmark
 from .shingles import find_words, hash_words
 
 WORDS = 10
-# Shorter texts than this say too little: "return x + 1" is everybody's.
+# Shorter texts are not specific enough: "return x + 1" is everywhere.
 MIN_WORDS = 6
 _UPPER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
 _FILTER_BITS = 22
 _MULTIPLY = 0x9E3779B97F4A7C15
-# Where benchmarks keep what must not be learned by heart: HumanEval, MBPP, MultiPL-E, GSM8K, infilling, MMLU.
+# Fields of prompts and solutions: HumanEval, MBPP, MultiPL-E, GSM8K, infilling, MMLU.
 FIELDS = (
     "prompt",
     "canonical_solution",
@@ -37,45 +36,27 @@ FIELDS = (
 _CHOICE_COLUMNS = 6
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """Texts that must not be trained on.
+def read_benchmark(benchmark: Benchmark) -> tuple[str, ...]:
+    """Reads the texts of a benchmark, each once.
 
-    Args:
-        name: What findings are called by.
-        texts: Prompts and solutions.
-    """
-
-    name: str
-    texts: tuple[str, ...]
-
-
-def read_benchmark(name: str, path: Path, fields: Sequence[str] = ()) -> Benchmark:
-    """Reads the texts of a benchmark.
-
-    Args:
-        name: What findings are called by.
-        path: JSON Lines, compressed or not, Parquet, CSV of multiple choice, plain text with an empty line between
-            texts, or a folder of those.
-        fields: Which fields hold texts; by default all of `FIELDS` that there are.
-
-    Returns:
-        Its texts.
+    Its path is JSON Lines, compressed or not, Parquet, CSV of multiple choice, plain text with an empty line between
+    texts, or a folder of those; without fields in its settings, all of `FIELDS` that it has are read.
 
     Raises:
         DataError: If it cannot be read or holds no text.
     """
+    name, path, fields = benchmark.name, benchmark.path, benchmark.fields or FIELDS
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     try:
-        found = [text for file in files for text in _read_texts(file, fields or FIELDS)]
+        read = [text for file in files for text in _read_texts(file, fields)]
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
             f"benchmark {name} at {path} cannot be read ({error}); name JSON Lines, Parquet or text"
         ) from error
-    texts = tuple(dict.fromkeys(text for text in found if text.strip()))
+    texts = tuple(dict.fromkeys(text for text in read if text.strip()))
     if not texts:
-        raise DataError(f"benchmark {name} at {path} has none of the fields {', '.join(fields or FIELDS)}; set fields")
-    return Benchmark(name, texts)
+        raise DataError(f"benchmark {name} at {path} has none of the fields {', '.join(fields)}; set fields")
+    return texts
 
 
 def _read_texts(file: Path, fields: Sequence[str]) -> Iterator[str]:
@@ -98,7 +79,7 @@ def _read_texts(file: Path, fields: Sequence[str]) -> Iterator[str]:
         yield from re.split(r"\n\s*\n", file.read_text(encoding="utf-8"))
 
 
-def _pick(row: dict[str, Any], fields: Sequence[str]) -> Iterator[str]:
+def _pick(row: Mapping[str, object], fields: Sequence[str]) -> Iterator[str]:
     for field in fields:
         value = row.get(field)
         if isinstance(value, str):
@@ -112,84 +93,60 @@ def _pick(row: dict[str, Any], fields: Sequence[str]) -> Iterator[str]:
 class Decontaminator:
     """Looks documents up among the word sequences of benchmarks.
 
-    A document falls if ten words in sequence are a benchmark's, whatever their case and what stands between them, or,
-    of texts of six to nine words, all of them. That finds whole prompts and solutions as substrings, too.
+    A document is contaminated if ten words in sequence are a benchmark's, whatever their case and punctuation, or, of
+    texts of six to nine words, all of them. That finds whole prompts and solutions as substrings, too.
 
     Args:
-        benchmarks: What to look for.
-        min_hits: From how many common sequences on a document is contaminated.
+        texts: Of each benchmark, by name.
+        min_hits: Number of common sequences from which a document is contaminated.
 
     Source:
         10-gram overlap as in Qwen2.5-Coder (Hui et al. 2024, arXiv:2409.12186, section 3.1.2); case-insensitive
         substrings as in StarCoder (Li et al. 2023, arXiv:2305.06161, section 3.4).
     """
 
-    def __init__(self, benchmarks: Iterable[Benchmark], *, min_hits: int = 1) -> None:
+    def __init__(self, texts: Mapping[str, Sequence[str]], *, min_hits: int = 1) -> None:
         self._min_hits = min_hits
-        self._names: list[str] = []
-        found: dict[int, dict[int, int]] = {}
-        for benchmark in benchmarks:
-            self._names.append(benchmark.name)
-            for text in benchmark.texts:
+        self._names = list(texts)
+        owners: dict[int, dict[int, int]] = {}
+        for place, name in enumerate(texts):
+            for text in texts[name]:
                 words = hash_text(text.encode())
                 if len(words) >= MIN_WORDS:
                     size = min(len(words), WORDS)
-                    place = len(self._names) - 1
-                    found.setdefault(size, {}).update(
-                        {value: place for value in roll(words, size).tolist() if value not in found.get(size, {})}
-                    )
+                    of_size = owners.setdefault(size, {})
+                    for value in roll(words, size).tolist():
+                        of_size.setdefault(value, place)
         self._sizes: list[tuple[int, NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]] = []
-        for size, values in sorted(found.items()):
+        for size, values in sorted(owners.items()):
             keys = np.array(sorted(values), np.uint64)
             mask = np.zeros(1 << _FILTER_BITS, bool)
             mask[(keys >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)] = True
             self._sizes.append((size, keys, np.array([values[int(key)] for key in keys]), mask))
 
     def find(self, text: bytes) -> str | None:
-        """Finds the benchmark that a document holds something of.
-
-        Args:
-            text: UTF-8.
-
-        Returns:
-            Its name, or `None`.
-        """
+        """Names the benchmark that a document, given as UTF-8, contains something of."""
         words = hash_text(text)
         for size, keys, places, mask in self._sizes:
             rolled = roll(words, size)
             suspects = rolled[mask[(rolled >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)]]
             if not len(suspects):
                 continue
-            found = np.minimum(np.searchsorted(keys, suspects), len(keys) - 1)
-            hits = found[keys[found] == suspects]
+            rows = np.minimum(np.searchsorted(keys, suspects), len(keys) - 1)
+            hits = rows[keys[rows] == suspects]
             if len(np.unique(hits)) >= self._min_hits:
                 return self._names[int(places[hits[0]])]
         return None
 
 
 def hash_text(text: bytes) -> NDArray[np.uint64]:
-    """Hashes the words of a text, whatever their case.
-
-    Args:
-        text: UTF-8.
-
-    Returns:
-        uint64, shape (W,).
-    """
+    """Hashes the words of a text, given as UTF-8, whatever their case; uint64, shape (W,)."""
     data = np.frombuffer(text.translate(_UPPER), np.uint8)
     return hash_words(data, *find_words(data))
 
 
 def roll(words: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
-    """Hashes every few words in sequence.
-
-    Args:
-        words: uint64, shape (W,).
-        size: How many in sequence.
-
-    Returns:
-        uint64, shape (max(W - size + 1, 0),).
-    """
+    """Hashes every `size` words in sequence: uint64, shape (W,) to (max(W - size + 1, 0),)."""
     count = len(words) - size + 1
     if count <= 0:
         return np.empty(0, np.uint64)

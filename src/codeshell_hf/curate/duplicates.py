@@ -1,13 +1,12 @@
-"""Duplicates: exact ones by MD5, near ones by MinHash, every pair checked by its Jaccard, clusters, the best of each.
+"""Duplicates: exact ones by MD5; near ones by MinHash, each pair checked by its Jaccard, and of each cluster the best.
 
-Ids, digests and hashed shingles travel; text never goes through a shuffle.
+Keys, digests and hashed shingles go through shuffles, text never does.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import daft
 import numpy as np
@@ -19,46 +18,52 @@ from daft.functions import row_number
 from numpy.typing import NDArray
 
 from .engine import map_tasks
+from .settings import NearDuplicates
 from .shingles import find_sets, measure_jaccard, shingle
 
-# Of a bucket of this many documents or fewer every pair is looked at; in larger ones each is compared with the first
-# and with its neighbours, which grows with the bucket and not with its square.
+# In buckets of this many documents or fewer every pair is compared; in larger ones each document with the first and
+# its neighbours, which grows linearly with the bucket.
 WHOLE_BUCKET = 24
 _NEIGHBOURS = 3
-# Documents' bands are grouped so many numbers at a time: memory stays flat in the corpus.
+# Bands are grouped so many at a time, so that memory does not grow with the corpus.
 _BANDS_AT_ONCE = 3_000_000
 PAIR_ROWS = 1_000_000
-# So few candidates are compared sooner than processes start.
+# Fewer candidates are compared faster than processes start.
 _SMALL = 20_000
 _RANK = ("preference", "stars", "id")
 _DESCENDING = [True, True, False]
 _PAIR = DataType.struct({"a": DataType.int64(), "b": DataType.int64()})
 
 
-@dataclass(frozen=True)
-class NearDuplicates:
-    """How near duplicates are found.
+class Pair(TypedDict):
+    """Keys of two documents, `a` < `b`."""
 
-    Args:
-        min_jaccard: Shared shingles over all from which two documents are near duplicates, 0 to 1.
-        bands: Numbers of each document's MinHash.
-        rows: Minima in each.
-    """
+    a: int
+    b: int
 
+
+class Near(TypedDict):
+    """What all workers need to compare candidates."""
+
+    folder: str
     min_jaccard: float
-    bands: int
-    rows: int
+
+
+class PartFile(TypedDict):
+    """A part's number and its file of measured documents."""
+
+    part: int
+    path: str
 
 
 def find_exact_duplicates(documents: DataFrame) -> pa.Table:
-    """Finds the documents that another one repeats.
+    """Finds of each group of equal documents all but the best by preference, then stars, then id.
 
     Args:
         documents: Columns `key`, `digest`, `preference`, `stars` and `id`.
 
     Returns:
-        Columns `key` and `cluster`, the key of the document that stays: of each group all but the best by preference,
-        then stars, then id.
+        Columns `key` and `cluster`, the key of the document that stays.
     """
     groups = documents.groupby("digest").agg(col("key").count().alias("copies"))
     repeated = groups.where(col("copies") > daft.lit(1)).select("digest")
@@ -76,26 +81,25 @@ def _drop_all_but_best(documents: DataFrame, group: str) -> DataFrame:
 
 
 def find_near_duplicates(
-    documents: DataFrame, measured: Sequence[Path], folder: Path, options: NearDuplicates
+    documents: DataFrame, measured: Sequence[Path], folder: Path, near: NearDuplicates
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Finds the documents that are nearly another one.
+    """Finds near duplicates.
 
     Args:
         documents: Columns `key`, `bands`, `shingles`, `preference`, `stars` and `id`, without exact duplicates.
-        measured: The parts' files, by their numbers, whose text the candidates are compared by.
-        folder: For shingles and pairs; it may be thrown away afterwards.
-        options: What counts as near.
+        measured: The parts' files, in order, with the texts that candidates are compared by.
+        folder: For shingles and pairs; it may be deleted afterwards.
 
     Returns:
-        Columns `key` and `cluster` of all but the best of each cluster, and counts: candidate pairs, pairs that were
-        near, clusters.
+        Columns `key` and `cluster` of all but the best of each cluster; counts of candidate pairs, near pairs and
+        clusters.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = find_candidates(documents, options)
+    pairs = find_candidates(documents, near)
     counts = {"candidate_pairs": pairs.num_rows, "near_pairs": 0, "clusters": 0}
     if not pairs.num_rows:
         return _NOTHING, counts
-    edges = verify(pairs, measured, folder, min_jaccard=options.min_jaccard)
+    edges = verify(pairs, measured, folder, min_jaccard=near.min_jaccard)
     counts["near_pairs"] = edges.num_rows
     if not edges.num_rows:
         return _NOTHING, counts
@@ -108,27 +112,26 @@ def find_near_duplicates(
 _NOTHING = pa.table({"key": pa.array([], pa.int64()), "cluster": pa.array([], pa.int64())})
 
 
-def find_candidates(documents: DataFrame, options: NearDuplicates) -> pa.Table:
-    """Finds the pairs that share a number of their MinHash and could be near by their sizes.
+def find_candidates(documents: DataFrame, near: NearDuplicates) -> pa.Table:
+    """Finds the pairs that share a band of their MinHash and could be near by their sizes.
 
     Args:
         documents: Columns `key`, `bands` and `shingles`.
-        options: What counts as near.
 
     Returns:
         Columns `a` < `b`, int64, each pair once, in order.
     """
     signed = documents.where(col("bands").not_null()).select("key", "bands", "shingles").collect()
-    at_once = max(1, min(options.bands, _BANDS_AT_ONCE // max(signed.count_rows(), 1)))
+    at_once = max(1, min(near.bands, _BANDS_AT_ONCE // max(signed.count_rows(), 1)))
 
-    @daft.func.batch(return_dtype=DataType.list(_PAIR))
-    def pair(keys: daft.Series, sizes: daft.Series) -> list[list[dict[str, int]]]:
+    def pair_all(keys: daft.Series, sizes: daft.Series) -> list[list[Pair]]:
         buckets = zip(keys.to_pylist(), sizes.to_pylist(), strict=True)
-        return [pair_bucket(*bucket, min_jaccard=options.min_jaccard) for bucket in buckets]
+        return [pair_bucket(*bucket, min_jaccard=near.min_jaccard) for bucket in buckets]
 
+    pair = daft.func.batch(return_dtype=DataType.list(_PAIR))(pair_all)
     tables = []
-    for first in range(0, options.bands, at_once):
-        bands = daft.functions.slice(col("bands"), first, min(first + at_once, options.bands))
+    for first in range(0, near.bands, at_once):
+        bands = daft.functions.slice(col("bands"), first, min(first + at_once, near.bands))
         exploded = signed.select("key", "shingles", bands.alias("band")).explode("band")
         buckets = exploded.groupby("band").agg(
             col("key").list_agg().alias("keys"),
@@ -145,20 +148,16 @@ def find_candidates(documents: DataFrame, options: NearDuplicates) -> pa.Table:
     return found.group_by(["a", "b"]).aggregate([]).sort_by([("a", "ascending"), ("b", "ascending")])
 
 
-def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> list[dict[str, int]]:
-    """Pairs the documents of a bucket.
+def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> list[Pair]:
+    """Pairs the documents of a bucket, which share a band.
 
     Args:
-        keys: Documents that share a number.
-        sizes: Shingles of each.
+        sizes: Shingles of each document.
         min_jaccard: Two documents cannot be near where one has less than this share of the other's shingles.
-
-    Returns:
-        Pairs `a` < `b`.
     """
     # In order of their sizes, so that neighbours are alike, whatever order they come in.
     members = sorted(zip(sizes, keys, strict=True))
-    pairs = []
+    pairs: list[Pair] = []
     for place, (size, key) in enumerate(members):
         others = members[place + 1 :] if len(members) <= WHOLE_BUCKET else members[place + 1 : place + 1 + _NEIGHBOURS]
         if place and len(members) > WHOLE_BUCKET:
@@ -171,22 +170,12 @@ def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> lis
 
 
 def verify(pairs: pa.Table, measured: Sequence[Path], folder: Path, *, min_jaccard: float) -> pa.Table:
-    """Keeps the pairs whose sets of shingles are near.
-
-    Args:
-        pairs: Columns `a` and `b`.
-        measured: The parts' files.
-        folder: For the shingles of candidates.
-        min_jaccard: The least Jaccard.
-
-    Returns:
-        Columns `a`, `b` and `jaccard`.
-    """
+    """Keeps the pairs `a`, `b` whose sets of shingles are near, with their `jaccard`."""
     keys = np.unique(np.concatenate([pairs["a"].to_numpy(), pairs["b"].to_numpy()]))
     parts = np.unique(keys >> 32).tolist()
     np.save(folder / "candidates.npy", keys)
-    shared = {"folder": str(folder), "min_jaccard": min_jaccard}
-    tasks = [{"part": part, "path": str(measured[part])} for part in parts]
+    shared = Near(folder=str(folder), min_jaccard=min_jaccard)
+    tasks = [PartFile(part=part, path=str(measured[part])) for part in parts]
     for _ in map_tasks(write_sets, tasks, shared, is_small=len(keys) < _SMALL):
         pass
     pq.write_table(pairs, folder / "pairs.parquet", row_group_size=PAIR_ROWS)
@@ -196,13 +185,8 @@ def verify(pairs: pa.Table, measured: Sequence[Path], folder: Path, *, min_jacca
     return pa.concat_tables([pq.read_table(folder / f"edges-{group:05d}.parquet") for group in range(groups)])
 
 
-def write_sets(task: dict[str, Any], shared: dict[str, Any]) -> None:
-    """Writes the sets of shingles of a part's candidates as one flat array that can be read at any place.
-
-    Args:
-        task: Number and file of the part.
-        shared: The folder.
-    """
+def write_sets(task: PartFile, shared: Near) -> None:
+    """Writes the sets of shingles of a part's candidates as one flat array that can be read at any place."""
     folder, part = Path(shared["folder"]), task["part"]
     wanted = np.load(folder / "candidates.npy", mmap_mode="r")
     wanted = wanted[np.searchsorted(wanted, part << 32) : np.searchsorted(wanted, (part + 1) << 32)]
@@ -210,15 +194,15 @@ def write_sets(task: dict[str, Any], shared: dict[str, Any]) -> None:
     with (folder / f"sets-{part:05d}.u32").open("wb") as out:
         for batch in pq.ParquetFile(task["path"]).iter_batches(1024, columns=["key", "text"]):
             chosen = batch.filter(pc.is_in(batch["key"], pa.array(wanted)))
-            for found in find_sets(shingle([text.encode() for text in chosen["text"].to_pylist()])):
-                sizes.append(len(found))
-                out.write(found.tobytes())
+            for members in find_sets(shingle([text.encode() for text in chosen["text"].to_pylist()])):
+                sizes.append(len(members))
+                out.write(members.tobytes())
     # Candidates are all in the part, in the order of their keys.
     np.save(folder / f"places-{part:05d}.npy", np.concatenate([[0], np.cumsum(sizes)]))
 
 
 class _Sets:
-    """Sets of shingles of all parts, read where they lie."""
+    """Sets of shingles of all parts, memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -237,37 +221,32 @@ class _Sets:
         return data[places[row] : places[row + 1]]
 
 
-def compare_pairs(group: int, shared: dict[str, Any]) -> None:
-    """Compares the pairs of a row group and writes those that are near.
-
-    Args:
-        group: Its number.
-        shared: The folder and the least Jaccard.
-    """
+def compare_pairs(group: int, shared: Near) -> None:
+    """Compares the pairs of a row group and writes those that are near."""
     folder = Path(shared["folder"])
     sets = _Sets(folder)
     pairs = pq.ParquetFile(folder / "pairs.parquet").read_row_group(group)
-    near = defaultdict[str, list[Any]](list)
-    held_key, held = -1, np.empty(0, np.uint32)
+    near: dict[str, list[float]] = defaultdict(list)
+    last, members = -1, np.empty(0, np.uint32)
     for a, b in zip(pairs["a"].to_pylist(), pairs["b"].to_pylist(), strict=True):
-        if a != held_key:
-            held_key, held = a, np.array(sets.read(a))
+        if a != last:
+            last, members = a, np.array(sets.read(a))
         other = sets.read(b)
-        if min(len(held), len(other)) < shared["min_jaccard"] * max(len(held), len(other)):
+        if min(len(members), len(other)) < shared["min_jaccard"] * max(len(members), len(other)):
             continue
-        jaccard = measure_jaccard(held, other)
+        jaccard = measure_jaccard(members, other)
         if jaccard >= shared["min_jaccard"]:
             near["a"].append(a)
             near["b"].append(b)
             near["jaccard"].append(jaccard)
     schema = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("jaccard", pa.float64())])
-    aside = folder / f"edges-{group:05d}.tmp"
-    pq.write_table(pa.table({name: near[name] for name in schema.names}, schema=schema), aside)
-    aside.replace(folder / f"edges-{group:05d}.parquet")
+    temporary = folder / f"edges-{group:05d}.tmp"
+    pq.write_table(pa.table({name: near[name] for name in schema.names}, schema=schema), temporary)
+    temporary.replace(folder / f"edges-{group:05d}.parquet")
 
 
 def connect(edges: DataFrame) -> DataFrame:
-    """Finds connected components by handing the smallest label on, and on to where the label itself points.
+    """Finds connected components by propagating the smallest label, with pointer jumping.
 
     Args:
         edges: Columns `a` and `b`.
@@ -280,13 +259,13 @@ def connect(edges: DataFrame) -> DataFrame:
     labels = labels.select(col("a").alias("key"), _lesser("a", "least").alias("label")).collect()
     while True:
         seen = both.join(labels, left_on="b", right_on="key").groupby("a").agg(col("label").min().alias("least"))
-        handed = labels.join(seen, left_on="key", right_on="a").select(
+        passed = labels.join(seen, left_on="key", right_on="a").select(
             "key", "label", _lesser("label", "least").alias("next")
         )
-        # A label is a key too: what it points to is as good for everyone who bears it.
+        # A label is a key too: its own label holds for every key that has it.
         targets = labels.select(col("key").alias("target"), col("label").alias("far"))
         jumped = (
-            handed.join(targets, left_on="next", right_on="target")
+            passed.join(targets, left_on="next", right_on="target")
             .select("key", "label", _lesser("next", "far").alias("next"))
             .collect()
         )
@@ -300,16 +279,12 @@ def _lesser(first: str, second: str) -> daft.Expression:
 
 
 def find_repeated_pieces(documents: DataFrame, *, min_documents: int) -> NDArray[np.int64]:
-    """Finds the lines or paragraphs that many documents share.
+    """Finds the lines or paragraphs that many documents share; their hashes, sorted, int64.
 
     Args:
         documents: Columns `key` and `pieces`.
-        min_documents: In how many documents a piece must stand.
-
-    Returns:
-        Their numbers, sorted, int64.
     """
     pieces = documents.where(col("pieces").not_null()).select(col("pieces").alias("piece")).explode("piece")
     counts = pieces.where(col("piece").not_null()).groupby("piece").agg(col("piece").count().alias("n"))
-    found: Iterable[int] = counts.where(col("n") >= min_documents).select("piece").to_pydict()["piece"]
-    return np.array(sorted(found), np.int64)
+    repeated: Iterable[int] = counts.where(col("n") >= min_documents).select("piece").to_pydict()["piece"]
+    return np.array(sorted(repeated), np.int64)

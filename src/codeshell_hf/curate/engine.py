@@ -1,4 +1,4 @@
-"""Daft, on this machine or on a Ray cluster: the one place that knows which."""
+"""Daft, on this machine or on a Ray cluster: the one module that knows which."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Generic, Literal, TypeVar
 
 import daft
 from daft import DataType, col
@@ -14,16 +14,18 @@ from daft import DataType, col
 from ..errors import CodeShellError, DataError, RunFailed
 from ..processors import count_usable_cpus
 
-# Daft's engine tells its steps through Python's logging.
+# Daft's engine logs its steps through Python's logging.
 logging.getLogger("tracing").setLevel(logging.WARNING)
 _started: tuple[str, str | None] | None = None
+Task = TypeVar("Task")
+Shared = TypeVar("Shared")
+Answer = TypeVar("Answer")
 
 
-def start(runner: str, address: str | None = None) -> None:
+def start(runner: Literal["local", "ray"], address: str | None = None) -> None:
     """Chooses where Daft works, for the life of the process.
 
     Args:
-        runner: "local", on this machine, or "ray".
         address: Of `ray`, the head's address; `None` for the cluster this process runs in, or a new local one.
 
     Raises:
@@ -41,7 +43,7 @@ def start(runner: str, address: str | None = None) -> None:
             import ray
 
             if address is not None:
-                _knock(address)  # ray itself waits for minutes, and ends the process
+                _try_connection(address)  # ray itself waits for minutes, and ends the process
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except ImportError as error:
             raise DataError('runner is ray, which is not installed; pip install "codeshell-hf[ray]"') from error
@@ -52,7 +54,7 @@ def start(runner: str, address: str | None = None) -> None:
     _started = (runner, address)
 
 
-def _knock(address: str) -> None:
+def _try_connection(address: str) -> None:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -67,17 +69,14 @@ def count_cores() -> int:
     return count_usable_cpus()
 
 
-class _Call:
-    """Calls a function in a process of its own, and gives its failure back as a value: Daft ends on an exception."""
+class _Call(Generic[Task, Shared]):
+    """Calls a function and returns its failure as a value: Daft ends a query on an exception, with its own trace."""
 
-    def __init__(self, function: Callable[..., Any], shared: str) -> None:
+    def __init__(self, function: Callable[[Task, Shared], object], shared: str) -> None:
         self._function = function
-        self._shared = json.loads(shared)
+        self._shared: Shared = json.loads(shared)
 
-    def __call__(self, tasks: Any) -> list[str]:
-        return [self.call(task) for task in tasks.to_pylist()]
-
-    def call(self, task: str) -> str:
+    def __call__(self, task: str) -> str:
         try:
             return json.dumps({"result": self._function(json.loads(task), self._shared)})
         except CodeShellError as error:
@@ -95,28 +94,22 @@ class _Call:
 
 
 def map_tasks(
-    function: Callable[[Any, Any], Any],
-    tasks: Sequence[Any],
-    shared: Any,
+    function: Callable[[Task, Shared], Answer],
+    tasks: Sequence[Task],
+    shared: Shared,
     *,
     gpus: float = 0,
     max_workers: int | None = None,
     is_small: bool = False,
-) -> Iterator[Any]:
-    """Calls a function on every task, as many at once as there are cores.
+) -> Iterator[Answer]:
+    """Calls a function on every task, as many at once as there are cores, and yields answers as they come.
 
-    Each task writes what it makes to files that are whole or absent; here only small answers travel.
+    Tasks, what they share and answers travel as JSON; bulk data goes through files that are whole or absent.
 
     Args:
-        function: Of a module, taking a task and what all share, both plain values.
-        tasks: Plain values.
-        shared: Plain values.
+        function: At the top of a module, so that worker processes can import it.
         gpus: Of a cluster, how many a task needs.
-        max_workers: At most so many at once.
         is_small: Whether all of it takes less than the seconds that processes take to start.
-
-    Yields:
-        Answers, in the order in which they come.
 
     Raises:
         CodeShellError: What a task raised, or that a process died.
@@ -128,20 +121,25 @@ def map_tasks(
         return
     answers: Iterable[str]
     if is_local and (workers <= 1 or is_small):
-        caller = _Call(function, plain)
-        answers = map(caller.call, texts)
+        answers = map(_Call(function, plain), texts)
     else:
         answers = _run(function, texts, plain, workers, gpus=gpus, is_local=is_local)
     for answer in answers:
-        found = json.loads(answer)
-        if "error" in found:
-            kind = DataError if found["exit_code"] == DataError.exit_code else RunFailed
-            raise kind(found["error"]) from (RuntimeError(found["trace"]) if "trace" in found else None)
-        yield found["result"]
+        values = json.loads(answer)
+        if "error" in values:
+            kind = DataError if values["exit_code"] == DataError.exit_code else RunFailed
+            raise kind(values["error"]) from (RuntimeError(values["trace"]) if "trace" in values else None)
+        yield values["result"]
 
 
 def _run(
-    function: Callable[[Any, Any], Any], texts: list[str], shared: str, workers: int, *, gpus: float, is_local: bool
+    function: Callable[[Task, Shared], object],
+    texts: list[str],
+    shared: str,
+    workers: int,
+    *,
+    gpus: float,
+    is_local: bool,
 ) -> Iterator[str]:
     worker = daft.cls(use_process=True, max_concurrency=workers, gpus=gpus)(_Worker)(function, shared)
     table = daft.from_pydict({"task": texts})
@@ -157,9 +155,9 @@ def _run(
 
 
 class _Worker:
-    def __init__(self, function: Callable[..., Any], shared: str) -> None:
+    def __init__(self, function: Callable[[object, object], object], shared: str) -> None:
         self._call = _Call(function, shared)
 
-    @daft.method.batch(return_dtype=DataType.string(), batch_size=1)
+    @daft.method.batch(return_dtype=DataType.string(), batch_size=1)  # type: ignore[untyped-decorator, unused-ignore]
     def run(self, tasks: daft.Series) -> list[str]:
-        return self._call(tasks)
+        return [self._call(task) for task in tasks.to_pylist()]

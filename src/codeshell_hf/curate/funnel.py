@@ -1,10 +1,9 @@
-"""The steps of curation in their order. Every step reads what the last one left and writes what the next one needs."""
+"""The steps of curation. Each reads what the earlier ones left and writes what the later ones need."""
 
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import daft
 import numpy as np
@@ -16,126 +15,101 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..manifest import hash_values, write_text
+from ..precision import Arithmetic
 from ..text.cache import JsonLinesCache
 from ..text.documents import DOCUMENTS
-from .annotation import annotate_by_signals, ask
-from .corpus import ROW, Corpus, Progress, list_all, split_parts
+from .annotation import annotate_by_signals, ask, read_token
+from .corpus import ROW, Corpus, Drawn
 from .decontamination import read_benchmark
-from .duplicates import NearDuplicates, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
+from .duplicates import find_exact_duplicates, find_near_duplicates, find_repeated_pieces
 from .engine import count_cores
-from .inspection import STATIC, inspect_part, score_part
+from .inspection import STATIC, InspectShared, ScoreShared, inspect_part, score_part
 from .measurement import SIGNAL_NAMES
 from .ngrams import train, write_arpa
-from .options import Curation, Outcome, Perplexity, Quality
+from .parts import Repeated
+from .progress import Progress
 from .regressor import MEASURES, fit
+from .report import Example, Outcome
+from .rights import read_opt_outs
 from .rules import judge
-from .sources import Source
+from .settings import (
+    Benchmark,
+    NearDuplicates,
+    Perplexity,
+    Quality,
+    RepeatedText,
+    Rights,
+    Rules,
+    Selection,
+)
 from .words import load_splitter
-from .writing import EXAMPLES, write_part
+from .writing import EXAMPLES, WriteShared, WriteTask, Written, write_part
 
 _RANK = ("key", "preference", "stars", "id")
 _JUDGED = ("path", "repository", "licence", "bytes", "language", "reason", "digest", "bands", "pieces", *SIGNAL_NAMES)
 
 
-def curate(
-    sources: Sequence[Source],
-    options: Curation,
-    output: Path,
-    cache: Path,
+def check_inputs(
     *,
-    part_bytes: int,
-    on_progress: Progress = lambda step, done, total: None,
-) -> Outcome:
-    """Runs the funnel.
-
-    Args:
-        sources: What to read.
-        options: What decides.
-        output: Folder for `documents/part-*.parquet`, `duplicates.parquet`, `funnel.json` and, where they are trained
-            here, `ngrams.arpa` and `quality/`.
-        cache: Folder of what was measured and annotated; it makes the next run with other thresholds short.
-        part_bytes: About how much a part holds; parts are worked on side by side and finished once for all.
-        on_progress: Called with the step, parts done and parts in all.
-
-    Returns:
-        Counts, histograms and examples.
-
-    Raises:
-        DataError: If there is nothing to read, or nothing is left.
-    """
-    check(options)
-    work = output / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    parts = split_parts(list_all(sources), part_bytes=part_bytes)
-    corpus = Corpus(sources, parts, options.measuring, cache / "measured", work, on_progress)
-    run = _Run(corpus, options, output, cache, on_progress)
-    run.step("read")
-    staying = run.judge()
-    clusters = run.drop_duplicates(staying)
-    run.inspect(staying)
-    run.cut_by_perplexity()
-    run.score()
-    run.decontaminate()
-    run.select()
-    run.write(clusters)
-    shutil.rmtree(work)
-    return run.outcome
-
-
-def check(options: Curation) -> None:
+    rights: Rights,
+    benchmarks: Sequence[Benchmark],
+    perplexity: Perplexity | None,
+    quality: Quality | None,
+    tokenizer: str | None,
+) -> None:
     """Finds what would stop a run hours later.
 
-    Args:
-        options: What decides.
-
     Raises:
-        DataError: If a benchmark, model or tokenizer cannot be read.
+        DataError: If a list, benchmark, model or tokenizer cannot be read.
+        SettingsError: If the endpoint's key is not set.
     """
-    for row in options.benchmarks:
-        read_benchmark(row["name"], Path(row["path"]), row["fields"])
-    if options.perplexity is not None:
-        load_splitter(options.perplexity.words)
-        model = options.perplexity.model
-        if model is not None and not model.is_file():
-            raise DataError(f"perplexity.model is {model}, which is no file; name one, or null to train")
-    if options.tokenizer is not None:
-        load_splitter(options.tokenizer)
+    if quality is not None and quality.endpoint is not None:
+        read_token(quality.endpoint.token_variable)
+    read_opt_outs(rights.opt_out)
+    for benchmark in benchmarks:
+        read_benchmark(benchmark)
+    if perplexity is not None:
+        load_splitter(perplexity.words)
+        if perplexity.model is not None and not perplexity.model.is_file():
+            raise DataError(f"perplexity.model is {perplexity.model}, which is no file; name one, or null to train")
+    if tokenizer is not None:
+        load_splitter(tokenizer)
 
 
-class _Run:
-    """The steps over one corpus."""
+class Curation:
+    """The steps over one corpus, in the order of their methods.
 
-    def __init__(self, corpus: Corpus, options: Curation, output: Path, cache: Path, on_progress: Progress) -> None:
+    Args:
+        output: Folder for `documents/part-*.parquet`, `duplicates.parquet`, `funnel.json` and, where they are trained
+            here, `ngrams.arpa` and `quality/`.
+        on_progress: Called with the step, parts done and parts in all.
+    """
+
+    def __init__(self, corpus: Corpus, output: Path, on_progress: Progress) -> None:
         self.outcome = Outcome()
         self._corpus = corpus
         self._verdicts = corpus.verdicts
-        self._options = options
         self._output = output
-        self._cache = cache
         self._work = corpus.work
         self._progress = on_progress
-        pieces = options.pieces
-        self._pieces: dict[str, Any] = {
-            "pieces": pieces.piece if pieces else None,
-            "repeated": None,
-            "min_piece_bytes": pieces.min_bytes if pieces else 0,
-        }
+        self._remaining: DataFrame
+        self._clusters: pa.Table
+        self._repeated: Repeated | None = None
+        self._is_scored = False
+        self._count_step("read")
 
-    def step(self, name: str) -> None:
-        """Remembers how many documents are left."""
+    def _count_step(self, name: str) -> None:
         self.outcome.steps.append((name, self._verdicts.count_kept()))
 
-    def judge(self) -> DataFrame:
-        """Judges by languages and rules, and gives what is still in as a data frame."""
+    def judge(self, rules: Rules, rights: Rights, *, min_language_bytes: int) -> None:
+        """Drops what cannot be read, small languages, and what breaks a rule."""
         paths = [str(path) for path in self._corpus.measured]
         read = daft.read_parquet(paths).select("key", "id", "stars", *_JUDGED)
-        judged = read.with_column("verdict", daft.functions.coalesce(col("reason"), judge(self._options.rules)))
+        judged = read.with_column("verdict", daft.functions.coalesce(col("reason"), judge(rules, rights)))
         readable = read.where(col("reason").is_null()).groupby("language").agg(col("bytes").sum().alias("size"))
         sizes = readable.to_pydict()
         small = sorted(
-            name
-            for name, size in zip(sizes["language"], sizes["size"], strict=True)
-            if size < self._options.min_language_bytes
+            name for name, size in zip(sizes["language"], sizes["size"], strict=True) if size < min_language_bytes
         )
         self._progress("judge", 0, len(paths))
         for batch in judged.select("key", "reason", "language", "verdict").to_arrow_iter():
@@ -148,91 +122,95 @@ class _Run:
             self._verdicts.drop_each(keys, early)
             self._verdicts.drop_each(keys, verdicts)
         self._progress("judge", len(paths), len(paths))
-        self.step("languages and rules")
-        staying = judged.where(col("verdict").is_null())
-        return staying.where(~col("language").is_in(small)) if small else staying
+        self._count_step("languages and rules")
+        remaining = judged.where(col("verdict").is_null())
+        self._remaining = remaining.where(~col("language").is_in(small)) if small else remaining
 
-    def drop_duplicates(self, staying: DataFrame) -> pa.Table:
-        """Drops exact and near duplicates, and gives who repeats whom: `key`, `cluster`, `kind`."""
+    def drop_duplicates(self, near: NearDuplicates | None) -> None:
+        """Drops exact and near duplicates."""
         self._progress("exact duplicates", 0, 1)
-        exact = self._corpus.once("exact", lambda: find_exact_duplicates(staying.select(*_RANK, "digest")))
+        ranked = self._remaining.select(*_RANK, "digest")
+        exact = self._corpus.once("exact", lambda: find_exact_duplicates(ranked))
         self._verdicts.drop(exact["key"].to_numpy(), "exact-duplicate")
         self._progress("exact duplicates", 1, 1)
-        self.step("exact duplicates")
+        self._count_step("exact duplicates")
         tables = [exact.append_column("kind", pa.array(["exact"] * len(exact), pa.string()))]
-        options = self._options.near
-        if options is not None:
+        if near is not None:
             self._progress("near duplicates", 0, 1)
-            near = self._corpus.once("near", lambda: self._find_near(staying, exact, options))
-            self._verdicts.drop(near["key"].to_numpy(), "near-duplicate")
-            tables.append(near.append_column("kind", pa.array(["near"] * len(near), pa.string())))
+            table = self._corpus.once("near", lambda: self._find_near(exact, near))
+            self._verdicts.drop(table["key"].to_numpy(), "near-duplicate")
+            tables.append(table.append_column("kind", pa.array(["near"] * len(table), pa.string())))
             self.outcome.measures |= json.loads((self._work / "near.json").read_text(encoding="utf-8"))
             self._progress("near duplicates", 1, 1)
-            self.step("near duplicates")
-        return pa.concat_tables(tables)
+            self._count_step("near duplicates")
+        self._clusters = pa.concat_tables(tables)
 
-    def _find_near(self, staying: DataFrame, exact: pa.Table, options: NearDuplicates) -> pa.Table:
-        documents = staying.select(*_RANK, "bands", "shingles")
+    def _find_near(self, exact: pa.Table, near: NearDuplicates) -> pa.Table:
+        documents = self._remaining.select(*_RANK, "bands", "shingles")
         if exact.num_rows:
             documents = documents.join(daft.from_arrow(exact.select(["key"])), on="key", how="anti")
         folder = self._work / "sets"
-        found, counts = find_near_duplicates(documents, self._corpus.measured, folder, options)
+        table, counts = find_near_duplicates(documents, self._corpus.measured, folder, near)
         shutil.rmtree(folder)
         write_text(self._work / "near.json", json.dumps(counts))
-        return found
+        return table
 
-    def inspect(self, staying: DataFrame) -> None:
-        """Reads the texts that are still in: repeated pieces, perplexity, benchmarks, tokens."""
-        options = self._options
-        if options.pieces is not None:
+    def inspect(
+        self,
+        *,
+        repeated: RepeatedText | None,
+        perplexity: Perplexity | None,
+        benchmarks: Sequence[Benchmark],
+        min_benchmark_hits: int,
+        tokenizer: str | None,
+    ) -> None:
+        """Reads the remaining texts once, for the next steps, and drops what is little without repeated text."""
+        if repeated is not None:
             path = self._work / "repeated.npy"
             if not path.exists():
-                documents = staying.select("key", "pieces")
-                np.save(path, find_repeated_pieces(documents, min_documents=options.pieces.min_documents))
-            self._pieces["repeated"] = str(path)
+                documents = self._remaining.select("key", "pieces")
+                np.save(path, find_repeated_pieces(documents, min_documents=repeated.min_documents))
+            self._repeated = Repeated(path=str(path), piece=repeated.piece, min_bytes=repeated.min_bytes)
             self.outcome.measures["repeated_pieces"] = len(np.load(path))
-        perplexity = options.perplexity
-        shared = {
-            "model": str(self._find_ngrams(perplexity)) if perplexity else None,
-            "words": perplexity.words if perplexity else "code",
-            "max_characters": perplexity.max_characters if perplexity else 0,
-            "benchmarks": [{**row, "path": str(row["path"]), "fields": [*row["fields"]]} for row in options.benchmarks],
-            "min_hits": options.min_benchmark_hits,
-            "tokenizer": options.tokenizer,
-            **self._pieces,
+        shared: InspectShared = {
+            "ngrams": None,
+            "benchmarks": [benchmark.model_dump(mode="json") for benchmark in benchmarks],
+            "min_hits": min_benchmark_hits,
+            "tokenizer": tokenizer,
+            "repeated": self._repeated,
         }
+        if perplexity is not None:
+            model = perplexity.model or self._train_ngrams(perplexity)
+            shared["ngrams"] = {
+                "path": str(model), "words": perplexity.words, "max_characters": perplexity.max_characters
+            }  # fmt: skip
         self._corpus.map("inspect", inspect_part, shared)
-        if options.pieces is not None:
+        if repeated is not None:
             for table in self._corpus.read("inspect", ["key", "left"]):
-                short = table.filter(pc.less(table["left"], options.pieces.min_left))
+                short = table.filter(pc.less(table["left"], repeated.min_left))
                 self._verdicts.drop(short["key"].to_numpy(), "repeated-text")
-            self.step("repeated text")
+            self._count_step("repeated text")
 
-    def _find_ngrams(self, options: Perplexity) -> Path:
-        if options.model is not None:
-            return options.model
+    def _train_ngrams(self, perplexity: Perplexity) -> Path:
         path = self._output / "ngrams.arpa"
         if not path.exists():
             self._progress("train n-grams", 0, 1)
-            split = load_splitter(options.words)
-            sample = (split(text) for text in self._corpus.prefer(options.sample_bytes))
-            write_arpa(train(sample, order=options.order, min_word_count=options.min_word_count), path)
+            split = load_splitter(perplexity.words)
+            sample = (split(text) for text in self._corpus.sample_preferred(perplexity.sample_bytes))
+            write_arpa(train(sample, order=perplexity.order, min_word_count=perplexity.min_word_count), path)
             self._progress("train n-grams", 1, 1)
         return path
 
-    def cut_by_perplexity(self) -> None:
-        """Drops of every language the documents that the n-gram model finds least likely."""
-        options = self._options.perplexity
-        if options is None:
-            return
+    def cut_by_perplexity(self, keep_fraction: float) -> None:
+        """Drops of every language the documents of highest perplexity."""
         values: dict[str, list[float]] = {}
         for _, language, value in self._read_perplexities():
             values.setdefault(language, []).append(value)
-        cuts = {name: float(np.quantile(found, options.keep_fraction)) for name, found in values.items()}
+        cuts = {name: float(np.quantile(of_language, keep_fraction)) for name, of_language in values.items()}
         high = [key for key, language, value in self._read_perplexities() if value > cuts[language]]
         self._verdicts.drop(high, "high-perplexity")
         self.outcome.measures["perplexity_cuts"] = {name: round(cut, 3) for name, cut in sorted(cuts.items())}
-        self.step("perplexity")
+        self._count_step("perplexity")
 
     def _read_perplexities(self) -> Iterator[tuple[int, str, float]]:
         for part, table in enumerate(self._corpus.read("inspect", ["key", "perplexity"])):
@@ -242,72 +220,71 @@ class _Run:
                 if codes[key & ROW] == 0:
                     yield key, languages[key & ROW], value
 
-    def score(self) -> None:
-        """Scores quality, and drops what lies below the threshold where there is one."""
-        options = self._options.quality
-        if options is None:
-            return
-        model = options.model or self._train_quality(options)
+    def score(self, quality: Quality, arithmetic: Arithmetic, answers: Path) -> None:
+        """Scores quality, and drops what is below the threshold, if there is one.
+
+        Args:
+            answers: File of what the endpoint answered, kept between runs.
+        """
+        model = quality.model or self._train_quality(quality, arithmetic, answers)
         workers = count_cores() if model == STATIC else max(1, count_cores() // 2)
-        shared = {
+        shared: ScoreShared = {
             "model": model,
-            "max_tokens": options.fitting.max_tokens,
-            "precision": options.fitting.precision,
-            "batch_documents": options.batch_documents,
+            "max_tokens": quality.max_tokens,
+            "precision": arithmetic,
+            "batch_documents": quality.batch_documents,
             "workers": workers,
         }
         self._corpus.map("quality", score_part, shared, max_workers=workers)
-        if options.min_score is not None:
+        self._is_scored = True
+        if quality.min_score is not None:
             for table in self._corpus.read("quality", ["key", "quality"]):
-                low = table.filter(pc.less(table["quality"], options.min_score))
+                low = table.filter(pc.less(table["quality"], quality.min_score))
                 self._verdicts.drop(low["key"].to_numpy(), "low-quality")
-        self.step("quality")
+        self._count_step("quality")
 
-    def _train_quality(self, options: Quality) -> str:
+    def _train_quality(self, quality: Quality, arithmetic: Arithmetic, answers: Path) -> str:
         folder = self._output / "quality"
         if not (folder / MEASURES).exists():
-            rows = self._corpus.draw(options.sample_documents, options.fitting.seed)
+            rows = self._corpus.draw(quality.sample_documents, quality.seed)
             texts = list(self._corpus.read_texts([row["key"] for row in rows]))
-            scores = self._annotate(options, rows, texts)
+            scores = self._annotate(quality, rows, texts, answers)
             known = [(text, score) for text, score in zip(texts, scores, strict=True) if score is not None]
             self._progress("train quality", 0, 1)
             folder.mkdir(exist_ok=True)
-            fit([text for text, _ in known], [score for _, score in known], folder, options.fitting)
+            fit([text for text, _ in known], [score for _, score in known], folder, quality, arithmetic)
             shutil.rmtree(folder / "trainer", ignore_errors=True)
             self._progress("train quality", 1, 1)
-        annotator = STATIC if options.endpoint is None else options.endpoint.model
+        annotator = STATIC if quality.endpoint is None else quality.endpoint.model
         measures = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
         self.outcome.measures["quality"] = {"annotator": annotator, **measures}
         return str(folder)
 
-    def _annotate(self, options: Quality, rows: list[dict[str, Any]], texts: list[str]) -> list[float | None]:
-        if options.endpoint is None:
+    def _annotate(
+        self, quality: Quality, rows: Sequence[Drawn], texts: Sequence[str], answers: Path
+    ) -> list[float | None]:
+        if quality.endpoint is None:
             return [annotate_by_signals(row) for row in rows]
 
         def show(done: int, total: int) -> None:
             self._progress("annotate", done, total)
 
         documents = [(text, row["language"]) for text, row in zip(texts, rows, strict=True)]
-        return [*ask(options.endpoint, documents, JsonLinesCache(self._cache / "answers.jsonl"), on_progress=show)]
+        return [*ask(quality.endpoint, documents, JsonLinesCache(answers), on_progress=show)]
 
     def decontaminate(self) -> None:
-        """Drops what holds something of a benchmark."""
-        if not self._options.benchmarks:
-            return
-        found: dict[str, int] = {}
+        """Drops what contains something of a benchmark."""
+        hits: dict[str, int] = {}
         for table in self._corpus.read("inspect", ["key", "benchmark"]):
             rows = table.filter(table["benchmark"].is_valid())
             self._verdicts.drop(rows["key"].to_numpy(), "contaminated")
             for name in rows["benchmark"].to_pylist():
-                found[name] = found.get(name, 0) + 1
-        self.outcome.measures["benchmarks"] = found
-        self.step("decontamination")
+                hits[name] = hits.get(name, 0) + 1
+        self.outcome.measures["benchmarks"] = hits
+        self._count_step("decontamination")
 
-    def select(self) -> None:
-        """Takes so many tokens, the best or by lot; languages keep their shares."""
-        options = self._options.selection
-        if options is None:
-            return
+    def select(self, selection: Selection) -> None:
+        """Takes a number of tokens, the best or at random; languages keep their shares."""
         keys, tokens, scores, languages = [], [], [], []
         for part, table in enumerate(self._corpus.read("inspect", ["key", "tokens"])):
             staying = table.filter(pa.array(self._verdicts.select(part)[table["key"].to_numpy() & ROW] == 0))
@@ -315,38 +292,41 @@ class _Run:
             tokens.append(staying["tokens"].to_numpy())
             named = pq.read_table(self._corpus.measured[part], columns=["language"])["language"].to_numpy()
             languages.append(named[keys[-1] & ROW])
-            if options.by == "quality":
+            if selection.by == "quality":
                 scored = pq.read_table(self._work / "quality" / f"{part:05d}.parquet")
                 places = np.searchsorted(scored["key"].to_numpy(), keys[-1])
                 scores.append(scored["quality"].to_numpy()[places])
         flat, sizes = np.concatenate(keys), np.concatenate(tokens)
-        if options.by == "quality":
+        if selection.by == "quality":
             order = np.argsort(-np.concatenate(scores), kind="stable")
         else:
-            order = np.random.default_rng(options.seed).permutation(len(flat))
-        is_taken = take_shares(sizes[order], np.concatenate(languages)[order], options.max_tokens)
+            order = np.random.default_rng(selection.seed).permutation(len(flat))
+        is_taken = take_shares(sizes[order], np.concatenate(languages)[order], selection.max_tokens)
         self._verdicts.drop(flat[order[~is_taken]], "not-selected")
-        self.step("selection")
+        self._count_step("selection")
 
-    def write(self, clusters: pa.Table) -> None:
-        """Writes documents, who repeats whom, and the counts.
+    def write(self, *, held_out_fraction: float, redacts: bool) -> None:
+        """Writes documents, who repeats whom, and the counts, and removes what only the steps needed.
 
-        Args:
-            clusters: Of `drop_duplicates`.
+        Raises:
+            DataError: If nothing is left.
         """
         documents = self._output / DOCUMENTS
-        self._write_duplicates(clusters)
-        tasks = self._corpus.list_parts("write", documents, prefix="part-")
-        for task in tasks:
-            name = f"{task['index']:05d}.parquet"
-            task["inspected"] = str(self._work / "inspect" / name)
-            task["scored"] = str(self._work / "quality" / name) if self._options.quality else None
-        shared = {
+        self._write_duplicates()
+        tasks = [
+            WriteTask(
+                **part,
+                inspected=str(self._work / "inspect" / f"{part['index']:05d}.parquet"),
+                scored=str(self._work / "quality" / f"{part['index']:05d}.parquet") if self._is_scored else None,
+            )
+            for part in self._corpus.list_parts("write", documents, prefix="part-")
+        ]
+        shared: WriteShared = {
             "clusters": str(self._work / "clusters.npy"),
             "reasons": self._verdicts.reasons,
-            "held_out_fraction": self._options.held_out_fraction,
-            "redacts": self._options.redacts,
-            **self._pieces,
+            "held_out_fraction": held_out_fraction,
+            "redacts": redacts,
+            "repeated": self._repeated,
         }
         _merge(self.outcome, self._corpus.gather("write", write_part, tasks, shared))
         for path in documents.glob(".*.json"):
@@ -357,14 +337,16 @@ class _Run:
             before = f"{counts['documents_before']} documents"
             raise DataError(f"none of {before} is left ({reasons}); loosen the rules or name other sources")
         write_text(self._output / "funnel.json", json.dumps(counts, indent=1) + "\n")
+        shutil.rmtree(self._work)
 
-    def _write_duplicates(self, clusters: pa.Table) -> None:
-        """Who repeats whom, by id, and how many stand behind each document that stays."""
+    def _write_duplicates(self) -> None:
+        """Who repeats whom, by id, and the size of each cluster by the document that stays."""
+        clusters = self._clusters
         best, counts = np.unique(clusters["cluster"].to_numpy(), return_counts=True)
         np.save(self._work / "clusters.npy", np.stack([best, counts + 1], axis=1).astype(np.int64))
         wanted = np.unique(np.concatenate([clusters["key"].to_numpy(), best])).astype(np.int64)
-        found = [name for table in self._corpus.take(wanted, ["id"]) for name in table["id"].to_pylist()]
-        ids = dict(zip(wanted.tolist(), found, strict=True))
+        names = [name for table in self._corpus.take(wanted, ["id"]) for name in table["id"].to_pylist()]
+        ids = dict(zip(wanted.tolist(), names, strict=True))
         table = pa.table(
             {
                 "id": pa.array([ids[key] for key in clusters["key"].to_pylist()], pa.string()),
@@ -398,20 +380,20 @@ def take_shares(tokens: NDArray[np.int64], groups: NDArray[np.object_], max_toke
     return is_taken
 
 
-def _merge(outcome: Outcome, results: Sequence[dict[str, Any]]) -> None:
-    histograms: dict[str, Any] = {}
-    examples: dict[str, list[dict[str, Any]]] = {}
+def _merge(outcome: Outcome, results: Sequence[Written]) -> None:
+    histograms: dict[str, NDArray[np.int64]] = {}
+    examples: dict[str, list[Example]] = {}
     for result in results:
         for language, verdict, *values in result["counts"]:
             outcome.funnel.add(language, verdict, *values)
         for name, counts in result["histograms"].items():
-            histograms[name] = np.asarray(counts) + histograms.get(name, 0)
-        for reason, found in result["examples"].items():
-            examples.setdefault(reason, []).extend(found)
+            histograms[name] = np.asarray(counts, np.int64) + histograms.get(name, np.int64(0))
+        for reason, of_part in result["examples"].items():
+            examples.setdefault(reason, []).extend(of_part)
         for name, count in sorted(result["placeholders"].items()):
             outcome.placeholders[name] = outcome.placeholders.get(name, 0) + count
     outcome.histograms = {name: values.tolist() for name, values in histograms.items()}
     outcome.examples = {
-        reason: sorted(found, key=lambda row: hash_values(row["id"]))[:EXAMPLES]
-        for reason, found in sorted(examples.items())
+        reason: sorted(of_reason, key=lambda row: hash_values(row["id"]))[:EXAMPLES]
+        for reason, of_reason in sorted(examples.items())
     }

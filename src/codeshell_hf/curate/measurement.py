@@ -1,27 +1,36 @@
-"""Reads a part of the corpus once and writes down all that is measured of it, text included."""
+"""Reads a part of the corpus once and writes all that is measured of it, text included."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .languages import name_language_by_shebang
-from .preference import prefer
+from .preference import Measured, prefer
 from .repetition import hash_pieces
+from .settings import Measuring, Source
 from .shingles import shingle, sign
 from .signals import Signals, measure
-from .sources import Document, Source, Unit, read_unit
+from .sources import Document, Unit, read_unit
 from .standards import Standards, lint
 from .syntax import Syntax, parse
 
 # Documents are measured together up to so many bytes of text: linters and hashes work on many at once.
 BATCH_BYTES = 8_000_000
 BATCH_DOCUMENTS = 4_000
+# The settings that measurements depend on; all others are thresholds, which may change without measuring again.
+MEASURED_BY: dict[str, bool | set[str]] = {
+    "max_file_bytes": True,
+    "reads_syntax": True,
+    "lints": True,
+    "near_duplicates": {"bands", "rows"},
+    "repeated_text": {"piece", "min_bytes"},
+}
 _SIGNALS = {
     **dict.fromkeys((field.name for field in fields(Signals)), pa.float32()),
     **dict.fromkeys(
@@ -58,88 +67,61 @@ SCHEMA = pa.schema(
         ("pieces", pa.list_(pa.int64())),
     ]
 )
+Row = dict[str, object]
 
 
-@dataclass(frozen=True)
-class Measuring:
-    """What is measured.
-
-    Args:
-        max_file_bytes: Longer documents fall as "too-large".
-        bands: Numbers of each document's MinHash, `None` where near duplicates are not looked for.
-        rows: Minima in each.
-        pieces: "line" or "paragraph" where repeated ones are looked for, `None` where not.
-        min_piece_bytes: Shorter ones are nobody's.
-        reads_syntax: Whether tree-sitter parses what it has a grammar for.
-        lints: Whether ruff lints Python.
-    """
-
-    max_file_bytes: int
-    bands: int | None
-    rows: int
-    pieces: str | None
-    min_piece_bytes: int
-    reads_syntax: bool
-    lints: bool
-
-
-def measure_part(units: Sequence[Unit], sources: dict[str, Source], options: Measuring, path: Path, index: int) -> None:
+def measure_part(
+    units: Sequence[Unit], sources: Mapping[str, Source], measuring: Measuring, path: Path, index: int
+) -> None:
     """Reads and measures a part, and writes it to a file that is whole or absent.
 
     Args:
-        units: What the part holds.
         sources: By name.
-        options: What is measured.
         path: Where to write: Parquet with the columns of `SCHEMA`, documents in the order of their units.
         index: Number of the part; a document's key is the number and its row in the part, 32 bits each.
     """
-    aside = path.with_suffix(".tmp")
+    temporary = path.with_suffix(".tmp")
     row = index << 32
-    with pq.ParquetWriter(aside, SCHEMA, compression="zstd", compression_level=1) as writer:
-        for batch in _cut(_read(units, sources, options)):
-            rows = measure_batch(batch, options)
+    with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", compression_level=1) as writer:
+        for batch in _batch(_read(units, sources, max_bytes=measuring.max_file_bytes)):
+            rows = measure_batch(batch, measuring)
             for place, values in enumerate(rows):
                 values["key"] = row + place
             row += len(rows)
             writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-    aside.replace(path)
+    temporary.replace(path)
 
 
-def _read(units: Sequence[Unit], sources: dict[str, Source], options: Measuring) -> Iterator[tuple[str, Document]]:
+def _read(units: Sequence[Unit], sources: Mapping[str, Source], *, max_bytes: int) -> Iterator[tuple[str, Document]]:
     for unit in units:
-        for document in read_unit(sources[unit.source], unit, max_bytes=options.max_file_bytes):
+        for document in read_unit(sources[unit.source], unit, max_bytes=max_bytes):
             yield unit.source, document
 
 
-def _cut(documents: Iterator[tuple[str, Document]]) -> Iterator[list[tuple[str, Document]]]:
+def _batch(documents: Iterator[tuple[str, Document]]) -> Iterator[list[tuple[str, Document]]]:
     batch: list[tuple[str, Document]] = []
-    held = 0
+    size = 0
     for named in documents:
         batch.append(named)
-        held += len(named[1].content)
-        if held >= BATCH_BYTES or len(batch) >= BATCH_DOCUMENTS:
+        size += len(named[1].content)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_DOCUMENTS:
             yield batch
-            batch, held = [], 0
+            batch, size = [], 0
     if batch:
         yield batch
 
 
-def measure_batch(batch: Sequence[tuple[str, Document]], options: Measuring) -> list[dict[str, Any]]:
-    """Measures documents.
-
-    Args:
-        batch: Each with its source's name.
-        options: What is measured.
+def measure_batch(batch: Sequence[tuple[str, Document]], measuring: Measuring) -> list[Row]:
+    """Measures documents, each given with its source's name.
 
     Returns:
         One row a document, of the columns of `SCHEMA` but `key`; what is not measured is absent.
     """
-    rows: list[dict[str, Any]] = []
-    readable: list[dict[str, Any]] = []
-    contents: list[bytes] = []
+    rows: list[Row] = []
+    readable: list[tuple[Row, Document, str, str | None]] = []
     for source, document in batch:
-        text, language, reason = decode(document, max_bytes=options.max_file_bytes)
-        row: dict[str, Any] = {
+        text, language, reason = decode(document, max_bytes=measuring.max_file_bytes)
+        row: Row = {
             "id": document.id,
             "source": source,
             "path": document.path,
@@ -153,38 +135,34 @@ def measure_batch(batch: Sequence[tuple[str, Document]], options: Measuring) -> 
         }
         rows.append(row)
         if text is not None:
-            contents.append(document.content)
-            readable.append(row)
-    shingles = shingle(contents)
-    bands = sign(shingles, bands=options.bands, rows=options.rows) if options.bands else None
-    python = [row for row in readable if row["language"] == "python"] if options.lints else []
-    found = dict(zip((row["id"] for row in python), lint([row["text"] for row in python]), strict=True))
+            readable.append((row, document, text, language))
+    near, repeated = measuring.near_duplicates, measuring.repeated_text
+    shingles = shingle([document.content for _, document, _, _ in readable])
+    bands = sign(shingles, bands=near.bands, rows=near.rows) if near else None
+    python = {document.id: text for _, document, text, language in readable if language == "python" and measuring.lints}
+    findings = dict(zip(python, lint(list(python.values())), strict=True))
     counts = np.diff(shingles.offsets)
-    for place, (row, content) in enumerate(zip(readable, contents, strict=True)):
-        row["digest"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        row.update(vars(measure(row["text"], row["language"])))
-        row.update(_values(parse(content, row["language"]) if options.reads_syntax else None, Syntax))
-        row.update(_values(found.get(row["id"]), Standards))
+    for place, (row, document, text, language) in enumerate(readable):
+        row["digest"] = hashlib.md5(document.content, usedforsecurity=False).hexdigest()
+        row.update(vars(measure(text, language)))
+        row.update(_values(parse(document.content, language) if measuring.reads_syntax else None, Syntax))
+        row.update(_values(findings.get(document.id), Standards))
         row["shingles"] = int(counts[place])
         row["code_words"] = int(shingles.words[place])
-        row["preference"] = prefer(row)
+        row["preference"] = prefer(cast(Measured, row))
         if bands is not None and counts[place]:
             row["bands"] = bands[place]
-        if options.pieces:
-            row["pieces"] = hash_pieces(row["text"], options.pieces, min_bytes=options.min_piece_bytes)
+        if repeated:
+            row["pieces"] = hash_pieces(text, repeated.piece, min_bytes=repeated.min_bytes)
     return rows
 
 
-def _values(found: Any, kind: type[Any]) -> dict[str, Any]:
-    return vars(found) if found is not None else dict.fromkeys(field.name for field in fields(kind))
+def _values(measured: Syntax | Standards | None, kind: type[Syntax | Standards]) -> Mapping[str, object]:
+    return vars(measured) if measured is not None else dict.fromkeys(field.name for field in fields(kind))
 
 
 def decode(document: Document, *, max_bytes: int) -> tuple[str | None, str | None, str | None]:
     """Decides whether a document can be read.
-
-    Args:
-        document: As its source gives it.
-        max_bytes: Longer ones cannot.
 
     Returns:
         Text, language and `None`; or `None`, the language as far as it is known, and the reason: the source's own, or

@@ -2,15 +2,15 @@
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from ..manifest import write_text
-from .options import Outcome
-from .rules import RULES, Rules
+from .report import Histogram, Outcome
+from .rules import RULES
+from .settings import Rules
 from .verdicts import KEPT
 from .writing import BINS, HISTOGRAMS
 
@@ -19,17 +19,14 @@ _WIDTH, _HEIGHT = 320, 90
 
 
 def write_report(outcome: Outcome, rules: Rules, folder: Path, *, title: str, unit: str) -> None:
-    """Writes `report.html` and `report.json`.
+    """Writes `report.html` and `report.json`, with the thresholds of the rules in the histograms.
 
     Args:
-        outcome: What came of the run.
-        rules: The thresholds, to be drawn into the histograms.
-        folder: Where to.
-        title: What the corpus is called by.
-        unit: What tokens are counted as.
+        unit: What is counted as tokens.
     """
     counts = outcome.funnel.counts()
-    histograms = {name: _describe(name, found, rules) for name, found in outcome.histograms.items()}
+    histograms = {name: _describe(name, histogram, rules) for name, histogram in outcome.histograms.items()}
+    drawings = [_draw(name, found) for name, found in histograms.items() if any(found["kept"] + found["dropped"])]
     values = {
         "title": title,
         "unit": unit,
@@ -47,52 +44,71 @@ def write_report(outcome: Outcome, rules: Rules, folder: Path, *, title: str, un
     )
     environment.filters["megabytes"] = lambda size: f"{size / 1e6:,.2f}"
     template = environment.get_template("page.html.jinja")
-    write_text(folder / PAGE, template.render(**values, drawings=_draw_all(histograms), kept=KEPT))
+    write_text(folder / PAGE, template.render(**values, drawings=drawings, kept=KEPT))
 
 
-def _describe(name: str, found: list[list[int]], rules: Rules) -> dict[str, Any]:
+class _Described(TypedDict):
+    edges: list[float]
+    kept: list[int]
+    dropped: list[int]
+    thresholds: dict[str, float]
+    is_log: bool
+
+
+class _Bar(TypedDict):
+    x: float
+    width: float
+    kept: float
+    whole: float
+    count: int
+
+
+class _Line(TypedDict):
+    x: float
+    label: str
+
+
+class _Drawing(TypedDict):
+    name: str
+    bars: list[_Bar]
+    lines: list[_Line]
+    ticks: list[str]
+
+
+def _describe(name: str, histogram: Histogram, rules: Rules) -> _Described:
     low, high, is_log = HISTOGRAMS[name]
     places = [place / BINS for place in range(BINS + 1)]
     edges = [low * (high / low) ** place if is_log else low + (high - low) * place for place in places]
     thresholds = {
         rule: value
         for rule, (_, signal) in RULES.items()
-        if signal == name
-        and isinstance(value := getattr(rules.general, rule), int | float)
-        and not isinstance(value, bool)
+        if signal == name and isinstance(value := getattr(rules, rule), int | float) and not isinstance(value, bool)
     }
     return {
         "edges": [round(edge, 4) for edge in edges],
-        "kept": found[0],
-        "dropped": found[1],
+        "kept": histogram[0],
+        "dropped": histogram[1],
         "thresholds": thresholds,
         "is_log": is_log,
     }
 
 
-def _draw_all(histograms: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, **_draw(found)}
-        for name, found in histograms.items()
-        if sum(found["kept"]) + sum(found["dropped"])
-    ]
-
-
-def _draw(found: dict[str, Any]) -> dict[str, Any]:
+def _draw(name: str, described: _Described) -> _Drawing:
     """Rectangles and lines of one histogram, in the units of its drawing."""
-    tallest = max(map(sum, zip(found["kept"], found["dropped"], strict=True))) or 1
+    tallest = max(map(sum, zip(described["kept"], described["dropped"], strict=True))) or 1
     width = _WIDTH / BINS
-    bars = []
-    for place, (kept, dropped) in enumerate(zip(found["kept"], found["dropped"], strict=True)):
+    bars: list[_Bar] = []
+    for place, (kept, dropped) in enumerate(zip(described["kept"], described["dropped"], strict=True)):
         # The root, so that few documents are seen beside many.
         whole = math.sqrt((kept + dropped) / tallest) * _HEIGHT
         part = whole * kept / max(kept + dropped, 1)
         bars.append({"x": place * width, "width": width - 0.6, "kept": part, "whole": whole, "count": kept + dropped})
-    low, high = found["edges"][0], found["edges"][-1]
-    lines = []
-    for rule, value in found["thresholds"].items():
+    low, high = described["edges"][0], described["edges"][-1]
+    lines: list[_Line] = []
+    for rule, value in described["thresholds"].items():
         clipped = min(max(value, low), high)
-        share = math.log(clipped / low) / math.log(high / low) if found["is_log"] else (clipped - low) / (high - low)
+        is_log = described["is_log"]
+        share = math.log(clipped / low) / math.log(high / low) if is_log else (clipped - low) / (high - low)
         lines.append({"x": share * _WIDTH, "label": f"{rule} {value:,}"})
-    middle = found["edges"][BINS // 2]
-    return {"bars": bars, "lines": lines, "ticks": [f"{value:,.4g}" for value in (low, middle, high)]}
+    ticks = [f"{value:,.4g}" for value in (low, described["edges"][BINS // 2], high)]
+    return {"name": name, "bars": bars, "lines": lines, "ticks": ticks}

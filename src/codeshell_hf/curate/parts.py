@@ -1,24 +1,22 @@
 """A part of the corpus as workers see it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .settings import Piece
+
 _ROWS = 512
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part as workers see it.
+class Part(TypedDict):
+    """A part as workers get it.
 
-    Args:
-        index: Its number.
-        measured: File with all that was measured.
-        codes: File with its documents' verdicts.
-        output: File to write.
+    `measured` is the file with all that was measured, `codes` that of its documents' verdicts, `output` the file to
+    write.
     """
 
     index: int
@@ -27,19 +25,19 @@ class Part:
     output: str
 
 
+class Repeated(TypedDict):
+    """The pieces to remove: a file with their hashes, what they are, and how long at least."""
+
+    path: str
+    piece: Piece
+    min_bytes: int
+
+
 def read_kept(part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Reads the documents of a part that are still in.
-
-    Args:
-        part: The part.
-        columns: What to read.
-
-    Yields:
-        Batches of rows.
-    """
-    codes = np.load(part.codes)
+    """Reads the documents of a part that are not dropped."""
+    codes = np.load(part["codes"])
     row = 0
-    for batch in pq.ParquetFile(part.measured).iter_batches(_ROWS, columns=list(columns)):
+    for batch in pq.ParquetFile(part["measured"]).iter_batches(_ROWS, columns=list(columns)):
         kept = codes[row : row + len(batch)] == 0
         row += len(batch)
         if kept.any():

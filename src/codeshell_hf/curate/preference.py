@@ -1,11 +1,12 @@
-"""How much a document is preferred over another, where a cliff would be too steep: the report's well-known libraries
-and suitable complexity, and what else its signals say.
+"""How much a document is preferred over another, where a threshold would be too harsh.
+
+It counts well-known libraries and suitable complexity, which the report names, and the other signals.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
-# Functions with two to eight paths do something and can be read; a comment for every three to thirty bytes of code.
+# Corners of trapezoids. Functions with two to eight paths do something and can be read; a comment for every three to
+# thirty bytes of code.
 _COMPLEXITY = (1.5, 2.5, 8.0, 16.0)
 _COMMENTS = (0.0, 0.05, 0.35, 0.8)
 _LINES = (3.0, 20.0, 800.0, 5000.0)
@@ -13,28 +14,40 @@ _KNOWN_IMPORTS = 3
 _FAULTS_PER_LINE = 0.2
 
 
-def prefer(signals: Mapping[str, Any]) -> float:
-    """Scores a document by its signals.
+class Measured(TypedDict):
+    """Signals that scores are computed from; `None` where one means nothing for the document's language."""
 
-    The mean of what can be told of it, each from 0 to 1: it parses; its functions have two to eight paths; it says a
-    little in comments; it imports well-known libraries, up to three; linters find little; it has twenty to eight
-    hundred lines. What its language cannot tell is left out.
+    lines: int
+    mean_line: float
+    duplicate_line_fraction: float
+    style_faults: int
+    imports: int | None
+    known_imports: int | None
+    parses: bool | None
+    comment_fraction: float | None
+    complexity: float | None
+    functions: int | None
+    syntax_faults: int | None
+    faults: int | None
+    security_faults: int | None
 
-    Args:
-        signals: By name, as they are measured.
 
-    Returns:
-        0 to 1.
+def prefer(signals: Measured) -> float:
+    """Scores a document by its signals, 0 to 1.
+
+    The mean of those of these criteria that its language has, each from 0 to 1: it parses; its functions have two to
+    eight paths; it has some comments; it imports well-known libraries, up to three; linters find little; it has twenty
+    to eight hundred lines.
 
     Source:
         The report, section 2.1, names the traits and no weights; the bands are ours.
     """
     parts = [_band(signals["lines"], _LINES), 1 - min(signals["duplicate_line_fraction"], 1.0)]
     if signals["parses"] is not None:
-        parts += [float(signals["parses"]), _band(signals["comment_fraction"], _COMMENTS)]
-        parts.append(_band(signals["complexity"], _COMPLEXITY) if signals["functions"] else 0.5)
+        parts += [float(signals["parses"]), _band(signals["comment_fraction"] or 0.0, _COMMENTS)]
+        parts.append(_band(signals["complexity"] or 0.0, _COMPLEXITY) if signals["functions"] else 0.5)
     if signals["imports"] is not None:
-        parts.append(min(signals["known_imports"], _KNOWN_IMPORTS) / _KNOWN_IMPORTS)
+        parts.append(min(signals["known_imports"] or 0, _KNOWN_IMPORTS) / _KNOWN_IMPORTS)
     faults = signals["style_faults"] + (signals["faults"] or 0) + (signals["syntax_faults"] or 0)
     parts.append(max(0.0, 1 - faults / max(signals["lines"], 1) / _FAULTS_PER_LINE))
     return sum(parts) / len(parts)

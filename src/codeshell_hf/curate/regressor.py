@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,12 @@ from ..errors import CheckpointError, DataError
 from ..manifest import share_weights
 from ..precision import Arithmetic
 from .annotation import MAX_SCORE
+from .settings import Quality
 
-# What an encoder from scratch is made of: enough to learn from some thousand documents on a CPU.
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+# An encoder from scratch: enough to learn from some thousand documents on a CPU.
 _SMALL = {
     "hidden_size": 128,
     "num_hidden_layers": 2,
@@ -24,48 +27,23 @@ _SMALL = {
 }
 _SMALL_VOCABULARY = 4_000
 MIN_DOCUMENTS = 40
-# No tokenizer makes longer tokens of ordinary text; what lies beyond would be encoded to be cut off.
+# Ordinary text has shorter tokens on average; characters beyond would be encoded only to be cut off.
 _TOKEN_CHARACTERS = 10
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MEASURES = "quality.json"
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """How the regressor is trained.
-
-    Args:
-        encoder: A checkpoint with an encoder, by folder or name on the Hub; `None` for a small one from scratch.
-        max_tokens: Documents are cut to so many.
-        epochs: Passes over the annotated documents.
-        batch_documents: Documents a step.
-        learning_rate: At its highest.
-        held_out_fraction: Share of the annotated documents that correlations are measured on.
-        seed: Of the weights and the order.
-        precision: What is computed in, in training and in scoring.
-    """
-
-    encoder: str | None
-    max_tokens: int
-    epochs: float
-    batch_documents: int
-    learning_rate: float
-    held_out_fraction: float
-    seed: int
-    precision: Arithmetic
-
-
-def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fitting) -> dict[str, float]:
+def fit(
+    texts: Sequence[str], scores: Sequence[float], folder: Path, quality: Quality, arithmetic: Arithmetic
+) -> dict[str, float]:
     """Trains the regressor with transformers' Trainer.
 
     Args:
-        texts: Documents.
-        scores: Of each, 0 to 5.
+        scores: Of each document, 0 to 5.
         folder: For model, tokenizer and measures.
-        options: How.
 
     Returns:
-        On documents held out: Pearson's and Spearman's correlation, mean squared error, how many they are.
+        On held-out documents: Pearson's and Spearman's correlation, mean squared error, variance; and both counts.
 
     Raises:
         DataError: If there are too few documents.
@@ -76,36 +54,36 @@ def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fi
     import torch
     from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
 
-    set_seed(options.seed)
-    order = np.random.default_rng(options.seed).permutation(len(texts))
-    held = max(8, round(len(texts) * options.held_out_fraction))
-    tokenizer, model = _make_encoder([texts[place] for place in order[held:]], options)
+    set_seed(quality.seed)
+    order = np.random.default_rng(quality.seed).permutation(len(texts))
+    held = max(8, round(len(texts) * quality.held_out_fraction))
+    tokenizer, model = _make_encoder([texts[place] for place in order[held:]], quality.encoder)
 
-    def encode(places: NDArray[np.int64]) -> list[dict[str, Any]]:
-        starts = [texts[place][: options.max_tokens * _TOKEN_CHARACTERS] for place in places]
-        found = tokenizer(starts, truncation=True, max_length=options.max_tokens)
+    def encode(places: NDArray[np.int64]) -> list[dict[str, object]]:
+        starts = [texts[place][: quality.max_tokens * _TOKEN_CHARACTERS] for place in places]
+        rows = tokenizer(starts, truncation=True, max_length=quality.max_tokens)
         return [
             {"input_ids": ids, "attention_mask": mask, "labels": float(scores[place])}
-            for ids, mask, place in zip(found["input_ids"], found["attention_mask"], places, strict=True)
+            for ids, mask, place in zip(rows["input_ids"], rows["attention_mask"], places, strict=True)
         ]
 
     training, testing = encode(order[held:]), encode(order[:held])
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.batch_documents,
-        per_device_eval_batch_size=options.batch_documents,
-        learning_rate=options.learning_rate,
+        num_train_epochs=quality.epochs,
+        per_device_train_batch_size=quality.batch_documents,
+        per_device_eval_batch_size=quality.batch_documents,
+        learning_rate=quality.learning_rate,
         warmup_steps=0.1,
         weight_decay=0.01,
-        seed=options.seed,
-        data_seed=options.seed,
+        seed=quality.seed,
+        data_seed=quality.seed,
         save_strategy="no",
         report_to="none",
         logging_strategy="no",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        bf16=options.precision == "bfloat16",
+        bf16=arithmetic == "bfloat16",
     )
     trainer = Trainer(model, arguments, data_collator=DataCollatorWithPadding(tokenizer), train_dataset=training)
     trainer.remove_callback(PrinterCallback)
@@ -128,18 +106,16 @@ def fit(texts: Sequence[str], scores: Sequence[float], folder: Path, options: Fi
     return measures
 
 
-def _make_encoder(texts: Sequence[str], options: Fitting) -> tuple[Any, Any]:
+def _make_encoder(texts: Sequence[str], encoder: str | None) -> tuple["PreTrainedTokenizerFast", "PreTrainedModel"]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
-    if options.encoder is not None:
+    if encoder is not None:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(options.encoder)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                options.encoder, num_labels=1, problem_type="regression"
-            )
+            tokenizer = AutoTokenizer.from_pretrained(encoder)
+            model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=1, problem_type="regression")
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{options.encoder} is no encoder that can be loaded ({reason})") from error
+            raise CheckpointError(f"{encoder} is no encoder that can be loaded ({reason})") from error
         return tokenizer, model
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -162,14 +138,14 @@ def _make_encoder(texts: Sequence[str], options: Fitting) -> tuple[Any, Any]:
     return tokenizer, AutoModelForSequenceClassification.from_config(config)
 
 
-def _correlate(first: NDArray[Any], second: NDArray[Any]) -> float:
+def _correlate(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     if first.std() == 0 or second.std() == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _rank(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Ranks, the mean of them where values are equal."""
+def _rank(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Ranks; equal values have the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
@@ -179,8 +155,8 @@ class Regressor:
 
     Args:
         folder: Its model and tokenizer, or a name on the Hub.
-        max_tokens: Documents are cut to so many.
-        precision: What its weights are in, and what it computes in.
+        max_tokens: Longer documents are cut.
+        precision: Of weights and products.
 
     Raises:
         CheckpointError: If it cannot be loaded.
@@ -204,24 +180,16 @@ class Regressor:
         self._max_tokens = min(max_tokens, getattr(model.config, "max_position_embeddings", max_tokens))
 
     def score(self, texts: Sequence[str], *, batch_documents: int) -> list[float]:
-        """Scores documents, those of like length together.
-
-        Args:
-            texts: Documents.
-            batch_documents: How many at once.
-
-        Returns:
-            Scores from 0 to 5, in their order.
-        """
+        """Scores documents from 0 to 5; batches are made of documents of similar length."""
         import torch
 
         starts = [text[: self._max_tokens * _TOKEN_CHARACTERS] for text in texts]
-        found = self._tokenizer(starts, truncation=True, max_length=self._max_tokens)["input_ids"]
-        order = sorted(range(len(found)), key=lambda place: len(found[place]))
-        scores = [0.0] * len(found)
+        rows = self._tokenizer(starts, truncation=True, max_length=self._max_tokens)["input_ids"]
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        scores = [0.0] * len(rows)
         for start in range(0, len(order), batch_documents):
             places = order[start : start + batch_documents]
-            batch = self._tokenizer.pad({"input_ids": [found[place] for place in places]}, return_tensors="pt")
+            batch = self._tokenizer.pad({"input_ids": [rows[place] for place in places]}, return_tensors="pt")
             with torch.inference_mode():
                 logits = self._model(**batch.to(self._device)).logits[:, 0].float().clamp(0, MAX_SCORE).tolist()
             for place, value in zip(places, logits, strict=True):
@@ -229,14 +197,8 @@ class Regressor:
         return scores
 
 
-def read_encoder(name: str | None) -> Any:
-    """Reads the configuration of a regressor or an encoder.
-
-    Args:
-        name: Its folder, or a name on the Hub; `None` for the small one from scratch.
-
-    Returns:
-        transformers' configuration.
+def read_encoder(name: str | None) -> "PreTrainedConfig":
+    """Reads the configuration of a regressor or an encoder, by folder or name on the Hub; `None` for the small one.
 
     Raises:
         CheckpointError: If there is none.

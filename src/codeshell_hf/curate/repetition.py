@@ -8,59 +8,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-_BETWEEN = {"line": "\n", "paragraph": "\n\n"}
+from .settings import Piece
+
+_SEPARATORS: dict[Piece, str] = {"line": "\n", "paragraph": "\n\n"}
 
 
-def split_pieces(text: str, kind: str) -> Iterator[tuple[str, str]]:
-    """Splits a text where lines end, or at empty lines.
-
-    Args:
-        text: Any text.
-        kind: "line" or "paragraph".
-
-    Yields:
-        Each piece and what stands between it and the next; together they are the text.
-    """
-    between = _BETWEEN[kind]
-    *pieces, last = text.split(between)
+def split_pieces(text: str, kind: Piece) -> Iterator[tuple[str, str]]:
+    """Splits a text at line ends or empty lines into pairs of piece and separator; together they are the text."""
+    separator = _SEPARATORS[kind]
+    *pieces, last = text.split(separator)
     for piece in pieces:
-        yield piece, between
+        yield piece, separator
     yield last, ""
 
 
 def hash_piece(piece: str) -> int:
-    """A number for a piece, whatever white space is in it.
-
-    Args:
-        piece: A line or paragraph.
-
-    Returns:
-        63 bits.
-    """
+    """Hashes a piece, whatever white space is in it, to 63 bits."""
     plain = " ".join(piece.split()).encode("utf-8")
     return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little") >> 1
 
 
-def hash_pieces(text: str, kind: str, *, min_bytes: int) -> list[int]:
-    """Numbers of a text's pieces.
-
-    Args:
-        text: Any text.
-        kind: "line" or "paragraph".
-        min_bytes: Shorter pieces are left out.
-
-    Returns:
-        Each number once, in order.
-    """
+def hash_pieces(text: str, kind: Piece, *, min_bytes: int) -> list[int]:
+    """Hashes a text's pieces, without those that are shorter; each hash once, sorted."""
     return sorted({hash_piece(piece) for piece, _ in split_pieces(text, kind) if len(piece) >= min_bytes})
 
 
 def find_holders(pieces: pa.Array, repeated: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Finds the texts that hold repeated pieces, by the numbers that were kept of each.
+    """Finds the texts that hold repeated pieces.
 
     Args:
-        pieces: Lists of int64, one a text, shape (D,); null where nothing was kept.
-        repeated: Numbers of repeated pieces, sorted, int64.
+        pieces: Hashes of each text's pieces, lists of int64, shape (D,); null where there are none.
+        repeated: Hashes of repeated pieces, sorted, int64.
 
     Returns:
         Whether each holds one, bool, shape (D,).
@@ -73,24 +51,19 @@ def find_holders(pieces: pa.Array, repeated: NDArray[np.int64]) -> NDArray[np.bo
     return is_holder
 
 
-def remove_pieces(text: str, kind: str, repeated: NDArray[np.int64], *, min_bytes: int) -> str:
-    """Removes the pieces that many documents share.
+def remove_pieces(text: str, kind: Piece, repeated: NDArray[np.int64], *, min_bytes: int) -> str:
+    """Removes the pieces that many documents share, each with its separator.
 
     Args:
-        text: Any text.
-        kind: "line" or "paragraph".
-        repeated: Numbers of those to remove, sorted, int64.
+        repeated: Hashes of those to remove, sorted, int64.
         min_bytes: Shorter pieces stay.
-
-    Returns:
-        The text without them and without what stood behind each.
     """
     kept = []
-    for piece, between in split_pieces(text, kind):
+    for piece, separator in split_pieces(text, kind):
         if len(piece) >= min_bytes and len(repeated):
             number = hash_piece(piece)
             place = int(np.searchsorted(repeated, number))
             if place < len(repeated) and repeated[place] == number:
                 continue
-        kept.append(piece + between)
+        kept.append(piece + separator)
     return "".join(kept)

@@ -1,11 +1,49 @@
-"""The table of curation: per language what came in, what stayed, and why the rest fell."""
+"""What comes of a run: counts of each language before and after, why documents were dropped, histograms, examples."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from .verdicts import KEPT
+
+Histogram = list[list[int]]  # by bin, counts of kept and of dropped documents
+Measure = int | dict[str, int] | dict[str, float] | dict[str, str | float]
+
+
+class LanguageRow(TypedDict):
+    """A language before and after."""
+
+    language: str
+    documents_before: int
+    bytes_before: int
+    share_before: float
+    documents_after: int
+    bytes_after: int
+    tokens_after: int
+    share_after: float
+    dropped: dict[str, int]
+
+
+class Counts(TypedDict):
+    """Totals, reasons and the languages: what the manifest holds."""
+
+    documents_before: int
+    bytes_before: int
+    documents_after: int
+    bytes_after: int
+    tokens_after: int
+    dropped: dict[str, int]
+    languages: list[LanguageRow]
+
+
+class Example(TypedDict):
+    """The start of a dropped document."""
+
+    id: str
+    language: str | None
+    bytes: int
+    start: str
 
 
 @dataclass
@@ -13,10 +51,9 @@ class Funnel:
     """Counts by language and verdict. Kept and dropped documents add up to what came in.
 
     Args:
-        documents: How many, by (language, verdict).
-        bytes: How many bytes came in, likewise.
-        written: How many bytes were written, likewise; less than came in where something was removed or replaced.
-        tokens: How many tokens were written, likewise.
+        bytes: Of what came in.
+        written: Bytes of what was written; fewer where something was removed or replaced.
+        tokens: Of what was written.
     """
 
     documents: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -25,16 +62,7 @@ class Funnel:
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, language: str, verdict: str, documents: int, size: int, written: int, tokens: int) -> None:
-        """Counts documents.
-
-        Args:
-            language: "unknown" where it is not known.
-            verdict: The reason they fell, or "kept".
-            documents: How many.
-            size: Bytes that came in.
-            written: Bytes that were written.
-            tokens: Tokens that were written.
-        """
+        """Counts documents; `verdict` is the reason they were dropped, or "kept"."""
         key = (language, verdict)
         self.documents[key] += documents
         self.bytes[key] += size
@@ -54,11 +82,11 @@ class Funnel:
                 total[verdict] += count
         return sorted(total.items(), key=lambda item: (-item[1], item[0]))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[LanguageRow]:
         """One row a language: documents and bytes before and after, tokens, shares, and every reason."""
-        came = sum(self.bytes.values()) or 1
-        stayed = sum(self.written.values()) or 1
-        rows = []
+        all_before = sum(self.bytes.values()) or 1
+        all_after = sum(self.written.values()) or 1
+        rows: list[LanguageRow] = []
         for name in self.languages():
             before = sum(size for (language, _), size in self.bytes.items() if language == name)
             rows.append(
@@ -66,11 +94,11 @@ class Funnel:
                     "language": name,
                     "documents_before": sum(n for (language, _), n in self.documents.items() if language == name),
                     "bytes_before": before,
-                    "share_before": before / came,
+                    "share_before": before / all_before,
                     "documents_after": self.documents[name, KEPT],
                     "bytes_after": self.written[name, KEPT],
                     "tokens_after": self.tokens[name, KEPT],
-                    "share_after": self.written[name, KEPT] / stayed,
+                    "share_after": self.written[name, KEPT] / all_after,
                     "dropped": {
                         verdict: count
                         for (language, verdict), count in sorted(self.documents.items())
@@ -80,8 +108,8 @@ class Funnel:
             )
         return rows
 
-    def counts(self) -> dict[str, Any]:
-        """What the manifest holds: totals, reasons and the rows."""
+    def counts(self) -> Counts:
+        """Totals, reasons and the rows."""
         return {
             "documents_before": sum(self.documents.values()),
             "bytes_before": sum(self.bytes.values()),
@@ -93,16 +121,32 @@ class Funnel:
         }
 
 
-def print_table(funnel: Funnel, *, unit: str = "words", max_rows: int = 20) -> list[str]:
-    """The table as fixed-width text, with the sum and the reasons below it.
+@dataclass
+class Outcome:
+    """What comes of a run.
 
     Args:
-        funnel: The counts.
-        unit: What tokens are counted as.
-        max_rows: Languages shown; the rest is summed in one row.
+        histograms: By signal.
+        examples: By reason, up to three documents.
+        placeholders: How often each replaced something.
+        steps: Documents left after each step, in order.
+        measures: Figures of single steps.
+    """
 
-    Returns:
-        Lines.
+    funnel: Funnel = field(default_factory=Funnel)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    examples: dict[str, list[Example]] = field(default_factory=dict)
+    placeholders: dict[str, int] = field(default_factory=dict)
+    steps: list[tuple[str, int]] = field(default_factory=list)
+    measures: dict[str, Measure] = field(default_factory=dict)
+
+
+def print_table(funnel: Funnel, *, unit: str = "words", max_rows: int = 20) -> list[str]:
+    """The table as fixed-width lines, with the sum and the reasons below it.
+
+    Args:
+        unit: What is counted as tokens.
+        max_rows: Languages shown; the rest is summed in one row.
     """
     head = f"{'language':<18}{'files':>9}{'MB':>9}{'share':>8}  ->{'files':>9}{'M ' + unit:>10}{'MB':>9}{'share':>8}"
     rows = [row for row in funnel.rows() if row["documents_after"]]
@@ -117,9 +161,13 @@ def print_table(funnel: Funnel, *, unit: str = "words", max_rows: int = 20) -> l
     return lines
 
 
-def _line(name: str, rows: Iterable[dict[str, Any]]) -> str:
-    rows = list(rows)
-    total = {key: sum(row[key] for row in rows) for key in rows[0] if key not in ("language", "dropped")}
-    before = f"{total['documents_before']:>9,}{total['bytes_before'] / 1e6:>9.2f}{total['share_before']:>8.1%}"
-    after = f"{total['documents_after']:>9,}{total['tokens_after'] / 1e6:>10.3f}{total['bytes_after'] / 1e6:>9.2f}"
-    return f"{name:<18}{before}    {after}{total['share_after']:>8.1%}"
+def _line(name: str, rows: Sequence[LanguageRow]) -> str:
+    before = (
+        f"{sum(row['documents_before'] for row in rows):>9,}{sum(row['bytes_before'] for row in rows) / 1e6:>9.2f}"
+        f"{sum(row['share_before'] for row in rows):>8.1%}"
+    )
+    after = (
+        f"{sum(row['documents_after'] for row in rows):>9,}{sum(row['tokens_after'] for row in rows) / 1e6:>10.3f}"
+        f"{sum(row['bytes_after'] for row in rows) / 1e6:>9.2f}{sum(row['share_after'] for row in rows):>8.1%}"
+    )
+    return f"{name:<18}{before}    {after}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,15 @@ from ..text.shards import HEADER, INDEX, INDEX_SCHEMA, TOKENS, Header
 ENCODED_TOGETHER = 256
 
 
+class Document(TypedDict):
+    """A document to encode."""
+
+    id: str
+    language: str
+    source: str
+    text: str
+
+
 class Encoder(Protocol):
     """The part of a tokenizer that packing needs."""
 
@@ -26,7 +35,7 @@ class Encoder(Protocol):
         """Encodes texts; `input_ids` of the result are lists of ids."""
 
 
-def write_shards(documents: Iterable[dict[str, str]], encoder: Encoder, header: Header, folder: Path) -> Header:
+def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header, folder: Path) -> Header:
     """Encodes documents, in which nothing is special, and writes them.
 
     Args:

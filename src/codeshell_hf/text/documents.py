@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,16 +12,32 @@ from ..errors import DataError
 DOCUMENTS = "documents"
 
 
-def read_documents(folder: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+class DocumentRow(TypedDict, total=False):
+    """The columns of a document that were asked for; signals, which are columns too, are not listed."""
+
+    id: str
+    source: str
+    path: str
+    language: str
+    licence: str | None
+    bytes: int
+    text: str
+    digest: str
+    split: str
+    tokens: int
+    perplexity: float | None
+    quality: float | None
+    cluster: str | None
+    cluster_size: int
+
+
+def read_documents(folder: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[DocumentRow]:
     """Reads curated documents in their order, a part at a time.
 
     Args:
         folder: The output of `curate`.
         split: "train", "held-out", or `None` for all.
-        columns: What to read, of `id`, `source`, `language`, `bytes`, `text`, `digest`, `split` and the signals.
-
-    Yields:
-        One dictionary a document.
+        columns: Of `id`, `source`, `language`, `bytes`, `text`, `digest`, `split` and the signals.
 
     Raises:
         DataError: If there are no documents.
@@ -31,13 +47,7 @@ def read_documents(folder: Path, *, split: str | None = None, columns: Sequence[
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """Finds the files of curated documents.
-
-    Args:
-        folder: The output of `curate`.
-
-    Returns:
-        Files, in order.
+    """Finds the files of curated documents, in order.
 
     Raises:
         DataError: If there are none.
@@ -48,16 +58,8 @@ def list_parts(folder: Path) -> list[Path]:
     return paths
 
 
-def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Reads one file of curated documents.
-
-    Args:
-        path: One of `list_parts`.
-        split: As in `read_documents`.
-        columns: As there.
-
-    Yields:
-        One dictionary a document.
+def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[DocumentRow]:
+    """Reads one file of curated documents, as `read_documents` does.
 
     Raises:
         DataError: If it cannot be read.
@@ -69,4 +71,4 @@ def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -
     for batch in file.iter_batches(batch_size=512, columns=sorted({*columns, "split"})):
         for row in batch.to_pylist():
             if split is None or row["split"] == split:
-                yield {name: row[name] for name in columns}
+                yield cast(DocumentRow, {name: row[name] for name in columns})

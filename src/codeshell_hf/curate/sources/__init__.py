@@ -1,11 +1,15 @@
-"""Where documents come from: every kind of source lists units of work and reads them, and never raises over one."""
+"""Where documents come from: every kind of source lists units of work and reads them.
+
+One broken file or row never ends a run: it is a document with a reason.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
+from ..settings import Kind, Source
 from . import archives, commits, dumps, folders, issues, notebooks, repositories, tables
-from .source import Document, Kind, Source, Unit, list_whole_files
+from .source import Document, Unit, list_whole_files
 
 __all__ = ["Document", "Kind", "Source", "Unit", "list_units", "read_unit"]
 
@@ -26,16 +30,10 @@ READERS: dict[Kind, tuple[_Lister, _Reader]] = {
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Finds what a source holds.
-
-    Args:
-        source: The source.
-
-    Yields:
-        Units in a fixed order.
+    """Finds what a source holds, in a fixed order.
 
     Raises:
-        DataError: If it is missing or cannot be read.
+        DataError: If the source is missing or cannot be read.
     """
     yield from READERS[source.kind][0](source)
 
@@ -43,13 +41,7 @@ def list_units(source: Source) -> Iterator[Unit]:
 def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     """Reads a unit, notebooks in both their forms.
 
-    Args:
-        source: The source.
-        unit: One of its units.
-        max_bytes: Longer documents come without content, as "too-large".
-
-    Yields:
-        Documents; what cannot be read has a reason.
+    Documents longer than `max_bytes` come without content, as "too-large".
     """
     for document in READERS[source.kind][1](source, unit, max_bytes=max_bytes):
         if document.language == "jupyter-notebook" and document.reason is None:

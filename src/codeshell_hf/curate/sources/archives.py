@@ -6,15 +6,17 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from ..languages import name_language
+from ..settings import Source
 from .folders import SKIPPED_FOLDERS
-from .source import Document, Source, Unit
+from .source import Document, Unit
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".whl", ".jar")
-# An archive that holds more than this, and that much for each of its own bytes, is a bomb.
+# An archive is a bomb if it holds more bytes than this, and this many for each of its own.
 BOMB_BYTES = 1_000_000_000
 BOMB_RATIO = 200
 _ZIP = (".zip", ".whl", ".jar")
@@ -22,16 +24,10 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOF
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads the members of an archive.
+    """Reads the members of an archive, one document each.
 
-    Args:
-        source: The source.
-        unit: The archive.
-        max_bytes: Longer members come without content, as "too-large".
-
-    Yields:
-        One document a member. A name that leads outside falls as "unsafe-path"; where the archive breaks off, or turns
-        out to be a bomb, one document says so ("corrupt-file", "archive-bomb") and the rest is not read.
+    A name that leads outside of the archive's folder gets the reason "unsafe-path". Where the archive is cut short or a
+    bomb, one document says so ("corrupt-file", "archive-bomb") and the rest is not read.
     """
     members = _read_zip if unit.path.lower().endswith(_ZIP) else _read_tar
     limit = max(BOMB_BYTES, BOMB_RATIO * unit.size)
@@ -41,33 +37,27 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
             if held > limit:
                 yield Document(f"{unit.id}!", unit.id, size=0, reason="archive-bomb")
                 return
-            if _is_left_out(name, source):
+            if _is_excluded(name, source):
                 continue
             # An archive may hold a name twice; both are documents.
             seen[name] = seen.get(name, 0) + 1
             key = f"{unit.id}!{name}" + (f"#{seen[name]}" if seen[name] > 1 else "")
-            facts: dict[str, Any] = {"size": size, "language": name_language(name), "licence": unit.licence}
+            found = Document(key, name, size=size, language=name_language(name), licence=unit.licence)
             if is_unsafe(name):
-                yield Document(key, name, **facts, reason="unsafe-path")
+                yield replace(found, reason="unsafe-path")
             elif size > max_bytes:
-                yield Document(key, name, **facts, reason="too-large")
+                yield replace(found, reason="too-large")
             elif stream is None:
-                yield Document(key, name, **facts, reason="unreadable")
+                yield replace(found, reason="unreadable")
             else:
                 content = stream.read(max_bytes + 1)
-                yield Document(key, name, content, **{**facts, "size": len(content)})
+                yield replace(found, content=content, size=len(content))
     except _BROKEN:
         yield Document(f"{unit.id}!", unit.id, reason="corrupt-file")
 
 
 def is_unsafe(name: str) -> bool:
     """Whether a member would be written outside of the folder that its archive is unpacked in.
-
-    Args:
-        name: The member's name.
-
-    Returns:
-        True for absolute names and those that climb.
 
     >>> is_unsafe("../etc/passwd"), is_unsafe("/etc/passwd"), is_unsafe("src/a..b.py")
     (True, True, False)
@@ -76,7 +66,7 @@ def is_unsafe(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or path.parts[:1] == ("~",) or name[1:3] == ":\\"
 
 
-def _is_left_out(name: str, source: Source) -> bool:
+def _is_excluded(name: str, source: Source) -> bool:
     if SKIPPED_FOLDERS.intersection(PurePosixPath(name).parts):
         return True
     return any(fnmatch.fnmatch(name, pattern) for pattern in source.exclude)

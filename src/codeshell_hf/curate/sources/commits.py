@@ -1,13 +1,14 @@
-"""Commits: what was said and what was changed, one document each."""
+"""Commits, one document each: message and diff."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...errors import DataError
+from ..settings import Source
 from .folders import find_address
 from .history import GitFailed, are_objects_regular, find_history, read_log
 from .licences import find_licence
-from .source import Document, Source, Unit
+from .source import Document, Unit
 
 _OPTIONS = (
     *("--reverse", "--no-merges", "--patch", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
@@ -16,23 +17,17 @@ _OPTIONS = (
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Finds the checkouts.
-
-    Args:
-        source: A checkout, or a folder with checkouts or bare repositories in it.
-
-    Yields:
-        One unit a repository.
+    """Finds repositories: the source is a checkout, or a folder with checkouts or bare repositories in it.
 
     Raises:
         DataError: If there is none.
     """
     place = source.place
-    found = [place] if is_repository(place) else sorted(path for path in place.glob("*") if is_repository(path))
-    found = found or sorted({path.parent for path in place.glob("*/*/.git")})
-    if not found:
+    repositories = [place] if is_repository(place) else sorted(path for path in place.glob("*") if is_repository(path))
+    repositories = repositories or sorted({path.parent for path in place.glob("*/*/.git")})
+    if not repositories:
         raise DataError(f"source {source.name} is {place}, where no git checkout lies; name one or their folder")
-    for path in found:
+    for path in repositories:
         name = path.relative_to(place).as_posix() if path != place else path.name
         history = find_history(path, place)
         packs = [] if history is None else history.folder.glob("objects/pack/*.pack")
@@ -46,28 +41,12 @@ def list_units(source: Source) -> Iterator[Unit]:
 
 
 def is_repository(path: Path) -> bool:
-    """Whether a folder is a checkout or a bare repository.
-
-    Args:
-        path: A folder.
-
-    Returns:
-        True where git's files lie in it.
-    """
+    """Whether a folder is a checkout or a bare repository."""
     return (path / ".git").exists() or ((path / "HEAD").is_file() and (path / "objects").is_dir())
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads the commits of a repository, oldest first, merges left out.
-
-    Args:
-        source: The source.
-        unit: A repository.
-        max_bytes: Longer commits come without content, as "too-large".
-
-    Yields:
-        One document a commit: its message, an empty line, its differences.
-    """
+    """Reads the commits of a repository, oldest first, without merges: message, empty line, diff."""
     history = find_history(Path(unit.path), source.place)
     try:
         if history is None or not are_objects_regular(history.folder):

@@ -7,30 +7,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
-from .source import Document, Source, Unit
+from ..settings import Source
+from .source import Document, Unit
 from .tables import BROKEN, open_file, read_lines
 
 WET_SUFFIXES = (".wet", ".wet.gz", ".warc.wet.gz")
 POSTS_SUFFIXES = ("posts.xml",)
-# Questions are gathered with their answers a bucket at a time; a bucket fits in memory.
+# Questions are joined with their answers one bucket at a time, so that a bucket must fit in memory.
 BUCKET_BYTES = 100_000_000
 _QUESTION, _ANSWER = "1", "2"
 _HEADER_BYTES = 65_536
 
 
 def read_wet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads the pages of a WET file.
-
-    Args:
-        source: The source.
-        unit: The file.
-        max_bytes: Longer pages come without content, as "too-large".
-
-    Yields:
-        One document a page, its host as repository; one says "corrupt-file" where the file breaks off.
+    """Reads the pages of a WET file, one document each, with the host as repository.
 
     Source:
         The WARC file format 1.0, ISO 28500, section 4: header lines, an empty line, Content-Length bytes, two empty
@@ -79,15 +72,9 @@ def _skip(file: IO[bytes], size: int) -> None:
 
 
 def read_posts(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads questions, each with its answers: the accepted one first, then by score, those below zero left out.
+    """Reads the questions of a `Posts.xml`, each with its answers, as one document with the score as stars.
 
-    Args:
-        source: The source.
-        unit: A `Posts.xml`.
-        max_bytes: Longer documents come without content, as "too-large".
-
-    Yields:
-        One document a question, its score as stars; a row that is no XML falls as "broken-line".
+    The accepted answer comes first, then the others by score; answers below zero are left out.
     """
     buckets = max(1, -(-unit.size // BUCKET_BYTES))
     with tempfile.TemporaryDirectory(prefix="posts-") as folder, ExitStack() as stack:
@@ -108,18 +95,11 @@ def read_posts(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Docume
         for file in files:
             file.flush()
         for path in paths:
-            yield from _gather(path, unit, max_bytes=max_bytes)
+            yield from _join_answers(path, unit, max_bytes=max_bytes)
 
 
 def parse_row(line: bytes) -> dict[str, str] | None:
-    """Parses a row of a dump.
-
-    Args:
-        line: `<row Id="1" ... />`.
-
-    Returns:
-        Its attributes, or `None` where it is no such row.
-    """
+    """Parses a row of a dump, `<row Id="1" ... />`; `None` where it is no such row."""
     try:
         row = dict(ET.fromstring(line).attrib)  # noqa: S314 - one line of bounded length, without entities of its own
         int(row["Id"]), int(row.get("ParentId", 0)), int(row.get("Score", 0))
@@ -128,7 +108,7 @@ def parse_row(line: bytes) -> dict[str, str] | None:
     return row
 
 
-def _gather(path: Path, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
+def _join_answers(path: Path, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     questions: dict[str, dict[str, str]] = {}
     answers: dict[str, list[dict[str, str]]] = defaultdict(list)
     with path.open("rb") as file:
@@ -150,15 +130,7 @@ def _gather(path: Path, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
 
 
 def format_question(question: dict[str, str], answers: list[dict[str, str]]) -> str:
-    """Writes a question and its answers as Markdown.
-
-    Args:
-        question: Its row.
-        answers: Rows of its answers, in any order.
-
-    Returns:
-        Title, question and answers.
-    """
+    """Writes a question and its answers as Markdown."""
     accepted = question.get("AcceptedAnswerId")
     ranked = sorted(answers, key=lambda row: (row["Id"] != accepted, -int(row.get("Score", 0)), int(row["Id"])))
     parts = [f"# {question.get('Title', '').strip()}", html_to_markdown(question.get("Body", ""))]
@@ -169,13 +141,7 @@ def format_question(question: dict[str, str], answers: list[dict[str, str]]) -> 
 
 
 def html_to_markdown(html: str) -> str:
-    r"""Turns the HTML of a post into Markdown: paragraphs, code, lists, headings, quotes, emphasis left out.
-
-    Args:
-        html: A post's body.
-
-    Returns:
-        Text.
+    r"""Turns the HTML of a post into Markdown: paragraphs, code, lists, headings; quotes and emphasis are left out.
 
     >>> html_to_markdown("<p>Use <code>len</code>:</p><pre><code>len(x) &lt; 3\n</code></pre>")
     'Use `len`:\n\n```\nlen(x) < 3\n```'
@@ -192,7 +158,7 @@ class _Markdown(HTMLParser):
         self._parts: list[str] = []
         self._is_code_block = False
 
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "pre":
             self._is_code_block = True
             self._parts.append("\n\n```\n")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..languages import name_language
+from ..settings import Source
 from .history import open_regular
 from .licences import find_licence
-from .source import Document, Source, Unit
+from .source import Document, Unit
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", "node_modules"})
 _MAX_CONFIG_BYTES = 1 << 20
@@ -20,16 +21,10 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@]+@")
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Finds every file, folder by folder in order.
+    """Finds every file, folder by folder in order; a folder that cannot be read is one unit.
 
-    Links are left out, to folders so that a loop of them ends, to files since their targets count. Below a checkout,
+    Links are left out: to folders so that a loop of them ends, to files since their targets count. Below a checkout,
     files carry its address and licence.
-
-    Args:
-        source: A folder.
-
-    Yields:
-        One unit a file, and one for a folder that cannot be read.
 
     Raises:
         DataError: If the folder is missing or cannot be read.
@@ -45,18 +40,10 @@ def list_units(source: Source) -> Iterator[Unit]:
 def walk(
     source: Source, top: Path, *, prefix: str, repository: str | None, licence: str | None, stars: int | None
 ) -> Iterator[Unit]:
-    """Finds the files below a folder.
+    """Finds the files below a folder, in order.
 
     Args:
-        source: The source they belong to.
-        top: The folder.
         prefix: What their ids begin with, without a slash.
-        repository: Where they belong.
-        licence: Their licence.
-        stars: Their repository's stars.
-
-    Yields:
-        Units in order.
     """
     unreadable: list[OSError] = []
     belongs = {str(top): (repository, licence)}
@@ -75,8 +62,8 @@ def walk(
             try:
                 size = os.stat(path).st_size
             except OSError:
-                size = 0  # read() names the reason
-            if not os.path.isfile(path):  # a pipe would wait for ever
+                size = 0  # reading it gives the reason
+            if not os.path.isfile(path):  # opening a pipe would wait for ever
                 continue
             yield Unit(
                 *(source.name, path, size, f"{prefix}/{relative}"),
@@ -91,16 +78,7 @@ def walk(
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads a file.
-
-    Args:
-        source: The folder.
-        unit: The file.
-        max_bytes: Longer files come without content, as "too-large".
-
-    Yields:
-        One document.
-    """
+    """Reads a file as one document."""
     content, reason = b"", unit.reason
     if reason is None:
         try:
@@ -115,14 +93,7 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
 
 
 def find_address(checkout: Path) -> str | None:
-    """The address that a checkout was cloned from.
-
-    Args:
-        checkout: Its top folder.
-
-    Returns:
-        The address of `origin` without credentials, or `None`.
-    """
+    """The address of a checkout's `origin`, without credentials."""
     config = RawConfigParser(strict=False)
     try:
         with open_regular(checkout / ".git" / "config") as file:

@@ -1,24 +1,14 @@
 """Issues and pull requests as conversations, from JSON Lines."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from .source import Document, Source, Unit
+from ..settings import Source
+from .source import Document, Unit
 from .tables import LINE_FACTOR, LINE_MORE, parse_object, read_lines
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads conversations.
-
-    Args:
-        source: The source.
-        unit: A file or a range of it.
-        max_bytes: Longer documents come without content, as "too-large".
-
-    Yields:
-        One document an issue; a line that is no JSON object falls as "broken-line", one that nobody wrote in as
-        "no-text".
-    """
+    """Reads issues, one document each; a line that is no JSON object is "broken-line", one without words "no-text"."""
     for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
         if place < 0:
@@ -46,30 +36,21 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
         )
 
 
-def format_issue(row: dict[str, Any]) -> str:
-    r"""Writes an issue as a conversation, its people numbered in the order they speak, machines left out.
+def format_issue(row: Mapping[str, object]) -> str:
+    r"""Writes an issue as a conversation, people numbered in order of appearance, without bots; empty without text.
 
     Args:
         row: As GitHub's interface gives it, with `comments` as a list, or with `events` as The Stack does.
 
-    Returns:
-        Text; empty where nobody says anything.
-
-    >>> row = {"title": "Crash", "user": {"login": "ann"}, "body": "It falls.", "comments": []}
+    >>> row = {"title": "Crash", "user": {"login": "ann"}, "body": "It fails.", "comments": []}
     >>> format_issue(row)
-    'Title: Crash\n\nperson_0: It falls.\n'
+    'Title: Crash\n\nperson_0: It fails.\n'
     """
-    events = row.get("events")
-    comments = row.get("comments")
-    turns = [(_name(event), event.get("text")) for event in events or [] if isinstance(event, dict)]
+    events, comments = _list_objects(row.get("events")), _list_objects(row.get("comments"))
+    turns = [(_name(event), event.get("text")) for event in events]
     if not turns:
-        said = (
-            [row, *(comment for comment in comments if isinstance(comment, dict))]
-            if isinstance(comments, list)
-            else [row]
-        )
-        turns = [(_name(turn), turn.get("body")) for turn in said]
-    first = next((event.get("title") for event in events or [] if isinstance(event, dict) and event.get("title")), "")
+        turns = [(_name(turn), turn.get("body")) for turn in (row, *comments)]
+    first = next((event["title"] for event in events if event.get("title")), "")
     people: dict[str, str] = {}
     lines = []
     for person, text in turns:
@@ -80,6 +61,10 @@ def format_issue(row: dict[str, Any]) -> str:
     return "\n\n".join([f"Title: {str(row.get('title') or first).strip()}", *lines]) + "\n"
 
 
-def _name(turn: dict[str, Any]) -> str:
+def _list_objects(value: object) -> list[Mapping[str, object]]:
+    return [inner for inner in value if isinstance(inner, dict)] if isinstance(value, list) else []
+
+
+def _name(turn: Mapping[str, object]) -> str:
     user = turn.get("user")
     return str(turn.get("author") or (user.get("login") if isinstance(user, dict) else user) or "somebody")

@@ -42,13 +42,7 @@ _START_BYTES = 40_000
 
 
 def name_licence(text: str) -> str | None:
-    """Names the licence that a text is.
-
-    Args:
-        text: Such as a LICENSE file; its start is enough.
-
-    Returns:
-        An SPDX name, or `None` where it is none of the common ones.
+    """Names the licence that a text is by its SPDX name; `None` where it is none of the common ones.
 
     >>> name_licence("Boost Software License - Version 1.0 - August 17th, 2003")
     'BSL-1.0'
@@ -58,14 +52,7 @@ def name_licence(text: str) -> str | None:
 
 
 def find_licence(folder: Path) -> str | None:
-    """Names the licence of a checkout by the file at its top.
-
-    Args:
-        folder: The checkout.
-
-    Returns:
-        An SPDX name, or `None`.
-    """
+    """Names the licence of a checkout by the file at its top, by its SPDX name."""
     try:
         files = sorted(path for path in folder.iterdir() if path.name.upper().startswith(FILE_NAMES))
         for path in files:

@@ -1,25 +1,24 @@
 """Jupyter notebooks as scripts and as structured text: two of the corpora of the report's Table 1."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ..languages import find_language
 
+# A cell may hold anything; what does not fit the format ends in `convert_notebook`.
+Json = Mapping[str, Any]
 FORMS = ("jupyter-scripts", "jupyter-structured")
 _OUTPUT_CHARACTERS = 1_000
 _COMMENTS = {"r": "#", "julia": "#", "python": "#", "scala": "//", "javascript": "//", "typescript": "//"}
 
 
 def convert_notebook(content: bytes, form: str) -> str | None:
-    """Writes a notebook as text.
+    """Writes an `.ipynb` file as text; `None` where it is no notebook.
 
     Args:
-        content: An `.ipynb` file.
         form: "jupyter-scripts": code as it runs, text cells and magic commands as comments. "jupyter-structured":
             Markdown with fenced code and the text of its outputs, each cut at 1,000 characters.
-
-    Returns:
-        The text, or `None` where it is no notebook.
     """
     try:
         notebook = json.loads(content)
@@ -32,18 +31,18 @@ def convert_notebook(content: bytes, form: str) -> str | None:
     return "\n\n".join(parts) + "\n" if parts else ""
 
 
-def _name_kernel(notebook: dict[str, Any]) -> str:
+def _name_kernel(notebook: Json) -> str:
     metadata = notebook.get("metadata", {})
     named = metadata.get("language_info", {}).get("name") or metadata.get("kernelspec", {}).get("language")
     return find_language(named) or "python"
 
 
-def _source(cell: dict[str, Any]) -> str:
+def _source(cell: Json) -> str:
     text = cell.get("source", cell.get("input", ""))
     return ("".join(text) if isinstance(text, list) else str(text)).strip("\n")
 
 
-def _write_script(cell: dict[str, Any], language: str) -> str:
+def _write_script(cell: Json, language: str) -> str:
     mark, text = _COMMENTS.get(language, "#"), _source(cell)
     if cell["cell_type"] == "code":
         if text.startswith("%%"):
@@ -52,7 +51,7 @@ def _write_script(cell: dict[str, Any], language: str) -> str:
     return "\n".join(f"{mark} {line}".rstrip() for line in text.split("\n")) if text else ""
 
 
-def _write_structured(cell: dict[str, Any], language: str) -> str:
+def _write_structured(cell: Json, language: str) -> str:
     text = _source(cell)
     if cell["cell_type"] != "code":
         return text
@@ -63,6 +62,6 @@ def _write_structured(cell: dict[str, Any], language: str) -> str:
     return f"{block}\n\n```output\n{output[:_OUTPUT_CHARACTERS]}\n```" if output else block
 
 
-def _text_of(output: dict[str, Any]) -> str:
+def _text_of(output: Json) -> str:
     text = output.get("text") or output.get("data", {}).get("text/plain", "")
     return "".join(text) if isinstance(text, list) else str(text)

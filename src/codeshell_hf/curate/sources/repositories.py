@@ -1,4 +1,4 @@
-"""A list of repository addresses: cloned shallowly, with what their hosts tell about them."""
+"""A list of repository addresses: cloned shallowly, with licence and stars from their hosts."""
 
 import hashlib
 import json
@@ -16,9 +16,10 @@ from urllib.parse import quote, urlsplit
 
 from ...errors import DataError
 from ...manifest import write_text
+from ..settings import Source
 from . import folders
 from .licences import find_licence
-from .source import Document, Source, Unit
+from .source import Document, Unit
 
 CLONE_TIMEOUT_S = 600
 FACTS_TIMEOUT_S = 20
@@ -28,14 +29,12 @@ _logger = logging.getLogger(__name__)
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Clones what is not there yet and finds every file.
+    """Clones the repositories of a list, unless they are there, and finds every file with its licence and stars.
+
+    A repository that cannot be cloned is one unit with the reason "not-cloned".
 
     Args:
-        source: A text file with one address a line; `#` begins a remark.
-
-    Yields:
-        Units as of folders, with the repository's licence and stars; a repository that cannot be cloned is one unit
-        with the reason "not-cloned".
+        source: A text file with one address a line; `#` begins a comment.
 
     Raises:
         DataError: If the list is missing, or a line is no address.
@@ -59,27 +58,12 @@ def list_units(source: Source) -> Iterator[Unit]:
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads a file of a clone.
-
-    Args:
-        source: The list.
-        unit: The file.
-        max_bytes: Longer files come without content, as "too-large".
-
-    Yields:
-        One document.
-    """
+    """Reads a file of a clone."""
     yield from folders.read(source, unit, max_bytes=max_bytes)
 
 
 def read_addresses(path: Path) -> list[str]:
-    """Reads a list of repositories.
-
-    Args:
-        path: A text file.
-
-    Returns:
-        Addresses, each once, in order.
+    """Reads a list of repositories: their addresses, each once, in order.
 
     Raises:
         DataError: If it cannot be read or a line is no address.
@@ -98,27 +82,23 @@ def read_addresses(path: Path) -> list[str]:
 
 
 def clone(address: str, clones: Path) -> Path | None:
-    """Clones the last commit of a repository, unless it is there.
+    """Clones the last commit of a repository, unless it is there; `None` where git fails.
 
     Args:
-        address: Where it lies.
         clones: Folder of all clones.
-
-    Returns:
-        The checkout, or `None` where git cannot get it.
     """
     checkout = clones / f"{name_repository(address)}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
     if (checkout / ".git" / "facts.json").exists():
         return checkout
-    aside = checkout.with_name(f"{checkout.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.parent.mkdir(parents=True, exist_ok=True)
+    temporary = checkout.with_name(f"{checkout.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     command = ["git", "-c", "core.symlinks=false", "clone", "--quiet", "--depth", "1", "--no-tags", "--", address]
-    # No question about a password, no filter of the user's, no large files behind pointers.
+    # No password prompt, no filters of the user's, no LFS files.
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_ASKPASS": "true"}
     try:
         result = subprocess.run(
-            [*command, str(aside)], env=environment, capture_output=True, timeout=CLONE_TIMEOUT_S, check=False
+            [*command, str(temporary)], env=environment, capture_output=True, timeout=CLONE_TIMEOUT_S, check=False
         )
         failure = result.stderr.decode(errors="replace").strip().splitlines()[-1:] if result.returncode else None
     except FileNotFoundError as error:
@@ -127,25 +107,19 @@ def clone(address: str, clones: Path) -> Path | None:
         failure = [f"it took more than {CLONE_TIMEOUT_S} s"]
     if failure is not None:
         _logger.warning("%s was not cloned: %s", address, " ".join(failure) or "git gave no reason")
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         return None
     facts = find_facts(address)
-    facts["licence"] = facts["licence"] or find_licence(aside)
-    write_text(aside / ".git" / "facts.json", json.dumps(facts))
-    aside.rename(checkout)
+    facts["licence"] = facts["licence"] or find_licence(temporary)
+    write_text(temporary / ".git" / "facts.json", json.dumps(facts))
+    temporary.rename(checkout)
     return checkout
 
 
 def find_facts(address: str) -> dict[str, object]:
-    """Asks a repository's host for its licence and stars.
+    """Asks a repository's host for `licence` and `stars`; each is `None` where it does not answer.
 
     GitHub, GitLab and Gitea (so Forgejo and Codeberg) are known; a token in `GITHUB_TOKEN` is used for the first.
-
-    Args:
-        address: The repository.
-
-    Returns:
-        Keys `licence` and `stars`, `None` where the host does not tell.
     """
     place = urlsplit(address)
     name = place.path.strip("/").removesuffix(".git")
@@ -162,7 +136,7 @@ def find_facts(address: str) -> dict[str, object]:
         questions = [f"{host}/api/v1/repos/{name}", f"{host}/api/v4/projects/{quote(name, safe='')}?license=true"]
     for question in questions:
         try:
-            request = urllib.request.Request(question, headers=headers)  # noqa: S310 - the scheme was looked at
+            request = urllib.request.Request(question, headers=headers)  # noqa: S310 - the scheme was checked
             with urllib.request.urlopen(request, timeout=FACTS_TIMEOUT_S) as answer:  # noqa: S310
                 return pick_facts(json.load(answer))
         except (OSError, ValueError, urllib.error.URLError):
@@ -171,14 +145,7 @@ def find_facts(address: str) -> dict[str, object]:
 
 
 def pick_facts(answer: dict[str, object]) -> dict[str, object]:
-    """Picks licence and stars out of a host's answer.
-
-    Args:
-        answer: As GitHub, GitLab or Gitea give it.
-
-    Returns:
-        Keys `licence` and `stars`.
-    """
+    """Picks `licence` and `stars` out of an answer of GitHub, GitLab or Gitea."""
     licence = answer.get("license")
     if licence is None and isinstance(names := answer.get("licenses"), list) and names:
         licence = names[0]
@@ -189,13 +156,7 @@ def pick_facts(answer: dict[str, object]) -> dict[str, object]:
 
 
 def name_repository(address: str) -> str:
-    """A short name for a repository.
-
-    Args:
-        address: Where it lies.
-
-    Returns:
-        The last two parts of its path.
+    """A short name for a repository: the last two parts of its path.
 
     >>> name_repository("https://github.com/WisdomShell/codeshell.git")
     'WisdomShell/codeshell'

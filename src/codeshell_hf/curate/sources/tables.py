@@ -6,19 +6,20 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import DataError
 from ..languages import find_language, name_language
-from .source import Document, Source, Unit, list_files, name_file
+from ..settings import Column, Source
+from .source import Document, Unit, list_files, name_file
 
-# What a column is called where nobody says: The Stack, The Stack v2, StarCoderData, and plain names.
-COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+# Default names of columns: The Stack, The Stack v2, StarCoderData, and plain names.
+COLUMN_NAMES: dict[Column, tuple[str, ...]] = {
     "text": ("content", "text", "code"),
     "path": ("max_stars_repo_path", "path", "file_path", "filename"),
     "language": ("lang", "language", "programming_language"),
@@ -37,14 +38,7 @@ BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
 def list_json_units(source: Source) -> Iterator[Unit]:
-    """Finds JSON Lines, large files as several ranges of bytes, so that one file keeps many cores busy.
-
-    Args:
-        source: A file or folder.
-
-    Yields:
-        Units; compressed files are one each.
-    """
+    """Finds JSON Lines: large files as several ranges of bytes, for many cores, compressed files as one unit each."""
     for path in list_files(source, JSON_SUFFIXES):
         size = path.stat().st_size
         key = name_file(source, path)
@@ -59,13 +53,7 @@ def list_json_units(source: Source) -> Iterator[Unit]:
 def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     """Reads the lines that begin in a unit's range.
 
-    Args:
-        source: The source.
-        unit: A file or a range of it.
-        max_bytes: Longer documents come without content, as "too-large".
-
-    Yields:
-        Documents; a line that is no JSON object falls as "broken-line", one without text as "no-text".
+    A line that is no JSON object gets the reason "broken-line", one without text "no-text".
     """
     for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
@@ -81,15 +69,8 @@ def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
                 yield make_document(row, source, unit, key, max_bytes=max_bytes)
 
 
-def parse_object(line: bytes) -> dict[str, Any] | None:
-    """Parses a JSON object.
-
-    Args:
-        line: What claims to be one.
-
-    Returns:
-        The object, or `None`.
-    """
+def parse_object(line: bytes) -> dict[str, object] | None:
+    """Parses a JSON object; `None` where the line is none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -102,16 +83,16 @@ def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes 
 
     Args:
         unit: A file, compressed or not, or a range of it.
-        max_line_bytes: Longer lines are passed over.
+        max_line_bytes: Longer lines are skipped.
 
     Yields:
-        Where the line begins, the line (`None` where it is too long) and its bytes; (-1, None, 0) where the file
-        breaks off.
+        First byte of the line, the line (`None` where it is too long) and its bytes; (-1, None, 0) where the file is
+        corrupt.
     """
     try:
         with open_file(Path(unit.path)) as file:
             if unit.start:
-                # A line that began before belongs to the range before, one that begins at the start to this one.
+                # A line belongs to the range that it begins in.
                 file.seek(unit.start - 1)
                 while (piece := file.readline(max_line_bytes)) and not piece.endswith(b"\n"):
                     pass
@@ -133,14 +114,7 @@ def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes 
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a file for reading, decompressing it as its name says.
-
-    Args:
-        path: Ends in `.gz`, `.bz2`, `.xz`, `.zst` or something else.
-
-    Returns:
-        A stream of bytes.
-    """
+    """Opens a file for reading, decompressed by its suffix: `.gz`, `.bz2`, `.xz`, `.zst`."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return gzip.open(path, "rb")  # type: ignore[return-value]
@@ -154,13 +128,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def list_parquet_units(source: Source) -> Iterator[Unit]:
-    """Finds Parquet files, as ranges of row groups.
-
-    Args:
-        source: A file or folder.
-
-    Yields:
-        Units; a file that cannot be read is one with the reason "corrupt-file".
+    """Finds Parquet files, as one unit for each row group; a file that cannot be read is one with a reason.
 
     Raises:
         DataError: If a file has no column of text.
@@ -183,7 +151,6 @@ def require_text(source: Source, names: list[str], place: str) -> None:
     """Stops where a table has no text.
 
     Args:
-        source: Its `columns` may name it.
         names: The table's columns.
         place: The table, for the message.
 
@@ -198,16 +165,7 @@ def require_text(source: Source, names: list[str], place: str) -> None:
 
 
 def read_parquet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads the rows of row groups.
-
-    Args:
-        source: The source.
-        unit: A file or a range of its row groups.
-        max_bytes: Longer documents come without content, as "too-large".
-
-    Yields:
-        Documents; one says "corrupt-file" where the file breaks off.
-    """
+    """Reads the rows of row groups; one document says "corrupt-file" where the file cannot be read on."""
     if unit.reason is not None:
         yield Document(f"{unit.id}@", unit.id, size=unit.size, reason=unit.reason)
         return
@@ -231,9 +189,6 @@ def list_hub_units(source: Source) -> Iterator[Unit]:
     Args:
         source: Its path is `owner/name`, with `@revision` and `/folder` where wanted, after `hf://datasets/` or not.
 
-    Yields:
-        One unit a file.
-
     Raises:
         DataError: If the data set cannot be listed or holds no table.
     """
@@ -252,7 +207,7 @@ def list_hub_units(source: Source) -> Iterator[Unit]:
         files = sorted((entry.path, entry.size) for entry in tree if hasattr(entry, "size"))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise DataError(f"source {source.name} is {source.path}, which the Hub does not give ({reason})") from error
+        raise DataError(f"source {source.name} is {source.path}, which the Hub does not list ({reason})") from error
     tables = [(path, size) for path, size in files if path.lower().endswith((*PARQUET_SUFFIXES, *JSON_SUFFIXES))]
     if not tables:
         raise DataError(f"source {source.name} is {source.path}, which holds no Parquet or JSON Lines")
@@ -262,15 +217,7 @@ def list_hub_units(source: Source) -> Iterator[Unit]:
 
 
 def read_hub(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Fetches a file into the Hub's cache and reads it.
-
-    Args:
-        source: The source.
-        unit: The file.
-        max_bytes: Longer documents come without content, as "too-large".
-
-    Yields:
-        Documents; one says "unreadable" where the file cannot be fetched.
+    """Downloads a file into the Hub's cache and reads it; one document says "unreadable" where that fails.
 
     Raises:
         DataError: If a Parquet file has no column of text.
@@ -298,34 +245,26 @@ def read_hub(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document
     yield from read_parquet(source, here, max_bytes=max_bytes)
 
 
-def find_column(named: Mapping[str, str], field: str, columns: list[str] | dict[str, Any]) -> str | None:
-    """Finds the column that holds something.
+def find_column(named: Mapping[Column, str], field: Column, columns: Container[str]) -> str | None:
+    """Finds the column that holds a field.
 
     Args:
-        named: Columns by field, as the settings name them.
-        field: One of `COLUMN_NAMES`.
-        columns: Those there are.
-
-    Returns:
-        Its name, or `None`.
+        named: Columns by field, as the settings name them; they win over the default names.
+        columns: Those of the table.
     """
     candidates = (named[field],) if field in named else COLUMN_NAMES[field]
     return next((name for name in candidates if name in columns), None)
 
 
-def make_document(row: dict[str, Any], source: Source, unit: Unit, key: str, *, max_bytes: int) -> Document:
-    """Makes a document of a row.
+class _Facts(TypedDict):
+    language: str | None
+    repository: str | None
+    licence: str | None
+    stars: int | None
 
-    Args:
-        row: Values by column.
-        source: Its `columns` may name them.
-        unit: Where the row lies.
-        key: The document's id.
-        max_bytes: Longer documents come without content, as "too-large".
 
-    Returns:
-        The document; without text it falls as "no-text".
-    """
+def make_document(row: Mapping[str, object], source: Source, unit: Unit, key: str, *, max_bytes: int) -> Document:
+    """Makes a document of a row of values by column; without text it gets the reason "no-text"."""
     values = {
         field: row.get(column) if (column := find_column(source.columns, field, row)) else None
         for field in COLUMN_NAMES
@@ -333,9 +272,9 @@ def make_document(row: dict[str, Any], source: Source, unit: Unit, key: str, *, 
     text, path = values["text"], str(values["path"] or unit.id)
     licence, stars = values["licence"], values["stars"]
     if isinstance(licence, list):
-        # Under several licences, all must be allowed: they are named together, as SPDX does.
+        # Under several licences, all must be allowed: they are joined as SPDX does.
         licence = " AND ".join(sorted(map(str, licence))) or None
-    facts: dict[str, Any] = {
+    facts: _Facts = {
         "language": find_language(values["language"]) or name_language(path),
         "repository": str(values["repository"]) if values["repository"] else None,
         "licence": str(licence) if licence else unit.licence,

@@ -1,7 +1,6 @@
-"""Near duplicates are those that exact Jaccard says, and shingles are what a plain loop makes."""
+"""Near duplicates are those that exact Jaccard names."""
 
 import random
-import re
 import sysconfig
 from collections import defaultdict
 from itertools import combinations
@@ -11,69 +10,18 @@ import daft
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codeshell_hf.curate.duplicates import (
-    NearDuplicates,
     connect,
     find_exact_duplicates,
     find_near_duplicates,
     find_repeated_pieces,
 )
-from codeshell_hf.curate.repetition import hash_pieces, remove_pieces, split_pieces
-from codeshell_hf.curate.shingles import find_sets, measure_jaccard, shingle, sign
-
-WORDS = re.compile(r"[A-Za-z0-9_]+|[^\x00-\x7f]")
-
-
-def plain_shingles(text: str) -> set[tuple[str, ...]]:
-    words = WORDS.findall(text)
-    if 0 < len(words) < 5:
-        return {tuple(words)}
-    return {tuple(words[place : place + 5]) for place in range(len(words) - 4)}
-
-
-def jaccard(first: set, second: set) -> float:
-    return len(first & second) / len(first | second) if first or second else 0.0
-
-
-PARTS = st.sampled_from([*"ab_1 .\n(é中文🧑", "\u200d", "longer_than_eight_letters ", "x" * 300 + " "])
-TEXTS = st.lists(PARTS, max_size=40).map("".join)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(TEXTS, min_size=1, max_size=6))
-def test_shingles_are_those_of_a_plain_loop(texts: list[str]) -> None:
-    shingles = shingle([text.encode() for text in texts])
-    sets = find_sets(shingles)
-
-    plain = [plain_shingles(text) for text in texts]
-    assert shingles.words.tolist() == [len(WORDS.findall(text)) for text in texts]
-    assert [len(found) for found in sets] == list(map(len, plain))
-    for a, b in combinations(range(len(texts)), 2):
-        assert measure_jaccard(sets[a], sets[b]) == pytest.approx(jaccard(plain[a], plain[b]))
-
-
-def test_long_words_that_differ_at_their_end_are_different() -> None:
-    first, second, third = find_sets(shingle([b"a" * 999 + b"x", b"a" * 999 + b"y", b"a" * 999 + b"x"]))
-
-    assert first.tolist() != second.tolist()
-    assert first.tolist() == third.tolist()
-
-
-def test_signatures_agree_as_often_as_jaccard_says() -> None:
-    rng = random.Random(0)
-    first = " ".join(f"w{rng.randrange(10**6)}" for _ in range(1000))
-    second = " ".join(first.split()[:800] + [f"v{n}" for n in range(200)])
-    expected = jaccard(plain_shingles(first), plain_shingles(second))
-
-    signed = sign(shingle([first.encode(), second.encode()]), bands=64, rows=1)
-
-    # Of 64 minima, about 42 agree at a Jaccard of 0.66; 25 and 58 are four standard deviations away.
-    agreeing = int((signed[0] == signed[1]).sum())
-    assert abs(agreeing / 64 - expected) < 4 * (expected * (1 - expected) / 64) ** 0.5
+from codeshell_hf.curate.settings import NearDuplicates
+from codeshell_hf.curate.shingles import shingle, sign
+from tests.curate.test_shingles import jaccard, plain_shingles
 
 
 def make_table(texts: list[str], stars: list[int | None] | None = None) -> pa.Table:
@@ -98,7 +46,7 @@ def find(texts: list[str], folder: Path, stars: list[int | None] | None = None) 
     path = folder / "measured.parquet"
     pq.write_table(make_table(texts, stars), path)
     documents = daft.read_parquet(str(path)).exclude("text")
-    found, _ = find_near_duplicates(documents, [path], folder / "work", NearDuplicates(0.7, 22, 5))
+    found, _ = find_near_duplicates(documents, [path], folder / "work", NearDuplicates())
     return dict(zip(found["key"].to_pylist(), found["cluster"].to_pylist(), strict=True))
 
 
@@ -112,9 +60,9 @@ def vary(text: str, rng: random.Random, share: float) -> str:
 def test_near_duplicates_of_real_code_agree_with_exact_jaccard(tmp_path: Path) -> None:
     """The standard library, and copies of it with a few or many words changed."""
     rng = random.Random(1)
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:110]
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:50]
     texts = [path.read_text(encoding="utf-8", errors="ignore")[:6000] for path in files]
-    for text in texts[:60]:
+    for text in texts[:20]:
         texts += [vary(text, rng, share) for share in (0.005, 0.01, 0.02, 0.04, 0.07)]
     texts = list(dict.fromkeys(texts))
     sets = [plain_shingles(text) for text in texts]
@@ -133,7 +81,7 @@ def test_near_duplicates_of_real_code_agree_with_exact_jaccard(tmp_path: Path) -
     cluster = {member: place for place, members in enumerate(truth) for member in members}
     removable = sum(len(members) - 1 for members in truth)
     right = sum(member in cluster and cluster[member] == cluster.get(best) for member, best in dropped.items())
-    assert removable > 100
+    assert removable > 40
     assert right == len(dropped), "precision 1.0: every one that fell is near, by way of others, to the one that stays"
     assert right >= 0.95 * removable
 
@@ -205,14 +153,6 @@ def test_of_equal_documents_the_best_stays() -> None:
     found = find_exact_duplicates(daft.from_arrow(table)).sort_by("key").to_pydict()
 
     assert found == {"key": [0, 1], "cluster": [2, 2]}
-
-
-@given(st.text(alphabet="ab \n", max_size=60), st.sampled_from(["line", "paragraph"]))
-def test_pieces_are_the_text_and_removing_none_leaves_it(text: str, kind: str) -> None:
-    assert "".join(piece + between for piece, between in split_pieces(text, kind)) == text
-    assert remove_pieces(text, kind, np.empty(0, np.int64), min_bytes=1) == text
-    every = np.array(hash_pieces(text, kind, min_bytes=1), np.int64)
-    assert not remove_pieces(text, kind, every, min_bytes=1).strip("\n")
 
 
 def test_pieces_of_enough_documents_are_repeated() -> None:

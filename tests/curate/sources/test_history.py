@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from codeshell_hf.curate.settings import Source
 from codeshell_hf.curate.sources import history, list_units, read_unit
-from codeshell_hf.curate.sources.source import Document, Source
+from codeshell_hf.curate.sources.source import Document
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 LIMIT_S = 30

@@ -1,23 +1,21 @@
-"""Packing: shards give back what went in, and rows are a pure function of seed and tokens consumed."""
+"""Rows are a pure function of seed and tokens consumed."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from codeshell_hf.errors import DataError, SettingsError
-from codeshell_hf.pack.datatrove import DatatroveShards
-from codeshell_hf.pack.encoder import TokenizerCodec, make_codec
-from codeshell_hf.pack.infilling import Infilling, rearrange_characters, rearrange_for_infilling
-from codeshell_hf.pack.mixture import PERIOD, Mixture
+from codeshell_hf.pack.encoder import TokenizerCodec
+from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
 from codeshell_hf.pack.rows import IGNORED, Phase, Rows, describe_rows
-from codeshell_hf.pack.shards import join_shards, write_shards
+from codeshell_hf.pack.shards import write_shards
 from codeshell_hf.text.shards import Header, TokenShards
 from recipes.pretraining import read_step
 
 SENTINELS = (301, 302, 303)
+
+
 END = 300
 
 
@@ -42,23 +40,6 @@ def shards(tmp_path: Path) -> TokenShards:
     # Each document has one letter of its own, so that a token tells its document.
     lengths = np.random.default_rng(0).integers(1, 60, size=60)
     return make_shards(tmp_path, [chr(33 + index) * int(length) for index, length in enumerate(lengths)])
-
-
-def test_shards_give_back_every_document(shards: TokenShards, tmp_path: Path) -> None:
-    assert [chr(int(tokens[0])) for tokens in shards] == [chr(33 + index) for index in range(60)]
-    assert shards.header.tokens == sum(len(tokens) for tokens in shards) == (tmp_path / "tokens.bin").stat().st_size / 2
-    assert shards.bytes.tolist() == [len(tokens) for tokens in shards]
-
-
-def test_real_tokenizer_keeps_literal_special_tokens_as_text(tmp_path: Path, tiny_tokenizer) -> None:
-    text = "print('<|endoftext|>', '<fim_middle>')\n"
-    header = Header(len(tiny_tokenizer), tiny_tokenizer.eos_token_id, None, "hash")
-    write_shards([{"id": "a", "language": "python", "source": "own", "text": text}], tiny_tokenizer, header, tmp_path)
-
-    tokens = TokenShards(tmp_path)[0]
-
-    assert tokens.max() < len(tiny_tokenizer) - 20
-    assert tiny_tokenizer.decode(tokens) == text
 
 
 @pytest.mark.parametrize("row_tokens", [16, 64])
@@ -160,26 +141,6 @@ def test_rate_of_infilling_is_what_was_asked(tmp_path: Path) -> None:
     assert 424 < plan.is_suffix_first.sum() < 576
 
 
-@given(st.lists(st.integers(0, 299), max_size=40), st.data(), st.booleans())
-def test_rearranged_documents_give_back_the_original(tokens: list[int], data, suffix_first: bool) -> None:
-    start = data.draw(st.integers(0, len(tokens)))
-    end = data.draw(st.integers(start, len(tokens)))
-
-    arranged = rearrange_for_infilling(
-        np.array(tokens, np.int64), (start, end), suffix_first=suffix_first, sentinels=SENTINELS
-    ).tolist()
-
-    prefix_at, middle_at, suffix_at = (arranged.index(sentinel) for sentinel in SENTINELS)
-    assert prefix_at == 0
-    if suffix_first:
-        suffix, rest = arranged[suffix_at + 1 : middle_at], arranged[middle_at + 1 :]
-        assert suffix_at == 1
-        assert rest + suffix == tokens
-    else:
-        prefix, suffix = arranged[1:suffix_at], arranged[suffix_at + 1 : middle_at]
-        assert prefix + arranged[middle_at + 1 :] + suffix == tokens
-
-
 def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards) -> None:
     with pytest.raises(DataError, match=r"lies|must lie inside"):
         rearrange_for_infilling(np.arange(4), (3, 5), suffix_first=False, sentinels=SENTINELS)
@@ -199,118 +160,12 @@ def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards
         TokenShards(tmp_path)
 
 
-def test_pieces_are_laid_end_to_end(tmp_path: Path) -> None:
-    pieces = []
-    for number, texts in enumerate((["aa", "bbb"], [], ["c"])):
-        make_shards(tmp_path / f"{number}", texts) if texts else write_shards(
-            [], Letters(), Header(320, END, SENTINELS, "hash"), _made(tmp_path / f"{number}")
-        )
-        pieces.append(tmp_path / f"{number}")
-
-    header = join_shards(pieces, _made(tmp_path / "all"))
-
-    shards = TokenShards(tmp_path / "all")
-    assert (header.documents, header.tokens, header.bytes) == (3, 6, 6)
-    assert ["".join(map(chr, tokens)) for tokens in shards] == ["aa", "bbb", "c"]
-    assert not any(piece.exists() for piece in pieces)
-    write_shards([], Letters(), Header(320, END, None, "hash"), _made(tmp_path / "empty"))
-    with pytest.raises(DataError, match="no document has a token"):
-        join_shards([tmp_path / "empty"], _made(tmp_path / "none"))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
 def test_use_of_rows_is_told(tmp_path: Path) -> None:
     used, cut = describe_rows(np.array([7, 7, 3, 20]), 8)
 
     # 8 + 8 + 4 + 21 tokens with their ends: five rows of eight of 41; the last document reaches over three of them.
     assert used == pytest.approx(40 / 41)
     assert cut == pytest.approx(1 / 4)
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> list[TokenShards]:
-    return [make_shards(tmp_path / name, [letter * 40] * 50) for name, letter in (("a", "a"), ("b", "b"))]
-
-
-def test_a_mixture_gives_each_its_share_and_each_its_own_stream(two: list[TokenShards]) -> None:
-    mixture = Mixture(two, [0.75, 0.25], seed=3, phases=[Phase(0, 32)], infilling=None)
-    batch = mixture.read(0, PERIOD)
-
-    is_second = (batch.input_ids == ord("b")).any(axis=1)
-    assert is_second.sum() == PERIOD // 4
-    alone = Rows(two[1], seed=4, phases=[Phase(0, 32)], infilling=None).read(0, PERIOD // 4)
-    assert np.array_equal(batch.input_ids[is_second], alone.input_ids)
-    assert np.array_equal(batch.labels[is_second], alone.labels)
-
-
-def test_a_mixture_does_not_depend_on_how_it_is_asked_for_through_a_change_of_length(two: list[TokenShards]) -> None:
-    phases = [Phase(0, 16), Phase(64 * 20, 64)]
-    mixture = Mixture(two, [0.5, 0.5], seed=1, phases=phases, infilling=Infilling(0.5, 0.5))
-    whole = mixture.read(0, 80)
-
-    again = Mixture(two, [0.5, 0.5], seed=1, phases=phases, infilling=Infilling(0.5, 0.5))
-    for row in (79, 3, 40):
-        assert np.array_equal(again.read(row * 16, 1).input_ids[0], whole.input_ids[row])
-    assert mixture.find_row_tokens(64 * 20 - 1) == 16
-    assert mixture.read(64 * 20, 5).input_ids.shape == (5, 64)
-    # What the streams have given by the change is whole blocks of each: nothing is lost or doubled.
-    assert sum(mixture._count(20, number) for number in (0, 1)) == 20
-    assert 0 < mixture.count_epochs(64 * 40) < 3
-
-
-@pytest.mark.parametrize("shares", [[0.5, 0.6], [1.0, 0.0], [1.5, -0.5]])
-def test_shares_that_are_none_are_refused(two: list[TokenShards], shares: list[float]) -> None:
-    with pytest.raises(SettingsError, match="let each be above 0 and all together 1"):
-        Mixture(two, shares, seed=0, phases=[Phase(0, 16)], infilling=None)
-
-
-class Words:
-    """Encodes pairs of letters as one id, so that a cut inside a pair takes two."""
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(chr(value % 1000) + (chr(value // 1000) if value >= 1000 else "") for value in ids)
-
-    def encode(self, text: str) -> list[int]:
-        pairs = [text[place : place + 2] for place in range(0, len(text), 2)]
-        return [ord(pair[0]) + (1000 * ord(pair[1]) if len(pair) > 1 else 0) for pair in pairs]
-
-
-@given(st.text(alphabet="abcdefgh", min_size=1, max_size=40), st.data(), st.booleans())
-def test_cuts_between_characters_keep_the_text_and_the_length(text: str, data, suffix_first: bool) -> None:
-    codec = Words()
-    tokens = np.array(codec.encode(text), np.int64)
-    cuts = sorted([data.draw(st.floats(0, 0.999)), data.draw(st.floats(0, 0.999))])
-    sentinels = (-1, -2, -3)
-
-    found = rearrange_characters(tokens, (cuts[0], cuts[1]), codec, suffix_first=suffix_first, sentinels=sentinels)
-
-    assert len(found) == len(tokens) + 3
-    parts: dict[int, list[int]] = {}
-    for value in found.tolist():
-        if value < 0:
-            held = parts.setdefault(value, [])
-        else:
-            held.append(value)
-    suffix = codec.decode(parts[-3])
-    if suffix_first:  # the middle follows the prefix without a sentinel
-        assert text.startswith(codec.decode(parts[-2]))
-        assert text[len(codec.decode(parts[-2])) :].startswith(suffix)
-    else:
-        before = codec.decode(parts[-1]) + codec.decode(parts[-2])
-        assert text.startswith(before)
-        assert text[len(before) :].startswith(suffix)
-
-
-def test_codec_of_a_real_tokenizer_gives_text_and_ids_back(tiny_tokenizer) -> None:
-    text = "def area(radius):\n    return '<fim_middle>' + '面积'\n"
-    for codec in (TokenizerCodec(tiny_tokenizer), make_codec(tiny_tokenizer, [text])):
-        ids = codec.encode(text)
-        assert max(ids) < len(tiny_tokenizer) - 20, "nothing in a document is special"
-        assert codec.decode(ids) == text
 
 
 def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(tmp_path: Path, tiny_tokenizer) -> None:
@@ -328,39 +183,6 @@ def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(tmp
     whole = read(0, 16)
     assert np.array_equal(read(32 * 5, 1)[0], whole[5])
     assert (whole == ids[1]).any()
-
-
-def write_ds(folder: Path, documents: list[list[int]], width: str = "<u2") -> None:
-    folder.mkdir(exist_ok=True)
-    np.array([value for one in documents for value in one], width).tofile(folder / "00000.ds")
-    np.cumsum([len(one) for one in documents]).astype("<u8").tofile(folder / "00000.ds.index")
-
-
-@pytest.mark.parametrize("width", ["<u2", "<u4"])
-def test_shards_of_datatrove_are_read(tmp_path: Path, width: str) -> None:
-    write_ds(tmp_path, [[65, 66, END], [67], [END], [68, 69]], width)
-
-    shards = DatatroveShards(tmp_path, Header(320, END, SENTINELS, "hash"))
-
-    assert [shards[index].tolist() for index in range(len(shards))] == [[65, 66], [67], [], [68, 69]]
-    batch = Rows(shards, seed=0, phases=[Phase(0, 3)], infilling=None).read(0, 3)
-    assert set(batch.input_ids.ravel().tolist()) <= {65, 66, 67, 68, 69, END}
-
-
-def test_broken_shards_of_datatrove_are_refused(tmp_path: Path) -> None:
-    header = Header(320, END, SENTINELS, "hash")
-    with pytest.raises(DataError, match=r"holds no \.ds file"):
-        DatatroveShards(tmp_path, header)
-    write_ds(tmp_path / "a", [[65, 400]])
-    with pytest.raises(DataError, match="has token 400, but the vocabulary has 320 entries"):
-        DatatroveShards(tmp_path / "a", header)
-    write_ds(tmp_path / "b", [[65, 66]])
-    np.array([1, 3], "<u8").tofile(tmp_path / "b" / "00000.ds.index")
-    with pytest.raises(DataError, match=r"an id takes 1 bytes|which its index contradicts"):
-        DatatroveShards(tmp_path / "b", header)
-    (tmp_path / "b" / "00000.ds.index").unlink()
-    with pytest.raises(DataError, match=r"it needs its \.ds\.index"):
-        DatatroveShards(tmp_path / "b", header)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 8])

@@ -50,14 +50,14 @@ def test_uneven_indentation_never_mixes_tabs_and_spaces() -> None:
 
 
 def test_the_standard_library_keeps_its_trees() -> None:
-    paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:60]
+    paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:15]
     changed = 0
     for path in paths:
         text = path.read_text(encoding="utf-8")
         new = perturb(text, "python", path.name, ALWAYS)
         assert shape(new) == shape(text), path.name
         changed += new != text
-    assert changed > 40
+    assert changed > 9
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Whose documents may be used: licences, and authors who opted out."""
+
+from pathlib import Path
+
+import daft
+from daft import DataType, Expression, col
+
+from ..errors import DataError
+from .settings import Rights
+from .sources.licences import PERMISSIVE
+
+
+def read_opt_outs(path: Path | None) -> tuple[str, ...]:
+    """Reads repositories, owners (as `owner/`) and ids of documents, one a line; `#` begins a comment.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"rights.opt_out is {path}, which cannot be read; name a text file, one name a line") from error
+    return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
+
+
+def judge_rights(rights: Rights) -> list[tuple[str, Expression]]:
+    """Reasons, with expressions that are true of the documents to drop for each."""
+    verdicts: list[tuple[str, Expression]] = []
+    opted_out = read_opt_outs(rights.opt_out)
+    if opted_out:
+        names = [name for name in opted_out if not name.endswith("/")]
+        owners = [name for name in opted_out if name.endswith("/")]
+        opted = col("repository").is_in(names) | col("id").is_in(names) if names else daft.lit(False)  # noqa: FBT003
+        for owner in owners:
+            opted = opted | col("repository").startswith(owner) | col("repository").contains(f"/{owner}")
+        # A document of no repository has not opted out.
+        verdicts.append(("opted-out", opted.fill_null(daft.lit(False)) | col("id").is_in(names)))  # noqa: FBT003
+    if rights.licences is not None:
+        allowed = PERMISSIVE if rights.licences == "permissive" else rights.licences
+
+        def is_refused(licence: str | None) -> bool:
+            return not is_allowed(licence, allowed, allows_unknown=rights.allows_unknown)
+
+        verdicts.append(("licence", daft.func(return_dtype=DataType.bool())(is_refused)(col("licence"))))
+    return verdicts
+
+
+def is_allowed(licence: str | None, allowed: tuple[str, ...], *, allows_unknown: bool) -> bool:
+    """Whether every licence that a document names is allowed, whether they are joined by `AND` or by `OR`.
+
+    >>> is_allowed("MIT AND GPL-3.0", ("MIT",), allows_unknown=True)
+    False
+    """
+    if licence is None:
+        return allows_unknown
+    return all(name.strip("() ") in allowed for name in licence.replace(" OR ", " AND ").split(" AND "))

@@ -1,0 +1,220 @@
+"""The settings of curation, a section for each step."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ..settings import PrecisionSettings, Section
+
+Kind = Literal[
+    "folder", "repositories", "archives", "jsonl", "parquet", "hub", "stackoverflow", "wet", "commits", "issues"
+]
+Column = Literal["text", "path", "language", "repository", "licence", "stars"]
+Piece = Literal["line", "paragraph"]
+Threshold = bool | int | float | None
+LanguageRules = dict[str, dict[str, Threshold]]
+
+LINES_ARE_FREE: dict[str, Threshold] = {"max_line_bytes": 100_000, "max_mean_line": None}
+PROSE: dict[str, Threshold] = {
+    **LINES_ARE_FREE,
+    "min_words": 10,
+    "min_mean_word": 1,
+    "max_mean_word": 12,
+    "max_symbol_fraction": 0.3,
+    "max_bullet_fraction": 0.9,
+}
+# Thresholds of their own: The Stack v2's exemptions for lines and 512 lines of data, bigcode-dataset's visible text of
+# HTML and sizes of JSON, Gopher's words for prose, widened for Chinese and for headings.
+BY_LANGUAGE: LanguageRules = {
+    "html": {**LINES_ARE_FREE, "min_visible_fraction": 0.2, "min_visible_bytes": 100, "drops_xml": False},
+    "json": {**LINES_ARE_FREE, "min_bytes": 100, "max_bytes": 5000, "max_lines": 512, "max_digit_fraction": 0.5},
+    "yaml": {"min_bytes": 100, "max_bytes": 5000, "max_lines": 512},
+    "xml": {**LINES_ARE_FREE, "drops_xml": False},
+    "xslt": {"drops_xml": False},
+    "text": {**PROSE, "max_lines": 512},
+    "markdown": PROSE,
+    "restructuredtext": PROSE,
+    "tex": {**PROSE, "max_symbol_fraction": None},
+    "web-text": {**PROSE, "min_words": 50},
+    "stack-exchange": PROSE,
+    "github-issues": PROSE,
+    "jupyter-structured": LINES_ARE_FREE,
+    "git-commits": {"max_bytes": 100_000},
+}
+
+
+class Source(Section):
+    """One place that documents come from."""
+
+    name: str = Field(description="name that ids of its documents begin with", pattern=r"^[\w.-]+$")
+    kind: Kind = Field(default="folder", description="how it is read")
+    path: str = Field(description="a folder or file; of hub owner/name@revision/folder")
+    exclude: tuple[str, ...] = Field(
+        default=(), description="shell patterns of relative paths to leave out; * matches slashes too"
+    )
+    licence: str | None = Field(default=None, description="SPDX name for documents that state no licence")
+    columns: dict[Column, str] = Field(default={}, description="of tables, the columns, where they are not The Stack's")
+    clones: str | None = Field(default=None, description="where repositories are cloned to; null: beside their list")
+
+    @property
+    def place(self) -> Path:
+        """The path on this machine."""
+        return Path(self.path)
+
+
+class Rights(Section):
+    """Which documents may be used."""
+
+    licences: tuple[str, ...] | Literal["permissive"] | None = Field(
+        default=None, description='SPDX names to keep; "permissive" for a list, null for all'
+    )
+    allows_unknown: bool = Field(default=False, description="whether documents of unknown licence are kept then")
+    opt_out: Path | None = Field(default=None, description="file with repositories, owners/ or ids, one a line")
+
+
+class Rules(Section):
+    """Thresholds over signals; null turns a rule off. A signal that a language does not have breaks no rule."""
+
+    drops_generated: bool = Field(default=True, description="drop files that say they were generated")
+    drops_scaffolds: bool = Field(default=True, description="drop what a tool writes into new projects")
+    drops_xml: bool = Field(default=True, description="drop XML under another name (bigcode-dataset)")
+    max_line_bytes: int | None = Field(default=1000, gt=0, description="longest line in bytes (bigcode-dataset)")
+    max_mean_line: float | None = Field(default=100, gt=0, description="mean line in characters (bigcode-dataset)")
+    min_lines: int | None = Field(default=None, gt=0, description="lines at least")
+    max_lines: int | None = Field(default=100_000, gt=0, description="lines at most (The Stack v2)")
+    min_bytes: int | None = Field(default=None, gt=0, description="bytes at least")
+    max_bytes: int | None = Field(default=None, gt=0, description="bytes at most")
+    min_letter_fraction: float | None = Field(default=0.25, ge=0, le=1, description="letters (The Stack v2)")
+    max_digit_fraction: float | None = Field(default=None, ge=0, le=1, description="digits (OpenCoder: 0.2)")
+    max_space_fraction: float | None = Field(default=None, ge=0, le=1, description="white space (OpenCoder: 0.5)")
+    max_encoded_fraction: float | None = Field(default=0.5, ge=0, le=1, description="encoded data (The Stack v2)")
+    max_encoded_bytes: int | None = Field(default=1024, gt=0, description="its longest run (The Stack v2)")
+    max_duplicate_line_fraction: float | None = Field(
+        default=0.7, ge=0, le=1, description="bytes in repeated lines (OpenCoder, which counts lines)"
+    )
+    max_header_fraction: float | None = Field(default=0.8, ge=0, le=1, description="lines of a licence header")
+    min_visible_fraction: float | None = Field(default=None, ge=0, le=1, description="of markup, visible text")
+    min_visible_bytes: int | None = Field(default=None, gt=0, description="of markup, visible text in bytes")
+    min_comment_fraction: float | None = Field(default=None, ge=0, le=1, description="comments (StarCoder: 0.01)")
+    max_comment_fraction: float | None = Field(default=0.8, ge=0, le=1, description="comments (StarCoder, OpenCoder)")
+    max_string_fraction: float | None = Field(default=0.6, ge=0, le=1, description="strings (OpenCoder)")
+    must_parse: bool = Field(default=False, description="drop what breaks its grammar")
+    max_depth: int | None = Field(default=None, gt=0, description="nested blocks")
+    max_complexity: float | None = Field(default=None, gt=0, description="mean cyclomatic complexity of functions")
+    max_faults_per_line: float | None = Field(default=None, gt=0, description="findings of linters for each line")
+    max_security_faults: int | None = Field(default=None, ge=0, description="findings of ruff's security rules")
+    min_preference: float | None = Field(default=None, ge=0, le=1, description="the score of all signals")
+    min_words: int | None = Field(default=None, gt=0, description="of prose, words")
+    min_mean_word: float | None = Field(default=None, gt=0, description="of prose, mean word (Gopher: 3)")
+    max_mean_word: float | None = Field(default=None, gt=0, description="of prose, mean word (Gopher: 10)")
+    max_symbol_fraction: float | None = Field(
+        default=None, gt=0, description="of prose, # and ... a word (Gopher: 0.1)"
+    )
+    max_bullet_fraction: float | None = Field(default=None, gt=0, le=1, description="of prose, lines of lists (Gopher)")
+    by_language: LanguageRules = Field(
+        default=BY_LANGUAGE, description="thresholds that replace these, by language and rule"
+    )
+
+    @model_validator(mode="after")
+    def _check_languages(self) -> "Rules":
+        known = set(type(self).model_fields) - {"by_language"}
+        for language, rules in self.by_language.items():
+            for name in rules:
+                if name not in known:
+                    names = ", ".join(sorted(known))
+                    raise ValueError(f"rules.by_language.{language} has the unknown rule {name!r}; known are {names}")
+        return self
+
+
+class NearDuplicates(Section):
+    """Near duplicates by MinHash, checked by exact Jaccard."""
+
+    min_jaccard: float = Field(default=0.7, gt=0, le=1, description="shared shingles from which two are near")
+    bands: int = Field(default=22, gt=0, le=64, description="bands of each MinHash")
+    rows: int = Field(default=5, gt=0, le=32, description="minima in each band")
+
+
+class RepeatedText(Section):
+    """Lines or paragraphs that many documents share."""
+
+    piece: Piece = Field(default="paragraph", description="what is compared")
+    min_documents: int = Field(default=20, gt=1, description="documents that must share a piece before it is removed")
+    min_bytes: int = Field(default=120, gt=0, description="shorter pieces stay")
+    min_left: int = Field(default=50, gt=0, description="documents with fewer characters left are dropped")
+
+
+class Measuring(Section):
+    """What is measured of every document, whatever the thresholds are later."""
+
+    max_file_bytes: int = Field(default=1_000_000, gt=0, description="larger documents are dropped")
+    reads_syntax: bool = Field(default=True, description="whether tree-sitter parses")
+    lints: bool = Field(default=True, description="whether ruff lints Python")
+    near_duplicates: NearDuplicates | None = Field(default_factory=NearDuplicates, description="null keeps them")
+    repeated_text: RepeatedText | None = Field(default=None, description="null leaves it")
+
+
+class Perplexity(Section):
+    """The cut by an n-gram model."""
+
+    keep_fraction: float = Field(default=0.95, gt=0, le=1, description="share of each language that stays")
+    model: Path | None = Field(default=None, description="ARPA or KenLM binary; null trains one")
+    order: int = Field(default=5, ge=1, le=6, description="words in the longest n-gram")
+    sample_bytes: int = Field(default=50_000_000, gt=0, description="text to train on, the most preferred first")
+    min_word_count: int = Field(default=2, gt=0, description="rarer words are unknown")
+    words: str = Field(default="code", description="code, or a tokenizer's folder")
+    max_characters: int = Field(default=8000, gt=0, description="start of each document that is scored")
+
+
+class Endpoint(Section):
+    """A model that annotates, behind an interface like OpenAI's."""
+
+    url: str | None = Field(default=None, description="base address; null for the Hub's providers")
+    model: str = Field(description="its name there")
+    token_variable: str | None = Field(default=None, description="environment variable that holds its key")
+    prompt: Path | None = Field(default=None, description="file with {language} and {text}; null for the package's own")
+    max_characters: int = Field(default=12_000, gt=0, description="longer documents are cut")
+    max_answers: int = Field(default=100_000, gt=0, description="budget: answers paid for, over all runs")
+    calls_at_once: int = Field(default=8, gt=0, description="concurrent calls")
+
+
+class Quality(PrecisionSettings):
+    """The learned score."""
+
+    model: str | None = Field(default=None, description='trained regressor; "static" for static scores; null trains')
+    sample_documents: int = Field(default=50_000, gt=0, description="documents to annotate")
+    endpoint: Endpoint | None = Field(default=None, description="model that annotates; null: the static annotator")
+    encoder: str | None = Field(default=None, description="checkpoint to start from; null: a small one from scratch")
+    max_tokens: int = Field(default=512, gt=8, description="longer documents are cut")
+    epochs: float = Field(default=3, gt=0, description="passes over the annotated documents")
+    batch_documents: int = Field(default=32, gt=0, description="documents a step")
+    learning_rate: float = Field(default=5e-5, gt=0, description="peak")
+    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="annotated documents to measure on")
+    min_score: float | None = Field(
+        default=None, ge=0, le=5, description="documents below are dropped; null scores only"
+    )
+    seed: int = Field(default=0, description="of sample, weights and order")
+
+
+class Benchmark(Section):
+    """Texts that must not be trained on."""
+
+    name: str = Field(description="name in reports")
+    path: Path = Field(description="JSON Lines, Parquet, CSV or text, or a folder of them")
+    fields: tuple[str, ...] = Field(default=(), description="fields with texts; empty: prompts and solutions")
+
+
+class Selection(Section):
+    """A number of tokens of what is left, each language by its share."""
+
+    max_tokens: int = Field(gt=0, description="how many")
+    by: Literal["quality", "random"] = Field(description="best first, or at random")
+    seed: int = Field(default=0, description="of the random order")
+
+
+class Engine(Section):
+    """Where the work is done."""
+
+    runner: Literal["local", "ray"] = Field(default="local", description="this machine, or a Ray cluster")
+    address: str | None = Field(default=None, description="of the cluster's head; null: this one, or a new local one")
+    part_bytes: int = Field(default=32_000_000, gt=0, description="bytes of a part, the unit of work and of resuming")

@@ -1,0 +1,97 @@
+"""The regressor of quality learns, and selects."""
+
+import json
+import shutil
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.curate.regressor import Regressor, fit
+from codeshell_hf.curate.settings import Quality, Selection
+from codeshell_hf.errors import CheckpointError, DataError
+from codeshell_hf.text.documents import read_documents
+from tests.curate.common import GOOD, run, write_files
+
+QUALITY = Quality(
+    max_tokens=48, epochs=6, batch_documents=16, learning_rate=2e-3, held_out_fraction=0.2, sample_documents=60
+)
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests are offline, which the client takes for loopback as well."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """A regressor that has learned to tell files with comments from files without."""
+    texts = [f"value_{n} = {n}\n" * 3 if n % 2 else f"# comment {n}\n# more words\n# and more\n" for n in range(160)]
+    folder = tmp_path_factory.mktemp("quality")
+    return folder, fit(texts, [1.0 if n % 2 else 4.0 for n in range(160)], folder, QUALITY, "float32")
+
+
+def test_a_regressor_learns_and_is_loaded_as_any_model(trained) -> None:
+    folder, measures = trained
+    regressor = Regressor(str(folder), max_tokens=48, precision="float32")
+
+    poor, good = regressor.score(["value_7 = 7\n" * 3, "# comment 9\n# more words\n# and more\n"], batch_documents=2)
+
+    assert measures["pearson"] > 0.9
+    assert measures["spearman"] > 0.8
+    assert measures["mean_squared_error"] < measures["variance_of_scores"]
+    assert poor < 2.5 < good
+    assert json.loads((folder / "quality.json").read_text()) == measures
+    again = Regressor(str(folder), max_tokens=48, precision="float32").score(
+        ["value_7 = 7\n" * 3] * 3, batch_documents=2
+    )
+    assert again == pytest.approx([poor] * 3, abs=1e-4), "padding and batches change nothing"
+
+
+def test_too_few_documents_and_wrong_models_are_named(trained, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"3 annotated documents are too few to learn from; annotate 40 or more"):
+        fit(["a"] * 3, [1.0] * 3, tmp_path, QUALITY, "float32")
+    with pytest.raises(CheckpointError, match=r"is no regressor of quality that can be loaded"):
+        Regressor(str(tmp_path / "none"), max_tokens=48, precision="float32")
+    shutil.copytree(trained[0], tmp_path / "two")
+    config = json.loads((tmp_path / "two" / "config.json").read_text())
+    (tmp_path / "two" / "config.json").write_text(json.dumps(config | {"id2label": {"0": "a", "1": "b"}}))
+    with pytest.raises((CheckpointError, RuntimeError), match=r"gives 2 values|ignore_mismatched_sizes"):
+        Regressor(str(tmp_path / "two"), max_tokens=48, precision="float32")
+
+
+@pytest.mark.slow
+def test_the_funnel_annotates_trains_scores_and_selects(tmp_path: Path) -> None:
+    stdlib = Path(sysconfig.get_paths()["stdlib"])
+    files = {path.name: path.read_bytes()[:4000] for path in sorted(stdlib.glob("*.py"))[:70]}
+    folder = write_files(tmp_path / "in", {**files, "area.py": GOOD})
+
+    outcome = run(
+        folder,
+        tmp_path / "out",
+        near_duplicates=None,
+        quality=QUALITY,
+        selection=Selection(max_tokens=9_000, by="quality"),
+    )
+
+    rows = list(read_documents(tmp_path / "out", columns=["id", "quality", "tokens"]))
+    assert outcome.measures["quality"]["annotator"] == "static"
+    assert outcome.measures["quality"]["held_out_documents"] == 12
+    assert 8_000 < sum(row["tokens"] for row in rows) <= 9_000
+    dropped = outcome.funnel.counts()["dropped"]["not-selected"]
+    assert dropped + len(rows) == outcome.steps[-2][1]
+    min_score = min(row["quality"] for row in rows) - 1e-4
+    given = QUALITY.model_copy(update={"model": str(tmp_path / "out" / "quality"), "min_score": min_score})
+    again = run(folder, tmp_path / "again", near_duplicates=None, quality=given)
+    assert {row["id"] for row in rows} <= {row["id"] for row in read_documents(tmp_path / "again", columns=["id"])}
+    assert again.funnel.counts()["dropped"]["low-quality"] > 0
+
+
+def test_static_scores_need_no_model(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "in", {"area.py": GOOD, "poor.py": "x=eval(y)\n" * 9})
+
+    run(folder, tmp_path / "out", near_duplicates=None, quality=Quality(model="static"))
+
+    scores = {row["id"]: row["quality"] for row in read_documents(tmp_path / "out", columns=["id", "quality"])}
+    assert scores["source/poor.py"] < scores["source/area.py"]

@@ -1,0 +1,86 @@
+"""Grammars count functions, paths, depth, comments and strings."""
+
+import ast
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.curate import syntax
+from codeshell_hf.curate.syntax import GRAMMARS, load_grammar, parse
+
+SAMPLES = {
+    "python": "def f(x):\n    if x and y:\n        for z in x:\n            pass\n    return 'text'  # why\n",
+    "java": 'class A { int f(int x) { if (x > 1 && y) { for (;;) { g("t"); } } return 1; /* why */ } }',
+    "javascript": "function f(x) { if (x && y) { for (const z of x) { g('t'); } } return 1; /* why */ }",
+    "typescript": "function f(x: number) { if (x && y) { for (const z of x) { g('t'); } } return 1; /* why */ }",
+    "go": 'package a\nfunc f(x int) int { if x > 1 && y { for { g("t") } }; return 1 /* why */ }\n',
+    "c": 'int f(int x) { if (x && y) { for (;;) { g("t"); } } return 1; /* why */ }\n',
+    "cpp": 'int f(int x) { if (x && y) { for (auto z : w) { g("t"); } } return 1; /* why */ }\n',
+    "rust": 'fn f(x: i32) -> i32 { if x > 1 && y { for z in w { g("t"); } } 1 /* why */ }\n',
+    "c-sharp": 'class A { int f(int x) { if (x > 1 && y) { foreach (var z in w) { g("t"); } } return 1; /* why */ } }',
+    "php": "<?php function f($x) { if ($x && $y) { foreach ($w as $z) { g('t'); } } return 1; /* why */ }",
+    "ruby": "def f(x)\n  if x && y\n    while z\n      g('t')\n    end\n  end\n  1 # why\nend\n",
+    "shell": (
+        'f() {\n  if [ -n "$1" ]; then\n    for z in a; do\n'
+        "      case $z in a) echo 't' ;; esac\n    done\n  fi # why\n}\n"
+    ),
+}
+
+
+def test_every_grammar_has_a_sample() -> None:
+    assert set(SAMPLES) == set(GRAMMARS)
+
+
+@pytest.mark.parametrize("language", SAMPLES)
+def test_grammars_tell_functions_paths_depth_comments_and_strings(language: str) -> None:
+    found = parse(SAMPLES[language].encode(), language)
+
+    assert found is not None
+    assert found.parses
+    assert found.functions == 1
+    assert found.complexity == found.worst_complexity == 4, "an if with two conditions, or one and a case, and a loop"
+    assert found.depth == (3 if language == "shell" else 2)
+    assert found.comment_fraction > 0
+    assert found.string_fraction > 0
+    assert not parse(SAMPLES[language].replace("}", "").replace(")", "").encode(), language).parses
+
+
+def plain_complexity(node: ast.AST) -> int:
+    """Paths of a Python function by its syntax tree, functions inside it left out."""
+    total = 1
+    front = list(ast.iter_child_nodes(node))
+    while front:
+        child = front.pop()
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        kinds = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.Assert, ast.match_case)
+        total += isinstance(child, kinds)
+        if isinstance(child, ast.BoolOp):
+            total += len(child.values) - 1
+        if isinstance(child, ast.comprehension):
+            total += 1 + len(child.ifs)
+        front += ast.iter_child_nodes(child)
+    return total
+
+
+@pytest.mark.parametrize("name", ["json/decoder.py", "argparse.py", "textwrap.py", "heapq.py", "shutil.py"])
+def test_complexity_of_real_files_equals_that_of_pythons_own_syntax_tree(name: str) -> None:
+    data = (Path(sysconfig.get_paths()["stdlib"]) / name).read_bytes()
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    paths = [plain_complexity(node) for node in ast.walk(ast.parse(data)) if isinstance(node, kinds)]
+
+    found = parse(data, "python")
+
+    assert found is not None
+    assert found.functions == len(paths)
+    assert found.worst_complexity == max(paths)
+    assert found.complexity == pytest.approx(sum(paths) / len(paths))
+
+
+def test_without_a_grammar_nothing_is_told(monkeypatch) -> None:
+    assert parse(b"x", "cobol") is None
+    load_grammar.cache_clear()
+    monkeypatch.setattr(syntax.importlib.util, "find_spec", lambda name: None)
+    assert parse(b"x = 1", "python") is None
+    load_grammar.cache_clear()

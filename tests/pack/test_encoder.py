@@ -1,0 +1,51 @@
+"""tiktoken gives the same ids, or is not used."""
+
+import json
+import random
+
+import pytest
+from tokenizers import Tokenizer
+
+from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.pack.encoder import TokenizerCodec, choose_encoder, make_codec
+from tests.tokenizer.common import CHINESE, CODE
+from tokenizer.bpe import train_bpe, wrap_backend
+from tokenizer.unigram import train_unigram
+
+
+@pytest.fixture(scope="module")
+def bpe() -> CodeShellTokenizer:
+    return train_bpe([*CODE, *CHINESE[:3]], vocab_size=1500)
+
+
+def test_tiktoken_gives_the_same_ids_and_is_chosen(bpe: CodeShellTokenizer) -> None:
+    texts = [*CODE[:20], *CHINESE[:5], "  1 22\t333\n\n  4", "it's we'll I'D <fim_prefix>", "", "\u3000　 ａ１ ²³"]
+
+    encoder, choice = choose_encoder(bpe, texts)
+
+    assert choice == f"encodes with tiktoken: the same ids on {len(texts)} documents"
+    expected = bpe(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert encoder(texts)["input_ids"] == expected
+
+
+def test_tiktoken_is_passed_by_where_it_cannot_be_exact(bpe: CodeShellTokenizer) -> None:
+    values = json.loads(bpe.backend_tokenizer.to_str())
+    shuffled = list(values["model"]["vocab"])
+    random.Random(0).shuffle(shuffled)
+    values["model"]["vocab"] = {token: index for index, token in enumerate(shuffled)}
+    del values["added_tokens"]
+    released_like = wrap_backend(Tokenizer.from_str(json.dumps(values)))
+    unigram = train_unigram(CODE, vocab_size=600)
+
+    for tokenizer, reason in ((released_like, "ids are not in the order"), (unigram, "is Unigram, and tiktoken knows")):
+        encoder, choice = choose_encoder(tokenizer, CODE[:3])
+        assert encoder is tokenizer
+        assert reason in choice
+
+
+def test_codec_of_a_real_tokenizer_gives_text_and_ids_back(tiny_tokenizer: CodeShellTokenizer) -> None:
+    text = "def area(radius):\n    return '<fim_middle>' + '面积'\n"
+    for codec in (TokenizerCodec(tiny_tokenizer), make_codec(tiny_tokenizer, [text])):
+        ids = codec.encode(text)
+        assert max(ids) < len(tiny_tokenizer) - 20, "nothing in a document is special"
+        assert codec.decode(ids) == text

@@ -1,0 +1,44 @@
+"""Texts of every kind, sampled by weight."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tokenizer.corpus import TextSource, read_source, sample, take_share
+
+
+def test_sources_of_every_kind_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("plain 文本")
+    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n\n{"messages": [{"content": "q"}, {"content": "a"}]}\n')
+    with gzip.open(tmp_path / "c.jsonl.gz", "wt") as file:
+        file.write('{"text": "packed"}\n')
+    pq.write_table(pa.table({"text": ["p", "q"]}), tmp_path / "d.parquet")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "x.py").write_text("x = 1")
+    (tmp_path / "code" / "x.c").write_text("int x;")
+    (tmp_path / "code" / "x.bin").write_bytes(b"\xff")
+
+    read = {
+        name: list(read_source(tmp_path / name)) for name in ("a.txt", "b.jsonl", "c.jsonl.gz", "d.parquet", "code")
+    }
+
+    assert list(read.values()) == [["plain 文本"], ["one", "q\na"], ["packed"], ["p", "q"], ["int x;", "x = 1"]]
+    assert list(read_source(tmp_path / "code", "python")) == ["x = 1"]
+
+
+def test_weights_are_shares_of_the_sample(tmp_path: Path) -> None:
+    for name, lines in (("large", 1000), ("small", 10)):
+        text = "".join(json.dumps({"text": f"{index:010d}"}) + "\n" for index in range(lines))
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    sources = [TextSource(name, tmp_path / f"{name}.jsonl", weight) for name, weight in (("large", 3), ("small", 1))]
+
+    drawn = {name: list(draw()) for name, draw in sample(sources, sample_bytes=2000).items()}
+
+    assert sum(map(len, drawn["large"])) == pytest.approx(1500, abs=10)
+    assert sum(map(len, drawn["small"])) == pytest.approx(500, abs=10)
+    assert max(map(int, drawn["large"])) > 900  # spread over the whole
+    assert len(list(take_share((str(n) for n in range(1000)), 0.1))) == pytest.approx(100, abs=5)

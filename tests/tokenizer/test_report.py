@@ -1,0 +1,82 @@
+"""Tokenizers side by side."""
+
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
+from tests.conftest import SHARED
+from tests.tokenizer.common import CODE, ROOT
+from tokenizer.corpus import read_source
+from tokenizer.merged import count_uses, drop_chinese, extend, prune
+from tokenizer.report import TRIED_CHARACTERS, compare, load_any
+from tokenizer.report import main as report_main
+from tokenizer.vocabulary import (
+    Vocabulary,
+    find_dead_tokens,
+    read_vocabulary,
+)
+
+
+def test_tokenizers_that_exist_are_compared_from_the_command_line(tmp_path: Path, merged: Vocabulary, capsys) -> None:
+    for name, vocabulary in (("one", merged), ("two", Vocabulary(merged.merges[:500]))):
+        vocabulary.make_backend(SPECIAL_TOKENS).save(str(tmp_path / f"{name}.json"))
+    texts = [f"--on=chinese={ROOT}/tokenizer/data/chinese-python-docs.jsonl", f"--on=code={ROOT}/recipes"]
+    given = [f"{name}={tmp_path}/{name}.json" for name in ("one", "two")]
+
+    assert report_main([*given, *texts, f"--output={tmp_path}/report"]) == 0
+    printed = capsys.readouterr().out
+    assert report_main(["one", *texts]) == 2
+    assert "'one' has no '='; write NAME=PATH" in capsys.readouterr().err
+
+    table = {row["tokenizer"]: row for row in json.loads((tmp_path / "report" / "report.json").read_text())["table"]}
+    text = "".join(read_source(ROOT / "recipes"))
+    backend = merged.make_backend(SPECIAL_TOKENS)
+    tokens = sum(len(backend.encode(document)) for document in read_source(ROOT / "recipes"))
+    assert table["one"]["chars_per_token.code"] == pytest.approx(len(text) / tokens, abs=1e-4)
+    assert table["two"]["words_cut_differently"]["code"] > 0.05
+    assert "words that two cuts differently from one: chinese" in printed
+    assert "| one | 2,020 |" in printed
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_vocabularies_built_on_starcoders_hold_their_claims() -> None:
+    """Against the released tokenizer, on texts that neither it nor we built on."""
+    folder = SHARED / "tokenizers"
+    if not folder.exists():
+        pytest.skip("StarCoder's and the released vocabulary are not beside this checkout")
+    corpora = SHARED / "corpora"
+    english = list(read_source(corpora / "english-python-docs.train.jsonl.gz"))
+    chinese = list(read_source(corpora / "chinese-python-docs.train.jsonl.gz"))
+    starcoder = read_vocabulary(folder / "starcoder")
+    pruned = prune(starcoder, count_uses(starcoder, [*english, *CODE]), size=30_000, keep_first=22_000)
+    built = {
+        "literal": extend(pruned, chinese, size=70_000),
+        "exact": extend(drop_chinese(starcoder), chinese, size=70_000, new_merges="chinese"),
+    }
+    for vocabulary in built.values():
+        assert find_dead_tokens(vocabulary.make_backend(), vocabulary.tokens) == []
+        assert len(vocabulary) == 70_000
+    tokenizers = {name: vocabulary.make_backend(SPECIAL_TOKENS) for name, vocabulary in built.items()}
+    tokenizers |= {name: load_any(folder / name) for name in ("starcoder", "codeshell")}
+    unseen = {
+        "chinese": list(read_source(corpora / "chinese-vue-docs.test.jsonl.gz")),
+        "english": list(read_source(corpora / "english-python-docs.test.jsonl.gz")),
+        "code": list(read_source(Path(sysconfig.get_paths()["stdlib"]) / "asyncio")),
+    }
+
+    rows = {row["tokenizer"]: row for row in compare(tokenizers, unseen, base="starcoder")}
+
+    for name in built:
+        for corpus in unseen:
+            assert rows[name][f"chars_per_token.{corpus}"] > rows["codeshell"][f"chars_per_token.{corpus}"]
+        assert rows[name]["lossy_characters"] == 0
+    for corpus in ("english", "code"):
+        exact, wanted = (rows[name][f"chars_per_token.{corpus}"] for name in ("exact", "starcoder"))
+        assert round(exact, 3) == round(wanted, 3)
+    assert rows["codeshell"]["lossy_characters"] >= 28
+    assert rows["codeshell"]["dead_tokens"] == 938
+    assert len(TRIED_CHARACTERS) > 20_000
