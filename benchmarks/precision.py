@@ -26,8 +26,9 @@ from codeshell_hf.configuration_codeshell import CodeShellConfig
 from codeshell_hf.precision import Precision, choose_precision
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.processors import set_threads
-from codeshell_hf.train.optimizer import OptimizerOptions, orthogonalize
-from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
+from codeshell_hf.train.engine import EngineOptions, make_engine
+from codeshell_hf.train.optimizer import orthogonalize
+from codeshell_hf.train.settings import OptimizerSettings
 
 WIDE = {"n_embd": 384, "n_inner": 1536, "n_layer": 2}
 SHAPES: dict[str, dict[str, Any]] = {"nano": {}, "wide": WIDE, "toy": {"n_embd": 48, "n_inner": 96, "n_layer": 1}}
@@ -39,9 +40,8 @@ def make_step(
     config: CodeShellConfig, tokens: int, arithmetic: Precision, device: torch.device
 ) -> Callable[[], tuple[float, float, float]]:
     """A step over the same rows each time: seconds, processor seconds, and the loss of a token before it."""
-    options = OptimizerOptions("muon", (0.9, 0.95), 1e-8, 0.1, 1e-4, 1e-4, arithmetic.orthogonalization)
-    step_options = StepOptions(max_norm=1.0, is_bf16=arithmetic.is_bf16)
-    engine = make_engine(config, Start(0), options, step_options, Sharding(), device=device)
+    muon = OptimizerSettings(name="muon", learning_rate=1e-4, matrix_learning_rate=1e-4)
+    engine = make_engine(config, muon, EngineOptions(precision=arithmetic), device=device)
     rng = torch.Generator().manual_seed(0)
     rows = torch.randint(0, config.vocab_size, (tokens // ROW_TOKENS, ROW_TOKENS), generator=rng).to(device)
     labels = rows[:, 1:].numel()

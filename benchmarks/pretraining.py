@@ -117,24 +117,25 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains with this project's engine and reader."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
     from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.pack.stream import read_step
+    from codeshell_hf.precision import Precision
     from codeshell_hf.text.shards import TokenShards
-    from codeshell_hf.train.optimizer import OptimizerOptions
-    from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
+    from codeshell_hf.train.engine import EngineOptions, make_engine
+    from codeshell_hf.train.settings import OptimizerSettings
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-    from recipes.launcher import join_ranks
-    from recipes.pretrain import add_gradients
-    from recipes.pretraining import read_step
+    from recipes.pretrain import accumulate_gradients
+    from recipes.with_accelerate import join_ranks
 
     config = make_shape(options)
-    adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
-    step_options = StepOptions(max_norm=1.0, is_bf16=options.precision == "bfloat16")
+    adamw = OptimizerSettings(learning_rate=1e-3)
+    engine_options = EngineOptions(precision=Precision(options.precision))
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     losses, times = [], []
     with join_ranks() as ranks:
-        engine = make_engine(config, Start(0), adamw, step_options, Sharding(), device=ranks.device)
+        engine = make_engine(config, adamw, engine_options, device=ranks.device)
         for step in range(steps):
-            batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens, 0, 1)
-            losses.append(float(add_gradients(engine, batches, ranks)))
+            batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens)
+            losses.append(float(accumulate_gradients(engine, batches, ranks)))
             engine.step(1.0, lambda norm: True)
             times.append(time.perf_counter())
         parameters = sum(parameter.numel() for parameter in engine.model.parameters())

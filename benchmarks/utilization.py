@@ -24,15 +24,17 @@ import torch
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellConfig
 from codeshell_hf.pack.rows import IGNORED, Batch
+from codeshell_hf.pack.stream import to_tensors
 from codeshell_hf.precision import choose_precision
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.attention import register_attention
-from codeshell_hf.train.optimizer import OptimizerOptions
-from codeshell_hf.train.sharding import Engine, Sharding, Start, StepOptions, make_engine
+from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
+from codeshell_hf.train.ranks import Ranks
+from codeshell_hf.train.settings import OptimizerSettings
+from codeshell_hf.train.sharding import Sharding
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-from recipes.launcher import Ranks, join_ranks
-from recipes.pretrain import add_gradients
-from recipes.pretraining import to_tensors
+from recipes.pretrain import accumulate_gradients
+from recipes.with_accelerate import join_ranks
 
 MEDIAN_TOKENS = 500  # of a short document, as of a file of code; less in rows that would not hold four
 
@@ -102,7 +104,7 @@ def time_steps(
     for _ in range(steps):
         for name, step in batches.items():
             started = time.perf_counter()
-            loss = float(add_gradients(engine, step, ranks))
+            loss = float(accumulate_gradients(engine, step, ranks))
             engine.step(1.0, lambda norm: True)
             if engine.device.type == "cuda":
                 torch.cuda.synchronize()
@@ -125,15 +127,18 @@ def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
 def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[str, Speed] | None:
     """One length of rows, whole and packed; nothing if packed documents have another loss than alone."""
     config, device = shape(options, row_tokens), ranks.device
-    adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-4)
+    adamw = OptimizerSettings(learning_rate=1e-4)
     precision = choose_precision(options.precision, config, device, trains=True)
     print(precision.describe(options.precision), file=sys.stderr)
-    step_options = StepOptions(
-        max_norm=1.0, is_bf16=precision.is_bf16, recomputes=options.recompute, compiles=options.compile
+    engine_options = EngineOptions(
+        precision=precision,
+        recomputes=options.recompute,
+        compiles=options.compile,
+        sharding=Sharding(kind=options.sharding),
     )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    engine = make_engine(config, Start(0), adamw, step_options, Sharding(kind=options.sharding), device=device)
+    engine = make_engine(config, adamw, engine_options, device=device)
     if options.attention:
         register_attention()
         engine.model.set_attn_implementation(options.attention)
@@ -167,7 +172,7 @@ def show_profile(engine: Engine, batches: list[Batch], ranks: Ranks) -> None:
 
     is_cuda = engine.device.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]) as profiler:
-        add_gradients(engine, batches, ranks)
+        accumulate_gradients(engine, batches, ranks)
         engine.step(1.0, lambda norm: True)
     order = "self_cuda_time_total" if is_cuda else "self_cpu_time_total"
     print(profiler.key_averages().table(sort_by=order, row_limit=20, max_name_column_width=50))

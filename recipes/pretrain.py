@@ -7,95 +7,124 @@ torchrun --nproc-per-node 2 -m recipes.pretrain recipes/nano/pretrain.yaml accel
 
 import math
 import sys
-import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from codeshell_hf.stages.numerics import settle_precision
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
-from recipes.benchmarks_aside import BenchmarksAside
-from recipes.pretraining import (
-    Settings,
-    StopSignal,
-    check_step,
-    choose_step,
-    count_labels,
-    make_config,
-    open_rows,
-    read_step,
-    to_tensors,
+from pydantic import Field
+
+from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings
+from codeshell_hf.stages.numerics import PrecisionSettings, settle_precision
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
+from codeshell_hf.train.settings import (
+    BatchSettings,
+    CheckpointSettings,
+    EvaluationSettings,
+    GuardSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScheduleSettings,
 )
-from recipes.record import Trackers, read_held_out, report, show_bar
 
 if TYPE_CHECKING:
     import torch
 
     from codeshell_hf.pack.rows import Batch
-    from codeshell_hf.train.checkpoint import Checkpoints
-    from codeshell_hf.train.guard import Guard
-    from codeshell_hf.train.progress import Progress
-    from codeshell_hf.train.sharding import Engine
-    from recipes.launcher import Ranks
+    from codeshell_hf.train.engine import Engine
+    from codeshell_hf.train.ranks import Ranks
+
+ROOT = Path(__file__).parents[1]
 
 
-def run(settings: Settings, work: Work) -> None:
-    """Trains, measures before and after, and saves the model with its tokenizer.
+class Settings(StageSettings, PrecisionSettings):
+    """Settings of pretraining."""
 
-    Args:
-        settings: What to train, on what, how.
-        work: Where to write.
-    """
+    shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
+    mixture: tuple[MixtureSettings, ...] = Field(default=(), description="further shards, by share")
+    tokenizer: Path = Field(description="output of tokenizer, saved with the model")
+    model: ModelSettings = Field(description="the model")
+    batch: BatchSettings = Field(description="batches")
+    schedule: ScheduleSettings = Field(description="schedule")
+    optimizer: OptimizerSettings = Field(description="optimiser")
+    infilling: InfillingSettings | None = Field(default=None, description="fill-in-the-middle")
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="checkpoints")
+    guard: GuardSettings = Field(default_factory=GuardSettings, description="guard")
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="evaluation")
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
+    compiles: bool = Field(default=False, description="compile each block with torch.compile")
+    accelerate: Path | None = Field(default=None, description="accelerate's file, where torchrun starts the processes")
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(default=(), description="besides the log")
+    peak_tflops: float | None = Field(default=None, gt=0, description="a device's peak; null: known devices' own")
+    log_every_steps: int = Field(default=50, gt=0, description="steps between lines")
+    seed: int = Field(default=0, ge=0, description="decides weights, order and rearranging")
+
+
+def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from data to report
+    """Trains, measures before and after, and saves the model with its tokenizer."""
     import torch
+    from tqdm import tqdm
 
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.errors import Interrupted
+    from codeshell_hf.pack.stream import open_rows, read_step
     from codeshell_hf.presets import count_parameters
-    from codeshell_hf.train.checkpoint import Checkpoints
+    from codeshell_hf.publish.figures import draw_loss, draw_positions, save_figure
+    from codeshell_hf.text.held_out import read_held_out
+    from codeshell_hf.train.background_evaluation import BackgroundEvaluation
+    from codeshell_hf.train.checkpoint import Checkpoints, Run
+    from codeshell_hf.train.engine import EngineOptions, make_engine
     from codeshell_hf.train.guard import Guard
-    from codeshell_hf.train.optimizer import OptimizerOptions, orthogonalize
+    from codeshell_hf.train.held_out import HeldOutEvaluation
+    from codeshell_hf.train.model import configure_model
+    from codeshell_hf.train.optimizer import orthogonalize
     from codeshell_hf.train.progress import Log, Progress
-    from codeshell_hf.train.schedule import LearningRate
-    from codeshell_hf.train.sharding import Start, StepOptions, make_engine
+    from codeshell_hf.train.report import summarize_run
+    from codeshell_hf.train.rollback import roll_back
+    from codeshell_hf.train.schedule import check_epochs, fit_batch, place_phases, scale_learning_rate
+    from codeshell_hf.train.sharding import read_sharding
+    from codeshell_hf.train.stop_signal import StopSignal
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-    from recipes.launcher import join_ranks, read_sharding
+    from codeshell_hf.train.trackers import Trackers
+    from recipes.with_accelerate import join_ranks, start_tracker
 
+    asked_tokens, micro_tokens = settings.batch.global_tokens, settings.batch.micro_tokens
+    schedule, evaluation = settings.schedule, settings.evaluation
+    total_tokens, lengths = schedule.total_tokens, schedule.row_lengths
     sharding, asked = read_sharding(settings.accelerate, precision=settings.precision)
     with join_ranks() as ranks:
         # What is trained on, and how much of it at a time.
-        micro_tokens, total = settings.batch.micro_tokens, settings.schedule.total_tokens
-        step_tokens = choose_step(settings, ranks)
-        tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
-        rows = open_rows(settings, tokenizer, step_tokens=step_tokens)
-        steps = math.ceil(total / step_tokens)
+        step_tokens = fit_batch(asked_tokens, micro_tokens=micro_tokens, row_lengths=lengths, ranks=ranks.count)
+        if step_tokens != asked_tokens:
+            unit = f"{ranks.count} x {micro_tokens:,}"
+            ranks.print(f"batch.global_tokens {asked_tokens:,} do not divide into {unit}: takes {step_tokens:,}")
+        steps = math.ceil(total_tokens / step_tokens)
+        phases = place_phases(schedule.phase_ends, total_tokens=total_tokens, step_tokens=step_tokens)
+        sources = (settings.shards, settings.mixture, phases, settings.infilling)
+        rows = open_rows(*sources, tokenizer=settings.tokenizer, seed=settings.seed)
+        check_epochs(rows.count_epochs(total_tokens), schedule)
 
-        # The model, shared out as accelerate's file says.
+        # The model, sharded as accelerate's file says.
         torch.manual_seed(settings.seed)
-        config = make_config(settings, end_of_text=tokenizer.eos_token_id, vocab_size=len(tokenizer))
-        schedule, optimizer = settings.schedule, settings.optimizer
+        tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
+        config = configure_model(
+            settings.model, end_of_text=tokenizer.eos_token_id, vocab_size=len(tokenizer), longest_row=max(lengths)
+        )
         precision = settle_precision(
             *(asked, lambda: config, work),
             trains=True,
             kept=work.folder / "checkpoints",
-            orthogonalize=orthogonalize if optimizer.name == "muon" else None,
+            orthogonalize=orthogonalize if settings.optimizer.name == "muon" else None,
         )
-        engine = make_engine(
-            config,
-            Start(settings.seed, settings.model.start_from),
-            OptimizerOptions(
-                **optimizer.model_dump(exclude={"max_gradient_norm"}), orthogonalization=precision.orthogonalization
-            ),
-            StepOptions(
-                max_norm=optimizer.max_gradient_norm,
-                is_bf16=precision.is_bf16,
-                recomputes=settings.gradient_checkpointing,
-                compiles=settings.compiles,
-                micro_rows=micro_tokens // schedule.phases[0].row_tokens,
-            ),
-            sharding,
-            device=ranks.device,
+        options = EngineOptions(
+            seed=settings.seed,
+            start_from=settings.model.start_from,
+            precision=precision,
+            recomputes=settings.gradient_checkpointing,
+            compiles=settings.compiles,
+            micro_rows=micro_tokens // lengths[0],
+            sharding=sharding,
         )
-        rate = LearningRate(optimizer.learning_rate, schedule.floor_fraction, schedule.warmup_tokens, total)
-        guard = Guard(settings.guard.max_norm_ratio, settings.guard.max_skips, settings.guard.warmup_steps)
+        engine = make_engine(config, settings.optimizer, options, device=ranks.device)
         ranks.print(
             f"{count_parameters(config):,} parameters by {sharding if ranks.count > 1 else 'one process'} ({engine}), "
             f"{steps:,} steps of {step_tokens:,} tokens on {ranks.count} {ranks.device.type} process"
@@ -103,132 +132,104 @@ def run(settings: Settings, work: Work) -> None:
         )
 
         # Where the run is: at its beginning, or at its last whole checkpoint.
-        keep, keep_every = settings.checkpoint.keep, settings.checkpoint.keep_every_steps
-        checkpoints = Checkpoints(work.folder / "checkpoints", engine, keep=keep, keep_every=keep_every)
-        progress = Progress()
-        if (about := checkpoints.load_latest()) is not None:
-            progress = Progress(**about["progress"])
-            check_step(about["step_tokens"], step_tokens)
-            guard.restore(about["guard"])
-            ranks.print(f"goes on at step {progress.step} of {steps}")
-        log = Log(work.folder / "log.jsonl", progress.step, is_writer=is_first_rank())
-        trackers = Trackers(settings.trackers, work.folder, settings.model_dump(mode="json"))
-        held_out = read_held_out(settings, log, ranks)
-        aside = BenchmarksAside(settings.evaluation, work.folder, log, ranks)
-        if progress.step == 0:
-            held_out.measure(engine, progress)
+        progress, guard = Progress(), Guard(settings.guard)
+        state = Run(progress, guard, step_tokens, precision.arithmetic)
+        checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint)
+        if checkpoints.resume(state):
+            ranks.print(f"resumes at step {progress.step} of {steps}")
 
-        stop, started = StopSignal(), time.monotonic()
+        # What is measured and logged on the way.
+        log = Log(work.folder / "log.jsonl", progress.step, is_writer=ranks.is_first)
+        values = settings.model_dump(mode="json")
+        trackers = Trackers(settings.trackers if ranks.is_first else (), start_tracker, work.folder, values)
+        split = read_held_out(
+            evaluation.shards or settings.shards, max_bytes_per_language=evaluation.max_bytes_per_language
+        )
+        held_out = HeldOutEvaluation(split, max(lengths), log, ranks)
+        command = (sys.executable, "-m", "recipes.evaluate")
+        benchmarks = BackgroundEvaluation(command, ROOT, evaluation.benchmarks, work.folder, log, ranks)
+        if progress.step == 0:
+            held_out.log_bits_per_byte(engine, progress)
+
+        log.start_clock()
+        stop = StopSignal()
         peak_tflops = settings.peak_tflops or find_peak_tflops(ranks.device)
-        with show_bar(steps, progress.step) as bar:
+        with tqdm(total=steps, initial=progress.step, desc="pretrain", unit="step", disable=not ranks.is_first) as bar:
             while progress.step < steps:
                 row_tokens = rows.find_row_tokens(progress.tokens)
                 if log.row_tokens not in (None, row_tokens):
-                    held_out.measure_positions(engine, progress)  # the last look at rows of the old length
+                    held_out.log_loss_by_position(engine, progress)  # the last look at rows of the old length
                 batches = read_step(rows, progress.tokens, step_tokens, micro_tokens, ranks.rank, ranks.count)
-                loss_sum = add_gradients(engine, batches, ranks)
+                rank_loss = accumulate_gradients(engine, batches, ranks)
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + step_tokens
-                norm, is_taken = engine.step(rate.factor(progress.tokens), guard.allows)
+                norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)
 
-                # Ranks agree on what each of them alone knows: the loss, a signal, a checkpoint that is written.
-                told = ranks.add_up(float(loss_sum), stop.was_asked, checkpoints.is_written())
-                loss_value, is_stopping = told[0], told[1] > 0
-                if told[2] == ranks.count:
+                # Ranks agree on what each of them alone knows: its loss, a signal, whether its checkpoint is written.
+                agreed = ranks.all_reduce_sum(float(rank_loss), stop.is_received, checkpoints.is_written())
+                loss, is_stopping, written = agreed[0], agreed[1] > 0, agreed[2]
+                if written == ranks.count:
                     checkpoints.commit()
-                log.step(
-                    progress,
-                    loss=loss_value,
-                    gradient_norm=norm,
-                    learning_rate=engine.learning_rate,
-                    row_tokens=row_tokens,
-                    elapsed_s=time.monotonic() - started,
-                    **({} if is_taken else {"is_skipped": True}),
-                )
+                log.add_step(progress, loss, norm, engine.learning_rate, row_tokens, is_taken=is_taken)
                 bar.update()
                 if progress.step % settings.log_every_steps == 0 or progress.step == steps:
                     cost = cost_token(config, row_tokens)
-                    bar.write(log.line(steps, step_tokens, cost, peak_tflops, ranks.count))
-                    trackers.tell(log.last(step_tokens), progress.step)
+                    bar.write(log.format_line(steps, step_tokens, cost, peak_tflops, ranks.count))
+                    trackers.log(log.last_measures(step_tokens), progress.step)
 
-                if guard.gives_up:
-                    go_back(settings, checkpoints, guard, progress, norm)
+                if guard.wants_rollback:
+                    roll_back(checkpoints, guard, progress, norm)
                     ranks.print(f"step {progress.step:>6} | {settings.guard.max_skips} steps skipped: older weights")
-                every = settings.evaluation.every_steps
-                is_measuring = every is not None and progress.step % every == 0 and progress.step < steps
-                is_due = progress.step % settings.checkpoint.every_steps == 0 or progress.step == steps
-                if is_due or is_stopping:
-                    about = {"progress": asdict(progress), "guard": guard.state(), "step_tokens": step_tokens}
-                    about["precision"] = precision.arithmetic
-                    checkpoints.save(progress.step, about)
-                if is_measuring:
-                    trackers.tell(held_out.measure(engine, progress), progress.step)
-                    if settings.evaluation.exports:
+                if progress.step % settings.checkpoint.every_steps == 0 or progress.step == steps or is_stopping:
+                    checkpoints.save(state)
+                if evaluation.every_steps and progress.step % evaluation.every_steps == 0 and progress.step < steps:
+                    trackers.log(held_out.log_bits_per_byte(engine, progress), progress.step)
+                    if evaluation.exports:
                         engine.save_whole(work.folder / "exports" / f"step-{progress.step:08d}", tokenizer)
-                aside.collect(trackers)
+                benchmarks.poll(trackers)
                 if is_stopping and progress.step < steps:
                     checkpoints.commit()
-                    aside.close()
+                    benchmarks.stop()
                     raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to go on")
 
         checkpoints.commit()
-        trackers.tell(held_out.measure(engine, progress), progress.step)
-        if len(settings.schedule.phases) > 1:
-            held_out.measure_positions(engine, progress)
-        aside.finish(trackers)
-        trackers.close()
+        trackers.log(held_out.log_bits_per_byte(engine, progress), progress.step)
+        if len(schedule.phases) > 1:
+            held_out.log_loss_by_position(engine, progress)
+        benchmarks.finish(trackers)
+        trackers.finish()
         engine.save_whole(work.folder / "model", tokenizer)
-        if is_first_rank():
-            report(settings, work, log, rows, progress, held_out, guard)
+
+        if ranks.is_first:
+            report = summarize_run(
+                log.entries,
+                epochs=rows.count_epochs(progress.tokens),
+                held_out_documents=len(split.chosen),
+                skipped_steps=guard.skipped,
+            )
+            work.counts, work.measures, work.report = report.counts, report.measures, report.lines
+            entries: list[dict[str, object]] = [dict(entry) for entry in log.entries]
+            save_figure(draw_loss(entries), work.folder / "loss.svg")
+            if positions := [entry for entry in entries if "loss_by_position" in entry]:
+                save_figure(draw_positions(positions, max(lengths)), work.folder / "positions.svg")
 
 
-def add_gradients(engine: "Engine", batches: "list[Batch]", ranks: "Ranks") -> "torch.Tensor":
-    """Adds up the gradients of a step.
-
-    Args:
-        engine: Holds the model.
-        batches: This rank's micro-batches.
-        ranks: All that share the step.
-
-    Returns:
-        This rank's share of the step's loss, a scalar.
-    """
+def accumulate_gradients(engine: "Engine", batches: "list[Batch]", ranks: "Ranks") -> "torch.Tensor":
+    """Runs forward and backward over this rank's micro-batches, and gives its share of the step's loss."""
     import torch
 
-    # The sum over all labels of the step, whatever rank or micro-batch they are in, is divided once.
-    items = count_labels(batches, ranks)
+    from codeshell_hf.pack.stream import count_labels, to_tensors
+
+    # The loss is the mean over all labels of the step, whatever rank or micro-batch they are in.
+    (labels,) = ranks.all_reduce_sum(count_labels(batches))
     loss_sum = torch.zeros((), device=ranks.device)
-    for index, batch in enumerate(batches):
-        is_last = index == len(batches) - 1
-        with engine.hold_back(is_last=is_last):
+    for number, batch in enumerate(batches, start=1):
+        is_last = number == len(batches)
+        with nullcontext() if is_last else engine.no_sync():
             with engine.autocast():
-                loss = engine.module(**to_tensors(batch, ranks.device)) / items
+                loss = engine.module(**to_tensors(batch, ranks.device)) / labels
             engine.backward(loss, is_last=is_last)
         loss_sum += loss.detach()
     return loss_sum
-
-
-def go_back(settings: Settings, checkpoints: "Checkpoints", guard: "Guard", progress: "Progress", norm: float) -> None:
-    """Takes older weights; the data go on, for the same ones would do the same again.
-
-    Args:
-        settings: How often it may be done.
-        checkpoints: Hold the weights.
-        guard: Has skipped steps.
-        progress: Counts the returns.
-        norm: Of the last step's gradients.
-
-    Raises:
-        RunFailed: If it was done too often, or there are no older weights.
-    """
-    from codeshell_hf.errors import RunFailed
-
-    if progress.returns == settings.guard.max_returns or checkpoints.load_latest() is None:
-        raise RunFailed(
-            f"{guard.on_end} steps on end were skipped by step {progress.step}, the last for a norm of {norm:g}; "
-            "lower optimizer.learning_rate and run again"
-        )
-    progress.returns += 1
-    guard.on_end = 0
 
 
 STAGE = Stage(

@@ -25,7 +25,7 @@ from codeshell_hf.precision import (
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.numerics import settle_precision
 from codeshell_hf.stages.stage import Work
-from codeshell_hf.train.optimizer import Muon, OptimizerOptions, orthogonalize
+from codeshell_hf.train.optimizer import orthogonalize
 from tests.warm import start
 
 CPU = torch.device("cpu")
@@ -217,47 +217,6 @@ def test_auto_takes_what_a_training_step_is_faster_in(environment: dict[str, str
         assert chosen == "float32", printed
 
 
-def test_muon_without_a_word_iterates_in_what_a_precision_without_one_says() -> None:
-    options = OptimizerOptions("muon", (0.9, 0.95), 1e-8, 0.1, 1e-2, 2e-2)
-
-    assert options.orthogonalization == Precision("bfloat16").orthogonalization
-
-
-def test_muon_in_bfloat16_is_torchs_own() -> None:
-    """Bit for bit, over steps: momentum, decay and scale as well."""
-    torch.manual_seed(0)
-    shapes = [(48, 16), (16, 48), (32, 32)]
-    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
-    theirs = [torch.nn.Parameter(one.detach().clone()) for one in ours]
-    muon = Muon(ours, lr=0.02, weight_decay=0.1, dtype=torch.bfloat16)
-    peer = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1)
-
-    for _ in range(4):
-        for one, other in zip(ours, theirs, strict=True):
-            one.grad = torch.randn_like(one)
-            other.grad = one.grad.clone()
-        muon.step()
-        peer.step()
-
-    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-    assert muon.state_dict()["state"].keys() == peer.state_dict()["state"].keys()
-
-
-@pytest.mark.parametrize("shape", [(48, 16), (16, 48), (32, 32)])
-def test_iterations_in_float32_keep_directions_and_level_lengths(shape: tuple[int, int]) -> None:
-    """Against the singular value decomposition: U and V stay, singular values come near to 1."""
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-
-    found = orthogonalize(matrix, torch.float32)
-
-    turned = left.T @ found @ right.T
-    lengths = turned.diagonal()
-    assert found.dtype == torch.float32
-    assert ((lengths > 0.5) & (lengths < 1.3)).all()
-    assert (turned - torch.diag(lengths)).abs().max() < 1e-4
-
-
 def write_groups(root: Path, lines: str, files: dict[str, str]) -> None:
     for name, text in {"proc/self/cgroup": lines, **files}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -391,7 +350,7 @@ from codeshell_hf import precision
 from codeshell_hf.errors import CheckpointError
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.numerics import settle_precision
-from recipes.launcher import join_ranks
+from recipes.with_accelerate import join_ranks
 from codeshell_hf.stages.stage import Work
 rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
 precision.measure_speedup = lambda work, device: (2.0, 0.5)[rank]
@@ -434,7 +393,7 @@ import torch
 from codeshell_hf import precision
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.numerics import settle_precision
-from recipes.launcher import join_ranks
+from recipes.with_accelerate import join_ranks
 from codeshell_hf.stages.stage import Work
 rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
 

@@ -52,7 +52,7 @@ def kill_and_resume(report: Report) -> None:
         first = train_and_kill(home)
         going_on = train(home, "run")
         second = read_steps(home / "run" / "log.jsonl")
-        resumed = int(re.search(r"goes on at step (\d+)", going_on)[1])  # type: ignore[index]
+        resumed = int(re.search(r"resumes at step (\d+)", going_on)[1])  # type: ignore[index]
         report.add("step that the run goes on at", resumed, "step", killed_at=max(first))
         # Kernels of the backward pass add in any order on a GPU.
         limit = 1e-3 if torch.cuda.is_available() else 1e-6

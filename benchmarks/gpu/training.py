@@ -12,7 +12,7 @@ from benchmarks.gpu.report import Report
 from benchmarks.pretraining import shape_peer
 from codeshell_hf.train.memory import Layout, estimate_memory
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-from recipes.launcher import join_ranks
+from recipes.with_accelerate import join_ranks
 
 TOY = (
     "--preset", "nano", "--layers", "1", "--vocabulary", "512", "--rows", "64", "128", "--micro-tokens", "512",

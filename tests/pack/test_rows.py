@@ -10,8 +10,8 @@ from codeshell_hf.pack.encoder import TokenizerCodec
 from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
 from codeshell_hf.pack.rows import IGNORED, Phase, Rows, describe_rows
 from codeshell_hf.pack.shards import write_shards
+from codeshell_hf.pack.stream import read_step
 from codeshell_hf.text.shards import Header, TokenShards
-from recipes.pretraining import read_step
 
 SENTINELS = (301, 302, 303)
 

@@ -9,7 +9,8 @@ from codeshell_hf.commands.plan import main
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.loss import TrainedModel
 from codeshell_hf.train.memory import Layout, count_activations, count_logits, estimate_memory
-from codeshell_hf.train.optimizer import OptimizerOptions, make_optimizers
+from codeshell_hf.train.optimizer import make_optimizers
+from codeshell_hf.train.settings import OptimizerSettings
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"n_embd": 96, "n_layer": 3, "n_head": 6, "n_inner": 384, "vocab_size": 500}
@@ -23,7 +24,7 @@ def allocate(config, *, is_bf16: bool, recomputes: bool, rows: int = 2, row_toke
     model = CodeShellForCausalLM(config).train()
     if recomputes:
         model.gradient_checkpointing_enable()
-    (adamw,) = make_optimizers(model, OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3))
+    (adamw,) = make_optimizers(model, OptimizerSettings(learning_rate=1e-3))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     held: dict[int, int] = {}
     kept = []

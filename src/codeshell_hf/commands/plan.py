@@ -50,14 +50,17 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     from ..errors import SettingsError
     from ..settings import load_settings
     from ..train.memory import Layout
+    from ..train.model import configure_model
     from ..train.plan import Steps, plan_run, read_cluster
+    from ..train.sharding import read_sharding
 
-    pretraining = importlib.import_module("recipes.pretraining")
-    settings = load_settings(pretraining.Settings, path, overrides)
+    pretrain = importlib.import_module("recipes.pretrain")
+    settings = load_settings(pretrain.Settings, path, overrides)
+    schedule = settings.schedule
     gpus = read_cluster(cluster)
-    config = pretraining.make_config(settings, end_of_text=0, vocab_size=0)  # without shards, which may be elsewhere
-    launcher = importlib.import_module("recipes.launcher")
-    sharding, precision = launcher.read_sharding(settings.accelerate, precision=settings.precision)
+    # Without shards, which may be elsewhere.
+    config = configure_model(settings.model, end_of_text=0, vocab_size=0, longest_row=max(schedule.row_lengths))
+    sharding, precision = read_sharding(settings.accelerate, precision=settings.precision)
     if gpus.gpus % sharding.replicas:
         raise SettingsError(f"gpus is {gpus.gpus}, which {sharding.replicas} replicas do not divide; set a multiple")
     layout = Layout(
@@ -70,6 +73,5 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         recomputes=settings.gradient_checkpointing,
         offloads=sharding.offloads,
     )
-    phases = [(phase.until_fraction, phase.row_tokens) for phase in settings.schedule.phases]
-    steps = Steps(settings.batch.global_tokens, settings.schedule.total_tokens, phases)
+    steps = Steps(settings.batch.global_tokens, schedule.total_tokens, schedule.phase_ends)
     return plan_run(config, layout, gpus, steps, sharding=str(sharding))

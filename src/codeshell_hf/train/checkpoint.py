@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or absent: written aside while training goes on, sealed by hashes, renamed.
+"""Checkpoints that are whole or absent: written under a temporary name while training goes on, sealed, renamed.
 
-A broken one is recognised and passed by. However the model was shared out when one was written, it is
-read by any engine on any number of ranks.
+The seal holds each file's hash, so that a broken checkpoint is recognised and skipped. However the model was sharded
+when one was written, any engine reads it on any number of ranks.
 """
 
 import json
@@ -9,15 +9,20 @@ import logging
 import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch.distributed as dist
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, write_text
-from .sharding import Engine
+from ..precision import Arithmetic
+from .engine import Engine
+from .guard import Guard
+from .progress import Progress
+from .schedule import check_step_tokens
+from .settings import CheckpointSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +30,44 @@ SEAL = "seal.json"
 _NAME = re.compile(r"step-(\d{8})")
 
 
+@dataclass(frozen=True)
+class Run:
+    """Where a run is, besides what the engine holds; the same on all ranks.
+
+    Args:
+        progress: Steps, tokens and rollbacks.
+        guard: The running mean of gradient norms, and what was skipped.
+        step_tokens: Tokens of a step.
+        arithmetic: Of matrix products, for those who read the seal.
+    """
+
+    progress: Progress
+    guard: Guard
+    step_tokens: int
+    arithmetic: Arithmetic
+
+
+class _State(TypedDict):
+    progress: dict[str, int]
+    guard: dict[str, float]
+    step_tokens: int
+    precision: str
+
+
+class _Seal(TypedDict):
+    step: int
+    run: _State
+    files: dict[str, str]
+
+
 @dataclass
 class _Pending:
     """A checkpoint that is being written."""
 
     step: int
-    aside: Path
+    temporary: Path
     hashes: "Future[dict[str, str]]"
-    about: dict[str, Any] = field(default_factory=dict)
+    state: _State
 
 
 class Checkpoints:
@@ -41,75 +76,92 @@ class Checkpoints:
     Args:
         folder: Holds them.
         engine: What is saved.
-        keep: How many of the last stay, at least 1.
-        keep_every: Those at multiples of so many steps stay for good; `None` for none.
+        settings: How many are kept.
     """
 
-    def __init__(self, folder: Path, engine: Engine, *, keep: int, keep_every: int | None = None) -> None:
+    def __init__(self, folder: Path, engine: Engine, settings: CheckpointSettings) -> None:
         self.folder = folder
         self._engine = engine
-        self._keep = keep
-        self._keep_every = keep_every
+        self._settings = settings
         self._pending: _Pending | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
         # The default group is busy with gradients while a checkpoint is written.
         self._group = dist.new_group(backend="gloo")
         self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
 
-    def save(self, step: int, about: dict[str, Any]) -> None:
-        """Begins to save; returns when what is saved may change again.
-
-        Args:
-            step: Steps done.
-            about: Plain values, the same on all ranks.
-        """
+    def save(self, run: Run) -> None:
+        """Begins to save; returns when the weights may change again."""
+        step = run.progress.step
+        state: _State = {
+            "progress": asdict(run.progress),
+            "guard": run.guard.state(),
+            "step_tokens": run.step_tokens,
+            "precision": run.arithmetic,
+        }
         self.commit()
-        aside = self.folder / f".step-{step:08d}"
+        temporary = self.folder / f".step-{step:08d}"
         if self._rank == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
         dist.barrier(self._group)
-        wait = self._engine.write(aside, self._group)
+        wait = self._engine.write(temporary, self._group)
 
         def finish() -> dict[str, str]:
             wait()
-            files = sorted(path for path in aside.rglob("*") if path.is_file())
-            return {path.relative_to(aside).as_posix(): hash_file(path) for path in files[self._rank :: self._ranks]}
+            files = sorted(path for path in temporary.rglob("*") if path.is_file())
+            return {
+                path.relative_to(temporary).as_posix(): hash_file(path) for path in files[self._rank :: self._ranks]
+            }
 
-        self._pending = _Pending(step, aside, self._pool.submit(finish), about)
+        self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
 
     def commit(self) -> None:
-        """Waits until what was begun is written, on all ranks, seals it and puts it in its place."""
+        """Waits until all ranks have written the pending checkpoint, seals it and gives it its final name."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
         hashes: list[dict[str, str]] = [{} for _ in range(self._ranks)]
         dist.all_gather_object(hashes, pending.hashes.result(), group=self._group)
         if self._rank == 0:
-            seal = {
+            seal: _Seal = {
                 "step": pending.step,
-                "about": pending.about,
+                "run": pending.state,
                 "files": {name: value for one in hashes for name, value in sorted(one.items())},
             }
-            write_text(pending.aside / SEAL, json.dumps(seal, indent=1))
+            write_text(pending.temporary / SEAL, json.dumps(seal, indent=1))
             target = self.folder / f"step-{pending.step:08d}"
             shutil.rmtree(target, ignore_errors=True)
-            pending.aside.rename(target)
-            for old in list_checkpoints(self.folder)[: -self._keep]:
+            pending.temporary.rename(target)
+            for old in list_checkpoints(self.folder)[: -self._settings.keep]:
                 step = int(old.name.removeprefix("step-"))
-                if self._keep_every is None or step % self._keep_every:
+                if self._settings.keep_every_steps is None or step % self._settings.keep_every_steps:
                     shutil.rmtree(old)
         dist.barrier(self._group)
 
     def is_written(self) -> bool:
-        """Whether this rank has written what was begun, so that `commit` need not wait for it."""
+        """Whether this rank has written its part of the pending checkpoint, so that `commit` need not wait for it."""
         return self._pending is not None and self._pending.hashes.done()
 
-    def load_latest(self) -> dict[str, Any] | None:
-        """Goes back to the newest checkpoint that is whole.
+    def resume(self, run: Run) -> bool:
+        """Loads the newest checkpoint that is whole, weights and `run` alike; gives whether there is one.
+
+        Raises:
+            CheckpointError: If it is of another model.
+            SettingsError: If it was made by steps of another size.
+        """
+        state = self.load_weights()
+        if state is None:
+            return False
+        check_step_tokens(state["step_tokens"], run.step_tokens)
+        run.progress.__dict__.update(state["progress"])
+        run.guard.restore(state["guard"])
+        return True
+
+    def load_weights(self) -> _State | None:
+        """Loads the engine's part of the newest checkpoint that is whole.
 
         Returns:
-            Its `about`, or `None` where there is none; broken ones are named in a warning and passed by.
+            Where the run was, or `None` without a checkpoint; broken ones are named in a warning and skipped.
 
         Raises:
             CheckpointError: If it is of another model.
@@ -123,32 +175,33 @@ class Checkpoints:
                     logger.warning("%s; the one before it is used", error)
                 continue
             self._engine.read(path, self._group)
-            return seal["about"]
+            return seal["run"]
         return None
 
-    def _check(self, path: Path) -> dict[str, Any]:
+    def _check(self, path: Path) -> _Seal:
         """Compares hashes, each rank some of the files; all ranks agree."""
+        seal: _Seal | None = None
+        fault: str | None = None
         try:
-            seal: dict[str, Any] = json.loads((path / SEAL).read_text(encoding="utf-8"))
+            seal = _read_seal(path)
             names = sorted(seal["files"])[self._rank :: self._ranks]
             wrong = [name for name in names if hash_file(path / name) != seal["files"][name]]
-            fault = f"{path / wrong[0]} is not what was sealed: it is broken" if wrong else None
+            if wrong:
+                fault = f"{path / wrong[0]} is not what was sealed: it is broken"
         except (OSError, ValueError, KeyError) as error:
-            seal, fault = {}, f"{path} is no whole checkpoint ({error})"
+            fault = f"{path} is no whole checkpoint ({error})"
         faults: list[str | None] = [None] * self._ranks
         dist.all_gather_object(faults, fault, group=self._group)
-        if found := next(filter(None, faults), None):
-            raise CheckpointError(found)
+        if seal is None or any(faults):
+            raise CheckpointError(next(filter(None, faults), fault))
         return seal
 
 
+def _read_seal(path: Path) -> _Seal:
+    seal: _Seal = json.loads((path / SEAL).read_text(encoding="utf-8"))
+    return seal
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Finds the checkpoints of a run.
-
-    Args:
-        folder: Holds them; it may be missing.
-
-    Returns:
-        Their folders, the oldest first.
-    """
+    """The checkpoints in a folder, which may be missing, the oldest first."""
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))

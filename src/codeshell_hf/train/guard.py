@@ -1,70 +1,59 @@
-"""Steps that would harm: a gradient norm that is no number, or far above what is usual."""
+"""Steps to skip: a gradient norm that is not finite, or far above the usual ones."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+
+from .settings import GuardSettings
+
+DECAY = 0.98  # of the running mean, a step
+STATE = ("mean", "taken", "skipped", "skipped_in_a_row")
 
 
 @dataclass
 class Guard:
-    """Decides whether a step is taken. Every rank knows the same norm, so all decide alike.
+    """Decides whether a step is taken. Every rank has the same norm, so all decide alike.
 
     Args:
-        max_ratio: A norm so many times the running mean is a spike; `None` lets every finite one pass.
-        max_skips: After so many skipped steps on end the run goes back to its last checkpoint.
-        warmup_steps: Taken before spikes are looked for.
+        settings: What counts as a spike, and after how many skipped steps the weights are suspect.
         mean: Running mean of the norms of the steps taken.
         taken: Steps taken.
         skipped: Steps skipped, of the whole run.
-        on_end: Of those, the last ones without one taken between.
+        skipped_in_a_row: Of those, the last ones, without one taken between.
 
     Source:
-        Going back and leaving out the data, after Chowdhery et al. 2022, "PaLM", arXiv:2204.02311, section 5.1.
+        Rolling back and leaving out the data, after Chowdhery et al. 2022, "PaLM", arXiv:2204.02311, section 5.1.
     """
 
-    max_ratio: float | None
-    max_skips: int
-    warmup_steps: int = 100
+    settings: GuardSettings = field(default_factory=GuardSettings)
     mean: float = 0.0
     taken: int = 0
     skipped: int = 0
-    on_end: int = 0
-
-    _DECAY = 0.98
+    skipped_in_a_row: int = 0
 
     def allows(self, norm: float) -> bool:
-        """Decides on a step and remembers it.
-
-        Args:
-            norm: Of all gradients, before clipping.
-
-        Returns:
-            Whether it is to be taken.
-        """
-        is_spike = self.max_ratio is not None and self.taken >= self.warmup_steps and norm > self.max_ratio * self.mean
+        """Decides on a step by the norm of all gradients before clipping, and records it."""
+        ratio = self.settings.max_norm_ratio
+        is_warm = self.taken >= self.settings.warmup_steps
+        is_spike = ratio is not None and is_warm and norm > ratio * self.mean
         if not math.isfinite(norm) or is_spike:
             self.skipped += 1
-            self.on_end += 1
+            self.skipped_in_a_row += 1
             return False
-        self.mean = norm if not self.taken else self._DECAY * self.mean + (1 - self._DECAY) * norm
+        self.mean = norm if not self.taken else DECAY * self.mean + (1 - DECAY) * norm
         self.taken += 1
-        self.on_end = 0
+        self.skipped_in_a_row = 0
         return True
 
     @property
-    def gives_up(self) -> bool:
-        """Whether so many steps were skipped on end that the weights themselves are suspect."""
-        return self.on_end >= self.max_skips
+    def wants_rollback(self) -> bool:
+        """Whether so many steps were skipped in a row that the weights themselves are suspect."""
+        return self.skipped_in_a_row >= self.settings.max_skips
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, float]:
         """What a checkpoint keeps of it."""
-        return {name: getattr(self, name) for name in ("mean", "taken", "skipped", "on_end")}
+        return {name: getattr(self, name) for name in STATE}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to a checkpoint's.
-
-        Args:
-            state: What `state` gave.
-        """
+    def restore(self, state: dict[str, float]) -> None:
+        """Takes back what `state` gave."""
         for name, value in state.items():
             setattr(self, name, value)

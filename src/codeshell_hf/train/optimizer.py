@@ -1,39 +1,24 @@
 """Optimisers: AdamW, and Muon for the matrices of the blocks."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..precision import Arithmetic, Precision
+from .settings import OptimizerSettings
 
-OptimizerName = Literal["adamw", "muon"]
 
+class ParameterGroup(TypedDict, total=False):
+    """What this package reads and writes of an optimiser's parameter group."""
 
-@dataclass(frozen=True)
-class OptimizerOptions:
-    """What the optimisers are told.
-
-    Args:
-        name: "adamw" for all, or "muon" for the matrices of the blocks and AdamW for the rest.
-        betas: AdamW's decay rates of the moments.
-        epsilon: AdamW's term in the denominator.
-        weight_decay: For matrices; norms and biases have none.
-        learning_rate: AdamW's peak.
-        matrix_learning_rate: Muon's peak; `None` with AdamW.
-        orthogonalization: What Muon's iterations are in.
-    """
-
-    name: OptimizerName
-    betas: tuple[float, float]
-    epsilon: float
+    params: list[nn.Parameter]
+    lr: float
+    peak: float
     weight_decay: float
-    learning_rate: float
-    matrix_learning_rate: float | None = None
-    orthogonalization: Arithmetic = Precision.orthogonalization
+    momentum: float
 
 
 # Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
@@ -46,7 +31,7 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
     Args:
         matrix: Shape (M, N), floating.
-        dtype: What products are in: torch's Muon knows bfloat16 alone, a plain loop on many processors.
+        dtype: Of the products. torch's Muon has bfloat16 alone, which is a plain loop on many processors.
 
     Returns:
         Shape (M, N), in that dtype; singular values that were not tiny are between 0.6 and 1.3.
@@ -65,29 +50,15 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon, whose iterations are in a dtype of choice; its state is the same.
-
-    Args:
-        matrices: Parameters of two dimensions.
-        lr: Learning rate.
-        weight_decay: Decoupled, times the rate.
-        dtype: Of the iterations.
-    """
+    """torch's Muon, for parameters of two dimensions, with iterations in any dtype; its state is the same."""
 
     def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float, dtype: torch.dtype) -> None:
         super().__init__(matrices, lr=lr, weight_decay=weight_decay)
         self._dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Moves every matrix that has a gradient.
-
-        Args:
-            closure: Works the gradients out and gives the loss; `None` where they are there.
-
-        Returns:
-            The loss, or `None`.
-        """
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Updates every matrix that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -101,68 +72,61 @@ class Muon(torch.optim.Muon):
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(gradient)
                 mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-                update = orthogonalize(gradient.lerp(mean, momentum), self._dtype)  # Nesterov's look ahead
+                update = orthogonalize(gradient.lerp(mean, momentum), self._dtype)  # Nesterov momentum
                 rows, columns = parameter.shape
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
         return loss
 
 
-def make_optimizers(model: nn.Module, options: OptimizerOptions) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module, settings: OptimizerSettings, orthogonalization: Arithmetic = Precision.orthogonalization
+) -> list[torch.optim.Optimizer]:
     """Makes the optimisers of a model, every trainable parameter in exactly one group.
+
+    Matrices and embeddings have weight decay; norms and biases have none.
 
     Args:
         model: A CodeShell model.
-        options: What they are told.
+        settings: Which optimiser, and its rates.
+        orthogonalization: What Muon's iterations are in.
 
     Returns:
-        AdamW alone, or AdamW and Muon. Each group keeps its peak as `peak`.
+        AdamW alone, or AdamW and Muon. Each group keeps its peak learning rate as `peak`.
     """
     matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            # What ZeRO-3 has shared out is flat, and tells its shape apart.
+            # ZeRO-3 flattens what it shards, and keeps the shape in an attribute of its own.
             dimensions = len(getattr(parameter, "ds_shape", parameter.shape))
             is_block_matrix = dimensions == 2 and ".h." in f".{name}"
-            uses_muon = options.name == "muon" and is_block_matrix
+            uses_muon = settings.name == "muon" and is_block_matrix
             (matrices if uses_muon else decayed if dimensions >= 2 else others).append(parameter)
     adamw = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=options.learning_rate,
-        betas=options.betas,
-        eps=options.epsilon,
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
         fused=True,
     )
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if matrices:
-        rate = options.matrix_learning_rate or options.learning_rate
-        dtype = getattr(torch, options.orthogonalization)
-        optimizers.append(Muon(matrices, lr=rate, weight_decay=options.weight_decay, dtype=dtype))
+        rate = settings.matrix_learning_rate or settings.learning_rate
+        dtype = getattr(torch, orthogonalization)
+        optimizers.append(Muon(matrices, lr=rate, weight_decay=settings.weight_decay, dtype=dtype))
     for group in groups(optimizers):
         group["peak"] = group["lr"]
     return optimizers
 
 
 def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
-    """Sets every group to a share of its peak.
-
-    Args:
-        optimizers: What `make_optimizers` made.
-        factor: 0 to 1.
-    """
+    """Sets every group to a share of its peak, 0 to 1."""
     for group in groups(optimizers):
         group["lr"] = group["peak"] * factor
 
 
-def groups(optimizers: Iterable[torch.optim.Optimizer]) -> list[dict[str, Any]]:
-    """All parameter groups.
-
-    Args:
-        optimizers: The optimisers.
-
-    Returns:
-        Their groups, in order.
-    """
-    return [group for optimizer in optimizers for group in optimizer.param_groups]
+def groups(optimizers: Iterable[torch.optim.Optimizer]) -> list[ParameterGroup]:
+    """All parameter groups, in order."""
+    return [cast(ParameterGroup, group) for optimizer in optimizers for group in optimizer.param_groups]

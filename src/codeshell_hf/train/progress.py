@@ -1,10 +1,11 @@
-"""Where a run is, and its record."""
+"""Where a run is, and its log."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict
 
 from .throughput import TokenCost
 
@@ -18,86 +19,106 @@ class Progress:
     Args:
         step: Steps done.
         tokens: Tokens consumed.
-        returns: How often it went back to older weights.
+        rollbacks: How often it went back to older weights.
     """
 
     step: int = 0
     tokens: int = 0
-    returns: int = 0
+    rollbacks: int = 0
+
+
+class Entry(TypedDict, total=False):
+    """A line of the log: a step, or something that was measured between two steps."""
+
+    step: Required[int]
+    tokens: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    row_tokens: int
+    elapsed_s: float
+    is_skipped: bool
+    bits_per_byte: dict[str, float]
+    loss_by_position: list[float]
+    benchmarks: dict[str, float]
 
 
 class Log:
-    """The run's own record, one JSON object a line; a resumed run cuts off what it does again.
+    """The run's own log, one JSON object a line; a resumed run drops the entries of what it repeats.
 
     Args:
         path: The file.
-        step: Where the run goes on; entries behind it are dropped.
+        step: Where the run resumes; later entries are dropped.
         is_writer: Whether this process writes the file.
     """
 
     def __init__(self, path: Path, step: int, *, is_writer: bool) -> None:
         self.path = path
         self.is_writer = is_writer
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[Entry] = []
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
             self.entries = [entry for entry in _parse_lines(lines) if entry["step"] <= step]
+        self.started_s = time.monotonic()
         self.base_s = max((entry.get("elapsed_s", 0.0) for entry in self.entries), default=0.0)
         if self.is_writer:
             path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries), encoding="utf-8")
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Appends an entry.
+    def start_clock(self) -> None:
+        """Lets the time of steps count from now."""
+        self.started_s = time.monotonic()
 
-        Args:
-            entry: With `step`.
-        """
+    def add(self, entry: Entry) -> None:
+        """Appends an entry."""
         self.entries.append(entry)
         if self.is_writer:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
 
-    def step(self, progress: Progress, **values: Any) -> None:
-        """Appends a step.
-
-        Args:
-            progress: Where the run is.
-            values: What was measured.
-        """
-        values["elapsed_s"] = round(values["elapsed_s"] + self.base_s, 3)
-        self.add({"step": progress.step, "tokens": progress.tokens, **values})
+    def add_step(
+        self, progress: Progress, loss: float, norm: float, rate: float, row_tokens: int, *, is_taken: bool
+    ) -> None:
+        """Appends a step that ends now: its loss, its gradients' norm, its learning rate, the length of its rows."""
+        entry: Entry = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "row_tokens": row_tokens,
+            "elapsed_s": round(time.monotonic() - self.started_s + self.base_s, 3),
+        }
+        if not is_taken:
+            entry["is_skipped"] = True
+        self.add(entry)
 
     @property
     def row_tokens(self) -> int | None:
         """Length of the rows of the last step, `None` before the first."""
         return next((entry["row_tokens"] for entry in reversed(self.entries) if "row_tokens" in entry), None)
 
-    def last(self, step_tokens: int) -> dict[str, float]:
-        """The last step, as trackers are told.
-
-        Args:
-            step_tokens: Tokens of a step.
-
-        Returns:
-            Measures by name.
-        """
+    def last_measures(self, step_tokens: int) -> dict[str, float]:
+        """The last step's measures by name, for trackers; a step has `step_tokens` tokens."""
         entries = self._recent()
-        entry = entries[-1]
+        last = entries[-1]
         return {
-            **{name: entry[name] for name in ("loss", "gradient_norm", "learning_rate", "tokens")},
+            "loss": last["loss"],
+            "gradient_norm": last["gradient_norm"],
+            "learning_rate": last["learning_rate"],
+            "tokens": last["tokens"],
             "tokens_per_s": self._measure_speed(entries, step_tokens),
         }
 
-    def _recent(self) -> list[dict[str, Any]]:
+    def _recent(self) -> list[Entry]:
         return [entry for entry in self.entries[-2 * SHOWN_STEPS :] if "loss" in entry][-SHOWN_STEPS:]
 
     @staticmethod
-    def _measure_speed(entries: list[dict[str, Any]], step_tokens: int) -> float:
+    def _measure_speed(entries: list[Entry], step_tokens: int) -> float:
         seconds = entries[-1]["elapsed_s"] - entries[0]["elapsed_s"]
         return (len(entries) - 1) * step_tokens / seconds if seconds > 0 else 0.0
 
-    def line(self, steps: int, step_tokens: int, cost: TokenCost, peak_tflops: float | None, ranks: int) -> str:
-        """The fixed-width line.
+    def format_line(self, steps: int, step_tokens: int, cost: TokenCost, peak_tflops: float | None, ranks: int) -> str:
+        """The fixed-width line of the last step.
 
         Args:
             steps: Steps of the run.
@@ -107,7 +128,7 @@ class Log:
             ranks: Devices.
 
         Returns:
-            One line; the model's share of the peak with causal attention counted once and, in brackets, as a square.
+            One line; MFU with causal attention counted once and, in brackets, as a square.
         """
         entries = self._recent()
         last = entries[-1]
@@ -124,7 +145,7 @@ class Log:
         )
 
 
-def _parse_lines(lines: list[str]) -> Iterator[dict[str, Any]]:
+def _parse_lines(lines: list[str]) -> Iterator[Entry]:
     for line in lines:
         try:
             yield json.loads(line)

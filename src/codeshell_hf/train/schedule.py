@@ -2,51 +2,26 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..errors import SettingsError
+from .settings import ScheduleSettings
 
 
-@dataclass(frozen=True)
-class LearningRate:
-    """Linear warm-up, then a cosine down to a floor.
+def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:
+    """The learning rate as a share of its peak: linear warm-up, then a cosine down to the floor.
 
     Args:
-        peak: Highest rate.
-        floor_fraction: The rate at the end, as a share of the peak.
-        warmup_tokens: Tokens until the peak.
-        total_tokens: Tokens until the floor.
+        schedule: Says how long warm-up and run are, and where the floor is.
+        tokens: Tokens consumed by the end of the step.
+
+    Returns:
+        Between 0 and 1.
     """
-
-    peak: float
-    floor_fraction: float
-    warmup_tokens: int
-    total_tokens: int
-
-    def at(self, tokens: int) -> float:
-        """The rate of the step that ends at this number of tokens.
-
-        Args:
-            tokens: Tokens consumed by the end of the step.
-
-        Returns:
-            The learning rate.
-        """
-        return self.peak * self.factor(tokens)
-
-    def factor(self, tokens: int) -> float:
-        """The rate as a share of the peak.
-
-        Args:
-            tokens: Tokens consumed by the end of the step.
-
-        Returns:
-            Between 0 and 1.
-        """
-        if tokens < self.warmup_tokens:
-            return tokens / self.warmup_tokens
-        progress = min(1.0, (tokens - self.warmup_tokens) / max(self.total_tokens - self.warmup_tokens, 1))
-        return self.floor_fraction + (1 - self.floor_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+    warmup, total, floor = schedule.warmup_tokens, schedule.total_tokens, schedule.floor_fraction
+    if tokens < warmup:
+        return tokens / warmup
+    progress = min(1.0, (tokens - warmup) / (total - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def place_phases(phases: Sequence[tuple[float, int]], *, total_tokens: int, step_tokens: int) -> list[tuple[int, int]]:
@@ -80,7 +55,7 @@ def fit_batch(step_tokens: int, *, micro_tokens: int, row_lengths: Sequence[int]
         step_tokens: Tokens of a step, as asked for.
         micro_tokens: Tokens of a rank's forward pass.
         row_lengths: Every length of rows in the run.
-        ranks: How many processes share a step.
+        ranks: Processes that take the step together.
 
     Returns:
         The nearest number of tokens, at least one forward pass of every rank.
@@ -97,5 +72,39 @@ def fit_batch(step_tokens: int, *, micro_tokens: int, row_lengths: Sequence[int]
                 f"batch.micro_tokens is {micro_tokens}, which rows of {row_tokens} do not divide; "
                 f"set it to a multiple of {row_tokens}"
             )
-    shared = micro_tokens * ranks
-    return max(1, round(step_tokens / shared)) * shared
+    forward_tokens = micro_tokens * ranks
+    return max(1, round(step_tokens / forward_tokens)) * forward_tokens
+
+
+def check_step_tokens(before: int, now: int) -> None:
+    """Refuses to resume a run with another batch size than it began with.
+
+    Args:
+        before: Tokens of a step when the checkpoint was written.
+        now: As this run's ranks and micro-batches round them.
+
+    Raises:
+        SettingsError: If they differ.
+    """
+    if before != now:
+        raise SettingsError(
+            f"the checkpoint was made by steps of {before:,} tokens, but this run would take {now:,}; set "
+            f"batch.micro_tokens or the number of processes so that they divide {before:,}"
+        )
+
+
+def check_epochs(epochs: float, schedule: ScheduleSettings) -> None:
+    """Refuses a run over more passes than the schedule allows.
+
+    Args:
+        epochs: Passes over the shards that the run takes.
+        schedule: With `max_epochs`.
+
+    Raises:
+        SettingsError: If they are too many.
+    """
+    if schedule.max_epochs is not None and epochs > schedule.max_epochs:
+        raise SettingsError(
+            f"schedule.total_tokens is {schedule.total_tokens}, which is {epochs:.2f} passes over the shards, but "
+            f"schedule.max_epochs is {schedule.max_epochs}; ask for fewer tokens or pack more"
+        )

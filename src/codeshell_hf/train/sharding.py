@@ -1,48 +1,153 @@
-"""How a model and its optimisers are shared out over ranks: not at all, by torch's FSDP2, or by DeepSpeed's ZeRO.
+"""How a model and its optimisers are sharded over ranks, as accelerate's file says.
 
-The same code runs on GPUs and, over gloo, on CPUs, so that what is tested is what trains. Each engine answers to the
-same few calls, and the loop does not know which it has.
+`accelerate launch` hands its file on as environment variables; torchrun does not, so there the recipe names the file.
+accelerate itself silently ignores FSDP and DeepSpeed on a CPU, so both are read here and applied by the engines, on
+every device alike.
 """
 
-import torch
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from ..configuration_codeshell import CodeShellConfig
-from .engine import Engine, Sharding, Start, StepOptions
-from .fsdp import ShardedEngine
-from .optimizer import OptimizerOptions
-from .zero import ZERO_STAGES, ZeroEngine
+import yaml
 
-__all__ = ["ZERO_STAGES", "Engine", "Sharding", "Start", "StepOptions", "make_engine"]
+from ..errors import SettingsError
+
+if TYPE_CHECKING:
+    from ..precision import Asked
+
+ZERO_STAGES = (2, 3)
+# accelerate's "no" is its default, and asks for nothing.
+_PRECISIONS: "dict[str, Asked]" = {"no": "auto", "bf16": "bfloat16"}
 
 
-def make_engine(
-    config: CodeShellConfig,
-    start: Start,
-    optimizer: OptimizerOptions,
-    options: StepOptions,
-    sharding: Sharding,
-    *,
-    device: torch.device,
-) -> Engine:
-    """Makes a model and shares it out over the ranks of the default process group.
+@dataclass(frozen=True)
+class Sharding:
+    """What every rank holds.
 
     Args:
-        config: The architecture.
-        start: Where its weights come from.
-        optimizer: What the optimisers are told.
-        options: What a step does.
-        sharding: How to share.
-        device: This rank's.
+        kind: "ddp", all of it; "fsdp2", a shard of parameters, gradients and moments; "zero", DeepSpeed's.
+        stage: Of ZeRO: 2 shards gradients and moments, 3 parameters as well.
+        replicas: Of FSDP2: so many groups of ranks hold the whole model each, sharded inside the group.
+        reshards: Of FSDP2: whether a block's parameters are freed after its forward pass.
+        offloads: Whether shards lie in the host's memory.
+    """
+
+    kind: Literal["ddp", "fsdp2", "zero"] = "ddp"
+    stage: int = 3
+    replicas: int = 1
+    reshards: bool = True
+    offloads: bool = False
+
+    def __str__(self) -> str:
+        if self.kind == "ddp":
+            return "DDP"
+        name = f"ZeRO-{self.stage}" if self.kind == "zero" else "FSDP2"
+        return (
+            name
+            + (f" in {self.replicas} replicas" if self.replicas > 1 else "")
+            + (", offloaded" if self.offloads else "")
+        )
+
+
+def read_sharding(file: Path | None, *, precision: "Asked") -> "tuple[Sharding, Asked]":
+    """Reads the sharding and the precision that accelerate was asked for.
+
+    Args:
+        file: accelerate's file where torchrun started the processes, `None` where accelerate did or nothing is sharded.
+        precision: The recipe's, which the launcher must not contradict.
 
     Returns:
-        What the loop calls.
+        The sharding; and the precision that the recipe or accelerate asks for.
 
     Raises:
-        CheckpointError: If the weights to start from cannot be loaded.
-        SettingsError: If the model cannot be shared out so.
+        SettingsError: If the file cannot be read, asks for what does not exist here, or contradicts the launcher or
+            the recipe.
     """
-    if sharding.kind == "fsdp2":
-        return ShardedEngine(config, start, optimizer, options, device=device, sharding=sharding)
-    if sharding.kind == "zero":
-        return ZeroEngine(config, start, optimizer, options, device=device, sharding=sharding)
-    return Engine(config, start, optimizer, options, device=device)
+    launched = _read_environment(os.environ)
+    named = None
+    if file is not None:
+        try:
+            named = _read_file(yaml.safe_load(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+            raise SettingsError(
+                f"accelerate is {file}, which cannot be read ({error}); name accelerate's file"
+            ) from error
+    if launched is not None and named is not None and launched != named:
+        raise SettingsError(f"accelerate launch was given another file than {file}; name the same, or only one")
+    sharding, mixed = launched or named or (Sharding(), "no")
+    if mixed not in _PRECISIONS:
+        raise SettingsError(f'accelerate\'s file asks for mixed_precision {mixed}; set it to bf16 or "no"')
+    if _PRECISIONS[mixed] == "auto":
+        return sharding, precision
+    if precision not in ("auto", _PRECISIONS[mixed]):
+        raise SettingsError(f"accelerate's file asks for another mixed_precision than {precision}; make them agree")
+    return sharding, _PRECISIONS[mixed]
+
+
+def _read_environment(given: Mapping[str, str]) -> tuple[Sharding, str] | None:
+    def holds(name: str) -> bool:
+        return given.get(name, "false").lower() in ("1", "true", "yes")
+
+    precision = given.get("ACCELERATE_MIXED_PRECISION", "no")
+    if holds("ACCELERATE_USE_FSDP"):
+        sharding = _make_fsdp(
+            version=int(given.get("FSDP_VERSION", "1")),
+            reshards=holds("FSDP_RESHARD_AFTER_FORWARD"),
+            offloads=holds("FSDP_OFFLOAD_PARAMS"),
+            replicas=int(given.get("PARALLELISM_CONFIG_DP_REPLICATE_SIZE", "1")),
+        )
+        return sharding, precision
+    if holds("ACCELERATE_USE_DEEPSPEED"):
+        sharding = _make_zero(
+            stage=int(given.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")),
+            offloads=given.get("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "none") != "none",
+        )
+        return sharding, precision
+    return (Sharding(), precision) if "ACCELERATE_MIXED_PRECISION" in given else None
+
+
+def _read_file(values: Mapping[str, object]) -> tuple[Sharding, str]:
+    precision = str(values.get("mixed_precision", "no"))
+    kind = values.get("distributed_type", "NO")
+    if kind == "FSDP":
+        fsdp, parallel = _section(values, "fsdp_config"), _section(values, "parallelism_config")
+        sharding = _make_fsdp(
+            version=_to_int(fsdp.get("fsdp_version", 1)),
+            reshards=bool(fsdp.get("fsdp_reshard_after_forward", True)),
+            offloads=bool(fsdp.get("fsdp_offload_params", False)),
+            replicas=_to_int(parallel.get("parallelism_config_dp_replicate_size", 1)),
+        )
+        return sharding, precision
+    if kind == "DEEPSPEED":
+        zero = _section(values, "deepspeed_config")
+        sharding = _make_zero(
+            stage=_to_int(zero.get("zero_stage", 2)), offloads=zero.get("offload_optimizer_device", "none") != "none"
+        )
+        return sharding, precision
+    return Sharding(), precision
+
+
+def _make_fsdp(*, version: int, reshards: bool, offloads: bool, replicas: int) -> Sharding:
+    if version != 2:
+        raise SettingsError(f"accelerate's file asks for FSDP{version}; set fsdp_version to 2")
+    return Sharding("fsdp2", reshards=reshards, offloads=offloads, replicas=replicas)
+
+
+def _make_zero(*, stage: int, offloads: bool) -> Sharding:
+    if stage not in ZERO_STAGES:
+        raise SettingsError(f"accelerate's file asks for ZeRO-{stage}; set zero_stage to 2 or 3")
+    return Sharding("zero", stage=stage, offloads=offloads)
+
+
+def _section(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    section = values.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise ValueError(f"{name} is {section!r} and no section")
+    return section
+
+
+def _to_int(value: object) -> int:
+    return int(str(value))

@@ -32,5 +32,5 @@ def draw_weight(name: str, like: Tensor, config: CodeShellConfig, *, seed: int) 
     if name.endswith("c_proj.weight"):
         std /= math.sqrt(2 * config.n_layer)
     number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:7], "big")
-    chance = torch.Generator(like.device).manual_seed(number)
-    return torch.empty(like.shape, dtype=like.dtype, device=like.device).normal_(0.0, std, generator=chance)
+    generator = torch.Generator(like.device).manual_seed(number)
+    return torch.empty(like.shape, dtype=like.dtype, device=like.device).normal_(0.0, std, generator=generator)

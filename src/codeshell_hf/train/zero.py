@@ -1,10 +1,9 @@
-"""Shares by DeepSpeed's ZeRO-2 or ZeRO-3."""
+"""Sharding by DeepSpeed's ZeRO-2 or ZeRO-3."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,27 +11,29 @@ from torch import Tensor, nn
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import SettingsError
+from ..loading import load_model
 from ..modeling_codeshell import CodeShellForCausalLM, CodeShellRotaryEmbedding
 from ..tokenization_codeshell import CodeShellTokenizer
-from .engine import Engine, Sharding, Start, StepOptions
+from .engine import Engine, EngineOptions, StateDict
 from .operator import build_operator
-from .optimizer import OptimizerOptions, make_optimizers, set_learning_rate
-from .weights import draw_weight, load_model
+from .optimizer import make_optimizers, set_learning_rate
+from .settings import OptimizerSettings
+from .sharding import ZERO_STAGES
+from .weights import draw_weight
 
-ZERO_STAGES = (2, 3)
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as AdamW calls them
 
 
 class _GatedAdamW(torch.optim.AdamW):
-    """AdamW that asks, each time DeepSpeed is about to step a share, whether it may."""
+    """AdamW that asks, each time DeepSpeed is about to step a shard, whether it may."""
 
     gate: Callable[[], bool] = staticmethod(lambda: True)
 
-    def step(self, closure: Any = None) -> Any:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         return super().step(closure) if self.gate() else None
 
 
-def _send(value: Tensor, owner: int, device: torch.device) -> Tensor:
+def _broadcast(value: Tensor, owner: int, device: torch.device) -> Tensor:
     whole = value.to(device)
     dist.broadcast(whole, src=owner)
     return whole
@@ -42,18 +43,10 @@ class ZeroEngine(Engine):
     """DeepSpeed's ZeRO-2 or ZeRO-3, with torch's AdamW."""
 
     def __init__(
-        self,
-        config: CodeShellConfig,
-        start: Start,
-        optimizer: OptimizerOptions,
-        options: StepOptions,
-        *,
-        device: torch.device,
-        sharding: Sharding,
+        self, config: CodeShellConfig, optimizer: OptimizerSettings, options: EngineOptions, *, device: torch.device
     ) -> None:
-        self.sharding = sharding
         if optimizer.name != "adamw":
-            raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO shares out AdamW alone; set it to adamw")
+            raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO shards AdamW alone; set it to adamw")
         try:
             import deepspeed
         except ImportError as error:
@@ -61,30 +54,30 @@ class ZeroEngine(Engine):
         self._deepspeed = deepspeed
         if device.type == "cpu":
             build_operator()
-        super().__init__(config, start, optimizer, options, device=device)
+        super().__init__(config, optimizer, options, device=device)
 
     @property
-    def _shares_parameters(self) -> bool:
-        return self.sharding.stage == ZERO_STAGES[-1]
+    def _shards_parameters(self) -> bool:
+        return self.options.sharding.stage == ZERO_STAGES[-1]
 
-    def _settings(self) -> dict[str, Any]:
-        place = {"device": "cpu" if self.sharding.offloads else "none"}
-        zero: dict[str, Any] = {"stage": self.sharding.stage, "offload_optimizer": place}
-        if self._shares_parameters:
+    def _settings(self) -> dict[str, object]:
+        place = {"device": "cpu" if self.options.sharding.offloads else "none"}
+        zero: dict[str, object] = {"stage": self.options.sharding.stage, "offload_optimizer": place}
+        if self._shards_parameters:
             zero["offload_param"] = place
         return {
             "train_micro_batch_size_per_gpu": self.options.micro_rows,
             "gradient_accumulation_steps": 1,
-            "gradient_clipping": self.options.max_norm or 0.0,
+            "gradient_clipping": self.max_gradient_norm or 0.0,
             "zero_optimization": zero,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
-            "bf16": {"enabled": self.options.is_bf16},
+            "bf16": {"enabled": self.options.precision.is_bf16},
             "steps_per_print": 10**9,
         }
 
     def _build(self) -> CodeShellForCausalLM:
-        if not self._shares_parameters:
+        if not self._shards_parameters:
             return super()._build()
         # Its argument `dtype` is overruled on a device without float16; what the settings say is not.
         with self._deepspeed.zero.Init(config_dict_or_path=self._settings()):
@@ -93,24 +86,25 @@ class ZeroEngine(Engine):
         model.transformer.rotary_emb = CodeShellRotaryEmbedding(self.config).to(self.device)
         return model
 
-    def _share(self) -> None:
-        if self._shares_parameters:  # used outside of its layer, by the loss
+    def _shard(self) -> None:
+        if self._shards_parameters:  # used outside of its layer, by the loss
             self._deepspeed.zero.register_external_parameter(self.inner, self.model.lm_head.weight)
 
-    def _fill(self, start: Start) -> None:
-        if not self._shares_parameters:
-            super()._fill(start)
+    def _init_weights(self) -> None:
+        if not self._shards_parameters:
+            super()._init_weights()
             return
+        folder = self.options.start_from
         first = dist.get_rank() == 0
-        weights = load_model(start.folder, dtype=torch.float32).state_dict() if start.folder and first else {}
+        weights = load_model(folder, dtype=torch.float32).state_dict() if folder and first else {}
         for name, parameter in self.model.named_parameters():
             with self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0), torch.no_grad():
                 if first:
-                    like = torch.empty(parameter.shape, device=parameter.device)  # drawn alike, then rounded
-                    new = weights[name] if weights else draw_weight(name, like, self.config, seed=start.seed)
+                    like = torch.empty(parameter.shape, device=parameter.device)  # drawn in float32
+                    new = weights[name] if weights else draw_weight(name, like, self.config, seed=self.options.seed)
                     parameter.copy_(new)
 
-    def _optimize(self, optimizer: OptimizerOptions) -> None:
+    def _make_optimizers(self, optimizer: OptimizerSettings) -> None:
         (plain,) = make_optimizers(self.inner, optimizer)
         names = {parameter: name for name, parameter in self.inner.named_parameters()}
         self._groups = [
@@ -122,57 +116,60 @@ class ZeroEngine(Engine):
             betas=optimizer.betas,
             eps=optimizer.epsilon,
         )
-        self.module, *_ = self._deepspeed.initialize(
+        self._engine, *_ = self._deepspeed.initialize(
             model=self.inner, optimizer=gated, config=self._settings(), dist_init_required=False
         )
-        if self.module.zero_optimization_stage() != self.sharding.stage:
-            raise SettingsError(f"{self.sharding} was asked for, but DeepSpeed gives {type(self.module).__name__}")
-        wanted = torch.bfloat16 if self.options.is_bf16 else torch.float32
+        self.module = self._engine
+        if self._engine.zero_optimization_stage() != self.options.sharding.stage:
+            raise SettingsError(
+                f"{self.options.sharding} was asked for, but DeepSpeed gives {type(self.module).__name__}"
+            )
+        wanted = torch.bfloat16 if self.options.precision.is_bf16 else torch.float32
         if found := {parameter.dtype for parameter in self.model.parameters()} - {wanted}:
             raise SettingsError(f"{wanted} was asked for, but DeepSpeed keeps parameters in {found.pop()}")
         self.optimizers = [gated]
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[object]:
         """None: DeepSpeed keeps parameters in bfloat16 beside its float32 ones."""
         return nullcontext()
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """As in `Engine`."""
-        self.module.set_gradient_accumulation_boundary(is_last)
-        self.module.backward(loss * self.ranks, scale_wrt_gas=False)
+        self._engine.set_gradient_accumulation_boundary(is_last)
+        self._engine.backward(loss * self.ranks, scale_wrt_gas=False)
         if not is_last:
-            self.module.step()
+            self._engine.step()
 
     def step(self, factor: float, allows: Callable[[float], bool]) -> tuple[float, bool]:
-        """As in `Engine`; DeepSpeed itself skips a norm that is no number."""
-        answers: list[tuple[float, bool]] = []
+        """As in `Engine`; DeepSpeed itself skips a norm that is not finite."""
+        decisions: list[tuple[float, bool]] = []
 
         def gate() -> bool:
-            if not answers:
-                # Set before the first share is stepped; DeepSpeed's own accessor is filled after the last.
-                norm = float(self.module.optimizer._global_grad_norm)  # noqa: SLF001
-                answers.append((norm, allows(norm)))
-            return answers[0][1]
+            if not decisions:
+                # Set before the first shard is stepped; DeepSpeed's own accessor is filled after the last.
+                norm = float(self._engine.optimizer._global_grad_norm)  # noqa: SLF001
+                decisions.append((norm, allows(norm)))
+            return decisions[0][1]
 
         self.optimizers[0].gate = gate  # type: ignore[attr-defined]
-        set_learning_rate(self.module.optimizer.param_groups and [self.module.optimizer], factor)
-        self.module.step()
-        if not answers:
-            answers.append((math.inf, allows(math.inf)))
-        return answers[0]
+        set_learning_rate(self._engine.optimizer.param_groups and [self._engine.optimizer], factor)
+        self._engine.step()
+        if not decisions:
+            decisions.append((math.inf, allows(math.inf)))
+        return decisions[0]
 
     @property
     def learning_rate(self) -> float:
         """AdamW's rate of the last step."""
-        return float(self.module.optimizer.param_groups[0]["lr"])
+        return float(self._engine.optimizer.param_groups[0]["lr"])
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> StateDict:
         """As the other engines' state, so that any of them reads it: whole tensors, each on one rank, in its memory."""
         self._make_moments()
         weights: dict[str, Tensor] = {}
         moments: dict[str, dict[str, Tensor]] = {}
         get_moment = self._deepspeed.utils.safe_get_full_optimizer_state
-        for names, parameter, owner in self._deal_out():
+        for names, parameter, owner in self._assign_owners():
             whole = self._deepspeed.utils.safe_get_full_fp32_param(parameter)
             parts = {key: get_moment(parameter, key) for key in MOMENTS}
             if owner == dist.get_rank():
@@ -182,27 +179,27 @@ class ZeroEngine(Engine):
         return {
             "model": weights,
             "optimizers": {"state": moments, "param_groups": [group | rate for group in self._groups]},
-            "chance": torch.get_rng_state(),
+            "rng": torch.get_rng_state(),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: StateDict) -> None:
         weights, moments = state["model"], state["optimizers"]["state"]
         steps = torch.zeros((), device=self.device)
-        for names, parameter, owner in self._deal_out():
-            # On any other rank than the owner, what is sent is only as large.
+        for names, parameter, owner in self._assign_owners():
+            # On any rank but the owner, this is a buffer of the same shape.
             like = torch.empty(getattr(parameter, "ds_shape", parameter.shape), device=self.device)
-            self._set_weight(parameter, _send(weights.get(names[0], like), owner, self.device))
+            self._set_weight(parameter, _broadcast(weights.get(names[0], like), owner, self.device))
             mine = moments.get(names[0], {})
             for key in MOMENTS:
-                self._set_share(parameter, _send(mine.get(key, like), owner, self.device), key)
+                self._set_shard(parameter, _broadcast(mine.get(key, like), owner, self.device), key)
             if mine:
                 steps.copy_(mine["step"])
         dist.all_reduce(steps, op=dist.ReduceOp.MAX)
         for moment in self.optimizers[0].state.values():
             moment["step"].fill_(float(steps))
 
-    def _deal_out(self) -> Iterator[tuple[list[str], nn.Parameter, int]]:
-        """Every parameter with its names and the rank that holds it in a checkpoint, much the same load for each."""
+    def _assign_owners(self) -> Iterator[tuple[list[str], nn.Parameter, int]]:
+        """Every parameter with its names and the rank that holds it in a checkpoint, about as many numbers on each."""
         names: dict[nn.Parameter, list[str]] = {}
         for name, parameter in self.inner.named_parameters(remove_duplicate=False):
             names.setdefault(parameter, []).append(name)
@@ -213,17 +210,17 @@ class ZeroEngine(Engine):
             yield known_as, parameter, owner
 
     def _make_moments(self) -> None:
-        """Gives each share its moments, as AdamW else does in its first step."""
-        inner = self.module.optimizer
+        """Creates each shard's moments, as AdamW otherwise does in its first step."""
+        inner = self._engine.optimizer
         state = self.optimizers[0].state
-        shares = (
-            inner.fp32_partitioned_groups_flat if self._shares_parameters else inner.single_partition_of_fp32_groups
+        shards = (
+            inner.fp32_partitioned_groups_flat if self._shards_parameters else inner.single_partition_of_fp32_groups
         )
-        for number, share in enumerate(shares):
-            if not state.get(share):
-                state[share] = {"step": torch.tensor(0.0), **{key: torch.zeros_like(share.data) for key in MOMENTS}}
-            if not self._shares_parameters:
-                self._deepspeed.utils.lazy_init_hp_params_optimizer_state(inner.bit16_groups[number], share, state)
+        for number, shard in enumerate(shards):
+            if not state.get(shard):
+                state[shard] = {"step": torch.tensor(0.0), **{key: torch.zeros_like(shard.data) for key in MOMENTS}}
+            if not self._shards_parameters:
+                self._deepspeed.utils.lazy_init_hp_params_optimizer_state(inner.bit16_groups[number], shard, state)
 
     def _count_steps(self) -> Tensor:
         (steps,) = {float(moment["step"]) for moment in self.optimizers[0].state.values()}
@@ -233,17 +230,17 @@ class ZeroEngine(Engine):
         """Sets the parameter that is computed with and the float32 one that is stepped."""
         gathered = (
             self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
-            if self._shares_parameters
+            if self._shards_parameters
             else nullcontext()
         )
         with gathered, torch.no_grad():
             parameter.copy_(whole)
-        self._set_share(parameter, whole)
+        self._set_shard(parameter, whole)
 
-    def _set_share(self, parameter: nn.Parameter, whole: Tensor, key: str | None = None) -> None:
-        """Sets this rank's share of a float32 parameter or of one of its moments."""
+    def _set_shard(self, parameter: nn.Parameter, whole: Tensor, key: str | None = None) -> None:
+        """Sets this rank's shard of a float32 parameter or of one of its moments."""
         tools = self._deepspeed.utils
-        if not self._shares_parameters:
+        if not self._shards_parameters:
             if key is None:
                 tools.safe_set_full_fp32_param(parameter, whole)
             else:
@@ -251,19 +248,19 @@ class ZeroEngine(Engine):
             return
         size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
         padded = torch.nn.functional.pad(whole.flatten(), (0, size * self.ranks - whole.numel()))
-        share = padded[size * dist.get_rank() :][:size]
+        shard = padded[size * dist.get_rank() :][:size]
         if key is None:
-            tools.safe_set_local_fp32_param(parameter, share)
+            tools.safe_set_local_fp32_param(parameter, shard)
         else:
-            tools.safe_set_local_optimizer_state(parameter, share, key)
+            tools.safe_set_local_optimizer_state(parameter, shard, key)
 
     def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """As in `Engine`."""
-        parameters: Sequence[nn.Parameter] = list(self.model.parameters())
-        weights: dict[str, Any] = {}
+        parameters = list(self.model.parameters())
+        weights: StateDict = {}
         with self._deepspeed.zero.GatheredParameters(parameters, modifier_rank=None):
             if dist.get_rank() == 0:
                 weights = {
                     name: value.detach().float().cpu().clone() for name, value in self.model.state_dict().items()
                 }
-        self._write(folder, weights, tokenizer)
+        self._save(folder, weights, tokenizer)

@@ -1,6 +1,7 @@
-"""The pretraining loop: shared out in every way, stopped, resumed, guarded, and called wrongly."""
+"""The pretraining loop: sharded in every way, stopped, resumed, guarded, and called wrongly."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -12,14 +13,16 @@ import time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.manifest import hash_input, read_manifest
 from codeshell_hf.pack.shards import write_shards
 from codeshell_hf.presets import make_config
@@ -27,11 +30,15 @@ from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import Header
 from codeshell_hf.train.loss import CPU_POSITIONS
 from codeshell_hf.train.operator import operator_folder
+from codeshell_hf.train.progress import Log, Progress
 from recipes.pretrain import STAGE
 from tests.warm import start
 from tokenizer.bpe import train_bpe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+slow = pytest.mark.slow
+Capture: TypeAlias = pytest.CaptureFixture[str]
+Patch: TypeAlias = pytest.MonkeyPatch
 SHARDINGS = {
     "ddp": ("DDP", "DistributedDataParallel of Parameter"),
     "fsdp2": ("FSDP2", "FSDPTrainedModel of DTensor"),
@@ -42,19 +49,20 @@ SHARDINGS = {
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerate() -> None:
-    """Each run has a process of its own; here some share one, and accelerate remembers."""
+def fresh_accelerate(monkeypatch: Patch) -> None:
+    """Each run has a process of its own; here some share one, and accelerate keeps its state."""
     AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: CodeShellTokenizer) -> Path:
     """Shards of this project's own code and settings of a model that takes seconds."""
     home = tmp_path_factory.mktemp("pretraining")
     tokenizer = tiny_tokenizer
     tokenizer.save_pretrained(home / "tokenizer")
     vocabulary = tokenizer.get_vocab()
-    sentinels = tuple(vocabulary[f"<fim_{part}>"] for part in ("prefix", "middle", "suffix"))
+    sentinels = (vocabulary["<fim_prefix>"], vocabulary["<fim_middle>"], vocabulary["<fim_suffix>"])
     header = Header(len(tokenizer), tokenizer.eos_token_id, sentinels, hash_input(home / "tokenizer"))
     files = sorted((ROOT / "src" / "codeshell_hf").rglob("*.py"))
     for split, chosen in (("train", files[::2]), ("held-out", files[1::8])):
@@ -101,10 +109,20 @@ def complete(home: Path, output: Path, *more: str, ranks: int = 1) -> str:
     return finish(start(*command(home, output, *more), ranks=ranks, is_warm=True))
 
 
-def finish(process: subprocess.Popen, code: int = 0) -> str:
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     printed = process.communicate(timeout=300)[0]
     assert process.returncode == code, printed[-4000:]
     return printed
+
+
+def read_output(process: subprocess.Popen[str]) -> str:
+    return process.stdout.read()[-4000:] if process.stdout else ""
+
+
+def counts_of(output: Path) -> dict[str, Any]:
+    manifest = read_manifest(output)
+    assert manifest is not None
+    return manifest.counts
 
 
 def losses_of(output: Path) -> list[float]:
@@ -112,7 +130,7 @@ def losses_of(output: Path) -> list[float]:
     return [entry["loss"] for entry in entries if "loss" in entry]
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: subprocess.Popen[str]) -> None:
     """Kills a launcher and its workers, which are sessions of their own, as a node that loses its power does."""
     family = [*psutil.Process(process.pid).children(recursive=True), process]
     for member in family:
@@ -121,11 +139,11 @@ def kill(process: subprocess.Popen) -> None:
     process.wait(timeout=60)
 
 
-def wait_for_checkpoint(process: subprocess.Popen, output: Path) -> None:
+def wait_for_checkpoint(process: subprocess.Popen[str], output: Path) -> None:
     checkpoints = output.with_name(f"{output.name}.partial") / "checkpoints"
     deadline = time.monotonic() + 240
     while not list(checkpoints.glob("step-*")):
-        assert process.poll() is None, process.stdout.read()[-4000:]
+        assert process.poll() is None, read_output(process)
         assert time.monotonic() < deadline, f"no checkpoint in {checkpoints}"
         time.sleep(0.02)
 
@@ -140,13 +158,52 @@ def zero() -> None:
 
 @pytest.fixture(scope="module")
 def whole(home: Path) -> Path:
-    """A run of one process that nothing stops."""
-    finish(start(*command(home, home / "whole")))
+    """A run of one process and one thread, as the others here, that nothing stops."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        assert run(home, home / "whole") == 0
     return home / "whole"
 
 
+def test_a_new_model_starts_at_the_loss_of_a_uniform_guess(home: Path, whole: Path) -> None:
+    """New weights are small, so that all tokens are about as likely; only the mean over labels gives this number."""
+    vocabulary = json.loads((whole / "model" / "config.json").read_text())["vocab_size"]
+
+    assert losses_of(whole)[0] == pytest.approx(math.log(vocabulary), rel=0.01)
+    assert losses_of(whole)[-1] < losses_of(whole)[0] - 0.5
+
+
+def stop_after(monkeypatch: Patch, *steps: int) -> None:
+    """Sends SIGTERM to this process as each of these steps is logged."""
+    add_step = Log.add_step
+
+    def add_step_and_stop(log: Log, progress: Progress, *values: float, is_taken: bool) -> None:
+        add_step(log, progress, *values, is_taken=is_taken)  # type: ignore[arg-type]
+        if progress.step in steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Log, "add_step", add_step_and_stop)
+
+
+def test_a_run_that_a_signal_stops_resumes_bit_for_bit_through_the_change_of_length(
+    home: Path, whole: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    stop_after(monkeypatch, 6, 13)
+
+    assert [run(home, tmp_path / "out") for _ in range(3)] == [75, 75, 0]
+
+    printed = capsys.readouterr()
+    assert "saved step 7 of 20; run the same command again to go on" in printed.err
+    assert "resumes at step 7 of 20" in printed.out
+    assert "resumes at step 14 of 20" in printed.out
+    assert losses_of(tmp_path / "out") == losses_of(whole)
+    model = "model/model.safetensors"
+    assert (tmp_path / "out" / model).read_bytes() == (whole / model).read_bytes()
+
+
+@slow
 @pytest.mark.parametrize("kind", SHARDINGS)
-def test_two_ranks_take_the_same_steps_as_one_however_they_share(
+def test_two_ranks_take_the_same_steps_as_one_however_they_shard(
     request: pytest.FixtureRequest, home: Path, whole: Path, kind: str
 ) -> None:
     if kind.startswith("zero"):
@@ -160,7 +217,7 @@ def test_two_ranks_take_the_same_steps_as_one_however_they_share(
     name, types = SHARDINGS[kind]
     assert f"parameters by {name} ({types})" in printed
     assert losses_of(home / kind) == pytest.approx(losses_of(whole), rel=1e-5)
-    assert read_manifest(home / kind).counts == read_manifest(whole).counts
+    assert counts_of(home / kind) == counts_of(whole)
     weights, expected = (load_file(folder / "model" / "model.safetensors") for folder in (home / kind, whole))
     assert weights.keys() == expected.keys()
     assert all(np.allclose(weights[key], expected[key], atol=2e-4) for key in expected)
@@ -170,21 +227,24 @@ ZERO_3 = """
 import itertools, json, torch
 from deepspeed.accelerator import get_accelerator
 from codeshell_hf.presets import make_config
-from codeshell_hf.train.optimizer import OptimizerOptions
-from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
-from recipes.launcher import join_ranks
+from codeshell_hf.precision import Precision
+from codeshell_hf.train.engine import EngineOptions, make_engine
+from codeshell_hf.train.settings import OptimizerSettings
+from codeshell_hf.train.sharding import Sharding
+from recipes.with_accelerate import join_ranks
 config = make_config("nano", vocab_size=400, n_embd=48, n_head=4, n_layer=2, n_inner=64)
-adamw = OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3)
+adamw = OptimizerSettings(learning_rate=1e-3)
 with join_ranks() as ranks:
     for is_bf16, knows_float16 in itertools.product((False, True), repeat=2):
         type(get_accelerator()).is_fp16_supported = lambda self: knows_float16
-        options = StepOptions(max_norm=1.0, is_bf16=is_bf16)
-        engine = make_engine(config, Start(0), adamw, options, Sharding("zero", 3), device=ranks.device)
+        options = EngineOptions(precision=Precision("bfloat16" if is_bf16 else "float32"), sharding=Sharding("zero", 3))
+        engine = make_engine(config, adamw, options, device=ranks.device)
         dtypes = sorted({str(parameter.dtype) for parameter in engine.model.parameters()})
         print(json.dumps([is_bf16, dtypes, engine.model.transformer.rotary_emb.inv_freq.tolist()]))
 """
 
 
+@slow
 @pytest.mark.usefixtures("zero")
 def test_zero_3_computes_in_what_was_asked_for_on_any_processor() -> None:
     """DeepSpeed takes bfloat16 on processors without float16, whatever it is told in words of its own."""
@@ -197,6 +257,7 @@ def test_zero_3_computes_in_what_was_asked_for_on_any_processor() -> None:
         assert frequencies == pytest.approx([10_000 ** (-place / 12) for place in range(0, 12, 2)], rel=1e-6)
 
 
+@slow
 @pytest.mark.usefixtures("zero")
 def test_an_operator_whose_builder_was_killed_is_built_all_the_same() -> None:
     """Torch's own lock outlives who holds it; whoever came later would wait for ever."""
@@ -209,7 +270,7 @@ def test_an_operator_whose_builder_was_killed_is_built_all_the_same() -> None:
     assert not left.exists()
 
 
-def test_zero_without_a_compiler_is_one_line(home: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_zero_without_a_compiler_is_one_line(home: Path, tmp_path: Path, capsys: Capture, monkeypatch: Patch) -> None:
     pytest.importorskip("deepspeed")
     monkeypatch.setenv("CXX", "no-such-compiler")
     file = yaml.safe_load((ROOT / "recipes" / "accelerate" / "zero2.yaml").read_text())
@@ -220,8 +281,9 @@ def test_zero_without_a_compiler_is_one_line(home: Path, tmp_path: Path, capsys,
     assert "but there is no no-such-compiler; install g++, or shard by FSDP2" in capsys.readouterr().err
 
 
+@slow
 @pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
-def test_ranks_that_share_the_output_layer_work_its_loss_out_in_chunks(
+def test_ranks_that_shard_the_output_layer_compute_its_loss_in_chunks(
     request: pytest.FixtureRequest, home: Path, kind: str
 ) -> None:
     """A forward pass of 1,024 tokens is two chunks on a CPU; the layer is used by the loss and not by itself."""
@@ -239,8 +301,9 @@ def test_ranks_that_share_the_output_layer_work_its_loss_out_in_chunks(
     assert losses_of(home / f"{kind}-chunks") == pytest.approx(losses_of(home / f"{kind}-whole"), rel=1e-5)
 
 
+@slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stopped_run_goes_on_bit_for_bit_through_the_change_of_length(
+def test_a_killed_run_resumes_bit_for_bit_through_the_change_of_length(
     home: Path, whole: Path, number: signal.Signals
 ) -> None:
     output = home / f"stopped-{number}"
@@ -248,22 +311,23 @@ def test_a_stopped_run_goes_on_bit_for_bit_through_the_change_of_length(
     wait_for_checkpoint(process, output)
     os.killpg(process.pid, number)
     code = process.wait(timeout=60)
-    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 75), process.stdout.read()[-3000:]
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 75), read_output(process)
     assert not output.exists()
 
     printed = complete(home, output)
 
-    assert "goes on at step" in printed
+    assert "resumes at step" in printed
     assert losses_of(output) == losses_of(whole)
     model = "model/model.safetensors"
     assert (output / model).read_bytes() == (whole / model).read_bytes()
 
 
+@slow
 @pytest.mark.parametrize(
     ("kind", "ranks", "other"),
     [("fsdp2", 1, "fsdp2"), ("zero2", 1, "zero2"), ("zero3", 1, "fsdp2"), ("ddp", 2, "zero3")],
 )
-def test_a_stopped_run_goes_on_however_it_is_shared_out_then(
+def test_a_killed_run_resumes_on_other_ranks_and_under_another_sharding(
     request: pytest.FixtureRequest, home: Path, whole: Path, kind: str, ranks: int, other: str
 ) -> None:
     """On another number of ranks, and by another engine: a checkpoint knows neither."""
@@ -280,15 +344,16 @@ def test_a_stopped_run_goes_on_however_it_is_shared_out_then(
     more = [f"accelerate={home}/{other}-stopped.yaml", "batch.micro_tokens=256"]
     printed = complete(home, output, *more, ranks=ranks)
 
-    assert "goes on at step" in printed
+    assert "resumes at step" in printed
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
 
 
-def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(home: Path, whole: Path, capsys) -> None:
-    output = home / "kept"
-    process = start(*command(home, output))
-    wait_for_checkpoint(process, output)
-    kill(process)
+def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(
+    home: Path, whole: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    output = tmp_path / "kept"
+    stop_after(monkeypatch, 6)
+    assert run(home, output) == 75
     checkpoints = output.with_name("kept.partial") / "checkpoints"
     before = sorted(checkpoints.rglob("*"))
 
@@ -302,6 +367,7 @@ def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(home: Path, wh
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
 
 
+@slow
 def test_accelerate_launches_the_loop_with_its_own_file(home: Path, whole: Path) -> None:
     launcher = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
 
@@ -311,6 +377,7 @@ def test_accelerate_launches_the_loop_with_its_own_file(home: Path, whole: Path)
     assert losses_of(home / "launched") == losses_of(whole)
 
 
+@slow
 def test_two_agents_finish_the_run_after_one_was_killed(home: Path, whole: Path) -> None:
     """Two nodes on loopback, as recipes/launch/torchrun.sh starts them; the second dies and is started again."""
     output = home / "nodes"
@@ -347,7 +414,7 @@ def test_two_agents_finish_the_run_after_one_was_killed(home: Path, whole: Path)
         for node in nodes:
             if node.poll() is None:
                 kill(node)
-    assert "goes on at step" in printed
+    assert "resumes at step" in printed
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
 
 
@@ -355,13 +422,14 @@ def run(home: Path, output: Path, *more: str) -> int:
     return main(STAGE, [str(home / "pretrain.yaml"), f"output={output}", *more])
 
 
-def test_broken_checkpoints_are_passed_by_and_the_one_before_them_is_used(home: Path, whole: Path) -> None:
+@slow
+def test_broken_checkpoints_are_skipped_and_the_one_before_them_is_used(home: Path, whole: Path) -> None:
     output = home / "broken"
     more = ["checkpoint.every_steps=2", "checkpoint.keep=4"]
     process = start(*command(home, output, *more))
     checkpoints = output.with_name("broken.partial") / "checkpoints"
     while len(list(checkpoints.glob("step-*"))) < 4:
-        assert process.poll() is None, process.stdout.read()[-3000:]
+        assert process.poll() is None, read_output(process)
         time.sleep(0.01)
     kill(process)
     found = sorted(checkpoints.glob("step-*"))
@@ -373,7 +441,7 @@ def test_broken_checkpoints_are_passed_by_and_the_one_before_them_is_used(home: 
     printed = complete(home, output, *more)
 
     assert printed.count("the one before it is used") == 3
-    assert f"goes on at step {int(found[-4].name.removeprefix('step-'))} of 20" in printed
+    assert f"resumes at step {int(found[-4].name.removeprefix('step-'))} of 20" in printed
     assert losses_of(output) == losses_of(whole)
 
 
@@ -384,14 +452,18 @@ def test_checkpoints_are_kept_in_number_and_some_for_good(home: Path, tmp_path: 
     assert kept == [f"step-{step:08d}" for step in (6, 12, 18, 20)]
 
 
-def test_skipped_steps_are_counted_and_a_run_that_diverges_fails_in_the_end(home: Path, tmp_path: Path, capsys) -> None:
+def test_skipped_steps_are_counted_and_a_run_that_diverges_fails_in_the_end(
+    home: Path, tmp_path: Path, capsys: Capture
+) -> None:
     wild = ["optimizer.learning_rate=1e30", "schedule.warmup_tokens=0", "optimizer.max_gradient_norm=null"]
 
     assert run(home, tmp_path / "out", *wild, "guard.max_skips=3", "checkpoint.every_steps=100") == 1
-    assert "3 steps on end were skipped by step" in capsys.readouterr().err
+    assert "3 steps in a row were skipped by step" in capsys.readouterr().err
 
 
-def test_a_run_goes_back_to_older_weights_and_on_with_newer_data(home: Path, tmp_path: Path, capsys) -> None:
+def test_a_run_rolls_back_to_older_weights_and_goes_on_with_newer_data(
+    home: Path, tmp_path: Path, capsys: Capture
+) -> None:
     """A rate that is far too high makes norms jump, and what is called a spike is little."""
     guard = "guard={max_norm_ratio: 1.05, warmup_steps: 4, max_skips: 2, max_returns: 1000}"
     wild = ["optimizer.learning_rate=0.5", "optimizer.max_gradient_norm=null", "schedule.warmup_tokens=0"]
@@ -402,21 +474,21 @@ def test_a_run_goes_back_to_older_weights_and_on_with_newer_data(home: Path, tmp
     steps = [entry for entry in entries if "loss" in entry]
     skipped = sum("is_skipped" in entry for entry in steps)
     assert len(steps) == 20
-    assert skipped == read_manifest(tmp_path / "out").counts["skipped_steps"] > 1
+    assert skipped == counts_of(tmp_path / "out")["skipped_steps"] > 1
     assert "steps skipped: older weights" in capsys.readouterr().out
 
 
 def test_trackers_and_exports_hold_what_the_log_holds(home: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     more = ["trackers=[tensorboard]", "evaluation={every_steps: 8, exports: true, max_bytes_per_language: 4000}"]
     assert run(home, tmp_path / "out", *more) == 0
 
     events = EventAccumulator(str(tmp_path / "out" / "tracking" / "codeshell-pretrain")).Reload()
-    told = {event.step: event.value for event in events.Scalars("loss")}
+    shown = {event.step: event.value for event in events.Scalars("loss")}
     losses = losses_of(tmp_path / "out")
-    assert told == pytest.approx({step: losses[step - 1] for step in (5, 10, 15, 20)})
+    assert shown == pytest.approx({step: losses[step - 1] for step in (5, 10, 15, 20)})
     assert len(events.Scalars("bits_per_byte/python")) == 3
     exports = sorted((tmp_path / "out" / "exports").iterdir())
     assert [path.name for path in exports] == ["step-00000008", "step-00000016"]
@@ -425,8 +497,9 @@ def test_trackers_and_exports_hold_what_the_log_holds(home: Path, tmp_path: Path
     assert AutoModelForCausalLM.from_pretrained(exports[0]).config.n_embd == 32
 
 
+@slow
 @pytest.mark.parametrize("tracker", ["trackio", "wandb"])
-def test_a_tracker_sees_one_run_through_a_stop(home: Path, tmp_path: Path, monkeypatch, tracker: str) -> None:
+def test_a_tracker_sees_one_run_through_a_stop(home: Path, tmp_path: Path, monkeypatch: Patch, tracker: str) -> None:
     pytest.importorskip(tracker, reason=f"{tracker} is not installed")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -449,12 +522,13 @@ def test_a_tracker_sees_one_run_through_a_stop(home: Path, tmp_path: Path, monke
         with sqlite3.connect(tmp_path / "trackio" / "codeshell-pretrain.db") as base:
             assert base.execute("select distinct run_name from metrics").fetchall() == [(name,)]
             rows = base.execute("select step, metrics from metrics order by id").fetchall()
-        told = {step: json.loads(values)["loss"] for step, values in rows if "loss" in json.loads(values)}
-        assert told == pytest.approx(dict(enumerate(losses_of(output), start=1)))
+        shown = {step: json.loads(values)["loss"] for step, values in rows if "loss" in json.loads(values)}
+        assert shown == pytest.approx(dict(enumerate(losses_of(output), start=1)))
 
 
-def test_benchmarks_run_beside_the_training(
-    home: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@slow
+def test_benchmarks_run_in_the_background_of_the_training(
+    home: Path, whole: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     task = {
         "profile": "line-completion-v1", "max_new_tokens": 4,
@@ -470,17 +544,16 @@ def test_benchmarks_run_beside_the_training(
     assert run(home, tmp_path / "out", more) == 0
 
     entries = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    told = {entry["step"]: entry["benchmarks"] for entry in entries if "benchmarks" in entry}
-    assert sorted(told) == [16]
-    assert set(told[16]) == {"lines: exact match", "lines: edit similarity", "lines: bleu"}
+    shown = {entry["step"]: entry["benchmarks"] for entry in entries if "benchmarks" in entry}
+    assert sorted(shown) == [16]
+    assert set(shown[16]) == {"lines: exact match", "lines: edit similarity", "lines: bleu"}
     # The exports are gathered between steps, and with them threads: equal to rounding.
     assert losses_of(tmp_path / "out") == pytest.approx(losses_of(whole), rel=1e-5)
     assert "lines: exact match" in capsys.readouterr().out
 
 
-def test_benchmarks_that_fail_do_not_stop_the_training(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@slow
+def test_benchmarks_that_fail_do_not_stop_the_training(home: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "bench.yaml").write_text("{output: x, tasks: {a: {profile: none-v1, data: x}}}")
     more = "evaluation={every_steps: 16, exports: true, max_bytes_per_language: 4000, benchmarks: BENCH}"
 
@@ -532,11 +605,11 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
             "asks for another mixed_precision than float32; make them agree",
         ),
         (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let each be above 0"),
-        (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO shares out AdamW alone; set it to adamw"),
+        (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO shards AdamW alone; set it to adamw"),
     ],
 )
 def test_bad_input_is_one_line_before_the_first_step(
-    home: Path, tmp_path: Path, capsys, more: list[str], message: str
+    home: Path, tmp_path: Path, capsys: Capture, more: list[str], message: str
 ) -> None:
     if "accelerate=ZERO" in more and find_spec("deepspeed") is None:
         pytest.skip("DeepSpeed is not installed")
@@ -559,36 +632,28 @@ def test_bad_input_is_one_line_before_the_first_step(
     assert message in complaints[0]
 
 
-def test_a_checkpoint_of_another_model_is_refused(home: Path, tmp_path: Path) -> None:
-    process = start(*command(home, tmp_path / "out"))
-    wait_for_checkpoint(process, tmp_path / "out")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
-    checkpoints = tmp_path / "out.partial" / "checkpoints"
+def test_a_checkpoint_of_another_model_is_refused(whole: Path) -> None:
     from codeshell_hf.errors import CheckpointError
     from codeshell_hf.presets import make_config
     from codeshell_hf.train.checkpoint import Checkpoints
-    from codeshell_hf.train.optimizer import OptimizerOptions
-    from codeshell_hf.train.sharding import Sharding, Start, StepOptions, make_engine
-    from recipes.launcher import join_ranks
+    from codeshell_hf.train.engine import EngineOptions, make_engine
+    from codeshell_hf.train.settings import CheckpointSettings, OptimizerSettings
+    from recipes.with_accelerate import join_ranks
 
     with join_ranks() as ranks:
         config = make_config("nano", vocab_size=400, n_embd=48, n_head=4, n_layer=2, n_inner=64)
-        engine = make_engine(
-            config,
-            Start(0),
-            OptimizerOptions("adamw", (0.9, 0.95), 1e-8, 0.1, 1e-3),
-            StepOptions(max_norm=1.0, is_bf16=False),
-            Sharding(),
-            device=ranks.device,
-        )
-        with pytest.raises(CheckpointError, match="is of another model; remove it to begin anew"):
-            Checkpoints(checkpoints, engine, keep=1).load_latest()
+        engine = make_engine(config, OptimizerSettings(learning_rate=1e-3), EngineOptions(), device=ranks.device)
+        with pytest.raises(CheckpointError, match="is of another model or release; remove it to begin anew"):
+            Checkpoints(whole / "checkpoints", engine, CheckpointSettings(keep=1)).load_weights()
 
 
 @pytest.mark.parametrize(
     "system",
-    sorted(path.parent.name for path in (ROOT / "recipes").glob("*/pretrain.yaml") if path.parent.name != "nano"),
+    [
+        pytest.param(name, marks=() if name == "code-34b-fsdp" else slow)  # windows, phases, a gate, an untied layer
+        for name in sorted(path.parent.name for path in (ROOT / "recipes").glob("*/pretrain.yaml"))
+        if name != "nano"
+    ],
 )
 def test_every_system_takes_two_steps_with_a_tiny_model(home: Path, tmp_path: Path, system: str) -> None:
     """Nothing but sizes and places differs from the published file."""
@@ -618,9 +683,10 @@ def test_every_system_takes_two_steps_with_a_tiny_model(home: Path, tmp_path: Pa
     given = [str(ROOT / "recipes" / system / "pretrain.yaml"), f"output={tmp_path}/out", *more]
     assert main(STAGE, given) == 0
 
-    assert read_manifest(tmp_path / "out").counts["steps"] == 2
+    assert counts_of(tmp_path / "out")["steps"] == 2
 
 
+@slow
 def test_blocks_are_compiled_each_by_itself(home: Path, tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile on a CPU needs g++")
@@ -633,7 +699,7 @@ def test_blocks_are_compiled_each_by_itself(home: Path, tmp_path: Path) -> None:
     assert losses_of(tmp_path / "compiled") == pytest.approx(losses_of(tmp_path / "plain"), rel=1e-5)
 
 
-def test_launch_files_can_be_read_and_call_what_there_is(tmp_path: Path) -> None:
+def test_launch_files_parse_and_call_existing_ones(tmp_path: Path) -> None:
     folder = ROOT / "recipes" / "launch"
     for path in (folder / "torchrun.sh", folder / "slurm.sbatch"):
         assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0

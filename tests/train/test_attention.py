@@ -51,6 +51,7 @@ def test_the_kernel_of_a_gpu_takes_what_it_is_given(window: int | None) -> None:
     output.sum().backward()
 
     assert (output.shape, output.dtype) == ((2, 64, 8, 32), torch.bfloat16)
+    assert query.grad is not None
     assert query.grad.shape == query.shape
 
 

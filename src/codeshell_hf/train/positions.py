@@ -1,7 +1,6 @@
-"""The loss by position in a row: how far back a model makes use of what it read."""
+"""The loss by position in a row, which shows how much of the context a model uses."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +13,15 @@ MAX_ROWS = 64
 
 
 @torch.no_grad()
-def score_positions(model: nn.Module, documents: Sequence[NDArray[Any]], *, row_tokens: int) -> list[float] | None:
+def score_positions(
+    model: nn.Module, documents: Sequence[NDArray[np.integer]], *, row_tokens: int
+) -> list[float] | None:
     """Measures the loss of predicting each next token by its position, in documents that fill a row.
 
     Args:
         model: Gives `logits` of shape (1, T, V).
         documents: Ids of each, shape (T,).
-        row_tokens: Longest input; shorter documents say nothing and are left out.
+        row_tokens: Longest input; shorter documents are left out.
 
     Returns:
         Mean loss in nats of each of 16 equal parts of the row, or `None` where fewer than two documents fill one.

@@ -1,0 +1,23 @@
+"""Sections of settings: what packed rows are drawn from, and how documents in them are rearranged."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ..settings import Section
+
+
+class MixtureSettings(Section):
+    """Further shards that a training run draws from."""
+
+    shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
+    share: float = Field(gt=0, lt=1, description="of all tokens; what is left of 1 is the recipe's own shards'")
+
+
+class InfillingSettings(Section):
+    """Fill-in-the-middle."""
+
+    level: Literal["token", "character"] = Field(default="token", description="what cuts fall between")
+    rate: float = Field(default=0.5, ge=0, le=1, description="share of documents that are rearranged")
+    spm_rate: float = Field(default=0.5, ge=0, le=1, description="share of those with the suffix first")

@@ -1,0 +1,117 @@
+"""The stream of rows that a training run reads, and its steps, split over ranks and micro-batches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError
+from ..manifest import hash_input
+from ..text.shards import Header, TokenShards
+from ..tokenization_codeshell import CodeShellTokenizer
+from .datatrove import SUFFIX, DatatroveShards
+from .encoder import COMPARED_DOCUMENTS, make_codec
+from .infilling import Infilling
+from .mixture import Mixture
+from .rows import Batch, Documents, Phase, Rows
+from .settings import InfillingSettings, MixtureSettings
+
+if TYPE_CHECKING:
+    import torch
+
+Stream = Rows | Mixture
+
+
+def open_rows(
+    shards: Path,
+    mixture: Sequence[MixtureSettings],
+    phases: Sequence[tuple[int, int]],
+    infilling: InfillingSettings | None,
+    *,
+    tokenizer: Path,
+    seed: int,
+) -> Stream:
+    """Opens shards and lays their rows out.
+
+    Args:
+        shards: Output of pack, or datatrove's `.ds` files.
+        mixture: Further shards, by share.
+        phases: First token and row length of each phase.
+        infilling: Which documents are rearranged, `None` for none.
+        tokenizer: The folder that the shards must have been made with.
+        seed: Of the order and the rearranging.
+
+    Raises:
+        DataError: If shards are missing, broken, or of another tokenizer.
+        SettingsError: If shares do not fit together.
+    """
+    loaded = CodeShellTokenizer.from_pretrained(tokenizer)
+    placed = [Phase(*phase) for phase in phases]
+    opened = [open_shards(folder, tokenizer, loaded) for folder in (shards, *(one.shards for one in mixture))]
+    rearranging = None
+    if infilling is not None:
+        codec = None
+        if infilling.level == "character":
+            first = opened[0]
+            sample = range(0, len(first), max(1, len(first) // COMPARED_DOCUMENTS))
+            codec = make_codec(loaded, (loaded.decode(first[index]) for index in sample))
+        rearranging = Infilling(infilling.rate, infilling.spm_rate, codec)
+    if not mixture:
+        return Rows(opened[0], seed=seed, phases=placed, infilling=rearranging)
+    further = [one.share for one in mixture]
+    return Mixture(opened, [1 - sum(further), *further], seed=seed, phases=placed, infilling=rearranging)
+
+
+def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Documents:
+    """Opens one folder of training documents.
+
+    Args:
+        folder: Output of pack, or datatrove's `.ds` files.
+        tokenizer: The folder that they must have been made with.
+        loaded: The same, loaded.
+
+    Raises:
+        DataError: If they are missing, broken, or of another tokenizer.
+    """
+    made_with = hash_input(tokenizer)
+    if any(folder.glob(f"*{SUFFIX}")):
+        vocabulary = loaded.get_vocab()
+        sentinels = tuple(vocabulary.get(f"<fim_{part}>", -1) for part in ("prefix", "middle", "suffix"))
+        known = None if -1 in sentinels else (sentinels[0], sentinels[1], sentinels[2])
+        return DatatroveShards(folder, Header(len(loaded), loaded.eos_token_id, known, made_with))
+    shards = TokenShards(folder / "train")
+    if shards.header.tokenizer != made_with:
+        raise DataError(f"{folder} was packed with another tokenizer than {tokenizer}; name that one, or pack again")
+    return shards
+
+
+def read_step(
+    rows: Stream, consumed: int, step_tokens: int, micro_tokens: int, rank: int = 0, ranks: int = 1
+) -> list[Batch]:
+    """Reads a rank's micro-batches of a step: each n-th one of the whole step's.
+
+    Args:
+        rows: The stream.
+        consumed: Tokens before the step.
+        step_tokens: Tokens of the step, over all ranks.
+        micro_tokens: Tokens of a micro-batch.
+        rank: This process.
+        ranks: All processes.
+
+    Returns:
+        Batches of (micro_tokens / row_tokens, row_tokens).
+    """
+    starts = range(consumed + rank * micro_tokens, consumed + step_tokens, ranks * micro_tokens)
+    return [rows.read(start, micro_tokens // rows.find_row_tokens(start)) for start in starts]
+
+
+def count_labels(batches: Sequence[Batch]) -> int:
+    """Counts what is predicted: labels behind the first position of a row that are not ignored."""
+    return sum(int((batch.labels[:, 1:] != -100).sum()) for batch in batches)
+
+
+def to_tensors(batch: Batch, device: "torch.device") -> "dict[str, torch.Tensor]":
+    """Moves a batch to a device, as the model's arguments."""
+    import torch
+
+    arrays = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "labels": batch.labels}
+    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}

@@ -1,0 +1,37 @@
+"""The processes of a run, and what they sum over each other."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run, as this one sees them.
+
+    Args:
+        device: This process's.
+        rank: This process's number, from 0.
+        count: How many there are.
+    """
+
+    device: torch.device
+    rank: int
+    count: int
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process prints and writes for all."""
+        return self.rank == 0
+
+    def print(self, text: str) -> None:
+        """Prints on the first rank only."""
+        if self.is_first:
+            print(text, flush=True)  # noqa: T201 - the loop's own output
+
+    def all_reduce_sum(self, *values: float) -> list[float]:
+        """Sums each number over all ranks; the result is the same on all."""
+        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(numbers)
+        return [float(value) for value in numbers.tolist()]

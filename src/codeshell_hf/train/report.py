@@ -1,0 +1,55 @@
+"""What a finished run says of itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .progress import Entry
+
+AVERAGED_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of a run for its manifest, and lines to print."""
+
+    counts: dict[str, object]
+    measures: dict[str, object]
+    lines: list[str]
+
+
+def summarize_run(entries: Sequence[Entry], *, epochs: float, held_out_documents: int, skipped_steps: int) -> Report:
+    """Summarizes a run's log: losses, held-out bits per byte, speed.
+
+    Args:
+        entries: The whole log.
+        epochs: Passes over the shards.
+        held_out_documents: How many bits per byte were measured on.
+        skipped_steps: How many the guard skipped.
+    """
+    steps = [entry for entry in entries if "loss" in entry]
+    bits = [entry["bits_per_byte"] for entry in entries if "bits_per_byte" in entry]
+    tokens, seconds = steps[-1]["tokens"], steps[-1]["elapsed_s"]
+    first, last = steps[0]["loss"], [entry["loss"] for entry in steps[-AVERAGED_STEPS:]]
+    last_loss = sum(last) / len(last)
+    speed = round(tokens / seconds, 1) if seconds else None
+    training = f"loss {first:.3f} -> {last_loss:.3f} over {tokens:,} tokens ({epochs:.2f} epochs)"
+    lines = [f"{training} at {speed or 0:,.0f} tokens/s"]
+    if skipped_steps:
+        lines.append(f"{skipped_steps} steps were skipped for their gradients")
+    lines.append(f"held-out bits per byte {bits[0]['all']:.3f} -> {bits[-1]['all']:.3f}")
+    counts: dict[str, object] = {
+        "steps": steps[-1]["step"],
+        "tokens": tokens,
+        "epochs": round(epochs, 4),
+        "held_out_documents": held_out_documents,
+        "skipped_steps": skipped_steps,
+    }
+    measures: dict[str, object] = {
+        "loss_first": first,
+        "loss_last": last_loss,
+        "bits_per_byte_before": bits[0],
+        "bits_per_byte_after": bits[-1],
+        "tokens_per_s": speed,
+        "training_s": round(seconds, 1),
+    }
+    return Report(counts, measures, lines)

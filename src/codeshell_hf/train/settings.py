@@ -1,0 +1,107 @@
+"""The sections of a pretraining recipe."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ..settings import Section
+
+
+class ModelSettings(Section):
+    """The model to train."""
+
+    preset: str = Field(default="nano", description="an architecture of codeshell_hf.presets")
+    start_from: str | None = Field(default=None, description="weights to go on from: a folder or a Hub name")
+    changes: dict[str, object] = Field(default_factory=dict, description="config fields that differ from the preset")
+
+
+class BatchSettings(Section):
+    """How many tokens go together."""
+
+    global_tokens: int = Field(gt=0, description="tokens of a step, over all ranks")
+    micro_tokens: int = Field(gt=0, description="tokens of one forward pass of one rank")
+
+
+class PhaseSettings(Section):
+    """A part of the run with one length of rows."""
+
+    until_fraction: float = Field(gt=0, le=1, description="share of all tokens at which it ends")
+    row_tokens: int = Field(gt=1, description="tokens of a row")
+
+
+class ScheduleSettings(Section):
+    """How long, and with which rows and learning rates."""
+
+    total_tokens: int = Field(gt=0, description="tokens of the whole run")
+    max_epochs: float | None = Field(default=None, gt=0, description="more than so many passes are refused")
+    warmup_tokens: int = Field(ge=0, description="tokens until the peak learning rate")
+    floor_fraction: float = Field(default=0.1, ge=0, le=1, description="last learning rate as a share of the peak")
+    phases: tuple[PhaseSettings, ...] = Field(description="lengths of rows, in order", min_length=1)
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> "ScheduleSettings":
+        if self.warmup_tokens >= self.total_tokens:
+            raise ValueError(
+                f"schedule.warmup_tokens is {self.warmup_tokens}, but the run ends after {self.total_tokens}; "
+                "set it to less"
+            )
+        return self
+
+    @property
+    def phase_ends(self) -> list[tuple[float, int]]:
+        """Share of all tokens at which each phase ends, and its row length."""
+        return [(phase.until_fraction, phase.row_tokens) for phase in self.phases]
+
+    @property
+    def row_lengths(self) -> list[int]:
+        """Tokens of a row, by phase."""
+        return [phase.row_tokens for phase in self.phases]
+
+
+class OptimizerSettings(Section):
+    """How weights are updated."""
+
+    name: Literal["adamw", "muon"] = Field(default="adamw", description="muon: for the matrices of the blocks")
+    learning_rate: float = Field(gt=0, description="AdamW's peak")
+    matrix_learning_rate: float | None = Field(default=None, gt=0, description="Muon's peak")
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay rates")
+    epsilon: float = Field(default=1e-8, gt=0, description="AdamW's term in the denominator")
+    weight_decay: float = Field(default=0.1, ge=0, description="for matrices")
+    max_gradient_norm: float | None = Field(default=1.0, gt=0, description="gradients are clipped to it")
+
+
+class CheckpointSettings(Section):
+    """When the run is saved."""
+
+    every_steps: int = Field(default=1000, gt=0, description="steps between checkpoints")
+    keep: int = Field(default=2, gt=0, description="how many of the last are kept")
+    keep_every_steps: int | None = Field(default=None, gt=0, description="those at multiples of it are kept for good")
+
+
+class EvaluationSettings(Section):
+    """What is measured on held-out documents."""
+
+    every_steps: int | None = Field(default=None, gt=0, description="steps between measurements besides first and last")
+    max_bytes_per_language: int = Field(default=200_000, gt=0, description="how much of a language is read")
+    shards: Path | None = Field(default=None, description="output of pack with held-out documents; null: shards")
+    exports: bool = Field(default=False, description="save the model for transformers at each measurement")
+    benchmarks: Path | None = Field(default=None, description="settings of evaluate, run on each export meanwhile")
+
+    @model_validator(mode="after")
+    def _check_exports(self) -> "EvaluationSettings":
+        if self.benchmarks is not None and not (self.exports and self.every_steps):
+            raise ValueError(
+                f"evaluation.benchmarks is {self.benchmarks}, but nothing is exported for them; set "
+                "evaluation.exports: true and evaluation.every_steps"
+            )
+        return self
+
+
+class GuardSettings(Section):
+    """Which steps are skipped."""
+
+    max_norm_ratio: float | None = Field(default=20.0, gt=1, description="of a gradient norm to the running mean")
+    warmup_steps: int = Field(default=100, ge=0, description="steps before spikes are looked for")
+    max_skips: int = Field(default=10, gt=0, description="after so many in a row the run rolls back to a checkpoint")
+    max_returns: int = Field(default=3, ge=0, description="after so many rollbacks the run fails")

@@ -1,0 +1,18 @@
+"""Whether a scheduler asked the run to stop."""
+
+import signal
+from types import FrameType
+
+from ..operating_system import list_stop_signals
+
+
+class StopSignal:
+    """Remembers SIGTERM and its like, so that the loop can save before it leaves."""
+
+    def __init__(self) -> None:
+        self.is_received = False
+        for number in list_stop_signals():
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.is_received = True
