@@ -1,6 +1,7 @@
 """Factories that the tests share, and the list of what was skipped."""
 
 import getpass
+import json
 import os
 import re
 import shutil
@@ -111,6 +112,25 @@ def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Co
     assert loss.item() < 0.5
     folder = tmp_path_factory.mktemp("by-heart") / "model"
     save_folder(model.eval(), tiny_tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """A folder as it was released: pickled weights, the type `kclgpt`, `GPT2Tokenizer`, code that no longer runs."""
+    folder = tmp_path / "released"
+    shutil.copytree(DATA / "golden" / "plain", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "kclgpt", "attn_pdrop": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+    train_bpe(iter(TEXTS * 20), vocab_size=config["vocab_size"]).save_pretrained(folder)
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenization_codeshell.py").unlink()
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {"tokenizer_class": "GPT2Tokenizer", "clean_up_tokenization_spaces": True, "eos_token": "<|endoftext|>"}
+        )
+    )
     return folder
 
 

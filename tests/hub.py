@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
 Files = dict[str, bytes]
 KINDS = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
 
@@ -269,3 +271,14 @@ def visit_hub(address: str, home: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_XET": "1",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def visit_here(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes this process take the server for the Hub; its client reads these when it is imported."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")

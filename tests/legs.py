@@ -30,8 +30,8 @@ NEWEST = "transformers<6"
 
 # What the tests of a leg and what they run import; a test holds these to it.
 TRANSFORMERS_TESTS = (
-    "modeling_codeshell", "configuration_codeshell", "tokenization_codeshell", "packed_rows", "generation", "publish",
-    "registration", "attention", "presets", "cache", "hugging_face",
+    "modeling_codeshell", "configuration_codeshell", "tokenization_codeshell", "packed_rows", "generation",
+    "publish/folder", "registration", "attention", "presets", "cache", "hugging_face",
 )  # fmt: skip
 TRANSFORMERS_NEEDS = (
     "torch", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2", "matplotlib",
@@ -43,7 +43,7 @@ FREE = ("transformers", "tokenizers", "huggingface_hub", "safetensors", "hf-xet"
 SELECTED = "not flex_attention or logits_equal_the_original or flex_attention-eval-None"
 
 # What needs no torch: its CPU build is not to be had for every Python.
-PYTHON_TESTS = ("settings", "stage", "signals", "ngrams", "problems", "perturbation", "safety", "sandbox")
+PYTHON_TESTS = ("settings", "stages/stage", "signals", "ngrams", "problems", "perturbation", "safety", "sandbox")
 PYTHON_NEEDS = (
     "transformers", "huggingface_hub", "pydantic", "pyyaml", "hypothesis", "numpy", "pyarrow", "rensa", "ruff",
     "sacrebleu", "tokenizers", "tqdm", "tree-sitter", "tree-sitter-bash", "tree-sitter-c", "tree-sitter-c-sharp",
@@ -51,6 +51,12 @@ PYTHON_NEEDS = (
     "tree-sitter-python", "tree-sitter-ruby", "tree-sitter-rust", "tree-sitter-typescript", "pytest", "pytest-xdist",
 )  # fmt: skip
 PYTHONS = ("3.14", "3.13", "3.12", "3.11")
+
+
+def find_test(name: str) -> str:
+    """The file of tests that a module's name stands for: `pack/rows` is `tests/pack/test_rows.py`."""
+    *folder, module = name.split("/")
+    return "/".join(["tests", *folder, f"test_{module}.py"])
 
 
 def read_requirement() -> str:
@@ -193,7 +199,7 @@ def run_transformers(name: str) -> int:
     failed = run_tests(
         folder,
         python,
-        ["-k", SELECTED, *(f"tests/test_{test}.py" for test in TRANSFORMERS_TESTS)],
+        ["-k", SELECTED, *map(find_test, TRANSFORMERS_TESTS)],
         {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "TRANSFORMERS_TESTS": os.pathsep.join(folders)},
     )
     if failed:
@@ -235,7 +241,7 @@ def run_python(version: str | None) -> int:
     failed = run_tests(
         folder,
         python,
-        ["--noconftest", *(f"tests/test_{test}.py" for test in PYTHON_TESTS)],
+        ["--noconftest", *map(find_test, PYTHON_TESTS)],
         {"PYTHONPATH": f"{package.parent}:{ROOT}"},
     )
     if compiled.returncode:

@@ -59,7 +59,7 @@ def list_packages(paths: list[Path]) -> set[str]:
 
 
 def test_a_leg_installs_what_its_tests_import() -> None:
-    tests = [ROOT / "tests" / f"test_{name}.py" for name in legs.TRANSFORMERS_TESTS]
+    tests = [ROOT / legs.find_test(name) for name in legs.TRANSFORMERS_TESTS]
 
     imported = list_packages([ROOT / "tests" / "conftest.py", *tests])
 

@@ -14,35 +14,27 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.commands.convert import main
-from codeshell_hf.errors import CheckpointError
-from codeshell_hf.publish.folder import load_without_package
-from codeshell_hf.publish.four_bits import FP4, NF4, dequantize, read_state
-from tests.conftest import DATA, TEXTS
-from tokenizer.bpe import train_bpe
+from codeshell_hf.publish import folder as folders
+from codeshell_hf.publish.folder import Answer, load_without_package, probe
+from tests.conftest import DATA
+from tests.publish.test_four_bits import pack
 
 GOLDEN = DATA / "golden"
 
 
 @pytest.fixture
-def released(tmp_path: Path) -> Path:
-    """A folder as it was released: pickled weights, the type `kclgpt`, `GPT2Tokenizer`, code that no longer runs."""
-    folder = tmp_path / "released"
-    shutil.copytree(GOLDEN / "plain", folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "kclgpt", "attn_pdrop": 0.1}
-    (folder / "config.json").write_text(json.dumps(config))
-    train_bpe(iter(TEXTS * 20), vocab_size=config["vocab_size"]).save_pretrained(folder)
-    (folder / "chat_template.jinja").unlink()
-    (folder / "tokenization_codeshell.py").unlink()
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {"tokenizer_class": "GPT2Tokenizer", "clean_up_tokenization_spaces": True, "eos_token": "<|endoftext|>"}
-        )
-    )
-    return folder
+def loads_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders are loaded in this process: other tests here start a new one."""
+
+    def load(folder: Path, samples: object = ()) -> Answer:
+        return Answer([], probe(CodeShellForCausalLM.from_pretrained(folder)), [], [])
+
+    monkeypatch.setattr(folders, "load_without_package", load)
 
 
-def test_converted_folder_gives_the_logits_of_the_original_code(released: Path, tmp_path: Path, capsys) -> None:
+def test_converted_folder_gives_the_logits_of_the_original_code(
+    released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(released), str(tmp_path / "new")]) == 0
 
     printed = capsys.readouterr().out
@@ -65,6 +57,7 @@ def test_converted_folder_gives_the_logits_of_the_original_code(released: Path, 
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_converted_tokenizer_splits_digits_and_knows_the_chat_format(released: Path, tmp_path: Path) -> None:
     assert main([str(released), str(tmp_path / "new"), "--dtype", "bfloat16"]) == 0
 
@@ -77,6 +70,7 @@ def test_converted_tokenizer_splits_digits_and_knows_the_chat_format(released: P
     assert {value.dtype for value in load_file(tmp_path / "new" / "model.safetensors").values()} == {torch.bfloat16}
 
 
+@pytest.mark.usefixtures("loads_here")
 @pytest.mark.parametrize("held", ["lm_head.weight", "transformer.wte.weight", "both"])
 def test_tied_weights_come_out_tied_whichever_is_there(released: Path, tmp_path: Path, held: str) -> None:
     state = torch.load(released / "pytorch_model.bin", weights_only=True)
@@ -99,50 +93,8 @@ def test_tied_weights_come_out_tied_whichever_is_there(released: Path, tmp_path:
     assert torch.equal(model.lm_head.weight, shared)
 
 
-def pack(matrix: torch.Tensor, kind: str, *, is_nested: bool) -> tuple[torch.Tensor, list[Any], torch.Tensor]:
-    """Quantises by bitsandbytes and lays the state out as its 0.4x did.
-
-    Rows are whole blocks: on a CPU its own reading back (0.50.2) is wrong for others.
-    """
-    functional = pytest.importorskip("bitsandbytes.functional")
-    data, state = functional.quantize_4bit(matrix, blocksize=64, quant_type=kind, compress_statistics=is_nested)
-    inner = None
-    if is_nested:
-        second = [state.state2.absmax, state.state2.code, state.state2.blocksize, False, torch.float32, None, None]
-        inner = [state.offset, second]
-    old = [state.absmax, state.shape, state.dtype, state.blocksize, inner, kind, state.code]
-    return data, old, functional.dequantize_4bit(data, state)
-
-
-@pytest.mark.parametrize("is_nested", [False, True])
-@pytest.mark.parametrize("kind", ["nf4", "fp4"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_four_bits_are_what_bitsandbytes_says(kind: str, is_nested: bool, dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    data, state, expected = pack(torch.randn(96, 128).to(dtype), kind, is_nested=is_nested)
-
-    for given in (state, state[:6]):  # with and without the table of codes
-        values = dequantize(data, read_state(given, "w"))
-        assert values.dtype == dtype
-        torch.testing.assert_close(values, expected, rtol=1e-6 if dtype == torch.float32 else 1e-2, atol=1e-6)
-
-
-def test_codes_are_unpacked_upper_half_first() -> None:
-    """By hand, so that it needs nothing installed."""
-    data = torch.tensor([[0x0F], [0x78]], dtype=torch.uint8)
-    state = [torch.tensor([2.0, 4.0]), torch.Size([2, 2]), torch.float32, 2, None, "nf4"]
-
-    values = dequantize(data, read_state(state, "w"))
-
-    assert values.tolist() == [[-2.0, 2.0], [4 * NF4[7], pytest.approx(4 * NF4[8])]]
-    assert max(FP4) == 1
-    with pytest.raises(CheckpointError, match="too few for"):
-        dequantize(data[:1], read_state(state, "w"))
-    with pytest.raises(CheckpointError, match="nf4 and fp4 are known"):
-        read_state([*state[:5], "int3"], "w")
-
-
-def test_four_bit_release_is_dequantised(released: Path, tmp_path: Path, capsys) -> None:
+@pytest.mark.usefixtures("loads_here")
+def test_four_bit_release_is_dequantised(released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = torch.load(released / "pytorch_model.bin", weights_only=True)
     state: dict[str, Any] = {}
     expected = {}
@@ -172,7 +124,9 @@ class Evil:
         return (os.mkdir, ("stolen",))
 
 
-def test_pickles_that_would_run_something_are_refused(released: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_pickles_that_would_run_something_are_refused(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     for save in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))):
         save({"transformer.wte.weight": torch.ones(1), "x": Evil()}, released / "pytorch_model.bin")
@@ -184,7 +138,9 @@ def test_pickles_that_would_run_something_are_refused(released: Path, tmp_path: 
     assert not (tmp_path / "new").exists()
 
 
-def test_wrong_calls_are_one_line_and_write_nothing(released: Path, tmp_path: Path, capsys) -> None:
+def test_wrong_calls_are_one_line_and_write_nothing(
+    released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "there").mkdir()
     hollow = tmp_path / "hollow"
     hollow.mkdir()

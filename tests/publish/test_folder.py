@@ -1,9 +1,10 @@
-"""Publishing: a folder that strangers load, a card and a page whose figures are the manifests'."""
+"""A published folder loads where this package is not installed, with the same weights and logits."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,27 +13,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import codeshell_hf
-from codeshell_hf.errors import CheckpointError, DataError
-from codeshell_hf.publish.card import fill_template
-from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
-from codeshell_hf.publish.folder import find_changed_weights, load_without_package, probe, save_folder
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.errors import CheckpointError, RunFailed
+from codeshell_hf.publish import folder as folders
+from codeshell_hf.publish.folder import Answer, find_changed_weights, load_without_package, probe, verify_folder
 from codeshell_hf.publish.settings import SampleSettings
 from tests.hub import serve_hub, visit_hub
 
-
-@pytest.fixture
-def published(tmp_path: Path, tiny_model, tiny_tokenizer) -> tuple[Path, torch.nn.Module]:
-    model = tiny_model(
-        vocab_size=len(tiny_tokenizer),
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        activation_function="swiglu",
-        sliding_window=8,
-    )
-    save_folder(model, tiny_tokenizer, tmp_path / "model")
-    return tmp_path / "model", model
+Published = tuple[Path, CodeShellForCausalLM]
 
 
-def test_a_stranger_loads_the_folder_and_gets_the_same_logits(published) -> None:
+def test_a_folder_loads_without_the_package_and_gives_the_same_logits(published: Published) -> None:
     folder, model = published
     requests = [
         SampleSettings(kind="completion", prompt="def area(", max_new_tokens=4),
@@ -46,7 +37,8 @@ def test_a_stranger_loads_the_folder_and_gets_the_same_logits(published) -> None
     assert len(answer.texts) == 2
 
 
-def test_every_auto_class_of_the_map_loads_without_the_package(published, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_every_auto_class_of_the_map_loads_without_the_package(published: Published, tmp_path: Path) -> None:
     folder, _ = published
     script = (
         "import sys; sys.modules['codeshell_hf'] = None\n"
@@ -73,7 +65,7 @@ def test_every_auto_class_of_the_map_loads_without_the_package(published, tmp_pa
     assert "LOADED 6" in done.stdout, done.stderr
 
 
-def test_the_installed_package_wins_over_the_code_in_the_folder(published) -> None:
+def test_the_installed_package_wins_over_the_code_in_the_folder(published: Published) -> None:
     folder, _ = published
 
     for trust in (None, True):
@@ -93,7 +85,10 @@ def test_the_files_that_travel_import_nothing_of_the_package() -> None:
                 assert not target.startswith(".") or target[1:] in names
 
 
-def test_what_save_pretrained_writes_is_enough_for_a_stranger(tmp_path: Path, tiny_model, tiny_tokenizer) -> None:
+@pytest.mark.slow
+def test_what_save_pretrained_writes_loads_without_the_package(
+    tmp_path: Path, tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer
+) -> None:
     model = tiny_model(vocab_size=len(tiny_tokenizer))
     model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
@@ -104,7 +99,8 @@ def test_what_save_pretrained_writes_is_enough_for_a_stranger(tmp_path: Path, ti
     assert answer.probe == pytest.approx(probe(model), abs=1e-5)
 
 
-def test_a_stranger_saves_what_the_next_stranger_loads(published, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_was_saved_without_the_package_loads_without_it(published: Published, tmp_path: Path) -> None:
     folder, model = published
     script = (
         "import sys; sys.modules['codeshell_hf'] = None\n"
@@ -123,7 +119,35 @@ def test_a_stranger_saves_what_the_next_stranger_loads(published, tmp_path: Path
     assert answer.probe == pytest.approx(probe(model), abs=1e-5)
 
 
-def test_weights_that_were_written_otherwise_are_found(published) -> None:
+@pytest.mark.parametrize("shift", [5e-5, 2e-4])
+def test_a_folder_whose_logits_differ_is_refused(
+    published: Published, monkeypatch: pytest.MonkeyPatch, shift: float
+) -> None:
+    folder, model = published
+    values = probe(model)
+    values[7] -= shift
+    monkeypatch.setattr(folders, "load_without_package", lambda folder, samples: Answer([], values, [], []))
+
+    if shift < folders.MAX_DIFFERENCE:
+        assert verify_folder(model, folder)[1] == pytest.approx(shift, rel=1e-3)
+    else:
+        with pytest.raises(RunFailed, match=r"logits of .* differ from its model's by 2\.00e-04"):
+            verify_folder(model, folder)
+
+
+def test_a_folder_with_other_weights_is_refused_before_it_is_loaded(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, model = published
+    monkeypatch.setattr(folders, "load_without_package", lambda folder, samples: pytest.fail("loaded"))
+    with torch.no_grad():
+        model.transformer.ln_f.bias[0] += 1e-6
+
+    with pytest.raises(RunFailed, match=r"transformer\.ln_f\.bias in .* is not what was saved"):
+        verify_folder(model, folder)
+
+
+def test_weights_that_differ_on_disk_are_found(published: Published) -> None:
     folder, model = published
     assert find_changed_weights(model, folder) is None
 
@@ -136,7 +160,8 @@ def test_weights_that_were_written_otherwise_are_found(published) -> None:
     assert find_changed_weights(model, folder) == "transformer.h.1.mlp.c_fc.bias"
 
 
-def test_a_broken_folder_is_one_clear_error(published) -> None:
+@pytest.mark.slow
+def test_a_broken_folder_is_one_clear_error(published: Published) -> None:
     folder, _ = published
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -145,26 +170,7 @@ def test_a_broken_folder_is_one_clear_error(published) -> None:
         load_without_package(folder)
 
 
-def test_templates_refuse_figures_that_nobody_measured() -> None:
-    assert fill_template("{{ a }}", {"a": 1}, source="x") == "1"
-    with pytest.raises(DataError, match=r"x cannot be filled .*'b' is undefined.*; run the stage that measures it"):
-        fill_template("{{ b }}", {"a": 1}, source="x")
-
-
-def test_curves_are_the_same_every_time_and_carry_their_text() -> None:
-    entries = [
-        {"step": step, "tokens": 1000 * step, "loss": 8 / step, "row_tokens": 8 if step < 50 else 16}
-        for step in range(1, 80)
-    ]
-    entries.append({"step": 79, "tokens": 79000, "bits_per_byte": {"all": 2.0}})
-
-    first, second = (to_svg(draw_loss(entries)) for _ in range(2))
-
-    assert first == second
-    assert "rows of 16" in first
-    assert running_mean([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
-
-
+@pytest.mark.slow
 def test_pushing_while_saving_brings_the_code_along(tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -187,7 +193,7 @@ def test_pushing_while_saving_brings_the_code_along(tmp_path: Path) -> None:
     )
 
 
-def test_saved_config_carries_the_whole_map(published) -> None:
+def test_saved_config_carries_the_whole_map(published: Published) -> None:
     folder, _ = published
     config = json.loads((folder / "config.json").read_text())
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())

@@ -34,7 +34,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     if name in TRAINING:
         parser.add_argument("--accelerate", type=Path, metavar="FILE", help="start the ranks that this file asks for")
         parser.add_argument("--ranks", type=int, metavar="N", help="how many, in place of the file's num_processes")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # settings may follow options
     options.settings = find_file(options.settings)
     return run_or_launch(stage, options)
 
@@ -89,7 +89,7 @@ def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> li
         launcher = ["accelerate.commands.launch", "--config_file", str(file), "--num_processes", str(ranks)]
     else:  # on a CPU, accelerate starts several processes through MPI alone
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        if file is not None and "accelerate" in stage.settings.model_fields:
+        if options.accelerate is not None and "accelerate" in stage.settings.model_fields:
             program.append(f"accelerate={file}")
     return [sys.executable, "-m", *launcher, *program]
 

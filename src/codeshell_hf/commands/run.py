@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=os.environ.get("SANDBOX"),
         help="for every stage that runs programs: auto, none, or a rung by name",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # settings may follow options
     try:
         files = list_files(options.system, [Path.cwd(), find_workspace()])
         overrides = sort_overrides(options.overrides, files)

@@ -78,7 +78,7 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done or nothing to do, 1 failed, 2 called wrongly, 75 interrupted with everything saved.
     """
-    return run_command(stage, make_parser(stage).parse_args(arguments))
+    return run_command(stage, make_parser(stage).parse_intermixed_args(arguments))
 
 
 def run_command(stage: Stage[S], options: argparse.Namespace) -> int:

@@ -1,0 +1,95 @@
+"""The `codeshell` command: what it lists, how soon, and what a wrong word is answered."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.commands import serve
+from codeshell_hf.commands.main import COMMANDS, main
+from codeshell_hf.stages import STAGES
+from codeshell_hf.version import __version__
+
+
+def test_help_lists_every_command_and_stage_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    bare = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+
+    assert bare == text
+    for word in (*COMMANDS, *STAGES):
+        assert f" {word} " in text.replace("\n", " "), word
+    assert "\n  codeshell run nano " in text
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("serve", "transformers")])
+def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+
+    printed = capsys.readouterr()
+    assert stopped.value.code == 0
+    assert f"usage: codeshell {name}" in printed.out
+    assert f"\ncodeshell {name} " in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "mend"),
+    [("chta", "did you mean 'chat'?"), ("pretran", "did you mean 'pretrain'?"), ("xyz", "codeshell --help lists them")],
+)
+def test_a_mistyped_command_is_one_line_with_the_nearest(
+    word: str, mend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word, "whatever"]) == 2
+
+    assert capsys.readouterr().err == f"codeshell: error: unknown command '{word}'; {mend}\n"
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"codeshell-hf {__version__}\n"
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    """Half a second is a claim of a quiet machine; that torch and transformers stay out holds anywhere."""
+    words = [*COMMANDS.keys() - {"serve", "transformers"}, *STAGES]
+    script = (
+        "import contextlib, io, sys\n"
+        "from codeshell_hf.commands.main import main\n"
+        "for word in sys.argv[1:]:\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "        main([word, '--help'])\n"
+        "    heavy = {'torch', 'transformers', 'numpy', 'pyarrow', 'trl', 'matplotlib'} & set(sys.modules)\n"
+        "    assert not heavy, (word, heavy)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        (["serve", "model", "--port", "8000"], ["serve", "model", "--port", "8000"]),
+        (["chat", "model", "http://localhost:8000"], ["chat", "model", "http://localhost:8000"]),
+        (["transformers", "env"], ["env"]),
+    ],
+)
+def test_servers_and_their_client_are_transformers_own(
+    given: list[str], passed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(serve, "main", lambda arguments: calls.append(list(arguments)) or 0)
+
+    assert main(given) == 0
+    assert calls == [passed]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_module_with_a_main(name: str) -> None:
+    assert callable(importlib.import_module(COMMANDS[name][0]).main)

@@ -1,0 +1,17 @@
+"""Curves are deterministic and readable."""
+
+from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
+
+
+def test_curves_are_the_same_every_time_and_carry_their_text() -> None:
+    entries = [
+        {"step": step, "tokens": 1000 * step, "loss": 8 / step, "row_tokens": 8 if step < 50 else 16}
+        for step in range(1, 80)
+    ]
+    entries.append({"step": 79, "tokens": 79000, "bits_per_byte": {"all": 2.0}})
+
+    first, second = (to_svg(draw_loss(entries)) for _ in range(2))
+
+    assert first == second
+    assert "rows of 16" in first
+    assert running_mean([1, 2, 3, 4], 2) == [1, 1.5, 2.5, 3.5]
