@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.result import RATES, Result, add_output, describe_machine
-from codeshell_hf.evaluate.execution import find_right_program
+from codeshell_hf.evaluate.execution import find_reference_program
 from codeshell_hf.evaluate.problems import read_humaneval, read_problems
 from codeshell_hf.sandbox import Program, open_sandbox
 
@@ -54,7 +54,7 @@ def read_programs(path: Path, copies: int) -> list[tuple[Program, bool]]:
     """Reads right programs, each several times with another comment, so that none is run once for all."""
     problems = read_problems(path, read_humaneval)
     return [
-        (Program(f"{find_right_program(problem)}\n# {number}\n", problem.tests), True)
+        (Program(f"{find_reference_program(problem)}\n# {number}\n", problem.tests), True)
         for problem in problems
         for number in range(copies)
     ]

@@ -8,183 +8,217 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from codeshell_hf.stages.numerics import read_config, settle_precision
-from codeshell_hf.stages.stage import Stage, Work, main
-from recipes.benchmarking import (
-    EXECUTED,
+from pydantic import Field, model_validator
+
+from codeshell_hf.evaluate.settings import (
+    BitsPerByteSettings,
+    HarnessSettings,
+    InfillingSettings,
+    JudgeSettings,
+    MemorisationSettings,
+    ModelSettings,
     ProgramSettings,
-    Task,
     TaskSettings,
-    compare_answers,
-    prepare_task,
-    read_task,
 )
-from recipes.evaluating import Settings, check, evaluate_model, find_kept, list_models, read_all_held_out
-from recipes.held_out import (
-    score_trigram,
-)
-from recipes.results import draw_sweep, format_results, list_changes, list_rows, shorten
+from codeshell_hf.sandbox.settings import SandboxSettings
+from codeshell_hf.settings import PrecisionSettings
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
-    pass
+    from codeshell_hf.evaluate.held_out import HeldOutFiles
+    from codeshell_hf.evaluate.models import EvaluatedModel
+    from codeshell_hf.evaluate.results import ModelResult, ResultCache
+    from codeshell_hf.evaluate.tasks import Task
+
+
+class Settings(StageSettings, SandboxSettings, PrecisionSettings):
+    """Settings of evaluation."""
+
+    models: dict[str, ModelSettings] = Field(default_factory=dict, description="folders, servers or programs, by name")
+    sweep: Path | None = Field(default=None, description="folder with a model in each of its folders, such as exports")
+    documents: Path | None = Field(default=None, description="output of curate")
+    shards: Path | None = Field(default=None, description="output of pack, with a held-out split")
+    bits_per_byte: BitsPerByteSettings | None = Field(default=None, description="bits per byte of held-out files")
+    infilling: InfillingSettings | None = Field(default=None, description="lines of held-out files to fill in")
+    memorisation: MemorisationSettings | None = Field(default=None, description="training files reproduced verbatim")
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict, description="benchmarks by name")
+    harness: HarnessSettings | None = Field(default=None, description="MMLU and GSM8K by lm-evaluation-harness")
+    judge: JudgeSettings | None = Field(default=None, description="a model that prefers one of two answers")
+    kept: Path | None = Field(default=None, description="folder of answers and scores; by default OUTPUT.kept")
+    batch_size: int = Field(default=32, gt=0, description="answers at a time")
+    attention: str | None = Field(default=None, description="as transformers names it; by default its choice")
+    device_map: str | None = Field(
+        default=None, description="auto spreads a model over all GPUs; by default one device"
+    )
+    seed: int = Field(default=0, ge=0, description="of sampling, and of the lines to fill in")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        for name, needs in (
+            ("bits_per_byte", (self.documents, self.shards)),
+            ("infilling", (self.documents, self.shards)),
+            ("memorisation", (self.documents,)),
+        ):
+            if getattr(self, name) is not None and None in needs:
+                raise ValueError(f"{name} is set, but documents or shards is not; name the outputs of curate and pack")
+        if self.infilling is not None and self.bits_per_byte is None:
+            raise ValueError("infilling is set, but bits_per_byte is not; both read the held-out split: set both")
+        for name, model in self.models.items():
+            programs = model.programs if isinstance(model, ProgramSettings) else {}
+            if unknown := sorted(set(programs) - set(self.tasks)):
+                raise ValueError(
+                    f"models.{name} has programs of {unknown[0]!r}, which is not among tasks; add it there"
+                )
+        return self
+
+    @property
+    def stored(self) -> Path:
+        """Where answers and scores are stored from run to run."""
+        return self.kept or self.output.with_name(f"{self.output.name}.kept")
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Runs every task on every model.
+    """Measures one model after the other, and compares them."""
+    from codeshell_hf.dependencies import hash_code
+    from codeshell_hf.errors import SettingsError
+    from codeshell_hf.evaluate.held_out import HeldOutFiles
+    from codeshell_hf.evaluate.models import list_models, load_model
+    from codeshell_hf.evaluate.preference import answer_requests, read_requests, score_preference
+    from codeshell_hf.evaluate.results import ResultCache
+    from codeshell_hf.evaluate.tasks import check_task
+    from codeshell_hf.evaluate.toolchains import list_shown
+    from codeshell_hf.stages.numerics import read_config, settle_precision
 
-    Args:
-        settings: What to run on what.
-        work: Where to write.
-    """
-    from codeshell_hf.manifest import list_versions
+    sources = list_models(settings.models, settings.sweep)
+    if not sources:
+        raise SettingsError(f"there is no model to evaluate in {settings.sweep or 'models'}; name one under models")
+    tasks = read_tasks(settings)
+    cache = ResultCache(settings.stored, hash_code(Path(__file__)))
+    dtype = "auto"
+    if folders := [source for source in sources.values() if isinstance(source, Path)]:
+        # Answers are stored by precision: auto resumes with what it took first, and generates nothing twice.
+        kept = cache.folder if settings.precision == "auto" else None
+        dtype = settle_precision(settings.precision, lambda: read_config(folders[0]), work, kept=kept).arithmetic
+    held_out = None
+    if settings.documents is not None and settings.shards is not None and settings.bits_per_byte is not None:
+        held_out = HeldOutFiles.read(settings.documents, settings.shards, settings.bits_per_byte)
+    requests = read_requests(settings.judge, list(sources)) if settings.judge is not None else None
 
-    models = list_models(settings)
-    check(settings, models)
+    models: dict[str, ModelResult] = {}
+    answers: dict[str, dict[str, str]] = {}
+    with ExitStack() as stack:
+        if any(task.runs_programs for task in tasks):
+            sandbox = stack.enter_context(settings.open_sandbox(list_shown()))
+            tasks = [check_task(task, sandbox) for task in tasks]
+        for name, source in sources.items():
+            model = load_model(
+                name, source, dtype=dtype, batch_size=settings.batch_size,
+                attention=settings.attention, device_map=settings.device_map,
+            )  # fmt: skip
+            models[name] = measure(settings, model, held_out, tasks, cache)
+            if requests is not None and model.generator is not None:
+                answers[name] = answer_requests(model, requests, cache.folder, seed=settings.seed)
+            del model
+            gc.collect()  # before the next one is loaded
+    if settings.judge is not None and requests is not None:
+        for name, score in score_preference(settings.judge, requests, answers, cache.folder).items():
+            models[name].tasks["preference"] = score
+    write_results(settings, work, models, held_out, tasks)
+
+
+def read_tasks(settings: Settings) -> "list[Task]":
+    """Reads the benchmarks, and the beginnings of training files."""
+    from codeshell_hf.evaluate.memorisation import take_beginnings
+    from codeshell_hf.evaluate.tasks import make_task, read_task
+    from codeshell_hf.text.documents import read_documents
+
     tasks = [read_task(name, task) for name, task in settings.tasks.items()]
-    local = [model for model in models.values() if isinstance(model, Path)]
-    precision = None
-    if local:
-        # Kept answers are under the precision that they were made in: auto goes on with it, and asks nothing twice.
-        kept = find_kept(settings) if settings.precision == "auto" else None
-        precision = settle_precision(settings.precision, lambda: read_config(local[0]), work, kept=kept)
-    held_out = read_all_held_out(settings)
-    results: dict[str, Any] = {"baselines": {}, "held_out": {}, "tasks": {}, "models": {}}
-    if held_out is not None and settings.documents is not None:
-        results["baselines"]["byte_trigram"] = score_trigram(settings.documents, held_out)
-        results["held_out"] = {"documents": len(held_out["chosen"]), "bytes": held_out["bytes"]}
-        work.measures["byte_trigram_bits_per_byte"] = results["baselines"]["byte_trigram"]
-    with ExitStack() as opened:
-        tasks = prepare_tasks(settings, tasks, opened)
-        results["tasks"] = {task.name: describe_task(task) for task in tasks}
-        chats: dict[str, dict[str, str]] = {}
-        for name, model in models.items():
-            results["models"][name] = evaluate_model(name, model, settings, held_out, tasks, chats, precision)
-            gc.collect()
-    if settings.judge is not None:
-        add_preferences(settings, chats, results)
-    results["versions"] = list_versions()
-    results["seed"] = settings.seed
-    work.measures |= {name: shorten(result) for name, result in results["models"].items()}
-    results["changes"] = list_changes(results)
-    work.measures["table"] = list_rows(results)
-    work.counts = results["held_out"]
-    work.report = format_results(results)
-    if settings.sweep is not None:
-        draw_sweep(settings.sweep, results, work.folder / "sweep.svg")
+    if settings.memorisation is not None and settings.documents is not None:
+        training = read_documents(settings.documents, split="train", columns=["id", "language", "text"])
+        beginnings = take_beginnings(training, settings.memorisation)
+        tasks.append(make_task("memorisation", "memorisation-v1", beginnings, str(settings.documents)))
+    return tasks
+
+
+def measure(
+    settings: Settings,
+    model: "EvaluatedModel",
+    held_out: "HeldOutFiles | None",
+    tasks: "list[Task]",
+    cache: "ResultCache",
+) -> "ModelResult":
+    """Measures everything on one model."""
+    from codeshell_hf.evaluate.harness import score_harness
+    from codeshell_hf.evaluate.held_out import fill_in_lines, score_bits_per_byte
+    from codeshell_hf.evaluate.results import ModelResult
+    from codeshell_hf.evaluate.tasks import score_task
+
+    result = ModelResult(model.describe())
+    if held_out is not None and model.model is not None:
+        result.bits_per_byte, result.bits_per_byte_interval = score_bits_per_byte(model, held_out, cache)
+    if held_out is not None and settings.infilling is not None and model.generator is not None:
+        lines = held_out.make_infilling_task(settings.infilling, seed=settings.seed)
+        result.infilling, result.samples = fill_in_lines(model, lines, cache.folder, seed=settings.seed)
+    for task in tasks:
+        if (score := score_task(model, task, cache, seed=settings.seed)) is not None:
+            result.tasks[task.name] = score
+    if settings.harness is not None and model.model is not None:
+        result.tasks |= score_harness(model, settings.harness, cache)
+    return result
+
+
+def write_results(
+    settings: Settings,
+    work: Work,
+    models: "dict[str, ModelResult]",
+    held_out: "HeldOutFiles | None",
+    tasks: "list[Task]",
+) -> None:
+    """Writes results.json and the curves of a sweep, and fills manifest and report."""
+    from codeshell_hf.evaluate.reports import collect_curves, describe_results, format_report, summarise
+    from codeshell_hf.publish.figures import draw_sweep, save_figure
+
+    trigram = held_out.trigram_bits_per_byte if held_out is not None else None
+    work.counts = held_out.describe() if held_out is not None else {}
+    work.measures = summarise(models, tasks, trigram)
+    work.report = format_report(models, tasks, trigram)
+    results = describe_results(models, tasks, trigram, held_out=work.counts, seed=settings.seed)
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (work.folder / "results.json").write_text(text, encoding="utf-8", errors="replace")
-
-
-def prepare_tasks(settings: Settings, tasks: list[Task], opened: ExitStack) -> list[Task]:
-    """Opens the sandbox, if programs are run, and lets the right answers pass first.
-
-    Args:
-        settings: Which sandbox.
-        tasks: All tasks.
-        opened: Closes the sandbox.
-
-    Returns:
-        The tasks, those of programs with their bench.
-    """
-    from tqdm.auto import tqdm
-
-    from codeshell_hf.evaluate.toolchains import list_shown
-
-    if not any(task.profile.measure in EXECUTED for task in tasks):
-        return tasks
-    sandbox = opened.enter_context(settings.open_sandbox(list_shown()))
-    prepared = []
-    for task in tasks:
-        if task.profile.measure not in EXECUTED:
-            prepared.append(task)
-            continue
-        with tqdm(total=len(task.problems), desc=f"right answers {task.name}", unit="program", disable=None) as bar:
-            prepared.append(prepare_task(task, sandbox, on_progress=bar.update))
-    return prepared
-
-
-def describe_task(task: Task) -> dict[str, Any]:
-    """What made a task's figures, as it stands in the result.
-
-    Args:
-        task: The task.
-
-    Returns:
-        Plain values.
-    """
-    described: dict[str, Any] = {
-        "profile": task.profile.describe(),
-        "deviations": task.deviations,
-        "data": {"path": task.settings.data, "hash": task.data_hash, "problems": len(task.problems)},
-    }
-    if task.bench is not None:
-        described["sandbox"] = task.bench.sandbox.rung
-        described["toolchains"] = dict(task.bench.versions)
-    return described
-
-
-def add_preferences(settings: Settings, chats: dict[str, dict[str, str]], results: dict[str, Any]) -> None:
-    """Lets the judge compare answers.
-
-    Args:
-        settings: With a judge.
-        chats: Answers of every model.
-        results: Filled.
-    """
-    if settings.judge is None:
-        return
-    own = TaskSettings(profile="harmful-requests-v1", data=str(settings.judge.requests))
-    requests = read_task("chat", own).problems
-    folder = find_kept(settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, score in compare_answers(settings.judge, chats, requests, folder / "judge.jsonl").items():
-        results["models"][name]["tasks"]["preference"] = score.to_values()
+    if settings.sweep is not None:
+        checkpoints = {name: result for name, result in models.items() if (settings.sweep / name).is_dir()}
+        save_figure(draw_sweep(collect_curves(checkpoints)), work.folder / "sweep.svg")
 
 
 def list_inputs(settings: Settings) -> dict[str, Path]:
-    """Lists what the stage reads.
+    """Lists what the stage reads."""
+    from codeshell_hf.evaluate.models import list_models
 
-    Args:
-        settings: The settings.
-
-    Returns:
-        Paths by name.
-    """
-    inputs = {name: path for name, path in list_models(settings).items() if isinstance(path, Path)}
-    for name, model in settings.models.items():
-        if isinstance(model, ProgramSettings):
-            inputs |= {f"{name} {task}": path for task, path in model.programs.items()}
-    if settings.sweep is not None:
-        inputs["sweep"] = settings.sweep
-    for name in ("documents", "shards"):
-        if (path := getattr(settings, name)) is not None:
+    sources = list_models(settings.models, settings.sweep)
+    inputs = {name: source for name, source in sources.items() if isinstance(source, Path)}
+    for name, source in sources.items():
+        if isinstance(source, ProgramSettings):
+            inputs |= {f"{name} {task}": path for task, path in source.programs.items()}
+    for name, path in (("sweep", settings.sweep), ("documents", settings.documents), ("shards", settings.shards)):
+        if path is not None:
             inputs[name] = path
-    for name, task in settings.tasks.items():
-        if not task.data.startswith("hub:"):
-            inputs[f"data of {name}"] = Path(task.data)
+    inputs |= {
+        f"data of {name}": Path(task.data) for name, task in settings.tasks.items() if not task.data.startswith("hub:")
+    }
     if settings.harness is not None:
         inputs |= {name: path for name in ("mmlu", "gsm8k") if (path := getattr(settings.harness, name))}
     return inputs
 
 
 def describe(settings: Settings) -> list[str]:
-    """Says how much there is to do.
+    """One line on the size of each task."""
+    from codeshell_hf.evaluate.models import list_models
+    from codeshell_hf.evaluate.tasks import read_task
 
-    Args:
-        settings: The settings.
-
-    Returns:
-        Lines.
-    """
-    tasks = [read_task(name, task) for name, task in settings.tasks.items()]
-    models = len(list_models(settings))
-    return [
-        f"{task.name}: {len(task.problems):,} problems, "
-        f"{len(task.problems) * task.profile.samples * models:,} answers of {models} models under {task.profile.name}"
-        for task in tasks
-    ]
+    models = len(list_models(settings.models, settings.sweep))
+    return [read_task(name, task).describe_size(models) for name, task in settings.tasks.items()]
 
 
 STAGE = Stage(name="evaluate", settings=Settings, inputs=list_inputs, run=run, describe=describe)

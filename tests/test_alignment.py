@@ -30,7 +30,7 @@ from recipes.reward import calibrate
 from recipes.rewards import load_scorer
 from recipes.rlhf import make_watch
 from tests.endpoint import serve_judge
-from tests.test_sandbox import RUNG
+from tests.rungs import RUNG
 from tests.warm import start
 
 ROOT = Path(__file__).parents[1]

@@ -44,7 +44,7 @@ from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.stages import STAGES
 from codeshell_hf.text.shards import Header
-from tests.test_sandbox import RUNG
+from tests.rungs import RUNG
 
 
 def test_encoding_checks_the_ids_and_prints_both(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, capsys) -> None:

@@ -31,7 +31,7 @@ from codeshell_hf import (
     modeling_codeshell,
 )
 from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
-from codeshell_hf.evaluate.posing import Prompt
+from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.text.decode import Sampling, stream
 

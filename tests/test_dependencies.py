@@ -150,7 +150,7 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     }
 
 
-INSIDE = ("__init__", "portable", "programs", "walls", "zygote")
+INSIDE = ("__init__", "portable", "programs", "isolation", "zygote")
 DATA = {
     "src/codeshell_hf/curate/annotation.py": {"src/codeshell_hf/curate/quality_prompt.md"},
     "src/codeshell_hf/curate/libraries.py": {"src/codeshell_hf/curate/libraries.yaml"},
@@ -260,7 +260,7 @@ for name in sys.argv[1:]:
     importlib.import_module(name)
 """
 # Started on Linux alone; on its path in a process of its own; and the command line of transformers.
-NOT_IMPORTED = {"zygote", "walls", "pass_at_k", "code_bleu_like", "infilling_exact_match", "__main__", "vllm"}
+NOT_IMPORTED = {"zygote", "isolation", "pass_at_k", "code_bleu_like", "infilling_exact_match", "__main__", "vllm"}
 
 
 def test_every_module_imports_where_names_of_linux_and_posix_are_missing(tree: Path, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from codeshell_hf.manifest import read_manifest
 from codeshell_hf.settings import read_yaml
 from codeshell_hf.stages.stage import Stage, main
 from tests.hub import serve_hub, visit_hub
+from tests.rungs import RUNG
 from tests.test_precision import AVX2
-from tests.test_sandbox import RUNG
 from tests.warm import start
 
 ROOT = Path(__file__).parents[1]

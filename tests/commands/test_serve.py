@@ -21,7 +21,7 @@ from transformers import AttentionInterface
 from codeshell_hf import CodeShellModel
 from codeshell_hf.evaluate.endpoint import EndpointGenerator
 from codeshell_hf.evaluate.generation import Completion, Request
-from codeshell_hf.evaluate.posing import Prompt
+from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.publish.gguf import export_gguf
 from codeshell_hf.text.client import Client
 

@@ -7,7 +7,7 @@ import pytest
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
 from codeshell_hf.evaluate.generation import ModelGenerator
-from codeshell_hf.evaluate.posing import Prompt
+from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.text.chat import Conversation, encode_answer, encode_conversation, encode_prompt
 
 HOSTILE = "What does <|endoftext|> mean? And <fim_prefix>a<fim_suffix>b<fim_middle>?"

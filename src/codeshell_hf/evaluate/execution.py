@@ -9,7 +9,7 @@ from ..sandbox import AnyProgram, Limits, Program, Sandbox, StrictProgram, Verdi
 from .metrics import pass_at_k
 from .problems import Problem
 from .profiles import Profile
-from .scores import Score, make_score
+from .scores import ProblemRow, Score, make_score
 from .toolchains import LANGUAGES, check_toolchains
 
 OnProgress = Callable[[int], None]
@@ -17,7 +17,7 @@ SHOWN_FAILURES = 3
 
 
 @dataclass(frozen=True)
-class Bench:
+class Executor:
     """Where programs are run, after the right answers have passed.
 
     Args:
@@ -78,7 +78,7 @@ def make_strict(problem: Problem, source: str, limits: Limits) -> StrictProgram:
     return StrictProgram(source, problem.tests, (problem.name,), prelude, limits)
 
 
-def find_right_program(problem: Problem) -> str | None:
+def find_reference_program(problem: Problem) -> str | None:
     """Puts a problem's own right answer into its place.
 
     Args:
@@ -92,14 +92,14 @@ def find_right_program(problem: Problem) -> str | None:
     return None if problem.reference is None else f"{problem.prompt}{problem.reference}{problem.suffix or ''}"
 
 
-def open_bench(
+def open_executor(
     profile: Profile,
     problems: Sequence[Problem],
     sandbox: Sandbox,
     *,
     strict: bool = False,
     on_progress: OnProgress = lambda done: None,
-) -> Bench:
+) -> Executor:
     """Runs the right answers of all problems before anything is judged.
 
     Args:
@@ -116,10 +116,10 @@ def open_bench(
         RunFailed: If a right answer does not pass.
     """
     versions = check_toolchains(sandbox, [problem.language for problem in problems])
-    bench = Bench(sandbox, profile, versions)
-    right = {problem: find_right_program(problem) for problem in problems if bench.can_run(problem)}
+    executor = Executor(sandbox, profile, versions)
+    right = {problem: find_reference_program(problem) for problem in problems if executor.can_run(problem)}
     known = {problem: source for problem, source in right.items() if source is not None}
-    programs = [bench.make_program(problem, source) for problem, source in known.items()]
+    programs = [executor.make_program(problem, source) for problem, source in known.items()]
     verdicts = sandbox.run(programs, on_progress=on_progress, repeats_timeouts=True)
     failed = [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if not verdict.passed]
     if failed:
@@ -137,11 +137,11 @@ def open_bench(
         tried = sandbox.run([make_strict(problem, known[problem], limits) for problem in chosen])
         apart = {problem.key for problem, verdict in zip(chosen, tried, strict=True) if verdict.passed}
     unproven = frozenset(problem.key for problem in right if problem not in known)
-    return replace(bench, strict=frozenset(apart), unproven=unproven)
+    return replace(executor, strict=frozenset(apart), unproven=unproven)
 
 
-def judge_programs(
-    bench: Bench,
+def score_programs(
+    executor: Executor,
     problems: Sequence[Problem],
     programs: Mapping[str, Sequence[str]],
     *,
@@ -150,7 +150,7 @@ def judge_programs(
     """Runs every program with its problem's tests and counts.
 
     Args:
-        bench: Where the right answers have passed.
+        executor: Where the right answers have passed.
         problems: The problems.
         programs: Whole ones, by problem.
         on_progress: Called with the number of programs just run.
@@ -158,16 +158,16 @@ def judge_programs(
     Returns:
         pass@k for each k that every problem has samples for, over all problems whose language is there.
     """
-    chosen = [problem for problem in problems if bench.can_run(problem) and problem.key in programs]
+    chosen = [problem for problem in problems if executor.can_run(problem) and problem.key in programs]
     pairs = [(problem, source) for problem in chosen for source in programs[problem.key]]
-    made = [bench.make_program(problem, source) for problem, source in pairs]
-    verdicts = bench.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True)
+    made = [executor.make_program(problem, source) for problem, source in pairs]
+    verdicts = executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True)
     grouped: dict[str, list[Verdict]] = {problem.key: [] for problem in chosen}
     for (problem, _), verdict in zip(pairs, verdicts, strict=True):
         grouped[problem.key].append(verdict)
 
     least = min((len(found) for found in grouped.values()), default=0)
-    ks = [k for k in bench.profile.ks if k <= least]
+    ks = [k for k in executor.profile.ks if k <= least]
     values = {
         f"pass@{k}": [pass_at_k(len(found), sum(verdict.passed for verdict in found), k) for found in grouped.values()]
         for k in ks
@@ -176,10 +176,10 @@ def judge_programs(
     counts = Counter(verdict.status for verdict in verdicts)
     score.counts |= {"problems": len(chosen), "samples": len(verdicts)}
     score.counts |= {str(status): counts[status] for status in sorted(counts)}
-    missing = Counter(problem.language for problem in problems if not bench.can_run(problem))
+    missing = Counter(problem.language for problem in problems if not executor.can_run(problem))
     score.missing_toolchains = dict(sorted(missing.items()))
-    score.counts["tests run apart"] = sum(problem.key in bench.strict for problem in chosen)
-    score.counts["without a right answer to check"] = sum(problem.key in bench.unproven for problem in chosen)
+    score.counts["tests run apart"] = sum(problem.key in executor.strict for problem in chosen)
+    score.counts["without a right answer to check"] = sum(problem.key in executor.unproven for problem in chosen)
     for problem in chosen:
         found = grouped[problem.key]
         reasons = Counter(verdict.reason for verdict in found if not verdict.passed)
@@ -195,8 +195,8 @@ def judge_programs(
     return score
 
 
-def judge_tests(
-    bench: Bench,
+def score_tests(
+    executor: Executor,
     problems: Sequence[Problem],
     written: Mapping[str, Sequence[str]],
     *,
@@ -205,7 +205,7 @@ def judge_tests(
     """Runs tests that a model wrote against the right program and against faulty ones.
 
     Args:
-        bench: Where the right answers have passed.
+        executor: Where the right answers have passed.
         problems: With `mutants` in their notes.
         written: What was written behind the beginning of each test, cut.
         on_progress: Called with the number of programs just run.
@@ -214,17 +214,17 @@ def judge_tests(
         "right tests": the share that pass the right program and fail every faulty one; "accepts the right program";
         "faults found": the share of faulty programs that fail a test which accepts the right one.
     """
-    limits = replace(bench.sandbox.limits, timeout_s=bench.profile.timeout_s)
+    limits = replace(executor.sandbox.limits, timeout_s=executor.profile.timeout_s)
     made: list[Program] = []
     for problem in problems:
-        programs = [find_right_program(problem) or "", *problem.notes["mutants"]]
+        programs = [find_reference_program(problem) or "", *problem.notes["mutants"]]
         for text in written[problem.key]:
             test = f"def test_{problem.name}():\n    assert {problem.name}({text}\n\ntest_{problem.name}()\n"
             made += [Program(program, test, limits) for program in programs]
-    verdicts = iter(bench.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True))
+    verdicts = iter(executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True))
     names = ("right tests", "accepts the right program", "faults found")
     values: dict[str, list[float]] = {name: [] for name in names}
-    rows = []
+    rows: list[ProblemRow] = []
     for problem in problems:
         sums = [0.0, 0.0, 0.0]
         for _ in written[problem.key]:

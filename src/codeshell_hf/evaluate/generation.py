@@ -8,7 +8,7 @@ from ..errors import CheckpointError
 from ..text import decode
 from ..text.chat import encode_prompt
 from ..text.decode import Decoder, End
-from .posing import Prompt
+from .prompts import Prompt
 
 
 @dataclass(frozen=True)

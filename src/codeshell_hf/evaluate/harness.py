@@ -4,19 +4,26 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ..errors import DataError
+from .models import EvaluatedModel
+from .results import ResultCache
 from .scores import Score, measure
+from .settings import HarnessSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LETTERS = ("A", "B", "C", "D")
 MMLU_FIELDS = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
 SHOTS = 5
+TaskConfig = dict[str, object]
 
 
-def make_mmlu_tasks(folder: Path) -> dict[str, dict[str, Any]]:
+def make_mmlu_tasks(folder: Path) -> dict[str, TaskConfig]:
     """Describes MMLU to the harness, a task a subject: likelihood of the letters, five shots in their order.
 
     Args:
@@ -61,7 +68,7 @@ def make_mmlu_tasks(folder: Path) -> dict[str, dict[str, Any]]:
     return tasks
 
 
-def make_gsm8k_tasks(path: Path) -> dict[str, dict[str, Any]]:
+def make_gsm8k_tasks(path: Path) -> dict[str, TaskConfig]:
     """Describes GSM8K to the harness: five shots, the number after `####`, and the last number anywhere.
 
     Args:
@@ -126,8 +133,33 @@ def make_gsm8k_tasks(path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def score_harness(model: EvaluatedModel, settings: HarnessSettings, cache: ResultCache) -> dict[str, Score]:
+    """Runs the benchmarks whose files are there, unless an earlier run has.
+
+    Args:
+        model: In memory.
+    """
+    tasks = make_mmlu_tasks(settings.mmlu) if settings.mmlu else {}
+    tasks |= make_gsm8k_tasks(settings.gsm8k) if settings.gsm8k else {}
+    if model.model is None or model.tokenizer is None:
+        raise ValueError(f"{model.name} is not in memory")
+    weights, tokenizer = model.model, model.tokenizer
+
+    def compute() -> dict[str, object]:
+        scores = run_harness(weights, tokenizer, tasks, batch_size=model.batch_size, max_items=settings.max_items)
+        return {name: score.to_values() for name, score in scores.items()}
+
+    values = cache.compute(f"harness-{model.name}", [model.identity, tasks, settings.max_items], compute)
+    return {name: Score.from_values(own) for name, own in values.items()}
+
+
 def run_harness(
-    model: Any, tokenizer: Any, tasks: Mapping[str, Mapping[str, Any]], *, batch_size: int, max_items: int | None
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    tasks: Mapping[str, TaskConfig],
+    *,
+    batch_size: int,
+    max_items: int | None,
 ) -> dict[str, Score]:
     """Runs tasks in the harness on a model in memory.
 
@@ -155,10 +187,11 @@ def run_harness(
     limit = int(getattr(model.config, "n_positions", None) or model.config.max_position_embeddings)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         for name, values in tasks.items():
-            if "generation_kwargs" in values:  # the harness wants room for a prompt besides
-                longest = min(values["generation_kwargs"]["max_gen_toks"], limit // 2)
-                values = {**values, "generation_kwargs": {**values["generation_kwargs"], "max_gen_toks": longest}}  # noqa: PLW2901
-            text = yaml.safe_dump({"task": name, **values}, sort_keys=False, allow_unicode=True)
+            config = {"task": name, **values}
+            if isinstance(generation := values.get("generation_kwargs"), dict):  # the harness wants room for a prompt
+                longest = min(generation["max_gen_toks"], limit // 2)
+                config["generation_kwargs"] = {**generation, "max_gen_toks": longest}
+            text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
             (Path(folder) / f"{name}.yaml").write_text(text, encoding="utf-8")
         answered = simple_evaluate(
             model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),

@@ -1,10 +1,11 @@
-"""Single lines of files that were not trained on: one is taken out and must be written back, letter for letter."""
+"""Single held-out lines: one is taken out of a file and must be filled in exactly."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
+from ..text.documents import DocumentRow
 from ..text.intervals import share_interval
 from .metrics import is_exact
 from .problems import Problem
@@ -13,7 +14,17 @@ MIN_LINE, MAX_LINE = 8, 80
 SHOWN, SHOWN_CONTEXT = 6, 240
 
 
-def take_lines(documents: Iterable[Mapping[str, str]], *, per_language: int, seed: int) -> list[Problem]:
+class LineScore(TypedDict):
+    """Exact matches, of all or of a language."""
+
+    tasks: int
+    exact: int
+    exact_match: float
+    low: float
+    high: float
+
+
+def take_lines(documents: Iterable[DocumentRow], *, per_language: int, seed: int) -> list[Problem]:
     """Takes one line out of each document, until each language has enough.
 
     Args:
@@ -31,61 +42,48 @@ def take_lines(documents: Iterable[Mapping[str, str]], *, per_language: int, see
         if counts.get(language, 0) >= per_language:
             continue
         lines = document["text"].split("\n")
-        fitting = [index for index, line in enumerate(lines) if is_fitting(line)]
-        if len(fitting) < 3:
+        eligible = [index for index, line in enumerate(lines) if is_eligible(line)]
+        if len(eligible) < 3:
             continue
-        index = int(np.random.default_rng([seed, number]).choice(fitting[1:-1]))
+        index = int(np.random.default_rng([seed, number]).choice(eligible[1:-1]))
         prefix, suffix = "\n".join([*lines[:index], ""]), "\n".join(["", *lines[index + 1 :]])
         problems.append(Problem(document["id"], language, prefix, suffix, lines[index]))
         counts[language] = counts.get(language, 0) + 1
     return problems
 
 
-def is_fitting(line: str) -> bool:
-    """Whether a line is worth filling in.
-
-    Args:
-        line: A line.
-
-    Returns:
-        True for 8 to 80 characters with a letter among them.
-    """
+def is_eligible(line: str) -> bool:
+    """Whether a line is worth filling in: 8 to 80 characters with a letter among them."""
     stripped = line.strip()
     return MIN_LINE <= len(stripped) <= MAX_LINE and any(c.isalpha() for c in stripped)
 
 
-def find_line(text: str) -> str:
-    r"""Finds the line in what was written.
+def first_line(text: str) -> str:
+    r"""The first line of an answer that is not blank.
 
-    Args:
-        text: All of it.
-
-    Returns:
-        The first line that is not blank.
-
-    >>> find_line("\n  x = 1\ny")
+    >>> first_line("\n  x = 1\ny")
     '  x = 1'
     """
     return next((line for line in text.split("\n") if line.strip()), "")
 
 
-def score_lines(problems: Sequence[Problem], written: Mapping[str, str]) -> dict[str, dict[str, float | int]]:
+def score_lines(problems: Sequence[Problem], lines: Mapping[str, str]) -> dict[str, LineScore]:
     """Counts exact matches.
 
     Args:
-        problems: The lines.
-        written: What stands in their place, by problem.
+        problems: With the line as reference.
+        lines: What was filled in, by the problem's key.
 
     Returns:
-        `tasks`, `exact`, `exact_match` (0 to 1) and its 95 % interval, `low` to `high`, by language, and "all".
+        By language, and "all": `exact` of `tasks`, the share and its 95 % interval.
     """
     counts: dict[str, list[int]] = {"all": [0, 0]}
     for problem in problems:
         for name in (problem.language, "all"):
             counts.setdefault(name, [0, 0])
             counts[name][0] += 1
-            counts[name][1] += is_exact(written[problem.key], problem.reference or "")
-    scores: dict[str, dict[str, float | int]] = {}
+            counts[name][1] += is_exact(lines[problem.key], problem.reference or "")
+    scores: dict[str, LineScore] = {}
     for name, (tasks, exact) in counts.items():
         low, high = share_interval(exact, tasks)
         share = exact / tasks if tasks else 0.0
@@ -99,26 +97,22 @@ def score_lines(problems: Sequence[Problem], written: Mapping[str, str]) -> dict
     return scores
 
 
-def show_lines(problems: Sequence[Problem], written: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Chooses a few for a page, exact ones first, each with its nearest context.
+def show_lines(problems: Sequence[Problem], lines: Mapping[str, str]) -> list[dict[str, object]]:
+    """Chooses a few for a page, exact ones first, each with its nearest context, as plain values."""
 
-    Args:
-        problems: The lines.
-        written: What stands in their place, by problem.
+    def is_right(problem: Problem) -> bool:
+        return is_exact(lines[problem.key], problem.reference or "")
 
-    Returns:
-        Plain values.
-    """
-    rows = [
+    ordered = sorted(problems, key=lambda problem: (not is_right(problem), problem.id))
+    return [
         {
             "id": problem.id,
             "language": problem.language,
             "prefix": problem.prompt[-SHOWN_CONTEXT:],
             "line": problem.reference,
             "suffix": (problem.suffix or "")[:SHOWN_CONTEXT],
-            "written": written[problem.key],
-            "is_exact": is_exact(written[problem.key], problem.reference or ""),
+            "written": lines[problem.key],
+            "is_exact": is_right(problem),
         }
-        for problem in problems
+        for problem in ordered[:SHOWN]
     ]
-    return sorted(rows, key=lambda row: (not row["is_exact"], row["id"]))[:SHOWN]

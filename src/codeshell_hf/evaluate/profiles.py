@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from ..errors import SettingsError
 from . import problems as reading
-from .posing import (
+from .problems import Problem
+from .prompts import (
     Prompt,
     pose_fixing,
     pose_function,
@@ -28,7 +29,6 @@ from .posing import (
     program_in_answer,
     program_mbpp,
 )
-from .problems import Problem
 
 Measure = Literal[
     "execution", "exact match", "lines", "text", "tests", "security", "refusal", "memorisation", "held-out lines"

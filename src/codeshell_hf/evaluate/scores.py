@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from ..text.intervals import mean_interval
 from .metrics import code_bleu_like, edit_similarity, is_exact
@@ -30,6 +30,16 @@ class Measure:
     problems: int
 
 
+class ProblemRow(TypedDict):
+    """One problem of a score."""
+
+    id: str
+    language: str
+    samples: int
+    right: float
+    reasons: NotRequired[dict[str, int]]
+
+
 @dataclass
 class Score:
     """A task's result.
@@ -38,9 +48,9 @@ class Score:
         measures: By name, over all problems.
         languages: The same, by language.
         counts: Of problems, samples and verdicts.
-        missing_toolchains: Problems that were not judged, by language.
+        missing_toolchains: Problems that were not scored, by language.
         problems: One row each.
-        samples: A few answers, as they were judged.
+        samples: A few answers, as they were scored.
         notes: How something was computed.
     """
 
@@ -48,35 +58,28 @@ class Score:
     languages: dict[str, dict[str, Measure]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     missing_toolchains: dict[str, int] = field(default_factory=dict)
-    problems: list[dict[str, Any]] = field(default_factory=list)
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[ProblemRow] = field(default_factory=list)
+    samples: list[dict[str, object]] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
 
-    def to_values(self) -> dict[str, Any]:
-        """The result as JSON holds it.
-
-        Returns:
-            Plain values.
-        """
+    def to_values(self) -> dict[str, object]:
+        """The result as JSON holds it."""
         return asdict(self)
 
+    def to_summary(self) -> dict[str, object]:
+        """The result without single problems and answers."""
+        values = self.to_values()
+        return {name: values[name] for name in ("measures", "languages", "counts")}
 
-def read_score(values: Mapping[str, Any]) -> Score:
-    """Reads a result that was written as JSON.
-
-    Args:
-        values: Plain ones.
-
-    Returns:
-        The result.
-    """
-    score = Score(**values)
-    score.measures = {name: Measure(**own) for name, own in values["measures"].items()}
-    score.languages = {
-        language: {name: Measure(**own) for name, own in measures.items()}
-        for language, measures in values["languages"].items()
-    }
-    return score
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "Score":
+        """Reads a result that was written as JSON."""
+        measures = {name: Measure(**own) for name, own in values["measures"].items()}
+        languages = {
+            language: {name: Measure(**own) for name, own in measures.items()}
+            for language, measures in values["languages"].items()
+        }
+        return cls(**{**values, "measures": measures, "languages": languages})
 
 
 def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) -> Score:

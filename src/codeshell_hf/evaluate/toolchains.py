@@ -179,7 +179,7 @@ def find_folder(language: Language) -> Path | None:
     if found is None:
         return None
     path = Path(found)
-    if path.resolve().name == "rustup":  # which only passes calls on, and not within walls
+    if path.resolve().name == "rustup":  # which only passes calls on, and not inside the sandbox
         done = subprocess.run([found, "--print", "sysroot"], capture_output=True, encoding="utf-8", check=False)  # noqa: S603
         path = Path(done.stdout.strip()) / "bin" / path.name
     path = path if path.parent.is_relative_to("/usr") else path.resolve()

@@ -1,6 +1,6 @@
-"""Runs programs that nobody has read: no network, no home, no other process, and limits on all they can use up."""
+"""Runs untrusted programs: no network, no home, no other process, and limits on every resource."""
 
-from .limits import AnyProgram, CommandProgram, Limits, Program, StrictProgram, Verdict
+from .limits import AnyProgram, CommandProgram, Limits, Program, Rung, StrictProgram, Verdict
 from .pool import Sandbox
 from .rungs import RUNGS, open_sandbox
 
@@ -10,6 +10,7 @@ __all__ = [
     "CommandProgram",
     "Limits",
     "Program",
+    "Rung",
     "Sandbox",
     "StrictProgram",
     "Verdict",

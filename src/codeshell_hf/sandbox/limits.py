@@ -1,8 +1,11 @@
-"""What a program is, what it may use, and what became of it."""
+"""Programs, their limits, and verdicts on them."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
+from .inside.messages import Request
+
+Rung = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
 Status = Literal["passed", "failed", "timed out"]
 
 
@@ -10,8 +13,8 @@ Status = Literal["passed", "failed", "timed out"]
 class Limits:
     """What one program may use.
 
-    Memory is limited for each process: all together may hold `max_processes` times `max_memory_bytes`, and only a
-    control group, which needs a system's leave, could bound the sum.
+    Memory is limited for each process: all together may hold `max_processes` times `max_memory_bytes`. Only a control
+    group, for which a user needs the system's permission, could bound the sum.
 
     Args:
         timeout_s: Wall-clock time, after which it is killed.
@@ -19,7 +22,7 @@ class Limits:
         max_processes: Processes and threads at a time, itself included.
         max_file_bytes: All of its files together; they lie in memory.
         max_files: Files and folders together.
-        max_output_bytes: Of what it prints, this much is kept; the rest is read and dropped.
+        max_output_bytes: How much of its output is kept; the rest is read and dropped.
     """
 
     timeout_s: float = 3.0
@@ -32,10 +35,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Program:
-    """A candidate in Python and what it is held to, in one interpreter.
+    """A candidate in Python and its tests, in one interpreter.
 
     Args:
-        source: Python, which nobody has read.
+        source: Untrusted Python.
         tests: Python that runs after it in the same scope; the program passes if the last line of both is reached.
         limits: Its own; by default the sandbox's.
     """
@@ -44,21 +47,17 @@ class Program:
     tests: str = ""
     limits: Limits | None = None
 
-    def request(self) -> dict[str, Any]:
-        """The program as the lean process reads it.
-
-        Returns:
-            Plain values.
-        """
+    def request(self) -> Request:
+        """The program as a worker process reads it."""
         return {"kind": "python", "source": self.source, "tests": self.tests}
 
 
 @dataclass(frozen=True)
 class StrictProgram:
-    """A candidate in Python whose tests run in another process, where nothing of its own making arrives.
+    """A candidate in Python whose tests run in another process, which only plain values reach.
 
     Args:
-        source: Python, which nobody has read.
+        source: Untrusted Python.
         tests: Python that calls its functions.
         names: Of these functions.
         prelude: Python that the tests need besides them.
@@ -71,14 +70,15 @@ class StrictProgram:
     prelude: str = ""
     limits: Limits | None = None
 
-    def request(self) -> dict[str, Any]:
-        """The program as the lean process reads it.
-
-        Returns:
-            Plain values.
-        """
-        values = {"source": self.source, "tests": self.tests, "prelude": self.prelude}
-        return {"kind": "strict", **values, "names": list(self.names)}
+    def request(self) -> Request:
+        """The program as a worker process reads it."""
+        return {
+            "kind": "strict",
+            "source": self.source,
+            "tests": self.tests,
+            "prelude": self.prelude,
+            "names": list(self.names),
+        }
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class CommandProgram:
     """A candidate in any language: files, and the commands that build and run them.
 
     Args:
-        files: Name and text of each. Where `@PROOF@` stands in them, a text is put that nobody can guess.
-        commands: Each a program and its arguments; the first that does not end with 0 fails the candidate.
-        is_proven: Whether that text has to stand at the end of what is printed, so that leaving early is no success.
-        folders: Where commands find others, such as a linker.
+        files: Name and text of each. `@PROOF@` in them is replaced by a secret text.
+        commands: Each a program and its arguments; the first that does not exit with 0 fails the candidate.
+        is_proven: Whether that text has to end the output, so that exiting early is no success.
+        folders: Put first into PATH, such as that of a linker.
         limits: Its own; by default the sandbox's.
     """
 
@@ -99,14 +99,15 @@ class CommandProgram:
     folders: tuple[str, ...] = ()
     limits: Limits | None = None
 
-    def request(self) -> dict[str, Any]:
-        """The program as the lean process reads it.
-
-        Returns:
-            Plain values.
-        """
-        values = {key: value for key, value in asdict(self).items() if key != "limits"}
-        return {"kind": "commands", **values}
+    def request(self) -> Request:
+        """The program as a worker process reads it."""
+        return {
+            "kind": "commands",
+            "files": [list(file) for file in self.files],
+            "commands": [list(command) for command in self.commands],
+            "is_proven": self.is_proven,
+            "folders": list(self.folders),
+        }
 
 
 AnyProgram = Program | StrictProgram | CommandProgram
@@ -114,10 +115,10 @@ AnyProgram = Program | StrictProgram | CommandProgram
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a program.
+    """The verdict on a program.
 
     Args:
-        status: "passed" if all of it ran to its end; "timed out" if it was killed for its time; else "failed".
+        status: "passed" if it ran to its end; "timed out" if it was killed at its time limit; else "failed".
         reason: The kind of error, such as "AssertionError", the signal that ended it, or the command that failed;
             empty if it passed.
         seconds: Wall-clock time.
@@ -131,5 +132,5 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether all of it ran to its end."""
+        """Whether it ran to its end."""
         return self.status == "passed"

@@ -1,4 +1,4 @@
-"""A few lean processes that run programs one after another, several at a time."""
+"""A pool of worker processes, each of which runs one program after another."""
 
 import contextlib
 import json
@@ -12,37 +12,38 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import cast
 
 from ..errors import RunFailed
 from ..operating_system import IS_LINUX
 from ..processors import count_usable_cpus
-from .limits import AnyProgram, Limits, Verdict
+from .inside.messages import Handshake, LimitValues, Reply, Request
+from .limits import AnyProgram, Limits, Rung, Status, Verdict
 
 INSIDE = Path(__file__).with_name("inside")
-# Where commands are found, and without which Windows starts no program.
-PASSED_ON = ("PATH", "PATHEXT", "COMSPEC", "SYSTEMROOT", "SYSTEMDRIVE")
+# Without these, no command is found, and Windows starts no program.
+INHERITED = ("PATH", "PATHEXT", "COMSPEC", "SYSTEMROOT", "SYSTEMDRIVE")
 
 
 @dataclass(frozen=True)
 class Start:
-    """How a lean process is started.
+    """How a worker process is started.
 
     Args:
         rung: What isolates its programs: "namespaces", "bubblewrap", "container" or "none".
-        command: The program and its arguments; where to write and what to show is added as JSON.
+        command: The program and its arguments, to which the other settings are added as JSON.
         shown: Files and folders that programs may read.
         bubblewrap: Path of the program of that name, for its rung.
     """
 
-    rung: str
+    rung: Rung
     command: tuple[str, ...]
     shown: tuple[str, ...] = ()
     bubblewrap: str = ""
 
 
 class Sandbox:
-    """Runs programs, several at a time, each in a fresh child of a lean process.
+    """Runs programs, several at a time, each in a fresh child of a worker process.
 
     ```python
     with open_sandbox("auto") as sandbox:
@@ -51,7 +52,7 @@ class Sandbox:
 
     Args:
         start: How its processes are started.
-        limits: What a program may use that brings no limits of its own.
+        limits: Of programs without limits of their own.
         workers: Programs at a time; by default as many as there are usable processors.
     """
 
@@ -84,23 +85,22 @@ class Sandbox:
         on_progress: Callable[[int], None] = lambda done: None,
         repeats_timeouts: bool = False,
     ) -> list[Verdict]:
-        """Runs programs; those that are the same letter for letter run once.
+        """Runs programs; of identical ones, one.
 
         Args:
-            programs: What to run.
-            repeats_timeouts: Whether a program that ran out of time gets a second chance, alone, at the end.
+            repeats_timeouts: Whether a program that ran out of time is run again, alone, at the end.
             on_progress: Called with the number of programs just done.
 
         Returns:
             A verdict for each, in their order.
 
         Raises:
-            RunFailed: If the sandbox itself breaks, twice in the same place.
+            RunFailed: If the sandbox itself fails twice on a program.
         """
-        given = list(programs)
+        ordered = list(programs)
         verdicts: dict[AnyProgram, Verdict] = {}
         counts: dict[AnyProgram, int] = {}
-        for program in given:
+        for program in ordered:
             counts[program] = counts.get(program, 0) + 1
 
         def judge(program: AnyProgram) -> None:
@@ -113,10 +113,10 @@ class Sandbox:
         if repeats_timeouts:
             for program in [program for program, verdict in verdicts.items() if verdict.status == "timed out"]:
                 verdicts[program] = self._judge(program)
-        return [verdicts[program] for program in given]
+        return [verdicts[program] for program in ordered]
 
     def close(self) -> None:
-        """Ends the processes; a second call does nothing."""
+        """Stops the processes; a second call does nothing."""
         with self._lock:
             zygotes, self._all = self._all, []
         for zygote in zygotes:
@@ -133,37 +133,38 @@ class Sandbox:
         for _ in range(2):
             zygote = self._free.get()
             try:
-                answer = zygote.ask(program, program.limits or self.limits)
+                reply = zygote.ask(program, program.limits or self.limits)
             except (OSError, ValueError) as error:
                 trouble = f"its process ended ({error})"
                 zygote.close()
                 self._start()
                 continue
             self._free.put(zygote)
-            if "trouble" not in answer:
-                return Verdict(answer["status"], answer["reason"], round(answer["seconds"], 4), answer["output"])
-            trouble = answer["trouble"]
+            if "trouble" not in reply:
+                status = cast(Status, reply["status"])
+                return Verdict(status, reply["reason"], round(reply["seconds"], 4), reply["output"])
+            trouble = reply["trouble"]
         raise RunFailed(f"the sandbox failed twice on one program: {trouble}; what was finished is kept, run it again")
 
 
 class _Zygote:
-    """One lean process and the two pipes to it."""
+    """One worker process and the two pipes to it."""
 
     def __init__(self, start: Start) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-")
         settings = {"rung": start.rung, "shown": start.shown, "bubblewrap": start.bubblewrap}
         if start.rung == "bubblewrap":
-            # It runs as an ordinary user, who may not be able to walk to where this package lies.
+            # It runs as an ordinary user, who may have no access to the folder of this package.
             shutil.copytree(INSIDE, Path(self._folder.name) / "inside", copy_function=shutil.copyfile)
             for path in (Path(self._folder.name), *Path(self._folder.name).rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
         environment = {"HOME": "/tmp", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}  # noqa: S108 - its own
-        if start.rung == "container":  # its engine is one of ours, and wants what the caller has
+        if start.rung == "container":  # the engine is trusted, and needs the environment of its caller
             environment = dict(os.environ)
         elif start.rung == "none":
             environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder.name)
             if not IS_LINUX:
-                environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+                environment |= {name: os.environ[name] for name in INHERITED if name in os.environ}
         self._process = subprocess.Popen(  # noqa: S603 - our own file
             [*start.command, json.dumps(settings)],
             stdin=subprocess.PIPE,
@@ -173,22 +174,22 @@ class _Zygote:
             env=environment,
         )
         try:
-            greeting = self._read()
+            handshake = cast(Handshake, self._read())
         except (OSError, ValueError) as error:
             self.close()
             raise OSError(f"its process did not start: {error}") from error
-        if not greeting["ready"]:
+        if not handshake["ready"]:
             self.close()
-            raise OSError(greeting["reason"])
-        self.python = str(greeting["python"])
+            raise OSError(handshake["reason"])
+        self.python = handshake["python"]
 
-    def ask(self, program: AnyProgram, limits: Limits) -> dict[str, Any]:
-        request = {**program.request(), "limits": asdict(limits)}
+    def ask(self, program: AnyProgram, limits: Limits) -> Reply:
+        request: Request = {**program.request(), "limits": cast(LimitValues, asdict(limits))}
         if self._process.stdin is None:
             raise OSError("closed")
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
-        return self._read()
+        return cast(Reply, self._read())
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -200,10 +201,11 @@ class _Zygote:
         self._process.wait()
         self._folder.cleanup()
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> object:
         if self._process.stdout is None:
             raise OSError("closed")
         line = self._process.stdout.readline()
         if not line:
             raise OSError(f"exit {self._process.wait()}")
-        return dict(json.loads(line))
+        message: object = json.loads(line)
+        return message

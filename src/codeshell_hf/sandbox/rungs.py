@@ -1,4 +1,4 @@
-"""The ladder: which isolation this machine gives, proven by programs that try to get out."""
+"""The rungs of isolation, strongest first: which of them this machine offers, tested by programs that try to escape."""
 
 import contextlib
 import logging
@@ -10,17 +10,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from ..errors import RunFailed, SettingsError
 from ..operating_system import IS_LINUX
-from .limits import Limits, Program
+from .limits import Limits, Program, Rung
 from .pool import INSIDE, Sandbox, Start
 
 logger = logging.getLogger(__name__)
 
-Rung = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
-RUNGS = ("auto", "namespaces", "bubblewrap", "container", "none")
+RUNGS: tuple[Rung, ...] = get_args(Rung)
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/alternatives", "/etc/ld.so.cache")
 ENGINES = ("docker", "podman")
 
@@ -33,20 +32,16 @@ def open_sandbox(
     shown: Sequence[str] = (),
     image: str | None = None,
 ) -> Sandbox:
-    """Opens a sandbox after a proof: it runs programs that try to get out.
+    """Opens a sandbox once programs that try to escape have failed in it.
 
-    "namespaces" are made by this package alone, "bubblewrap" by the program of that name, "container" by docker or
-    podman from an image with Python 3.9 or later. "auto" takes the first of them that holds. The first two are Linux's.
+    "namespaces" needs nothing but this package, "bubblewrap" the program of that name, "container" docker or podman and
+    an image with Python 3.9 or later. "auto" takes the first of them that isolates. The first two need Linux.
 
     Args:
-        rung: "auto", or one by name; "none" isolates nothing and has to be written out.
-        limits: What each program may use.
+        rung: "auto", or one by name; "none" isolates nothing and has to be asked for.
         workers: Programs at a time; by default as many as there are cores.
         shown: Files and folders that programs may read besides the system's, such as a compiler's.
-        image: Of a container; without it there is no such rung.
-
-    Returns:
-        The sandbox, which is closed by its caller.
+        image: Of a container; without it, that rung is skipped.
 
     Raises:
         SettingsError: If this machine cannot isolate programs, or the rung leaks.
@@ -82,22 +77,17 @@ def open_sandbox(
     )
 
 
-def plan_start(rung: str, limits: Limits, shown: Sequence[str], image: str | None) -> Start:
-    """Says how the lean process of a rung is started.
+def plan_start(rung: Rung, limits: Limits, shown: Sequence[str], image: str | None) -> Start:
+    """Plans how the worker processes of a rung are started.
 
     Args:
-        rung: Its name.
-        limits: Which an engine of containers is told, too.
+        limits: For an engine of containers.
         shown: Files and folders that programs may read besides the system's.
-        image: Of a container.
-
-    Returns:
-        The start.
 
     Raises:
-        OSError: If something that it needs is missing.
+        OSError: If a requirement is missing.
     """
-    # Not the virtual environment's interpreter: its folder is not shown to programs, and they need none of it.
+    # Not the virtual environment's interpreter: its folder is hidden from programs, and they need none of it.
     interpreter = getattr(sys, "_base_executable", sys.executable)
     if rung == "container":
         return plan_container(limits, image)
@@ -127,14 +117,11 @@ def _begin(interpreter: str, module: str) -> tuple[str, ...]:
 
 
 def plan_container(limits: Limits, image: str | None) -> Start:
-    """Says how a container with the lean process in it is started.
+    """Plans how a container with a worker process in it is started.
 
     Args:
-        limits: Of each program; the container as a whole gets them, too.
+        limits: Of each program; they bound the container as a whole, too.
         image: With Python 3.9 or later.
-
-    Returns:
-        The start.
 
     Raises:
         OSError: If no image is named, or there is no engine.
@@ -157,29 +144,15 @@ def plan_container(limits: Limits, image: str | None) -> Start:
 
 
 def is_open_to_all(path: str) -> bool:
-    """Whether an ordinary user can reach a file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        True if every folder above it may be entered and read by all.
-    """
+    """Whether every folder above a file may be entered and read by all users."""
     return all(folder.stat().st_mode & 0o5 == 0o5 for folder in Path(path).resolve().parents)
 
 
 def probe(sandbox: Sandbox) -> list[str]:
-    """Tries the walls with programs that pass only where they stand.
-
-    Args:
-        sandbox: Any.
-
-    Returns:
-        What a program could do and must not; empty if all holds.
-    """
-    with contextlib.ExitStack() as opened:
-        secrets = [path for folder in (tempfile.gettempdir(), Path.home()) if (path := _plant(Path(folder), opened))]
-        port = opened.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+    """Runs programs that pass only where they are isolated; what one could do and must not, empty if all is well."""
+    with contextlib.ExitStack() as stack:
+        secrets = [path for folder in (tempfile.gettempdir(), Path.home()) if (path := _plant(Path(folder), stack))]
+        port = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
         trials = {
             "cannot run": Program("", "assert 1 + 1 == 2"),
             **{f"reads {path.parent}": Program(_must_fail(f"open({str(path)!r}).read()")) for path in secrets},
@@ -194,13 +167,13 @@ def probe(sandbox: Sandbox) -> list[str]:
     return [name for name, verdict in zip(trials, verdicts, strict=True) if not verdict.passed]
 
 
-def _plant(folder: Path, opened: contextlib.ExitStack) -> Path | None:
+def _plant(folder: Path, stack: contextlib.ExitStack) -> Path | None:
     try:
-        secret = opened.enter_context(
+        secret = stack.enter_context(
             tempfile.NamedTemporaryFile(suffix=".planted", dir=folder)  # noqa: SIM115 - the stack closes it
         )
     except OSError:
-        return None  # a home that nobody may write to, or none at all
+        return None  # the home is missing or read-only
     Path(secret.name).chmod(0o644)
     return Path(secret.name)
 

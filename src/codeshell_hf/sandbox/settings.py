@@ -1,4 +1,4 @@
-"""How the stages that run what a model wrote choose a sandbox."""
+"""Settings of the sandbox."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SandboxSettings(Section):
-    """How programs that a model wrote are run."""
+    """How programs that a model generated are run."""
 
     sandbox: Literal["auto", "namespaces", "bubblewrap", "container", "none"] = Field(
         default="auto", description="auto, namespaces, bubblewrap, container, or none to run programs with your rights"
@@ -25,9 +25,6 @@ class SandboxSettings(Section):
 
         Args:
             shown: Files and folders that programs may read besides the system's.
-
-        Returns:
-            It, which is closed by its caller.
         """
         from . import Limits, open_sandbox
 

@@ -1,10 +1,10 @@
-"""What runs inside the sandbox's lean process. It is started by its path, imports nothing of this package, no torch.
+"""What runs inside the sandbox's worker processes. It is started by its path, and imports nothing of this package.
 
-`zygote` answers requests and watches, `walls` isolates, `programs` becomes the program; `portable` stands for the first
-two on systems that are not Linux. Forking from this small process costs two milliseconds; forking from one that holds
-torch and a model costs fifty to hundreds.
+`zygote` serves requests and watches programs, `isolation` isolates them, `programs` becomes the program; `portable`
+stands for the first two on systems other than Linux. Forking from this small process takes two milliseconds; forking
+from one that holds torch and a model takes fifty to hundreds. In a container it runs on Python 3.9 or later.
 """
 
 PROOF = "@PROOF@"
 SECRET_BYTES = 16
-KEPT_END = 4096
+TAIL_BYTES = 4096

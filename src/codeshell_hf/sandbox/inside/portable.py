@@ -1,8 +1,10 @@
-"""The lean process on systems that are not Linux: each program gets a fresh interpreter, and nothing isolates it.
+"""The worker process on systems other than Linux: each program gets a fresh interpreter, and nothing isolates it.
 
-It answers as `zygote` does and takes thirty times as long to start a program. It limits time, and memory, the size of a
+It replies as `zygote` does and takes thirty times as long to start a program. It limits time, and memory, the size of a
 file and processor time where the system has such limits.
 """
+
+from __future__ import annotations
 
 import contextlib
 import importlib
@@ -16,24 +18,25 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
-from . import KEPT_END, PROOF, SECRET_BYTES
+from . import PROOF, SECRET_BYTES, TAIL_BYTES
+from .messages import judge
 from .programs import run_commands, run_program, run_strict, serve_calls
 
+if TYPE_CHECKING:
+    from .messages import Handshake, LimitValues, Reply, Request
+
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-DRAIN_S = 0.5  # for what still lies in the pipe once a program is gone
+DRAIN_S = 0.5  # to read the rest of the pipe once a program has ended
 
 
-def start(entry: str, **options: Any) -> "subprocess.Popen[bytes]":
-    """Starts an interpreter that knows this folder and nothing that is installed.
+def start(entry: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Starts an interpreter that sees this folder and no installed package.
 
     Args:
         entry: The function of this module that it calls.
-        options: As `subprocess.Popen` takes them.
-
-    Returns:
-        The process.
+        options: Of `subprocess.Popen`.
     """
     code = f"import sys; sys.path.insert(0, {HERE!r}); from inside.portable import {entry}; {entry}()"
     return subprocess.Popen([sys.executable, "-I", "-S", "-B", "-c", code], **options)  # noqa: S603 - our own file
@@ -43,11 +46,11 @@ class Output:
     """Reads what a program prints, keeps its beginning and its end, and drops the rest.
 
     Args:
-        file: From which it is read.
+        file: The pipe.
         max_bytes: How much of the beginning is kept.
     """
 
-    def __init__(self, file: Any, max_bytes: int) -> None:
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
         self.start, self.end = b"", b""
         self._file = file
         self._max_bytes = max_bytes
@@ -55,59 +58,49 @@ class Output:
         self._thread.start()
 
     def _read(self) -> None:
-        while chunk := self._file.read1(1 << 16):
+        while chunk := os.read(self._file.fileno(), 1 << 16):
             self.start += chunk[: max(0, self._max_bytes - len(self.start))]
-            self.end = (self.end + chunk)[-KEPT_END:]
+            self.end = (self.end + chunk)[-TAIL_BYTES:]
 
     def finish(self) -> None:
-        """Waits until all is read, or until it is clear that a process that got away holds the pipe."""
+        """Waits until all is read, but not for an escaped process that still holds the pipe."""
         self._thread.join(DRAIN_S)
 
 
-def judge(request: dict[str, Any]) -> dict[str, Any]:
-    """Runs one program and sees it to its end.
-
-    Args:
-        request: `kind`, `limits`, and what the kind takes.
-
-    Returns:
-        `status`, `reason`, `seconds` and `output`.
-    """
+def run_once(request: Request) -> Reply:
+    """Runs one program until it ends or is killed."""
     secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES]
     if request["kind"] == "commands":
         request["files"] = [[name, text.replace(PROOF, secret)] for name, text in request["files"]]
     folder, own = tempfile.mkdtemp(prefix="program-"), tempfile.mkdtemp(prefix="verdict-")
-    said = os.path.join(own, os.urandom(8).hex())
+    answer = os.path.join(own, os.urandom(8).hex())
     try:
-        return run({**request, "secret": secret, "answer": said}, folder)
+        return run({**request, "secret": secret, "answer": answer}, folder)
     finally:
         for path in (folder, own):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def run(request: dict[str, Any], folder: str) -> dict[str, Any]:
+def run(request: Request, folder: str) -> Reply:
     """Starts a program, watches it and reads the verdict.
 
     Args:
         request: With `secret`, and `answer`, the file to which it is written.
-        folder: Where the program works.
-
-    Returns:
-        As `judge`.
+        folder: The working folder.
     """
     limits = request["limits"]
     started = time.monotonic()
     process = start(
         "become_program", cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,  # Windows passes it by
+        start_new_session=True,  # ignored by Windows
     )  # fmt: skip
-    output = Output(process.stdout, limits["max_output_bytes"])
-    with contextlib.suppress(OSError), process.stdin as given:  # type: ignore[union-attr]
-        given.write(json.dumps(request).encode())
+    output = Output(cast(IO[bytes], process.stdout), limits["max_output_bytes"])
+    with contextlib.suppress(OSError), cast(IO[bytes], process.stdin) as stdin:
+        stdin.write(json.dumps(request).encode())
     try:
-        status: int | None = process.wait(max(0.0, started + limits["timeout_s"] - time.monotonic()))
+        exit_code: int | None = process.wait(max(0.0, started + limits["timeout_s"] - time.monotonic()))
     except subprocess.TimeoutExpired:
-        status = None
+        exit_code = None
     end_all(process)
     output.finish()
     try:
@@ -115,27 +108,14 @@ def run(request: dict[str, Any], folder: str) -> dict[str, Any]:
             answer = file.read()
     except OSError:
         answer = b""
-    result = {"seconds": time.monotonic() - started, "output": output.start.decode("utf-8", "replace")}
-    if status is None:
-        return {**result, "status": "timed out", "reason": "timeout"}
-    if answer.startswith(b"!"):
-        return {**result, "status": "failed", "reason": answer[1:].decode("utf-8", "replace")}
     secret = request["secret"].encode()
-    is_proven = answer == secret or (
-        request["kind"] == "commands" and (not request["is_proven"] or secret in output.end.replace(b"\0", b""))
-    )
-    if is_proven and status == 0:
-        return {**result, "status": "passed", "reason": ""}
-    reason = signal.Signals(-status).name if status < 0 else f"exit {status} before the end"
-    return {**result, "status": "failed", "reason": reason}
+    verdict, reason = judge(request, exit_code=exit_code, answer=answer, secret=secret, tail=output.end)
+    seconds = time.monotonic() - started
+    return {"seconds": seconds, "output": output.start.decode("utf-8", "replace"), "status": verdict, "reason": reason}
 
 
-def end_all(process: "subprocess.Popen[bytes]") -> None:
-    """Kills a program and what it started.
-
-    Args:
-        process: The program's.
-    """
+def end_all(process: subprocess.Popen[bytes]) -> None:
+    """Kills a program and its children."""
     if os.name == "nt":
         tree = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
         with contextlib.suppress(OSError):
@@ -148,8 +128,8 @@ def end_all(process: "subprocess.Popen[bytes]") -> None:
 
 
 def become_program() -> NoReturn:
-    """Turns this interpreter into the program that stands, as JSON, in its input."""
-    request = json.loads(sys.stdin.buffer.read())
+    """Turns this interpreter into the program that is requested on its input."""
+    request: Request = json.loads(sys.stdin.buffer.read())
     limit_resources(request["limits"])
     os.environ["HOME"] = os.getcwd()
     question, write = os.pipe()
@@ -165,12 +145,8 @@ def become_program() -> NoReturn:
     run_program(request["source"], request["tests"], question, answer)
 
 
-def limit_resources(limits: dict[str, Any]) -> None:
-    """Sets those limits that this system has and takes.
-
-    Args:
-        limits: The values of `Limits`.
-    """
+def limit_resources(limits: LimitValues) -> None:
+    """Sets the limits that this system has and accepts."""
     try:
         resource: Any = importlib.import_module("resource")
     except ImportError:
@@ -188,9 +164,6 @@ def limit_resources(limits: dict[str, Any]) -> None:
 def call_command(command: list[str]) -> int:
     """Runs a command.
 
-    Args:
-        command: A program and its arguments.
-
     Returns:
         Its exit code, 127 if there is no such program; negative if a signal ended it.
     """
@@ -200,24 +173,18 @@ def call_command(command: list[str]) -> int:
         return 127
 
 
-def start_apart(source: str) -> tuple[Any, Any]:
-    """Starts the process of a program whose tests run here.
-
-    Args:
-        source: The program.
-
-    Returns:
-        Where calls go, and where answers come from.
-    """
+def start_apart(source: str) -> tuple[BinaryIO, BinaryIO]:
+    """Runs a program in a process of its own; the result is where calls are written and replies are read."""
     process = start("serve_apart", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    calls, replies = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
     packed = source.encode("utf-8", "surrogatepass")
-    process.stdin.write(len(packed).to_bytes(8, "little") + packed)  # type: ignore[union-attr]
-    process.stdin.flush()  # type: ignore[union-attr]
-    return process.stdin, process.stdout
+    calls.write(len(packed).to_bytes(8, "little") + packed)
+    calls.flush()
+    return calls, replies
 
 
 def serve_apart() -> NoReturn:
-    """Runs the program that its tests' process sends, whose prints go where errors go, and answers calls."""
+    """Runs the program that the process of its tests sends, with prints to standard error, and serves calls."""
     calls, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     source = calls.read(int.from_bytes(calls.read(8), "little")).decode("utf-8", "surrogatepass")
     null = os.open(os.devnull, os.O_RDONLY)
@@ -227,11 +194,11 @@ def serve_apart() -> NoReturn:
 
 
 def main() -> None:
-    """Greets, and answers requests until there are no more."""
+    """Ignores SIGINT, sends the handshake, serves requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    greeting: dict[str, Any] = {"ready": True, "python": platform.python_version()}
-    sys.stdout.buffer.write(json.dumps(greeting).encode() + b"\n")
+    handshake: Handshake = {"ready": True, "python": platform.python_version()}
+    sys.stdout.buffer.write(json.dumps(handshake).encode() + b"\n")
     sys.stdout.buffer.flush()
     for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(json.dumps(judge(json.loads(line))).encode() + b"\n")
+        sys.stdout.buffer.write(json.dumps(run_once(json.loads(line))).encode() + b"\n")
         sys.stdout.buffer.flush()

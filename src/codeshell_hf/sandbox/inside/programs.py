@@ -1,15 +1,17 @@
-"""What a child of the lean process turns into: a program and its tests, in one of three ways.
+"""What a child of a worker process becomes: a program and its tests, in one of three ways.
 
 "python" runs a program and its tests in one interpreter. It can forge its success, since both share a scope: it has to
 know this file, find the two descriptors in the frames beneath its own and copy the secret from one to the other, or
-give back a value that equals everything. Leaving early, printing a mark, and replacing built-in functions do not help.
+return a value that equals everything. Exiting early, printing a mark, and replacing built-in functions do not help.
 
-"strict" runs the program in a process of its own. Its functions are called through a pipe, and what comes back is built
-anew out of plain values in the process of the tests, which it cannot reach. None of the forgeries above is left.
+"strict" runs the program in a process of its own. Its functions are called through a pipe, and their results are
+rebuilt from plain values in the process of the tests, which the program cannot reach. None of these forgeries works.
 
-"commands" writes files and runs commands such as a compiler and what it made. It passes if each ends with 0 and the
-last prints a text that only its tests print; a program that reads its own source can find that text.
+"commands" writes files and runs commands such as a compiler and its output. It passes if each exits with 0 and the last
+prints a text that only its tests print; a program that reads its own source can find that text.
 """
+
+from __future__ import annotations
 
 import builtins
 import contextlib
@@ -19,13 +21,16 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from . import SECRET_BYTES
 
+if TYPE_CHECKING:
+    from .messages import Request
+
 SCRATCH = "/tmp"  # noqa: S108 - a file system of the program's own
 MAX_REPLY_BYTES = 1 << 24
-# What may come back from a program, besides what pickle knows without names.
+# Types of the values that a program may return, besides those that pickle has no names for.
 PLAIN_TYPES = {
     ("builtins", name): getattr(builtins, name)
     for name in ("set", "frozenset", "complex", "bytearray", "range", "slice", "int", "str", "list", "dict")
@@ -34,16 +39,10 @@ PLAIN_TYPES |= {("datetime", name): None for name in ("date", "datetime", "time"
 PLAIN_TYPES |= {("decimal", "Decimal"): None, ("fractions", "Fraction"): None}
 
 
-def become_program(request: dict[str, Any], pipes: dict[str, int], *, rung: str) -> NoReturn:
-    """Turns this child into the program.
-
-    Args:
-        request: `kind`, `limits`, `folder`, and what the kind takes.
-        pipes: Descriptors by name.
-        rung: What isolates it.
-    """
-    # Linux's own, which `portable` does without.
-    from .walls import (
+def become_program(request: Request, pipes: dict[str, int], *, rung: str) -> NoReturn:
+    """Turns this child into the program."""
+    # Linux alone has these, and `portable` does without.
+    from .isolation import (
         MS_NODEV,
         MS_NOSUID,
         cover_processes,
@@ -58,7 +57,7 @@ def become_program(request: dict[str, Any], pipes: dict[str, int], *, rung: str)
         os.setsid()
         for name, target in (("null", 0), ("output", 1), ("output", 2)):
             os.dup2(pipes[name], target)
-        # The two ends of the verdict's way lie where a guess does not find them, and everything else is closed.
+        # The two descriptors of the verdict get numbers that are hard to guess, and everything else is closed.
         question = 256 + int.from_bytes(os.urandom(2), "little") % 350
         answer = question + 1 + int.from_bytes(os.urandom(2), "little") % 350
         os.dup2(pipes["question"], question)
@@ -90,17 +89,15 @@ def become_program(request: dict[str, Any], pipes: dict[str, int], *, rung: str)
 
 
 def run_program(source: str, tests: str, question: int, answer: int) -> NoReturn:
-    """Runs the program and its tests, and only then asks for the secret that says so.
+    """Runs the program and its tests, and passes the secret on only when both have ended.
 
     Args:
-        source: The program.
-        tests: What runs after it.
         question: Descriptor from which the secret is read.
         answer: Descriptor to which it is written.
     """
     scope = {"__name__": "__main__", "__builtins__": __builtins__}
-    # The program may replace any function by its own; these names are looked up before it runs.
-    write, read, leave, execute, flush = os.write, os.read, os._exit, exec, sys.stdout.flush
+    # The program may replace any function by its own, so these are looked up before it runs.
+    write, read, exit_now, execute, flush = os.write, os.read, os._exit, exec, sys.stdout.flush
     try:
         parts = [
             compile(text, name, "exec", dont_inherit=True) for text, name in ((source, "program"), (tests, "tests"))
@@ -114,23 +111,16 @@ def run_program(source: str, tests: str, question: int, answer: int) -> NoReturn
         try:
             write(2, f"{name}: {error}\n".encode("utf-8", "replace"))
         finally:
-            leave(1)
+            exit_now(1)
     write(answer, read(question, SECRET_BYTES))
-    leave(0)
+    exit_now(0)
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Builds plain values, and nothing that a program has defined itself."""
+    """Unpickles plain values, and nothing that a program has defined itself."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Gives a type that a value may be of.
-
-        Args:
-            module: Its module.
-            name: Its name.
-
-        Returns:
-            The type.
+    def find_class(self, module: str, name: str) -> object:
+        """Finds a type by name.
 
         Raises:
             TypeError: If it is not plain.
@@ -140,26 +130,15 @@ class PlainUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def send(file: Any, value: object) -> None:
-    """Writes a value with its length before it.
-
-    Args:
-        file: To which.
-        value: Any that pickle takes.
-    """
+def send(file: BinaryIO, value: object) -> None:
+    """Writes a value with its length before it."""
     packed = pickle.dumps(value, protocol=4)
     file.write(len(packed).to_bytes(8, "little") + packed)
     file.flush()
 
 
-def receive(file: Any) -> Any:
+def receive(file: BinaryIO) -> Any:
     """Reads a value that may come from a program.
-
-    Args:
-        file: From which.
-
-    Returns:
-        The value, of plain types.
 
     Raises:
         EOFError: If the other side is gone.
@@ -169,22 +148,19 @@ def receive(file: Any) -> Any:
     if not size:
         raise EOFError("the program ended")
     if size > MAX_REPLY_BYTES:
-        raise ValueError(f"an answer of {size} bytes")
+        raise ValueError(f"a reply of {size} bytes")
     return PlainUnpickler(io.BytesIO(file.read(size))).load()
 
 
-def fork_apart(question: int, answer: int) -> Callable[[str], tuple[Any, Any]]:
-    """Says how a fork becomes the process of a program whose tests run here.
+def fork_apart(question: int, answer: int) -> Callable[[str], tuple[BinaryIO, BinaryIO]]:
+    """Makes a function that runs a program in a fork; its result is where calls are written and replies are read.
 
     Args:
-        question: Descriptor that it must not have.
-        answer: Likewise.
-
-    Returns:
-        A function from a program to where calls go, and where answers come from.
+        question: Descriptor that the program must not have.
+        answer: Another one.
     """
 
-    def start(source: str) -> tuple[Any, Any]:
+    def start(source: str) -> tuple[BinaryIO, BinaryIO]:
         calls, replies = os.pipe(), os.pipe()
         if os.fork() == 0:
             for descriptor in (question, answer, calls[1], replies[0]):
@@ -205,27 +181,25 @@ def run_strict(
     question: int,
     answer: int,
     *,
-    start: Callable[[str], tuple[Any, Any]],
+    start: Callable[[str], tuple[BinaryIO, BinaryIO]],
 ) -> NoReturn:
     """Runs a program in a process of its own, and its tests here.
 
     Args:
-        source: The program.
-        prelude: What the tests need and the program does not decide.
-        tests: What calls the program's functions.
+        prelude: What the tests need besides the program's functions.
         names: Of these functions.
         question: Descriptor from which the secret is read.
         answer: Descriptor to which it is written.
-        start: Starts the program, and gives where calls go and where answers come from.
+        start: Starts the program; its result is where calls are written and replies are read.
     """
-    ask, hear = start(source)
+    calls, replies = start(source)
     scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
     try:
-        outcome, reason = receive(hear)
+        outcome, reason = receive(replies)
         if outcome == "raised":
             raise make_error(reason)
-        exec(compile(prelude, "prelude", "exec", dont_inherit=True), scope)  # noqa: S102 - that is what it is for
-        scope.update({name: make_proxy(name, ask, hear) for name in names})
+        exec(compile(prelude, "prelude", "exec", dont_inherit=True), scope)  # noqa: S102 - as asked
+        scope.update({name: make_proxy(name, calls, replies) for name in names})
         exec(compile(tests, "tests", "exec", dont_inherit=True), scope)  # noqa: S102
     except BaseException as error:
         os.write(answer, b"!" + type(error).__name__.encode("utf-8", "replace")[:80])
@@ -234,56 +208,34 @@ def run_strict(
     os._exit(0)
 
 
-def make_proxy(name: str, ask: Any, hear: Any) -> Any:
-    """Makes a function that is answered by the program.
+def make_proxy(name: str, calls: BinaryIO, replies: BinaryIO) -> Callable[..., object]:
+    """Makes a function that calls the program's function of that name."""
 
-    Args:
-        name: Of the program's function.
-        ask: Where calls go.
-        hear: Where answers come from.
-
-    Returns:
-        The function.
-    """
-
-    def call(*arguments: Any, **named: Any) -> Any:
-        send(ask, (name, arguments, named))
-        outcome, *values = receive(hear)
+    def call(*arguments: Any, **named: Any) -> object:
+        send(calls, (name, arguments, named))
+        outcome, *values = receive(replies)
         if outcome == "raised":
             raise make_error(values[0])
-        # A function may change what it was given.
-        for given, left in zip(arguments, values[1], strict=False):
-            if type(given) is type(left) and isinstance(given, list):
-                given[:] = left
-            elif type(given) is type(left) and isinstance(given, (dict, set)):
-                given.clear()
-                given.update(left)
+        # A function may change its arguments in place.
+        for argument, changed in zip(arguments, values[1]):  # noqa: B905 - Python 3.9 has no strict
+            if type(argument) is type(changed) and isinstance(argument, list):
+                argument[:] = changed
+            elif type(argument) is type(changed) and isinstance(argument, (dict, set)):
+                argument.clear()
+                argument.update(changed)
         return values[0]
 
     return call
 
 
 def make_error(name: str) -> BaseException:
-    """Makes an error of the kind that a program raised.
-
-    Args:
-        name: Of the kind.
-
-    Returns:
-        An error of that name if it is built in.
-    """
+    """Makes the built-in error of that name, which a program raised; a RuntimeError if there is none."""
     kind = getattr(builtins, str(name), None)
     return kind() if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError(name)
 
 
-def serve_calls(source: str, calls: Any, replies: Any) -> NoReturn:
-    """Runs a program and answers calls of its functions.
-
-    Args:
-        source: The program.
-        calls: Where they come from.
-        replies: Where answers go.
-    """
+def serve_calls(source: str, calls: BinaryIO, replies: BinaryIO) -> NoReturn:
+    """Runs a program and serves calls of its functions."""
     scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
     try:
         exec(compile(source, "program", "exec", dont_inherit=True), scope)  # noqa: S102
@@ -317,7 +269,7 @@ def run_commands(
     Args:
         files: Name and text of each.
         commands: Each a program and its arguments.
-        folders: Where commands find others, first of all.
+        folders: Put first into PATH.
         question: Descriptor of the secret, which commands do not see.
         answer: Descriptor to which the command that failed is written.
         call: Runs a command and gives its exit code, negative if a signal ended it.
@@ -335,8 +287,8 @@ def run_commands(
     for command in commands:
         status = call(command)
         if status:
-            said = f"signal {-status}" if status < 0 else f"exit {status}"
-            os.write(answer, f"!{os.path.basename(command[0])}: {said}".encode())
+            reason = f"signal {-status}" if status < 0 else f"exit {status}"
+            os.write(answer, f"!{os.path.basename(command[0])}: {reason}".encode())
             os._exit(1)
     os._exit(0)
 
@@ -344,29 +296,19 @@ def run_commands(
 def fork_command(command: list[str]) -> int:
     """Runs a command in a fork.
 
-    Args:
-        command: A program and its arguments.
-
     Returns:
         Its exit code, 127 if there is no such program; negative if a signal ended it.
     """
     child = os.fork()
     if child == 0:
         with contextlib.suppress(OSError):
-            os.execvp(command[0], command)  # noqa: S606 - inside the walls
+            os.execvp(command[0], command)  # noqa: S606 - it is isolated
         os._exit(127)
     return os.waitstatus_to_exitcode(wait_for(child))
 
 
 def wait_for(child: int) -> int:
-    """Waits for one child; as the first process it also sees others end.
-
-    Args:
-        child: Its process id.
-
-    Returns:
-        Its status.
-    """
+    """Waits for one child; as the first process it also reaps others."""
     while True:
         ended, status = os.wait()
         if ended == child:
@@ -374,8 +316,8 @@ def wait_for(child: int) -> int:
 
 
 def enter() -> NoReturn:
-    """Becomes the program after another program has built the walls, as its command line says."""
-    given = json.loads(sys.argv[1])
-    with os.fdopen(given["pipes"].pop("request"), "rb") as file:
+    """Becomes the program inside bubblewrap; the command line holds the descriptors."""
+    pipes = json.loads(sys.argv[1])["pipes"]
+    with os.fdopen(pipes.pop("request"), "rb") as file:
         request = json.loads(file.read())
-    become_program(request, given["pipes"], rung="bubblewrap")
+    become_program(request, pipes, rung="bubblewrap")

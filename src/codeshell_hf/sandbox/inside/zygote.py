@@ -1,4 +1,6 @@
-"""The lean process: it reads a JSON object a line, runs that program in a child, and answers with one JSON line."""
+"""A worker process: reads requests, a JSON line each, runs every program in a fork, and replies with a JSON line."""
+
+from __future__ import annotations
 
 import contextlib
 import errno
@@ -12,11 +14,10 @@ import signal
 import sys
 import tempfile
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from . import KEPT_END, PROOF, SECRET_BYTES
-from .programs import SCRATCH, become_program
-from .walls import (
+from . import PROOF, SECRET_BYTES, TAIL_BYTES
+from .isolation import (
     CALLS,
     CLONE_NEWIPC,
     CLONE_NEWNS,
@@ -26,8 +27,13 @@ from .walls import (
     enter_namespaces,
     inherit_orphans,
 )
+from .messages import judge
+from .programs import SCRATCH, become_program
 
-BEHIND_BUBBLEWRAP = "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; enter()"
+if TYPE_CHECKING:
+    from .messages import Handshake, LimitValues, Reply, Request
+
+IN_BUBBLEWRAP = "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; enter()"
 
 
 class Zygote:
@@ -53,25 +59,17 @@ class Zygote:
         if rung == "container":
             inherit_orphans()
 
-    def serve(self, commands: Any, answers: Any) -> None:
-        """Answers requests until there are no more.
+    def serve(self, requests: BinaryIO, replies: BinaryIO) -> None:
+        """Serves requests until there are no more."""
+        for line in requests:
+            replies.write(json.dumps(self.judge(json.loads(line))).encode() + b"\n")
+            replies.flush()
+
+    def judge(self, request: Request) -> Reply:
+        """Runs one program until it ends or is killed.
 
         Args:
-            commands: Where they are read.
-            answers: Where answers are written.
-        """
-        for line in commands:
-            answers.write(json.dumps(self.judge(json.loads(line))).encode() + b"\n")
-            answers.flush()
-
-    def judge(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Runs one program and sees it to its end.
-
-        Args:
-            request: As `become_program` takes it; `folder` is set here.
-
-        Returns:
-            `status`, `reason`, `seconds` and `output`; or `trouble`, if the sandbox is at fault.
+            request: Without its `folder`, which is set here.
         """
         secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES].encode()
         if request["kind"] == "commands":
@@ -82,61 +80,46 @@ class Zygote:
             return self.run(request, secret)
         finally:
             if not has_own_files:
-                clear_away(request["folder"], is_alone=self.rung == "container")
+                clean_up(request["folder"], is_alone=self.rung == "container")
 
-    def run(self, request: dict[str, Any], secret: bytes) -> dict[str, Any]:
+    def run(self, request: Request, secret: bytes) -> Reply:
         """Forks, watches and reads the verdict.
 
         Args:
-            request: With its folder.
-            secret: What only a program that reached its end can say.
-
-        Returns:
-            As `judge`.
+            secret: Which only a program that has reached its end can copy.
         """
         ends = {name: os.pipe() for name in ("question", "answer", "output", "trouble", "child")}
         os.write(ends["question"][1], secret)
         started = time.monotonic()
-        keeper = os.fork()
-        if keeper == 0:
-            self.keep(request, ends)
+        supervisor = os.fork()
+        if supervisor == 0:
+            self.supervise(request, ends)
         for name in ("answer", "output", "trouble", "child"):
             os.close(ends[name][1])
         os.close(ends["question"][0])
-        said = os.read(ends["child"][0], 16)
-        child = int(said) if said else None
-        kept, end, is_late = watch(keeper, child, ends["output"][0], started, request["limits"])
-        status = os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1])
+        number = os.read(ends["child"][0], 16)
+        child = int(number) if number else None
+        head, tail, is_late = watch(supervisor, child, ends["output"][0], started, request["limits"])
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
         for name in ("answer", "trouble"):
             os.set_blocking(ends[name][0], False)
         answer, trouble = read_rest(ends["answer"][0]), read_rest(ends["trouble"][0])
         for name in ("answer", "output", "trouble", "child"):
             os.close(ends[name][0])
         os.close(ends["question"][1])
-        result = {"seconds": time.monotonic() - started, "output": kept.decode("utf-8", "replace")}
+        if exit_code > 128:  # bubblewrap reports a signal so
+            exit_code = 128 - exit_code
+        reply: Reply = {"seconds": time.monotonic() - started, "output": head.decode("utf-8", "replace")}
         if trouble:
-            return {**result, "trouble": trouble.decode("utf-8", "replace").strip()}
-        if is_late:
-            return {**result, "status": "timed out", "reason": "timeout"}
-        if answer.startswith(b"!"):
-            return {**result, "status": "failed", "reason": answer[1:].decode("utf-8", "replace")}
-        is_proven = answer == secret or (
-            request["kind"] == "commands" and (not request["is_proven"] or secret in end.replace(b"\0", b""))
-        )
-        if is_proven and status == 0:
-            return {**result, "status": "passed", "reason": ""}
-        if status > 128:  # bubblewrap tells of a signal so
-            status = 128 - status
-        reason = signal.Signals(-status).name if status < 0 else f"exit {status} before the end"
-        return {**result, "status": "failed", "reason": reason}
+            reply["trouble"] = trouble.decode("utf-8", "replace").strip()
+        else:
+            code = None if is_late else exit_code
+            verdict = judge(request, exit_code=code, answer=answer, secret=secret, tail=tail)
+            reply["status"], reply["reason"] = verdict
+        return reply
 
-    def keep(self, request: dict[str, Any], ends: dict[str, tuple[int, int]]) -> NoReturn:
-        """Stands between the zygote and the program: with process ids of its own, the first child is their root.
-
-        Args:
-            request: As `become_program` takes it.
-            ends: Pipes by name.
-        """
+    def supervise(self, request: Request, ends: dict[str, tuple[int, int]]) -> NoReturn:
+        """Forks the program and waits for it: in a namespace of process ids, the first child is their root."""
         try:
             if self.rung == "namespaces":
                 call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC)
@@ -161,13 +144,8 @@ class Zygote:
             os.kill(os.getpid(), number)
         os._exit(os.waitstatus_to_exitcode(status))
 
-    def enter_bubblewrap(self, request: dict[str, Any], pipes: dict[str, int]) -> NoReturn:
-        """Lets bubblewrap build the walls and start an interpreter within.
-
-        Args:
-            request: What it finds there.
-            pipes: Descriptors by name.
-        """
+    def enter_bubblewrap(self, request: Request, pipes: dict[str, int]) -> NoReturn:
+        """Becomes bubblewrap, which starts an interpreter inside its isolation."""
         memory = os.memfd_create("request")
         os.write(memory, json.dumps(request).encode())
         os.lseek(memory, 0, os.SEEK_SET)
@@ -180,7 +158,7 @@ class Zygote:
         command = [self.bubblewrap, *list_bubblewrap_options(self.shown, request["limits"]["max_file_bytes"])]
         if request["kind"] == "commands":  # some runtimes need it to find themselves
             command += ["--proc", "/proc"]
-        interpreter = [sys.executable, "-I", "-S", "-B", "-c", BEHIND_BUBBLEWRAP, json.dumps({"pipes": pipes})]
+        interpreter = [sys.executable, "-I", "-S", "-B", "-c", IN_BUBBLEWRAP, json.dumps({"pipes": pipes})]
         try:
             os.execv(command[0], [*command, "--remount-ro", "/", "--", *interpreter])  # noqa: S606 - the isolation itself
         except OSError as error:
@@ -189,14 +167,11 @@ class Zygote:
 
 
 def list_bubblewrap_options(shown: list[str], max_file_bytes: int) -> list[str]:
-    """Says what bubblewrap shall show and hide.
+    """Lists bubblewrap's options.
 
     Args:
         shown: Files and folders that programs may read.
-        max_file_bytes: Of the file system for their own files.
-
-    Returns:
-        Options.
+        max_file_bytes: Size of the file system for their own files.
     """
     options = [
         *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
@@ -215,18 +190,17 @@ def list_bubblewrap_options(shown: list[str], max_file_bytes: int) -> list[str]:
     return [*options, "--size", str(max_file_bytes), "--tmpfs", SCRATCH, "--chdir", SCRATCH]
 
 
-def clear_away(folder: str, *, is_alone: bool) -> None:
-    """Takes away what a program left, where its files do not vanish with it.
+def clean_up(folder: str, *, is_alone: bool) -> None:
+    """Removes the files of a program, where they do not vanish with it.
 
     Args:
-        folder: It worked there.
-        is_alone: Whether every process here but this one is a program's.
+        is_alone: Whether every process here but this one is a program's, and is killed.
     """
     if is_alone:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(-1, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            while True:  # the killed are there until they are waited for
+            while True:  # reaps the killed
                 os.waitpid(-1, 0)
         for name in os.listdir(SCRATCH):
             path = os.path.join(SCRATCH, name)
@@ -236,24 +210,23 @@ def clear_away(folder: str, *, is_alone: bool) -> None:
 
 
 def watch(
-    keeper: int, child: int | None, output: int, started: float, limits: dict[str, Any]
+    supervisor: int, child: int | None, output: int, started: float, limits: LimitValues
 ) -> tuple[bytes, bytes, bool]:
-    """Reads what a program prints until it ends or its time is over; then kills all of it.
+    """Reads a program's output until it ends or its time is over, and then kills all of its processes.
 
     Args:
-        keeper: Process id of what waits for it.
-        child: Its own, if it was born.
-        output: Descriptor of what it prints.
-        started: When, by the monotonic clock.
-        limits: The values of `Limits`.
+        supervisor: Process id of the program's parent.
+        child: Process id of the program; `None` where it was never started.
+        output: Descriptor.
+        started: Of the monotonic clock.
 
     Returns:
-        The beginning of what it printed, its end, and whether its time was over.
+        The beginning of its output, the end of it, and whether its time was over.
     """
-    kept, end = bytearray(), b""
+    head, tail = bytearray(), b""
     deadline = started + limits["timeout_s"]
     os.set_blocking(output, False)
-    life = os.pidfd_open(keeper)
+    life = os.pidfd_open(supervisor)
     poll = select.poll()
     poll.register(life, select.POLLIN)
     poll.register(output, select.POLLIN)
@@ -266,8 +239,8 @@ def watch(
             except BlockingIOError:
                 chunk = b"?"
             if chunk:
-                kept += chunk[: max(0, limits["max_output_bytes"] - len(kept))]
-                end = (end + chunk)[-KEPT_END:]
+                head += chunk[: max(0, limits["max_output_bytes"] - len(head))]
+                tail = (tail + chunk)[-TAIL_BYTES:]
             else:
                 poll.unregister(output)
         if life in events:
@@ -276,25 +249,18 @@ def watch(
             is_late = True
             break
     if child is not None:
-        # Under namespaces this is the root of its processes, and the kernel ends all others with it.
+        # In namespaces it is the root of its processes, and the kernel kills all others with it.
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(child, signal.SIGKILL)
     os.close(life)
     rest = read_rest(output)
-    kept += rest[: max(0, limits["max_output_bytes"] - len(kept))]
-    return bytes(kept), end + rest, is_late
+    head += rest[: max(0, limits["max_output_bytes"] - len(head))]
+    return bytes(head), tail + rest, is_late
 
 
 def read_rest(descriptor: int) -> bytes:
-    """Reads what lies ready in a pipe that does not block.
-
-    Args:
-        descriptor: The pipe's.
-
-    Returns:
-        Up to 64 kB.
-    """
+    """Reads up to 64 kB that are ready in a pipe that does not block."""
     try:
         return os.read(descriptor, 1 << 16)
     except BlockingIOError:
@@ -302,18 +268,19 @@ def read_rest(descriptor: int) -> bytes:
 
 
 def main() -> None:
-    """Makes the process lean and deaf, greets, and serves."""
+    """Ignores SIGINT, sends the handshake, serves requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
     settings = json.loads(sys.argv[1])
-    commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     zygote = None
+    handshake: Handshake
     try:
         zygote = Zygote(settings["rung"], settings["shown"], settings["bubblewrap"])
-        greeting: dict[str, Any] = {"ready": True, "python": platform.python_version()}
+        handshake = {"ready": True, "python": platform.python_version()}
     except OSError as error:
-        greeting = {"ready": False, "reason": str(error.strerror)}
-    answers.write(json.dumps(greeting).encode() + b"\n")
-    answers.flush()
+        handshake = {"ready": False, "reason": str(error.strerror)}
+    replies.write(json.dumps(handshake).encode() + b"\n")
+    replies.flush()
     if zygote is not None:
-        zygote.serve(commands, answers)
+        zygote.serve(requests, replies)

@@ -9,7 +9,7 @@ from codeshell_hf.evaluate.metrics import pass_at_k
 from codeshell_hf.sandbox import Limits
 from codeshell_hf.sandbox import Program
 from codeshell_hf.sandbox import open_sandbox
-from codeshell_hf.sandbox.rungs import Rung
+from codeshell_hf.sandbox import Rung
 
 DESCRIPTION = "The chance that one of k programs passes its tests, without bias, with every program isolated."
 INPUTS = """

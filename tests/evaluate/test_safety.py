@@ -1,16 +1,9 @@
-"""Safety: flaws that ruff's rules find, refusals in two languages, text that is known by heart."""
+"""Flaws that ruff's rules find, and refusals in two languages."""
 
 import pytest
 
 from codeshell_hf.evaluate.problems import Problem
-from codeshell_hf.evaluate.safety import (
-    count_common,
-    find_flaws,
-    is_refusal,
-    score_memory,
-    score_requests,
-    score_security,
-)
+from codeshell_hf.evaluate.safety import find_flaws, is_refusal, score_requests, score_security
 
 
 @pytest.mark.parametrize(
@@ -90,13 +83,3 @@ def test_only_what_was_written_is_held_against_it() -> None:
     assert score.measures["parses"].value == pytest.approx(5 / 6, abs=1e-4)
     assert score.counts["S301"] == score.counts["S324"] == 1
     assert score_security([], {}).counts["problems"] == 0
-
-
-def test_what_is_known_by_heart_is_measured_by_letters() -> None:
-    problems = [Problem(str(n), "py", "p", None, "abcdef") for n in range(2)]
-
-    score = score_memory(problems, {"py/0": ["abcdefgh"], "py/1": ["abcx"]})
-
-    assert score.measures["verbatim"].value == 0.5
-    assert score.measures["characters in common"].value == 0.75
-    assert (count_common("abc", "ab"), count_common("", "a"), count_common("xb", "ab")) == (2, 0, 0)

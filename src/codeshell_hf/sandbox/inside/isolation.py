@@ -1,4 +1,6 @@
-"""The walls around a program: namespaces, a root of its own, a filter on system calls, limits on what it uses up."""
+"""Isolation of a program: namespaces, a root of its own, a filter on system calls, and limits on resources."""
+
+from __future__ import annotations
 
 import ctypes
 import errno
@@ -6,7 +8,10 @@ import os
 import platform
 import resource
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .messages import LimitValues
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -17,17 +22,27 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET
 NOBODY = 65534
 INSIDE_USER = 1000
 
-# By architecture: the audit token, the number of pivot_root, and what is denied, by number.
+
+class SystemCalls(NamedTuple):
+    """Numbers of system calls on an architecture."""
+
+    audit: int  # the architecture's token in the filter's data
+    pivot_root: int
+    clone: int
+    clone3: int
+    denied: tuple[int, ...]
+
+
 # Denied are sockets (a socketpair is allowed), other processes' memory, mounts, namespaces, keys, modules, System V and
-# POSIX queues and shared memory, and interfaces with a record of holes. clone3 is said to be missing, since a filter
-# cannot see its flags; the C library then falls back to clone.
-CALLS: dict[str, dict[str, Any]] = {
-    "x86_64": {
-        "audit": 0xC000003E,
-        "pivot_root": 155,
-        "clone": 56,
-        "clone3": 435,
-        "denied": (
+# POSIX queues and shared memory, and interfaces with a history of vulnerabilities. clone3 is reported as missing, since
+# a filter cannot see its flags; the C library then falls back to clone.
+CALLS = {
+    "x86_64": SystemCalls(
+        audit=0xC000003E,
+        pivot_root=155,
+        clone=56,
+        clone3=435,
+        denied=(
             *(41, 42, 43, 49, 50, 288),  # socket, connect, accept, bind, listen, accept4
             *(101, 310, 311, 438, 434, 424),  # ptrace, process_vm_*, pidfd_getfd, pidfd_open, pidfd_send_signal
             *(165, 166, 155, 161, 428, 429, 430, 431, 432, 433, 442),  # mount and its kin, chroot
@@ -35,13 +50,13 @@ CALLS: dict[str, dict[str, Any]] = {
             *(248, 249, 250, 29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 240, 241),  # keys, System V, queues
             *(175, 313, 176, 246, 320, 167, 168, 169, 304, 212, 298, 321, 323, 425, 426, 427, 163, 153, 179, 135),
         ),
-    },
-    "aarch64": {
-        "audit": 0xC00000B7,
-        "pivot_root": 41,
-        "clone": 220,
-        "clone3": 435,
-        "denied": (
+    ),
+    "aarch64": SystemCalls(
+        audit=0xC00000B7,
+        pivot_root=41,
+        clone=220,
+        clone3=435,
+        denied=(
             *(198, 203, 202, 200, 201, 242),
             *(117, 270, 271, 438, 434, 424),
             *(40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442),
@@ -49,7 +64,7 @@ CALLS: dict[str, dict[str, Any]] = {
             *(217, 218, 219, 194, 195, 196, 190, 191, 193, 186, 187, 188, 189, 180, 181),
             *(105, 273, 106, 104, 294, 224, 225, 142, 265, 18, 241, 280, 282, 425, 426, 427, 89, 58, 60, 92),
         ),
-    },
+    ),
 }
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag that clone takes
 
@@ -57,14 +72,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *arguments: object) -> None:
-    """Calls the C library.
-
-    Args:
-        name: The function.
-        arguments: As it takes them.
+    """Calls a function of the C library.
 
     Raises:
-        OSError: With what went wrong.
+        OSError: If its result is not 0.
     """
     if getattr(libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
@@ -72,15 +83,7 @@ def call(name: str, *arguments: object) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    """Mounts, as mount(2) does.
-
-    Args:
-        source: What.
-        target: Where.
-        kind: The file system's.
-        flags: MS_*.
-        options: The file system's own.
-    """
+    """Mounts, as mount(2) does."""
     encoded = [None if text is None else text.encode() for text in (source, target, kind)]
     call("mount", *encoded, ctypes.c_ulong(flags), None if options is None else options.encode())
 
@@ -88,8 +91,8 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str |
 def enter_namespaces(shown: list[str], *, max_root_files: int = 512) -> None:
     """Leaves the machine's namespaces for good, as an ordinary user, and builds the file system that programs see.
 
-    Root mounts first and becomes nobody then: the limit on processes does not hold for root, and nobody may not be
-    able to walk to where the interpreter lies.
+    Root mounts first and becomes nobody afterwards: the limit on processes does not hold for root, but nobody may have
+    no access to the interpreter's folder.
 
     Args:
         shown: Files and folders that programs may read.
@@ -112,7 +115,7 @@ def enter_namespaces(shown: list[str], *, max_root_files: int = 512) -> None:
 
 
 def become_nobody() -> None:
-    """Lets go of root: the limit on processes does not hold for it."""
+    """Drops root, for which the limit on processes does not hold."""
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -120,11 +123,11 @@ def become_nobody() -> None:
 
 
 def map_user(proc: int, user: tuple[int, int]) -> None:
-    """Gives this user a name inside: an ordinary one.
+    """Maps this user to an ordinary one inside.
 
     Args:
-        proc: Descriptor of /proc/self as it was outside.
-        user: Its numbers outside, of user and group.
+        proc: Descriptor of /proc/self outside.
+        user: Ids of user and group outside.
     """
     for name, text in (
         ("setgroups", "deny"),
@@ -137,7 +140,7 @@ def map_user(proc: int, user: tuple[int, int]) -> None:
 
 
 def build_root(shown: list[str], max_files: int) -> None:
-    """Makes a root in memory with what programs may read, and leaves the machine's behind.
+    """Builds a root in memory with what programs may read, and unmounts the machine's.
 
     Args:
         shown: Files and folders that programs may read.
@@ -145,9 +148,9 @@ def build_root(shown: list[str], max_files: int) -> None:
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     os.umask(0o022)
-    root = "/sys"  # holds nothing that is shown, and is covered from here on
+    root = "/sys"  # nothing in it is shown, so it can be mounted over
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, f"size=1m,nr_inodes={max_files},mode=755")
-    # A link such as /lib -> usr/lib is made again, not followed.
+    # A link such as /lib -> usr/lib is copied, not followed.
     for path in shown:
         if os.path.islink(path):
             os.symlink(os.readlink(path), root + path)
@@ -165,9 +168,9 @@ def build_root(shown: list[str], max_files: int) -> None:
         mount(f"/dev/{device}", f"{root}/dev/{device}", None, MS_BIND)
     for name in ("tmp", "old", "proc"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
-    # The kernel gives a list of processes to those alone who see one already; each program's covers it.
+    # The kernel mounts a new proc only where one is visible; each program's own covers this one.
     mount("/proc", f"{root}/proc", None, MS_BIND | MS_REC)
-    call("syscall", CALLS[platform.machine()]["pivot_root"], root.encode(), f"{root}/old".encode())
+    call("syscall", CALLS[platform.machine()].pivot_root, root.encode(), f"{root}/old".encode())
     os.chdir("/")
     call("umount2", b"/old", MNT_DETACH)
     os.rmdir("/old")
@@ -175,11 +178,11 @@ def build_root(shown: list[str], max_files: int) -> None:
 
 
 def cover_processes(*, is_shown: bool) -> None:
-    """Puts the program's own list of processes, or nothing at all, where the machine's was.
+    """Mounts the program's own /proc, or an empty one, over the machine's.
 
     Args:
-        is_shown: Whether it gets one, which some runtimes need to find themselves; where the kernel gives none, such as
-            in most containers, nothing is put there instead.
+        is_shown: Whether it gets its own, which some runtimes need to find themselves; where the kernel refuses, as in
+            most containers, it is empty.
     """
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
     if is_shown:
@@ -193,40 +196,36 @@ def cover_processes(*, is_shown: bool) -> None:
 
 
 def make_read_only(path: str) -> None:
-    """Mounts read-only over what is bound already, with the flags that the kernel will not let go of.
-
-    Args:
-        path: Where.
-    """
+    """Remounts a bind mount read-only, with the flags that the kernel does not allow to clear."""
     flags = os.statvfs(path).f_flag
     kept = flags & (MS_NOSUID | MS_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME)
     mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
 
 
 def filter_calls() -> None:
-    """Denies system calls for this process and all that come of it, for good."""
+    """Denies system calls to this process and all its children, for good."""
     calls = CALLS[platform.machine()]
-    load, jump_equal, jump_set, give = 0x20, 0x15, 0x45, 0x06
+    load, jump_equal, jump_set, decide = 0x20, 0x15, 0x45, 0x06
     deny, missing, kill, allow = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS, 0x80000000, 0x7FFF0000
     program = [
         (load, 0, 0, 4),
-        (jump_equal, 1, 0, calls["audit"]),
-        (give, 0, 0, kill),
+        (jump_equal, 1, 0, calls.audit),
+        (decide, 0, 0, kill),
         (load, 0, 0, 0),
-        (jump_equal, 0, 1, calls["clone3"]),
-        (give, 0, 0, missing),
-        (jump_equal, 0, 4, calls["clone"]),
+        (jump_equal, 0, 1, calls.clone3),
+        (decide, 0, 0, missing),
+        (jump_equal, 0, 4, calls.clone),
         (load, 0, 0, 16),
         (jump_set, 0, 1, NEW_NAMESPACES),
-        (give, 0, 0, deny),
-        (give, 0, 0, allow),
+        (decide, 0, 0, deny),
+        (decide, 0, 0, allow),
     ]
     if platform.machine() == "x86_64":
         # The second numbering of the same calls.
-        program += [(0x35, 0, 1, 0x40000000), (give, 0, 0, deny)]
-    for number in calls["denied"]:
-        program += [(jump_equal, 0, 1, number), (give, 0, 0, deny)]
-    program.append((give, 0, 0, allow))
+        program += [(0x35, 0, 1, 0x40000000), (decide, 0, 0, deny)]
+    for number in calls.denied:
+        program += [(jump_equal, 0, 1, number), (decide, 0, 0, deny)]
+    program.append((decide, 0, 0, allow))
     code = b"".join(struct.pack("HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code)
     header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
@@ -234,17 +233,17 @@ def filter_calls() -> None:
 
 
 def inherit_orphans() -> None:
-    """Makes this process, and not only the first one of its container, the parent of whatever loses its own."""
+    """Makes this process, instead of the first one of its container, the parent of orphans below it."""
     call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def forbid_new_privileges() -> None:
-    """Closes the way back: no program that is started gets more rights than this one has."""
+    """Denies new privileges, such as those of setuid programs, to this process and its children."""
     call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def drop_capabilities() -> None:
-    """Lets go of every capability."""
+    """Drops every capability."""
     for number in range(64):
         if libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             break
@@ -252,12 +251,8 @@ def drop_capabilities() -> None:
     call("capset", ctypes.c_char_p(header), ctypes.c_char_p(b"\0" * 24))
 
 
-def limit_resources(limits: dict[str, Any]) -> None:
-    """Sets what the kernel watches.
-
-    Args:
-        limits: The values of `Limits`.
-    """
+def limit_resources(limits: LimitValues) -> None:
+    """Sets the limits that the kernel enforces."""
     for kind, value in (
         (resource.RLIMIT_AS, limits["max_memory_bytes"]),
         (resource.RLIMIT_FSIZE, limits["max_file_bytes"]),

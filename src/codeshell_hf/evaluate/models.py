@@ -1,0 +1,131 @@
+"""The models that are evaluated: in memory, behind a server, or known by programs that another harness generated."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import CheckpointError
+from ..manifest import hash_file, hash_values
+from .settings import EndpointSettings, ModelSettings, ProgramSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .generation import Generator
+
+
+@dataclass
+class EvaluatedModel:
+    """A model that is evaluated.
+
+    Args:
+        name: As the settings name it.
+        programs: Files of programs by task, where another harness generated them.
+        identity: All that its answers depend on.
+        generator: Generates answers; `None` where there are only programs.
+        model: In memory, in evaluation mode; `None` behind a server.
+        tokenizer: Of the model in memory.
+        batch_size: Rows at a time.
+        details: Device and parameters.
+    """
+
+    name: str
+    programs: dict[str, Path] = field(default_factory=dict)
+    identity: dict[str, object] = field(default_factory=dict)
+    generator: "Generator | None" = None
+    model: "PreTrainedModel | None" = None
+    tokenizer: "PreTrainedTokenizerBase | None" = None
+    batch_size: int = 1
+    details: dict[str, object] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, object]:
+        """What produced its answers, for the result."""
+        return {**self.identity, **self.details, "batch_size": self.batch_size}
+
+
+def list_models(models: dict[str, ModelSettings], sweep: Path | None) -> dict[str, ModelSettings]:
+    """Adds the checkpoints of a sweep, in the order of their names, to the models."""
+    listed: dict[str, ModelSettings] = dict(models)
+    if sweep is not None and sweep.is_dir():
+        listed |= {path.name: path for path in sorted(sweep.iterdir()) if (path / "config.json").exists()}
+    return listed
+
+
+def load_model(
+    name: str,
+    source: ModelSettings,
+    *,
+    dtype: str,
+    batch_size: int,
+    attention: str | None = None,
+    device_map: str | None = None,
+) -> EvaluatedModel:
+    """Loads a model into memory, or connects to a server.
+
+    Args:
+        name: As the settings name it.
+        source: A folder, a server or files of programs.
+        dtype: Of the weights in memory, such as "bfloat16".
+        batch_size: Rows at a time.
+        attention: As transformers names it; `None` for its choice.
+        device_map: As transformers takes it; `None` for one device.
+
+    Raises:
+        CheckpointError: If it cannot be loaded.
+    """
+    if isinstance(source, ProgramSettings):
+        files = {task: str(path) for task, path in source.programs.items()}
+        return EvaluatedModel(name, source.programs, {"programs": files}, batch_size=batch_size)
+    if isinstance(source, EndpointSettings):
+        from ..text.client import Client
+        from .endpoint import EndpointGenerator
+
+        token = os.environ.get(source.token_variable) if source.token_variable else None
+        generator = EndpointGenerator(Client(source.url, source.model, token, source.calls_at_once))
+        identity: dict[str, object] = {"url": source.url, "model": source.model}
+        return EvaluatedModel(name, identity=identity, generator=generator, batch_size=batch_size)
+    return _load_folder(name, source, dtype, batch_size, attention, device_map)
+
+
+def _load_folder(
+    name: str, folder: Path, dtype: str, batch_size: int, attention: str | None, device_map: str | None
+) -> EvaluatedModel:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from .. import CodeShellTokenizer
+    from ..dependencies import hash_code
+    from ..loading import load_model as load_checkpoint
+    from . import generation
+
+    weights = [hash_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    if not weights:
+        raise CheckpointError(f"models.{name} is {folder}, which holds no *.safetensors; name a model's folder")
+    options = {"attn_implementation": attention, "device_map": device_map}
+    options = {key: value for key, value in options.items() if value is not None}
+    config = folder / "config.json"
+    is_codeshell = config.exists() and any(word in config.read_text("utf-8") for word in ("codeshell", "kclgpt"))
+    if is_codeshell:
+        tokenizer = CodeShellTokenizer.from_pretrained(folder)
+        model = load_checkpoint(str(folder), dtype=getattr(torch, dtype), **options)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.eval() if device_map is not None else model.eval().to(device)
+    vocabulary = [hash_file(path) for path in sorted(folder.glob("tokenizer*"))]
+    return EvaluatedModel(
+        name,
+        identity={
+            "weights": hash_values(weights),
+            "tokenizer": hash_values(vocabulary),
+            "dtype": dtype,
+            "code": hash_code(Path(generation.__file__)),
+        },
+        generator=generation.ModelGenerator(model, tokenizer, batch_size=batch_size),
+        model=model,
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        details={"device": device, "parameters": sum(parameter.numel() for parameter in model.parameters())},
+    )

@@ -1,0 +1,71 @@
+"""Preference: how often a judge prefers a model's answers to those of another."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import SettingsError
+from ..text.cache import JsonLinesCache
+from ..text.client import Client
+from ..text.judge import Judge
+from .models import EvaluatedModel
+from .scores import Score, make_score
+from .settings import JudgeSettings, TaskSettings
+from .tasks import Task, answer_task, read_task
+
+
+def read_requests(settings: JudgeSettings, models: Sequence[str]) -> Task:
+    """Reads the requests whose answers are compared.
+
+    Args:
+        models: Names of all models.
+
+    Raises:
+        SettingsError: If none of them is the one to compare with.
+    """
+    if settings.against not in models:
+        raise SettingsError(
+            f"judge.against is {settings.against!r}, but the models are {', '.join(models)}; name one of them"
+        )
+    data = str(settings.requests)
+    return read_task(
+        "chat", TaskSettings(profile="harmful-requests-v1", data=data, max_new_tokens=settings.max_new_tokens)
+    )
+
+
+def answer_requests(model: EvaluatedModel, requests: Task, folder: Path, *, seed: int) -> dict[str, str]:
+    """Lets a model answer, or reads what it answered before; by the request's key."""
+    answers = answer_task(model, requests, folder, seed=seed)
+    return {key: completions[0].text for key, completions in answers.items()}
+
+
+def score_preference(
+    settings: JudgeSettings, requests: Task, answers: Mapping[str, Mapping[str, str]], folder: Path
+) -> dict[str, Score]:
+    """Compares each model's answers with those of one of them.
+
+    Args:
+        requests: What was asked.
+        answers: By model, then by the request's key.
+        folder: Where verdicts are stored.
+
+    Returns:
+        By model: "preferred", where a tie counts half.
+    """
+    token = os.environ.get(settings.token_variable) if settings.token_variable else None
+    client = Client(settings.url, settings.model, token)
+    judge = Judge(client, JsonLinesCache(folder / "judge.jsonl"), settings.max_requests)
+    scores = {}
+    for name, own in answers.items():
+        if name == settings.against:
+            continue
+        values = []
+        for request in requests.problems:
+            prompt = [{"role": "user", "content": request.prompt}]
+            better = judge.compare(prompt, own[request.key], answers[settings.against][request.key])
+            values.append(0.5 if better is None else float(better == 0))
+        score = make_score({"preferred": values}, [request.language for request in requests.problems])
+        score.counts = {"problems": len(values), "ties": values.count(0.5)}
+        score.notes["preferred"] = f"over {settings.against}, by {settings.model}, asked in both orders; a tie is half"
+        scores[name] = score
+    return scores

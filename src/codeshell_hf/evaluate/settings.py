@@ -1,0 +1,79 @@
+"""Settings of evaluation, a section each."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from ..settings import Section
+
+
+class EndpointSettings(Section):
+    """A model behind an OpenAI-compatible server, such as vLLM's or llama.cpp's."""
+
+    url: str = Field(description="its base address, such as http://127.0.0.1:8000/v1")
+    model: str = Field(description="the model's name there")
+    token_variable: str | None = Field(default=None, description="environment variable with the server's key")
+    calls_at_once: int = Field(default=16, gt=0, description="how many are under way together")
+
+
+class ProgramSettings(Section):
+    """Programs that another harness has generated."""
+
+    programs: dict[str, Path] = Field(description="by task: generations.json of bigcode's, .jsonl of EvalPlus'")
+
+
+ModelSettings = Path | EndpointSettings | ProgramSettings
+
+
+class TaskSettings(Section):
+    """A benchmark and its protocol."""
+
+    profile: str = Field(description="the protocol, by name and version")
+    data: str = Field(description="a file, a folder of files, or hub:OWNER/NAME@REVISION/FILE")
+    samples: int | None = Field(default=None, gt=0, description="answers to a problem, instead of the profile's")
+    max_new_tokens: int | None = Field(default=None, gt=0, description="of an answer, instead of the profile's")
+    timeout_s: float | None = Field(default=None, gt=0, description="of a Python program, instead of the profile's")
+    max_problems: int | None = Field(default=None, gt=0, description="the first of each language alone")
+    strict: bool = Field(default=False, description="run Python's tests in another process than the program")
+
+
+class HarnessSettings(Section):
+    """Tasks of lm-evaluation-harness."""
+
+    mmlu: Path | None = Field(default=None, description="folder with test/ and dev/ of SUBJECT_*.csv")
+    gsm8k: Path | None = Field(default=None, description="test.jsonl, with train.jsonl beside it")
+    max_items: int | None = Field(default=None, gt=0, description="of each subject")
+
+
+class JudgeSettings(Section):
+    """A model that compares two answers."""
+
+    url: str = Field(description="base address of an OpenAI-compatible server")
+    model: str = Field(description="the judge's name there")
+    against: str = Field(description="which of the models the others are compared with")
+    requests: Path = Field(description="JSON Lines with id, language, prompt and kind")
+    max_requests: int = Field(default=1_000, gt=0, description="budget of a run")
+    max_new_tokens: int = Field(default=256, gt=0, description="of an answer")
+    token_variable: str | None = Field(default=None, description="environment variable with the server's key")
+
+
+class BitsPerByteSettings(Section):
+    """How well held-out text is predicted."""
+
+    max_bytes_per_language: int = Field(default=100_000, gt=0, description="how much of a language is read")
+    window_tokens: int = Field(gt=1, description="longest input")
+
+
+class InfillingSettings(Section):
+    """Whether single lines of held-out files are filled in exactly."""
+
+    per_language: int = Field(default=50, gt=0, description="lines of a language at most")
+    max_prompt_tokens: int = Field(gt=8, description="longer prompts are cut on both sides")
+
+
+class MemorisationSettings(Section):
+    """Whether training files are reproduced verbatim."""
+
+    documents: int = Field(default=100, gt=0, description="training files at most")
+    prompt_characters: int = Field(default=200, gt=0, description="how much of each is the prompt")
+    reference_characters: int = Field(default=100, gt=0, description="how much has to be reproduced exactly")

@@ -1,0 +1,258 @@
+"""A benchmark from its file to a score: read, checked, answered, and scored."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from ..errors import SettingsError
+from ..manifest import hash_file, hash_values
+from ..sandbox import Sandbox
+from .completions import CompletionFile, read_programs
+from .execution import Executor, OnProgress, open_executor, score_programs, score_tests
+from .generation import Completion, Request
+from .memorisation import score_memorisation
+from .models import EvaluatedModel
+from .mutation import add_mutants
+from .problems import Problem, find_data, read_problems
+from .profiles import Profile, find_profile
+from .prompts import Prompt, pose_infilling
+from .results import ResultCache
+from .safety import score_requests, score_security
+from .scores import Score, count_ends, score_texts
+from .settings import TaskSettings
+
+logger = logging.getLogger(__name__)
+MUTANTS_PER_PROBLEM = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark, read and checked.
+
+    Args:
+        name: As the settings name it.
+        profile: The protocol, with what the settings change.
+        problems: What is asked.
+        shots: Worked examples of the prompt.
+        data: Where the problems were read.
+        data_hash: Of the files.
+        deviations: What the settings change in the profile.
+        is_strict: Whether Python's tests run in another process than the program.
+        executor: Where programs run, once the reference solutions have passed.
+    """
+
+    name: str
+    profile: Profile
+    problems: Sequence[Problem]
+    data: str
+    data_hash: str
+    shots: Sequence[Problem] = ()
+    deviations: Mapping[str, object] = field(default_factory=dict)
+    is_strict: bool = False
+    executor: Executor | None = None
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether answers are programs, or tests of programs."""
+        return self.profile.measure in ("execution", "tests")
+
+    def describe(self) -> dict[str, object]:
+        """What produced the task's figures, as plain values."""
+        described: dict[str, object] = {
+            "profile": self.profile.describe(),
+            "deviations": self.deviations,
+            "data": {"path": self.data, "hash": self.data_hash, "problems": len(self.problems)},
+        }
+        if self.executor is not None:
+            described["sandbox"] = self.executor.sandbox.rung
+            described["toolchains"] = dict(self.executor.versions)
+        return described
+
+    def describe_size(self, models: int) -> str:
+        """One line on the work of a task for `--dry-run`."""
+        answers = len(self.problems) * self.profile.samples * models
+        return (
+            f"{self.name}: {len(self.problems):,} problems, {answers:,} answers of {models} models under "
+            f"{self.profile.name}"
+        )
+
+
+def read_task(name: str, settings: TaskSettings) -> Task:
+    """Reads a benchmark's data and applies the settings to its profile."""
+    profile = find_profile(settings.profile)
+    path = find_data(settings.data)
+    problems, shots = profile.choose(read_problems(path, profile.read))
+    deviations: dict[str, object] = {}
+    if settings.max_problems is not None:
+        by_language: dict[str, list[Problem]] = {}
+        for problem in problems:
+            by_language.setdefault(problem.language, []).append(problem)
+        fewer = [problem for own in by_language.values() for problem in own[: settings.max_problems]]
+        if len(fewer) < len(problems):
+            deviations["problems"] = f"the first {settings.max_problems} of each language"
+        problems = fewer
+    for key in ("samples", "max_new_tokens", "timeout_s"):
+        value = getattr(settings, key)
+        if value is not None and value != getattr(profile, key):
+            deviations[key] = value
+            profile = replace(profile, **{key: value})
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    data_hash = hash_values([hash_file(file) for file in files])
+    return Task(name, profile, problems, settings.data, data_hash, shots, deviations, settings.strict)
+
+
+def make_task(
+    name: str, profile: str, problems: Sequence[Problem], data: str, *, max_prompt_tokens: int | None = None
+) -> Task:
+    """Makes a task of problems that this run has taken out of its own files.
+
+    Args:
+        max_prompt_tokens: Prompts to fill in are cut on both sides to this length.
+    """
+    found = find_profile(profile)
+    if max_prompt_tokens is not None:
+
+        def pose_in_limit(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+            return replace(pose_infilling(problem, shots), max_tokens=max_prompt_tokens)
+
+        found = replace(found, pose=pose_in_limit)
+    asked = [[problem.key, problem.prompt, problem.suffix, problem.reference] for problem in problems]
+    return Task(name, found, problems, data, hash_values([asked, max_prompt_tokens]))
+
+
+def check_task(task: Task, sandbox: Sandbox) -> Task:
+    """Runs the reference solutions of a task, and makes the faulty programs of the profiles that need them.
+
+    Returns:
+        The task, ready to score programs; the same where it runs none.
+
+    Raises:
+        RunFailed: If a reference solution does not pass.
+    """
+    if not task.runs_programs:
+        return task
+    with tqdm(total=len(task.problems), desc=f"right answers {task.name}", unit="program", disable=None) as bar:
+        executor = open_executor(task.profile, task.problems, sandbox, strict=task.is_strict, on_progress=bar.update)
+    problems = task.problems
+    if task.profile.name.startswith(("fixing", "test-generation")):
+        problems = add_mutants(problems, sandbox, per_problem=MUTANTS_PER_PROBLEM)
+    return replace(task, problems=problems, executor=executor)
+
+
+def answer_task(model: EvaluatedModel, task: Task, folder: Path, *, seed: int) -> dict[str, list[Completion]]:
+    """Generates the answers that an earlier run has not stored.
+
+    Args:
+        folder: Where answers are stored.
+        seed: Of sampling.
+
+    Returns:
+        Answers by the problem's key.
+    """
+    profile = task.profile
+    requests = [
+        Request(
+            id=problem.key,
+            prompt=profile.pose(problem, task.shots),
+            samples=profile.samples,
+            stops=(*profile.stops, *problem.stops),
+            max_new_tokens=profile.max_new_tokens,
+            max_tokens=profile.max_tokens,
+            temperature=profile.temperature,
+            top_p=profile.top_p,
+            seed=seed,
+        )
+        for problem in task.problems
+    ]
+    hashes = {request.id: hash_values(asdict(request)) for request in requests}
+    origin = {**model.identity, "profile": profile.describe(), "data": task.data_hash, "seed": seed}
+    stored = CompletionFile(folder, f"{task.name}-{model.name}", origin)
+    missing = [request for request in requests if stored.find(request.id, hashes[request.id]) is None]
+    with tqdm(total=len(requests), desc=f"{task.name} {model.name}", unit="problem", disable=None) as bar:
+        bar.update(len(requests) - len(missing))
+
+        def store(request: Request, completions: list[Completion]) -> None:
+            stored.add(request.id, hashes[request.id], completions)
+            bar.update(1)
+
+        if missing and model.generator is not None:
+            model.generator.generate(missing, store)
+    return {request.id: stored.find(request.id, hashes[request.id]) or [] for request in requests}
+
+
+def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: int) -> Score | None:
+    """Lets a model answer a task and scores the answers, unless an earlier run has scored the same.
+
+    Returns:
+        The score; `None` where the model is a set of programs that has none for this task.
+    """
+    if model.generator is None:
+        path = model.programs.get(task.name)
+        return None if path is None else score_program_file(task, path)
+    answers = answer_task(model, task, cache.folder, seed=seed)
+    origin: list[object] = [
+        model.identity, task.profile.describe(), task.data_hash, task.is_strict, seed
+    ]  # fmt: skip
+    if task.executor is not None:
+        origin += [dict(task.executor.versions), task.executor.sandbox.rung]
+    total = sum(len(completions) for completions in answers.values())
+
+    def compute() -> dict[str, object]:
+        with tqdm(total=total, desc=f"scoring {task.name} {model.name}", unit="answer", disable=None) as bar:
+            return score_answers(task, answers, on_progress=bar.update).to_values()
+
+    name = f"score-{task.name}-{model.name}"
+    score = Score.from_values(cache.compute(name, [origin, len(task.problems)], compute))
+    if too_long := score.counts.get("prompt too long"):
+        logger.warning(
+            "%s: %d of %d answers to %s have no room behind their prompt, and count as wrong",
+            model.name, too_long, total, task.name,
+        )  # fmt: skip
+    return score
+
+
+def score_answers(
+    task: Task, answers: Mapping[str, Sequence[Completion]], *, on_progress: OnProgress = lambda done: None
+) -> Score:
+    """Scores answers as the task's profile says.
+
+    Args:
+        answers: By the problem's key.
+        on_progress: Called with the number of programs just run.
+    """
+    profile, problems = task.profile, task.problems
+    texts = {
+        problem.key: [profile.cut(problem, completion.text) for completion in answers[problem.key]]
+        for problem in problems
+    }
+    if profile.measure == "execution" and profile.program is not None and task.executor is not None:
+        programs = {
+            problem.key: [profile.program(problem, text)[0] for text in texts[problem.key]] for problem in problems
+        }
+        score = score_programs(task.executor, problems, programs, on_progress=on_progress)
+    elif profile.measure == "tests" and task.executor is not None:
+        score = score_tests(task.executor, problems, texts, on_progress=on_progress)
+    elif profile.measure == "security":
+        score = score_security(problems, texts)
+    elif profile.measure == "refusal":
+        score = score_requests(problems, texts)
+    elif profile.measure == "memorisation":
+        score = score_memorisation(problems, texts)
+    else:
+        score = score_texts(problems, texts, has_bleu=profile.measure == "text")
+    score.counts |= count_ends([completion.end for completions in answers.values() for completion in completions])
+    return score
+
+
+def score_program_file(task: Task, path: Path) -> Score:
+    """Scores programs that another harness has generated.
+
+    Raises:
+        SettingsError: If the task does not run programs.
+    """
+    if task.profile.measure != "execution" or task.executor is None:
+        raise SettingsError(f"tasks.{task.name} runs no programs; give programs for tasks of execution alone")
+    return score_programs(task.executor, task.problems, read_programs(path, task.problems))

@@ -1,0 +1,86 @@
+"""Answers of a model behind a server."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from codeshell_hf.errors import RunFailed, SettingsError
+from codeshell_hf.evaluate.endpoint import EndpointGenerator
+from codeshell_hf.evaluate.generation import Completion
+from codeshell_hf.evaluate.prompts import Prompt
+from codeshell_hf.text.client import Client
+from tests.evaluate.test_generation import GREEDY, answer
+
+
+@contextmanager
+def serve(answers: list[tuple[int, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that gives its answers one after another, and its last one for good."""
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append({"path": self.path, "key": self.headers["Authorization"], **body})
+            code, reply = answers.pop(0) if len(answers) > 1 else answers[0]
+            data = json.dumps(reply).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_is_asked_for_all_samples_at_once() -> None:
+    choices = [{"text": "a", "finish_reason": "stop"}, {"text": "b", "finish_reason": "length"}]
+    request = replace(GREEDY, samples=2, stops=("\ndef",), temperature=0.2, top_p=0.95, seed=3)
+    with serve([(503, {}), (200, {"choices": choices})]) as (url, asked):
+        answers = answer(EndpointGenerator(Client(url, "m", "secret")), request)
+
+    assert answers["a"] == [Completion("a", 0, "stop"), Completion("b", 0, "length")]
+    assert len(asked) == 2
+    sent = {"path": "/v1/completions", "n": 2, "stop": ["\ndef"], "temperature": 0.2, "max_tokens": 24, "seed": 3}
+    assert asked[1].items() >= {**sent, "prompt": GREEDY.prompt.text, "key": "Bearer secret"}.items()
+
+
+def test_a_server_that_gives_one_answer_is_asked_again_with_other_seeds() -> None:
+    with serve([(200, {"choices": [{"text": "a", "finish_reason": "stop"}]})]) as (url, asked):
+        answers = answer(EndpointGenerator(Client(url, "m")), replace(GREEDY, samples=3))
+
+    assert len(answers["a"]) == 3
+    assert [body["seed"] for body in asked] == [0, 1, 2]
+
+
+def test_servers_fill_in_and_chat() -> None:
+    said = {"choices": [{"text": "x", "message": {"content": "hello"}, "finish_reason": "stop"}]}
+    with serve([(200, said)]) as (url, asked):
+        generator = EndpointGenerator(Client(url, "m", concurrency=1))
+        filled = answer(generator, replace(GREEDY, prompt=Prompt("a", "b")))
+        chatted = answer(generator, replace(GREEDY, prompt=Prompt("hi", is_chat=True)))
+
+    assert (filled["a"][0].text, chatted["a"][0].text) == ("x", "hello")
+    assert asked[0]["prompt"] == "<fim_prefix>a<fim_suffix>b<fim_middle>"
+    assert asked[1]["messages"] == [{"role": "user", "content": "hi"}]
+
+
+def test_servers_that_refuse_or_are_gone_are_named() -> None:
+    with serve([(404, {"error": "no such model"})]) as (url, _), pytest.raises(SettingsError, match="no such model"):
+        answer(EndpointGenerator(Client(url, "m")), GREEDY)
+    with serve([(400, {"error": "maximum context length is 10"})]) as (url, _):
+        assert answer(EndpointGenerator(Client(url, "m")), GREEDY)["a"][0].end == "prompt too long"
+    with pytest.raises(RunFailed, match=r"did not answer after 2 tries.*is kept"):
+        answer(EndpointGenerator(Client("http://127.0.0.1:9/v1", "m", tries=2)), GREEDY)

