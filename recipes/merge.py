@@ -32,19 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def merge(adapter: Path, output: Path) -> None:
-    """Merges an adapter.
-
-    Args:
-        adapter: Its folder.
-        output: Folder to write.
+    """Merges an adapter into the model that its configuration names, and writes the tokenizer too.
 
     Raises:
-        DataError: If the adapter is none, or the output is there already.
+        DataError: If the folder holds no adapter, or the output exists.
         CheckpointError: If the model it was trained on cannot be loaded.
     """
-    from codeshell_hf import CodeShellForCausalLM, CodeShellForSequenceClassification, CodeShellTokenizer
+    from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.errors import CheckpointError, DataError
-    from recipes.alignment import merge_adapter
 
     if output.exists():
         raise DataError(f"{output} is there already; name a folder that is not")
@@ -52,14 +47,34 @@ def merge(adapter: Path, output: Path) -> None:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise DataError(f"{adapter} holds no adapter_config.json that can be read; name an adapter's folder") from error
-    head = CodeShellForSequenceClassification if config["task_type"] == "SEQ_CLS" else CodeShellForCausalLM
     model = Path(config["base_model_name_or_path"])
     try:
-        merge_adapter(model, adapter, output, head)
+        merge_adapter(model, adapter, output, task=config["task_type"])
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{adapter} cannot be merged into {model} ({reason}); keep the two together") from error
     CodeShellTokenizer.from_pretrained(adapter).save_pretrained(output)
+
+
+def merge_adapter(model: Path, adapter: Path, output: Path, *, task: str) -> None:
+    """Merges an adapter in float32 and saves the weights.
+
+    Args:
+        model: The weights it was trained on.
+        adapter: The adapter.
+        output: Folder to write.
+        task: PEFT's word: "SEQ_CLS" for a reward model, else "CAUSAL_LM".
+    """
+    import torch
+    from peft import PeftModel
+
+    from codeshell_hf import CodeShellForCausalLM, CodeShellForSequenceClassification
+
+    if task == "SEQ_CLS":
+        base = CodeShellForSequenceClassification.from_pretrained(model, dtype=torch.float32, num_labels=1)
+    else:
+        base = CodeShellForCausalLM.from_pretrained(model, dtype=torch.float32)
+    PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(output)
 
 
 if __name__ == "__main__":

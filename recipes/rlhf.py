@@ -3,31 +3,33 @@
 python -m recipes.rlhf recipes/nano/rlhf.yaml
 """
 
+import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from codeshell_hf.align.settings import MeasureSettings, RewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.stages.numerics import read_config
 from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
-from recipes.alignment import (
+from recipes.with_trl import (
+    CHECKPOINTS,
     AlignmentSettings,
     check_whole_model,
     load_policy,
     make_adapter,
     make_trainer_config,
+    measure_policy,
     quiet_logs,
     save_trained,
     train,
-    write_history,
 )
-from recipes.examples import open_tokenizer, read_all_conversations
-from recipes.rewards import MeasureSettings, RewardSettings, make_rewards, measure, report_changes
 
 
 class Settings(AlignmentSettings, SandboxSettings):
@@ -46,227 +48,116 @@ class Settings(AlignmentSettings, SandboxSettings):
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Trains and saves the model, and measures each reward on held-out prompts before and after.
+    """Trains and saves the model, and measures each reward on held-out prompts before and after."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-    Args:
-        settings: What to train on and what is rewarded.
-        work: Where to write.
-    """
+    from codeshell_hf.align.callbacks import RewardCheck
+    from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
+    from codeshell_hf.align.measurement import compare_rewards, describe_changes, find_hacked_judges
+    from codeshell_hf.align.models import open_tokenizer
+    from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards
+    from codeshell_hf.align.training_log import describe_rewards, last_entry
     from codeshell_hf.publish.figures import draw_rewards, save_figure
 
     quiet_logs()
-    check_rewards(settings)
-    trainer_class, config_class = get_method(settings.method)
-    checkpoints = work.folder / "checkpoints"
+    check_rewards(settings.rewards)
+    check_trainer(settings.trainer, method=settings.method, has_held_out=bool(settings.held_out_prompts))
+    methods = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
+    trainer_class, config_class = methods[settings.method]
     config = make_trainer_config(
-        *(config_class, settings, work, checkpoints),
+        *(config_class, settings, work),
         owned=("reward_weights", "remove_unused_columns"),
         reward_weights=[reward.weight for reward in settings.rewards],
         remove_unused_columns=False,
     )
     if settings.measure is not None:
-        check_whole_model(config, "measure")
+        check_whole_model(config)
+
+    # Data
     tokenizer = open_tokenizer(settings.model)
-    longest = config.max_completion_length
-    data, dropped = make_prompts(settings, settings.prompts, tokenizer, longest)
-    held_out = make_prompts(settings, settings.held_out_prompts, tokenizer, longest)[0] if evaluates(config) else None
+    limits = {
+        "max_new_tokens": config.max_completion_length,
+        "context_tokens": read_config(settings.model).n_positions,
+        "needs_tests": all(reward.kind == "tests" for reward in settings.rewards if reward.weight),
+    }
+    rows, dropped = make_prompt_rows(tokenizer, read_all_conversations(settings.prompts), **limits)
+    held_out = None
+    if str(config.eval_strategy.value) != "no":
+        held_out_rows, _ = make_prompt_rows(tokenizer, read_all_conversations(settings.held_out_prompts), **limits)
+        held_out = Dataset.from_list(held_out_rows)
+
+    # Training
     runs_code = any(reward.kind == "tests" for reward in settings.rewards)
     with settings.open_sandbox() if runs_code else nullcontext() as sandbox:
         rewards = make_rewards(
-            settings.rewards,
-            sandbox,
-            max_tokens=longest,
+            *(settings.rewards, sandbox),
+            max_tokens=config.max_completion_length,
             max_bad_fraction=settings.max_bad_fraction,
         )
         trainer = trainer_class(
-            model=load_policy(settings, config),
-            reward_funcs=rewards.functions,
-            reward_processing_classes=rewards.tokenizers,
+            model=load_policy(settings.model, settings.adapter, settings.attention, config),
+            reward_funcs=[reward.function for reward in rewards],
+            reward_processing_classes=[reward.tokenizer for reward in rewards],
             args=config,
-            train_dataset=data,
+            train_dataset=Dataset.from_list(rows),
             eval_dataset=held_out,
             processing_class=tokenizer,
-            peft_config=make_adapter(settings),
-            callbacks=[make_watch()],
+            peft_config=make_adapter(settings.adapter),
+            callbacks=[RewardCheck()],
         )
-        before = measure(settings.measure, trainer, tokenizer, rewards, seed=settings.seed)
-        train(trainer, checkpoints)
-        after = measure(settings.measure, trainer, tokenizer, rewards, seed=settings.seed)
-    save_trained(trainer, settings, work, checkpoints)
-    history = write_history(trainer, work)
-    if is_first_rank():
-        save_figure(draw_rewards(history, rewards.names), work.folder / "rewards.svg")
-        if before and after:
-            values = {"before": before, "after": after}
-            (work.folder / "measured.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
-    work.counts = {"prompts": len(data), "dropped": dropped, "steps": trainer.state.global_step}
-    work.counts["unusable_rewards"] = {
-        name: dict(function.bad)
-        for name, function in zip(rewards.names, rewards.functions, strict=True)
-        if getattr(function, "bad", None)
+        before = measure_policy(trainer, tokenizer, rewards, settings.measure, seed=settings.seed)
+        train(trainer)
+        after = measure_policy(trainer, tokenizer, rewards, settings.measure, seed=settings.seed)
+    save_trained(trainer, settings.model, settings.adapter, work.folder)
+
+    # Report
+    history = trainer.state.log_history
+    last = last_entry(history, "reward")
+    steps = trainer.state.global_step
+    work.counts = {
+        "prompts": len(rows),
+        "dropped": dropped,
+        "steps": steps,
+        "unusable_rewards": {reward.name: reward.unusable for reward in rewards if reward.unusable},
     }
-    last: dict[str, Any] = next((entry for entry in reversed(history) if "reward" in entry), {})
     work.measures = {key: last[key] for key in ("reward", "kl", "completions/mean_length") if key in last}
-    work.report.append(f"{settings.method}: {len(data)} prompts, {trainer.state.global_step} steps; " + describe(last))
-    if before and after:
-        report_changes(work, rewards, before, after, seed=settings.seed)
+    work.report.append(f"{settings.method}: {len(rows)} prompts, {steps} steps; {describe_rewards(last)}")
+    if is_first_rank():
+        save_figure(draw_rewards(history, [reward.name for reward in rewards]), work.folder / "rewards.svg")
+    if before:
+        changes = compare_rewards(before, after, seed=settings.seed)
+        work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
+        work.measures["reward_hacking"] = find_hacked_judges(changes, list_judges(rewards))
+        work.report += describe_changes(changes, list_judges(rewards))
+        if is_first_rank():
+            text = json.dumps({"before": before, "after": after}, indent=1)
+            (work.folder / "measured.json").write_text(text, encoding="utf-8")
 
 
-def get_method(name: str) -> tuple[type[Any], type[Any]]:
-    """Finds TRL's trainer.
-
-    Args:
-        name: "rloo" or "grpo".
-
-    Returns:
-        The trainer and its configuration.
-    """
-    if name == "rloo":
-        from trl import RLOOConfig, RLOOTrainer
-
-        return RLOOTrainer, RLOOConfig
-    from trl import GRPOConfig, GRPOTrainer
-
-    return GRPOTrainer, GRPOConfig
-
-
-def check_rewards(settings: Settings) -> None:
-    """Checks that there is something to learn from, that learning stays near where it began, and what generates.
-
-    Args:
-        settings: With the rewards.
+def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: bool) -> None:
+    """Checks that learning stays near where it began, and that evaluation and vLLM have what they need.
 
     Raises:
         SettingsError: If not.
     """
-    import importlib.util
-
     from codeshell_hf.errors import SettingsError
 
-    kinds = [reward.kind for reward in settings.rewards]
-    if len(set(kinds)) < len(kinds):
-        raise SettingsError(f"rewards are {', '.join(kinds)}; give each kind once")
-    if not any(reward.weight for reward in settings.rewards):
-        raise SettingsError("every reward has weight 0, so nothing would be learnt; give one of them a weight")
-    if settings.method == "grpo" and "beta" not in settings.trainer:
+    if method == "grpo" and "beta" not in options:
         raise SettingsError(
             "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from where it "
             "began; write trainer.beta: 0.04, or 0.0 to want that"
         )
-    if settings.trainer.get("eval_strategy", "no") != "no" and not settings.held_out_prompts:
+    if options.get("eval_strategy", "no") != "no" and not has_held_out:
         raise SettingsError(
-            f"trainer.eval_strategy is {settings.trainer['eval_strategy']}, but there is nothing to evaluate on; "
+            f"trainer.eval_strategy is {options['eval_strategy']}, but there is nothing to evaluate on; "
             "name held_out_prompts"
         )
-    if settings.trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+    if options.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise SettingsError(
             "trainer.use_vllm is true, but vllm is not installed; install it, or take the key out to generate with "
             "transformers"
         )
-
-
-def evaluates(config: Any) -> bool:
-    """Tells whether the trainer evaluates while it trains.
-
-    Args:
-        config: Its configuration.
-
-    Returns:
-        True for an `eval_strategy` of steps or epochs.
-    """
-    return str(config.eval_strategy.value) != "no"
-
-
-def make_prompts(
-    settings: Settings, paths: Sequence[Path], tokenizer: Any, max_tokens: int
-) -> tuple[Any, dict[str, int]]:
-    """Reads the prompts that can be learnt from.
-
-    Args:
-        settings: With the rewards.
-        paths: Where the prompts are.
-        tokenizer: The model's.
-        max_tokens: Longest answer.
-
-    Returns:
-        A data set of `prompt` and `tests`, and how many were left out, by reason.
-
-    Raises:
-        DataError: If none is left.
-    """
-    from collections import Counter
-
-    from datasets import Dataset
-
-    from codeshell_hf.errors import DataError
-    from codeshell_hf.text.chat import encode_prompt
-
-    context = int(read_config(settings.model).n_positions)
-    needs_tests = all(reward.kind == "tests" for reward in settings.rewards if reward.weight)
-    dropped: Counter[str] = Counter()
-    rows = []
-    for conversation in read_all_conversations(paths):
-        if needs_tests and not conversation.tests:
-            dropped["prompts have no tests"] += 1
-        elif len(encode_prompt(tokenizer, conversation.prompt)) > context - max_tokens:
-            dropped[f"prompts leave no room for an answer in {context} positions"] += 1
-        else:
-            rows.append({"prompt": conversation.prompt, "tests": conversation.tests})
-    if not rows:
-        named = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        raise DataError(f"no prompt is left to learn from ({named}); add prompts or change rewards")
-    return Dataset.from_list(rows), dict(dropped)
-
-
-def make_watch() -> Any:
-    """Makes a callback that stops a run whose rewards are no longer numbers.
-
-    Returns:
-        For the trainer.
-    """
-    import math
-
-    from transformers import TrainerCallback
-
-    from codeshell_hf.errors import RunFailed
-
-    class Watch(TrainerCallback):
-        """Looks at every entry of the log."""
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            """Stops the run.
-
-            Raises:
-                RunFailed: If a reward or its spread is not a number.
-            """
-            for key, value in (logs or {}).items():
-                is_mean = key == "reward" or (key.startswith("rewards/") and key.endswith("/mean"))
-                if is_mean and not math.isfinite(float(value)):
-                    raise RunFailed(
-                        f"{key} became {value} at step {state.global_step}; look at that reward, or lower "
-                        "trainer.learning_rate, and run again"
-                    )
-
-    return Watch()
-
-
-def describe(entry: dict[str, Any]) -> str:
-    """Puts the last entry of the log into words.
-
-    Args:
-        entry: From the trainer.
-
-    Returns:
-        Reward, KL, length and pass rate, those that are there.
-    """
-    shown = {
-        "reward": "reward",
-        "kl": "KL (nats a token)",
-        "completions/mean_length": "tokens",
-        "rewards/tests/mean": "pass rate",
-    }
-    parts = [f"{name} {float(entry[key]):.3f}" for key, name in shown.items() if key in entry]
-    return "in the last batches " + ", ".join(parts) if parts else "nothing was logged"
 
 
 STAGE = Stage(
@@ -280,7 +171,7 @@ STAGE = Stage(
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    kept="checkpoints/checkpoint-*",
+    kept=f"{CHECKPOINTS}/checkpoint-*",
 )
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from codeshell_hf.commands.main import COMMANDS
 from codeshell_hf.settings import load_settings
 from codeshell_hf.stages.stage import Work, main
-from recipes.alignment import make_trainer_config
+from recipes.with_trl import make_trainer_config
 from tests.test_recipes import STAGES, get_stage
 from tests.test_tokenization_codeshell import save_as_released
 
@@ -147,7 +147,7 @@ def test_every_yaml_loads_against_the_installed_classes(path: Path, tmp_path: Pa
 
         name = {"sft": "SFT", "reward": "Reward", "dpo": "DPO"}.get(stage) or settings.method.upper()
         settings = settings.model_copy(update={"precision": "float32"})  # auto would look at the model
-        config = make_trainer_config(getattr(trl, f"{name}Config"), settings, Work(tmp_path), tmp_path / "checkpoints")
+        config = make_trainer_config(getattr(trl, f"{name}Config"), settings, Work(tmp_path))
         assert not config.bf16
         assert config.learning_rate == settings.trainer["learning_rate"]
         assert {str(config.lr_scheduler_type.value), config.report_to[0] if config.report_to else "none"} == {

@@ -34,7 +34,7 @@ STAGES = (
     *("sft", "preferences", "reward", "rlhf", "dpo"),
     *("evaluate", "publish"),
 )
-# A model this small passes no test, so its pairs come from a file; what it does learn is in test_alignment.py.
+# A model this small passes no test, so its pairs come from a file; what it does learn is in tests/recipes/.
 MEASURE = "measure={prompts: [HOME/tasks.jsonl], per_prompt: 2, max_new_tokens: 4}"
 
 BENCHMARKS = "recipes/nano/data/benchmarks"

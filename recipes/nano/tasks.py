@@ -137,15 +137,15 @@ def write_tests(operation: Operation, name: str, number: int) -> str:
     return "\n".join(f"assert {name}({text}) == {value!r}" for text, value in zip(arguments, expected, strict=True))
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Writes the files: tasks to be tuned on, to learn from feedback on, and to measure on.
 
-    Returns:
-        The exit code.
+    Args:
+        arguments: The command line; by default this process's.
     """
     parser = argparse.ArgumentParser(prog="python -m recipes.nano.tasks", description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    folder = parser.parse_args(arguments).folder
     tasks = make_tasks(sum(FILES.values()), SEED)
     for name, count in FILES.items():
         lines = [json.dumps(task, ensure_ascii=False) + "\n" for task in islice(tasks, count)]

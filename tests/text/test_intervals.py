@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from codeshell_hf.text.intervals import change_interval, mean_interval, ratio_interval, share_interval
+from codeshell_hf.errors import DataError
+from codeshell_hf.text.intervals import (
+    change_interval,
+    mean_interval,
+    measure_change,
+    ratio_interval,
+    share_interval,
+)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5])
@@ -51,3 +58,24 @@ def test_a_change_on_the_same_problems_is_told_sooner_than_two_means() -> None:
     assert high == pytest.approx(0.05)
     first, second = mean_interval(before), mean_interval(after)
     assert first[1] > second[0]
+
+
+def test_intervals_of_changes_hold_the_truth_as_often_as_they_say() -> None:
+    """200 experiments of 64 prompts: 95 % intervals miss a true change of 0.1 between 2 and 22 times.
+
+    A percentile bootstrap of 64 values covers about 94 %; the odds of a false alarm are below 1 in 1,000.
+    """
+    rng = np.random.default_rng(5)
+    missed = 0
+    for experiment in range(200):
+        before = rng.normal(0.3, 0.2, size=64)
+        after = before + rng.normal(0.1, 0.3, size=64)
+        change = measure_change(before.tolist(), after.tolist(), seed=experiment, resamples=1000)
+        missed += not change.low <= 0.1 <= change.high
+
+    assert 2 <= missed <= 26
+
+
+def test_only_the_same_prompts_are_compared() -> None:
+    with pytest.raises(DataError, match="2 and 1 prompts cannot be compared"):
+        measure_change([1.0, 2.0], [1.0])

@@ -1,51 +1,38 @@
-"""Conversations: one reader for the three ways they are written, which says on which line something is wrong."""
+"""Conversations: one reader for the three ways they are written; errors name the line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
-from ..text.chat import Conversation, Message
+from ..text.chat import Conversation, Kind, Message
 
 ROLES = ("user", "assistant")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-KINDS = ("chat", "copilot")
+KINDS: dict[object, Kind] = {"chat": "chat", "copilot": "copilot"}
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
     """Reads JSON Lines, one conversation a line.
 
     A line has `messages` (role and content, as in ChatML), or `prompt` and `completion` (texts or messages), or
-    `conversations` (from and value, as the released CodeShell models are tuned). A first turn of the system's is put
-    before the first question, since the chat format has no place of its own for it. With `"type": "copilot"` the turns
-    are raw code, in which `<fim_prefix>`, `<fim_suffix>` and `<fim_middle>` mark a place to fill in.
-
-    Args:
-        path: The file.
-
-    Yields:
-        Conversations in their order.
+    `conversations` (from and value, as the released CodeShell models are tuned). A first system turn is put before the
+    first question, since the chat format has no place of its own for it. With `"type": "copilot"` the turns are raw
+    code, in which `<fim_prefix>`, `<fim_suffix>` and `<fim_middle>` mark a place to fill in.
 
     Raises:
         DataError: If the file cannot be read, holds nothing, or a line is wrong; with the line's number.
     """
-    found = False
+    is_empty = True
     for number, values in read_json_lines(path):
-        found = True
+        is_empty = False
         yield parse_conversation(values, f"line {number} of {path}")
-    if not found:
+    if is_empty:
         raise DataError(f"{path} holds no conversation; write one JSON object with messages on each line")
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Reads the objects of a file of JSON Lines; blank lines are passed over.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The line's number, from 1, and its object.
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """Reads the objects of a file of JSON Lines with their line numbers, from 1; blank lines are skipped.
 
     Raises:
         DataError: If the file cannot be read or a line is no object; with the line's number.
@@ -68,33 +55,42 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, values
 
 
-def parse_conversation(values: dict[str, Any], place: str) -> Conversation:
+def parse_conversation(values: Mapping[str, object], place: str) -> Conversation:
     """Turns one line's object into a conversation and checks its turns.
 
     Args:
         values: The object.
         place: Where it stands, for the message.
 
-    Returns:
-        The conversation.
-
     Raises:
         DataError: If it is no conversation.
     """
-    kind = values.get("type", "chat")
-    if kind not in KINDS:
-        raise DataError(f"{place} has type {kind!r}; use one of {', '.join(KINDS)}")
-    turns = check_turns(_find_turns(values, place), place)
+    kind = KINDS.get(values.get("type", "chat"))
+    if kind is None:
+        raise DataError(f"{place} has type {values['type']!r}; use one of {', '.join(map(str, KINDS))}")
+    turns = check_turns(_get_turns(values, place), place)
     if turns[-1]["role"] != "assistant":
         raise DataError(f"{place} ends with the user; end with the assistant's answer")
-    return Conversation(tuple(turns), values.get("language"), values.get("tests"), kind)
+    return Conversation(tuple(turns), read_text(values, "language", place), read_text(values, "tests", place), kind)
 
 
-def check_turns(messages: list[Any], place: str) -> list[Message]:
-    """Checks that turns alternate and say something, and puts a system's text before the first question.
+def read_text(values: Mapping[str, object], key: str, place: str) -> str | None:
+    """A text that a line may have.
+
+    Raises:
+        DataError: If it is something else.
+    """
+    text = values.get(key)
+    if text is not None and not isinstance(text, str):
+        raise DataError(f"{place} has {key} {text!r}; write a text, or leave it out")
+    return text
+
+
+def check_turns(messages: Sequence[object], place: str) -> list[Message]:
+    """Checks that turns alternate and are not empty, and puts a system text before the first question.
 
     Args:
-        messages: With `role` and `content`.
+        messages: At least one, each with `role` and `content`.
         place: Where they stand, for the message.
 
     Returns:
@@ -104,28 +100,33 @@ def check_turns(messages: list[Any], place: str) -> list[Message]:
         DataError: If a role is unknown or out of turn, or a turn is empty.
     """
     system = ""
-    if isinstance(messages[0], dict) and messages[0].get("role") == "system":
+    if _get_role(messages[0]) == "system":
         system = _read_content(messages[0], "system", f"turn 1 on {place}")
         messages = messages[1:]
     if not messages:
         raise DataError(f"{place} has a system text alone; add the user's turn")
-    for index, message in enumerate(messages):
+    turns = [
         _check_turn(message, ROLES[index % 2], f"turn {index + 1 + bool(system)} on {place}")
-    turns = [{"role": message["role"], "content": message["content"]} for message in messages]
+        for index, message in enumerate(messages)
+    ]
     if system:
         turns[0] = {"role": "user", "content": f"{system}\n\n{turns[0]['content']}"}
     return turns
 
 
-def _find_turns(values: dict[str, Any], place: str) -> list[Any]:
+def as_messages(value: object, role: str) -> list[object]:
+    """A text as a turn of this role; a list of turns as it is, unchecked."""
+    return value if isinstance(value, list) else [{"role": role, "content": value}]
+
+
+def _get_turns(values: Mapping[str, object], place: str) -> list[object]:
+    messages: object = None
     if "messages" in values:
         messages = values["messages"]
-    elif "conversations" in values:
-        messages = [_translate(turn, place) for turn in _as_list(values["conversations"])]
+    elif isinstance(turns := values.get("conversations"), list):
+        messages = [_translate(turn, place) for turn in turns]
     elif "prompt" in values and "completion" in values:
         messages = [*as_messages(values["prompt"], "user"), *as_messages(values["completion"], "assistant")]
-    else:
-        messages = None
     if not isinstance(messages, list) or not messages:
         raise DataError(
             f"{place} has no messages; write a list of turns with role and content, or prompt and completion, "
@@ -134,41 +135,29 @@ def _find_turns(values: dict[str, Any], place: str) -> list[Any]:
     return messages
 
 
-def as_messages(value: Any, role: str) -> list[Any]:
-    """A text as a turn; a list of turns as it is.
-
-    Args:
-        value: Either.
-        role: Whose turn a text is.
-
-    Returns:
-        Turns, unchecked.
-    """
-    return value if isinstance(value, list) else [{"role": role, "content": value}]
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _translate(turn: Any, place: str) -> dict[str, Any]:
-    speaker = turn.get("from") if isinstance(turn, dict) else None
+def _translate(turn: object, place: str) -> dict[str, object]:
+    values = turn if isinstance(turn, dict) else {}
+    speaker = values.get("from")
     if speaker not in SPEAKERS:
         raise DataError(f"a turn on {place} is from {speaker!r}; use one of {', '.join(SPEAKERS)}")
-    return {"role": SPEAKERS[speaker], "content": turn.get("value")}
+    return {"role": SPEAKERS[speaker], "content": values.get("value")}
 
 
-def _check_turn(message: Any, expected: str, place: str) -> None:
-    role = message.get("role") if isinstance(message, dict) else None
+def _get_role(message: object) -> object:
+    return message.get("role") if isinstance(message, dict) else None
+
+
+def _check_turn(message: object, expected: str, place: str) -> Message:
+    role = _get_role(message)
     if role not in ROLES:
         raise DataError(f"{place} has role {role!r}; use user or assistant")
     if role != expected:
         raise DataError(f"{place} is the {role}'s, but turns alternate and the user begins; make it the {expected}'s")
-    _read_content(message, role, place)
+    return {"role": expected, "content": _read_content(message, expected, place)}
 
 
-def _read_content(message: dict[str, Any], role: str, place: str) -> str:
-    content = message.get("content")
+def _read_content(message: object, role: str, place: str) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
     if not isinstance(content, str) or not content.strip():
         raise DataError(f"{place} is empty; write what the {role} says, or leave the conversation out")
     return content

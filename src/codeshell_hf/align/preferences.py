@@ -1,16 +1,14 @@
 """Preferences: pairs of answers to one prompt, of which one is better."""
 
 import json
-import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
 from ..text.chat import Message
-from .conversations import as_messages, check_turns, read_json_lines
+from .conversations import as_messages, check_turns, read_json_lines, read_text
 
 
 @dataclass(frozen=True)
@@ -33,26 +31,23 @@ class Pair:
 
 
 @dataclass
-class PairReading:
-    """What a file gave.
-
-    Args:
-        pairs: Pairs in their order.
-        dropped: How many were left out, by reason.
-    """
+class PairSet:
+    """Pairs, and how many lines or prompts gave none, by reason."""
 
     pairs: list[Pair] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
+    def extend(self, other: "PairSet") -> None:
+        """Adds another set's pairs and counts."""
+        self.pairs += other.pairs
+        self.dropped += other.dropped
 
-def read_pairs(path: Path) -> PairReading:
+
+def read_pairs(path: Path) -> PairSet:
     """Reads JSON Lines with `prompt`, `chosen` and `rejected`.
 
     Each is a text or a list of turns with role and content; without `prompt`, the turns that `chosen` and `rejected`
     share in front are it.
-
-    Args:
-        path: The file.
 
     Returns:
         The pairs, and how many were dropped because both answers are the same.
@@ -60,7 +55,7 @@ def read_pairs(path: Path) -> PairReading:
     Raises:
         DataError: If the file cannot be read, a line is no pair, or no pair is left.
     """
-    reading = PairReading()
+    reading = PairSet()
     for number, values in read_json_lines(path):
         pair = parse_pair(values, f"line {number} of {path}", source=str(values.get("source", path.name)))
         if pair.chosen.strip() == pair.rejected.strip():
@@ -75,7 +70,7 @@ def read_pairs(path: Path) -> PairReading:
     return reading
 
 
-def parse_pair(values: dict[str, Any], place: str, *, source: str) -> Pair:
+def parse_pair(values: Mapping[str, object], place: str, *, source: str) -> Pair:
     """Turns one line's object into a pair.
 
     Args:
@@ -87,7 +82,7 @@ def parse_pair(values: dict[str, Any], place: str, *, source: str) -> Pair:
         The pair; its answers may be equal.
 
     Raises:
-        DataError: If it is no pair.
+        DataError: If a key is missing, a turn is wrong, or the answers have different prompts.
     """
     if "chosen" not in values or "rejected" not in values:
         raise DataError(f"{place} lacks chosen or rejected; write prompt, chosen and rejected")
@@ -100,16 +95,13 @@ def parse_pair(values: dict[str, Any], place: str, *, source: str) -> Pair:
         raise DataError(
             f"{place} has answers to two different prompts; write pairs that differ in the last answer alone"
         )
-    return Pair(tuple(chosen[:-1]), chosen[-1]["content"], rejected[-1]["content"], source, values.get("tests"))
+    return Pair(
+        tuple(chosen[:-1]), chosen[-1]["content"], rejected[-1]["content"], source, read_text(values, "tests", place)
+    )
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Writes pairs as `read_pairs` reads them.
-
-    Args:
-        path: The file.
-        pairs: What to write.
-    """
+    """Writes pairs as `read_pairs` reads them."""
     with path.open("w", encoding="utf-8") as file:
         for pair in pairs:
             values = {
@@ -122,35 +114,9 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
-def pair_by_verdict(
-    prompt: Sequence[Message],
-    answers: Sequence[str],
-    is_good: Sequence[bool],
-    *,
-    max_pairs: int,
-    source: str,
-    rng: random.Random,
-    tests: str | None = None,
-) -> list[Pair]:
-    """Pairs answers that are good with answers that are not, each of these at most once.
-
-    Args:
-        prompt: What they answer.
-        answers: Answers; equal ones count once.
-        is_good: Whether each is.
-        max_pairs: Most pairs to give.
-        source: Who judged.
-        rng: Decides which meet.
-        tests: Carried along.
-
-    Returns:
-        Pairs; none if all answers are good or none is.
-    """
-    verdicts = dict(zip((answer.strip() for answer in answers), is_good, strict=True))
-    good = [answer for answer, verdict in verdicts.items() if verdict and answer]
-    bad = [answer for answer, verdict in verdicts.items() if not verdict and answer]
-    rng.shuffle(good)
-    rng.shuffle(bad)
-    # One good answer may meet several bad ones: a model that is sure writes the same good one each time.
-    count = min(max_pairs, len(bad)) if good else 0
-    return [Pair(tuple(prompt), good[index % len(good)], bad[index], source, tests) for index in range(count)]
+def read_all_pairs(paths: Iterable[Path]) -> PairSet:
+    """Reads files of pairs, one after the other."""
+    everything = PairSet()
+    for path in paths:
+        everything.extend(read_pairs(path))
+    return everything

@@ -6,16 +6,20 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from ..errors import RunFailed
+from ..errors import RunFailed, SettingsError
+from ..modeling_codeshell import CodeShellForSequenceClassification
 from ..sandbox import Program, Sandbox
 from ..text.chat import Message, clean_answer
 from ..text.code import extract_code
+from ..tokenization_codeshell import CodeShellTokenizer
+from .reward_model import RewardModel, load_reward_model
+from .settings import RewardSettings
 
 logger = logging.getLogger(__name__)
 
-Reward = Callable[..., list[float | None]]
+Reward = Callable[..., Sequence[float | None]]
 
 
 class TestsReward:
@@ -32,16 +36,13 @@ class TestsReward:
         self.sandbox = sandbox
 
     def __call__(
-        self, completions: Sequence[list[Message]], tests: Sequence[str | None], **_: Any
+        self, completions: Sequence[list[Message]], tests: Sequence[str | None], **_: object
     ) -> list[float | None]:
-        """Runs every answer that has tests.
+        """Runs every finished answer that has tests.
 
         Args:
             completions: Answers, each a list of one turn.
             tests: Python for each, or `None`, which gives no reward.
-
-        Returns:
-            0.0, 1.0 or `None`.
         """
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
         chosen = [index for index, (_, is_finished) in enumerate(answers) if is_finished and tests[index]]
@@ -55,15 +56,8 @@ class FormatReward:
 
     __name__ = "format"
 
-    def __call__(self, completions: Sequence[list[Message]], **_: Any) -> list[float | None]:
-        """Parses every answer; nothing is run.
-
-        Args:
-            completions: Answers, each a list of one turn.
-
-        Returns:
-            0.0 or 1.0.
-        """
+    def __call__(self, completions: Sequence[list[Message]], **_: object) -> list[float | None]:
+        """Parses every answer; nothing is run."""
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
         return [float(is_finished and is_python(extract_code(text))) for text, is_finished in answers]
 
@@ -72,7 +66,7 @@ class LengthReward:
     """0 up to a length, and from there in a straight line to -1 at the longest.
 
     Args:
-        soft_tokens: Free length.
+        soft_tokens: Length without a penalty.
         max_tokens: Where it reaches -1.
     """
 
@@ -82,21 +76,14 @@ class LengthReward:
         self.soft_tokens = soft_tokens
         self.max_tokens = max_tokens
 
-    def __call__(self, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float | None]:
-        """Measures every answer in tokens.
-
-        Args:
-            completion_ids: Tokens of the answers, stop included.
-
-        Returns:
-            Between -1.0 and 0.0.
-        """
+    def __call__(self, completion_ids: Sequence[Sequence[int]], **_: object) -> list[float | None]:
+        """Measures every answer in tokens, its stop included."""
         room = self.max_tokens - self.soft_tokens
         return [-min(1.0, max(0, len(ids) - self.soft_tokens) / room) for ids in completion_ids]
 
 
 class GuardedReward:
-    """Holds a reward to what a trainer can use: an answer whose reward is not a number gets none, counted and named.
+    """Guards a trainer from a reward's faults: a value that is not finite becomes `None`, and is counted by reason.
 
     Args:
         reward: The function.
@@ -112,12 +99,12 @@ class GuardedReward:
         self.answers = 0
         self.bad: Counter[str] = Counter()
 
-    def __call__(self, completions: Sequence[list[Message]], **columns: Any) -> list[float | None]:
-        """Calls the reward and looks at what it says.
+    def __call__(self, completions: Sequence[list[Message]], **columns: object) -> list[float | None]:
+        """Calls the reward and checks its values.
 
         Args:
             completions: Answers.
-            columns: Whatever the data set has beside them.
+            columns: The data set's other columns.
 
         Returns:
             A finite number or `None` for each answer.
@@ -131,9 +118,8 @@ class GuardedReward:
             raise
         except Exception as error:
             logger.warning("reward %s raised %s: %s", self.__name__, type(error).__name__, error)
-            values = [None] * len(completions)
             self._count(f"{type(error).__name__} raised", len(completions), len(completions))
-            return values
+            return [None] * len(completions)
         if len(values) != len(completions):
             raise RunFailed(
                 f"reward {self.__name__} gave {len(values)} values for {len(completions)} answers; give one for each"
@@ -152,18 +138,12 @@ class GuardedReward:
             named = ", ".join(f"{count} {name}" for name, count in self.bad.items())
             raise RunFailed(
                 f"reward {self.__name__} was unusable for {self.bad.total()} of {self.answers} answers ({named}), more "
-                f"than the {self.max_bad_fraction:.0%} allowed; mend it and run again"
+                f"than the {self.max_bad_fraction:.0%} allowed; correct it and run again"
             )
 
 
 def is_python(text: str) -> bool:
     """Whether a text is a Python program with something in it; it is parsed, never run.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        True if it parses and is not empty.
 
     >>> is_python("x = 1"), is_python("x ="), is_python("")
     (True, False, False)
@@ -174,3 +154,84 @@ def is_python(text: str) -> bool:
             return bool(ast.parse(text).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
+
+
+@dataclass(frozen=True)
+class WeightedReward:
+    """A reward by name; weight 0 measures and does not train."""
+
+    name: str
+    weight: float
+    scorer: GuardedReward | RewardModel
+
+    @property
+    def function(self) -> GuardedReward | CodeShellForSequenceClassification:
+        """What TRL calls: a function, or a reward model, which TRL places."""
+        return self.scorer.model if isinstance(self.scorer, RewardModel) else self.scorer
+
+    @property
+    def tokenizer(self) -> CodeShellTokenizer | None:
+        """Of a reward model."""
+        return self.scorer.tokenizer if isinstance(self.scorer, RewardModel) else None
+
+    @property
+    def unusable(self) -> dict[str, int]:
+        """How many values were unusable, by reason."""
+        return {} if isinstance(self.scorer, RewardModel) else dict(self.scorer.bad)
+
+
+def make_rewards(
+    sections: Sequence[RewardSettings], sandbox: Sandbox | None, *, max_tokens: int, max_bad_fraction: float
+) -> list[WeightedReward]:
+    """Makes rewards from their settings, in the same order.
+
+    Args:
+        sections: The rewards.
+        sandbox: Where tests run; needed by a reward of that kind.
+        max_tokens: Longest answer.
+        max_bad_fraction: If a reward is unusable for more of the answers, the run stops.
+
+    Raises:
+        SettingsError: If the length without a penalty is not below the longest answer.
+        CheckpointError: If a reward model cannot be loaded.
+    """
+    rewards = []
+    for section in sections:
+        if section.kind == "model":
+            rewards.append(WeightedReward(section.kind, section.weight, load_reward_model(section.path)))
+            continue
+        function: Reward
+        if section.kind == "length":
+            if section.soft_tokens >= max_tokens:
+                raise SettingsError(
+                    f"soft_tokens is {section.soft_tokens}, but answers end at {max_tokens} tokens; lower it or raise "
+                    "trainer.max_completion_length"
+                )
+            function = LengthReward(section.soft_tokens, max_tokens)
+        elif section.kind == "format":
+            function = FormatReward()
+        elif sandbox is not None:
+            function = TestsReward(sandbox)
+        else:
+            raise ValueError("a reward of kind tests needs a sandbox")
+        guarded = GuardedReward(function, max_bad_fraction=max_bad_fraction)
+        rewards.append(WeightedReward(section.kind, section.weight, guarded))
+    return rewards
+
+
+def list_judges(rewards: Sequence[WeightedReward]) -> list[str]:
+    """Names the rewards that measure and do not train."""
+    return [reward.name for reward in rewards if not reward.weight]
+
+
+def check_rewards(sections: Sequence[RewardSettings]) -> None:
+    """Checks that no kind is named twice and that one of the rewards trains.
+
+    Raises:
+        SettingsError: If not.
+    """
+    kinds = [section.kind for section in sections]
+    if len(set(kinds)) < len(kinds):
+        raise SettingsError(f"rewards are {', '.join(kinds)}; give each kind once")
+    if not any(section.weight for section in sections):
+        raise SettingsError("every reward has weight 0, so nothing would be learnt; give one of them a weight")

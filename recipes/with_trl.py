@@ -1,0 +1,249 @@
+"""What the stages on TRL share: settings, TRL's configuration checked, the policy, adapters, training, saving."""
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+from pydantic import Field
+
+from codeshell_hf.align.settings import AdapterSettings, MeasureSettings
+from codeshell_hf.settings import PrecisionSettings
+from codeshell_hf.stages.numerics import read_config, settle_precision
+from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import Trainer, TrainingArguments
+
+    from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+    from codeshell_hf.align.rewards import WeightedReward
+    from codeshell_hf.precision import Asked
+
+OWN_KEYS = ("output_dir", "seed", "data_seed", "use_cpu")
+CHECKPOINTS = "checkpoints"
+
+Config = TypeVar("Config", bound="TrainingArguments")
+
+
+class AlignmentSettings(StageSettings, PrecisionSettings):
+    """What the settings of all stages on TRL have."""
+
+    model: Path = Field(description="folder of the model to start from, with its tokenizer")
+    adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
+        default="auto", description="auto takes FlashAttention 2 where it is installed and a GPU is at hand, else SDPA"
+    )
+    trainer: dict[str, object] = Field(default_factory=dict, description="TRL's configuration, by its own names")
+    seed: int = Field(default=0, ge=0, description="of splits, order and sampling")
+
+
+class PairSettings(AlignmentSettings):
+    """What the settings of the stages that learn from pairs have."""
+
+    pairs: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
+    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
+
+
+def name_pairs(paths: Sequence[Path]) -> dict[str, Path]:
+    """Files of pairs by their names in the manifest."""
+    return {f"pairs {path.parent.name}/{path.name}": path for path in paths}
+
+
+def make_trainer_config(
+    config: type[Config], settings: AlignmentSettings, work: Work, *, owned: Sequence[str] = (), **fixed: object
+) -> Config:
+    """Makes TRL's configuration, after a check of every key against the installed version.
+
+    Args:
+        config: Such as `SFTConfig`.
+        settings: With the section `trainer`.
+        work: Filled with the precision; its folder holds the trainer's checkpoints.
+        owned: Further keys that the recipe decides.
+        fixed: Their values.
+
+    Raises:
+        SettingsError: If a key is unknown or belongs to the recipe, a value is wrong, or accelerate does not run what
+            its file asks for.
+    """
+    import torch
+
+    from codeshell_hf.align.trainer_config import check_keys, check_launch, check_processes
+    from codeshell_hf.errors import SettingsError
+
+    check_launch(os.environ, has_gpu=torch.cuda.is_available())
+    check_keys(settings.trainer, [field.name for field in dataclasses.fields(config)], (*OWN_KEYS, *owned))
+    folder = work.folder / CHECKPOINTS
+    bf16 = settle_bf16(settings.trainer, work, model=settings.model, precision=settings.precision, kept=folder)
+    options = {**settings.trainer, "bf16": bf16, "output_dir": str(folder), "seed": settings.seed}
+    try:
+        trainer_config: Config = config(**options, use_cpu=not torch.cuda.is_available(), **fixed)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"trainer: {' '.join(str(error).split())}") from error
+    processes = trainer_config.distributed_state
+    check_processes(os.environ, str(processes.distributed_type.value), processes.num_processes)
+    return trainer_config
+
+
+def settle_bf16(options: Mapping[str, object], work: Work, *, model: Path, precision: str, kept: Path) -> bool:
+    """Settles the precision by setting, trainer's keys and launcher, and gives the trainer's `bf16`."""
+    import torch
+    from accelerate import PartialState
+
+    from codeshell_hf.align.trainer_config import agree_on_precision
+    from codeshell_hf.processors import set_threads
+
+    word = agree_on_precision(precision, options, os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
+    has_gpu = torch.cuda.is_available()
+    if word not in ("auto", "float32", "bfloat16"):  # float16 is the trainer's own
+        work.precision = {"asked": word, "arithmetic": word, "device": "cuda" if has_gpu else "cpu"}
+        work.precision["threads"] = set_threads()
+        return False
+    PartialState(cpu=not has_gpu)  # joins the ranks, so that the first can broadcast what it chose
+    return settle_precision(cast("Asked", word), lambda: read_config(model), work, trains=True, kept=kept).is_bf16
+
+
+def load_policy(
+    model: Path, adapter: AdapterSettings | None, attention: str, config: "TrainingArguments"
+) -> "CodeShellForCausalLM":
+    """Loads the model that is trained, its weights in float32 unless they are frozen in four bits."""
+    from codeshell_hf.align.models import choose_attention, choose_weights
+    from codeshell_hf.loading import load_model
+
+    weights = choose_weights(adapter.quantization if adapter else None, bf16=config.bf16, fp16=config.fp16)
+    return load_model(str(model), attn_implementation=choose_attention(attention), **weights)
+
+
+def make_adapter(adapter: AdapterSettings | None, *, task: str = "CAUSAL_LM") -> "LoraConfig | None":
+    """Makes PEFT's configuration; `None` trains all weights."""
+    if adapter is None:
+        return None
+    from peft import LoraConfig
+
+    modules = adapter.target_modules
+    return LoraConfig(
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type=task,
+    )
+
+
+def train(trainer: "Trainer") -> None:
+    """Trains, resuming from the newest whole checkpoint.
+
+    Raises:
+        DataError: If there are too few examples for a single step.
+        RunFailed: If a loss is not finite, or ranks would train apart.
+    """
+    from transformers.trainer_callback import ProgressCallback
+
+    from codeshell_hf.align.callbacks import GradientCheck, ReportLines
+    from codeshell_hf.align.trainer_config import find_whole_checkpoint
+    from codeshell_hf.align.training_log import check_losses
+    from codeshell_hf.errors import DataError
+
+    with trainer.accelerator.main_process_first():
+        resumed = find_whole_checkpoint(Path(trainer.args.output_dir))
+    trainer.add_callback(GradientCheck(trainer))
+    if not trainer.args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(ReportLines())
+    # TRL 1.16 reads it at every step; transformers 6 has another name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    trainer.train(resume_from_checkpoint=resumed)
+    if trainer.state.global_step == 0:
+        raise DataError(
+            f"{len(trainer.train_dataset)} examples do not fill one batch, so no step was taken; add examples, or "
+            "lower trainer.per_device_train_batch_size"
+        )
+    check_losses(trainer.state.log_history)
+
+
+def check_whole_model(config: "TrainingArguments") -> None:
+    """Refuses a sharded model where answers are sampled outside the trainer."""
+    from codeshell_hf.errors import SettingsError
+
+    kind = str(config.distributed_state.distributed_type.value)
+    if kind in ("FSDP", "DEEPSPEED"):
+        raise SettingsError(
+            f"measure samples answers from a whole model, but {kind} shards it; set measure: null and give the "
+            "trainer held-out data and an eval_strategy"
+        )
+
+
+def measure_policy(
+    trainer: "Trainer",
+    tokenizer: "CodeShellTokenizer",
+    rewards: Sequence["WeightedReward"],
+    measure: MeasureSettings | None,
+    *,
+    seed: int,
+) -> dict[str, list[float]]:
+    """Measures rewards of the policy as it is now, a mean a prompt; empty where nothing is to be measured."""
+    from codeshell_hf.align.examples import read_all_conversations
+    from codeshell_hf.align.measurement import measure_rewards
+
+    if measure is None:
+        return {}
+    return measure_rewards(
+        trainer.accelerator.unwrap_model(trainer.model),
+        tokenizer,
+        read_all_conversations(measure.prompts),
+        rewards,
+        seed=seed,
+        **measure.model_dump(exclude={"prompts"}),
+    )
+
+
+def save_trained(
+    trainer: "Trainer", model: Path, adapter: AdapterSettings | None, folder: Path, *, task: str = "CAUSAL_LM"
+) -> None:
+    """Saves the model, its adapter if there is one, the tokenizer and the log, and removes the checkpoints.
+
+    Args:
+        trainer: After training; under sharding every rank takes part.
+        model: Where training began; its tokenizer is copied.
+        adapter: Kept by itself; whether it is merged too is set here.
+        folder: Gets `model`, `adapter` and `log.json`.
+        task: PEFT's word for what the model does.
+    """
+    from codeshell_hf import CodeShellConfig, CodeShellTokenizer
+    from codeshell_hf.manifest import share_weights
+    from recipes.merge import merge_adapter
+
+    # The trainer turned the cache off for itself; whoever loads the saved model needs it.
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    policy.config.use_cache = CodeShellConfig.from_pretrained(model).use_cache
+    trainer.save_model(str(folder / ("model" if adapter is None else "adapter")))
+    trainer.accelerator.wait_for_everyone()
+    if is_first_rank():
+        if adapter is not None and adapter.merge:
+            merge_adapter(model, folder / "adapter", folder / "model", task=task)
+        for target in (folder / "model", folder / "adapter"):
+            if target.exists():
+                (target / "training_args.bin").unlink(missing_ok=True)
+                share_weights(target)
+                CodeShellTokenizer.from_pretrained(model).save_pretrained(target)
+        (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1), encoding="utf-8")
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def quiet_logs() -> None:
+    """Filters warnings of TRL about what these recipes have taken care of."""
+    handled = (
+        "end-of-turn",  # conversations end with the end-of-text token, inside the loss
+        "padding-free",  # this model keeps packed rows apart under every attention, which a test holds
+        "Flash Attention",
+        "flash_attention",
+    )
+    for name in ("sft", "reward", "dpo", "rloo", "grpo"):
+        logger = logging.getLogger(f"trl.trainer.{name}_trainer")
+        logger.addFilter(lambda record: not any(word in record.getMessage() for word in handled))

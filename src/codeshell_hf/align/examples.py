@@ -1,0 +1,211 @@
+"""Training examples as TRL's trainers take them: rows of ids and labels, pairs, and prompts."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from ..errors import DataError
+from ..text.chat import (
+    NO_LOSS,
+    Conversation,
+    Message,
+    encode_answer,
+    encode_conversation,
+    encode_prompt,
+    split_conversation,
+)
+from ..tokenization_codeshell import CodeShellTokenizer
+from .conversations import read_conversations
+from .preferences import Pair
+
+
+class TuningRow(TypedDict):
+    """A row for the SFT trainer; `labels` is -100 where there is no loss."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class RewardRow(TypedDict):
+    """A row for the reward trainer."""
+
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+class PreferenceRow(TypedDict):
+    """A row for the DPO trainer, which renders it."""
+
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+
+
+class PromptRow(TypedDict):
+    """A row for the RLOO and GRPO trainers; `tests` goes to the rewards."""
+
+    prompt: list[Message]
+    tests: str | None
+
+
+@dataclass(frozen=True)
+class TuningRows:
+    """Conversations as rows.
+
+    Args:
+        rows: Of at most the longest allowed length.
+        split: Conversations that were longer and were split.
+        without_loss: Conversations without a row, since no token of theirs has a loss.
+    """
+
+    rows: list[TuningRow]
+    split: int
+    without_loss: int
+
+    @property
+    def tokens(self) -> int:
+        """All tokens."""
+        return sum(len(row["input_ids"]) for row in self.rows)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens with a loss."""
+        return sum(label != NO_LOSS for row in self.rows for label in row["labels"])
+
+
+def read_all_conversations(paths: Iterable[Path]) -> list[Conversation]:
+    """Reads files of conversations, one after the other."""
+    return [conversation for path in paths for conversation in read_conversations(path)]
+
+
+def make_tuning_rows(
+    tokenizer: CodeShellTokenizer, conversations: Sequence[Conversation], max_tokens: int | None, *, purpose: str
+) -> TuningRows:
+    """Renders conversations and splits those that are too long.
+
+    Args:
+        tokenizer: The model's.
+        conversations: What to render.
+        max_tokens: Longest row; `None` for no limit.
+        purpose: "train" or "measure", for the message.
+
+    Raises:
+        DataError: If no row is left.
+    """
+    rendered = [encode_conversation(tokenizer, conversation) for conversation in conversations]
+    pieces = [split_conversation(one, max_tokens or len(one.ids)) for one in rendered]
+    rows: list[TuningRow] = [{"input_ids": piece.ids, "labels": piece.labels} for group in pieces for piece in group]
+    if not rows:
+        raise DataError(
+            f"none of {len(conversations)} conversations to {purpose} on has an answer within rows of {max_tokens} "
+            "tokens; raise trainer.max_length"
+        )
+    return TuningRows(
+        rows,
+        split=sum(len(one.ids) > (max_tokens or len(one.ids)) for one in rendered),
+        without_loss=sum(not group for group in pieces),
+    )
+
+
+def make_reward_rows(
+    tokenizer: CodeShellTokenizer, pairs: Sequence[Pair], max_tokens: int | None, *, purpose: str
+) -> list[RewardRow]:
+    """Renders pairs, without those of which an answer with its prompt is too long.
+
+    Args:
+        tokenizer: The model's.
+        pairs: What to render.
+        max_tokens: Longest prompt with its answer; `None` for no limit.
+        purpose: "train" or "measure", for the message.
+
+    Raises:
+        DataError: If no pair is left.
+    """
+    rows: list[RewardRow] = [
+        {
+            "chosen_ids": encode_answer(tokenizer, pair.prompt, pair.chosen),
+            "rejected_ids": encode_answer(tokenizer, pair.prompt, pair.rejected),
+        }
+        for pair in pairs
+    ]
+    fitting = [
+        row for row in rows if max_tokens is None or max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_tokens
+    ]
+    _check_some_fit(fitting, pairs, max_tokens, purpose)
+    return fitting
+
+
+def make_preference_rows(
+    tokenizer: CodeShellTokenizer, pairs: Sequence[Pair], max_tokens: int | None, *, purpose: str
+) -> list[PreferenceRow]:
+    """Writes pairs as turns, without those that TRL would cut.
+
+    Args:
+        tokenizer: The model's.
+        pairs: What to write.
+        max_tokens: Longest prompt with its answer; `None` for no limit.
+        purpose: "train" or "measure", for the message.
+
+    Raises:
+        DataError: If no pair is left.
+    """
+    rows: list[PreferenceRow] = [
+        {
+            "prompt": list(pair.prompt),
+            "chosen": [{"role": "assistant", "content": pair.chosen}],
+            "rejected": [{"role": "assistant", "content": pair.rejected}],
+        }
+        for pair in pairs
+        if max_tokens is None
+        or max(len(encode_answer(tokenizer, pair.prompt, answer)) for answer in (pair.chosen, pair.rejected))
+        <= max_tokens
+    ]
+    _check_some_fit(rows, pairs, max_tokens, purpose)
+    return rows
+
+
+def _check_some_fit(rows: Sequence[object], pairs: Sequence[Pair], max_tokens: int | None, purpose: str) -> None:
+    if not rows:
+        raise DataError(
+            f"none of {len(pairs)} pairs to {purpose} on is within {max_tokens} tokens; raise trainer.max_length"
+        )
+
+
+def make_prompt_rows(
+    tokenizer: CodeShellTokenizer,
+    conversations: Iterable[Conversation],
+    *,
+    max_new_tokens: int,
+    context_tokens: int,
+    needs_tests: bool,
+) -> tuple[list[PromptRow], dict[str, int]]:
+    """Takes the prompts that can be learnt from.
+
+    Args:
+        tokenizer: The model's.
+        conversations: Their last answer is not used.
+        max_new_tokens: Longest answer.
+        context_tokens: Positions of the model, for prompt and answer.
+        needs_tests: Whether prompts without tests have no reward.
+
+    Returns:
+        Rows, and how many prompts were dropped, by reason.
+
+    Raises:
+        DataError: If none is left.
+    """
+    dropped: Counter[str] = Counter()
+    rows: list[PromptRow] = []
+    for conversation in conversations:
+        if needs_tests and not conversation.tests:
+            dropped["prompts have no tests"] += 1
+        elif len(encode_prompt(tokenizer, conversation.prompt)) > context_tokens - max_new_tokens:
+            dropped[f"prompts leave no room for an answer in {context_tokens} positions"] += 1
+        else:
+            rows.append({"prompt": conversation.prompt, "tests": conversation.tests})
+    if not rows:
+        named = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise DataError(f"no prompt is left to learn from ({named}); add prompts or change rewards")
+    return rows, dict(dropped)

@@ -1,0 +1,164 @@
+"""Rewards of a policy's answers to held-out prompts, before and after training, and the alarm for reward hacking."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from tqdm.auto import tqdm
+
+from ..modeling_codeshell import CodeShellForCausalLM
+from ..text.chat import Conversation
+from ..text.decode import Answer, sample_answers
+from ..text.intervals import Change, measure_change
+from ..tokenization_codeshell import CodeShellTokenizer
+from .reward_model import RewardModel, score_texts
+from .rewards import WeightedReward
+
+WEIGHTED = "weighted"
+
+
+def measure_rewards(
+    model: CodeShellForCausalLM,
+    tokenizer: CodeShellTokenizer,
+    conversations: Sequence[Conversation],
+    rewards: Sequence[WeightedReward],
+    *,
+    per_prompt: int,
+    max_new_tokens: int,
+    temperature: float,
+    batch_size: int,
+    seed: int,
+) -> dict[str, list[float]]:
+    """Lets the policy answer prompts and rewards what it writes; every rank does the same.
+
+    Args:
+        model: The policy.
+        tokenizer: Its own.
+        conversations: Held-out prompts; their last answer is not used.
+        rewards: Each is measured, whatever its weight.
+        per_prompt: Answers to each.
+        max_new_tokens: A longer answer counts as unfinished.
+        temperature: Of sampling.
+        batch_size: Answers at a time.
+        seed: Of sampling.
+
+    Returns:
+        As `score_answers`.
+    """
+    with tqdm(total=len(conversations), desc="measure", unit="prompt", disable=None) as bar:
+        answers = sample_answers(
+            model,
+            tokenizer,
+            [conversation.prompt for conversation in conversations],
+            per_prompt=per_prompt,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            batch_size=batch_size,
+            seed=seed,
+            on_progress=bar.update,
+        )
+    return score_answers(conversations, answers, rewards, device=model.device)
+
+
+def score_answers(
+    conversations: Sequence[Conversation],
+    answers: Sequence[Sequence[Answer]],
+    rewards: Sequence[WeightedReward],
+    *,
+    device: torch.device,
+) -> dict[str, list[float]]:
+    """Rewards answers.
+
+    Args:
+        conversations: The prompts.
+        answers: As many to each.
+        rewards: Each is measured, whatever its weight.
+        device: Where reward models are moved.
+
+    Returns:
+        A mean for each prompt: of every reward by name (NaN where one has none), of their weighted sum ("weighted",
+        if some reward has a weight), of "tokens", and of whether the answer "finished".
+    """
+    pairs = [(prompt, answer) for prompt, group in zip(conversations, answers, strict=True) for answer in group]
+    values = {reward.name: _score(reward, pairs, device) for reward in rewards}
+    weights = {reward.name: reward.weight for reward in rewards if reward.weight}
+    if weights:
+        values[WEIGHTED] = weigh(values, weights)
+    values["tokens"] = [float(answer.tokens) for _, answer in pairs]
+    values["finished"] = [float(answer.is_finished) for _, answer in pairs]
+    size = len(answers[0])
+    return {
+        name: [sum(column[first : first + size]) / size for first in range(0, len(pairs), size)]
+        for name, column in values.items()
+    }
+
+
+def _score(reward: WeightedReward, pairs: Sequence[tuple[Conversation, Answer]], device: torch.device) -> list[float]:
+    if isinstance(reward.scorer, RewardModel):
+        reward.scorer.model.to(device)
+        return score_texts(reward.scorer, [[*conversation.prompt, answer.turn] for conversation, answer in pairs])
+    scores = reward.scorer(
+        completions=[[answer.turn] for _, answer in pairs],
+        prompts=[conversation.prompt for conversation, _ in pairs],
+        tests=[conversation.tests for conversation, _ in pairs],
+        completion_ids=[[0] * answer.tokens for _, answer in pairs],
+    )
+    return [math.nan if score is None else float(score) for score in scores]
+
+
+def weigh(values: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -> list[float]:
+    """Sums rewards by weight; as in TRL, a missing reward (NaN) adds nothing.
+
+    >>> weigh({"a": [1.0, 2.0], "b": [1.0, math.nan], "judge": [9.0, 9.0]}, {"a": 1.0, "b": -0.5})
+    [0.5, 2.0]
+    """
+    columns = zip(*(values[name] for name in weights), strict=True)
+    return [
+        sum(weight * value for weight, value in zip(weights.values(), row, strict=True) if not math.isnan(value))
+        for row in columns
+    ]
+
+
+def compare_rewards(
+    before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, seed: int
+) -> dict[str, Change]:
+    """Compares what was measured before and after, over the prompts that have a value both times.
+
+    Args:
+        before: From `measure_rewards`.
+        after: From `measure_rewards`, on the same prompts.
+        seed: Of the intervals.
+
+    Returns:
+        The change of each reward that at least two prompts have.
+    """
+    changes: dict[str, Change] = {}
+    for name, old in before.items():
+        known = [pair for pair in zip(old, after[name], strict=True) if not any(map(math.isnan, pair))]
+        if len(known) > 1:
+            changes[name] = measure_change([first for first, _ in known], [last for _, last in known], seed=seed)
+    return changes
+
+
+def find_hacked_judges(changes: Mapping[str, Change], judges: Iterable[str]) -> list[str]:
+    """Names the judges that fell while the trained reward rose, both beyond their 95 % intervals: reward hacking.
+
+    Source:
+        Gao et al. 2022, arXiv:2210.10760, of rewards that are optimised too far.
+    """
+    trained = changes.get(WEIGHTED)
+    if trained is None or trained.low <= 0:
+        return []
+    return sorted(name for name in judges if name in changes and changes[name].high < 0)
+
+
+def describe_changes(changes: Mapping[str, Change], judges: Sequence[str]) -> list[str]:
+    """A line for each change, and one more where the reward was hacked."""
+    roles = {WEIGHTED: "trained reward ", **dict.fromkeys(judges, "held-out judge ")}
+    lines = [f"{roles.get(name, '')}{name}: {change}" for name, change in changes.items()]
+    if hacked := find_hacked_judges(changes, judges):
+        lines.append(
+            f"reward hacking: the trained reward rose while {', '.join(hacked)} fell; "
+            "raise trainer.beta, train less, or correct the reward"
+        )
+    return lines

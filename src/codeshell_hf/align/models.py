@@ -1,0 +1,63 @@
+"""Tokenizers, weights and attention as the stages of alignment load them."""
+
+import importlib.util
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from ..errors import CheckpointError, SettingsError
+from ..tokenization_codeshell import CodeShellTokenizer
+
+
+def open_tokenizer(folder: Path) -> CodeShellTokenizer:
+    """Opens a tokenizer that encodes special tokens inside a text as ordinary characters.
+
+    It is for training and sampling; saved models get a copy of the folder's own.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    try:
+        tokenizer = CodeShellTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder} has no tokenizer ({reason}); name a folder with a model and both") from error
+    tokenizer.split_special_tokens = True
+    return tokenizer
+
+
+def choose_attention(asked: str) -> str:
+    """Transformers' name of the attention to use: `auto` takes FlashAttention 2 on a GPU that has it, else SDPA."""
+    if asked != "auto":
+        return asked
+    has_flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    return "flash_attention_2" if has_flash else "sdpa"
+
+
+class Weights(TypedDict):
+    """Options of `from_pretrained`."""
+
+    dtype: torch.dtype
+    quantization_config: NotRequired[BitsAndBytesConfig]
+
+
+def choose_weights(quantization: str | None, *, bf16: bool, fp16: bool) -> Weights:
+    """Chooses how weights are held: in float32, or frozen in four bits (NF4) and multiplied in the trainer's precision.
+
+    Raises:
+        SettingsError: If four bits are asked for where there is no GPU or no bitsandbytes.
+    """
+    if quantization is None:
+        return {"dtype": torch.float32}
+    if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
+        raise SettingsError(
+            "adapter.quantization is 4bit, which needs a GPU and bitsandbytes; run where both are, "
+            "or set adapter.quantization: null"
+        )
+    dtype = torch.bfloat16 if bf16 else torch.float16 if fp16 else torch.float32
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"dtype": dtype, "quantization_config": nf4}

@@ -1,0 +1,89 @@
+"""Settings of alignment: adapters, rewards, sampling, and the judge of preferences."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..settings import Section
+
+
+class AdapterSettings(Section):
+    """A low-rank adapter (LoRA) in place of all weights."""
+
+    r: int = Field(default=16, gt=0, description="rank")
+    alpha: int = Field(default=32, gt=0, description="scale, over the rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the adapter")
+    target_modules: str | tuple[str, ...] = Field(
+        default="all-linear", description="names such as c_attn, or all-linear"
+    )
+    quantization: Literal["4bit"] | None = Field(
+        default=None, description="4bit loads the frozen weights as NF4 (QLoRA), which needs a GPU and bitsandbytes"
+    )
+    merge: bool = Field(default=True, description="also write the model with the adapter merged into it")
+
+
+class ModelRewardSettings(Section):
+    """The score of a reward model."""
+
+    kind: Literal["model"]
+    path: Path = Field(description="output of the reward stage: its model folder")
+    weight: float = Field(default=1.0, description="0 measures and does not train")
+
+
+class TestsRewardSettings(Section):
+    """1 where the prompt's tests pass in the sandbox."""
+
+    __test__ = False  # not a test class of pytest
+
+    kind: Literal["tests"]
+    weight: float = Field(default=1.0, description="0 measures and does not train")
+
+
+class FormatRewardSettings(Section):
+    """1 where the answer stops by itself and is Python."""
+
+    kind: Literal["format"]
+    weight: float = Field(default=1.0, description="0 measures and does not train")
+
+
+class LengthRewardSettings(Section):
+    """Down to -1 for long answers."""
+
+    kind: Literal["length"]
+    soft_tokens: int = Field(gt=0, description="length without a penalty")
+    weight: float = Field(default=1.0, description="0 measures and does not train")
+
+
+RewardSettings = Annotated[
+    ModelRewardSettings | TestsRewardSettings | FormatRewardSettings | LengthRewardSettings,
+    Field(discriminator="kind"),
+]
+
+
+class MeasureSettings(Section):
+    """How rewards are measured before and after training, on held-out prompts."""
+
+    prompts: tuple[Path, ...] = Field(min_length=1, description="conversations; their last answer is not used")
+    per_prompt: int = Field(default=4, gt=0, description="answers to each")
+    max_new_tokens: int = Field(gt=0, description="a longer answer counts as unfinished")
+    temperature: float = Field(default=1.0, ge=0, description="of sampling; 0 takes the likeliest token")
+    batch_size: int = Field(default=64, gt=0, description="answers at a time")
+
+
+class SampleSettings(Section):
+    """How a model answers prompts for preferences."""
+
+    per_prompt: int = Field(default=8, gt=1, description="answers to each prompt")
+    max_new_tokens: int = Field(gt=0, description="a longer answer counts as unfinished")
+    temperature: float = Field(default=1.0, gt=0, description="of sampling")
+    batch_size: int = Field(default=64, gt=0, description="answers at a time")
+
+
+class JudgeSettings(Section):
+    """An OpenAI-compatible endpoint that compares answers to prompts without tests."""
+
+    url: str = Field(description="such as http://127.0.0.1:8000/v1")
+    model: str = Field(description="the judge's name there")
+    token_variable: str | None = Field(default=None, description="environment variable that holds its key")
+    max_requests: int = Field(default=1000, gt=0, description="budget of a run; each pair costs two")

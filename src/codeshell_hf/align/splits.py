@@ -1,0 +1,57 @@
+"""Splits of examples into those to train on and held-out ones."""
+
+import json
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+from ..errors import DataError
+from .preferences import Pair
+
+Item = TypeVar("Item")
+
+
+def split_held_out(items: Sequence[Item], fraction: float, seed: int, *, what: str) -> tuple[list[Item], list[Item]]:
+    """Holds some items out.
+
+    Args:
+        items: What to split.
+        fraction: Share that is held out, rounded to whole items.
+        seed: Decides which.
+        what: Their name, for the message.
+
+    Returns:
+        The items to train on, shuffled, and the held-out ones.
+
+    Raises:
+        DataError: If one of the two would be empty.
+    """
+    count = round(len(items) * fraction)
+    if count < 1 or count >= len(items):
+        raise DataError(
+            f"{len(items)} {what} were read, of which {fraction} is {count} to measure on; "
+            f"change held_out_fraction or add {what}"
+        )
+    shuffled = list(items)
+    random.Random(seed).shuffle(shuffled)
+    return shuffled[count:], shuffled[:count]
+
+
+def split_pairs(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Holds out all pairs of some prompts, so that no prompt is on both sides.
+
+    Args:
+        pairs: What to split.
+        fraction: Share of the prompts that is held out.
+        seed: Decides which.
+
+    Returns:
+        Pairs to train on, shuffled, and held-out ones.
+    """
+    by_prompt: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_prompt.setdefault(json.dumps(pair.prompt), []).append(pair)
+    parts = split_held_out(list(by_prompt.values()), fraction, seed, what="prompts")
+    train, held_out = ([pair for group in part for pair in group] for part in parts)
+    random.Random(seed).shuffle(train)
+    return train, held_out

@@ -1,0 +1,122 @@
+"""What is checked of a trainer's options, and of its folder, before a trainer is made."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import SettingsError
+from ..settings import unknown_key
+
+TrainerOptions = Mapping[str, object]
+
+# What `accelerate launch` sets where its file asks for a kind of sharding.
+SHARDING = {"FSDP": "ACCELERATE_USE_FSDP", "DEEPSPEED": "ACCELERATE_USE_DEEPSPEED"}
+
+
+def check_keys(options: TrainerOptions, known: Iterable[str], owned: Sequence[str]) -> None:
+    """Checks the names of a trainer's options.
+
+    Args:
+        options: The section `trainer`.
+        known: Names that the installed version has.
+        owned: Names that the recipe decides.
+
+    Raises:
+        SettingsError: If a name is unknown, with the nearest known one, or is the recipe's.
+    """
+    free = set(known) - set(owned)
+    for key in options:
+        if key in owned:
+            raise SettingsError(f"trainer.{key} is decided by the recipe; take it out of the section trainer")
+        if key not in free:
+            raise SettingsError(unknown_key(key, free, "the section trainer"))
+
+
+def agree_on_precision(precision: str, options: TrainerOptions, launched: str) -> str:
+    """Finds the one precision that is asked for in up to four places.
+
+    Args:
+        precision: The setting; "auto" leaves it open.
+        options: The section `trainer`, perhaps with `bf16` or `fp16`.
+        launched: accelerate's mixed precision: "no", "bf16", "fp16" or another word.
+
+    Returns:
+        "auto" where no place names one.
+
+    Raises:
+        SettingsError: If two places name different ones.
+    """
+    asked = {"precision": precision}
+    if "bf16" in options:
+        asked["trainer.bf16"] = "bfloat16" if options["bf16"] else "float32"
+    if options.get("fp16"):
+        asked["trainer.fp16"] = "float16"
+        if not options.get("bf16"):  # bf16: false beside fp16: true is no wish for float32
+            asked.pop("trainer.bf16", None)
+    if launched != "no":
+        asked["accelerate's mixed_precision"] = {"bf16": "bfloat16", "fp16": "float16"}.get(launched, launched)
+    named = {place: word for place, word in asked.items() if word != "auto"}
+    if len(set(named.values())) > 1:
+        (first, one), (second, other) = list(named.items())[:2]
+        raise SettingsError(f"{first} says {one}, but {second} says {other}; take one of them out")
+    return next(iter(named.values()), "auto")
+
+
+def check_launch(environment: Mapping[str, str], *, has_gpu: bool) -> None:
+    """Refuses sharding on a CPU, where accelerate turns it off without a warning.
+
+    Raises:
+        SettingsError: If it is asked for.
+    """
+    for word in _list_sharding(environment):
+        if not has_gpu:
+            raise SettingsError(
+                f"accelerate's file asks for {word}, which needs GPUs, and there is none; launch where there are, "
+                "or with recipes/accelerate/cpu.yaml or torchrun"
+            )
+
+
+def check_processes(environment: Mapping[str, str], kind: str, processes: int) -> None:
+    """Refuses a run that is not what its launcher was asked for.
+
+    Args:
+        environment: As the launcher set it.
+        kind: accelerate's word for how the processes work together.
+        processes: How many see each other.
+
+    Raises:
+        SettingsError: If another kind of sharding runs, or the number of processes is another.
+    """
+    for word in _list_sharding(environment):
+        if kind != word:
+            raise SettingsError(f"accelerate's file asks for {word}, but {kind} runs; launch with accelerate launch")
+    ranks = int(environment.get("WORLD_SIZE", "1"))
+    if processes != ranks:
+        raise SettingsError(
+            f"{ranks} processes were launched, but {processes} see each other; "
+            "launch with torchrun or accelerate launch"
+        )
+
+
+def _list_sharding(environment: Mapping[str, str]) -> list[str]:
+    return [word for word, name in SHARDING.items() if environment.get(name, "false").lower() in ("1", "true")]
+
+
+def find_whole_checkpoint(folder: Path) -> str | None:
+    """Finds the newest whole checkpoint of a trainer, and removes newer ones that a kill cut short.
+
+    Args:
+        folder: Holds the trainer's `checkpoint-*`; it may be missing.
+
+    Returns:
+        Its path, or `None` where there is none.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
+        except (OSError, json.JSONDecodeError):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            return str(path)
+    return None

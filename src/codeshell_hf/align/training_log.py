@@ -1,0 +1,77 @@
+"""What TRL's trainers log: one line a report, and what is looked up in the log later."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..errors import RunFailed
+
+Entry = Mapping[str, float]
+
+# Columns of a line: the trainer's key, our name, the format.
+COLUMNS = {
+    "loss": ("loss", "{:6.3f}"),
+    "eval_loss": ("held-out loss", "{:6.3f}"),
+    "reward": ("reward", "{:6.3f}"),
+    "kl": ("kl", "{:.4f}"),
+    "completions/mean_length": ("tokens", "{:5.1f}"),
+    "rewards/accuracies": ("prefers", "{:4.0%}"),
+    "learning_rate": ("lr", "{:.1e}"),
+    "grad_norm": ("norm", "{:5.2f}"),
+}
+
+
+def format_entry(step: int, steps: int, entry: Mapping[str, float | str]) -> str:
+    """Writes an entry of the log as one line of fixed width; empty where no column is in it.
+
+    >>> format_entry(3, 40, {"loss": "1.25", "learning_rate": 1e-3, "epoch": 1})
+    'step      3/40 | loss  1.250 | lr 1.0e-03'
+    """
+    parts = [f"{name} {form.format(float(entry[key]))}" for key, (name, form) in COLUMNS.items() if key in entry]
+    return " | ".join([f"step {step:>6}/{steps}", *parts]) if parts else ""
+
+
+def first_value(history: Sequence[Entry], key: str) -> float:
+    """The first value of a key, such as a held-out loss before the first step."""
+    return float(next(entry[key] for entry in history if key in entry))
+
+
+def last_entry(history: Sequence[Entry], key: str) -> Entry:
+    """The last entry with a key; empty where none has it."""
+    return next((entry for entry in reversed(history) if key in entry), {})
+
+
+def check_losses(history: Sequence[Entry]) -> None:
+    """Checks that every loss is finite.
+
+    Raises:
+        RunFailed: If one is not.
+    """
+    if not all(math.isfinite(float(entry["loss"])) for entry in history if "loss" in entry):
+        raise RunFailed("the loss became something that is not a number; lower trainer.learning_rate and run again")
+
+
+def check_mean_rewards(entry: Mapping[str, float | str], step: int) -> None:
+    """Checks that the mean rewards of an entry are finite.
+
+    Raises:
+        RunFailed: If one is not.
+    """
+    for key, value in entry.items():
+        is_mean = key == "reward" or (key.startswith("rewards/") and key.endswith("/mean"))
+        if is_mean and not math.isfinite(float(value)):
+            raise RunFailed(
+                f"{key} became {value} at step {step}; look at that reward, or lower trainer.learning_rate, and run "
+                "again"
+            )
+
+
+def describe_rewards(entry: Entry) -> str:
+    """Puts reward, KL, length and pass rate of an entry into words, those that are in it."""
+    names = {
+        "reward": "reward",
+        "kl": "KL (nats a token)",
+        "completions/mean_length": "tokens",
+        "rewards/tests/mean": "pass rate",
+    }
+    parts = [f"{name} {float(entry[key]):.3f}" for key, name in names.items() if key in entry]
+    return "in the last batches " + ", ".join(parts) if parts else "nothing was logged"

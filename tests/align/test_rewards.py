@@ -1,0 +1,95 @@
+"""Rewards: what each gives, what is refused, and the guard around them."""
+
+import math
+
+import pytest
+
+from codeshell_hf.align.rewards import (
+    FormatReward,
+    GuardedReward,
+    LengthReward,
+    TestsReward,
+    check_rewards,
+    list_judges,
+    make_rewards,
+)
+from codeshell_hf.align.settings import FormatRewardSettings, LengthRewardSettings, RewardSettings, TestsRewardSettings
+from codeshell_hf.errors import RunFailed, SettingsError
+from codeshell_hf.sandbox import open_sandbox
+
+
+def says(*texts: str) -> list[list[dict[str, str]]]:
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def test_tests_reward_finished_code_that_passes() -> None:
+    answers = says(" x = 1|<end>|", " x = 2|<end>|", " x = 1", " x = 1|<end>|", "```\nx = 1\n```|<end>|")
+    with open_sandbox("none", workers=1) as sandbox:
+        rewards = TestsReward(sandbox)(completions=answers, tests=["assert x == 1"] * 3 + [None, "assert x == 1"])
+
+    assert rewards == [1.0, 0.0, 0.0, None, 1.0]
+
+
+def test_format_rewards_finished_python_and_length_takes_away_from_long_answers() -> None:
+    assert FormatReward()(completions=says("x = 1|<end>|", "x = 1", "x = |<end>|", "|<end>|")) == [1.0, 0.0, 0.0, 0.0]
+    lengths = LengthReward(soft_tokens=2, max_tokens=6)(completion_ids=[[0] * n for n in (1, 2, 4, 6, 9)])
+    assert lengths == [0.0, 0.0, -0.5, -1.0, -1.0]
+
+
+def test_a_reward_that_is_not_a_number_or_raises_is_counted_and_named() -> None:
+    values = iter([[1.0, math.nan], [math.inf, 0.0]])
+    guarded = GuardedReward(lambda **_: next(values), max_bad_fraction=0.9)
+
+    assert guarded(completions=says("a", "b")) == [1.0, None]
+    assert guarded(completions=says("a", "b")) == [None, 0.0]
+    assert guarded.bad == {"not a number": 2}
+
+    def fails(**_: object) -> list[float]:
+        raise KeyError("tests")
+
+    guarded = GuardedReward(fails, max_bad_fraction=0.5, min_answers=4)
+    assert guarded.__name__ == "fails"
+    assert guarded(completions=says("a", "b")) == [None, None]
+    with pytest.raises(RunFailed, match=r"reward fails was unusable for 4 of 4 answers \(4 KeyError raised\)"):
+        guarded(completions=says("a", "b"))
+    with pytest.raises(RunFailed, match="gave 1 values for 2 answers"):
+        GuardedReward(lambda **_: [1.0])(completions=says("a", "b"))
+
+
+def test_a_run_stops_only_above_the_share_of_unusable_rewards() -> None:
+    """Ten of a hundred answers may be unusable, and nothing is decided before the first 32."""
+    guarded = GuardedReward(lambda completions, **_: [math.nan] * len(completions), max_bad_fraction=0.1)
+    assert guarded(completions=says(*"a" * 31)) == [None] * 31
+    with pytest.raises(RunFailed, match=r"unusable for 32 of 32 answers \(32 not a number\), more than"):
+        guarded(completions=says("a"))
+
+    guarded = GuardedReward(lambda completions, **_: [math.nan] * 10 + [1.0] * 90, max_bad_fraction=0.1)
+    guarded(completions=says(*"a" * 100))
+    assert guarded.bad == {"not a number": 10}
+
+
+def test_rewards_are_made_in_order_and_those_without_weight_judge() -> None:
+    sections: list[RewardSettings] = [
+        LengthRewardSettings(kind="length", soft_tokens=2, weight=0.5),
+        FormatRewardSettings(kind="format", weight=0.0),
+    ]
+
+    rewards = make_rewards(sections, None, max_tokens=6, max_bad_fraction=0.1)
+
+    assert [(reward.name, reward.weight) for reward in rewards] == [("length", 0.5), ("format", 0.0)]
+    assert list_judges(rewards) == ["format"]
+    function = rewards[0].function
+    assert isinstance(function, GuardedReward)
+    assert function(completions=says("a"), completion_ids=[[0] * 4]) == [-0.5]
+    assert rewards[0].tokenizer is None
+
+
+def test_rewards_that_cannot_train_are_refused() -> None:
+    tests = TestsRewardSettings(kind="tests")
+    check_rewards([tests])
+    with pytest.raises(SettingsError, match="rewards are tests, tests; give each kind once"):
+        check_rewards([tests, tests])
+    with pytest.raises(SettingsError, match="every reward has weight 0, so nothing would be learnt"):
+        check_rewards([FormatRewardSettings(kind="format", weight=0.0)])
+    with pytest.raises(SettingsError, match="soft_tokens is 24, but answers end at 24 tokens"):
+        make_rewards([LengthRewardSettings(kind="length", soft_tokens=24)], None, max_tokens=24, max_bad_fraction=0.1)
