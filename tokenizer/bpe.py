@@ -20,13 +20,9 @@ def train_bpe(
     vocabulary.
 
     Args:
-        texts: What to count on, read once.
-        vocab_size: All entries, bytes and special tokens included. Fewer come out where the texts have no more pairs.
-        max_positions: What the tokenizer names as the longest input, in tokens; `None` for no limit.
-        show_progress: Whether to draw a bar.
-
-    Returns:
-        The tokenizer, with fill-in-the-middle and the chat format.
+        texts: Read once.
+        vocab_size: All entries, bytes and special tokens included. There are fewer where the texts have no more pairs.
+        max_positions: The longest input that the tokenizer's configuration states, in tokens.
 
     Raises:
         SettingsError: If the bytes and the special tokens do not fit.
@@ -37,16 +33,7 @@ def train_bpe(
 
 
 def train_vocabulary(texts: Iterable[str], *, size: int, show_progress: bool = False) -> Vocabulary:
-    """Trains merges.
-
-    Args:
-        texts: Read once.
-        size: Entries, the 256 bytes included.
-        show_progress: Whether to draw a bar.
-
-    Returns:
-        The merges. The same texts in the same order give the same ones.
-    """
+    """Trains merges until there are `size` entries, the 256 bytes included; the same texts give the same merges."""
     backend = Vocabulary(()).make_backend()
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=list(BYTES), show_progress=show_progress)
     backend.train_from_iterator(texts, trainer)
@@ -54,15 +41,7 @@ def train_vocabulary(texts: Iterable[str], *, size: int, show_progress: bool = F
 
 
 def wrap_backend(backend: Tokenizer, *, max_positions: int | None = None) -> CodeShellTokenizer:
-    """Makes a CodeShell tokenizer of a trained one.
-
-    Args:
-        backend: Has CodeShell's special tokens.
-        max_positions: Longest input in tokens, or `None`.
-
-    Returns:
-        The tokenizer, ready to be saved.
-    """
+    """Makes a CodeShell tokenizer of a trained one that has CodeShell's special tokens."""
     end_of_text = SPECIAL_TOKENS[0]
     return CodeShellTokenizer(
         tokenizer_object=backend,

@@ -2,47 +2,45 @@
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from codeshell_hf.curate.languages import name_language
 from codeshell_hf.errors import DataError
 from codeshell_hf.text.documents import DOCUMENTS, read_documents
 
+from .settings import TextSource
+
 LONGEST_FILE = 1_000_000
 
 
 @dataclass(frozen=True)
-class TextSource:
-    """Where texts come from.
+class Sample:
+    """A source's share of the sample.
 
     Args:
-        name: What they are called in reports.
-        path: A `.txt`, `.jsonl`, `.jsonl.gz` or `.parquet` file, the output of curation, or a folder of code.
-        weight: Its share of the sample, relative to the others'.
-        language: Of curated documents and folders of code, the one language that is read; `None` for all.
+        characters: How many `read` yields in all.
+        read: Yields the texts, as often as it is called.
     """
 
-    name: str
-    path: Path
-    weight: float
-    language: str | None = None
+    characters: int
+    read: Callable[[], Iterator[str]]
 
 
 def read_source(path: Path, language: str | None = None) -> Iterator[str]:
     """Reads every text of a source, one at a time.
 
-    Args:
-        path: As in `TextSource`; of curated documents the training split is read, of JSON Lines `text` or all
-            `messages`, of Parquet the column `text`.
-        language: As in `TextSource`.
+    Of curated documents the training split is read, of JSON Lines `text` or all `messages`, of Parquet the column
+    `text`.
 
-    Yields:
-        Texts.
+    Args:
+        path: As in `TextSource`.
+        language: Of curated documents and folders of code, the one language that is read; `None` for all.
 
     Raises:
         DataError: If it is missing, of no known kind, or a line or file of it is broken.
@@ -66,30 +64,34 @@ def read_source(path: Path, language: str | None = None) -> Iterator[str]:
         raise DataError(f"source {path} is of no known kind; use .txt, .jsonl, .jsonl.gz, .parquet or a folder")
 
 
-def sample(sources: Sequence[TextSource], *, sample_bytes: int) -> dict[str, Callable[[], Iterator[str]]]:
+def sample(sources: Sequence[TextSource], *, sample_bytes: int) -> dict[str, Sample]:
     """Draws texts evenly from each source until it has its share. The same input gives the same sample.
 
-    A source that is smaller than its share is taken whole, and again from its start, until the share is reached: a
-    weight is a weight. No source is held in memory; each is read once to be measured.
+    A source that is smaller than its share is repeated until the share is reached, so that weights hold. No source is
+    held in memory; each is read once to be measured, and each draw reads it again.
 
     Args:
         sources: Names must differ.
         sample_bytes: Bytes of all shares together.
 
     Returns:
-        A function for each name that yields its texts, as often as it is called.
+        Samples by the source's name.
 
     Raises:
         DataError: If a source has no text.
     """
     total_weight = sum(source.weight for source in sources)
-    drawn: dict[str, Callable[[], Iterator[str]]] = {}
+    drawn: dict[str, Sample] = {}
     for source in sources:
         share = int(sample_bytes * source.weight / total_weight)
-        size = sum(len(text.encode("utf-8")) for text in read_source(source.path, source.language))
+        size = characters = 0
+        for text in read_source(source.path, source.language):
+            size += len(text.encode("utf-8"))
+            characters += len(text)
         if not size:
             raise DataError(f"source {source.name} ({source.path}) holds no text; name another or leave it out")
-        drawn[source.name] = _draw(source, size, share)
+        # Of a part, an estimate: its texts have about the characters a byte of the whole.
+        drawn[source.name] = Sample(round(characters * share / size), _draw(source, size, share))
     return drawn
 
 
@@ -104,16 +106,23 @@ def _draw(source: TextSource, size: int, share: int) -> Callable[[], Iterator[st
     return draw
 
 
+def chain_all(samples: Mapping[str, Sample], *, step: str) -> Iterator[str]:
+    """Yields the texts of all samples, one source after the other, under a progress bar with the step's name."""
+    total = sum(one.characters for one in samples.values())
+    with tqdm(desc=step, total=total, unit="char", unit_scale=True) as bar:
+        for name, one in samples.items():
+            bar.set_postfix_str(name)
+            for text in one.read():
+                # The total is an estimate; the bar must not run past it.
+                bar.total = max(bar.total, bar.n + len(text))
+                bar.update(len(text))
+                yield text
+        bar.total = bar.n
+        bar.refresh()
+
+
 def take_share(texts: Iterable[str], share: float) -> Iterator[str]:
-    """Takes a share of the bytes, spread over the whole.
-
-    Args:
-        texts: In order.
-        share: 0 to 1.
-
-    Yields:
-        Every text whose turn it is.
-    """
+    """Takes a share of the bytes, 0 to 1, spread evenly over all texts."""
     taken = seen = 0
     for text in texts:
         size = len(text.encode("utf-8"))

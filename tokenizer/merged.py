@@ -1,19 +1,21 @@
 """Merges a language into a base vocabulary: prune the base by use, continue it on the new texts, put ids in order."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
+from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 
-from .vocabulary import BYTES, Merge, Vocabulary, to_bytes
-
-NewMerges = Literal["beyond-ascii", "chinese"]
+from .bpe import train_vocabulary, wrap_backend
+from .corpus import Sample, chain_all
+from .settings import Merged, NewMerges
+from .vocabulary import BYTES, Merge, Vocabulary, check_size, find_base, read_vocabulary, to_bytes
 
 ENCODED_TOGETHER = 512
 LONGEST_PRODUCT = 24  # in tokens of the base
@@ -21,16 +23,48 @@ FIRST_PRIVATE = 0xF0000  # planes 15 and 16: one character for each token of the
 CJK = (("\u2e80", "\u9fff"), ("\uac00", "\ud7af"), ("\uf900", "\ufaff"), ("\ufe30", "\ufe4f"), ("\uff00", "\uffef"))
 
 
-def count_uses(vocabulary: Vocabulary, texts: Iterable[str]) -> NDArray[np.int64]:
-    """Counts how often each token is used.
+def train_merged(
+    samples: Mapping[str, Sample], merged: Merged, *, vocab_size: int, max_positions: int | None
+) -> tuple[CodeShellTokenizer, dict[str, int]]:
+    """Builds a tokenizer of a base and its continuation.
 
     Args:
-        vocabulary: The tokens.
-        texts: Read once.
+        samples: Those that `merged.extend_with` names continue the base; the others train it or count its uses.
 
     Returns:
-        Uses by id, shape (tokens,).
+        The tokenizer, and how many of its entries are bytes, from the base, new and special.
     """
+    check_size(vocab_size)
+    old = {name: one for name, one in samples.items() if name not in merged.extend_with}
+    new = {name: one for name, one in samples.items() if name in merged.extend_with}
+    if merged.base is not None:
+        base = read_vocabulary(find_base(merged.base))
+    else:
+        texts = chain_all(old, step="train base")
+        base = train_vocabulary(texts, size=merged.trained_size or vocab_size, show_progress=True)
+    if merged.keeps == "all-but-chinese":
+        kept = drop_chinese(base)
+    else:
+        uses = count_uses(base, chain_all(old, step="count uses"))
+        kept = prune(base, uses, size=merged.base_size or vocab_size, keep_first=merged.keep_first)
+    extended = extend(
+        kept,
+        chain_all(new, step="extend"),
+        size=vocab_size - len(SPECIAL_TOKENS),
+        new_merges=merged.new_merges,
+        show_progress=True,
+    )
+    origins = {
+        "bytes": len(BYTES),
+        "from_base": len(kept) - len(BYTES),
+        "new": len(extended) - len(kept),
+        "special": len(SPECIAL_TOKENS),
+    }
+    return wrap_backend(extended.make_backend(SPECIAL_TOKENS), max_positions=max_positions), origins
+
+
+def count_uses(vocabulary: Vocabulary, texts: Iterable[str]) -> NDArray[np.int64]:
+    """Counts how often each token is used, by id, shape (tokens,)."""
     backend = vocabulary.make_backend()
     uses = np.zeros(len(vocabulary), np.int64)
     for batch in _batches(texts):
@@ -45,14 +79,10 @@ def prune(vocabulary: Vocabulary, uses: NDArray[np.int64], *, size: int, keep_fi
     A word that the whole vocabulary cuts into kept tokens is cut alike by the pruned one.
 
     Args:
-        vocabulary: The base.
         uses: Of each token, by id.
         size: How many tokens stay, the 256 bytes included.
         keep_first: How many of the first merges stay however rare they are: frequency on a narrow corpus alone makes
             other code worse.
-
-    Returns:
-        The kept merges in their order.
 
     Raises:
         DataError: If the size is smaller than what must stay, or larger than the base.
@@ -77,13 +107,9 @@ def prune(vocabulary: Vocabulary, uses: NDArray[np.int64], *, size: int, keep_fi
 
 
 def drop_chinese(vocabulary: Vocabulary) -> Vocabulary:
-    """Keeps all but the tokens with Chinese, Japanese or Korean characters, so that other text is cut as before.
+    """Drops the tokens with Chinese, Japanese or Korean characters, so that other text is cut as before.
 
-    Args:
-        vocabulary: The base.
-
-    Returns:
-        The rest, with all that its merges need.
+    Tokens that the merges of others need stay.
     """
     made_by: dict[str, Merge] = {}
     for left, right in vocabulary.merges:
@@ -96,14 +122,7 @@ def drop_chinese(vocabulary: Vocabulary) -> Vocabulary:
 
 
 def has_chinese(token: str) -> bool:
-    """Whether a token holds a whole character of Chinese, Japanese or Korean.
-
-    Args:
-        token: In byte-level characters.
-
-    Returns:
-        True if it does.
-    """
+    """Whether a token, in byte-level characters, holds a whole character of Chinese, Japanese or Korean."""
     text = to_bytes(token).decode("utf-8", errors="ignore")
     return any(first <= letter <= last for letter in text for first, last in CJK)
 
@@ -120,12 +139,10 @@ def extend(
 
     Args:
         vocabulary: The base.
-        texts: Read once.
         size: How many tokens there are at the end, without special tokens.
         new_merges: "beyond-ascii": each holds a byte beyond ASCII, so that text in ASCII is cut exactly as before;
             "chinese": each holds a byte that begins a Chinese character, so that English typography is cut as before
             too, at 3 to 5 % fewer characters a token on Chinese.
-        show_progress: Whether to draw a bar.
 
     Returns:
         The base with the new merges behind its own.

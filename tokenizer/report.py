@@ -1,4 +1,4 @@
-"""What tokenizers are worth, side by side: characters per token, dead tokens, lossy characters, speed.
+"""Tokenizers side by side: characters per token, dead tokens, lossy characters, speed.
 
 python -m tokenizer.report starcoder=FOLDER released=FOLDER --on english=FILE --on chinese=FILE [--output FOLDER]
 """
@@ -10,17 +10,20 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import CodeShellError, DataError
 from codeshell_hf.publish.figures import draw_bars, save_figure
+from codeshell_hf.text.documents import read_documents
 
 from .corpus import read_source
+from .settings import TextSource
 from .vocabulary import find_dead_tokens, find_lossy_characters
 
+Value = str | int | float | None | dict[str, float]
+Row = dict[str, Value]
 # ASCII, Latin, Greek, Cyrillic, punctuation, Chinese, Korean, full-width forms, emoji.
 TRIED_CHARACTERS = [
     chr(code)
@@ -31,14 +34,10 @@ TRIED_CHARACTERS = [
 
 
 def measure_languages(tokenizer: CodeShellTokenizer, documents: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Measures characters per token by language.
+    """Measures characters per token, "all" first, then by language, those with most characters first.
 
     Args:
-        tokenizer: The tokenizer.
         documents: Language and text of each.
-
-    Returns:
-        Characters per token, "all" first, then languages by their number of characters.
     """
     characters: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
@@ -52,19 +51,19 @@ def measure_languages(tokenizer: CodeShellTokenizer, documents: Iterable[tuple[s
 
 def compare(
     tokenizers: Mapping[str, Tokenizer], corpora: Mapping[str, Sequence[str]], *, base: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Compares tokenizers on the same texts: the counterpart of the report's Table 2, with more columns.
 
     Args:
         tokenizers: By name.
         corpora: Texts by name, on which none of them was trained.
-        base: Name of the one that words are compared with, or `None`.
+        base: Name of the tokenizer that words are compared with.
 
     Returns:
         A row a tokenizer: size, characters per token of each corpus and in all, dead tokens (`None` where the model is
         no BPE), lossy characters of some 26,000 tried, words cut differently, tokens a second.
     """
-    rows = []
+    rows: list[Row] = []
     for name, tokenizer in tokenizers.items():
         started = time.perf_counter()
         counts = {key: _count_tokens(tokenizer, texts) for key, texts in corpora.items()}
@@ -73,7 +72,7 @@ def compare(
         special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         vocabulary = [token for token in tokenizer.get_vocab(with_added_tokens=False) if token not in special]
         is_bpe = json.loads(tokenizer.to_str())["model"]["type"] == "BPE"
-        row: dict[str, Any] = {
+        row: Row = {
             "tokenizer": name,
             "entries": tokenizer.get_vocab_size(),
             **{f"chars_per_token.{key}": round(characters[key] / max(counts[key], 1), 4) for key in corpora},
@@ -82,7 +81,7 @@ def compare(
             "lossy_characters": len(find_lossy_characters(tokenizer, TRIED_CHARACTERS)),
             "tokens_per_s": round(sum(counts.values()) / seconds),
         }
-        if base not in (None, name) and is_bpe:
+        if base is not None and base != name and is_bpe:
             row["compared_with"] = base
             row["words_cut_differently"] = compare_words(tokenizers[base], tokenizer, corpora)
         rows.append(row)
@@ -90,15 +89,10 @@ def compare(
 
 
 def compare_words(base: Tokenizer, other: Tokenizer, corpora: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Measures the share of words that two tokenizers cut into different pieces.
+    """Measures the share of words, 0 to 1, that two tokenizers cut into different pieces, by corpus.
 
     Args:
-        base: The one to compare with.
-        other: Must split texts into the same words.
-        corpora: Texts by name.
-
-    Returns:
-        Share of words, 0 to 1, by corpus.
+        other: Must split texts into the same words as `base`.
     """
     shares = {}
     for name, texts in corpora.items():
@@ -115,79 +109,97 @@ def compare_words(base: Tokenizer, other: Tokenizer, corpora: Mapping[str, Seque
     return shares
 
 
-def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Writes the comparison as a Markdown table.
-
-    Args:
-        rows: What `compare` gave.
-
-    Returns:
-        Lines.
-    """
+def format_table(rows: Sequence[Row]) -> list[str]:
+    """Formats the rows of `compare` as a Markdown table."""
     plain = [key for key in rows[0] if key not in ("words_cut_differently", "compared_with")]
     lines = [
         "| " + " | ".join(key.removeprefix("chars_per_token.").replace("_", " ") for key in plain) + " |",
         "| --- |" + " ---: |" * (len(plain) - 1),
     ]
-    for row in rows:
-        cells = [
-            f"{row[key]:,}" if isinstance(row[key], int) else "-" if row[key] is None
-            else row[key] if isinstance(row[key], str) else f"{row[key]:.3f}"
-            for key in plain
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return [*lines, *("| " + " | ".join(_format(row[key]) for key in plain) + " |" for row in rows)]
 
 
-def write_report(rows: Sequence[Mapping[str, Any]], folder: Path, **more: Any) -> list[str]:
-    """Writes a comparison as `report.json` and `report.svg`, and as lines to print.
+def _format(value: Value) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value) if value is not None else "-"
 
-    Args:
-        rows: What `compare` gave.
-        folder: Where to write; it must exist.
-        more: What else the JSON holds.
+
+def write_report(rows: Sequence[Row], folder: Path, **more: object) -> list[Row]:
+    """Writes the rows of `compare` as `report.json`, with what else is named, and as `report.svg`.
 
     Returns:
-        The table, and the words that each BPE cuts differently.
+        The rows as they are written: without speed, which differs from run to run and would change the hash.
     """
-    # Speed is this machine's and this minute's: it is printed, and kept out of what is compared by hash.
-    kept = [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in rows]
-    text = json.dumps({**more, "table": kept}, indent=1, ensure_ascii=False)
+    written = [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in rows]
+    text = json.dumps({**more, "table": written}, indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    save_figure(draw_bars(kept, "chars_per_token."), folder / "report.svg")
-    return format_rows(rows)
+    save_figure(draw_bars(written, "chars_per_token."), folder / "report.svg")
+    return written
 
 
-def format_rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Writes a comparison as lines.
-
-    Args:
-        rows: What `compare` gave.
-
-    Returns:
-        The table, and the words that each BPE cuts differently.
-    """
+def format_rows(rows: Sequence[Row]) -> list[str]:
+    """Formats the rows of `compare` as a table and a line for each BPE on words that it cuts differently."""
     lines = format_table(rows)
     for row in rows:
-        shares = ", ".join(
-            f"{name} {100 * share:.2f} %" for name, share in row.get("words_cut_differently", {}).items()
-        )
-        if shares:
+        cut = row.get("words_cut_differently")
+        if isinstance(cut, dict) and cut:
+            shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in cut.items())
             lines.append(f"words that {row['tokenizer']} cuts differently from {row['compared_with']}: {shares}")
     return lines
 
 
-def load_any(path: Path) -> Tokenizer:
-    """Loads a tokenizer to compare with, as its file stands.
+def read_corpora(
+    built: CodeShellTokenizer, documents: Path | None, sources: Sequence[TextSource]
+) -> tuple[dict[str, list[str]], dict[str, dict[str, float]]]:
+    """Reads the texts that a new tokenizer is measured on.
 
     Args:
-        path: A `tokenizer.json` or its folder.
+        documents: The output of `curate`, whose held-out documents are one of the corpora.
 
     Returns:
-        The tokenizer.
+        Texts by corpus, and, where there are held-out documents, `characters_per_token` of each of their languages.
+    """
+    corpora: dict[str, list[str]] = {}
+    measures: dict[str, dict[str, float]] = {}
+    if documents is not None:
+        rows = list(read_documents(documents, split="held-out", columns=["text", "language"]))
+        corpora["held-out"] = [row["text"] for row in rows]
+        measures["characters_per_token"] = measure_languages(built, ((row["language"], row["text"]) for row in rows))
+    corpora |= {source.name: list(read_source(source.path, source.language)) for source in sources}
+    return corpora, measures
+
+
+def write_measures(
+    built: CodeShellTokenizer,
+    peers: Mapping[str, Path],
+    corpora: Mapping[str, Sequence[str]],
+    folder: Path,
+    parts: Mapping[str, object],
+    measures: Mapping[str, object],
+) -> tuple[list[Row], list[str]]:
+    """Compares a new tokenizer with its peers, and writes the report.
+
+    Args:
+        peers: Folders or files by name; words are compared with those of the first.
+        parts: Counts of the vocabulary's entries, for the report.
+        measures: What else was measured, for the report.
+
+    Returns:
+        The rows that were written, and lines to print.
+    """
+    tokenizers = {"built": built.backend_tokenizer, **{name: load_any(path) for name, path in peers.items()}}
+    rows = compare(tokenizers, corpora, base=next(iter(peers), None))
+    return write_report(rows, folder, parts=parts, **measures), format_rows(rows)
+
+
+def load_any(path: Path) -> Tokenizer:
+    """Loads any tokenizer from a `tokenizer.json` or its folder.
 
     Raises:
-        DataError: If it is none.
+        DataError: If it cannot be read.
     """
     path = path / "tokenizer.json" if path.is_dir() else path
     try:
@@ -205,14 +217,7 @@ def _split_words(tokenizer: Tokenizer, text: str) -> list[tuple[str, tuple[int, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compares tokenizers that exist.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        The exit code.
-    """
+    """Compares existing tokenizers; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tokenizer.report", description="Compares tokenizers.")
     parser.add_argument("tokenizers", nargs="+", metavar="NAME=PATH", help="the first is what words are compared with")
     parser.add_argument("--on", action="append", required=True, metavar="NAME=PATH", help="texts to measure on")

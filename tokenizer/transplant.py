@@ -19,12 +19,12 @@ ROWS_DIVIDE_BY = 128
 
 @dataclass(frozen=True)
 class Transplant:
-    """What became of the rows.
+    """How the rows of the new embedding were made.
 
     Args:
         kept: Rows copied from the same token.
         pieced: Rows that are the mean of the old pieces of a new token.
-        padded: Rows behind the vocabulary, the mean of all.
+        padded: Rows beyond the vocabulary, the mean of all.
     """
 
     kept: int
@@ -33,13 +33,7 @@ class Transplant:
 
 
 def count_rows(vocab_size: int) -> int:
-    """The rows of an embedding for a vocabulary: padded to what matrix kernels and ranks divide well.
-
-    Args:
-        vocab_size: Entries of the tokenizer.
-
-    Returns:
-        The next multiple of 128.
+    """The rows of an embedding for a vocabulary, padded to a multiple of 128, which suits matrix kernels and ranks.
 
     >>> count_rows(70_020)
     70144
@@ -52,12 +46,9 @@ def transplant(model: CodeShellForCausalLM, old: CodeShellTokenizer, new: CodeSh
     """Exchanges the embedding and the output layer of a model for those of another vocabulary.
 
     Args:
-        model: Changed in place; its configuration too.
+        model: Changed in place, and so is its configuration.
         old: The tokenizer that it was trained with.
         new: The tokenizer that it gets.
-
-    Returns:
-        How many rows were kept.
     """
     old_ids = old.get_vocab()
     new_tokens = sorted(new.get_vocab().items(), key=lambda item: item[1])
@@ -97,16 +88,7 @@ def _move_rows(weight: Tensor, sources: list[list[int]], rows: int, old_entries:
 
 
 def measure_bits(model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, text: str) -> float:
-    """Measures bits per byte of a text.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        text: The text.
-
-    Returns:
-        Bits per byte.
-    """
+    """Measures bits per byte of a text."""
     import numpy as np
 
     from codeshell_hf.text.bits_per_byte import score_documents
@@ -119,14 +101,7 @@ def measure_bits(model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, tex
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        The exit code.
-    """
+    """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tokenizer.transplant", description=__doc__)
     parser.add_argument("model", type=Path, help="folder of the model, with its tokenizer")
     parser.add_argument("tokenizer", type=Path, help="folder of the tokenizer that it gets")

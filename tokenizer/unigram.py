@@ -28,11 +28,8 @@ def train_unigram(
     Args:
         texts: Read once.
         vocab_size: All entries: the pieces, 256 bytes, the unknown piece, which is never used, and special tokens.
-        max_positions: What the tokenizer names as the longest input, in tokens; `None` for no limit.
+        max_positions: The longest input that the tokenizer's configuration states, in tokens.
         sample_lines: How many lines SentencePiece holds in memory at most.
-
-    Returns:
-        The tokenizer, with fill-in-the-middle and the chat format.
 
     Raises:
         SettingsError: If the bytes do not fit.
@@ -89,7 +86,7 @@ def _convert(model: bytes) -> Tokenizer:
         for index in range(processor.get_piece_size())
     ]
     backend = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
-    # Besides splitting numbers, this keeps a literal "<0x0A>" in a text from being taken for the byte.
+    # Besides splitting numbers, this keeps a literal "<0x0A>" in a text from becoming the byte.
     backend.pre_tokenizer = pre_tokenizers.Digits(individual_digits=True)
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     backend.add_special_tokens(list(SPECIAL_TOKENS))

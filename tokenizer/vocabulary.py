@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -24,14 +23,7 @@ BYTES = list_bytes()
 
 
 def to_bytes(token: str) -> bytes:
-    """The bytes that a token stands for.
-
-    Args:
-        token: In byte-level characters.
-
-    Returns:
-        Its bytes, which need not be whole characters.
-    """
+    """The bytes of a token in byte-level characters; they need not be whole characters."""
     return bytes(BYTES[letter] for letter in token)
 
 
@@ -54,14 +46,7 @@ class Vocabulary:
         return len(self.tokens)
 
     def make_backend(self, special_tokens: Sequence[str] = ()) -> Tokenizer:
-        """Makes a tokenizer with StarCoder's steps before BPE.
-
-        Args:
-            special_tokens: Get the last ids.
-
-        Returns:
-            The tokenizer.
-        """
+        """Makes a tokenizer with StarCoder's steps before BPE; special tokens get the last ids."""
         ids = {token: index for index, token in enumerate(self.tokens)}
         backend = Tokenizer(models.BPE(vocab=ids, merges=list(self.merges)))
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -73,13 +58,10 @@ class Vocabulary:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """Reads the merges of a `tokenizer.json`.
+    """Reads the merges of a `tokenizer.json`, without its special tokens and the order of its ids.
 
     Args:
-        path: The file, or the folder that holds it.
-
-    Returns:
-        Its merges; its special tokens and the order of its ids are left behind.
+        path: The file, or its folder.
 
     Raises:
         DataError: If it is no byte-level BPE, or a merge's operand is missing.
@@ -95,13 +77,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 
 def find_base(name: str) -> Path:
-    """Finds a `tokenizer.json` on disk or on the Hub.
-
-    Args:
-        name: A file, a folder that holds one, or `owner/name` on the Hub.
-
-    Returns:
-        The file.
+    """Finds a `tokenizer.json` by file, folder, or `owner/name` on the Hub.
 
     Raises:
         DataError: If there is none.
@@ -113,18 +89,16 @@ def find_base(name: str) -> Path:
         return Path(hf_hub_download(name, "tokenizer.json"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise DataError(f"base {name} is no file here and not to be had from the Hub ({reason})") from error
+        raise DataError(
+            f"base {name} is neither a file nor a repository of the Hub that can be read ({reason})"
+        ) from error
 
 
-def parse_vocabulary(values: Any, source: str) -> Vocabulary:
+def parse_vocabulary(values: object, source: str) -> Vocabulary:
     """Reads the merges of a tokenizer's JSON.
 
     Args:
-        values: The JSON.
-        source: Where it comes from, for messages.
-
-    Returns:
-        Its merges.
+        source: Its file, for messages.
 
     Raises:
         DataError: If it is no byte-level BPE, or a merge's operand is missing.
@@ -149,14 +123,10 @@ def parse_vocabulary(values: Any, source: str) -> Vocabulary:
 
 
 def find_dead_tokens(backend: Tokenizer, tokens: Iterable[str]) -> list[str]:
-    """Finds tokens that are never produced: not even encoding their own text gives them.
+    """Finds tokens that a BPE never produces, not even from their own text.
 
     Args:
-        backend: A tokenizer whose model is BPE.
         tokens: In byte-level characters.
-
-    Returns:
-        Those whose own merges do not lead to them.
     """
     dead = []
     for token in tokens:
@@ -167,15 +137,7 @@ def find_dead_tokens(backend: Tokenizer, tokens: Iterable[str]) -> list[str]:
 
 
 def find_lossy_characters(backend: Tokenizer, characters: Iterable[str]) -> list[str]:
-    """Finds characters that do not survive encoding and decoding.
-
-    Args:
-        backend: The tokenizer.
-        characters: What to try, each alone.
-
-    Returns:
-        Those that come back as something else.
-    """
+    """Finds the characters, each tried alone, that encoding and decoding changes."""
     tried = list(characters)
     encoded = backend.encode_batch(tried, add_special_tokens=False)
     decoded = backend.decode_batch([list(encoding.ids) for encoding in encoded], skip_special_tokens=False)
@@ -183,13 +145,10 @@ def find_lossy_characters(backend: Tokenizer, characters: Iterable[str]) -> list
 
 
 def check_size(vocab_size: int) -> None:
-    """Refuses a vocabulary in which the bytes and the special tokens do not fit.
-
-    Args:
-        vocab_size: All entries.
+    """Checks that the bytes and the special tokens fit.
 
     Raises:
-        SettingsError: With the smallest that does.
+        SettingsError: With the smallest size.
     """
     smallest = len(BYTES) + len(SPECIAL_TOKENS)
     if vocab_size < smallest:

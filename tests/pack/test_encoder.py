@@ -37,7 +37,10 @@ def test_tiktoken_is_passed_by_where_it_cannot_be_exact(bpe: CodeShellTokenizer)
     released_like = wrap_backend(Tokenizer.from_str(json.dumps(values)))
     unigram = train_unigram(CODE, vocab_size=600)
 
-    for tokenizer, reason in ((released_like, "ids are not in the order"), (unigram, "is Unigram, and tiktoken knows")):
+    for tokenizer, reason in (
+        (released_like, "ids are not in the order"),
+        (unigram, "is Unigram, and tiktoken supports"),
+    ):
         encoder, choice = choose_encoder(tokenizer, CODE[:3])
         assert encoder is tokenizer
         assert reason in choice

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeshell_hf.pack.infilling import rearrange_characters, rearrange_for_infilling
+from codeshell_hf.pack.infilling import place_cuts, rearrange_characters, rearrange_for_infilling
 
 SENTINELS = (301, 302, 303)
 
@@ -27,6 +27,16 @@ def test_rearranged_documents_give_back_the_original(tokens: list[int], data, su
     else:
         prefix, suffix = arranged[1:suffix_at], arranged[suffix_at + 1 : middle_at]
         assert prefix + arranged[middle_at + 1 :] + suffix == tokens
+
+
+def test_cuts_fall_at_every_place_of_a_document_equally_often() -> None:
+    evenly = (np.arange(900) + 0.5) / 900
+
+    places = [place_cuts((cut, cut), 8) for cut in evenly]
+
+    # Before, between and behind eight tokens: nine places, so that a middle may also end with the document.
+    assert np.unique(places, axis=0).tolist() == [[place, place] for place in range(9)]
+    assert np.bincount([start for start, _ in places]).tolist() == [100] * 9
 
 
 class Words:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.pack.perturbation import Perturbation, perturb
+from codeshell_hf.pack.perturbation import perturb
+from codeshell_hf.pack.settings import Perturbation
 
-ALWAYS = Perturbation(1.0, 0)
+ALWAYS = Perturbation(rate=1.0)
 SOURCE = '''import os
 
 
@@ -81,8 +82,8 @@ def test_other_languages_are_renamed_consistently(language: str, text: str) -> N
 
 def test_chance_is_the_documents_own_and_what_is_not_known_stays() -> None:
     assert perturb(SOURCE, "python", "a", ALWAYS) == perturb(SOURCE, "python", "a", ALWAYS)
-    assert perturb(SOURCE, "python", "a", Perturbation(1.0, 1)) != perturb(SOURCE, "python", "a", ALWAYS)
+    assert perturb(SOURCE, "python", "a", Perturbation(rate=1.0, seed=1)) != perturb(SOURCE, "python", "a", ALWAYS)
     assert perturb(SOURCE, "haskell", "a", ALWAYS) == SOURCE
     assert perturb("def f(:\n", "python", "a", ALWAYS) == "def f(:\n"
-    some = sum(perturb(SOURCE, "python", f"{n}", Perturbation(0.3, 0)) != SOURCE for n in range(200))
+    some = sum(perturb(SOURCE, "python", f"{n}", Perturbation(rate=0.3)) != SOURCE for n in range(200))
     assert 35 < some < 85

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokenizer.corpus import TextSource, read_source, sample, take_share
+from tokenizer.corpus import read_source, sample, take_share
+from tokenizer.settings import TextSource
 
 
 def test_sources_of_every_kind_are_read(tmp_path: Path) -> None:
@@ -34,9 +35,15 @@ def test_weights_are_shares_of_the_sample(tmp_path: Path) -> None:
     for name, lines in (("large", 1000), ("small", 10)):
         text = "".join(json.dumps({"text": f"{index:010d}"}) + "\n" for index in range(lines))
         (tmp_path / f"{name}.jsonl").write_text(text)
-    sources = [TextSource(name, tmp_path / f"{name}.jsonl", weight) for name, weight in (("large", 3), ("small", 1))]
+    sources = [
+        TextSource(name=name, path=tmp_path / f"{name}.jsonl", weight=weight)
+        for name, weight in (("large", 3), ("small", 1))
+    ]
 
-    drawn = {name: list(draw()) for name, draw in sample(sources, sample_bytes=2000).items()}
+    samples = sample(sources, sample_bytes=2000)
+
+    drawn = {name: list(one.read()) for name, one in samples.items()}
+    assert {name: one.characters for name, one in samples.items()} == {"large": 1500, "small": 500}
 
     assert sum(map(len, drawn["large"])) == pytest.approx(1500, abs=10)
     assert sum(map(len, drawn["small"])) == pytest.approx(500, abs=10)

@@ -8,7 +8,8 @@ import pytest
 
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.conftest import SHARED
-from tests.tokenizer.common import CODE, ROOT
+from tests.tokenizer.common import CODE, HELD_OUT_CHINESE, ROOT
+from tokenizer import report
 from tokenizer.corpus import read_source
 from tokenizer.merged import count_uses, drop_chinese, extend, prune
 from tokenizer.report import TRIED_CHARACTERS, compare, load_any
@@ -20,10 +21,15 @@ from tokenizer.vocabulary import (
 )
 
 
-def test_tokenizers_that_exist_are_compared_from_the_command_line(tmp_path: Path, merged: Vocabulary, capsys) -> None:
+def test_tokenizers_that_exist_are_compared_from_the_command_line(
+    tmp_path: Path, merged: Vocabulary, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "TRIED_CHARACTERS", TRIED_CHARACTERS[::50])
+    code = ROOT / "src" / "codeshell_hf" / "publish"
+    (tmp_path / "chinese.txt").write_text(HELD_OUT_CHINESE[:3000])
     for name, vocabulary in (("one", merged), ("two", Vocabulary(merged.merges[:500]))):
         vocabulary.make_backend(SPECIAL_TOKENS).save(str(tmp_path / f"{name}.json"))
-    texts = [f"--on=chinese={ROOT}/tokenizer/data/chinese-python-docs.jsonl", f"--on=code={ROOT}/recipes"]
+    texts = [f"--on=chinese={tmp_path}/chinese.txt", f"--on=code={code}"]
     given = [f"{name}={tmp_path}/{name}.json" for name in ("one", "two")]
 
     assert report_main([*given, *texts, f"--output={tmp_path}/report"]) == 0
@@ -32,9 +38,9 @@ def test_tokenizers_that_exist_are_compared_from_the_command_line(tmp_path: Path
     assert "'one' has no '='; write NAME=PATH" in capsys.readouterr().err
 
     table = {row["tokenizer"]: row for row in json.loads((tmp_path / "report" / "report.json").read_text())["table"]}
-    text = "".join(read_source(ROOT / "recipes"))
+    text = "".join(read_source(code))
     backend = merged.make_backend(SPECIAL_TOKENS)
-    tokens = sum(len(backend.encode(document)) for document in read_source(ROOT / "recipes"))
+    tokens = sum(len(backend.encode(document)) for document in read_source(code))
     assert table["one"]["chars_per_token.code"] == pytest.approx(len(text) / tokens, abs=1e-4)
     assert table["two"]["words_cut_differently"]["code"] > 0.05
     assert "words that two cuts differently from one: chinese" in printed

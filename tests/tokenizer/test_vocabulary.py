@@ -54,7 +54,7 @@ def test_a_base_comes_from_the_hub_by_name(tmp_path: Path, base: Vocabulary) -> 
         )  # fmt: skip
 
     assert found.stdout.strip() == str(len(base)), found.stderr
-    assert "base no/base is no file here and not to be had from the Hub" in missing.stderr
+    assert "base no/base is neither a file nor a repository of the Hub that can be read" in missing.stderr
 
 
 @pytest.mark.parametrize(

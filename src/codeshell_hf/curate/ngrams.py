@@ -166,12 +166,12 @@ def _discount(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     discounts = [0.5, 1.0, 1.5]
     if all(many[:3]):
         share = many[0] / (many[0] + 2 * many[1])
-        found = [place + 1 - (place + 2) * share * many[place + 1] / many[place] for place in range(3)]
-        # Of a sample too small or too odd for the estimate, the usual values are taken.
-        if all(0 <= value <= place + 1 for place, value in enumerate(found)):
-            discounts = found
-    taken = np.select([counts == 1, counts == 2, counts > 2], discounts, 0.0)
-    return np.minimum(taken, counts)
+        estimates = [place + 1 - (place + 2) * share * many[place + 1] / many[place] for place in range(3)]
+        # The usual values stay where the sample is too small or too odd for the estimate.
+        if all(0 <= value <= place + 1 for place, value in enumerate(estimates)):
+            discounts = estimates
+    taken: NDArray[np.float64] = np.minimum(np.select([counts == 1, counts == 2, counts > 2], discounts, 0.0), counts)
+    return taken
 
 
 def score(model: NgramModel, documents: Sequence[Sequence[str]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -147,7 +147,8 @@ def _correlate(first: NDArray[np.floating], second: NDArray[np.floating]) -> flo
 def _rank(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Ranks; equal values have the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[inverse]
 
 
 class Regressor:

@@ -1,7 +1,6 @@
 """Token shards that datatrove's DocumentTokenizer wrote: `.ds` files with an index of where documents end."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ _SCANNED = 1 << 26
 
 
 class DatatroveShards:
-    """datatrove's token shards, read where they lie; an end-of-text token that closes a document is left out.
+    """datatrove's token shards, memory-mapped; an end-of-text token that closes a document is left out.
 
     Args:
         folder: Holds `.ds` files, each with its `.ds.index`.
@@ -31,7 +30,7 @@ class DatatroveShards:
     def __init__(self, folder: Path, header: Header) -> None:
         self.folder = folder
         self.header = header
-        self._files: list[NDArray[Any]] = []
+        self._files: list[NDArray[np.unsignedinteger]] = []
         ends: list[NDArray[np.int64]] = []
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             try:
@@ -66,7 +65,7 @@ class DatatroveShards:
         self.bytes = np.zeros(len(self.lengths), np.int64)
 
     @staticmethod
-    def _open(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def _open(path: Path) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         ends = np.fromfile(path.with_name(path.name + ".index"), dtype="<u8").astype(np.int64)
         width = path.stat().st_size // max(int(ends[-1]), 1)
         if width not in (2, 4):
@@ -76,7 +75,8 @@ class DatatroveShards:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, document: int) -> NDArray[Any]:
+    def __getitem__(self, document: int) -> NDArray[np.unsignedinteger]:
         """Ids of a document, shape (T,), in the width they are stored in."""
         start = self._starts[document]
-        return self._files[self._number[document]][start : start + self.lengths[document]]
+        tokens: NDArray[np.unsignedinteger] = self._files[self._number[document]]
+        return tokens[start : start + self.lengths[document]]

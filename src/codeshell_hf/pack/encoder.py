@@ -1,14 +1,16 @@
 """The fastest encoder that gives the very same ids."""
 
 import json
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..tokenization_codeshell import CodeShellTokenizer
+from .infilling import Codec
+from .shards import Encoder
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import tiktoken
 
 # GPT-2's words after StarCoder's splitting of digits, as one expression.
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
@@ -16,10 +18,10 @@ COMPARED_DOCUMENTS = 200
 
 
 def list_bytes() -> dict[str, int]:
-    """The characters that byte-level BPE writes for bytes, after GPT-2's table.
+    """The byte of each of the 256 characters that byte-level BPE writes for bytes, in the order of the bytes.
 
-    Returns:
-        The byte of each of 256 characters, in the order of the bytes.
+    Source:
+        GPT-2's table.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -29,36 +31,30 @@ def list_bytes() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TiktokenEncoder:
-    """tiktoken behind the interface of a tokenizer.
+    """tiktoken with the interface of a tokenizer, whose options it ignores: special tokens are plain text."""
 
-    Args:
-        encoding: A `tiktoken.Encoding`.
-    """
+    encoding: "tiktoken.Encoding"
 
-    encoding: Any
-
-    def __call__(self, text: list[str], **kwargs: Any) -> dict[str, list[list[int]]]:
-        """Encodes texts in which nothing is special.
-
-        Args:
-            text: The texts.
-            kwargs: Ignored; what tokenizers take.
-
-        Returns:
-            `input_ids`, a list of ids for each text.
-        """
+    def __call__(
+        self,
+        text: list[str],
+        *,
+        add_special_tokens: bool = False,
+        split_special_tokens: bool = True,
+        verbose: bool = False,
+    ) -> dict[str, list[list[int]]]:
+        """Encodes texts."""
         return {"input_ids": self.encoding.encode_ordinary_batch(text)}
 
 
-def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tuple[Any, str]:
-    """Chooses tiktoken where it is installed, can hold the vocabulary, and gives the same ids on a sample.
+def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tuple[Encoder, str]:
+    """Chooses tiktoken if it is installed, can represent the vocabulary, and gives the same ids on a sample.
 
     Args:
-        tokenizer: The tokenizer, which is what counts.
         sample: Documents to compare on; the first 200 are read.
 
     Returns:
-        What encodes, and a line that says what was chosen and why.
+        The encoder, and a line that says which it is and why.
     """
     try:
         encoder = make_tiktoken(tokenizer)
@@ -68,43 +64,25 @@ def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tupl
     if not texts:
         return tokenizer, "encodes with tokenizers: there is no document"
     expected = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-    found = encoder(texts)["input_ids"]
-    different = sum(one != two for one, two in zip(expected, found, strict=True))
+    encoded = encoder(texts)["input_ids"]
+    different = sum(one != two for one, two in zip(expected, encoded, strict=True))
     if different:
         return tokenizer, f"encodes with tokenizers: tiktoken differs on {different} of {len(texts)} documents"
     return encoder, f"encodes with tiktoken: the same ids on {len(texts)} documents"
 
 
 class TokenizerCodec:
-    """A tokenizer as fill-in-the-middle needs it: from ids to text and back, with nothing special in it.
-
-    Args:
-        tokenizer: The tokenizer.
-    """
+    """A tokenizer for fill-in-the-middle: from ids to text and back; special tokens are plain text."""
 
     def __init__(self, tokenizer: CodeShellTokenizer) -> None:
         self._tokenizer = tokenizer
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids.
-
-        Args:
-            ids: Of the tokenizer.
-
-        Returns:
-            Their text.
-        """
+        """The text of ids."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, in which nothing is special.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            Its ids.
-        """
+        """The ids of a text."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
             "input_ids"
         ]
@@ -112,61 +90,28 @@ class TokenizerCodec:
 
 
 class TiktokenCodec:
-    """The same by tiktoken, which is faster.
+    """The same by tiktoken, which is faster."""
 
-    Args:
-        encoding: A `tiktoken.Encoding`.
-    """
-
-    def __init__(self, encoding: Any) -> None:
+    def __init__(self, encoding: "tiktoken.Encoding") -> None:
         self._encoding = encoding
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids.
-
-        Args:
-            ids: Of the tokenizer.
-
-        Returns:
-            Their text.
-        """
-        return str(self._encoding.decode(ids))
+        """The text of ids."""
+        return self._encoding.decode(ids)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, in which nothing is special.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            Its ids.
-        """
-        ids: list[int] = self._encoding.encode_ordinary(text)
-        return ids
+        """The ids of a text."""
+        return self._encoding.encode_ordinary(text)
 
 
-def make_codec(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> TokenizerCodec | TiktokenCodec:
-    """Makes what turns ids into text and back, by the encoder that packing would choose.
-
-    Args:
-        tokenizer: The tokenizer.
-        sample: Documents to compare encoders on.
-
-    Returns:
-        The codec.
-    """
+def make_codec(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> Codec:
+    """Makes a codec of the encoder that `choose_encoder` chooses on a sample."""
     encoder, _ = choose_encoder(tokenizer, sample)
     return TiktokenCodec(encoder.encoding) if isinstance(encoder, TiktokenEncoder) else TokenizerCodec(tokenizer)
 
 
 def make_tiktoken(tokenizer: CodeShellTokenizer) -> TiktokenEncoder:
-    """Makes a tiktoken encoding of a byte-level BPE.
-
-    Args:
-        tokenizer: Its ids must be in the order of its merges.
-
-    Returns:
-        The encoder.
+    """Makes a tiktoken encoding of a byte-level BPE, whose ids must be in the order of its merges.
 
     Raises:
         ImportError: If tiktoken is not installed.
@@ -177,10 +122,10 @@ def make_tiktoken(tokenizer: CodeShellTokenizer) -> TiktokenEncoder:
     values = json.loads(tokenizer.backend_tokenizer.to_str())
     model = values["model"]
     if model["type"] != "BPE":
-        raise ValueError(f"the vocabulary is {model['type']}, and tiktoken knows BPE alone")
+        raise ValueError(f"the vocabulary is {model['type']}, and tiktoken supports BPE alone")
     steps = [step["type"] for step in (values["pre_tokenizer"] or {}).get("pretokenizers", [])]
     if steps != ["Digits", "ByteLevel"]:
-        raise ValueError(f"the steps before BPE are {steps}, and only Digits and ByteLevel are known")
+        raise ValueError(f"the steps before BPE are {steps}, and tiktoken supports Digits and ByteLevel alone")
     letters = list_bytes()
     ranks = {bytes(letters[letter] for letter in token): index for token, index in model["vocab"].items()}
     if any(bytes([byte]) not in ranks for byte in range(256)):

@@ -28,24 +28,10 @@ class Codec(Protocol):
     """A tokenizer without special tokens."""
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids.
-
-        Args:
-            ids: Of the tokenizer.
-
-        Returns:
-            Their text.
-        """
+        """The text of ids."""
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, in which nothing is special.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            Its ids.
-        """
+        """The ids of a text."""
 
 
 def rearrange_for_infilling(
@@ -82,6 +68,16 @@ def rearrange_for_infilling(
     return np.concatenate(parts).astype(np.int64, copy=False)
 
 
+def place_cuts(cuts: tuple[float, float], length: int) -> tuple[int, int]:
+    """Start and end of the middle among the `length + 1` places before, between and behind tokens or characters.
+
+    Args:
+        cuts: Uniform in [0, 1), sorted; every place, also the end of the document, is equally likely.
+    """
+    start, end = (int(cut * (length + 1)) for cut in cuts)
+    return start, end
+
+
 def rearrange_characters(
     tokens: NDArray[np.int64],
     cuts: tuple[float, float],
@@ -90,33 +86,31 @@ def rearrange_characters(
     suffix_first: bool,
     sentinels: tuple[int, int, int],
 ) -> NDArray[np.int64]:
-    """Moves the middle of one document, cut between characters, so that what is asked for may begin inside a word.
+    """Moves the middle of one document, cut between characters, so that a middle may begin inside a word.
 
-    The three parts are encoded anew, each by itself, and what they take more is cut off the suffix: the result is as
-    long as with `rearrange_for_infilling`, so that rows can be planned without encoding anything. Where that cannot
-    be, the cuts fall between tokens.
+    The three parts are encoded again, each by itself, and the tokens that this adds are cut off the suffix: the result
+    is as long as that of `rearrange_for_infilling`, so that rows can be planned without encoding anything. Where the
+    suffix is too short for that, cuts are made between tokens.
 
     Args:
         tokens: Ids of one document, shape (T,), int64, without special tokens.
-        cuts: Where the middle starts and ends, as shares of the document, sorted.
-        codec: Of the tokenizer.
-        suffix_first: As there.
-        sentinels: As there.
+        cuts: Start and end of the middle as fractions of the document, sorted, each in [0, 1).
+        suffix_first: As in `rearrange_for_infilling`, and so are the sentinels.
 
     Returns:
-        Shape (T + 3,).
+        Shape (T + 3,), int64.
 
     Source:
         StarCoder (Li et al. 2023, arXiv:2305.06161, section 5.1) transforms characters, as Bavarian et al. 2022,
         section 4.3, recommend.
     """
     text = codec.decode(tokens.tolist())
-    start, end = (int(cut * (len(text) + 1)) for cut in cuts)
+    start, end = place_cuts(cuts, len(text))
     before, inside, after = (codec.encode(part) for part in (text[:start], text[start:end], text[end:]))
     more = len(before) + len(inside) + len(after) - len(tokens)
     if not 0 <= more <= len(after):
-        first, last = (int(cut * (len(tokens) + 1)) for cut in cuts)
-        return rearrange_for_infilling(tokens, (first, last), suffix_first=suffix_first, sentinels=sentinels)
+        middle = place_cuts(cuts, len(tokens))
+        return rearrange_for_infilling(tokens, middle, suffix_first=suffix_first, sentinels=sentinels)
     whole = np.array([*before, *inside, *after[: len(after) - more]], np.int64)
     middle = (len(before), len(before) + len(inside))
     return rearrange_for_infilling(whole, middle, suffix_first=suffix_first, sentinels=sentinels)

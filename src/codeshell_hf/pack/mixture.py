@@ -17,19 +17,18 @@ PERIOD = 1024
 class Mixture:
     """The endless stream of rows of several shards, like `Rows` of one.
 
-    A block, as long as the longest row, comes from one of them. Which it is follows from its number alone, and each
-    gives its own stream of rows in its own order: what is left out of one changes nothing in another.
+    A block, as long as the longest row, comes from one of them. Which one depends on its number alone, and each has its
+    own stream of rows in its own order: a change of one leaves the others as they are.
 
     Args:
-        shards: The documents of each.
-        shares: How much of all tokens each gives; together 1.
+        shares: Of all tokens, for each of the shards; together 1.
         seed: Decides the orders and what is rearranged.
         phases: Lengths of rows, in order, the first from token 0.
         infilling: How documents are rearranged, or `None` for not at all.
 
     Raises:
         DataError: As `Rows`.
-        SettingsError: As `Rows`, or if the shares do not add up to 1.
+        SettingsError: As `Rows`, or if the shares do not sum to 1.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class Mixture:
             raise SettingsError(f"shares of shards are {list(shares)}; let each be above 0 and all together 1")
         self.seed = seed
         self.block_tokens = max(phase.row_tokens for phase in phases)
-        self._counts = _share_out(shares, PERIOD)
+        self._counts = _apportion(shares, PERIOD)
         self._order = lru_cache(maxsize=4)(self._make_order)
         self.streams = [
             Rows(
@@ -83,14 +82,7 @@ class Mixture:
         )
 
     def count_epochs(self, consumed: int) -> float:
-        """How often the documents that are seen most often were seen.
-
-        Args:
-            consumed: Tokens of the run.
-
-        Returns:
-            Epochs, with their fraction.
-        """
+        """Epochs, with their fraction, of the shards whose documents were seen most often."""
         block = consumed // self.block_tokens
         return max(
             stream.count_epochs(self._count(block, number) * self.block_tokens)
@@ -107,10 +99,10 @@ class Mixture:
         return np.random.default_rng([self.seed, period, PERIOD]).permutation(numbers)
 
 
-def _share_out(shares: Sequence[float], places: int) -> NDArray[np.int64]:
-    """Whole numbers in the given proportion, by largest remainder, none of them 0."""
+def _apportion(shares: Sequence[float], places: int) -> NDArray[np.int64]:
+    """Integers in the given proportion that sum to `places`, by largest remainder, none of them 0."""
     exact = np.array(shares) * places
-    counts = np.maximum(np.floor(exact), 1).astype(np.int64)
+    counts: NDArray[np.int64] = np.maximum(np.floor(exact), 1).astype(np.int64)
     for index in np.argsort(counts - exact)[: max(0, places - int(counts.sum()))]:
         counts[index] += 1
     counts[np.argmax(counts)] += places - int(counts.sum())

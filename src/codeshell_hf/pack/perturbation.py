@@ -7,15 +7,18 @@ import functools
 import hashlib
 import importlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from .settings import Perturbation
 
-# language: (package, function that gives the grammar, nodes in which an identifier is declared, nodes in which one is
-# somebody else's name).
+if TYPE_CHECKING:
+    import tree_sitter
+
+# language: (package, function that returns the grammar, nodes that declare an identifier, nodes whose identifiers are
+# names from elsewhere).
 _GRAMMARS: dict[str, tuple[str, str, frozenset[str], frozenset[str]]] = {
     "python": (
         "tree_sitter_python",
@@ -57,21 +60,8 @@ _INDENT = re.compile(r"^( +)(?=\S)", re.MULTILINE)
 _BLANK = re.compile(r"\n{3,}")
 
 
-@dataclass(frozen=True)
-class Perturbation:
-    """How often documents are changed.
-
-    Args:
-        rate: Share of the documents in known languages, 0 to 1.
-        seed: Decides which, and how.
-    """
-
-    rate: float
-    seed: int
-
-
 @functools.cache
-def _load(language: str) -> Any:
+def _load(language: str) -> "tree_sitter.Parser":
     package, function, _, _ = _GRAMMARS[language]
     try:
         import tree_sitter
@@ -82,32 +72,29 @@ def _load(language: str) -> Any:
     return tree_sitter.Parser(grammar)
 
 
-def perturb(text: str, language: str, identity: str, options: Perturbation) -> str:
-    """Changes a program, or not, by its identity alone.
+def perturb(text: str, language: str, identity: str, perturbation: Perturbation) -> str:
+    """Changes a program, or not, as the seed and the document's id decide.
 
     Args:
-        text: The program.
         language: As curation names it.
-        identity: Of the document.
-        options: How often.
+        identity: The document's id.
 
     Returns:
-        Another text with the same syntax tree; the text itself for unknown languages, for programs that do not parse,
-        and for those that are not drawn.
+        Another text with the same syntax tree; the text itself for other languages, for programs that do not parse, and
+        for those that are not drawn.
 
     Raises:
         DataError: If tree-sitter is not installed.
     """
-    number = hashlib.sha256(f"{options.seed}/{identity}".encode()).digest()
-    chance = Random(number)
-    if language not in _GRAMMARS or chance.random() >= options.rate:
+    rng = Random(hashlib.sha256(f"{perturbation.seed}/{identity}".encode()).digest())
+    if language not in _GRAMMARS or rng.random() >= perturbation.rate:
         return text
     kinds = _list_kinds(text.encode(), language)
     if kinds is None:
         return text
     steps: list[Callable[[str], str]] = [
-        lambda one: _rename(one, language, chance),
-        lambda one: _indent(one, chance),
+        lambda one: _rename(one, language, rng),
+        lambda one: _indent(one, rng),
         lambda one: _BLANK.sub("\n\n", one),
     ]
     for step in steps:
@@ -117,9 +104,9 @@ def perturb(text: str, language: str, identity: str, options: Perturbation) -> s
     return text
 
 
-def _walk(data: bytes, language: str) -> Any:
+def _walk(data: bytes, language: str) -> "Iterator[tuple[tree_sitter.Node, tree_sitter.Node | None]]":
     """Every node of a program, with its parent, in order."""
-    todo = [(_load(language).parse(data).root_node, None)]
+    todo: list[tuple[tree_sitter.Node, tree_sitter.Node | None]] = [(_load(language).parse(data).root_node, None)]
     while todo:
         node, parent = todo.pop()
         yield node, parent
@@ -136,16 +123,17 @@ def _list_kinds(data: bytes, language: str) -> list[str] | None:
     return kinds
 
 
-def _rename(text: str, language: str, chance: Random) -> str:
-    """Gives variables that the program declares other names, wherever they stand."""
+def _rename(text: str, language: str, rng: Random) -> str:
+    """Renames variables that the program declares, everywhere in it."""
     data = text.encode()
     _, _, declaring, foreign = _GRAMMARS[language]
     places: dict[bytes, list[tuple[int, int]]] = {}
-    declared, forbidden = set(), set()
+    declared: set[bytes] = set()
+    forbidden: set[bytes] = set()
     for node, parent in _walk(data, language):
         if not node.type.endswith("identifier") or node.child_count:
             continue
-        name = node.text
+        name = data[node.start_byte : node.end_byte]
         places.setdefault(name, []).append((node.start_byte, node.end_byte))
         if parent is not None and parent.type in declaring:
             declared.add(name)
@@ -154,10 +142,10 @@ def _rename(text: str, language: str, chance: Random) -> str:
     names = sorted(
         name for name in declared - forbidden if len(places[name]) >= MIN_USES and _SHORT.match(name) and len(name) > 1
     )
-    chosen = chance.sample(names, min(len(names), chance.randint(1, MAX_RENAMED)))
-    edits = []
+    chosen = rng.sample(names, min(len(names), rng.randint(1, MAX_RENAMED)))
+    edits: list[tuple[int, int, bytes]] = []
     for name in chosen:
-        new = _make_name(name.decode(), chance)
+        new = _make_name(name.decode(), rng)
         if new.encode() not in data:
             edits += [(start, end, new.encode()) for start, end in places[name]]
     for start, end, new_name in sorted(edits, reverse=True):
@@ -165,19 +153,19 @@ def _rename(text: str, language: str, chance: Random) -> str:
     return data.decode()
 
 
-def _make_name(name: str, chance: Random) -> str:
-    """Another name of the same thing: shorter, longer, or in another style."""
+def _make_name(name: str, rng: Random) -> str:
+    """A shorter or longer form of a name, or one in another style."""
     words = [word for word in re.split(r"_|(?<=[a-z])(?=[A-Z])", name) if word]
     styles = (
         "_".join(word.lower() for word in words) + "_",
-        words[0].lower() + "".join(word.capitalize() for word in words[1:]) + chance.choice(("Value", "Item", "Var")),
-        "".join(word[0].lower() for word in words) + str(chance.randint(0, 9)),
-        chance.choice(("the_", "my_", "cur_")) + "_".join(word.lower() for word in words),
+        words[0].lower() + "".join(word.capitalize() for word in words[1:]) + rng.choice(("Value", "Item", "Var")),
+        "".join(word[0].lower() for word in words) + str(rng.randint(0, 9)),
+        rng.choice(("the_", "my_", "cur_")) + "_".join(word.lower() for word in words),
     )
-    return chance.choice(styles)
+    return rng.choice(styles)
 
 
-def _indent(text: str, chance: Random) -> str:
+def _indent(text: str, rng: Random) -> str:
     """Indents by another width, or by tabs."""
     widths = [len(spaces) for spaces in _INDENT.findall(text)]
     if not widths:
@@ -185,5 +173,5 @@ def _indent(text: str, chance: Random) -> str:
     unit = min(widths)
     # Spaces left over behind tabs are an error in Python, which tree-sitter reads all the same.
     is_even = not any(width % unit for width in widths)
-    new = chance.choice([one for one in ("  ", "    ", "\t") if one != " " * unit and (is_even or one != "\t")])
+    new = rng.choice([one for one in ("  ", "    ", "\t") if one != " " * unit and (is_even or one != "\t")])
     return _INDENT.sub(lambda found: new * (len(found[1]) // unit) + " " * (len(found[1]) % unit), text)

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SettingsError
 from ..text.shards import Header
-from .infilling import Infilling, rearrange_characters, rearrange_for_infilling
+from .infilling import Infilling, place_cuts, rearrange_characters, rearrange_for_infilling
 
 IGNORED = -100
 SENTINELS = 3
@@ -25,21 +25,18 @@ BLOCKS_IN_TURN = 1024
 
 
 class Documents(Protocol):
-    """What rows are cut out of: `TokenShards`, or the shards of others.
-
-    `folder` names them in messages; `lengths` are the tokens of each document, int64, shape (documents,).
-    """
+    """Documents that rows are cut out of: `TokenShards`, or another format's; `folder` names them in messages."""
 
     folder: Path
     header: Header
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each document."""
+        """Tokens of each document, int64, shape (documents,)."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, document: int) -> NDArray[Any]: ...
+    def __getitem__(self, document: int) -> NDArray[np.unsignedinteger]: ...
 
 
 @dataclass(frozen=True)
@@ -92,14 +89,10 @@ class Epoch:
 
 
 def describe_rows(lengths: NDArray[np.int64], row_tokens: int) -> tuple[float, float]:
-    """How well rows are used, in the order in which the documents lie.
+    """Share of tokens that get into rows, and share of documents that the end of a row cuts, 0 to 1.
 
     Args:
-        lengths: Tokens of each document, int64, shape (documents,).
-        row_tokens: Of a row.
-
-    Returns:
-        Share of tokens that come into rows, and share of documents that the end of a row cuts, 0 to 1.
+        lengths: Tokens of each document in their order on disk, int64, shape (documents,).
     """
     ends = np.cumsum(lengths + 1)
     used = int(ends[-1]) // row_tokens * row_tokens
@@ -111,7 +104,6 @@ class Rows:
     """The endless stream of rows.
 
     Args:
-        shards: The documents.
         seed: Decides the order and what is rearranged.
         phases: Lengths of rows, in order, the first from token 0.
         infilling: How documents are rearranged, or `None` for not at all.
@@ -148,14 +140,7 @@ class Rows:
             )
 
     def find_row_tokens(self, consumed: int) -> int:
-        """The length of rows at a place in the run.
-
-        Args:
-            consumed: Tokens before it.
-
-        Returns:
-            Tokens of a row.
-        """
+        """The length of rows after so many consumed tokens."""
         return self._find_phase(consumed)[1].row_tokens
 
     def read(self, consumed: int, rows: int) -> Batch:
@@ -184,14 +169,7 @@ class Rows:
         return Batch(ids, positions, labels)
 
     def count_epochs(self, consumed: int) -> float:
-        """How often the documents were seen.
-
-        Args:
-            consumed: Tokens of the run.
-
-        Returns:
-            Epochs, with their fraction.
-        """
+        """How often the documents were seen after so many consumed tokens: epochs, with their fraction."""
         block = consumed // self.block_tokens
         epoch = self._find_epoch(block)
         return epoch + (block - self._first_blocks[epoch]) / len(self._plan(epoch).blocks)
@@ -201,7 +179,7 @@ class Rows:
         return index, self.phases[index]
 
     def _locate(self, consumed: int) -> tuple[int, int]:
-        """Finds the row that begins after so many tokens: its epoch, and its first token in the epoch's stream."""
+        """The epoch of the row that begins after so many tokens, and its first token in the epoch's stream."""
         index, phase = self._find_phase(consumed)
         in_block = self.block_tokens // phase.row_tokens
         group, within = divmod((consumed - phase.start) // phase.row_tokens, BLOCKS_IN_TURN * in_block)
@@ -236,9 +214,8 @@ class Rows:
             cuts = (float(plan.cuts[place][0]), float(plan.cuts[place][1]))
             codec = self.infilling.codec if self.infilling else None
             if codec is None:
-                # A cut falls before, between or behind tokens: T + 1 places.
-                start, end = (int(cut * (len(tokens) + 1)) for cut in cuts)
-                tokens = rearrange_for_infilling(tokens, (start, end), suffix_first=suffix_first, sentinels=sentinels)
+                middle = place_cuts(cuts, len(tokens))
+                tokens = rearrange_for_infilling(tokens, middle, suffix_first=suffix_first, sentinels=sentinels)
             else:
                 tokens = rearrange_characters(tokens, cuts, codec, suffix_first=suffix_first, sentinels=sentinels)
         return np.append(tokens, self.shards.header.end_of_text)
@@ -250,14 +227,14 @@ class Rows:
         return int(np.searchsorted(self._first_blocks, block, side="right")) - 1
 
     def _make_plan(self, epoch: int) -> Epoch:
-        chance = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.seed, epoch])
         documents = len(self.shards)
-        order = chance.permutation(documents)
+        order = rng.permutation(documents)
         rate, spm_rate = (self.infilling.rate, self.infilling.spm_rate) if self.infilling else (0.0, 0.0)
-        is_infilling = chance.random(documents) < rate
-        is_suffix_first = chance.random(documents) < spm_rate
-        cuts = np.sort(chance.random((documents, 2)), axis=1)
+        is_infilling = rng.random(documents) < rate
+        is_suffix_first = rng.random(documents) < spm_rate
+        cuts = np.sort(rng.random((documents, 2)), axis=1)
         ends = np.cumsum(self.shards.lengths[order] + 1 + SENTINELS * is_infilling)
-        # What does not fill a block falls; another part in each epoch.
-        blocks = chance.permutation(int(ends[-1]) // self.block_tokens)
+        # Tokens that do not fill a block are dropped, other ones in each epoch.
+        blocks = rng.permutation(int(ends[-1]) // self.block_tokens)
         return Epoch(order, ends, blocks, is_infilling, is_suffix_first, cuts)

@@ -1,4 +1,4 @@
-"""Sections of settings: what packed rows are drawn from, and how documents in them are rearranged."""
+"""Sections of settings: how documents are changed, and what packed rows are drawn from."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,6 +6,13 @@ from typing import Literal
 from pydantic import Field
 
 from ..settings import Section
+
+
+class Perturbation(Section):
+    """Small changes of syntax, as augmentation."""
+
+    rate: float = Field(gt=0, le=1, description="share of training documents in known languages that are changed")
+    seed: int = Field(default=0, ge=0, description="decides which documents, and how")
 
 
 class MixtureSettings(Section):

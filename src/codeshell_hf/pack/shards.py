@@ -2,19 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from ..manifest import write_text
+from ..manifest import hash_input, write_text
 from ..text.shards import HEADER, INDEX, INDEX_SCHEMA, TOKENS, Header
+from ..tokenization_codeshell import CodeShellTokenizer
 
 ENCODED_TOGETHER = 256
 
@@ -31,17 +32,33 @@ class Document(TypedDict):
 class Encoder(Protocol):
     """The part of a tokenizer that packing needs."""
 
-    def __call__(self, text: list[str], **kwargs: Any) -> Any:
+    def __call__(
+        self, text: list[str], *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
+    ) -> Mapping[str, list[list[int]]]:
         """Encodes texts; `input_ids` of the result are lists of ids."""
 
 
-def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header, folder: Path) -> Header:
-    """Encodes documents, in which nothing is special, and writes them.
+def make_header(tokenizer: CodeShellTokenizer, folder: Path) -> Header:
+    """The header of shards that are made with a tokenizer, without counts.
 
     Args:
-        documents: Each with `id`, `language`, `source` and `text`.
-        encoder: The tokenizer.
-        header: What is known before.
+        folder: That of the tokenizer, whose hash stands in the header.
+    """
+    vocabulary = tokenizer.get_vocab()
+    sentinels = tuple(vocabulary.get(f"<fim_{part}>", -1) for part in ("prefix", "middle", "suffix"))
+    return Header(
+        vocab_size=len(tokenizer),
+        end_of_text=tokenizer.eos_token_id,
+        sentinels=None if -1 in sentinels else (sentinels[0], sentinels[1], sentinels[2]),
+        tokenizer=hash_input(folder),
+    )
+
+
+def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header, folder: Path) -> Header:
+    """Encodes documents, in which special tokens are plain text, and writes them.
+
+    Args:
+        header: Its counts are not read.
         folder: Where to write; it must exist.
 
     Returns:
@@ -50,7 +67,11 @@ def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header
     Raises:
         DataError: If an id does not fit the vocabulary.
     """
-    index: dict[str, list[Any]] = {"id": [], "language": [], "source": [], "bytes": [], "end": []}
+    ids_of: list[str] = []
+    languages: list[str] = []
+    sources: list[str] = []
+    sizes: list[int] = []
+    ends: list[int] = []
     end = 0
     with (folder / TOKENS).open("wb") as file:
         rows = iter(documents)
@@ -65,13 +86,14 @@ def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header
                     )
                 file.write(np.asarray(ids, dtype=header.dtype).tobytes())
                 end += len(ids)
-                index["id"].append(row["id"])
-                index["language"].append(row["language"])
-                index["source"].append(row["source"])
-                index["bytes"].append(len(row["text"].encode("utf-8")))
-                index["end"].append(end)
+                ids_of.append(row["id"])
+                languages.append(row["language"])
+                sources.append(row["source"])
+                sizes.append(len(row["text"].encode("utf-8")))
+                ends.append(end)
+    index = {"id": ids_of, "language": languages, "source": sources, "bytes": sizes, "end": ends}
     pq.write_table(pa.table(index, schema=INDEX_SCHEMA), folder / INDEX)
-    counted = Header(**{**asdict(header), "documents": len(index["id"]), "tokens": end, "bytes": sum(index["bytes"])})
+    counted = replace(header, documents=len(ends), tokens=end, bytes=sum(sizes))
     write_text(folder / HEADER, json.dumps(asdict(counted), indent=1) + "\n")
     return counted
 
@@ -84,7 +106,7 @@ def join_shards(pieces: Sequence[Path], folder: Path) -> Header:
         folder: Where to write; it must exist.
 
     Returns:
-        The header of all.
+        The header, with the counts of all.
 
     Raises:
         DataError: If no document has a token.

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
-from ..manifest import hash_input
-from ..text.shards import Header, TokenShards
+from ..text.shards import TokenShards
 from ..tokenization_codeshell import CodeShellTokenizer
 from .datatrove import SUFFIX, DatatroveShards
 from .encoder import COMPARED_DOCUMENTS, make_codec
@@ -14,6 +13,7 @@ from .infilling import Infilling
 from .mixture import Mixture
 from .rows import Batch, Documents, Phase, Rows
 from .settings import InfillingSettings, MixtureSettings
+from .shards import make_header
 
 if TYPE_CHECKING:
     import torch
@@ -72,14 +72,11 @@ def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Do
     Raises:
         DataError: If they are missing, broken, or of another tokenizer.
     """
-    made_with = hash_input(tokenizer)
+    header = make_header(loaded, tokenizer)
     if any(folder.glob(f"*{SUFFIX}")):
-        vocabulary = loaded.get_vocab()
-        sentinels = tuple(vocabulary.get(f"<fim_{part}>", -1) for part in ("prefix", "middle", "suffix"))
-        known = None if -1 in sentinels else (sentinels[0], sentinels[1], sentinels[2])
-        return DatatroveShards(folder, Header(len(loaded), loaded.eos_token_id, known, made_with))
+        return DatatroveShards(folder, header)
     shards = TokenShards(folder / "train")
-    if shards.header.tokenizer != made_with:
+    if shards.header.tokenizer != header.tokenizer:
         raise DataError(f"{folder} was packed with another tokenizer than {tokenizer}; name that one, or pack again")
     return shards
 

@@ -1,0 +1,35 @@
+"""Sections of the builder's settings."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from codeshell_hf.settings import Section
+
+NewMerges = Literal["beyond-ascii", "chinese"]
+
+
+class TextSource(Section):
+    """Where texts come from."""
+
+    name: str = Field(description="name in reports", pattern=r"^[\w.-]+$")
+    path: Path = Field(description="a .txt, .jsonl, .jsonl.gz or .parquet file, the output of curate, or a folder")
+    language: str | None = Field(default=None, description="of curated documents or a folder, this language alone")
+    weight: float = Field(default=1.0, gt=0, description="share of the sample, relative to the others'")
+
+
+class Merged(Section):
+    """How a base vocabulary is merged with another language."""
+
+    extend_with: tuple[str, ...] = Field(description="names of the sources to continue on", min_length=1)
+    base: str | None = Field(
+        default=None, description="tokenizer.json to start from, a path or owner/name on the Hub; null trains one here"
+    )
+    trained_size: int | None = Field(default=None, gt=0, description="entries of a base that is trained here")
+    keeps: Literal["most-used", "all-but-chinese"] = Field(default="most-used", description="what stays of the base")
+    base_size: int | None = Field(default=None, gt=0, description="entries that stay, by use on the other sources")
+    keep_first: int = Field(default=0, ge=0, description="first merges that stay however rare they are")
+    new_merges: NewMerges = Field(
+        default="beyond-ascii", description="what every new merge must hold; chinese leaves all other text as it was"
+    )
