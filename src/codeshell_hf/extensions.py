@@ -1,0 +1,71 @@
+"""Objects of a user's own files: where settings take a name, they also take `folder/file.py:name`."""
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from .errors import SettingsError
+
+REFERENCE = r".+\.py:[A-Za-z_]\w*"
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is one of an object in a file.
+
+    >>> is_reference("mine/rewards.py:short"), is_reference("tests"), is_reference("mine/rewards.py")
+    (True, False, False)
+    """
+    return re.fullmatch(REFERENCE, name) is not None
+
+
+def list_files(names: Iterable[str]) -> dict[str, Path]:
+    """The files of those names that are references, for the inputs of a stage: it runs again when one changes."""
+    paths = [Path(name.rpartition(":")[0]) for name in names if is_reference(name)]
+    return {f"extension {path}": path for path in paths}
+
+
+def load_object(reference: str) -> object:
+    """Loads an object of a file, in whichever process needs it.
+
+    Args:
+        reference: `folder/file.py:name`, the folder from the current one.
+
+    Raises:
+        SettingsError: If the file is missing, fails, or has no such object.
+    """
+    place, _, name = reference.rpartition(":")
+    path = Path(place).resolve()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SettingsError(
+            f"{reference}: {place} cannot be read ({error.strerror}); name a file that exists"
+        ) from error
+    module = _load_module(path, status.st_mtime_ns)
+    if not hasattr(module, name):
+        defined = ", ".join(sorted(key for key in vars(module) if not key.startswith("_"))) or "nothing"
+        raise SettingsError(f"{reference}: {place} defines no {name!r}; it defines {defined}")
+    found: object = getattr(module, name)
+    return found
+
+
+@lru_cache
+def _load_module(path: Path, changed_ns: int) -> ModuleType:
+    digest = hashlib.sha256(f"{changed_ns} {path}".encode()).hexdigest()
+    name = f"codeshell_extension_{path.stem}_{digest[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SettingsError(f"{path} is no Python file; name one that ends with .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise SettingsError(f"{path} failed: {type(error).__name__}: {error}; mend it and run again") from error
+    return module
