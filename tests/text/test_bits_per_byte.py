@@ -1,4 +1,4 @@
-"""Bits per byte against a token-by-token count."""
+"""Bits per byte, against a loop over prefixes."""
 
 import math
 from collections.abc import Callable
@@ -6,9 +6,70 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from codeshell_hf import CodeShellForCausalLM
-from codeshell_hf.text.bits_per_byte import score_documents
+from codeshell_hf.text.bits_per_byte import Score, score_documents
+
+VOCABULARY = 16
+
+
+class Output:
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+class Recent(nn.Module):
+    """Predicts from the sum of the last two tokens, so that what a window lacks shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Parameter(torch.randn(2 * VOCABULARY, VOCABULARY))
+
+    def forward(self, input_ids: Tensor, *, use_cache: bool) -> Output:
+        previous = nn.functional.pad(input_ids, (1, 0))[:, :-1]
+        return Output(self.table[input_ids + previous])
+
+
+def test_a_document_costs_what_a_loop_over_its_tokens_says() -> None:
+    model = Recent()
+    rng = np.random.default_rng(0)
+    documents = [
+        ("python", rng.integers(VOCABULARY, size=size).astype(np.uint16), 10 * (size + 1)) for size in (9, 1, 0, 4)
+    ]
+    documents += [("c", rng.integers(VOCABULARY, size=23).astype(np.uint16), 50)]
+    window = 5
+
+    scores = score_documents(model, documents, window_tokens=window, vocab_size=VOCABULARY)
+
+    def price(ids: list[int]) -> float:
+        bits = math.log2(VOCABULARY) if ids else 0.0
+        for place in range(1, len(ids)):
+            begin = (place - 1) // (window - 1) * (window - 1)  # of the window in which the token is predicted
+            seen = torch.tensor([ids[begin:place]])
+            bits -= model(seen, use_cache=False).logits[0, -1].log_softmax(-1)[ids[place]].item() / math.log(2)
+        return bits
+
+    expected = [price(ids.tolist()) for _, ids, _ in documents]
+    assert scores["python"].document_bits == pytest.approx(expected[:4], rel=1e-5)
+    assert scores["c"].document_bits == pytest.approx(expected[4:], rel=1e-5)
+    assert scores["all"].bits == pytest.approx(sum(expected), rel=1e-5)
+    assert scores["all"].bits_per_byte == pytest.approx(sum(expected) / sum(size for *_, size in documents), rel=1e-5)
+
+
+def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary_for_each_token() -> None:
+    model = Recent()
+    nn.init.zeros_(model.table)
+    ids = np.arange(12, dtype=np.uint16)
+
+    scores = score_documents(model, [("c", ids, 6)], window_tokens=5, vocab_size=VOCABULARY)
+
+    assert scores["c"].bits_per_byte == pytest.approx(12 * 4 / 6)
+
+
+def test_nothing_has_no_bits_per_byte() -> None:
+    assert Score().bits_per_byte == math.inf
 
 
 def test_bits_per_byte_equal_a_token_by_token_count(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:

@@ -186,3 +186,12 @@ def test_a_reward_model_reads_a_policys_words_as_it_learnt_them(tiny_tokenizer: 
 def test_an_answer_is_cut_at_its_stop() -> None:
     assert clean_answer(" a |<end>| b") == ("a", True)
     assert clean_answer(" a ") == ("a", False)
+
+
+def test_pieces_of_a_long_row_without_a_token_to_predict_are_dropped() -> None:
+    row = EncodedConversation([1, 2, 3, 4, 5, 6, 7], [NO_LOSS, 2, NO_LOSS, NO_LOSS, 5, NO_LOSS, 7])
+
+    pieces = split_conversation(row, 2)
+
+    # [3, 4] has no label; in [5, 6] and [7] the one label comes first, and nothing stands before it
+    assert pieces == [EncodedConversation([1, 2], [NO_LOSS, 2])]

@@ -65,6 +65,15 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
     assert server.keys == ["Bearer key"] * 2
 
 
+def test_the_hubs_own_token_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret-of-the-hub")
+
+    with serve((200, {}, GOOD)) as server:
+        Client(server.url, "m").chat(TURNS, max_tokens=4)
+
+    assert server.keys == ["Bearer none"]
+
+
 def test_a_request_says_all_that_was_asked() -> None:
     with serve((200, {"Content-Type": "text/plain"}, {"choices": [{"text": "b", "finish_reason": None}]})) as server:
         [reply] = Client(server.url, "m").complete(

@@ -1,9 +1,20 @@
-"""Code out of an answer."""
+"""The code in an answer."""
+
+import pytest
 
 from codeshell_hf.text.code import extract_code
 
 
-def test_code_is_taken_out_of_an_answer() -> None:
-    assert extract_code("x = 1") == "x = 1"
-    assert extract_code("Sure:\n```python\nx = 1\ny = 2\n```\nand\n```\nz\n```") == "x = 1\ny = 2"
-    assert extract_code("```\nx = 1") == "x = 1"
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("Here:\n```python\nx = 1\n```\nDone.", "x = 1"),
+        ("```\nx = 1\ny = 2\n```", "x = 1\ny = 2"),
+        ("```c++\nint x;\n```\n```python\nx\n```", "int x;"),  # the first of several
+        ("Sure.\n```python\nx = 1", "x = 1"),  # cut before its end
+        ("x = 1", "x = 1"),
+        ("```python\ns = '`````'\n```", "s = '`````'"),  # a fence begins a line
+    ],
+)
+def test_code_is_the_first_block_or_all(answer: str, code: str) -> None:
+    assert extract_code(answer) == code

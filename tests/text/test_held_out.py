@@ -3,7 +3,15 @@
 from codeshell_hf.text.held_out import choose_evenly
 
 
-def test_documents_are_taken_until_a_language_is_full() -> None:
-    chosen = choose_evenly(["a", "a", "b", "a"], [60, 60, 90, 30], max_bytes_per_language=100)
+def test_each_language_gets_documents_up_to_its_limit_in_order() -> None:
+    languages = ["python", "c", "python", "python", "python", "c"]
+    sizes = [40, 90, 50, 20, 10, 11]
 
-    assert chosen == [0, 2, 3]
+    chosen = choose_evenly(languages, sizes, max_bytes_per_language=100)
+
+    # python: 40, 90, not 110, 100 exactly; c: 90, not 101
+    assert chosen == [0, 1, 2, 4]
+
+
+def test_nothing_fits_a_limit_of_nothing() -> None:
+    assert choose_evenly(["c", "c"], [1, 2], max_bytes_per_language=0) == []

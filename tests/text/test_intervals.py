@@ -1,5 +1,7 @@
 """Intervals contain the true value as often as they claim."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,54 @@ def test_intervals_of_changes_hold_the_truth_as_often_as_they_say() -> None:
 def test_only_the_same_prompts_are_compared() -> None:
     with pytest.raises(DataError, match="2 and 1 prompts cannot be compared"):
         measure_change([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "expected"),
+    [
+        # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3 (Wilson's score)
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+        (0, 0, (0.0, 1.0)),
+    ],
+)
+def test_the_interval_of_a_share_is_that_of_the_table(
+    successes: int, trials: int, expected: tuple[float, float]
+) -> None:
+    assert share_interval(successes, trials) == pytest.approx(expected, abs=6e-5)
+
+
+def test_the_bootstrap_gives_the_quantiles_of_all_resamples_of_a_ratio_of_sums() -> None:
+    bits, sizes = [4.0, 1.0, 9.0, 2.0], [1.0, 2.0, 4.0, 1.0]
+    every = [
+        sum(bits[index] for index in drawn) / sum(sizes[index] for index in drawn)
+        for drawn in itertools.product(range(4), repeat=4)
+    ]
+
+    low, high = ratio_interval(bits, sizes)
+
+    assert (low, high) == pytest.approx(tuple(np.quantile(every, [0.025, 0.975])), abs=0.06)
+    assert low < sum(bits) / sum(sizes) < high
+
+
+def test_the_interval_of_a_mean_is_nearly_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400).tolist()
+    reach = 1.96 * np.std(values) / 20
+
+    low, high = mean_interval(values)
+
+    assert (low, high) == pytest.approx((np.mean(values) - reach, np.mean(values) + reach), rel=0.02)
+
+
+def test_a_change_is_after_minus_before_and_pairs_prompts() -> None:
+    before = [0.0, 10.0, 20.0, 30.0]  # prompts differ far more than the change
+    after = [1.0, 11.0, 21.5, 31.0]
+
+    change = measure_change(before, after)
+
+    assert 1.0 <= change.low < 1.125 < change.high <= 1.5
+    assert (change.before, change.after, change.prompts) == (15.0, 16.125, 4)
+    assert change_interval(after, before) == pytest.approx((-change.high, -change.low), abs=0.05)
+    assert str(change) == f"15.000 -> 16.125 (+1.125 [{change.low:+.3f}, {change.high:+.3f}] over 4 prompts)"
