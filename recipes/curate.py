@@ -17,6 +17,7 @@ from codeshell_hf.curate.settings import (
     Selection,
     Source,
 )
+from codeshell_hf.extensions import list_files
 from codeshell_hf.stages.numerics import settle_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
@@ -152,6 +153,7 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
     """What the stage reads of this machine, by name."""
     inputs = {source.name: source.place for source in settings.sources if source.kind != "hub"}
     inputs |= {row.name: row.path for row in settings.benchmarks}
+    inputs |= list_files([*(source.kind for source in settings.sources), *settings.rules.custom])
     if settings.rights.opt_out is not None:
         inputs["opt_out"] = settings.rights.opt_out
     return inputs

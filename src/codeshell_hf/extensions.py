@@ -8,10 +8,16 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from .errors import SettingsError
 
 REFERENCE = r".+\.py:[A-Za-z_]\w*"
+
+Reference = Annotated[str, StringConstraints(pattern=f"^{REFERENCE}$")]
+"""The name of an object in a file, as a type of settings."""
 
 
 def is_reference(name: str) -> bool:

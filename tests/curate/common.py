@@ -17,7 +17,7 @@ from recipes.curate import Settings, curate
 OFF: dict[str, object] = {
     name: False if isinstance(info.default, bool) else None
     for name, info in Rules.model_fields.items()
-    if name != "by_language"
+    if name not in ("by_language", "custom")
 }
 NO_RULES = Rules.model_validate({**OFF, "by_language": {}})
 FREE = {"max_line_bytes": None, "max_mean_line": None}

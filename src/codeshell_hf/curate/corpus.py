@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..dependencies import hash_code
 from ..errors import DataError
-from ..manifest import hash_values
+from ..extensions import list_files
+from ..manifest import hash_file, hash_values
 from .engine import map_tasks
 from .measurement import MEASURED_BY, SIGNAL_NAMES, measure_part
 from .parts import Part
@@ -129,7 +130,8 @@ class Corpus:
             "sources": {source.name: source.model_dump(mode="json") for source in sources},
             "measuring": measuring.model_dump(mode="json", include=MEASURED_BY),
         }
-        code = hash_code(Path(str(sys.modules[measure_part.__module__].__file__)))
+        readers = list_files(source.kind for source in sources)
+        code = [hash_code(Path(str(sys.modules[measure_part.__module__].__file__))), *map(hash_file, readers.values())]
         self.measured: list[Path] = []
         tasks: list[MeasureTask] = []
         for index, units in enumerate(parts):

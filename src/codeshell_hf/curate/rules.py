@@ -3,6 +3,8 @@
 import daft
 from daft import DataType, Expression, col
 
+from ..errors import SettingsError
+from ..extensions import load_object
 from .rights import judge_rights
 from .settings import Rights, Rules, Threshold
 
@@ -53,10 +55,26 @@ def judge(rules: Rules, rights: Rights) -> Expression:
         broken = _break(rule, rules)
         if broken is not None:
             verdicts.append((reason, broken))
+    verdicts += [load_rule(reference) for reference in rules.custom]
     result = daft.lit(None).cast(DataType.string())
     for name, broken in reversed(verdicts):
         result = daft.functions.when(broken.fill_null(daft.lit(False)), daft.lit(name)).otherwise(result)  # noqa: FBT003
     return result
+
+
+def load_rule(reference: str) -> tuple[str, Expression]:
+    """Loads a rule of a user's own: a function that gives a reason, and an expression that is true where it holds.
+
+    Raises:
+        SettingsError: If it is something else.
+    """
+    rule = load_object(reference)
+    made = rule() if callable(rule) else rule
+    if isinstance(made, tuple) and len(made) == 2:
+        reason, broken = made
+        if isinstance(reason, str) and isinstance(broken, Expression):
+            return reason, broken
+    raise SettingsError(f"{reference} gives {made!r}; make it a function that returns a reason and a Daft expression")
 
 
 def _break(rule: str, rules: Rules) -> Expression | None:

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from ..extensions import Reference, is_reference
 from ..settings import PrecisionSettings, Section
 
-Kind = Literal[
-    "folder", "repositories", "archives", "jsonl", "parquet", "hub", "stackoverflow", "wet", "commits", "issues"
-]
+KINDS = ("folder", "repositories", "archives", "jsonl", "parquet", "hub", "stackoverflow", "wet", "commits", "issues")
 Column = Literal["text", "path", "language", "repository", "licence", "stars"]
 Piece = Literal["line", "paragraph"]
 Threshold = bool | int | float | None
@@ -48,7 +47,7 @@ class Source(Section):
     """One place that documents come from."""
 
     name: str = Field(description="name that ids of its documents begin with", pattern=r"^[\w.-]+$")
-    kind: Kind = Field(default="folder", description="how it is read")
+    kind: str = Field(default="folder", description=f"how it is read: {', '.join(KINDS)}, or folder/file.py:name")
     path: str = Field(description="a folder or file; of hub owner/name@revision/folder")
     exclude: tuple[str, ...] = Field(
         default=(), description="shell patterns of relative paths to leave out; * matches slashes too"
@@ -56,6 +55,13 @@ class Source(Section):
     licence: str | None = Field(default=None, description="SPDX name for documents that state no licence")
     columns: dict[Column, str] = Field(default={}, description="of tables, the columns, where they are not The Stack's")
     clones: str | None = Field(default=None, description="where repositories are cloned to; null: beside their list")
+
+    @field_validator("kind")
+    @classmethod
+    def _check_kind(cls, kind: str) -> str:
+        if kind not in KINDS and not is_reference(kind):
+            raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}, or folder/file.py:name for your own")
+        return kind
 
     @property
     def place(self) -> Path:
@@ -112,13 +118,16 @@ class Rules(Section):
         default=None, gt=0, description="of prose, # and ... a word (Gopher: 0.1)"
     )
     max_bullet_fraction: float | None = Field(default=None, gt=0, le=1, description="of prose, lines of lists (Gopher)")
+    custom: tuple[Reference, ...] = Field(
+        default=(), description="rules of your own, each folder/file.py:name of a function (CONTRIBUTING.md)"
+    )
     by_language: LanguageRules = Field(
         default=BY_LANGUAGE, description="thresholds that replace these, by language and rule"
     )
 
     @model_validator(mode="after")
     def _check_languages(self) -> "Rules":
-        known = set(type(self).model_fields) - {"by_language"}
+        known = set(type(self).model_fields) - {"by_language", "custom"}
         for language, rules in self.by_language.items():
             for name in rules:
                 if name not in known:

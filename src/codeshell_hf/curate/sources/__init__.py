@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from ..settings import Kind, Source
+from ...errors import SettingsError
+from ...extensions import load_object
+from ..settings import Source
 from . import archives, commits, dumps, folders, issues, notebooks, repositories, tables
 from .source import Document, Unit, list_whole_files
 
-__all__ = ["Document", "Kind", "Source", "Unit", "list_units", "read_unit"]
+__all__ = ["Document", "Source", "Unit", "list_units", "list_whole_files", "read_unit"]
 
-_Lister = Callable[[Source], Iterator[Unit]]
-_Reader = Callable[..., Iterator[Document]]
-READERS: dict[Kind, tuple[_Lister, _Reader]] = {
+_Reader = tuple[Callable[[Source], Iterator[Unit]], Callable[..., Iterator[Document]]]
+READERS: dict[str, _Reader] = {
     "folder": (folders.list_units, folders.read),
     "repositories": (repositories.list_units, repositories.read),
     "archives": (partial(list_whole_files, suffixes=archives.SUFFIXES), archives.read),
@@ -29,13 +30,29 @@ READERS: dict[Kind, tuple[_Lister, _Reader]] = {
 }
 
 
+def find_reader(kind: str) -> _Reader:
+    """The functions that list and read a kind of source; of a user's own, what `folder/file.py:name` holds.
+
+    Raises:
+        SettingsError: If that is not a pair of functions.
+    """
+    if kind in READERS:
+        return READERS[kind]
+    found = load_object(kind)
+    if isinstance(found, tuple) and len(found) == 2:
+        lister, reader = found
+        if callable(lister) and callable(reader):
+            return lister, reader
+    raise SettingsError(f"{kind} is {found!r}; make it a pair of functions, to list units and to read one")
+
+
 def list_units(source: Source) -> Iterator[Unit]:
     """Finds what a source holds, in a fixed order.
 
     Raises:
         DataError: If the source is missing or cannot be read.
     """
-    yield from READERS[source.kind][0](source)
+    yield from find_reader(source.kind)[0](source)
 
 
 def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
@@ -43,7 +60,7 @@ def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
 
     Documents longer than `max_bytes` come without content, as "too-large".
     """
-    for document in READERS[source.kind][1](source, unit, max_bytes=max_bytes):
+    for document in find_reader(source.kind)[1](source, unit, max_bytes=max_bytes):
         if document.language == "jupyter-notebook" and document.reason is None:
             yield from _convert(document, max_bytes)
         else:
