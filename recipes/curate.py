@@ -91,6 +91,7 @@ def curate(settings: Settings, output: Path, *, arithmetic: "Arithmetic", on_pro
     from codeshell_hf.curate.funnel import Curation, check_inputs
 
     check_inputs(
+        rules=settings.rules,
         rights=settings.rights,
         benchmarks=settings.benchmarks,
         perplexity=settings.perplexity,

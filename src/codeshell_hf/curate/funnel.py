@@ -31,7 +31,7 @@ from .progress import Progress
 from .regressor import MEASURES, fit
 from .report import Example, Outcome
 from .rights import read_opt_outs
-from .rules import judge
+from .rules import judge, load_rule
 from .settings import (
     Benchmark,
     NearDuplicates,
@@ -51,6 +51,7 @@ _JUDGED = ("path", "repository", "licence", "bytes", "language", "reason", "dige
 
 def check_inputs(
     *,
+    rules: Rules,
     rights: Rights,
     benchmarks: Sequence[Benchmark],
     perplexity: Perplexity | None,
@@ -61,8 +62,10 @@ def check_inputs(
 
     Raises:
         DataError: If a list, benchmark, model or tokenizer cannot be read.
-        SettingsError: If the endpoint's key is not set.
+        SettingsError: If the endpoint's key is not set, or a rule of the user's own is none.
     """
+    for reference in rules.custom:
+        load_rule(reference)
     if quality is not None and quality.endpoint is not None:
         read_token(quality.endpoint.token_variable)
     read_opt_outs(rights.opt_out)
