@@ -3,7 +3,7 @@
 import importlib
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"codeshell-hf {__version__}\n"
 
 
-def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_help_imports_nothing_heavy() -> None:
     """Half a second is a claim of a quiet machine; that torch and transformers stay out holds anywhere."""
     words = [*COMMANDS.keys() - {"serve", "transformers"}, *STAGES]
     script = (
@@ -84,7 +84,12 @@ def test_servers_and_their_client_are_transformers_own(
     given: list[str], passed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr(serve, "main", lambda arguments: calls.append(list(arguments)) or 0)
+
+    def call(arguments: Sequence[str]) -> int:
+        calls.append(list(arguments))
+        return 0
+
+    monkeypatch.setattr(serve, "main", call)
 
     assert main(given) == 0
     assert calls == [passed]

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ def make_manifest(
     stage: str,
     wall_s: float,
     *,
-    settings: dict[str, object] | None = None,
-    measures: dict[str, object] | None = None,
+    settings: Mapping[str, object] | None = None,
+    measures: Mapping[str, object] | None = None,
 ) -> Manifest:
-    return Manifest(stage, "", {}, settings or {}, "", measures=measures or {}, wall_s=wall_s)
+    return Manifest(stage, "", {}, dict(settings or {}), "", measures=dict(measures or {}), wall_s=wall_s)
 
 
 @pytest.fixture

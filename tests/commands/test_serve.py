@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,7 +18,8 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
-from codeshell_hf import CodeShellModel
+from codeshell_hf import CodeShellForCausalLM, CodeShellModel
+from codeshell_hf.commands.main import main
 from codeshell_hf.evaluate.endpoint import EndpointGenerator
 from codeshell_hf.evaluate.generation import Completion, Request
 from codeshell_hf.evaluate.prompts import Prompt
@@ -62,7 +63,7 @@ def serve(command: list[str], *, health: str = "/health") -> Iterator[str]:
                 urllib.request.urlopen(address + health, timeout=5).read()
                 break
             except OSError:
-                assert process.poll() is None, process.stdout.read()[-3000:]
+                assert process.poll() is None, process.stdout and process.stdout.read()[-3000:]
                 assert time.monotonic() < deadline, "the server does not answer"
                 time.sleep(0.2)
         yield address
@@ -77,6 +78,7 @@ def ask(address: str, values: dict[str, Any]) -> dict[str, Any]:
         return json.loads(answer.read())
 
 
+@pytest.mark.slow
 def test_transformers_serve_and_chat_know_a_published_folder(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "codeshell_hf"]
     with serve([*command, "serve", str(folder), "--host", "127.0.0.1", "--port", "PORT", "--device", "cpu"]) as address:
@@ -108,19 +110,19 @@ def test_transformers_serve_and_chat_know_a_published_folder(folder: Path, tmp_p
     assert "return a + b" in chat.stdout
 
 
-def test_command_line_without_its_needs_is_one_line(tmp_path: Path) -> None:
-    script = (
-        "import sys; sys.modules['typer'] = None\n"
-        "import runpy; sys.argv = ['codeshell_hf', 'serve', 'x']\n"
-        "runpy.run_module('codeshell_hf', run_name='__main__')\n"
-    )
+def test_command_line_without_its_needs_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("transformers.cli")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.setattr(sys, "argv", ["codeshell"])
 
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
-
-    assert done.returncode == 2
-    assert done.stderr.strip().endswith("pip install 'transformers[serving]'")
+    assert main(["serve", "x"]) == 2
+    assert capsys.readouterr().err.strip().endswith("pip install 'transformers[serving]'")
 
 
+@pytest.mark.slow
 def test_vllm_finds_the_plug_in_and_the_plug_in_makes_it_know_codeshell() -> None:
     """What vLLM does in each process: load the entry point, read the configuration, look the class up by name."""
     (plugin,) = [entry for entry in entry_points(group="vllm.general_plugins") if entry.name == "codeshell"]
@@ -145,11 +147,13 @@ def test_vllm_finds_the_plug_in_and_the_plug_in_makes_it_know_codeshell() -> Non
     assert "KNOWN codeshell_hf.modeling_codeshell True" in done.stdout, done.stderr[-2000:]
 
 
-def test_attention_can_be_replaced_and_gets_what_a_server_passes(tiny_model) -> None:
+def test_attention_can_be_replaced_and_gets_what_a_server_passes(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+) -> None:
     """VLLM registers an attention of its own and hands it, through the model, one instance a layer."""
     seen: list[int] = []
 
-    def attend(module: torch.nn.Module, query, key, value, attention_mask, **kwargs: Any) -> tuple[Any, None]:
+    def attend(module: Any, query: torch.Tensor, *others: object, **kwargs: Any) -> tuple[torch.Tensor, None]:
         seen.append(kwargs["attention_instances"][module.layer_idx])
         return torch.zeros_like(query).transpose(1, 2), None
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from codeshell_hf.commands.compare import main
 from codeshell_hf.manifest import Manifest
 
@@ -18,7 +20,7 @@ def make_run(folder: Path, bits: float, **settings: object) -> Path:
     return folder
 
 
-def test_two_runs_stand_on_one_page_with_their_scores(tmp_path: Path, capsys) -> None:
+def test_two_runs_stand_on_one_page_with_their_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [make_run(tmp_path / name / "pretrain", bits) for name, bits in (("random", 2.5), ("quality", 2.25))]
     (tmp_path / "evaluate").mkdir()
     infilling = {"all": {"exact_match": 0.125, "tasks": 8}}
@@ -35,7 +37,9 @@ def test_two_runs_stand_on_one_page_with_their_scores(tmp_path: Path, capsys) ->
     assert "quality      2.2500 bits per byte after 800 tokens" in capsys.readouterr().out
 
 
-def test_runs_that_differ_in_more_than_their_data_are_refused(tmp_path: Path, capsys) -> None:
+def test_runs_that_differ_in_more_than_their_data_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = [make_run(tmp_path / name / "pretrain", 2.5, seed=seed) for name, seed in (("a", 0), ("b", 1))]
 
     assert main([*map(str, runs), "--output", str(tmp_path / "page.html")]) == 2

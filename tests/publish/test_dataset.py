@@ -48,7 +48,7 @@ def test_documents_are_split_and_those_with_secrets_are_left_out(tmp_path: Path)
 
     assert counts == {"train": 4, "held_out": 1, "left_out": 1}
     files = sorted((tmp_path / "data" / "data").rglob("*.parquet"))
-    rows = {file.parent.name: [] for file in files}
+    rows: dict[str, list[dict[str, str]]] = {file.parent.name: [] for file in files}
     for file in files:
         rows[file.parent.name] += pq.read_table(file).to_pylist()
     assert sorted(row["id"] for row in rows["train"]) == ["s/1", "s/2", "s/4", "s/5"]

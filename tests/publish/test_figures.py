@@ -1,10 +1,11 @@
 """Curves are deterministic and readable."""
 
+from codeshell_hf.manifest import Values
 from codeshell_hf.publish.figures import draw_loss, running_mean, to_svg
 
 
 def test_curves_are_the_same_every_time_and_carry_their_text() -> None:
-    entries = [
+    entries: list[Values] = [
         {"step": step, "tokens": 1000 * step, "loss": 8 / step, "row_tokens": 8 if step < 50 else 16}
         for step in range(1, 80)
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from codeshell_hf.dependencies import hash_code
 from codeshell_hf.errors import DataError, Interrupted
-from codeshell_hf.manifest import read_manifest
+from codeshell_hf.manifest import Manifest, read_manifest
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 
@@ -19,7 +19,9 @@ class Settings(StageSettings):
     seed: int = 7
 
 
-def make_stage(calls: list[str], fail: list[Exception], **more) -> Stage[Settings]:
+def make_stage(
+    calls: list[str], fail: list[BaseException], *, kept: str | None = None, free: tuple[str, ...] = ()
+) -> Stage[Settings]:
     def run(settings: Settings, work: Work) -> None:
         calls.append(",".join(sorted(path.name for path in work.folder.iterdir())))
         (work.folder / "half.txt").write_text("half")
@@ -28,28 +30,38 @@ def make_stage(calls: list[str], fail: list[Exception], **more) -> Stage[Setting
         (work.folder / "half.txt").rename(work.folder / "whole.txt")
         work.counts = {"lines": len(settings.source.read_text().splitlines()) * settings.factor}
 
-    return Stage("example", Settings, lambda settings: {"source": settings.source}, run, **more)
+    return Stage("example", Settings, lambda settings: {"source": settings.source}, run, kept=kept, free=free)
+
+
+class Caller:
+    """Runs a stage over settings in a folder; `calls` are the files that each run found, `fail` what stops the next."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.calls: list[str] = []
+        self.fail: list[BaseException] = []
+        self.stage = make_stage(self.calls, self.fail)
+
+    def __call__(self, *arguments: str) -> int:
+        return main(self.stage, [str(self.home / "example.yaml"), *arguments])
+
+    def manifest(self) -> Manifest:
+        manifest = read_manifest(self.home / "out")
+        assert manifest is not None
+        return manifest
 
 
 @pytest.fixture
-def call(tmp_path: Path):
+def call(tmp_path: Path) -> Caller:
     (tmp_path / "source.txt").write_text("a\nb\n")
     (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
-    calls: list[str] = []
-    fail: list[Exception] = []
-    stage = make_stage(calls, fail)
-
-    def run(*arguments: str) -> int:
-        return main(stage, [str(tmp_path / "example.yaml"), *arguments])
-
-    run.calls, run.fail = calls, fail
-    return run
+    return Caller(tmp_path)
 
 
-def test_manifest_holds_what_made_the_folder(call, tmp_path: Path) -> None:
+def test_manifest_holds_what_made_the_folder(call: Caller, tmp_path: Path) -> None:
     assert call() == 0
 
-    manifest = read_manifest(tmp_path / "out")
+    manifest = call.manifest()
     assert manifest.stage == "example"
     assert manifest.counts == {"lines": 4}
     assert manifest.seed == 7
@@ -60,7 +72,9 @@ def test_manifest_holds_what_made_the_folder(call, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out.*"))
 
 
-def test_unchanged_stage_is_skipped_and_a_changed_one_is_not(call, tmp_path: Path, capsys) -> None:
+def test_unchanged_stage_is_skipped_and_a_changed_one_is_not(
+    call: Caller, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     call()
     assert call() == 0
     assert len(call.calls) == 1
@@ -74,19 +88,19 @@ def test_unchanged_stage_is_skipped_and_a_changed_one_is_not(call, tmp_path: Pat
     assert len(call.calls) == 4
 
 
-def test_killed_stage_goes_on_where_it_was_and_leaves_the_old_output(call, tmp_path: Path) -> None:
+def test_killed_stage_goes_on_where_it_was_and_leaves_the_old_output(call: Caller, tmp_path: Path) -> None:
     call()
     call.fail.append(KeyboardInterrupt())
 
     assert call("factor=3") == 75
-    assert read_manifest(tmp_path / "out").settings["factor"] == 2
+    assert call.manifest().settings["factor"] == 2
     assert call("factor=3") == 0
 
     assert call.calls == ["", "", "half.txt"]
-    assert read_manifest(tmp_path / "out").settings["factor"] == 3
+    assert call.manifest().settings["factor"] == 3
 
 
-def test_work_begun_with_other_settings_is_thrown_away(call) -> None:
+def test_work_begun_with_other_settings_is_thrown_away(call: Caller) -> None:
     call.fail.append(KeyboardInterrupt())
     call("factor=3")
     call("factor=4")
@@ -94,11 +108,13 @@ def test_work_begun_with_other_settings_is_thrown_away(call) -> None:
     assert call.calls == ["", ""]
 
 
-def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(tmp_path: Path, capsys) -> None:
+def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "source.txt").write_text("a\nb\n")
     (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
     calls: list[str] = []
-    fail: list[Exception] = [KeyboardInterrupt(), KeyboardInterrupt()]
+    fail: list[BaseException] = [KeyboardInterrupt(), KeyboardInterrupt()]
     stage = make_stage(calls, fail, kept="half*", free=("seed",))
 
     def run(*arguments: str) -> int:
@@ -118,7 +134,7 @@ def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(t
 
 
 def test_costly_work_goes_on_after_changes_of_code_and_says_with_which_it_began(
-    tmp_path: Path, capsys, monkeypatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "source.txt").write_text("a\nb\n")
     (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
@@ -126,7 +142,7 @@ def test_costly_work_goes_on_after_changes_of_code_and_says_with_which_it_began(
     module.__file__ = str(tmp_path / "example.py")
     monkeypatch.setitem(sys.modules, "example", module)
     calls: list[str] = []
-    fail: list[Exception] = [KeyboardInterrupt(), KeyboardInterrupt()]
+    fail: list[BaseException] = [KeyboardInterrupt(), KeyboardInterrupt()]
     stage = make_stage(calls, fail, kept="half*")
     stage.run.__module__ = "example"
     hashes = []
@@ -138,13 +154,16 @@ def test_costly_work_goes_on_after_changes_of_code_and_says_with_which_it_began(
         assert ("goes on with work that was begun by other code" in capsys.readouterr().out) == (version > 1)
 
     manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None
     assert calls == ["", "half.txt", "half.txt"]
     assert (manifest.begun_code, manifest.code) == (hashes[0], hashes[2])
     assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize("mark", ["", '"0f3a"', '{"given": 3, "code": null}', None])
-def test_costly_work_of_unknown_beginning_is_not_thrown_away(tmp_path: Path, capsys, mark: str | None) -> None:
+def test_costly_work_of_unknown_beginning_is_not_thrown_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mark: str | None
+) -> None:
     (tmp_path / "source.txt").write_text("a\nb\n")
     (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
     (tmp_path / "out.partial").mkdir()
@@ -160,7 +179,7 @@ def test_costly_work_of_unknown_beginning_is_not_thrown_away(tmp_path: Path, cap
     assert calls == [""]
 
 
-def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call, tmp_path: Path) -> None:
+def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call: Caller, tmp_path: Path) -> None:
     stage = make_stage([], [DataError("x is 1; mend it")], kept="no-such-*")
 
     assert main(stage, [str(tmp_path / "example.yaml")]) == 2
@@ -168,7 +187,9 @@ def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call, tmp_pat
 
 
 @pytest.mark.parametrize(("error", "code"), [(DataError("x is 1; mend it"), 2), (Interrupted("saved"), 75)])
-def test_errors_of_our_own_become_one_line_and_a_code(call, tmp_path: Path, capsys, error, code: int) -> None:
+def test_errors_of_our_own_become_one_line_and_a_code(
+    call: Caller, tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
     call.fail.append(error)
 
     assert call() == code
@@ -176,13 +197,17 @@ def test_errors_of_our_own_become_one_line_and_a_code(call, tmp_path: Path, caps
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_input_is_refused_before_anything_is_made(call, tmp_path: Path, capsys) -> None:
+def test_missing_input_is_refused_before_anything_is_made(
+    call: Caller, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(f"source={tmp_path}/none") == 2
     assert "does not exist; name a file or folder that does" in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
 
 
-def test_dry_run_prints_settings_and_inputs_and_writes_nothing(call, tmp_path: Path, capsys) -> None:
+def test_dry_run_prints_settings_and_inputs_and_writes_nothing(
+    call: Caller, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("--dry-run") == 0
 
     printed = capsys.readouterr().out
@@ -191,7 +216,7 @@ def test_dry_run_prints_settings_and_inputs_and_writes_nothing(call, tmp_path: P
     assert not list(tmp_path.glob("out*"))
 
 
-def test_broken_manifest_counts_as_none(call, tmp_path: Path) -> None:
+def test_broken_manifest_counts_as_none(call: Caller, tmp_path: Path) -> None:
     call()
     (tmp_path / "out" / "manifest.json").write_text(json.dumps({"stage": "example"}))
 
