@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokenizer.corpus import read_source, sample, take_share
+from tests.pack.test_encoding import write_curated
+from tokenizer.corpus import chain_all, read_source, sample, take_share
 from tokenizer.settings import TextSource
 
 
@@ -49,3 +50,26 @@ def test_weights_are_shares_of_the_sample(tmp_path: Path) -> None:
     assert sum(map(len, drawn["small"])) == pytest.approx(500, abs=10)
     assert max(map(int, drawn["large"])) > 900  # spread over the whole
     assert len(list(take_share((str(n) for n in range(1000)), 0.1))) == pytest.approx(100, abs=5)
+
+
+def test_of_curated_documents_the_training_split_is_read(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "text": "one"},
+        {"id": "b", "text": "two", "split": "held-out"},
+        {"id": "c", "text": "int x;", "language": "c"},
+    ]
+    folder = write_curated(tmp_path / "curated", [rows])
+
+    assert list(read_source(folder)) == ["one", "int x;"]
+    assert list(read_source(folder, "c")) == ["int x;"]
+
+
+def test_a_bar_ends_at_its_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": "x" * (n % 97)}) + "\n" for n in range(500)))
+    samples = sample([TextSource(name="a", path=tmp_path / "a.jsonl")], sample_bytes=10_000)
+
+    texts = list(chain_all(samples, step="read"))
+
+    last = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert sum(map(len, texts)) == pytest.approx(samples["a"].characters, rel=0.02)
+    assert last.startswith("read: 100%")

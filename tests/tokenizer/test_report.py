@@ -8,12 +8,15 @@ import pytest
 
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.conftest import SHARED
+from tests.pack.test_encoding import write_curated
 from tests.tokenizer.common import CODE, HELD_OUT_CHINESE, ROOT
 from tokenizer import report
+from tokenizer.bpe import wrap_backend
 from tokenizer.corpus import read_source
 from tokenizer.merged import count_uses, drop_chinese, extend, prune
 from tokenizer.report import TRIED_CHARACTERS, compare, load_any
 from tokenizer.report import main as report_main
+from tokenizer.settings import TextSource
 from tokenizer.vocabulary import (
     Vocabulary,
     find_dead_tokens,
@@ -86,3 +89,25 @@ def test_vocabularies_built_on_starcoders_hold_their_claims() -> None:
     assert rows["codeshell"]["lossy_characters"] >= 28
     assert rows["codeshell"]["dead_tokens"] == 938
     assert len(TRIED_CHARACTERS) > 20_000
+
+
+def test_held_out_documents_and_other_texts_are_measured(tmp_path: Path, merged: Vocabulary) -> None:
+    rows = [
+        {"id": "a", "text": "trained on"},
+        {"id": "b", "text": "x = 1\n", "split": "held-out"},
+        {"id": "c", "text": "int main;\n", "split": "held-out", "language": "c"},
+    ]
+    documents = write_curated(tmp_path / "curated", [rows])
+    (tmp_path / "other.txt").write_text("other text")
+    tokenizer = wrap_backend(merged.make_backend(SPECIAL_TOKENS))
+
+    corpora, measures = report.read_corpora(
+        tokenizer, documents, [TextSource(name="other", path=tmp_path / "other.txt")]
+    )
+
+    assert corpora == {"held-out": ["x = 1\n", "int main;\n"], "other": ["other text"]}
+    texts = {"python": "x = 1\n", "c": "int main;\n"}
+    tokens = {language: len(tokenizer.encode_text(text)) for language, text in texts.items()}
+    assert measures["characters_per_token"] == {
+        "all": 16 / sum(tokens.values()), "c": 10 / tokens["c"], "python": 6 / tokens["python"]
+    }  # fmt: skip

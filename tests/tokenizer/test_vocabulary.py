@@ -16,6 +16,7 @@ from tests.tokenizer.common import ROOT
 from tokenizer.bpe import wrap_backend
 from tokenizer.vocabulary import (
     Vocabulary,
+    find_dead_tokens,
     find_lossy_characters,
     parse_vocabulary,
 )
@@ -69,3 +70,12 @@ def test_a_base_comes_from_the_hub_by_name(tmp_path: Path, base: Vocabulary) -> 
 def test_bases_that_are_no_bpe_are_refused(wrong: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_vocabulary(wrong, "x")
+
+
+def test_tokens_that_no_text_gives_are_dead() -> None:
+    alive = Vocabulary((("a", "b"), ("ab", "c")))
+    # "bc" merges before "ab" does, so that "abc" is never put together.
+    dead = Vocabulary((("b", "c"), ("a", "b"), ("ab", "c")))
+
+    assert find_dead_tokens(alive.make_backend(), ["a", "ab", "abc"]) == []
+    assert find_dead_tokens(dead.make_backend(), ["ab", "bc", "abc"]) == ["abc"]
