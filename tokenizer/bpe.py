@@ -16,13 +16,12 @@ def train_bpe(
 ) -> CodeShellTokenizer:
     """Trains a byte-level BPE and puts CodeShell's 20 special tokens last.
 
-    All 256 bytes are in the vocabulary, so no text is ever lost. The same texts in the same order give the same
+    All 256 bytes are in the vocabulary, so that every text survives. The same texts in the same order give the same
     vocabulary.
 
     Args:
-        texts: Read once.
         vocab_size: All entries, bytes and special tokens included. There are fewer where the texts have no more pairs.
-        max_positions: The longest input that the tokenizer's configuration states, in tokens.
+        max_positions: The longest input in tokens, for the tokenizer's configuration.
 
     Raises:
         SettingsError: If the bytes and the special tokens do not fit.

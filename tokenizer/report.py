@@ -154,13 +154,9 @@ def format_rows(rows: Sequence[Row]) -> list[str]:
 def read_corpora(
     built: CodeShellTokenizer, documents: Path | None, sources: Sequence[TextSource]
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, float]]]:
-    """Reads the texts that a new tokenizer is measured on.
+    """Reads the texts that a new tokenizer is measured on, by corpus; curated documents are the held-out ones.
 
-    Args:
-        documents: The output of `curate`, whose held-out documents are one of the corpora.
-
-    Returns:
-        Texts by corpus, and, where there are held-out documents, `characters_per_token` of each of their languages.
+    Where there are any, the second result has `characters_per_token` of each of their languages.
     """
     corpora: dict[str, list[str]] = {}
     measures: dict[str, dict[str, float]] = {}
@@ -180,12 +176,10 @@ def write_measures(
     parts: Mapping[str, object],
     measures: Mapping[str, object],
 ) -> tuple[list[Row], list[str]]:
-    """Compares a new tokenizer with its peers, and writes the report.
+    """Compares a new tokenizer with its peers, and writes the report, with counts of entries and other measures.
 
     Args:
         peers: Folders or files by name; words are compared with those of the first.
-        parts: Counts of the vocabulary's entries, for the report.
-        measures: What else was measured, for the report.
 
     Returns:
         The rows that were written, and lines to print.

@@ -29,10 +29,9 @@ def to_bytes(token: str) -> bytes:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Merges over the 256 bytes. Ids follow: the bytes, then the products in the order of their first merge.
+    """Merges over the 256 bytes, in order; the operands of each are bytes or products of earlier ones.
 
-    Args:
-        merges: In order; the operands of each are bytes or products of earlier ones.
+    Ids are those of the bytes, then of the products in the order of their first merge.
     """
 
     merges: tuple[Merge, ...]

@@ -1,11 +1,13 @@
 """Scores from an endpoint within a budget, and from signals."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from codeshell_hf.curate import annotation
 from codeshell_hf.curate.annotation import annotate_by_signals, ask, read_score
+from codeshell_hf.curate.preference import Measured
 from codeshell_hf.curate.settings import Endpoint
 from codeshell_hf.errors import DataError, RunFailed
 from codeshell_hf.text.cache import JsonLinesCache
@@ -96,10 +98,10 @@ def test_scores_are_read_out_of_answers(answer: str, score: int | None) -> None:
     assert read_score(answer) == score
 
 
-SIGNALS = {
+SIGNALS: Measured = {
     "lines": 100, "parses": True, "faults": 0, "syntax_faults": 0, "style_faults": 0, "comment_fraction": 0.2,
     "complexity": 3.0, "mean_line": 30.0, "security_faults": 0, "functions": 6, "known_imports": 2,
-    "duplicate_line_fraction": 0.1,
+    "duplicate_line_fraction": 0.1, "imports": 3,
 }  # fmt: skip
 
 
@@ -108,5 +110,7 @@ SIGNALS = {
     [{"parses": False}, {"faults": 20}, {"comment_fraction": 0.0}, {"security_faults": 4}, {"functions": 0},
      {"complexity": 17.0}, {"duplicate_line_fraction": 0.8}, {"lines": 4}],
 )  # fmt: skip
-def test_static_scores_fall_with_every_fault(worse: dict) -> None:
-    assert 0 <= annotate_by_signals(SIGNALS | worse) < annotate_by_signals(SIGNALS) <= 5
+def test_static_scores_fall_with_every_fault(worse: dict[str, float]) -> None:
+    poor = cast(Measured, {**SIGNALS, **worse})
+
+    assert 0 <= annotate_by_signals(poor) < annotate_by_signals(SIGNALS) <= 5

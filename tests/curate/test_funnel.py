@@ -57,7 +57,9 @@ def test_small_languages_fall_as_a_whole(tmp_path: Path) -> None:
         max_size=12,
     )
 )
-def test_kept_and_dropped_add_up_whatever_the_files_hold(tmp_path_factory, files: dict[str, bytes]) -> None:
+def test_kept_and_dropped_add_up_whatever_the_files_hold(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
+) -> None:
     place = tmp_path_factory.mktemp("property")
     folder = write_files(place / "in", files | {"good.py": GOOD})
 
@@ -142,10 +144,12 @@ def test_the_highest_perplexity_of_each_language_falls(tmp_path: Path) -> None:
     outcome = run(folder, tmp_path / "out", near_duplicates=None, perplexity=options)
 
     assert dict(outcome.funnel.reasons()) == {"high-perplexity": 1}
-    kept = {row["id"]: row["perplexity"] for row in read_documents(tmp_path / "out", columns=["id", "perplexity"])}
+    rows = read_documents(tmp_path / "out", columns=["id", "perplexity"])
+    kept = {row["id"]: row["perplexity"] or 0.0 for row in rows}
     assert "source/odd.py" not in kept
     assert all(value > 1 for value in kept.values())
-    assert outcome.measures["perplexity_cuts"].keys() == {"python", "shell"}
+    assert isinstance(cuts := outcome.measures["perplexity_cuts"], dict)
+    assert cuts.keys() == {"python", "shell"}
     given = options.model_copy(update={"model": tmp_path / "out" / "ngrams.arpa"})
     again = run(folder, tmp_path / "again", near_duplicates=None, perplexity=given)
     assert again.funnel.counts() == outcome.funnel.counts()

@@ -67,7 +67,7 @@ def plain_kneser_ney(documents: list[list[str]]) -> dict[tuple[str, str], float]
     total = sum(follows.values())
     left = sum(take(count, low) for count in follows.values()) / total
     first = {w: (follows[w] - take(follows[w], low)) / total + left / len(vocabulary) for w in vocabulary}
-    by_context = defaultdict(dict)
+    by_context: dict[str, dict[str, int]] = defaultdict(dict)
     for (before, word), count in pairs.items():
         by_context[before][word] = count
     result = {}

@@ -2,9 +2,10 @@
 
 import ast
 from pathlib import Path
+from typing import cast
 
 from codeshell_hf.curate.measurement import measure_batch
-from codeshell_hf.curate.preference import prefer
+from codeshell_hf.curate.preference import Measured, prefer
 from codeshell_hf.curate.settings import Measuring
 from codeshell_hf.curate.sources import Document
 
@@ -18,5 +19,6 @@ def test_good_code_is_preferred_over_poor_code() -> None:
 
     first, second = measure_batch(documents, Measuring(near_duplicates=None))
 
-    assert 0 <= second["preference"] < 0.6 < first["preference"] <= 1
-    assert prefer(first) == first["preference"]
+    scores = [prefer(cast(Measured, row)) for row in (first, second)]
+    assert 0 <= scores[1] < 0.6 < scores[0] <= 1
+    assert [first["preference"], second["preference"]] == scores

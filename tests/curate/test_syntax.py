@@ -1,12 +1,12 @@
 """Grammars count functions, paths, depth, comments and strings."""
 
 import ast
+import importlib.util
 import sysconfig
 from pathlib import Path
 
 import pytest
 
-from codeshell_hf.curate import syntax
 from codeshell_hf.curate.syntax import GRAMMARS, load_grammar, parse
 
 SAMPLES = {
@@ -43,7 +43,9 @@ def test_grammars_tell_functions_paths_depth_comments_and_strings(language: str)
     assert found.depth == (3 if language == "shell" else 2)
     assert found.comment_fraction > 0
     assert found.string_fraction > 0
-    assert not parse(SAMPLES[language].replace("}", "").replace(")", "").encode(), language).parses
+    broken = parse(SAMPLES[language].replace("}", "").replace(")", "").encode(), language)
+    assert broken is not None
+    assert not broken.parses
 
 
 def plain_complexity(node: ast.AST) -> int:
@@ -78,9 +80,9 @@ def test_complexity_of_real_files_equals_that_of_pythons_own_syntax_tree(name: s
     assert found.complexity == pytest.approx(sum(paths) / len(paths))
 
 
-def test_without_a_grammar_nothing_is_told(monkeypatch) -> None:
+def test_without_a_grammar_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse(b"x", "cobol") is None
     load_grammar.cache_clear()
-    monkeypatch.setattr(syntax.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert parse(b"x = 1", "python") is None
     load_grammar.cache_clear()

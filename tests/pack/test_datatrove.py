@@ -8,36 +8,8 @@ import pytest
 from codeshell_hf.errors import DataError
 from codeshell_hf.pack.datatrove import DatatroveShards
 from codeshell_hf.pack.rows import Phase, Rows
-from codeshell_hf.pack.shards import write_shards
-from codeshell_hf.text.shards import Header, TokenShards
-
-SENTINELS = (301, 302, 303)
-
-
-END = 300
-
-
-class Letters:
-    """Encodes each character as its code point."""
-
-    def __call__(self, text: list[str], **kwargs: object) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[ord(c) for c in document] for document in text]}
-
-
-def make_shards(folder: Path, texts: list[str], sentinels: tuple[int, int, int] | None = SENTINELS) -> TokenShards:
-    folder.mkdir(parents=True, exist_ok=True)
-    documents = [
-        {"id": f"d{index}", "language": "python", "source": "letters", "text": text} for index, text in enumerate(texts)
-    ]
-    write_shards(documents, Letters(), Header(320, END, sentinels, "hash"), folder)
-    return TokenShards(folder)
-
-
-@pytest.fixture
-def shards(tmp_path: Path) -> TokenShards:
-    # Each document has one letter of its own, so that a token tells its document.
-    lengths = np.random.default_rng(0).integers(1, 60, size=60)
-    return make_shards(tmp_path, [chr(33 + index) * int(length) for index, length in enumerate(lengths)])
+from codeshell_hf.text.shards import Header
+from tests.pack.common import END, SENTINELS
 
 
 def write_ds(folder: Path, documents: list[list[int]], width: str = "<u2") -> None:

@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codeshell_hf.pack.infilling import place_cuts, rearrange_characters, rearrange_for_infilling
-
-SENTINELS = (301, 302, 303)
+from tests.pack.common import SENTINELS
 
 
 @given(st.lists(st.integers(0, 299), max_size=40), st.data(), st.booleans())
-def test_rearranged_documents_give_back_the_original(tokens: list[int], data, suffix_first: bool) -> None:
+def test_rearranged_documents_give_back_the_original(
+    tokens: list[int], data: st.DataObject, suffix_first: bool
+) -> None:
     start = data.draw(st.integers(0, len(tokens)))
     end = data.draw(st.integers(start, len(tokens)))
 
@@ -51,7 +52,9 @@ class Words:
 
 
 @given(st.text(alphabet="abcdefgh", min_size=1, max_size=40), st.data(), st.booleans())
-def test_cuts_between_characters_keep_the_text_and_the_length(text: str, data, suffix_first: bool) -> None:
+def test_cuts_between_characters_keep_the_text_and_the_length(
+    text: str, data: st.DataObject, suffix_first: bool
+) -> None:
     codec = Words()
     tokens = np.array(codec.encode(text), np.int64)
     cuts = sorted([data.draw(st.floats(0, 0.999)), data.draw(st.floats(0, 0.999))])

@@ -9,29 +9,8 @@ from codeshell_hf.errors import SettingsError
 from codeshell_hf.pack.infilling import Infilling
 from codeshell_hf.pack.mixture import PERIOD, Mixture
 from codeshell_hf.pack.rows import Phase, Rows
-from codeshell_hf.pack.shards import write_shards
-from codeshell_hf.text.shards import Header, TokenShards
-
-SENTINELS = (301, 302, 303)
-
-
-END = 300
-
-
-class Letters:
-    """Encodes each character as its code point."""
-
-    def __call__(self, text: list[str], **kwargs: object) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[ord(c) for c in document] for document in text]}
-
-
-def make_shards(folder: Path, texts: list[str], sentinels: tuple[int, int, int] | None = SENTINELS) -> TokenShards:
-    folder.mkdir(parents=True, exist_ok=True)
-    documents = [
-        {"id": f"d{index}", "language": "python", "source": "letters", "text": text} for index, text in enumerate(texts)
-    ]
-    write_shards(documents, Letters(), Header(320, END, sentinels, "hash"), folder)
-    return TokenShards(folder)
+from codeshell_hf.text.shards import TokenShards
+from tests.pack.common import make_shards
 
 
 @pytest.fixture

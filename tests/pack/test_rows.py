@@ -5,25 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError, SettingsError
 from codeshell_hf.pack.encoder import TokenizerCodec
 from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
 from codeshell_hf.pack.rows import IGNORED, Phase, Rows, describe_rows
-from codeshell_hf.pack.shards import write_shards
+from codeshell_hf.pack.shards import Document, write_shards
 from codeshell_hf.pack.stream import read_step
 from codeshell_hf.text.shards import Header, TokenShards
-
-SENTINELS = (301, 302, 303)
-
-
-END = 300
-
-
-class Letters:
-    """Encodes each character as its code point."""
-
-    def __call__(self, text: list[str], **kwargs: object) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[ord(c) for c in document] for document in text]}
+from tests.pack.common import END, SENTINELS, make_shards
 
 
 class Characters:
@@ -34,22 +24,6 @@ class Characters:
 
     def encode(self, text: str) -> list[int]:
         return list(map(ord, text))
-
-
-def make_shards(folder: Path, texts: list[str], sentinels: tuple[int, int, int] | None = SENTINELS) -> TokenShards:
-    folder.mkdir(parents=True, exist_ok=True)
-    documents = [
-        {"id": f"d{index}", "language": "python", "source": "letters", "text": text} for index, text in enumerate(texts)
-    ]
-    write_shards(documents, Letters(), Header(320, END, sentinels, "hash"), folder)
-    return TokenShards(folder)
-
-
-@pytest.fixture
-def shards(tmp_path: Path) -> TokenShards:
-    # Each document has one letter of its own, so that a token tells its document.
-    lengths = np.random.default_rng(0).integers(1, 60, size=60)
-    return make_shards(tmp_path, [chr(33 + index) * int(length) for index, length in enumerate(lengths)])
 
 
 @pytest.mark.parametrize("row_tokens", [16, 64])
@@ -192,11 +166,13 @@ def test_use_of_rows_is_told(tmp_path: Path) -> None:
     assert cut == pytest.approx(1 / 4)
 
 
-def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(tmp_path: Path, tiny_tokenizer) -> None:
+def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer
+) -> None:
     ids = [tiny_tokenizer.convert_tokens_to_ids(f"<fim_{part}>") for part in ("prefix", "middle", "suffix")]
     header = Header(len(tiny_tokenizer), tiny_tokenizer.eos_token_id, tuple(ids), "hash")
     texts = [f"def area_{number}(radius):\n    return {number} * radius ** 2\n" * 3 for number in range(40)]
-    rows = [{"id": str(n), "language": "python", "source": "own", "text": text} for n, text in enumerate(texts)]
+    rows = [Document(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
     write_shards(rows, tiny_tokenizer, header, tmp_path)
     infilling = Infilling(1.0, 0.5, TokenizerCodec(tiny_tokenizer))
 

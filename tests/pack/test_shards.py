@@ -2,40 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
 from codeshell_hf.pack.shards import join_shards, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
-
-SENTINELS = (301, 302, 303)
-
-
-END = 300
-
-
-class Letters:
-    """Encodes each character as its code point."""
-
-    def __call__(self, text: list[str], **kwargs: object) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[ord(c) for c in document] for document in text]}
-
-
-def make_shards(folder: Path, texts: list[str], sentinels: tuple[int, int, int] | None = SENTINELS) -> TokenShards:
-    folder.mkdir(parents=True, exist_ok=True)
-    documents = [
-        {"id": f"d{index}", "language": "python", "source": "letters", "text": text} for index, text in enumerate(texts)
-    ]
-    write_shards(documents, Letters(), Header(320, END, sentinels, "hash"), folder)
-    return TokenShards(folder)
-
-
-@pytest.fixture
-def shards(tmp_path: Path) -> TokenShards:
-    # Each document has one letter of its own, so that a token tells its document.
-    lengths = np.random.default_rng(0).integers(1, 60, size=60)
-    return make_shards(tmp_path, [chr(33 + index) * int(length) for index, length in enumerate(lengths)])
+from tests.pack.common import END, SENTINELS, Letters, make_shards
 
 
 def test_shards_give_back_every_document(shards: TokenShards, tmp_path: Path) -> None:
@@ -44,7 +17,9 @@ def test_shards_give_back_every_document(shards: TokenShards, tmp_path: Path) ->
     assert shards.bytes.tolist() == [len(tokens) for tokens in shards]
 
 
-def test_real_tokenizer_keeps_literal_special_tokens_as_text(tmp_path: Path, tiny_tokenizer) -> None:
+def test_real_tokenizer_keeps_literal_special_tokens_as_text(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer
+) -> None:
     text = "print('<|endoftext|>', '<fim_middle>')\n"
     header = Header(len(tiny_tokenizer), tiny_tokenizer.eos_token_id, None, "hash")
     write_shards([{"id": "a", "language": "python", "source": "own", "text": text}], tiny_tokenizer, header, tmp_path)

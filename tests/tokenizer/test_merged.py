@@ -11,6 +11,7 @@ from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CHINESE, HELD_OUT_COD
 from tokenizer.corpus import read_source
 from tokenizer.merged import count_uses, drop_chinese, extend, has_chinese, prune
 from tokenizer.report import load_any
+from tokenizer.settings import NewMerges
 from tokenizer.unigram import train_unigram
 from tokenizer.vocabulary import (
     BYTES,
@@ -53,7 +54,7 @@ def test_words_of_kept_tokens_are_cut_as_before(base: Vocabulary) -> None:
 
 
 @pytest.mark.parametrize("new_merges", ["beyond-ascii", "chinese"])
-def test_new_merges_leave_ascii_as_it_was(base: Vocabulary, new_merges: str) -> None:
+def test_new_merges_leave_ascii_as_it_was(base: Vocabulary, new_merges: NewMerges) -> None:
     kept = drop_chinese(base)
     extended = extend(kept, CHINESE, size=len(kept) + 500, new_merges=new_merges)
     ascii_text = HELD_OUT_CODE.encode("ascii", errors="ignore").decode()

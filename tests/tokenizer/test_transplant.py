@@ -1,10 +1,12 @@
 """Transplanted rows."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CODE
 from tokenizer.bpe import train_bpe, train_vocabulary, wrap_backend
@@ -15,7 +17,7 @@ from tokenizer.vocabulary import (
 )
 
 
-def test_transplanted_rows_are_copied_or_pieced(tiny_model) -> None:
+def test_transplanted_rows_are_copied_or_pieced(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     old = train_bpe(CODE, vocab_size=600)
     new = wrap_backend(extend(train_vocabulary(CODE, size=500), CHINESE, size=700).make_backend(SPECIAL_TOKENS))
     model = tiny_model(vocab_size=count_rows(len(old)))
@@ -37,7 +39,9 @@ def test_transplanted_rows_are_copied_or_pieced(tiny_model) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_transplanting_a_reordered_vocabulary_changes_nothing_but_ids(tiny_model, tied: bool) -> None:
+def test_transplanting_a_reordered_vocabulary_changes_nothing_but_ids(
+    tiny_model: Callable[..., CodeShellForCausalLM], tied: bool
+) -> None:
     old = train_bpe(CODE, vocab_size=492)
     vocabulary = parse_vocabulary(json.loads(old.backend_tokenizer.to_str()), "old")
     values = json.loads(vocabulary.make_backend(SPECIAL_TOKENS).to_str())

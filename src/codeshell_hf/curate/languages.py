@@ -99,7 +99,7 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
 _BY_EXTENSION = {ext: name for name, (exts, _, _) in LANGUAGES.items() for ext in exts.split()}
 _BY_FILE_NAME = {file: name for name, (_, files, _) in LANGUAGES.items() for file in files.split()}
 _BY_INTERPRETER = {word: name for name, (_, _, words) in LANGUAGES.items() for word in words.split()}
-# How other tables spell them.
+# Spellings of other tables.
 _SPELLINGS = {
     **dict.fromkeys(("python3", "py"), "python"),
     **dict.fromkeys(("csharp", "c#"), "c-sharp"),
@@ -117,13 +117,7 @@ _SHEBANG = re.compile(rb"#!\s*(?:\S*/)?(?:env\s+(?:-\S+\s+)*)?([A-Za-z][A-Za-z_+
 
 
 def name_language(path: str) -> str | None:
-    """Names the language of a file by its name.
-
-    Args:
-        path: A path; only its last part counts.
-
-    Returns:
-        A key of `LANGUAGES`, or `None` where the name says nothing.
+    """Names the language of a file, a key of `LANGUAGES`, by the last part of its path.
 
     >>> name_language("src/main.rs"), name_language("Makefile"), name_language("LICENSES.xyz")
     ('rust', 'makefile', None)
@@ -133,14 +127,7 @@ def name_language(path: str) -> str | None:
 
 
 def name_language_by_shebang(start: bytes) -> str | None:
-    """Names the language of a script by its first line.
-
-    Args:
-        start: The first bytes of the file.
-
-    Returns:
-        A key of `LANGUAGES`, or `None` where there is no shebang or none that is known.
-    """
+    """Names the language of a script by the shebang in its first bytes."""
     found = _SHEBANG.match(start)
     if found is None:
         return None
@@ -149,13 +136,7 @@ def name_language_by_shebang(start: bytes) -> str | None:
 
 
 def find_language(name: object) -> str | None:
-    """Finds a language by the name that somebody else gave it.
-
-    Args:
-        name: Such as "C++", "Jupyter Notebook" or "Python".
-
-    Returns:
-        A key of `LANGUAGES`, or `None` where it is none of them.
+    """Finds a language by its name in another table, such as "C++", "Jupyter Notebook" or "Python".
 
     >>> find_language("C++"), find_language("Common Lisp"), find_language(None)
     ('cpp', 'common-lisp', None)

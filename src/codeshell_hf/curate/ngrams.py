@@ -8,12 +8,15 @@ import gzip
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+
+if TYPE_CHECKING:
+    import kenlm
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 MAX_ORDER = 6
@@ -46,15 +49,11 @@ class NgramModel:
 
 
 def train(documents: Iterable[Sequence[str]], *, order: int, min_word_count: int = 1) -> NgramModel:
-    """Trains a model on whole documents, each between `<s>` and `</s>`.
+    """Trains a model on the words of whole documents, each between `<s>` and `</s>`.
 
     Args:
-        documents: Words.
         order: Words in the longest n-gram, 1 to 6.
         min_word_count: Rarer words are `<unk>`.
-
-    Returns:
-        The model.
 
     Raises:
         DataError: If there is no word.
@@ -116,7 +115,7 @@ def _estimate(
         follows = np.bincount(suffixes[n], minlength=len(counts[n]))
         starts = _begins(n, pairs, len(counts[n]))
         counts[n] = np.where(starts, counts[n], follows)
-    counts[0][1] = 0  # nothing predicts the beginning
+    counts[0][1] = 0  # <s> is never predicted
     probabilities: list[NDArray[np.float64]] = []
     backoffs: list[NDArray[np.float64]] = []
     for n in range(order):
@@ -175,14 +174,9 @@ def _discount(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def score(model: NgramModel, documents: Sequence[Sequence[str]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Scores documents, each between `<s>` and `</s>`.
+    """Scores documents, each between `<s>` and `</s>`: log10 of their probabilities, and their words, each (D,).
 
-    Args:
-        model: The model.
-        documents: Words.
-
-    Returns:
-        log10 of each document's probability, and its words and end, shapes (D,).
+    The end counts as a word.
     """
     numbers = {word: number for number, word in enumerate(model.words)}
     lengths = np.array([len(document) + 1 for document in documents], np.int64)
@@ -199,7 +193,6 @@ def score_numbers(model: NgramModel, ids: NDArray[np.int64]) -> NDArray[np.float
     """Scores words by number.
 
     Args:
-        model: The model.
         ids: Documents one after another, each beginning with `<s>`, int64, shape (N,).
 
     Returns:
@@ -218,7 +211,7 @@ def score_numbers(model: NgramModel, ids: NDArray[np.int64]) -> NDArray[np.float
         found = np.searchsorted(pairs, codes)
         np.minimum(found, len(pairs) - 1, out=found)
         is_found = has_context & (pairs[found] == codes) if len(pairs) else np.zeros(len(ids), bool)
-        # A longer match replaces what shorter ones gave; a context without the word hands down its weight.
+        # A longer match replaces the shorter ones' probability; a context without the word multiplies by its backoff.
         logs = np.where(has_context, logs + weight[np.maximum(before, 0)], logs)
         logs = np.where(is_found, model.probabilities[n][found] if len(pairs) else logs, logs)
         ends = np.where(is_found, found, -1)
@@ -227,14 +220,9 @@ def score_numbers(model: NgramModel, ids: NDArray[np.int64]) -> NDArray[np.float
 
 
 def write_arpa(model: NgramModel, path: Path) -> None:
-    """Writes a model as ARPA.
-
-    Args:
-        model: The model.
-        path: A file, compressed where it ends in `.gz`; it is whole or absent.
-    """
-    aside = path.with_name(f".{path.name}.tmp")
-    with _open(aside, "wt", is_compressed=path.suffix == ".gz") as file:
+    """Writes a model as ARPA to a file that is whole or absent, compressed where its name ends in `.gz`."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _open(temporary, "wt", is_compressed=path.suffix == ".gz") as file:
         sizes = [len(values) for values in model.probabilities]
         file.write("\\data\\\n" + "".join(f"ngram {n}={size}\n" for n, size in enumerate(sizes, 1)))
         texts: list[str] = list(model.words)
@@ -253,7 +241,7 @@ def write_arpa(model: NgramModel, path: Path) -> None:
             for place, (text, value) in enumerate(zip(texts, values.tolist(), strict=True)):
                 file.write(f"{value:.7g}\t{text}" + (f"\t{weights[place]:.7g}\n" if weights else "\n"))
         file.write("\n\\end\\\n")
-    aside.replace(path)
+    temporary.replace(path)
 
 
 def _open(path: Path, mode: str, *, is_compressed: bool) -> IO[str]:
@@ -263,13 +251,7 @@ def _open(path: Path, mode: str, *, is_compressed: bool) -> IO[str]:
 
 
 def read_arpa(path: Path) -> NgramModel:
-    """Reads a model, ours or another's.
-
-    Args:
-        path: An ARPA file, compressed or not.
-
-    Returns:
-        The model.
+    """Reads a model from an ARPA file of any program, compressed or not.
 
     Raises:
         DataError: If it is no ARPA file.
@@ -337,14 +319,11 @@ Scorer = Callable[[Sequence[Sequence[str]]], tuple[NDArray[np.float64], NDArray[
 
 
 def load_scorer(path: Path, *, prefers_kenlm: bool = True) -> Scorer:
-    """Loads a model for scoring, by kenlm where it is installed, by our own code where not.
+    """Loads a model for scoring as `score` does, by kenlm where it is installed.
 
     Args:
         path: ARPA, or a binary of KenLM's, which kenlm alone can read.
-        prefers_kenlm: Whether kenlm is used where it is installed.
-
-    Returns:
-        A function from documents' words to log10 of their probabilities and their numbers of words and ends.
+        prefers_kenlm: False scores ARPA by our own code in any case.
 
     Raises:
         DataError: If it cannot be read, or is a binary and kenlm is not installed.
@@ -361,7 +340,7 @@ def load_scorer(path: Path, *, prefers_kenlm: bool = True) -> Scorer:
         model = read_arpa(path)
         return lambda documents: score(model, documents)
     try:
-        engine = kenlm.Model(str(path), _quiet(kenlm))
+        engine = kenlm.Model(str(path), _quiet())
     except OSError as error:
         raise DataError(f"{path} is no model that kenlm can read; train one or name another") from error
 
@@ -372,8 +351,10 @@ def load_scorer(path: Path, *, prefers_kenlm: bool = True) -> Scorer:
     return score_all
 
 
-def _quiet(kenlm: Any) -> Any:
+def _quiet() -> "kenlm.Config":
     """Kenlm's settings without its bar."""
+    import kenlm
+
     config = kenlm.Config()
     config.show_progress = False
     config.arpa_complain = kenlm.ARPALoadComplain.NONE

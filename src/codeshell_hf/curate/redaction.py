@@ -1,4 +1,4 @@
-"""Replaces what belongs to somebody: e-mail addresses, network addresses, keys, passwords."""
+"""Replaces personal and secret data: e-mail addresses, network addresses, keys, passwords."""
 
 import ipaddress
 import re
@@ -12,9 +12,9 @@ EMAIL, IP_ADDRESS, KEY, PASSWORD = "<EMAIL>", "<IP_ADDRESS>", "<KEY>", "<PASSWOR
 _EMAIL = re.compile(
     r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.)+[A-Za-z]{2,18}\b(?!\()"
 )
-# Nobody's: names kept for examples (RFC 2606), and what looks like an address in a version or a decorator.
+# Domains reserved for examples (RFC 2606), and file extensions, which follow an @ in names of images and packages.
 _EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "example.edu", "localhost", "domain.com", "email.com")
-_NO_DOMAINS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "html", "json", "so"})
+_FILE_EXTENSIONS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "html", "json", "so"})
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 _FOUR_NUMBERS = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")  # begins with what is looked for fastest
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:.])")
@@ -40,7 +40,7 @@ _PASSWORD_WORDS = (
         "authtoken",
     ),
 )
-# What stands where a password would and is none.
+# Values that stand in place of a password: variables, placeholders, paths.
 _NO_PASSWORD = re.compile(
     r"(?i)^(?:[\w.\-]*(?:password|passwd|secret|token|key|example|changeme|placeholder|your|test|dummy|sample)[\w.\-]*"
     r"|[x*.#_-]+|<.*>|[$%]?\{.*\}|%\w|none|null|true|false|string|text|[a-z]+(?:[._-][a-z]+)*|[A-Z]+(?:_[A-Z]+)*|/.*|\w+://.*)$"
@@ -49,12 +49,7 @@ _NO_PASSWORD = re.compile(
 
 @dataclass
 class Redacted:
-    """A text without what belonged to somebody.
-
-    Args:
-        text: With placeholders.
-        counts: How many of each placeholder.
-    """
+    """A text with placeholders, and how many of each there are."""
 
     text: str
     counts: Counter[str] = field(default_factory=Counter)
@@ -63,14 +58,8 @@ class Redacted:
 def redact(text: str) -> Redacted:
     """Replaces personal and secret data by placeholders.
 
-    Addresses that belong to nobody stay: those kept for examples and documentation, private, loopback and unspecified
-    networks, version numbers.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The text and what was replaced.
+    Addresses reserved for examples and documentation, private, loopback and unspecified networks and version numbers
+    stay.
 
     Source:
         The kinds of StarCoder (Li et al. 2023, arXiv:2305.06161, section 4), without names of people, which take a
@@ -87,17 +76,17 @@ def redact(text: str) -> Redacted:
         return placeholder
 
     if "PRIVATE KEY" in text:
-        text = _PRIVATE_KEY.sub(lambda found: count(KEY), text)
+        text = _PRIVATE_KEY.sub(lambda match: count(KEY), text)
     for credential in list(find_credentials(text)):
         # A private key whose end is missing stays: it holds no more than its first line.
         if len(credential.value) >= 8 and credential.value in text and not credential.value.startswith("BEGIN"):
             counts[KEY] += text.count(credential.value)
             text = text.replace(credential.value, KEY)
-    text = _replace_lines(text, _PASSWORD_WORDS, _PASSWORD, lambda found: _replace_password(found, count), folds=True)
-    text = _replace_lines(text, ("@",), _EMAIL, lambda found: count(EMAIL) if _is_somebodys(found[0]) else found[0])
+    text = _replace_lines(text, _PASSWORD_WORDS, _PASSWORD, lambda match: _replace_password(match, count), folds=True)
+    text = _replace_lines(text, ("@",), _EMAIL, lambda match: count(EMAIL) if _is_personal(match[0]) else match[0])
 
-    def replace_address(found: "re.Match[str]") -> str:
-        return count(IP_ADDRESS) if _is_public(found) else found[0]
+    def replace_address(match: "re.Match[str]") -> str:
+        return count(IP_ADDRESS) if _is_public(match) else match[0]
 
     if _FOUR_NUMBERS.search(text):
         text = _IPV4.sub(replace_address, text)
@@ -114,7 +103,7 @@ def _replace_lines(
     *,
     folds: bool = False,
 ) -> str:
-    """Replaces what a pattern finds in the lines that hold a mark: patterns are slow, marks are found at once."""
+    """Replaces matches of a pattern in the lines that contain a mark: patterns are slow, marks are found fast."""
     looked = text.lower() if folds else text
     if len(looked) != len(text):  # a few letters grow when they are folded
         looked = text
@@ -136,22 +125,22 @@ def _replace_lines(
     return "".join([*parts, text[done:]])
 
 
-def _replace_password(found: "re.Match[str]", count: Callable[[str], str]) -> str:
-    value = found["value"]
+def _replace_password(match: "re.Match[str]", count: Callable[[str], str]) -> str:
+    value = match["value"]
     if _NO_PASSWORD.match(value) or value in (KEY, PASSWORD):
-        return found[0]
-    start, end = found.start("value") - found.start(), found.end("value") - found.start()
-    return found[0][:start] + count(PASSWORD) + found[0][end:]
+        return match[0]
+    start, end = match.start("value") - match.start(), match.end("value") - match.start()
+    return match[0][:start] + count(PASSWORD) + match[0][end:]
 
 
-def _is_somebodys(address: str) -> bool:
+def _is_personal(address: str) -> bool:
     domain = address.rpartition("@")[2].lower()
-    return not domain.endswith(_EXAMPLE_DOMAINS) and domain.rpartition(".")[2] not in _NO_DOMAINS
+    return not domain.endswith(_EXAMPLE_DOMAINS) and domain.rpartition(".")[2] not in _FILE_EXTENSIONS
 
 
-def _is_public(found: "re.Match[str]") -> bool:
+def _is_public(match: "re.Match[str]") -> bool:
     try:
-        address = ipaddress.ip_address(found[0])
+        address = ipaddress.ip_address(match[0])
     except ValueError:
         return False
-    return address.is_global and not _VERSION_NEAR.search(found.string, max(0, found.start() - 24), found.start())
+    return address.is_global and not _VERSION_NEAR.search(match.string, max(0, match.start() - 24), match.start())

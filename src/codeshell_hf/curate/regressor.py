@@ -175,7 +175,7 @@ class Regressor:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(f"{folder} is no regressor of quality that can be loaded ({reason})") from error
         if model.config.num_labels != 1:
-            raise CheckpointError(f"{folder} gives {model.config.num_labels} values; a regressor of quality gives one")
+            raise CheckpointError(f"{folder} has {model.config.num_labels} outputs; a regressor of quality has one")
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = model.to(self._device).eval()
         self._max_tokens = min(max_tokens, getattr(model.config, "max_position_embeddings", max_tokens))

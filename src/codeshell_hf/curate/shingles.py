@@ -44,14 +44,7 @@ class Shingles:
 
 
 def shingle(documents: Sequence[bytes]) -> Shingles:
-    """Hashes every five words of documents.
-
-    Args:
-        documents: UTF-8.
-
-    Returns:
-        Their shingles; a document without a word has none.
-    """
+    """Hashes every five words of documents, given as UTF-8; a document without a word has no shingle."""
     parts: list[Shingles] = []
     block: list[bytes] = []
     held = 0
@@ -101,14 +94,7 @@ def _shingle_block(documents: Sequence[bytes]) -> Shingles:
 
 
 def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Finds the words of a text.
-
-    Args:
-        data: UTF-8, uint8, shape (B,).
-
-    Returns:
-        First byte of each word and the one after its last, int64, shape (W,).
-    """
+    """Finds the words of UTF-8, uint8, shape (B,): first bytes and those after the last, int64, each (W,)."""
     padded = np.zeros(len(data) + 2, bool)
     is_word = padded[1:-1]
     np.take(_WORD, data, out=is_word, mode="clip")
@@ -123,16 +109,7 @@ def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hashes words eight bytes at a time, all words at once.
-
-    Args:
-        data: The text, uint8, shape (B,).
-        starts: First bytes of words, int64, shape (W,).
-        ends: The bytes after their last, int64, shape (W,).
-
-    Returns:
-        Equal words have equal hashes, uint64, shape (W,).
-    """
+    """Hashes the words that `find_words` found, eight bytes at a time, all words at once; uint64, shape (W,)."""
     padded = np.concatenate([data, np.zeros(_STEP, np.uint8)])
     # Eight bytes from every byte on.
     eights = np.ndarray((len(data) + 1,), np.dtype("<u8"), padded, strides=(1,))
@@ -172,14 +149,7 @@ def _finish(hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
 
 
 def find_sets(shingles: Shingles) -> list[NDArray[np.uint32]]:
-    """The set of shingles of each document.
-
-    Args:
-        shingles: Of documents.
-
-    Returns:
-        One sorted array without repetition a document, uint32.
-    """
+    """The set of shingles of each document: sorted, without repetition, uint32."""
     pairs = zip(shingles.offsets[:-1], shingles.offsets[1:], strict=True)
     return [_unique(shingles.hashes[start:end]) for start, end in pairs]
 
@@ -190,15 +160,7 @@ def _unique(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def measure_jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> float:
-    """How much of two sets of shingles is common.
-
-    Args:
-        first: Sorted, without repetition, uint32.
-        second: Likewise.
-
-    Returns:
-        Shared shingles over all, 0 to 1; 0 where both are empty.
-    """
+    """Jaccard similarity of two sets of `find_sets`; 0 where both are empty."""
     if not len(first) or not len(second):
         return 0.0
     merged = np.concatenate([first, second])
@@ -208,16 +170,10 @@ def measure_jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> fl
 
 
 def sign(shingles: Shingles, *, bands: int, rows: int, seed: int = 1) -> NDArray[np.uint64]:
-    """Signs documents for locality-sensitive hashing: one number a band, equal where `rows` minima are.
-
-    Args:
-        shingles: Of documents.
-        bands: Numbers a document.
-        rows: Minima in each.
-        seed: Chooses the permutations.
+    """Signs documents for locality-sensitive hashing: one number a band, equal where all `rows` minima are.
 
     Returns:
-        Shape (D, bands), uint64. Two documents of Jaccard J share a given number with probability J ** rows.
+        Shape (D, bands), uint64. Two documents of Jaccard J share a given band with probability J ** rows.
 
     Source:
         Broder 1997, "On the resemblance and containment of documents"; banding after Leskovec, Rajaraman, Ullman,

@@ -1,8 +1,8 @@
-"""What is measured of every document, once, whatever the thresholds are later."""
+"""Signals: what is measured of every document, once, whatever the thresholds are later."""
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from .libraries import count_imports
 
@@ -18,7 +18,7 @@ _GENERATED = re.compile(
 GENERATED_LINES = 5
 _HEADER = re.compile(rb"copyright|licen[sc]e|SPDX-", re.IGNORECASE)
 _COMMENT_LINE = re.compile(rb"\s*(?:#|//|/\*|\*|--|;|%|<!--|\"\"\"|''')|\s*$")
-# What tools write into a new project, and nobody has touched since.
+# Files that tools write into a new project.
 _SCAFFOLD = re.compile(
     rb"# Create your (?:models|views|tests) here\.|# Register your models here\.|bootstrapped with \[?Create React App"
     rb"|A new Flutter project\.|generated with \[?Angular CLI|A short description of the motivation behind the creation"
@@ -46,30 +46,28 @@ _BULLETS = ("-", "*", "•", "+")
 
 @dataclass(frozen=True)
 class Signals:
-    """Measures of one document; `None` where one means nothing for its language.
+    """Signals of one document; fractions are 0 to 1, and `None` is a signal that its language does not have.
 
     Args:
-        lines: Number of lines.
-        mean_line: Mean length of a line in characters, without its end.
-        longest_line: Length of the longest line in bytes.
-        letter_fraction: Share of characters that are ASCII letters or lie beyond ASCII, 0 to 1.
-        digit_fraction: Share of characters that are ASCII digits, 0 to 1.
-        space_fraction: Share of bytes that are white space, 0 to 1.
-        duplicate_line_fraction: Share of bytes in lines that repeat an earlier one of the document, 0 to 1.
-        encoded_fraction: Share of bytes in Base64, hexadecimal or escaped data, 0 to 1.
+        mean_line: In characters, without line ends.
+        longest_line: In bytes.
+        letter_fraction: Of characters, ASCII letters and those beyond ASCII.
+        digit_fraction: Of characters, ASCII digits.
+        space_fraction: Of bytes, white space.
+        duplicate_line_fraction: Of bytes, those in lines that repeat an earlier one.
+        encoded_fraction: Of bytes, Base64, hexadecimal or escaped data.
         longest_encoded: Longest run of such data in bytes.
-        is_generated: Whether one of the first lines says that a program wrote the file.
-        is_scaffold: Whether it is what a tool writes into a new project.
-        is_xml: Whether it begins as XML, whatever its name says.
-        header_fraction: Share of lines in a comment at the top that speaks of copyright or licence, 0 to 1.
-        visible_fraction: Of markup, share of bytes that a reader would see, 0 to 1.
-        visible_bytes: Of markup, how many bytes that is.
-        imports: How many modules it imports, `None` where that cannot be told.
-        known_imports: How many of them belong to well-known libraries of others.
-        words: Of prose, how many words; every character of a script without spaces counts as one.
-        mean_word: Of prose, mean length of a word in characters.
+        is_generated: One of the first lines says that a program wrote the file.
+        is_scaffold: A tool writes it into new projects.
+        is_xml: It begins as XML, whatever its name.
+        header_fraction: Of lines, those of a comment at the top on copyright or licence.
+        visible_fraction: Of bytes of markup, those that a reader would see.
+        imports: Modules that it imports.
+        known_imports: Those of well-known libraries.
+        words: Of prose; every character of a script without spaces is one.
+        mean_word: Of prose, in characters.
         symbol_fraction: Of prose, hash signs and ellipses for each word.
-        bullet_fraction: Of prose, share of lines that begin as items of a list, 0 to 1.
+        bullet_fraction: Of lines of prose, items of lists.
         style_faults: Lines with trailing white space, longer than 120 characters, or indented by tabs after spaces.
     """
 
@@ -103,19 +101,12 @@ _STYLE = {b"\n": (b" \n",), b"\t": (b"\t\n", b"\n \t", b"\n    \t"), b"\r": (b" 
 
 
 def measure(text: str, language: str | None = None) -> Signals:
-    """Measures a document.
-
-    Args:
-        text: Not empty.
-        language: A key of `LANGUAGES`; some signals exist for some languages alone.
-
-    Returns:
-        Its signals.
+    """Measures a document that is not empty.
 
     Source:
         The set of bigcode-dataset's basic filters, The Stack v2's marks of generated and encoded files (Lozhkov et al.
         2024, arXiv:2402.19173, section 3) and Gopher's of prose (Rae et al. 2021, arXiv:2112.11446, appendix A), where
-        letters beyond ASCII count as letters, so that Chinese comments do not make a file look like data.
+        letters beyond ASCII count as letters, so that files with Chinese comments do not look like data.
     """
     data = text.encode("utf-8")
     lines = data.split(b"\n")
@@ -154,15 +145,7 @@ def measure(text: str, language: str | None = None) -> Signals:
 
 
 def find_encoded(data: bytes, lines: list[bytes]) -> tuple[int, int]:
-    """Finds data written as text: Base64, hexadecimal numbers, escapes.
-
-    Args:
-        data: A document.
-        lines: Its lines.
-
-    Returns:
-        Bytes of such data and of its longest run.
-    """
+    """Measures data written as text (Base64, hexadecimal numbers, escapes): its bytes, and its longest run."""
     total = longest = 0
     long_lines = b"\n".join(line for line in lines if len(line) >= RUN_BYTES)
     words = long_lines.translate(_ENCODING).split()
@@ -193,10 +176,17 @@ def _measure_visible(data: bytes) -> int:
     return len(b" ".join(_INVISIBLE.sub(b" ", data).split()))
 
 
-_NO_PROSE: dict[str, Any] = {"words": None, "mean_word": None, "symbol_fraction": None, "bullet_fraction": None}
+class _Prose(TypedDict):
+    words: int | None
+    mean_word: float | None
+    symbol_fraction: float | None
+    bullet_fraction: float | None
 
 
-def _measure_prose(text: str) -> dict[str, Any]:
+_NO_PROSE: _Prose = {"words": None, "mean_word": None, "symbol_fraction": None, "bullet_fraction": None}
+
+
+def _measure_prose(text: str) -> _Prose:
     words = _WORD.findall(text)
     lines = [line.lstrip() for line in text.split("\n") if line.strip()]
     return {

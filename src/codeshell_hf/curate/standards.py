@@ -10,7 +10,7 @@ from pathlib import Path
 
 # Errors and style, what is never used, complexity, names, security, likely bugs.
 RULES = "E,F,W,C90,N,S,B"
-# Lines are measured apart; asserts are no hole; quotes and blank lines say nothing of quality.
+# The length and ends of lines are signals of their own, and asserts are no security risk.
 IGNORED = "E501,S101,W291,W293,W191,E101"
 _FINDING = re.compile(rb"^(\d+)\.py:\d+:\d+: ([A-Z]+|invalid-syntax)", re.MULTILINE)
 TIMEOUT_S = 300
@@ -18,25 +18,14 @@ TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Standards:
-    """What ruff finds in a document.
-
-    Args:
-        faults: Findings in all.
-        security_faults: Those of its security rules.
-    """
+    """Ruff's findings in a document: all, and those of its security rules."""
 
     faults: int
     security_faults: int
 
 
 def lint(texts: Sequence[str]) -> list[Standards | None]:
-    """Lints Python.
-
-    Args:
-        texts: Python files, of any version.
-
-    Returns:
-        Findings by file; `None` for all where ruff is not installed or gives up.
+    """Lints Python files of any version; `None` for all where ruff is not installed or fails.
 
     Source:
         ruff's rule families E, F, W, C90, N, S and B, without those on the length and ends of lines.
@@ -51,7 +40,7 @@ def lint(texts: Sequence[str]) -> list[Standards | None]:
         command = [find_ruff_bin(), "check", "--isolated", "--no-cache", "--quiet", "--exit-zero"]
         options = ["--output-format", "concise", "--select", RULES, "--ignore", IGNORED]
         try:
-            # --ignore-noqa: what a file excuses itself is found as well.
+            # --ignore-noqa: findings count that a file itself ignores.
             result = subprocess.run(
                 [*command, *options, "--ignore-noqa", "."],
                 cwd=folder,

@@ -5,10 +5,13 @@ import importlib
 import importlib.util
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-# language: (package, function that gives the grammar, query). The query names comments, strings, functions (@function),
-# what branches (@branch: one more path through the program each) and what nests (@block).
+if TYPE_CHECKING:
+    import tree_sitter
+
+# language: (package, function that returns the grammar, query). The query names comments, strings, functions
+# (@function), branches (@branch: one more path through the program each) and blocks that nest (@block).
 _C = """
 (comment) @comment
 [(string_literal) (char_literal)] @string
@@ -144,16 +147,16 @@ COMPLEX_PATHS = 15
 
 @dataclass(frozen=True)
 class Syntax:
-    """What a grammar tells of a document.
+    """Syntax and control flow of a document.
 
     Args:
         parses: Whether all of it follows the grammar.
-        comment_fraction: Share of bytes in comments and in what stands for them, 0 to 1.
-        string_fraction: Share of bytes in other strings, 0 to 1.
-        functions: How many functions.
+        comment_fraction: Of bytes, comments and docstrings, 0 to 1.
+        string_fraction: Of bytes, other strings, 0 to 1.
+        functions: Number of functions.
         depth: The most blocks inside one another.
-        complexity: Mean cyclomatic complexity of the functions, 1 for a straight one; of all the code where there are
-            none.
+        complexity: Mean cyclomatic complexity of the functions, 1 without a branch; of all the code where there is no
+            function.
         worst_complexity: The highest.
         syntax_faults: Functions of more than 80 lines or 15 paths, and whether blocks nest deeper than 5.
 
@@ -172,15 +175,8 @@ class Syntax:
 
 
 @functools.cache
-def load_grammar(language: str) -> tuple[Any, Any] | None:
-    """Loads a grammar and its query.
-
-    Args:
-        language: A key of `LANGUAGES`.
-
-    Returns:
-        tree-sitter's parser and query, or `None` where there is no grammar or its package is not installed.
-    """
+def load_grammar(language: str) -> "tuple[tree_sitter.Parser, tree_sitter.Query] | None":
+    """Loads the parser and query of a language; `None` where there is no grammar or its package is not installed."""
     if language not in GRAMMARS:
         return None
     package, function, query = GRAMMARS[language]
@@ -193,15 +189,7 @@ def load_grammar(language: str) -> tuple[Any, Any] | None:
 
 
 def parse(data: bytes, language: str | None) -> Syntax | None:
-    """Parses a document.
-
-    Args:
-        data: UTF-8.
-        language: Its language.
-
-    Returns:
-        What its grammar tells, or `None` where there is none.
-    """
+    """Parses a document; `None` where its language has no grammar."""
     loaded = load_grammar(language) if language else None
     if loaded is None:
         return None
@@ -209,15 +197,15 @@ def parse(data: bytes, language: str | None) -> Syntax | None:
 
     parser, query = loaded
     root = parser.parse(data).root_node
-    found = QueryCursor(query).captures(root)
-    spans = {name: sorted((node.start_byte, node.end_byte) for node in nodes) for name, nodes in found.items()}
+    captures = QueryCursor(query).captures(root)
+    spans = {name: sorted((node.start_byte, node.end_byte) for node in nodes) for name, nodes in captures.items()}
     comments = spans.get("comment", [])
     commented = sum(end - start for start, end in comments)
     strings = sum(end - start for start, end in set(spans.get("string", [])) - set(comments))
     functions = spans.get("function", [])
     paths = count_paths(functions, [start for start, _ in spans.get("branch", [])])
     depth = measure_depth(spans.get("block", []))
-    lines = [node.end_point[0] - node.start_point[0] + 1 for node in found.get("function", [])]
+    lines = [node.end_point[0] - node.start_point[0] + 1 for node in captures.get("function", [])]
     return Syntax(
         parses=not root.has_error,
         comment_fraction=min(commented / max(len(data), 1), 1.0),
@@ -233,14 +221,11 @@ def parse(data: bytes, language: str | None) -> Syntax | None:
 
 
 def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[int]:
-    """Counts the paths through each function: its branches, less those of functions inside it, and one.
+    """Counts the paths through each function: its branches, without those of functions inside it, and one.
 
     Args:
-        functions: First byte and the one after the last, in order.
-        branches: Where branches begin, in order.
-
-    Returns:
-        Paths by function; of all the code where there is no function.
+        functions: First byte and the one after the last, in order; without one, all code is one function.
+        branches: First bytes, in order.
 
     >>> count_paths([(0, 100), (10, 20)], [5, 12, 50])
     [3, 2]
@@ -260,13 +245,7 @@ def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[i
 
 
 def measure_depth(blocks: list[tuple[int, int]]) -> int:
-    """Measures how deeply blocks lie in one another.
-
-    Args:
-        blocks: First byte and the one after the last, in order.
-
-    Returns:
-        The most at one place.
+    """Counts the most blocks that are nested at one place, given by first byte and the one after the last, in order.
 
     >>> measure_depth([(0, 50), (5, 20), (25, 30)])
     2

@@ -14,13 +14,7 @@ CODE_WORDS = "code"
 
 
 def split_code(text: str) -> list[str]:
-    r"""Splits code where a reader would.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        Words without white space: names, numbers, marks, and `¶` and `→` with its depth in fours for an indented line.
+    r"""Splits code into names, numbers, marks, and line ends: `¶`, with `→` and the indentation in fours behind it.
 
     >>> split_code("if x:\n    return 42")
     ['if', 'x', ':', '¶→1', 'return', '42']
@@ -34,13 +28,10 @@ def _name_line(space: str) -> str:
 
 
 def load_splitter(name: str) -> Splitter:
-    """Loads what splits text into words.
+    """Loads a function that splits text into words without white space.
 
     Args:
         name: "code", or a folder with a tokenizer or its `tokenizer.json`.
-
-    Returns:
-        A function from text to words without white space.
 
     Raises:
         DataError: If there is no tokenizer that can be read.

@@ -16,7 +16,7 @@ class Infilling:
     Args:
         rate: Share of documents, 0 to 1.
         spm_rate: Share of those whose suffix comes first, 0 to 1.
-        codec: Turns ids into text and back, so that cuts fall between characters; `None` cuts between tokens.
+        codec: For cuts between characters; `None` cuts between tokens.
     """
 
     rate: float
@@ -37,17 +37,13 @@ class Codec(Protocol):
 def rearrange_for_infilling(
     tokens: NDArray[np.int64], middle: tuple[int, int], *, suffix_first: bool, sentinels: tuple[int, int, int]
 ) -> NDArray[np.int64]:
-    """Moves the middle of one document behind its suffix, between sentinels.
+    """Moves the middle of one document behind its suffix, between sentinels: shape (T,) to (T + 3,), int64.
 
     Args:
-        tokens: Ids of one document, shape (T,), int64, without special tokens.
         middle: First token of the middle and the one after its last, 0 <= start <= end <= T.
-        suffix_first: False gives prefix, suffix, middle; True puts the suffix first and lets the middle follow the
-            prefix without a sentinel.
+        suffix_first: False is prefix, suffix, middle; True puts the suffix first, and the middle follows the prefix
+            without a sentinel.
         sentinels: Ids of `<fim_prefix>`, `<fim_middle>` and `<fim_suffix>`.
-
-    Returns:
-        Shape (T + 3,): the same tokens and three sentinels.
 
     Raises:
         DataError: If the middle lies outside the document.
@@ -93,12 +89,7 @@ def rearrange_characters(
     suffix is too short for that, cuts are made between tokens.
 
     Args:
-        tokens: Ids of one document, shape (T,), int64, without special tokens.
         cuts: Start and end of the middle as fractions of the document, sorted, each in [0, 1).
-        suffix_first: As in `rearrange_for_infilling`, and so are the sentinels.
-
-    Returns:
-        Shape (T + 3,), int64.
 
     Source:
         StarCoder (Li et al. 2023, arXiv:2305.06161, section 5.1) transforms characters, as Bavarian et al. 2022,

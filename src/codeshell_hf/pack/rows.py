@@ -72,12 +72,10 @@ class Epoch:
     """One pass over all documents.
 
     Args:
-        order: Documents in the order of this epoch.
-        ends: Where each ends, in tokens from the start of the epoch.
-        blocks: Blocks in the order of this epoch.
-        is_infilling: Whether the n-th document is rearranged.
-        is_suffix_first: Whether its suffix then comes first.
-        cuts: Where its middle starts and ends, as shares of it, shape (documents, 2), sorted.
+        order: Documents in the order of this epoch, which the other fields of documents have too.
+        ends: In tokens from the start of the epoch.
+        blocks: In the order of this epoch.
+        cuts: Start and end of the middle as fractions of the document, shape (documents, 2), sorted.
     """
 
     order: NDArray[np.int64]
@@ -144,15 +142,7 @@ class Rows:
         return self._find_phase(consumed)[1].row_tokens
 
     def read(self, consumed: int, rows: int) -> Batch:
-        """Cuts rows out of the stream.
-
-        Args:
-            consumed: Tokens of the run before the first row.
-            rows: How many; all in one phase.
-
-        Returns:
-            A batch of shape (rows, row_tokens).
-        """
+        """Reads rows, all of one phase, from so many consumed tokens on; shape (rows, row_tokens)."""
         row_tokens = self.find_row_tokens(consumed)
         ids = np.empty((rows, row_tokens), np.int64)
         positions = np.empty_like(ids)

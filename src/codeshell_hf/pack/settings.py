@@ -25,6 +25,6 @@ class MixtureSettings(Section):
 class InfillingSettings(Section):
     """Fill-in-the-middle."""
 
-    level: Literal["token", "character"] = Field(default="token", description="what cuts fall between")
+    level: Literal["token", "character"] = Field(default="token", description="what documents are cut between")
     rate: float = Field(default=0.5, ge=0, le=1, description="share of documents that are rearranged")
     spm_rate: float = Field(default=0.5, ge=0, le=1, description="share of those with the suffix first")

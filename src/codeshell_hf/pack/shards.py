@@ -39,11 +39,7 @@ class Encoder(Protocol):
 
 
 def make_header(tokenizer: CodeShellTokenizer, folder: Path) -> Header:
-    """The header of shards that are made with a tokenizer, without counts.
-
-    Args:
-        folder: That of the tokenizer, whose hash stands in the header.
-    """
+    """The header of shards that are encoded by a tokenizer from a folder, without counts."""
     vocabulary = tokenizer.get_vocab()
     sentinels = tuple(vocabulary.get(f"<fim_{part}>", -1) for part in ("prefix", "middle", "suffix"))
     return Header(

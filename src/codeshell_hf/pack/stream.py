@@ -34,11 +34,8 @@ def open_rows(
 
     Args:
         shards: Output of pack, or datatrove's `.ds` files.
-        mixture: Further shards, by share.
         phases: First token and row length of each phase.
-        infilling: Which documents are rearranged, `None` for none.
-        tokenizer: The folder that the shards must have been made with.
-        seed: Of the order and the rearranging.
+        tokenizer: The folder of the tokenizer that the shards must have been made with.
 
     Raises:
         DataError: If shards are missing, broken, or of another tokenizer.
@@ -66,8 +63,7 @@ def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Do
 
     Args:
         folder: Output of pack, or datatrove's `.ds` files.
-        tokenizer: The folder that they must have been made with.
-        loaded: The same, loaded.
+        tokenizer: The folder of the tokenizer that they must have been made with, which is `loaded`.
 
     Raises:
         DataError: If they are missing, broken, or of another tokenizer.
@@ -84,18 +80,11 @@ def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Do
 def read_step(
     rows: Stream, consumed: int, step_tokens: int, micro_tokens: int, rank: int = 0, ranks: int = 1
 ) -> list[Batch]:
-    """Reads a rank's micro-batches of a step: each n-th one of the whole step's.
+    """Reads a rank's micro-batches of a step, each of shape (micro_tokens / row_tokens, row_tokens).
 
     Args:
-        rows: The stream.
         consumed: Tokens before the step.
         step_tokens: Tokens of the step, over all ranks.
-        micro_tokens: Tokens of a micro-batch.
-        rank: This process.
-        ranks: All processes.
-
-    Returns:
-        Batches of (micro_tokens / row_tokens, row_tokens).
     """
     starts = range(consumed + rank * micro_tokens, consumed + step_tokens, ranks * micro_tokens)
     return [rows.read(start, micro_tokens // rows.find_row_tokens(start)) for start in starts]

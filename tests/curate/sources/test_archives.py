@@ -5,6 +5,7 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal, cast
 
 import pytest
 
@@ -12,8 +13,8 @@ from tests.curate.common import GOOD
 from tests.curate.sources.common import read_all
 
 
-def make_tar(path: Path, members: dict[str, bytes], mode: str = "w:gz") -> Path:
-    with tarfile.open(path, mode) as archive:
+def make_tar(path: Path, members: dict[str, bytes], compression: str = "gz") -> Path:
+    with tarfile.open(path, cast(Literal["w:gz"], f"w:{compression}")) as archive:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -36,7 +37,7 @@ def test_archives_are_read_and_nothing_is_written_outside(name: str, tmp_path: P
             for member, content in MEMBERS.items():
                 archive.writestr(member, content)
     else:
-        make_tar(path, MEMBERS, "w:" + name.partition(".tar")[2].removeprefix("."))
+        make_tar(path, MEMBERS, name.partition(".tar")[2].removeprefix("."))
 
     found = {key.partition("!")[2]: document for key, document in read_all("archives", path.parent).items()}
 
@@ -51,7 +52,7 @@ def test_archives_are_read_and_nothing_is_written_outside(name: str, tmp_path: P
     assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == [name]
 
 
-def test_bombs_broken_and_locked_archives_are_named(tmp_path: Path, monkeypatch) -> None:
+def test_bombs_broken_and_locked_archives_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from codeshell_hf.curate.sources import archives
 
     monkeypatch.setattr(archives, "BOMB_BYTES", 1_000_000)

@@ -46,7 +46,7 @@ def test_a_folder_without_rights_is_one_reason(tmp_path: Path) -> None:
     assert found["s/locked/"].reason == "unreadable"
 
 
-def test_what_cannot_be_listed_is_named(tmp_path: Path, monkeypatch) -> None:
+def test_what_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_files(tmp_path / "in", {"a.py": GOOD, "locked/b.py": GOOD})
     real = os.scandir
 

@@ -51,7 +51,7 @@ def test_hosts_tell_licence_and_stars(host: str) -> None:
 
 @needs_git
 def test_a_list_of_repositories_is_cloned_once_and_what_cannot_be_is_named(
-    checkout: Path, tmp_path: Path, monkeypatch
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses = tmp_path / "list.txt"
     addresses.write_text(f"file://{checkout}  # ours\n\nfile://{tmp_path}/nowhere.git\n")

@@ -8,6 +8,7 @@ import lzma
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,8 +43,8 @@ def test_tables_in_the_stacks_schema_are_read(name: str, tmp_path: Path) -> None
         with pa.output_stream(str(path), compression="zstd") as out:
             out.write(data)
     else:
-        pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
-        path.write_bytes(pack(data))
+        pack: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+        path.write_bytes(pack.get(path.suffix, bytes)(data))
 
     first, second = read_all("parquet" if name.endswith("parquet") else "jsonl", path).values()
 
@@ -60,7 +61,7 @@ def test_other_columns_are_named_in_the_settings(tmp_path: Path) -> None:
     assert (document.content.decode(), document.language) == (GOOD, "python")
 
 
-def test_a_large_file_is_read_in_ranges_and_every_line_once(tmp_path: Path, monkeypatch) -> None:
+def test_a_large_file_is_read_in_ranges_and_every_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from codeshell_hf.curate.sources import tables
 
     path = tmp_path / "t.jsonl"
