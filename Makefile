@@ -8,11 +8,12 @@ DEMO_READY := $(VENV)/.ready-demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo demo-full test legs check toolchains fresh
+.PHONY: help setup demo demo-full test test-all legs check toolchains fresh
 help:
 	@echo "make demo        the main job at nano size: raw files to a published model, in minutes on two cores"
 	@echo "make demo-full   the same with five times the code, five times the training and every benchmark"
-	@echo "make test        the tests"
+	@echo "make test        the fast tests"
+	@echo "make test-all    all tests: kills, ranks, compilers, browsers, servers, the pages' commands as well"
 	@echo "make legs        the oldest and the newest transformers, and another Python; LEGS=\"5.23.0\" or others"
 	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, doctests"
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
@@ -39,6 +40,9 @@ demo-full: setup
 	codeshell run nano-full
 
 test: setup
+	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20 -m "not slow"
+
+test-all: setup
 	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20
 
 # Each has its own environment under .legs/.

@@ -5,6 +5,7 @@ A line that cannot be run here says what it needs, in a comment; servers are run
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codeshell_hf.commands.main import main as codeshell
+from codeshell_hf.manifest import Values
 from codeshell_hf.settings import read_yaml
 from tests.hub import serve_hub, visit_hub
 from tests.test_documents import blocks
@@ -37,6 +40,7 @@ COVERED = {
     "cd ": "is where this is",
     "curl ": "tests/commands/test_serve.py asks the same",
     "pip install": "names extras that exist",
+    "codeshell init .": "tests/commands/test_wheel.py",
 }
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -60,7 +64,7 @@ def strip_comment(command: str) -> str:
 COMMANDS = list(dict.fromkeys(line for path in PAGES for line in read_commands(path)))
 
 
-def set_value(values: dict, key: str, value: object) -> None:
+def set_value(values: Values, key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
@@ -136,6 +140,7 @@ def test_every_command_is_run_or_says_what_it_needs() -> None:
         assert "# needs" not in line or NEEDS.search(line), f"{line}: says a need that nobody knows"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_of_a_page_run_as_printed(checkout: Path, tmp_path: Path, page: Path) -> None:
     """In their order, since later ones may need what earlier ones made."""
@@ -152,6 +157,22 @@ def test_commands_of_a_page_run_as_printed(checkout: Path, tmp_path: Path, page:
         assert done.returncode == 0, command + "\n" + done.stdout[-2000:] + done.stderr[-3000:]
 
 
+LIGHT = ("codeshell plan ", "codeshell programs ", "codeshell --help")  # commands that read no output of a stage
+
+
+def test_plans_of_the_pages_run_as_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rest of the commands needs a system that was run; these are tried in every run of the tests."""
+    monkeypatch.chdir(ROOT)
+    lines = [strip_comment(line) for line in COMMANDS if line.startswith(LIGHT) and not NEEDS.search(line)]
+    assert len(lines) > 2
+    for line in lines:
+        try:
+            code = codeshell(shlex.split(line)[1:])
+        except SystemExit as stopped:  # of --help
+            code = int(stopped.code or 0)
+        assert code == 0, line + capsys.readouterr().err
+
+
 def test_every_stage_has_a_page_that_names_all_its_settings() -> None:
     """A page that leaves a setting out, or names one that is gone, is stale."""
     from tests.test_recipes import STAGES, get_stage
@@ -165,6 +186,7 @@ def test_every_stage_has_a_page_that_names_all_its_settings() -> None:
         assert [name for name in named if name not in {*fields, "output", "seed"}] == [], stage
 
 
+@pytest.mark.slow
 def test_python_of_the_pages_runs_in_the_checkout(checkout: Path) -> None:
     """Blocks that name what the demo wrote; those that name a release are run by test_documents.py."""
     codes = [code for path in PAGES[1:] for code in blocks(path.read_text(encoding="utf-8"), "python")]
