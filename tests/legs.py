@@ -30,8 +30,8 @@ NEWEST = "transformers<6"
 
 # What the tests of a leg and what they run import; a test holds these to it.
 TRANSFORMERS_TESTS = (
-    "modeling_codeshell", "configuration_codeshell", "tokenization_codeshell", "packed_rows", "generation",
-    "publish/folder", "registration", "attention", "presets", "cache", "hugging_face",
+    "modeling_codeshell", "configuration_codeshell", "tokenization_codeshell", "packed_rows", "evaluate/generation",
+    "publish/folder", "registration", "train/attention", "presets", "cache", "hugging_face",
 )  # fmt: skip
 TRANSFORMERS_NEEDS = (
     "torch", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2", "matplotlib",

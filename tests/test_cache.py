@@ -325,12 +325,35 @@ def test_the_file_that_travels_takes_both_names_too(
 # What is refused.
 
 
-def test_both_names_at_once_are_refused(far_sighted, ids: Tensor) -> None:
+def test_two_caches_are_refused_and_one_by_both_names_is_taken(far_sighted, ids: Tensor) -> None:
     model = far_sighted()
     cache, other = DynamicCache(config=model.config), DynamicCache(config=model.config)
 
-    with pytest.raises(ValueError, match="cache and past_key_values are two names of one argument, and both are given"):
+    with pytest.raises(ValueError, match="two names of one argument, and two caches are given; pass cache alone"):
         model(ids, cache=cache, past_key_values=other)
+    model(ids[:, :-1], cache=cache, past_key_values=cache)
+    found = model(ids[:, -1:], cache=cache, past_key_values=cache).logits
+
+    torch.testing.assert_close(found, model(ids, use_cache=False).logits[:, -1:], rtol=1e-4, atol=1e-5)
+
+
+def test_prefix_tuning_generates_what_full_forwards_write_or_says_how(far_sighted, ids: Tensor) -> None:
+    """On transformers 5.24 PEFT passes its prefix beside the cache; models that take either lose it silently."""
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(far_sighted(), peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    model.eval()
+    torch.nn.init.normal_(model.prompt_encoder["default"].embedding.weight)
+    expected = ids
+    for _ in range(4):
+        expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], dim=1)
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "max_new_tokens": 4, **GREEDY}
+
+    assert torch.equal(model.generate(**given, use_cache=False), expected)
+    if modeling_codeshell.CACHE_NAME == "cache":
+        with pytest.raises(ValueError, match=r"for PEFT's prefix tuning on transformers .* use_cache=False"):
+            model.generate(**given, use_cache=True)
+    else:
+        assert torch.equal(model.generate(**given, use_cache=True), expected)
 
 
 @pytest.mark.parametrize(("installed", "warned"), [("cache", 1), ("past_key_values", 0)])

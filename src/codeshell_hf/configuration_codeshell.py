@@ -81,19 +81,19 @@ class CodeShellConfig(PreTrainedConfig):
         "activation_function": "hidden_act",
     }
     # Queries, keys and values of unequal width share one matrix, so attention is computed whole on every rank.
-    base_model_tp_plan: ClassVar[dict[str, Any] | None] = {
+    base_model_tp_plan: ClassVar[dict[str, str] | None] = {
         "wte": "embedding_rowwise",
         "h.*.attn.c_attn": "colwise_gather_output",
         "h.*.attn.c_proj": "rowwise_split_input",
         "h.*.mlp.c_fc": "colwise",
         "h.*.mlp.c_proj": "rowwise",
     }
-    base_model_pp_plan: ClassVar[dict[str, Any] | None] = {
+    base_model_pp_plan: ClassVar[dict[str, tuple[list[str], list[str]]] | None] = {
         "wte": (["input_ids"], ["inputs_embeds"]),
         "h": (["hidden_states", "attention_mask"], ["hidden_states"]),
         "ln_f": (["hidden_states"], ["hidden_states"]),
     }
-    base_model_fsdp_plan: ClassVar[dict[Any, str]] = {
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {
         "wte": "free_full_weight",
         "h.*": "free_full_weight",
         "ln_f": "keep_full_weight",
@@ -123,7 +123,7 @@ class CodeShellConfig(PreTrainedConfig):
     pad_token_id: int | None = 70000
     tie_word_embeddings: bool = True
 
-    def __new__(cls, *_: Any, **kwargs: Any) -> "CodeShellConfig":
+    def __new__(cls, *_: object, **kwargs: object) -> "CodeShellConfig":
         """Refuses two values for one field; later on, a default cannot be told from what was given."""
         for alias, name in cls.attribute_map.items():
             if alias in kwargs and name in kwargs and kwargs[alias] != kwargs[name]:
@@ -133,7 +133,7 @@ class CodeShellConfig(PreTrainedConfig):
                 )
         return super().__new__(cls)
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self, **kwargs: object) -> None:
         for alias in self.attribute_map.keys() & kwargs.keys():
             setattr(self, alias, kwargs.pop(alias))  # before what is derived from them
         if self.intermediate_size is None:
@@ -149,7 +149,7 @@ class CodeShellConfig(PreTrainedConfig):
         if "embed_tokens" in plan:  # older releases add tied embeddings under a name that no module here has
             self.base_model_tp_plan = {name: how for name, how in plan.items() if name != "embed_tokens"}
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name in self.attribute_map:  # by its field's name, under which types are checked
             setattr(self, self.attribute_map[name], value)
             return
@@ -167,30 +167,26 @@ class CodeShellConfig(PreTrainedConfig):
         return [FULL if layer % 2 else even for layer in range(self.num_hidden_layers)]
 
     @classmethod
-    def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(cls, *args: object, **kwargs: object) -> tuple[dict[str, object], dict[str, object]]:
         """Reads a configuration file; "kclgpt", the name in released configs, is read as "codeshell"."""
         config_dict, unused = super().get_config_dict(*args, **kwargs)
         if config_dict.get("model_type") == "kclgpt":
             config_dict["model_type"] = cls.model_type
         return config_dict, unused
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The fields as plain values, under both of their names; the type is "codeshell", whichever alias was read."""
-        tell_peft_what_to_adapt()
+        register_peft_targets()
         released = {alias: getattr(self, name) for alias, name in self.attribute_map.items()}
         return {**super().to_dict(), **released, "model_type": CodeShellConfig.model_type}
 
-    def to_diff_dict(self) -> dict[str, Any]:
+    def to_diff_dict(self) -> dict[str, object]:
         """What `config.json` holds: each value once, under the name that released folders and llama.cpp have for it."""
         names = self.attribute_map.values()
         return {name: value for name, value in super().to_diff_dict().items() if name not in names}
 
     def validate_architecture(self) -> None:
-        """Refuses what the model cannot compute.
-
-        Raises:
-            ValueError: With the value, the rule and the mend.
-        """
+        """Raises ValueError for what the model cannot compute, with the value, the rule and the mend."""
         if self.position_embedding_type != "rope":
             raise ValueError(
                 f"position_embedding_type is {self.position_embedding_type!r}, but CodeShell has rotary positions only;"
@@ -226,13 +222,13 @@ class CodeShellConfig(PreTrainedConfig):
             raise ValueError(f"sliding_window is {self.sliding_window}; it must be at least 1 token, or None")
 
 
-def tell_peft_what_to_adapt() -> None:
+def register_peft_targets() -> None:
     """Gives PEFT, where it is loaded, the modules that an adapter without `target_modules` goes to.
 
     PEFT looks them up by `model_type` in tables of its own, and knows no other way in; right before, it asks for the
     configuration as a dictionary. GPTBigCode has the same modules under the same names.
     """
-    tables: dict[str, Any] = getattr(sys.modules.get("peft.utils.constants"), "__dict__", {})
+    tables: dict[str, dict[str, object]] = getattr(sys.modules.get("peft.utils.constants"), "__dict__", {})
     for name, table in tables.items():
         if name.endswith(("_TARGET_MODULES_MAPPING", "_FEEDFORWARD_MODULES_MAPPING")) and "gpt_bigcode" in table:
             table.setdefault(CodeShellConfig.model_type, table["gpt_bigcode"])

@@ -21,10 +21,11 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -73,6 +74,8 @@ HANDED_ON = frozenset(TransformersKwargs.__annotations__) | {
     "tokenizer", "assistant_tokenizer",  # `generate` hands them on when there are stop strings, to no purpose
     "block_table", "read_index", "write_index", "logits_indices", "logits_processor_args",  # continuous batching
 }  # fmt: skip
+LayerMask = Tensor | BlockMask | None
+AttentionMask = LayerMask | dict[str, LayerMask]  # for all layers, or by their types
 BACKENDS = ("eager", "sdpa", "flex_attention", "varlen", "paged|eager")
 PACKED_WITH_CACHE = (
     f"position_ids restart or cu_seq_lens hold several documents in one row while a cache is given: a cache cannot "
@@ -85,22 +88,17 @@ PACKED_WITHOUT_LENGTHS = (
 MIN_FLEX_WIDTH = 16  # of a head, for FlexAttention's kernel on a GPU
 
 
-def choose_cache(cache: Any, past_key_values: Any) -> Any:
-    """Takes the cache from whichever of its two names it came by.
-
-    Args:
-        cache: Under its name since transformers 5.24.
-        past_key_values: Under its name before.
-
-    Returns:
-        The one that is given, or `None`.
+def choose_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """Takes the cache by whichever of its two names it was given; the second is that before transformers 5.24.
 
     Raises:
-        ValueError: If both are given.
+        ValueError: If two caches are given. PEFT's prefix tuning does so in `generate` on transformers 5.24: a cache
+            of the prefix for each token, beside the one that `generate` fills.
     """
-    if cache is not None and past_key_values is not None:
+    if cache is not None and past_key_values is not None and cache is not past_key_values:
         raise ValueError(
-            "cache and past_key_values are two names of one argument, and both are given; pass cache alone"
+            "cache and past_key_values are two names of one argument, and two caches are given; pass cache alone, and "
+            "for PEFT's prefix tuning on transformers 5.24 use_cache=False"
         )
     # As transformers' own models say there, but not in a graph, which a warning would break.
     if past_key_values is not None and CACHE_NAME == "cache" and not torch.compiler.is_compiling():
@@ -108,7 +106,7 @@ def choose_cache(cache: Any, past_key_values: Any) -> Any:
     return past_key_values if cache is None else cache
 
 
-def refuse_unknown(keywords: dict[str, Any], attention: str) -> None:
+def refuse_unknown(keywords: dict[str, object], attention: str) -> None:
     """Refuses what no part of the model reads; a cache under a third name, say, would be lost without a word.
 
     Args:
@@ -127,12 +125,10 @@ def refuse_unknown(keywords: dict[str, Any], attention: str) -> None:
             )
 
 
-def is_paged_cache(cache: Any) -> bool:
-    """Whether a cache is continuous batching's.
+def is_paged_cache(cache: object) -> bool:
+    """Whether a cache is continuous batching's, by its class's name.
 
-    Args:
-        cache: Any, or `None`. It is known by its class's name: a release that moves the class must not keep published
-            folders from loading.
+    A release that moves the class must not keep published folders from loading.
     """
     return any(base.__name__ == "PagedAttentionCache" for base in type(cache).__mro__)
 
@@ -214,7 +210,7 @@ def eager_attention_forward(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[Tensor, Tensor]:
     """Attention written out, with the softmax in float32; the reference for every other implementation.
 
@@ -266,8 +262,8 @@ class CodeShellAttention(nn.Module):
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None,
-        cache: Any = None,
-        past_key_values: Any = None,
+        cache: Cache | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | None]:
         cache = choose_cache(cache, past_key_values)
@@ -338,10 +334,10 @@ class CodeShellBlock(GradientCheckpointingLayer):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        cache: Any = None,
+        cache: Cache | None = None,
         use_cache: bool | None = False,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Tensor:
         attended, _ = self.attn(
@@ -386,7 +382,7 @@ class CodeShellRotaryEmbedding(nn.Module):
         return self
 
     @staticmethod
-    def compute_default_rope_parameters(config: CodeShellConfig, **kwargs: Any) -> tuple[Tensor, float]:
+    def compute_default_rope_parameters(config: CodeShellConfig, **kwargs: object) -> tuple[Tensor, float]:
         """The frequencies of unscaled rotary positions.
 
         Args:
@@ -487,19 +483,11 @@ class CodeShellPreTrainedModel(PreTrainedModel):
     _embedding_prefix = "transformer."
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: object, **kwargs: object) -> Self:
         """Loads a checkpoint, as in transformers.
 
         Released safetensors hold their tied embedding under the name of the output layer alone. A model without that
         layer would keep a random embedding; so it reads that name as the embedding's.
-
-        Args:
-            pretrained_model_name_or_path: As in transformers, like all other arguments.
-            args: As there.
-            kwargs: As there.
-
-        Returns:
-            What transformers returns.
         """
         if not cls._keeps_output_layer and pretrained_model_name_or_path is not None and "key_mapping" not in kwargs:
             config = kwargs.get("config")
@@ -509,17 +497,13 @@ class CodeShellPreTrainedModel(PreTrainedModel):
             if config.tie_word_embeddings:
                 embedding = f"{cls._embedding_prefix}wte.weight"
                 kwargs["key_mapping"] = {r"^lm_head\.weight$": embedding}
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model: Self = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        return model
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, *args: object, **kwargs: object) -> None:
         """Saves the model, as in transformers, with this file, so that a stranger loads it with `trust_remote_code`.
 
         Weights are written under the model's own names, whatever the names they were loaded from.
-
-        Args:
-            save_directory: As in transformers, like all other arguments.
-            args: As there.
-            kwargs: As there.
         """
         kwargs.setdefault("save_original_format", False)
         is_pushed = kwargs.pop("push_to_hub", False)
@@ -640,9 +624,9 @@ class CodeShellModel(CodeShellPreTrainedModel):
     def _count_positions(
         self,
         inputs_embeds: Tensor,
-        attention_mask: Any,
-        cache: Any,
-        kwargs: dict[str, Any],
+        attention_mask: AttentionMask,
+        cache: Cache | None,
+        kwargs: TransformersKwargs,
     ) -> Tensor:
         B, T = inputs_embeds.shape[:2]
         cu_seq_lens = kwargs.get("cu_seq_lens_q")
@@ -658,11 +642,11 @@ class CodeShellModel(CodeShellPreTrainedModel):
     def _separate_documents(
         self,
         inputs_embeds: Tensor,
-        attention_mask: Any,
+        attention_mask: AttentionMask,
         position_ids: Tensor | None,
-        cache: Any,
-        kwargs: dict[str, Any],
-    ) -> tuple[Tensor | None, Any]:
+        cache: Cache | None,
+        kwargs: TransformersKwargs,
+    ) -> tuple[Tensor | None, AttentionMask]:
         """Finds rows of several documents, and hands their borders to the attention in use.
 
         Returns:
@@ -704,7 +688,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         return steps.cumsum(-1), None
 
     @staticmethod
-    def _measure_documents(starts: Tensor) -> dict[str, Any]:
+    def _measure_documents(starts: Tensor) -> dict[str, Tensor | int]:
         is_first = nn.functional.pad(starts, (1, 0), value=True).flatten()  # each row begins a document
         end = torch.tensor([is_first.numel()], device=starts.device)
         cu_seq_lens = torch.cat((is_first.nonzero().squeeze(1), end)).to(torch.int32)
@@ -719,10 +703,10 @@ class CodeShellModel(CodeShellPreTrainedModel):
     def _make_masks(
         self,
         inputs_embeds: Tensor,
-        attention_mask: Any,
-        cache: Any,
+        attention_mask: AttentionMask,
+        cache: Cache | None,
         segments: Tensor | None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, LayerMask]:
         if isinstance(attention_mask, dict):
             return attention_mask
         given = {
@@ -855,11 +839,7 @@ class CodeShellForQuestionAnswering(GenericForQuestionAnswering, CodeShellPreTra
         return self.transformer.wte
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the embedding.
-
-        Args:
-            value: Shape (V, D).
-        """
+        """Replaces the embedding, of shape (V, D)."""
         self.transformer.wte = value
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from .errors import CheckpointError
 from .manifest import write_text
@@ -28,6 +28,14 @@ MAX_SIDE = {"cpu": 256, "cuda": 4096}  # of a matrix to orthogonalise
 PROBE_RUNS = 3
 MAX_SLOWDOWN = 4  # a try in bfloat16 that takes so many times as long as in float32 is cut short
 RECORD = "precision.json"
+
+
+class Shape(Protocol):
+    """What is read of a configuration, which may be another model's."""
+
+    hidden_size: int
+    vocab_size: int
+    num_hidden_layers: int
 
 
 @dataclass(frozen=True)
@@ -76,17 +84,17 @@ class Precision:
             return f"{line}, as asked"
         if self.speedup is None:
             return line
-        ratio = f"products in bfloat16 are {_tell(self.speedup)} as fast as in float32 here"
+        ratio = f"products in bfloat16 are {_format_ratio(self.speedup)} as fast as in float32 here"
         return f"{line}: {ratio}, probed in {self.probe_ms:.0f} ms"
 
 
-def _tell(speedup: float) -> str:
+def _format_ratio(speedup: float) -> str:
     return f"{speedup:.1f} times" if speedup >= 1 / MAX_SLOWDOWN else f"less than {max(speedup, 0.01):.2f} times"
 
 
 def choose_precision(
     asked: Asked,
-    config: Any,
+    config: "Shape | None",
     device: "torch.device",
     *,
     trains: bool,
@@ -98,7 +106,7 @@ def choose_precision(
     Args:
         asked: "auto" takes bfloat16 from `MIN_SPEEDUP` on. Of bfloat16 that was asked for, a warning says where it is
             slower than float32.
-        config: The configuration of the model at hand.
+        config: Of the model at hand; `None` for float32 alone, of which nothing is tried.
         device: Where it runs.
         trains: Whether the products of backward passes count too.
         orthogonalize: Muon's iterations over a matrix in a dtype; `None` where nothing is orthogonalised.
@@ -111,6 +119,8 @@ def choose_precision(
         if asked == "bfloat16":
             logger.warning("precision is bfloat16, which this %s has no instructions for; %s", device.type, mend)
         return Precision("bfloat16" if asked == "bfloat16" else "float32")
+    if config is None:
+        raise ValueError("precision is to be tried, but no configuration is given; pass that of the model")
     started = _now(device)
     iterations: Arithmetic = "float32"
     with one_thread():
@@ -138,7 +148,7 @@ def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str) -> 
     if precision.is_bf16 and precision.speedup is not None and precision.speedup < 1:
         logger.warning(
             "precision is bfloat16, which is %s as fast as float32 on this %s; %s",
-            *(_tell(precision.speedup), device.type, mend),
+            *(_format_ratio(precision.speedup), device.type, mend),
         )
 
 
@@ -196,7 +206,7 @@ def _now(device: "torch.device") -> float:
     return time.perf_counter()
 
 
-def probe_products(config: Any, device: "torch.device", *, trains: bool) -> Work:
+def probe_products(config: Shape, device: "torch.device", *, trains: bool) -> Work:
     """Makes the products of a block and of its share of the output layer, to be timed.
 
     Args:
@@ -239,7 +249,7 @@ def probe_products(config: Any, device: "torch.device", *, trains: bool) -> Work
 
 
 def probe_matrix(
-    config: Any, device: "torch.device", orthogonalize: "Callable[[torch.Tensor, torch.dtype], object]"
+    config: Shape, device: "torch.device", orthogonalize: "Callable[[torch.Tensor, torch.dtype], object]"
 ) -> Work:
     """Makes a matrix of a block, to be orthogonalised and timed.
 

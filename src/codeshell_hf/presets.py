@@ -1,12 +1,10 @@
 """The architectures of the systems, by name."""
 
-from typing import Any
-
 from .configuration_codeshell import CodeShellConfig
 from .errors import SettingsError
 from .settings import unknown_key
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, object]] = {
     "codeshell-7b": {},
     "codeshell-small": {"n_layer": 24, "n_embd": 2048, "n_head": 16, "num_query_groups": 4, "n_inner": 8192},
     "code-34b-zero3": {
@@ -60,11 +58,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+RELEASED_TOKEN = 70_000  # the release's end of text, beginning and padding, which are the configuration's defaults
 # The last row of each vocabulary's 20 special tokens is known only with its tokenizer.
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def make_config(name: str, **changes: Any) -> CodeShellConfig:
+def make_config(name: str, **changes: object) -> CodeShellConfig:
     """Makes the configuration of a system.
 
     Args:
@@ -86,7 +85,8 @@ def make_config(name: str, **changes: Any) -> CodeShellConfig:
     if unknown := sorted(changes.keys() - set(fields)):
         raise SettingsError(unknown_key(unknown[0], fields, "model"))
     values = PRESETS[name] | changes
-    if values.get("vocab_size", CodeShellConfig.vocab_size) <= CodeShellConfig.eos_token_id:
+    size = values.get("vocab_size", CodeShellConfig.vocab_size)
+    if isinstance(size, int) and size <= RELEASED_TOKEN:
         values = dict.fromkeys(_TOKENS) | values
     try:
         return CodeShellConfig(**values)

@@ -17,7 +17,7 @@ This file travels to the Hub together with the tokenizer. It imports transformer
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Self
 
 from transformers import TokenizersBackend
 
@@ -84,35 +84,17 @@ class CodeShellTokenizer(TokenizersBackend):
     """Pass to `generate(..., stop_strings=tokenizer.stop_strings, tokenizer=tokenizer)` to end an answer."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> "CodeShellTokenizer":
-        """Loads a folder or a Hub repository, released ones included.
-
-        Args:
-            pretrained_model_name_or_path: As in transformers, like all other arguments.
-            args: As there.
-            kwargs: As there.
-
-        Returns:
-            The tokenizer, with the released chat format where the folder brings none.
-        """
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: object, **kwargs: object) -> Self:
+        """Loads a folder or a Hub repository, as in transformers; a folder without a chat format gets the released."""
         # Released folders ask for a clean-up of spaces that would alter code.
         kwargs.setdefault("clean_up_tokenization_spaces", False)
-        tokenizer = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        tokenizer: Self = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         if tokenizer.chat_template is None:
             tokenizer.chat_template = CHAT_TEMPLATE
         return tokenizer
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
-        """Saves the tokenizer, as in transformers, with this file, so that a stranger loads it too.
-
-        Args:
-            save_directory: As in transformers, like all other arguments.
-            args: As there.
-            kwargs: As there.
-
-        Returns:
-            The files that were written.
-        """
+    def save_pretrained(self, save_directory: str | Path, *args: object, **kwargs: object) -> tuple[str, ...]:
+        """Saves the tokenizer, as in transformers, with this file, for `trust_remote_code`; gives the files written."""
         is_pushed = kwargs.pop("push_to_hub", False)
         for key in ("is_local", "local_files_only"):
             self.init_kwargs.pop(key, None)  # of where it was read, which says nothing about what is written
@@ -127,15 +109,9 @@ class CodeShellTokenizer(TokenizersBackend):
         return (*written, str(target))
 
     def encode_text(self, text: str) -> list[int]:
-        """Encodes text in which nothing is special: a literal `<fim_prefix>` stays the letters it is made of.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            Ids, without a beginning or an end.
-        """
-        return self(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        """Encodes text in which nothing is special: a literal `<fim_prefix>` stays the letters it is made of."""
+        ids: list[int] = self(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        return ids
 
     def encode_infilling(
         self, prefix: str, suffix: str, *, order: InfillingOrder = "psm", max_tokens: int | None = None

@@ -4,24 +4,27 @@ import pickle
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..settings import PrecisionSettings as PrecisionSettings
 from .process import keep_freed_memory
 from .stage import Work, is_first_rank, print_first
 
 if TYPE_CHECKING:
-    from ..precision import Asked, Precision
+    import torch
+    from transformers import PreTrainedConfig
+
+    from ..precision import Asked, Precision, Shape
 
 
 def settle_precision(
     asked: "Asked",
-    read_config: Callable[[], Any],
+    read_config: "Callable[[], Shape]",
     work: Work,
     *,
     trains: bool = False,
     kept: Path | None = None,
-    orthogonalize: Callable[..., Any] | None = None,
+    orthogonalize: "Callable[[torch.Tensor, torch.dtype], object] | None" = None,
 ) -> "Precision":
     """Sets torch's threads, and settles what all ranks compute in: the first decides, a run that goes on keeps it.
 
@@ -42,7 +45,7 @@ def settle_precision(
     """
     import torch
 
-    from ..precision import RECORD, choose_precision, read_precision, write_precision
+    from ..precision import RECORD, Precision, choose_precision, read_precision, write_precision
     from ..processors import set_threads
 
     keep_freed_memory()
@@ -64,17 +67,17 @@ def settle_precision(
         print_first(f"{found.describe(asked, is_resumed=begun is not None)}; {threads} threads")
         return found
 
-    said: list[Any] = [None]
+    decided: list[Precision | Exception | None] = [None]
     if is_first_rank():
         try:
-            said = [decide()]
+            decided = [decide()]
         except Exception as error:
-            said = [_make_portable(error)]
+            decided = [_make_portable(error)]
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        torch.distributed.broadcast_object_list(said, src=0)
-    if isinstance(said[0], Exception):
-        raise said[0]
-    precision: Precision = said[0]
+        torch.distributed.broadcast_object_list(decided, src=0)
+    precision = decided[0]
+    if not isinstance(precision, Precision):
+        raise precision or RuntimeError("the first rank sent no precision")
     work.precision = {"asked": asked, **asdict(precision), "device": device.type, "threads": threads}
     return precision
 
@@ -92,7 +95,7 @@ def _make_portable(error: Exception) -> Exception:
     return error
 
 
-def read_config(model: Path) -> Any:
+def read_config(model: Path) -> "PreTrainedConfig":
     """Reads a model's configuration.
 
     Args:
@@ -111,7 +114,8 @@ def read_config(model: Path) -> Any:
     from ..errors import CheckpointError
 
     try:
-        return AutoConfig.from_pretrained(model)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{model} has no configuration ({reason}); name a model's folder") from error
+    return config

@@ -74,7 +74,7 @@ def attend_varlen(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     cu_seq_lens_q: Tensor | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[Tensor, None]:
     """Attends inside each document: by torch's flash kernel on a GPU, one after the other on a CPU.
 

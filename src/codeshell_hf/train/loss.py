@@ -1,9 +1,13 @@
 """The training loss, from hidden states straight to a number: logits of all positions are never held together."""
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from ..configuration_codeshell import CodeShellConfig
+from ..modeling_codeshell import CodeShellForCausalLM
 
 # Logits of at most so many numbers are held at once: 512 MiB in float32. Every chunk reads the output layer and adds to
 # its gradient, so that small chunks wait for memory; larger ones than this gain nothing more.
@@ -12,6 +16,15 @@ TILE = 128  # positions; a chunk of another size leaves tiles of the matrix prod
 OUTPUTS = 8192  # whose gradients are added at a time, where a product cannot add to float32
 CPU_POSITIONS = 512  # a chunk's on a CPU, near its caches, where the layer is no wider
 IGNORED = -100
+
+
+class _Context(Protocol):
+    weight_dtype: torch.dtype
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]: ...
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -25,7 +38,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: _Context, hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int) -> Tensor:
         """Sums the losses.
 
         Args:
@@ -64,7 +77,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Scales what the forward pass worked out.
 
         Args:
@@ -150,19 +163,20 @@ class TrainedModel(nn.Module):
             suits the device.
     """
 
-    model: Any
-
-    def __init__(self, model: nn.Module, *, held_positions: int | None = None) -> None:
+    def __init__(self, model: CodeShellForCausalLM, *, held_positions: int | None = None) -> None:
         super().__init__()
         self.model = model
         self.held_positions = held_positions
 
     @property
-    def config(self) -> Any:
+    def config(self) -> CodeShellConfig:
         """The model's configuration."""
-        return self.model.config
+        config: CodeShellConfig = self.model.config
+        return config
 
-    def forward(self, input_ids: Tensor, labels: Tensor | None = None, **kwargs: Any) -> Any:
+    def forward(
+        self, input_ids: Tensor, labels: Tensor | None = None, **kwargs: Tensor
+    ) -> Tensor | CausalLMOutputWithPast:
         """Runs the model.
 
         Args:
