@@ -22,6 +22,7 @@ from codeshell_hf.evaluate.settings import (
     ProgramSettings,
     TaskSettings,
 )
+from codeshell_hf.extensions import list_files
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
@@ -207,6 +208,7 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
     inputs |= {
         f"data of {name}": Path(task.data) for name, task in settings.tasks.items() if not task.data.startswith("hub:")
     }
+    inputs |= list_files(task.profile for task in settings.tasks.values())
     if settings.harness is not None:
         inputs |= {name: path for name in ("mmlu", "gsm8k") if (path := getattr(settings.harness, name))}
     return inputs

@@ -1,12 +1,19 @@
 """Each piece of code in CONTRIBUTING.md that extends the package, run as it stands there."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from codeshell_hf.align.rewards import GuardedReward, check_rewards, make_rewards
+from codeshell_hf.align.settings import FunctionRewardSettings
 from codeshell_hf.errors import SettingsError
+from codeshell_hf.evaluate.profiles import find_profile
+from codeshell_hf.evaluate.settings import TaskSettings
+from codeshell_hf.evaluate.tasks import read_task
 from codeshell_hf.extensions import list_files
+from recipes.curate import Settings, list_inputs
 from tests.curate.common import GOOD, NO_RULES, run
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +40,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_takes_ten_lines() -> None:
     blocks = read_blocks()
 
-    assert set(blocks) >= {"mine/rules.py", "mine/sources.py"}
+    assert set(blocks) == {f"mine/{name}.py" for name in ("rules", "sources", "rewards", "profiles")}
     for name, code in blocks.items():
         assert len([line for line in code.splitlines() if line.strip()]) <= MAX_LINES, name
 
@@ -74,6 +81,51 @@ def test_measured_parts_are_measured_again_when_their_reader_changes(mine: Path)
     assert outcome.funnel.rows()[0]["documents_before"] == 1
 
 
+def test_a_reward_is_called_as_trl_calls_it(mine: Path) -> None:
+    own = FunctionRewardSettings(kind="function", function="mine/rewards.py:short", weight=0.2)
+    long = "\n".join(f"x{number} = {number}" for number in range(11))
+
+    check_rewards([own])
+    [reward] = make_rewards([own], None, max_tokens=100, max_bad_fraction=0.1)
+
+    assert isinstance(reward.scorer, GuardedReward)
+    answers = [[{"role": "assistant", "content": text}] for text in ("x = 1|<end>|", long, f"\n{long}"[:60])]
+    assert reward.scorer(completions=answers, prompts=["p"] * 3, tests=[None] * 3) == [1.0, 0.0, 1.0]
+    assert (reward.name, reward.weight) == ("short", 0.2)
+
+
+def test_a_profile_poses_its_benchmark(mine: Path) -> None:
+    problem = {
+        "task_id": "HumanEval/0", "prompt": "def add(a, b):\n    ", "entry_point": "add",
+        "canonical_solution": "return a + b\n", "test": "def check(f):\n    assert f(1, 2) == 3\n",
+    }  # fmt: skip
+    (mine / "HumanEval.jsonl").write_text(json.dumps(problem) + "\n")
+
+    task = read_task("own", TaskSettings(profile="mine/profiles.py:ANNOUNCED", data="HumanEval.jsonl"))
+
+    [read] = task.problems
+    assert task.profile.pose(read, ()).text == "# A complete and tested add in Python 3\ndef add(a, b):"
+    assert task.profile.describe()["name"] == "humaneval-announced-v1"
+    assert task.profile.describe()["pose"] == "announce"
+
+
+def test_what_is_no_reward_or_profile_is_named(mine: Path) -> None:
+    (mine / "mine" / "wrong.py").write_text(
+        "from codeshell_hf.evaluate.profiles import PROFILES\nnumber = 1\nsame = PROFILES['humaneval-greedy-v1']\n"
+    )
+    number = FunctionRewardSettings(kind="function", function="mine/wrong.py:number")
+    short = FunctionRewardSettings(kind="function", function="mine/rewards.py:short")
+
+    with pytest.raises(SettingsError, match="number is 1; make it a function"):
+        check_rewards([number])
+    with pytest.raises(SettingsError, match="rewards are short, short; give each once"):
+        check_rewards([short, short])
+    with pytest.raises(SettingsError, match="number is 1; make it a Profile"):
+        find_profile("mine/wrong.py:number")
+    with pytest.raises(SettingsError, match="has the name 'humaneval-greedy-v1' of the package's own"):
+        find_profile("mine/wrong.py:same")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -96,8 +148,6 @@ def test_what_is_no_rule_or_source_is_named(mine: Path, changes: dict[str, objec
 
 
 def test_files_of_extensions_are_inputs_of_their_stage(mine: Path) -> None:
-    from recipes.curate import Settings, list_inputs
-
     settings = Settings.model_validate(
         {
             "output": "out",

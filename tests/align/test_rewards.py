@@ -87,7 +87,7 @@ def test_rewards_are_made_in_order_and_those_without_weight_judge() -> None:
 def test_rewards_that_cannot_train_are_refused() -> None:
     tests = TestsRewardSettings(kind="tests")
     check_rewards([tests])
-    with pytest.raises(SettingsError, match="rewards are tests, tests; give each kind once"):
+    with pytest.raises(SettingsError, match="rewards are tests, tests; give each once"):
         check_rewards([tests, tests])
     with pytest.raises(SettingsError, match="every reward has weight 0, so nothing would be learnt"):
         check_rewards([FormatRewardSettings(kind="format", weight=0.0)])

@@ -167,7 +167,7 @@ BAD: dict[str, tuple[str, dict[str, object], int, str]] = {
     ),
     "no beta": ("rlhf", {"method": "grpo", "trainer": {"beta": ...}}, 2, "trainer.beta is not given"),
     "no weight": ("rlhf", {"rewards": [{"kind": "format", "weight": 0}]}, 2, "every reward has weight 0"),
-    "twice": ("rlhf", {"rewards": [{"kind": "format"}] * 2}, 2, "give each kind once"),
+    "twice": ("rlhf", {"rewards": [{"kind": "format"}] * 2}, 2, "give each once"),
     "no tests": ("rlhf", {"prompts": ["HOME/bare.jsonl"]}, 2, "no prompt is left to learn from (3 prompts have no"),
     "no room": ("rlhf", {"trainer": {"max_completion_length": 5000}}, 2, "leave no room for an answer in 4096"),
     "no head": (

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import RunFailed, SettingsError
+from ..extensions import load_object
 from ..modeling_codeshell import CodeShellForSequenceClassification
 from ..sandbox import Program, Sandbox
 from ..text.chat import Message, clean_answer
@@ -210,13 +211,32 @@ def make_rewards(
             function = LengthReward(section.soft_tokens, max_tokens)
         elif section.kind == "format":
             function = FormatReward()
+        elif section.kind == "function":
+            function = load_reward(section.function)
         elif sandbox is not None:
             function = TestsReward(sandbox)
         else:
             raise ValueError("a reward of kind tests needs a sandbox")
         guarded = GuardedReward(function, max_bad_fraction=max_bad_fraction)
-        rewards.append(WeightedReward(section.kind, section.weight, guarded))
+        rewards.append(WeightedReward(name_reward(section), section.weight, guarded))
     return rewards
+
+
+def name_reward(section: RewardSettings) -> str:
+    """The name of a reward in logs and results: its kind, or its function's name."""
+    return section.function.rpartition(":")[2] if section.kind == "function" else section.kind
+
+
+def load_reward(reference: str) -> Reward:
+    """Loads a function of the user's own.
+
+    Raises:
+        SettingsError: If it is none.
+    """
+    function = load_object(reference)
+    if not callable(function):
+        raise SettingsError(f"{reference} is {function!r}; make it a function that takes completions and **columns")
+    return function
 
 
 def list_judges(rewards: Sequence[WeightedReward]) -> list[str]:
@@ -225,13 +245,16 @@ def list_judges(rewards: Sequence[WeightedReward]) -> list[str]:
 
 
 def check_rewards(sections: Sequence[RewardSettings]) -> None:
-    """Checks that no kind is named twice and that one of the rewards trains.
+    """Checks that no name comes twice, that functions can be loaded, and that one of the rewards trains.
 
     Raises:
         SettingsError: If not.
     """
-    kinds = [section.kind for section in sections]
-    if len(set(kinds)) < len(kinds):
-        raise SettingsError(f"rewards are {', '.join(kinds)}; give each kind once")
+    names = [name_reward(section) for section in sections]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"rewards are {', '.join(names)}; give each once")
+    for section in sections:
+        if section.kind == "function":
+            load_reward(section.function)
     if not any(section.weight for section in sections):
         raise SettingsError("every reward has weight 0, so nothing would be learnt; give one of them a weight")

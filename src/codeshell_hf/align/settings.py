@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ..extensions import Reference
 from ..settings import Section
 
 
@@ -55,8 +56,16 @@ class LengthRewardSettings(Section):
     weight: float = Field(default=1.0, description="0 measures and does not train")
 
 
+class FunctionRewardSettings(Section):
+    """A function of the user's own, in the form that TRL calls it."""
+
+    kind: Literal["function"]
+    function: Reference = Field(description="folder/file.py:name")
+    weight: float = Field(default=1.0, description="0 measures and does not train")
+
+
 RewardSettings = Annotated[
-    ModelRewardSettings | TestsRewardSettings | FormatRewardSettings | LengthRewardSettings,
+    ModelRewardSettings | TestsRewardSettings | FormatRewardSettings | LengthRewardSettings | FunctionRewardSettings,
     Field(discriminator="kind"),
 ]
 

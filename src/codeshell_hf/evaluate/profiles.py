@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import SettingsError
+from ..extensions import is_reference, load_object
 from . import problems as reading
 from .problems import Problem
 from .prompts import (
@@ -234,6 +235,8 @@ def find_profile(name: str) -> Profile:
     Raises:
         SettingsError: If there is none of that name.
     """
+    if is_reference(name):
+        return load_profile(name)
     if name not in PROFILES:
         import difflib
 
@@ -241,3 +244,17 @@ def find_profile(name: str) -> Profile:
         mend = f"did you mean {near[0]}?" if near else f"use one of {', '.join(PROFILES)}"
         raise SettingsError(f"unknown profile {name!r}; {mend}")
     return PROFILES[name]
+
+
+def load_profile(reference: str) -> Profile:
+    """Loads a profile of the user's own.
+
+    Raises:
+        SettingsError: If it is none, or has the name of another.
+    """
+    found = load_object(reference)
+    if not isinstance(found, Profile):
+        raise SettingsError(f"{reference} is {found!r}; make it a Profile")
+    if found.name in PROFILES:
+        raise SettingsError(f"{reference} has the name {found.name!r} of the package's own profile; give it another")
+    return found

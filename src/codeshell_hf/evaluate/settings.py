@@ -28,7 +28,7 @@ ModelSettings = Path | EndpointSettings | ProgramSettings
 class TaskSettings(Section):
     """A benchmark and its protocol."""
 
-    profile: str = Field(description="the protocol, by name and version")
+    profile: str = Field(description="the protocol, by name and version, or folder/file.py:name")
     data: str = Field(description="a file, a folder of files, or hub:OWNER/NAME@REVISION/FILE")
     samples: int | None = Field(default=None, gt=0, description="answers to a problem, instead of the profile's")
     max_new_tokens: int | None = Field(default=None, gt=0, description="of an answer, instead of the profile's")
