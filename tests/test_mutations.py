@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutations import ROOT, Mutation, list_missing_tests, list_wings, load_table, mutate
-from tests.mutations.__main__ import CAUGHT, FAILING, HANGS, SKIPPED, SURVIVES, UNFIT, Runner, format_table
+from tests.mutations.__main__ import CAUGHT, FAILING, HANGS, SKIPPED, SURVIVES, UNFIT, Runner, format_table, main
 
 # Counts that every table and all of them together must reach.
 MIN_OF_A_WING = 3
@@ -123,3 +123,10 @@ def test_a_mutation_that_changes_nothing_or_does_not_fit_is_an_error(
 
     with pytest.raises(ValueError, match=complaint):
         mutate(tmp_path, Mutation("f.py", old, new, "", ""))
+
+
+def test_the_command_lists_what_it_would_try_and_names_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["core", "--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(load_table("core"))
+    with pytest.raises(SystemExit, match=r"no table tests/mutations/coer\.py"):
+        main(["coer"])

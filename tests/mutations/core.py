@@ -2,9 +2,9 @@
 
 from tests.mutations import Mutation
 
-SETTINGS, MANIFEST, CREDENTIALS, PRECISION, PRESETS, PROCESSORS = (
+SETTINGS, MANIFEST, CREDENTIALS, PRECISION, PRESETS, PROCESSORS, EXTENSIONS = (
     f"src/codeshell_hf/{name}.py"
-    for name in ("settings", "manifest", "credentials", "precision", "presets", "processors")
+    for name in ("settings", "manifest", "credentials", "precision", "presets", "processors", "extensions")
 )
 
 MUTATIONS = (
@@ -133,5 +133,33 @@ MUTATIONS = (
         "share = max(1, count_usable_cpus())",
         "tests/test_precision.py::test_threads_are_a_ranks_share_and_no_more_than_asked",
         "every rank takes all processors",
+    ),
+    Mutation(
+        EXTENSIONS,
+        "_load_module(path, status.st_mtime_ns)",
+        "_load_module(path, 0)",
+        "tests/test_extensions.py",
+        "a changed file of the user's own is not read again",
+    ),
+    Mutation(
+        "src/codeshell_hf/curate/corpus.py",
+        ", *map(hash_file, readers.values())",
+        "",
+        "tests/test_extending.py",
+        "parts are not measured again when their reader changes",
+    ),
+    Mutation(
+        "recipes/curate.py",
+        "*settings.rules.custom",
+        "",
+        "tests/test_extending.py",
+        "a stage is skipped although a rule of the user's own has changed",
+    ),
+    Mutation(
+        "setup.py",
+        "(?![a-z][a-z0-9+.-]*:|#|/)",
+        "(?![a-z][a-z0-9+.-]*:|#|/|docs)",
+        "tests/test_project.py",
+        "relative links on PyPI",
     ),
 )
