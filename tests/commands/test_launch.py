@@ -118,7 +118,7 @@ def test_signals_reach_the_ranks(tmp_path: Path) -> None:
         "import pathlib, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
         f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
-        "time.sleep(60)\n"
+        "time.sleep(20)\n"
     )
 
     def interrupt() -> None:

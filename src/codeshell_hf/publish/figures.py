@@ -59,12 +59,7 @@ def draw_loss(entries: Sequence[Values]) -> Figure:
 
 
 def draw_positions(entries: Sequence[Values], row_tokens: int) -> Figure:
-    """Draws the loss by position in a row, before and after rows grew longer.
-
-    Args:
-        entries: Of the run's log, with `loss_by_position`.
-        row_tokens: Of the longest row.
-    """
+    """Draws the loss by position in rows of `row_tokens`, before and after rows grew to it."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -80,11 +75,7 @@ def draw_positions(entries: Sequence[Values], row_tokens: int) -> Figure:
 
 
 def draw_runs(logs: Mapping[str, Sequence[Values]]) -> Figure:
-    """Draws runs side by side: their training loss, and their bits per byte on held-out documents.
-
-    Args:
-        logs: Entries of each run's log, by name.
-    """
+    """Draws training loss and held-out bits per byte of several runs, from their logs by name."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -106,7 +97,7 @@ def draw_runs(logs: Mapping[str, Sequence[Values]]) -> Figure:
 
 
 def draw_schedule(entries: Sequence[Values]) -> Figure:
-    """Draws what was planned over a run: the learning rate, and the length of rows."""
+    """Draws the schedules of a run: learning rate and row length."""
     steps = [entry for entry in entries if "learning_rate" in entry]
     tokens = [entry["tokens"] / 1e6 for entry in steps]
     with mpl.rc_context(STYLE):
@@ -123,11 +114,7 @@ def draw_schedule(entries: Sequence[Values]) -> Figure:
 
 
 def draw_funnel(counts: Values) -> Figure:
-    """Draws what came in, what fell for which reason, and what stayed.
-
-    Args:
-        counts: With `documents_before`, `documents_after` and `dropped` by reason.
-    """
+    """Draws documents before and after curation, and those dropped by reason."""
     rows: list[tuple[str, int, int, str]] = [("came in", 0, counts["documents_before"], INK)]
     left = counts["documents_before"]
     for reason, count in sorted(counts["dropped"].items(), key=lambda item: -item[1]):
@@ -151,12 +138,7 @@ def draw_funnel(counts: Values) -> Figure:
 
 
 def draw_evaluation(models: Mapping[str, Values], baseline: float) -> Figure:
-    """Draws bits per byte of each model with its interval.
-
-    Args:
-        models: Measures by name, with `bits_per_byte` and `bits_per_byte_interval`.
-        baseline: Of a byte-trigram model.
-    """
+    """Draws bits per byte of each model with its interval, beside a byte-trigram model's `baseline`."""
     names = list(models)[::-1]
     values = [models[name]["bits_per_byte"]["all"] for name in names]
     ends = [models[name]["bits_per_byte_interval"]["all"] for name in names]
@@ -204,12 +186,7 @@ def draw_sweep(curves: Mapping[str, Sequence[tuple[int, float, float, float]]]) 
 
 
 def draw_sizes(rows: Sequence[Values], *, max_rows: int = 12) -> Figure:
-    """Draws how much of each language came in and stayed, on a logarithmic scale.
-
-    Args:
-        rows: With `language`, `bytes_before` and `bytes_after`.
-        max_rows: How many are shown.
-    """
+    """Draws bytes of each language before and after curation, on a logarithmic scale."""
     shown = [row for row in rows if row["documents_after"]][:max_rows][::-1]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 0.6 + 0.28 * len(shown)), layout="constrained")
@@ -230,14 +207,7 @@ def draw_sizes(rows: Sequence[Values], *, max_rows: int = 12) -> Figure:
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
-    """Smooths a curve without looking ahead.
-
-    Args:
-        values: The curve.
-        width: How many of the last values are averaged.
-
-    Returns:
-        As many values.
+    """Means over the last `width` values, fewer at the start.
 
     >>> running_mean([4.0, 2.0, 0.0], 2)
     [4.0, 3.0, 1.0]
@@ -249,14 +219,7 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
 
 
 def to_svg(figure: Figure) -> str:
-    """Writes a figure as an element for a page.
-
-    Args:
-        figure: The figure.
-
-    Returns:
-        `<svg>...</svg>`.
-    """
+    """A figure as an `<svg>` element."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -265,21 +228,12 @@ def to_svg(figure: Figure) -> str:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Saves a figure as an SVG file.
-
-    Args:
-        figure: The figure.
-        path: The file.
-    """
+    """Saves a figure as an SVG file."""
     path.write_text(to_svg(figure), encoding="utf-8")
 
 
 def draw_tuning(history: Sequence[Values]) -> Figure:
-    """Draws the loss of fine-tuning.
-
-    Args:
-        history: The trainer's log, with `loss` and `eval_loss` or `eval_token_loss` by `step`.
-    """
+    """Draws a trainer's `loss`, and `eval_token_loss` or else `eval_loss`, by step."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         axes = figure.subplots()
@@ -296,11 +250,7 @@ def draw_tuning(history: Sequence[Values]) -> Figure:
 
 
 def draw_calibration(groups: Sequence[Values]) -> Figure:
-    """Draws how often a reward model is right against how sure it is.
-
-    Args:
-        groups: Each with `sure`, `right` (0 to 1) and `pairs`.
-    """
+    """Draws a reward model's accuracy over its confidence, for groups with `sure`, `right` (0 to 1) and `pairs`."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -319,12 +269,7 @@ def draw_calibration(groups: Sequence[Values]) -> Figure:
 
 
 def draw_rewards(history: Sequence[Values], names: Sequence[str]) -> Figure:
-    """Draws learning from rewards: each reward, and beside them the distance from where it began and the length.
-
-    Args:
-        history: The trainer's log, with `reward`, `kl`, `completions/mean_length` and `rewards/NAME/mean` by `step`.
-        names: Of the rewards.
-    """
+    """Draws reinforcement learning from a trainer's log: the named rewards, KL to the reference, answer length."""
     curves = [("reward", "in all"), *((f"rewards/{name}/mean", name) for name in names)]
     panels = [curves, [("kl", "KL (nats a token)")], [("completions/mean_length", "tokens")]]
     with mpl.rc_context(STYLE):

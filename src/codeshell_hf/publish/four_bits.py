@@ -8,7 +8,6 @@ bitsandbytes 0.4x kept beside it:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -29,10 +28,10 @@ FP4 = tuple(value / 12 for value in (*_FP4, *(-value for value in _FP4)))
 
 @dataclass(frozen=True)
 class QuantState:
-    """What turns codes into numbers.
+    """How codes are dequantised.
 
     Args:
-        absmax: Largest magnitude of each block of numbers, float32.
+        absmax: Largest magnitude of each block, float32.
         shape: Of the matrix.
         dtype: Of the matrix.
         block_size: Numbers in a block.
@@ -47,14 +46,7 @@ class QuantState:
 
 
 def is_four_bits(tensors: Tensors) -> bool:
-    """Whether a checkpoint is in the release's 4-bit format.
-
-    Args:
-        tensors: Its entries.
-
-    Returns:
-        True if any matrix comes with a quantisation state.
-    """
+    """Whether a checkpoint is in the release's 4-bit format: a matrix has a quantisation state."""
     return any(name.endswith(STATE) for name in tensors)
 
 
@@ -64,15 +56,12 @@ def dequantize_checkpoint(
     dtype: torch.dtype | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, torch.Tensor]:
-    """Reads a 4-bit checkpoint as plain tensors.
+    """Reads a 4-bit checkpoint as plain tensors, by the names of a plain checkpoint.
 
     Args:
         tensors: Its entries.
-        dtype: Of all of them; by default each keeps what it had before it was quantised.
+        dtype: Of all of them; by default each has the dtype that it was quantised from.
         on_progress: Called with entries done and entries in all.
-
-    Returns:
-        Tensors by the names of a plain checkpoint.
 
     Raises:
         CheckpointError: If a state is not of the release's kind.
@@ -83,23 +72,14 @@ def dequantize_checkpoint(
         plain = name.removesuffix(DATA)
         value = tensors.get(name)
         if plain + STATE in tensors:
-            value = dequantize(value, read_state(tensors.get(plain + STATE), plain))
-        if not isinstance(value, torch.Tensor):
-            raise CheckpointError(f"{name} is a {type(value).__name__}, not a tensor; this is no 4-bit release")
+            value = dequantize(value, read_state(tensors.get_value(plain + STATE), plain))
         state_dict[plain] = value.to(dtype) if dtype and value.is_floating_point() else value
         on_progress(index + 1, len(names))
     return state_dict
 
 
 def dequantize(data: torch.Tensor, state: QuantState) -> torch.Tensor:
-    """Turns codes into numbers.
-
-    Args:
-        data: uint8, two codes a byte, the first one in the upper half.
-        state: What they mean.
-
-    Returns:
-        The matrix, in the state's shape and dtype.
+    """Turns codes (uint8, two a byte, the first in the upper half) into a matrix of the state's shape and dtype.
 
     Raises:
         CheckpointError: If there are fewer codes than the shape has numbers.
@@ -118,15 +98,8 @@ def dequantize(data: torch.Tensor, state: QuantState) -> torch.Tensor:
     return (values * scales).reshape(state.shape).to(state.dtype)
 
 
-def read_state(state: Any, name: str) -> QuantState:
-    """Reads the list that old bitsandbytes kept beside a matrix.
-
-    Args:
-        state: The list.
-        name: Of the matrix, for messages.
-
-    Returns:
-        What it says, the blocks' magnitudes dequantised too.
+def read_state(state: object, name: str) -> QuantState:
+    """Reads the list that bitsandbytes 0.4x kept beside the matrix `name`, and dequantises nested magnitudes.
 
     Raises:
         CheckpointError: If it is no such list.

@@ -1,18 +1,19 @@
-"""Writes a model and its tokenizer as one GGUF file, which llama.cpp reads."""
+"""Exports a model and its tokenizer as one GGUF file for llama.cpp."""
 
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 
 from ..configuration_codeshell import SLIDING, CodeShellConfig
 from ..errors import CheckpointError, DataError, SettingsError
+from ..manifest import Values
 from ..settings import unknown_key
 from ..tokenization_codeshell import CodeShellTokenizer
 from .tensors import Tensors
@@ -45,13 +46,13 @@ def export_gguf(
     *,
     name: str | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
-    """Writes a folder as a GGUF file, a tensor at a time.
+) -> dict[str, int]:
+    """Writes a folder as a GGUF file, a tensor at a time; the file appears when it is whole.
 
     Args:
         folder: A CodeShell model with its tokenizer, tied or not, released or of this package.
-        path: The file; it appears when it is whole.
-        kind: A key of `TYPES`: of the matrices. Biases and norms stay F32.
+        path: The file.
+        kind: A key of `TYPES`: type of the matrices. Biases and norms stay F32.
         name: The model's name in the file; by default the folder's.
         on_progress: Called with tensors done and tensors in all.
 
@@ -59,7 +60,7 @@ def export_gguf(
         `tensors`, `bytes` and `parameters`.
 
     Raises:
-        SettingsError: If the kind is another.
+        SettingsError: If the kind is unknown.
         CheckpointError: If llama.cpp would compute something else than the model, or weights are missing.
         DataError: If llama.cpp would split text in another way than the tokenizer, or the file cannot be written.
     """
@@ -71,7 +72,7 @@ def export_gguf(
     except Exception as error:  # transformers, tokenizers and JSON each have their own kinds
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder} cannot be read ({reason}); name a folder with model and tokenizer") from error
-    refuse_what_differs(config, folder)
+    check_architecture(config, folder)
     tensors = Tensors(folder)
     if any(key.endswith(".quant_state") for key in tensors):
         raise CheckpointError(f"{folder} holds 4-bit weights; run codeshell convert {folder} first")
@@ -103,19 +104,15 @@ def export_gguf(
     return {"tensors": len(planned), "bytes": path.stat().st_size, "parameters": parameters}
 
 
-def refuse_what_differs(config: CodeShellConfig, folder: Path) -> None:
-    """Refuses what llama.cpp's graph for CodeShell does not compute.
-
-    Args:
-        config: The architecture.
-        folder: Named in messages.
+def check_architecture(config: CodeShellConfig, folder: Path) -> None:
+    """Refuses architectures that llama.cpp's graph for CodeShell does not compute.
 
     Raises:
-        CheckpointError: With what differs.
+        CheckpointError: With the difference.
     """
     rope_type = (config.rope_parameters or {}).get("rope_type")
-    # Its converter writes MLP width, base and scaling of positions as constants, but its graph reads them from the
-    # file, so those of another model are right when they are written.
+    # llama.cpp's converter writes MLP width, rope base and scaling as constants, but its graph reads them from the
+    # file, so other values work when they are written.
     differences = {
         f"rope_type is {rope_type!r}, llama.cpp turns by 'default' and 'linear'": rope_type
         not in ("default", "linear"),
@@ -152,7 +149,7 @@ def _add_architecture(writer: GGUFWriter, config: CodeShellConfig, name: str, fi
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: CodeShellConfig, folder: Path) -> None:
     described = json.loads(tokenizer.backend_tokenizer.to_str())
-    _refuse_other_splits(described, folder)
+    _check_splits(described, folder)
     texts = {number: text for text, number in tokenizer.get_vocab().items()}
     if max(texts) >= config.vocab_size:
         raise DataError(f"{folder}: the tokenizer has {max(texts) + 1} entries, the model {config.vocab_size} rows")
@@ -182,11 +179,11 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: Co
         if (number := vocabulary.get(f"<fim_{part}>")) is not None:
             writer.add_uint32(f"tokenizer.ggml.{key}_token_id", number)
     if isinstance(tokenizer.chat_template, str):
-        # These tags mark what is trained on; llama.cpp's templates do not know them.
+        # These tags mark the assistant's turns for training; llama.cpp's template engine lacks them.
         writer.add_chat_template(_TRAINING_TAGS.sub("", tokenizer.chat_template))
 
 
-def _refuse_other_splits(described: dict[str, Any], folder: Path) -> None:
+def _check_splits(described: Values, folder: Path) -> None:
     pre = described.get("pre_tokenizer") or {}
     steps = pre.get("pretokenizers", [pre])
     digits, byte_level = [*steps, {}, {}][:2]
@@ -225,14 +222,10 @@ def _plan(
 
 
 def list_parameters(config: CodeShellConfig) -> dict[str, tuple[int, ...]]:
-    """The parameters of the release's architecture, in the order in which a GGUF file holds them.
+    """Shapes of the parameters by name, in the order of a GGUF file.
 
-    Args:
-        config: An architecture that `refuse_what_differs` lets through.
-
-    Returns:
-        Shapes by name. Tied embeddings are held twice: llama.cpp would read one for the other, but where it packs
-        matrices for a processor with AMX, a matrix that is looked up as well as multiplied stops it.
+    Tied embeddings are written twice. llama.cpp could share one, but where it packs matrices for AMX, a matrix that is
+    both looked up and multiplied stops it.
     """
     width, inner = config.n_embd, config.n_inner or 4 * config.n_embd
     groups = config.num_query_groups or config.n_head
@@ -255,13 +248,7 @@ def list_parameters(config: CodeShellConfig) -> dict[str, tuple[int, ...]]:
 
 
 def rename(name: str) -> str:
-    """Names a parameter as llama.cpp does.
-
-    Args:
-        name: As in a checkpoint.
-
-    Returns:
-        As in a GGUF file.
+    """Names a parameter of a checkpoint as llama.cpp does.
 
     >>> rename("transformer.h.3.attn.c_attn.bias")
     'blk.3.attn_qkv.bias'
@@ -272,11 +259,11 @@ def rename(name: str) -> str:
     return f"{_NAMES[module]}.{kind}"
 
 
-def _convert(tensor: torch.Tensor, type_: GGMLQuantizationType) -> np.ndarray[Any, Any]:
+def _convert(tensor: torch.Tensor, type_: GGMLQuantizationType) -> npt.NDArray[np.generic]:
     values = tensor.detach().to(torch.float32).contiguous().numpy()
     if type_ == GGMLQuantizationType.F32:
         return values
     if type_ == GGMLQuantizationType.F16:
         return values.astype(np.float16)
-    quantized: np.ndarray[Any, Any] = gguf.quants.quantize(values, type_)
+    quantized: npt.NDArray[np.generic] = gguf.quants.quantize(values, type_)
     return quantized

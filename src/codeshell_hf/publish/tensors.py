@@ -1,10 +1,10 @@
-"""Reads a checkpoint's tensors one at a time, whatever files they lie in, without running anything of them."""
+"""Reads a checkpoint's tensors one at a time, from safetensors or pickles, without running code of either."""
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,10 +17,7 @@ SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 class Tensors:
     """The tensors of a folder in Hugging Face's layout: safetensors or, where there are none, pickled shards.
 
-    Pickled shards are read with torch's restricted unpickler, which builds tensors and plain values and nothing else.
-
-    Args:
-        folder: With `model.safetensors` or `pytorch_model.bin`, whole or in shards with an index.
+    Pickled shards are read with torch's restricted unpickler, which builds tensors and plain values only.
 
     Raises:
         CheckpointError: If there are no weights, a shard is missing, or one cannot be read.
@@ -31,7 +28,7 @@ class Tensors:
         self.is_pickled = not any((folder / name).exists() for name in (SAFETENSORS, f"{SAFETENSORS}.index.json"))
         self._files = _list_files(folder, PICKLED if self.is_pickled else SAFETENSORS)
         self._places: dict[str, Path] = {}
-        self._opened: dict[Path, Any] = {}
+        self._opened: dict[Path, Mapping[str, object]] = {}
         for path in self._files:
             try:
                 names = list(self._open(path))
@@ -46,47 +43,64 @@ class Tensors:
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
-    def get(self, name: str) -> Any:
-        """Reads one entry.
-
-        Args:
-            name: Its name.
-
-        Returns:
-            A tensor of any shape and dtype; of pickled shards, whatever plain value lies there.
+    def get(self, name: str) -> torch.Tensor:
+        """Reads a tensor.
 
         Raises:
-            CheckpointError: If there is none.
+            CheckpointError: If there is none of this name.
+        """
+        value = self.get_value(name)
+        if not isinstance(value, torch.Tensor):
+            raise CheckpointError(f"{name} is a {type(value).__name__}, not a tensor; this is no CodeShell checkpoint")
+        return value
+
+    def get_value(self, name: str) -> object:
+        """Reads an entry: a tensor or, in pickled shards, any plain value.
+
+        Raises:
+            CheckpointError: If there is none of this name.
         """
         if name not in self._places:
             raise CheckpointError(f"{self.folder} has no {name}; name a whole CodeShell checkpoint")
-        opened = self._open(self._places[name])
-        return opened[name] if self.is_pickled else opened.get_tensor(name)
+        return self._open(self._places[name])[name]
 
-    def _open(self, path: Path) -> Any:
+    def _open(self, path: Path) -> Mapping[str, object]:
         if path not in self._opened:
             if self.is_pickled:
                 self._opened[path] = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zipped(path))
             else:
-                self._opened[path] = safe_open(path, framework="pt")
-        opened = self._opened[path]
-        return opened if self.is_pickled else _Names(opened)
+                self._opened[path] = _SafeFile(path)
+        return self._opened[path]
 
 
-class _Names:
-    """A safetensors file that can be walked like a dictionary's names."""
+class _Reader(Protocol):
+    """What safetensors' untyped reader has."""
 
-    def __init__(self, file: Any) -> None:
-        self.get_tensor = file.get_tensor
-        self._names = file.keys()
+    def keys(self) -> list[str]: ...
+
+    def get_tensor(self, name: str) -> torch.Tensor: ...
+
+
+class _SafeFile(Mapping[str, object]):
+    """A safetensors file as a mapping that reads a tensor when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = cast("_Reader", safe_open(path, framework="pt"))
+        self._names = list(self._file.keys())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._file.get_tensor(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
+    def __len__(self) -> int:
+        return len(self._names)
+
 
 def _is_zipped(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(2) == b"PK"  # older torch wrote files that cannot be mapped
+        return file.read(2) == b"PK"  # older torch wrote files that cannot be memory-mapped
 
 
 def _list_files(folder: Path, name: str) -> list[Path]:
@@ -96,7 +110,7 @@ def _list_files(folder: Path, name: str) -> list[Path]:
             raise CheckpointError(f"{folder} holds neither {SAFETENSORS} nor {PICKLED}; name a folder with weights")
         return [folder / name]
     try:
-        # The release's index names tied tensors that its shards do not hold, so the shards are asked themselves.
+        # The release's index names tied tensors that its shards lack, so names are read from the shards.
         files = sorted(
             {folder / shard for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         )
