@@ -51,9 +51,9 @@ MUTATIONS = (
     Mutation(
         SRC + "shards.py",
         "if ids and max(ids) >= header.vocab_size:",
-        "if ids and max(ids) > 2 * header.vocab_size:",
+        "if ids and max(ids) > header.vocab_size:",
         TESTS + "test_rows.py " + TESTS + "test_shards.py",
-        "ids beyond the vocabulary are packed",
+        "an id as large as the vocabulary is packed",
     ),
     Mutation(
         SRC + "shards.py",
@@ -78,10 +78,17 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "perturbation.py",
-        "if changed != text and _list_kinds(changed.encode(), language) == kinds:",
+        "if changed != text and _outline(changed.encode(), language) == outline:",
         "if changed != text:",
         TESTS + "test_perturbation.py",
         "changes that break a program are kept",
+    ),
+    Mutation(
+        SRC + "perturbation.py",
+        "outline.append((node.type, node.child_count))",
+        "outline.append((node.type, 0))",
+        TESTS + "test_perturbation.py",
+        "trees of the same kinds of nodes but another shape count as the same",
     ),
     Mutation(
         SRC + "mixture.py",

@@ -53,3 +53,15 @@ def test_codec_of_a_real_tokenizer_gives_text_and_ids_back(tiny_tokenizer: CodeS
         ids = codec.encode(text)
         assert max(ids) < len(tiny_tokenizer) - 20, "nothing in a document is special"
         assert codec.decode(ids) == text
+
+
+def test_tiktoken_is_not_used_where_its_ids_differ(bpe: CodeShellTokenizer) -> None:
+    values = json.loads(bpe.backend_tokenizer.to_str())
+    del values["added_tokens"]
+    values["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = True
+    with_space = wrap_backend(Tokenizer.from_str(json.dumps(values)))
+
+    encoder, choice = choose_encoder(with_space, CODE[:3])
+
+    assert encoder is with_space
+    assert choice == "encodes with tokenizers: tiktoken differs on 3 of 3 documents"

@@ -5,6 +5,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import tree_sitter
+import tree_sitter_python
 
 from codeshell_hf.pack.perturbation import perturb
 from codeshell_hf.pack.settings import Perturbation
@@ -87,3 +89,15 @@ def test_chance_is_the_documents_own_and_what_is_not_known_stays() -> None:
     assert perturb("def f(:\n", "python", "a", ALWAYS) == "def f(:\n"
     some = sum(perturb(SOURCE, "python", f"{n}", Perturbation(rate=0.3)) != SOURCE for n in range(200))
     assert 35 < some < 85
+
+
+def test_what_would_change_the_tree_stays() -> None:
+    # Of four spaces and a tab, which is deeper, tabs alone would make one depth.
+    text = "if one:\n    if two:\n\tcall()\n"
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_python.language()))
+
+    found = {perturb(text, "python", f"{number}", ALWAYS) for number in range(40)}
+
+    assert len(found) > 1
+    trees = {str(parser.parse(one.encode()).root_node) for one in found}
+    assert trees == {str(parser.parse(text.encode()).root_node)}

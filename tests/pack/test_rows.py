@@ -153,6 +153,8 @@ def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards
         Rows(bare, seed=0, phases=[Phase(0, 8)], infilling=Infilling(0.5, 0.5))
     with pytest.raises(DataError, match=r"has token 8364, but the vocabulary has 320 entries"):
         make_shards(tmp_path / "wide", ["\u20ac"])
+    with pytest.raises(DataError, match=r"has token 320, but the vocabulary has 320 entries"):
+        make_shards(tmp_path / "one-too-many", [chr(320)])
     (tmp_path / "tokens.bin").write_bytes(b"\0\0")
     with pytest.raises(DataError, match=r"run python -m recipes.pack again"):
         TokenShards(tmp_path)

@@ -89,8 +89,8 @@ def perturb(text: str, language: str, identity: str, perturbation: Perturbation)
     rng = Random(hashlib.sha256(f"{perturbation.seed}/{identity}".encode()).digest())
     if language not in _GRAMMARS or rng.random() >= perturbation.rate:
         return text
-    kinds = _list_kinds(text.encode(), language)
-    if kinds is None:
+    outline = _outline(text.encode(), language)
+    if outline is None:
         return text
     steps: list[Callable[[str], str]] = [
         lambda one: _rename(one, language, rng),
@@ -99,7 +99,7 @@ def perturb(text: str, language: str, identity: str, perturbation: Perturbation)
     ]
     for step in steps:
         changed = step(text)
-        if changed != text and _list_kinds(changed.encode(), language) == kinds:
+        if changed != text and _outline(changed.encode(), language) == outline:
             text = changed
     return text
 
@@ -113,14 +113,14 @@ def _walk(data: bytes, language: str) -> "Iterator[tuple[tree_sitter.Node, tree_
         todo += [(child, node) for child in reversed(node.children)]
 
 
-def _list_kinds(data: bytes, language: str) -> list[str] | None:
-    """The kinds of all nodes in order; `None` where the program does not parse."""
-    kinds = []
+def _outline(data: bytes, language: str) -> list[tuple[str, int]] | None:
+    """Kind and number of children of each node in order, which fix the tree; `None` if the program does not parse."""
+    outline = []
     for node, _ in _walk(data, language):
         if node.is_error or node.is_missing:
             return None
-        kinds.append(node.type)
-    return kinds
+        outline.append((node.type, node.child_count))
+    return outline
 
 
 def _rename(text: str, language: str, rng: Random) -> str:
