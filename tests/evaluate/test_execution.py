@@ -58,7 +58,7 @@ def test_a_right_answer_that_does_not_pass_stops_everything(sandbox: Sandbox) ->
     found, problems = read("humaneval-greedy-v1", "humaneval.jsonl")
     broken = [replace(problems[0], reference="    return None\n"), *problems[1:]]
 
-    with pytest.raises(RunFailed, match=r"right answers to 1 of 8 problems do not pass.*py Nano/0 \(AssertionError"):
+    with pytest.raises(RunFailed, match=r"reference solutions of 1 of 8 problems fail.*py Nano/0 \(AssertionError"):
         open_executor(found, broken, sandbox)
 
 

@@ -113,6 +113,17 @@ def test_special_tokens_in_a_prompt_stay_text(model: CodeShellForCausalLM, tiny_
     assert tiny_tokenizer.convert_tokens_to_ids("<fim_middle>") not in ids
 
 
+def test_special_tokens_in_a_question_stay_text(
+    model: CodeShellForCausalLM, tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    generator = ModelGenerator(model, tiny_tokenizer, batch_size=1)
+
+    ids = generator.encode(Prompt("a <|endoftext|> <fim_middle> b", is_chat=True))
+
+    assert not set(ids) & set(tiny_tokenizer.all_special_ids)
+    assert "a <|endoftext|> <fim_middle> b" in tiny_tokenizer.decode(ids)
+
+
 def test_text_to_fill_in_is_cut_where_that_is_asked(
     model: CodeShellForCausalLM, tiny_tokenizer: CodeShellTokenizer
 ) -> None:
@@ -184,3 +195,13 @@ def test_prompts_keep_what_is_nearest(
     assert after.startswith(suffix)
     if len(whole) <= max_tokens:
         assert prompt == whole
+
+
+def test_a_token_without_an_embedding_is_one_error(
+    tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    ids = ModelGenerator(tiny_model(), tiny_tokenizer, batch_size=1).encode(GREEDY.prompt)
+    small = tiny_model(vocab_size=max(ids))
+
+    with pytest.raises(CheckpointError, match=f"with id {max(ids)}, but the model has {max(ids)} embeddings"):
+        answer(ModelGenerator(small, tiny_tokenizer, batch_size=1), GREEDY)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from codeshell_hf.errors import RunFailed
 from codeshell_hf.sandbox import Program, Sandbox, open_sandbox
 from tests.rungs import LIMITS, leave_linux
 
@@ -104,3 +105,11 @@ def test_what_a_program_started_ends_with_it_where_nothing_isolates(
     size = mark.stat().st_size
     time.sleep(0.3)
     assert mark.stat().st_size == size
+
+
+def test_a_failure_of_the_sandbox_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_sandbox("none", LIMITS, workers=1) as opened:
+        monkeypatch.setattr(opened._all[0], "ask", lambda *_: {"trouble": "no space"})
+
+        with pytest.raises(RunFailed, match="failed twice on one program: no space"):
+            opened.run([Program("x = 1")])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.sandbox import Program, open_sandbox
-from codeshell_hf.sandbox.rungs import probe
+from codeshell_hf.sandbox import Program, open_sandbox, rungs
+from codeshell_hf.sandbox.rungs import plan_start, probe
 from tests.rungs import HERE, LIMITS, leave_linux
 
 pytestmark = pytest.mark.xdist_group("sandbox")
@@ -101,3 +101,11 @@ def test_no_isolation_is_only_had_by_its_name_and_with_a_warning(caplog: pytest.
     with open_sandbox("none", LIMITS, workers=1) as bare:
         assert "sees another process" in probe(bare)
         assert any(name.startswith("reads ") for name in probe(bare))
+
+
+def test_a_rung_from_which_a_program_escapes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rungs, "probe", lambda sandbox: ["reaches a port"])
+    monkeypatch.setattr(rungs, "plan_start", lambda rung, *rest: plan_start("none", *rest))
+
+    with pytest.raises(SettingsError, match="namespaces: a program reaches a port"):
+        open_sandbox("namespaces", LIMITS, workers=1)

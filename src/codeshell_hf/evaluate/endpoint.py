@@ -10,7 +10,7 @@ from .generation import Completion, OnDone, Request
 
 @dataclass(frozen=True)
 class EndpointGenerator:
-    """Answers by a server that completes text."""
+    """Generates answers with a server that completes text."""
 
     client: Client
 

@@ -1,4 +1,4 @@
-"""Programs that models wrote, held against tests: right answers first, then theirs."""
+"""Scores programs by running them: the reference solutions first, then those of models."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,12 @@ SHOWN_FAILURES = 3
 
 @dataclass(frozen=True)
 class Executor:
-    """Where programs are run, after the right answers have passed.
+    """Runs programs, once the reference solutions have passed.
 
     Args:
-        sandbox: The sandbox.
-        profile: The protocol.
         versions: Of each language's toolchain; `None` where it is missing.
-        strict: Ids of the problems whose tests run apart from the program.
-        unproven: Ids of the problems that came without a right answer.
+        strict: Keys of the problems whose tests run in another process.
+        unproven: Keys of the problems without a reference solution.
     """
 
     sandbox: Sandbox
@@ -35,26 +33,11 @@ class Executor:
     unproven: frozenset[str] = frozenset()
 
     def can_run(self, problem: Problem) -> bool:
-        """Whether a problem's language is there.
-
-        Args:
-            problem: The problem.
-
-        Returns:
-            False where its toolchain is missing.
-        """
+        """Whether the toolchain of a problem's language is there."""
         return self.versions.get(problem.language) is not None
 
     def make_program(self, problem: Problem, source: str) -> AnyProgram:
-        """Puts a program and its tests together.
-
-        Args:
-            problem: The problem.
-            source: The program.
-
-        Returns:
-            What the sandbox runs.
-        """
+        """Combines a program and its tests."""
         if problem.language != "py":
             return LANGUAGES[problem.language].make_program(source, problem.tests)
         limits = replace(self.sandbox.limits, timeout_s=self.profile.timeout_s)
@@ -64,29 +47,14 @@ class Executor:
 
 
 def make_strict(problem: Problem, source: str, limits: Limits) -> StrictProgram:
-    """Lets a problem's tests run apart from a program.
-
-    Args:
-        problem: Whose prompt may hold functions that the tests use.
-        source: The program.
-        limits: Its limits.
-
-    Returns:
-        What the sandbox runs.
-    """
+    """Combines a program and tests that run in another process."""
+    # The prompt may define functions that the tests use.
     prelude = problem.prompt if "def " in problem.prompt else ""
     return StrictProgram(source, problem.tests, (problem.name,), prelude, limits)
 
 
 def find_reference_program(problem: Problem) -> str | None:
-    """Puts a problem's own right answer into its place.
-
-    Args:
-        problem: The problem.
-
-    Returns:
-        A whole program, or `None` if the data hold none.
-    """
+    """The whole program of a problem's reference solution; `None` where the data have none."""
     if "code" in problem.notes:
         return str(problem.notes["code"])
     return None if problem.reference is None else f"{problem.prompt}{problem.reference}{problem.suffix or ''}"
@@ -100,44 +68,38 @@ def open_executor(
     strict: bool = False,
     on_progress: OnProgress = lambda done: None,
 ) -> Executor:
-    """Runs the right answers of all problems before anything is judged.
+    """Runs the reference solutions of all problems before anything is scored.
 
     Args:
-        profile: The protocol.
-        problems: The problems.
-        sandbox: Where programs run.
-        strict: Whether tests run in a process of their own, where that is possible.
-        on_progress: Called with the number of right answers just run.
-
-    Returns:
-        Where the answers of models can be run.
+        strict: Whether tests run in another process, where the reference solution passes so.
+        on_progress: Called with the number of solutions just run.
 
     Raises:
-        RunFailed: If a right answer does not pass.
+        RunFailed: If a reference solution does not pass.
     """
     versions = check_toolchains(sandbox, [problem.language for problem in problems])
     executor = Executor(sandbox, profile, versions)
-    right = {problem: find_reference_program(problem) for problem in problems if executor.can_run(problem)}
-    known = {problem: source for problem, source in right.items() if source is not None}
+    references = {problem: find_reference_program(problem) for problem in problems if executor.can_run(problem)}
+    known = {problem: source for problem, source in references.items() if source is not None}
     programs = [executor.make_program(problem, source) for problem, source in known.items()]
     verdicts = sandbox.run(programs, on_progress=on_progress, repeats_timeouts=True)
     failed = [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if not verdict.passed]
     if failed:
         problem, verdict = failed[0]
-        said = " ".join(verdict.output.split())[-160:]
+        output = " ".join(verdict.output.split())[-160:]
         raise RunFailed(
-            f"the right answers to {len(failed)} of {len(known)} problems do not pass their own tests here, such as "
-            f"{problem.language} {problem.id} ({verdict.reason} after {verdict.seconds:.1f} s {said}); nothing is "
-            "judged on this machine before they do: check toolchains, time limits and data"
+            f"the reference solutions of {len(failed)} of {len(known)} problems fail their own tests here, such as "
+            f"{problem.language} {problem.id} ({verdict.reason} after {verdict.seconds:.1f} s {output}); nothing is "
+            "scored on this machine before they pass: check toolchains, time limits and data"
         )
-    apart: set[str] = set()
+    isolated: set[str] = set()
     if strict:
-        chosen = [problem for problem in known if problem.language == "py" and problem.name]
+        candidates = [problem for problem in known if problem.language == "py" and problem.name]
         limits = replace(sandbox.limits, timeout_s=profile.timeout_s)
-        tried = sandbox.run([make_strict(problem, known[problem], limits) for problem in chosen])
-        apart = {problem.key for problem, verdict in zip(chosen, tried, strict=True) if verdict.passed}
-    unproven = frozenset(problem.key for problem in right if problem not in known)
-    return replace(executor, strict=frozenset(apart), unproven=unproven)
+        verdicts = sandbox.run([make_strict(problem, known[problem], limits) for problem in candidates])
+        isolated = {problem.key for problem, verdict in zip(candidates, verdicts, strict=True) if verdict.passed}
+    unproven = frozenset(problem.key for problem in references if problem not in known)
+    return replace(executor, strict=frozenset(isolated), unproven=unproven)
 
 
 def score_programs(
@@ -147,16 +109,13 @@ def score_programs(
     *,
     on_progress: OnProgress = lambda done: None,
 ) -> Score:
-    """Runs every program with its problem's tests and counts.
+    """Runs every program with its problem's tests.
 
     Args:
-        executor: Where the right answers have passed.
-        problems: The problems.
-        programs: Whole ones, by problem.
         on_progress: Called with the number of programs just run.
 
     Returns:
-        pass@k for each k that every problem has samples for, over all problems whose language is there.
+        pass@k for each k that every problem has samples for, over all problems whose toolchain is there.
     """
     chosen = [problem for problem in problems if executor.can_run(problem) and problem.key in programs]
     pairs = [(problem, source) for problem in chosen for source in programs[problem.key]]
@@ -166,11 +125,11 @@ def score_programs(
     for (problem, _), verdict in zip(pairs, verdicts, strict=True):
         grouped[problem.key].append(verdict)
 
-    least = min((len(found) for found in grouped.values()), default=0)
-    ks = [k for k in executor.profile.ks if k <= least]
+    fewest = min(map(len, grouped.values()), default=0)
     values = {
-        f"pass@{k}": [pass_at_k(len(found), sum(verdict.passed for verdict in found), k) for found in grouped.values()]
-        for k in ks
+        f"pass@{k}": [pass_at_k(len(own), sum(verdict.passed for verdict in own), k) for own in grouped.values()]
+        for k in executor.profile.ks
+        if k <= fewest
     }
     score = make_score(values, [problem.language for problem in chosen])
     counts = Counter(verdict.status for verdict in verdicts)
@@ -181,11 +140,11 @@ def score_programs(
     score.counts["tests run apart"] = sum(problem.key in executor.strict for problem in chosen)
     score.counts["without a right answer to check"] = sum(problem.key in executor.unproven for problem in chosen)
     for problem in chosen:
-        found = grouped[problem.key]
-        reasons = Counter(verdict.reason for verdict in found if not verdict.passed)
+        own = grouped[problem.key]
+        reasons = Counter(verdict.reason for verdict in own if not verdict.passed)
         score.problems.append({
-            "id": problem.id, "language": problem.language, "samples": len(found),
-            "right": sum(verdict.passed for verdict in found), "reasons": dict(reasons.most_common()),
+            "id": problem.id, "language": problem.language, "samples": len(own),
+            "right": sum(verdict.passed for verdict in own), "reasons": dict(reasons.most_common()),
         })  # fmt: skip
     for (problem, source), verdict in zip(pairs, verdicts, strict=True):
         if len(score.samples) < SHOWN_FAILURES:
@@ -198,27 +157,26 @@ def score_programs(
 def score_tests(
     executor: Executor,
     problems: Sequence[Problem],
-    written: Mapping[str, Sequence[str]],
+    texts: Mapping[str, Sequence[str]],
     *,
     on_progress: OnProgress = lambda done: None,
 ) -> Score:
-    """Runs tests that a model wrote against the right program and against faulty ones.
+    """Runs generated tests against the reference solution and against faulty programs.
 
     Args:
-        executor: Where the right answers have passed.
         problems: With `mutants` in their notes.
-        written: What was written behind the beginning of each test, cut.
+        texts: What continues the beginning of each test, by the problem's key.
         on_progress: Called with the number of programs just run.
 
     Returns:
-        "right tests": the share that pass the right program and fail every faulty one; "accepts the right program";
-        "faults found": the share of faulty programs that fail a test which accepts the right one.
+        "right tests": the share that pass with the right program and fail with every faulty one; "accepts the right
+        program"; "faults found": the share of faulty programs that fail a test which accepts the right one.
     """
     limits = replace(executor.sandbox.limits, timeout_s=executor.profile.timeout_s)
     made: list[Program] = []
     for problem in problems:
         programs = [find_reference_program(problem) or "", *problem.notes["mutants"]]
-        for text in written[problem.key]:
+        for text in texts[problem.key]:
             test = f"def test_{problem.name}():\n    assert {problem.name}({text}\n\ntest_{problem.name}()\n"
             made += [Program(program, test, limits) for program in programs]
     verdicts = iter(executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True))
@@ -227,17 +185,17 @@ def score_tests(
     rows: list[ProblemRow] = []
     for problem in problems:
         sums = [0.0, 0.0, 0.0]
-        for _ in written[problem.key]:
+        for _ in texts[problem.key]:
             accepts = next(verdicts).passed
             faults = [not next(verdicts).passed for _ in problem.notes["mutants"]]
-            found = sum(faults) / len(faults) if accepts else 0.0
-            sums = [sums[0] + (accepts and all(faults)), sums[1] + accepts, sums[2] + found]
-        count = max(1, len(written[problem.key]))
+            detected = sum(faults) / len(faults) if accepts else 0.0
+            sums = [sums[0] + (accepts and all(faults)), sums[1] + accepts, sums[2] + detected]
+        count = max(1, len(texts[problem.key]))
         for name, total in zip(names, sums, strict=True):
             values[name].append(total / count)
         rows.append({"id": problem.id, "language": "py", "samples": count, "right": int(sums[0])})
     score = make_score(values, ["py"] * len(problems))
     score.counts |= {"problems": len(problems), "faulty programs": sum(len(p.notes["mutants"]) for p in problems)}
     score.problems = rows
-    score.samples = [{"id": p.id, "written": written[p.key][0]} for p in problems[:SHOWN_FAILURES] if written[p.key]]
+    score.samples = [{"id": p.id, "written": texts[p.key][0]} for p in problems[:SHOWN_FAILURES] if texts[p.key]]
     return score

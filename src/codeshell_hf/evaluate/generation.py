@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import CheckpointError
 from ..text import decode
@@ -10,18 +10,20 @@ from ..text.chat import encode_prompt
 from ..text.decode import Decoder, End
 from .prompts import Prompt
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class Request:
-    """A problem as a model is asked it.
+    """A problem as it is posed to a model.
 
     Args:
-        id: The problem's, which also decides what is drawn.
-        prompt: What is given.
+        id: The problem's key, which also seeds the sampling.
         samples: Answers wanted.
         stops: Texts that end an answer.
         max_new_tokens: Of an answer.
-        max_tokens: Of prompt and answer together, `None` for what the model can hold.
+        max_tokens: Of prompt and answer together, `None` for the context of the model.
         temperature: 0 takes the likeliest token.
         top_p: Share of probability that is sampled from.
         seed: Of sampling.
@@ -43,10 +45,9 @@ class Completion:
     """An answer.
 
     Args:
-        text: All that was written, its stop included.
-        tokens: How many that were.
-        end: "stop" at a stop text or the end of the document, "length" at the limit, "prompt too long" if there was
-            no room for an answer.
+        text: All that was generated, its stop included.
+        tokens: How many.
+        end: "stop" at a stop text or an end token, "length" at the limit, "prompt too long" where there was no room.
     """
 
     text: str
@@ -58,26 +59,25 @@ OnDone = Callable[[Request, list[Completion]], None]
 
 
 class Generator(Protocol):
-    """Whoever answers requests."""
+    """Generates answers."""
 
     def generate(self, requests: Sequence[Request], on_done: OnDone) -> None:
         """Answers requests in any order.
 
         Args:
-            requests: What to answer.
-            on_done: Called with each request and its answers as soon as they are there.
+            on_done: Called with each request and its answers as soon as they are complete.
         """
 
 
 class ModelGenerator:
-    """Answers by a model of transformers.
+    """Generates answers with a model of transformers.
 
     Args:
         model: In evaluation mode.
         batch_size: Rows at a time.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int) -> None:
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.decoder = Decoder(model, tokenizer, batch_size=batch_size)
@@ -87,11 +87,10 @@ class ModelGenerator:
 
         Args:
             requests: All with the same temperature and top_p.
-            on_done: Called with each request and its answers as soon as they are there.
+            on_done: Called with each request and its answers as soon as they are complete.
 
         Raises:
-            CheckpointError: If something is to be filled in and the vocabulary has no sentinels for it, or there is to
-                be a chat and no template.
+            CheckpointError: If the vocabulary lacks the sentinels of infilling, or the tokenizer a chat template.
         """
         encoded = {request.id: (request, self.encode(request.prompt)) for request in requests}
         rows = self.model.get_input_embeddings().num_embeddings
@@ -130,12 +129,6 @@ class ModelGenerator:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Turns a prompt into ids; special tokens that stand in its text stay text.
-
-        Args:
-            prompt: The prompt.
-
-        Returns:
-            Ids.
 
         Raises:
             CheckpointError: If the vocabulary lacks what it takes.

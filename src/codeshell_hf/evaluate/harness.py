@@ -4,12 +4,13 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from ..errors import DataError
 from .models import EvaluatedModel
+from .problems import Row
 from .results import ResultCache
 from .scores import Score, measure
 from .settings import HarnessSettings
@@ -28,9 +29,6 @@ def make_mmlu_tasks(folder: Path) -> dict[str, TaskConfig]:
 
     Args:
         folder: With `test/SUBJECT_test.csv`, and `dev/SUBJECT_dev.csv` for the shots.
-
-    Returns:
-        Settings of tasks, by name.
 
     Raises:
         DataError: If a file or a column is missing.
@@ -74,9 +72,6 @@ def make_gsm8k_tasks(path: Path) -> dict[str, TaskConfig]:
     Args:
         path: A file of the test split, with `question` and `answer`; shots come from `train.jsonl` beside it, and
             where there is none from the other questions of the test.
-
-    Returns:
-        Settings of tasks, by name.
 
     Raises:
         DataError: If the file is missing.
@@ -134,11 +129,7 @@ def make_gsm8k_tasks(path: Path) -> dict[str, TaskConfig]:
 
 
 def score_harness(model: EvaluatedModel, settings: HarnessSettings, cache: ResultCache) -> dict[str, Score]:
-    """Runs the benchmarks whose files are there, unless an earlier run has.
-
-    Args:
-        model: In memory.
-    """
+    """Runs the benchmarks whose files are there, unless an earlier run has."""
     tasks = make_mmlu_tasks(settings.mmlu) if settings.mmlu else {}
     tasks |= make_gsm8k_tasks(settings.gsm8k) if settings.gsm8k else {}
     if model.model is None or model.tokenizer is None:
@@ -164,10 +155,6 @@ def run_harness(
     """Runs tasks in the harness on a model in memory.
 
     Args:
-        model: In evaluation mode.
-        tokenizer: Its tokenizer.
-        tasks: Settings, by name.
-        batch_size: Requests at a time.
         max_items: Of each task, `None` for all.
 
     Returns:
@@ -214,11 +201,8 @@ def run_harness(
     return scores
 
 
-def collect_scores(answered: Mapping[str, Any]) -> dict[str, Score]:
+def collect_scores(answered: Row) -> dict[str, Score]:
     """Puts the harness' figures into our form.
-
-    Args:
-        answered: What it gave.
 
     Returns:
         "mmlu" and "gsm8k", as far as they were run.
@@ -249,11 +233,7 @@ def collect_scores(answered: Mapping[str, Any]) -> dict[str, Score]:
 
 
 def read_version() -> str:
-    """The harness' version.
-
-    Returns:
-        It.
-    """
+    """The harness' version."""
     from importlib.metadata import version
 
     return version("lm-eval")

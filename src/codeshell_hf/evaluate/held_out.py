@@ -60,9 +60,6 @@ def score_bits_per_byte(
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Measures bits per byte, unless an earlier run has.
 
-    Args:
-        model: In memory.
-
     Returns:
         Bits per byte by language, and "all"; and the 95 % intervals.
     """
@@ -91,9 +88,6 @@ def fill_in_lines(
     model: EvaluatedModel, task: Task, folder: Path, *, seed: int
 ) -> tuple[dict[str, LineScore], list[dict[str, object]]]:
     """Lets a model fill in held-out lines.
-
-    Args:
-        folder: Where answers are stored.
 
     Returns:
         Exact matches by language, and "all"; and a few samples.

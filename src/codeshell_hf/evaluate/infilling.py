@@ -30,7 +30,6 @@ def take_lines(documents: Iterable[DocumentRow], *, per_language: int, seed: int
     Args:
         documents: Each with `id`, `language` and `text`.
         per_language: How many problems a language gets at most.
-        seed: Decides the lines.
 
     Returns:
         Problems in the order of the documents. The line has between 8 and 80 characters and a letter.
@@ -71,7 +70,6 @@ def score_lines(problems: Sequence[Problem], lines: Mapping[str, str]) -> dict[s
     """Counts exact matches.
 
     Args:
-        problems: With the line as reference.
         lines: What was filled in, by the problem's key.
 
     Returns:

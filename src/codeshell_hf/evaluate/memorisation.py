@@ -33,7 +33,6 @@ def score_memorisation(problems: Sequence[Problem], texts: Mapping[str, Sequence
 
     Args:
         problems: Beginnings of training files, with what follows as reference.
-        texts: Answers by the problem's key.
 
     Returns:
         "verbatim", the share whose whole reference is reproduced; "characters in common", how far, on average.

@@ -1,4 +1,4 @@
-"""Figures of merit as plain functions: pass@k, exact match, edit similarity and BLEU."""
+"""Metrics as plain functions: pass@k, exact match, edit similarity and BLEU."""
 
 import difflib
 import math
@@ -9,12 +9,11 @@ CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """The chance that one of k samples is right, without bias.
+    """The unbiased estimate of the probability that one of k samples is right.
 
     Args:
-        samples: How many were drawn.
-        correct: How many of them were right.
-        k: How many somebody may look at, at most `samples`.
+        correct: How many of the samples are right.
+        k: At most `samples`.
 
     Returns:
         0 to 1.
@@ -36,24 +35,12 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def is_exact(written: str, reference: str) -> bool:
-    """Whether two texts are the same, white space at their ends aside.
-
-    Args:
-        written: One.
-        reference: The other.
-
-    Returns:
-        True if they are.
-    """
+    """Whether two texts are equal, white space at their ends ignored."""
     return written.strip() == reference.strip()
 
 
 def edit_similarity(written: str, reference: str) -> float:
-    """How alike two texts are, by the blocks of letters that they share.
-
-    Args:
-        written: One.
-        reference: The other.
+    """The similarity of two texts by the blocks of characters that they share.
 
     Returns:
         0 to 1.
@@ -65,14 +52,10 @@ def edit_similarity(written: str, reference: str) -> float:
 
 
 def code_bleu_like(written: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """BLEU of code, cut into words and single signs: no more than that, and not CodeBLEU.
-
-    Args:
-        written: What a model wrote.
-        references: One for each.
+    """BLEU of code, split into words and single signs; it is not CodeBLEU.
 
     Returns:
-        0 to 1, of the corpus as a whole, and sacreBLEU's signature of how it was computed.
+        0 to 1, of the corpus as a whole, and sacreBLEU's signature.
 
     Source:
         Post 2018, arXiv:1804.08771.

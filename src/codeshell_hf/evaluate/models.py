@@ -64,10 +64,8 @@ def load_model(
     """Loads a model into memory, or connects to a server.
 
     Args:
-        name: As the settings name it.
         source: A folder, a server or files of programs.
         dtype: Of the weights in memory, such as "bfloat16".
-        batch_size: Rows at a time.
         attention: As transformers names it; `None` for its choice.
         device_map: As transformers takes it; `None` for one device.
 

@@ -20,9 +20,6 @@ OPERATORS = {
 def mutate(source: str) -> list[str]:
     r"""Lists every program that differs from a given one by one small fault, in the order of the places.
 
-    Args:
-        source: Python.
-
     Returns:
         Programs, formatted anew; none if the source does not parse.
 
@@ -48,10 +45,7 @@ def mutate(source: str) -> list[str]:
 
 
 def list_faults(tree: ast.AST) -> Iterator["Fault"]:
-    """Lists what can be changed in a tree.
-
-    Args:
-        tree: A program.
+    """Lists the possible faults of a program.
 
     Yields:
         Changes, each of which alters the tree in place when it is called.
@@ -106,7 +100,6 @@ def add_mutants(problems: Sequence[Problem], sandbox: Sandbox, *, per_problem: i
 
     Args:
         problems: In Python, each with a reference and tests.
-        sandbox: Where mutants run.
         per_problem: At most so many, spread over the program.
 
     Returns:

@@ -17,9 +17,6 @@ from .tasks import Task, answer_task, read_task
 def read_requests(settings: JudgeSettings, models: Sequence[str]) -> Task:
     """Reads the requests whose answers are compared.
 
-    Args:
-        models: Names of all models.
-
     Raises:
         SettingsError: If none of them is the one to compare with.
     """
@@ -45,9 +42,7 @@ def score_preference(
     """Compares each model's answers with those of one of them.
 
     Args:
-        requests: What was asked.
         answers: By model, then by the request's key.
-        folder: Where verdicts are stored.
 
     Returns:
         By model: "preferred", where a tie counts half.

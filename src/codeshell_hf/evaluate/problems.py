@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import DataError
 
 HUB_PREFIX = "hub:"
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,15 @@ class Problem:
     """One item of a benchmark.
 
     Args:
-        id: Its owner's name for it.
+        id: As its owner names it.
         language: "py", or as MultiPL-E names it; "en" or "zh" for questions.
-        prompt: What stands before the answer.
-        suffix: What stands behind it, where something is to be filled in.
-        reference: A right answer, where there is one.
-        tests: What is run against an answer.
-        name: Of the function that is asked for.
-        stops: Where an answer ends, if the data say so.
-        notes: What else the data hold.
+        prompt: The prefix of the answer.
+        suffix: Of a problem to fill in.
+        reference: A reference solution, where there is one.
+        tests: Programs that check an answer.
+        name: Of the function to write.
+        stops: Texts that end an answer, where the data have some.
+        notes: Further fields of the data.
     """
 
     id: str
@@ -37,11 +38,11 @@ class Problem:
     tests: str = ""
     name: str = ""
     stops: tuple[str, ...] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    notes: Row = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> str:
-        """Its name among the problems of all languages."""
+        """Its id among the problems of all languages."""
         return f"{self.language}/{self.id}"
 
 
@@ -50,9 +51,6 @@ def find_data(name: str) -> Path:
 
     Args:
         name: A path, or `hub:OWNER/NAME@REVISION/FILE`.
-
-    Returns:
-        Where it lies.
 
     Raises:
         DataError: If it is not there, or the revision is missing.
@@ -75,14 +73,11 @@ def find_data(name: str) -> Path:
         raise DataError(f"data {name} cannot be fetched ({reason}); check name, revision and file") from error
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Reads a file's rows, each with its place for messages.
 
     Args:
         path: `.jsonl`, `.jsonl.gz`, `.json` (a list), `.csv` or `.parquet`.
-
-    Yields:
-        The place, and the row.
 
     Raises:
         DataError: If it cannot be read, or a line is no object.
@@ -110,16 +105,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path} cannot be read ({reason}); give JSON Lines, JSON, CSV or Parquet") from error
 
 
-def take(row: Mapping[str, Any], place: str, *names: str) -> list[str]:
-    """Takes texts out of a row.
-
-    Args:
-        row: The row.
-        place: For the message.
-        names: Of the fields.
-
-    Returns:
-        Their values.
+def get_texts(row: Row, place: str, *names: str) -> list[str]:
+    """Gets texts out of a row.
 
     Raises:
         DataError: If one is missing or no text.
@@ -136,13 +123,10 @@ def read_humaneval(path: Path) -> list[Problem]:
 
     Args:
         path: With `task_id`, `prompt`, `entry_point`, `canonical_solution` and `test`.
-
-    Returns:
-        Problems in Python.
     """
     problems = []
     for place, row in read_rows(path):
-        key, prompt, name, solution, tests = take(
+        key, prompt, name, solution, tests = get_texts(
             row, place, "task_id", "prompt", "entry_point", "canonical_solution", "test"
         )
         problems.append(Problem(key, "py", prompt, None, solution, f"{tests}\ncheck({name})", name))
@@ -160,7 +144,7 @@ def read_mbpp(path: Path) -> list[Problem]:
     """
     problems = []
     for place, row in read_rows(path):
-        text, code = take(row, place, "text", "code")
+        text, code = get_texts(row, place, "text", "code")
         tests = row.get("test_list")
         if not isinstance(row.get("task_id"), int) or not isinstance(tests, list) or not tests:
             raise DataError(f"{place} has no number task_id or no list test_list; give every field of MBPP")
@@ -173,10 +157,7 @@ def read_mbpp(path: Path) -> list[Problem]:
 
 
 def find_called(assertion: str) -> str:
-    """Finds which function an assertion tests.
-
-    Args:
-        assertion: Python.
+    """Finds the function that an assertion tests.
 
     Returns:
         The first name that is called and not built in; empty if there is none.
@@ -200,13 +181,10 @@ def read_multipl_e(path: Path) -> list[Problem]:
 
     Args:
         path: With `name`, `language`, `prompt`, `tests` and `stop_tokens`; `canonical_solution` where there is one.
-
-    Returns:
-        Problems.
     """
     problems = []
     for place, row in read_rows(path):
-        key, language, prompt, tests = take(row, place, "name", "language", "prompt", "tests")
+        key, language, prompt, tests = get_texts(row, place, "name", "language", "prompt", "tests")
         stops = row.get("stop_tokens")
         if not isinstance(stops, list):
             raise DataError(f"{place} has no list stop_tokens; give every field of MultiPL-E")
@@ -221,13 +199,10 @@ def read_infilling(path: Path) -> list[Problem]:
 
     Args:
         path: With `name`, `language`, `prompt`, `suffix` and `canonical_solution`.
-
-    Returns:
-        Problems.
     """
     problems = []
     for place, row in read_rows(path):
-        key, language, prompt, suffix, line = take(
+        key, language, prompt, suffix, line = get_texts(
             row, place, "name", "language", "prompt", "suffix", "canonical_solution"
         )
         problems.append(Problem(key, language, prompt, suffix, line))
@@ -239,13 +214,10 @@ def read_humaneval_infilling(path: Path) -> list[Problem]:
 
     Args:
         path: With `task_id`, `prompt`, `suffix`, `canonical_solution`, `test` and `entry_point`.
-
-    Returns:
-        Problems in Python.
     """
     problems = []
     for place, row in read_rows(path):
-        key, prompt, suffix, middle, tests, name = take(
+        key, prompt, suffix, middle, tests, name = get_texts(
             row, place, "task_id", "prompt", "suffix", "canonical_solution", "test", "entry_point"
         )
         problems.append(Problem(key, "py", prompt, suffix, middle, f"{tests}\ncheck({name})", name))
@@ -253,23 +225,20 @@ def read_humaneval_infilling(path: Path) -> list[Problem]:
 
 
 def read_completion(path: Path) -> list[Problem]:
-    """Reads code to go on with.
+    """Reads code to continue.
 
     Args:
         path: With `id`, `language`, `prompt` and `reference`.
-
-    Returns:
-        Problems.
     """
     problems = []
     for place, row in read_rows(path):
-        key, language, prompt, reference = take(row, place, "id", "language", "prompt", "reference")
+        key, language, prompt, reference = get_texts(row, place, "id", "language", "prompt", "reference")
         problems.append(Problem(key, language, prompt, None, reference))
     return problems
 
 
 def read_requests(path: Path) -> list[Problem]:
-    """Reads requests of a person.
+    """Reads requests of a user.
 
     Args:
         path: With `id`, `language`, `prompt`, and `kind`: "harmful" or "harmless".
@@ -279,7 +248,7 @@ def read_requests(path: Path) -> list[Problem]:
     """
     problems = []
     for place, row in read_rows(path):
-        key, language, prompt = take(row, place, "id", "language", "prompt")
+        key, language, prompt = get_texts(row, place, "id", "language", "prompt")
         if row.get("kind") not in ("harmful", "harmless"):
             raise DataError(f"{place} has kind {row.get('kind')!r}; use 'harmful' or 'harmless'")
         problems.append(Problem(key, language, prompt, notes={"kind": row["kind"]}))
@@ -290,10 +259,10 @@ def read_instructions(path: Path) -> list[Problem]:
     """Reads conversations with tests.
 
     Args:
-        path: With `messages`, of which the first asks and the second answers, and `tests`.
+        path: With `messages`, the first a request and the second its answer, and `tests`.
 
     Returns:
-        Problems in Python; those without tests are left out.
+        Problems in Python; conversations without tests are skipped.
     """
     problems = []
     for number, (place, row) in enumerate(read_rows(path)):
@@ -308,33 +277,23 @@ def read_instructions(path: Path) -> list[Problem]:
 
 
 def read_openings(path: Path) -> list[Problem]:
-    """Reads beginnings of programs that can be finished safely or not.
+    """Reads beginnings of programs that can be continued safely or not.
 
     Args:
         path: With `id`, `language` and `prompt`.
-
-    Returns:
-        Problems.
     """
     return [
         Problem(key, language, prompt)
         for place, row in read_rows(path)
-        for key, language, prompt in [take(row, place, "id", "language", "prompt")]
+        for key, language, prompt in [get_texts(row, place, "id", "language", "prompt")]
     ]
 
 
 def read_problems(path: Path, read: Callable[[Path], list[Problem]]) -> list[Problem]:
-    """Reads a benchmark out of a file, or out of all files of a folder.
-
-    Args:
-        path: A file or a folder.
-        read: Reads one file.
-
-    Returns:
-        Problems.
+    """Reads a benchmark from a file, or from all files of a folder.
 
     Raises:
-        DataError: If there are none, or two bear the same name.
+        DataError: If there are none, or two have the same id.
     """
     files: Sequence[Path] = [path]
     if path.is_dir():

@@ -7,7 +7,7 @@ samples, stands in its result as a deviation.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import SettingsError
 from ..extensions import is_reference, load_object
@@ -76,12 +76,8 @@ class Profile:
     timeout_s: float = 3.0
     program: Callable[[Problem, str], tuple[str, str]] | None = None
 
-    def describe(self) -> dict[str, Any]:
-        """The protocol as it stands in a result.
-
-        Returns:
-            Plain values.
-        """
+    def describe(self) -> dict[str, object]:
+        """The protocol as it stands in a result."""
         values = asdict(self)
         return {key: value if isinstance(value, (str, int, float, tuple, type(None))) else value.__name__
                 for key, value in values.items()}  # fmt: skip
@@ -91,19 +87,12 @@ class Profile:
 
         Args:
             problem: Which may bring stops of its own.
-            text: All that the model wrote.
-
-        Returns:
-            What stands before.
         """
         places = [place for stop in (*self.stops, *problem.stops) if (place := text.find(stop)) >= 0]
         return text[: min(places)] if places else text
 
     def choose(self, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
         """Parts what is asked from what is shown worked out.
-
-        Args:
-            problems: All of a file.
 
         Returns:
             What counts, and the worked examples.
@@ -225,12 +214,6 @@ PROFILES = {
 
 def find_profile(name: str) -> Profile:
     """Finds a profile.
-
-    Args:
-        name: Its name.
-
-    Returns:
-        It.
 
     Raises:
         SettingsError: If there is none of that name.

@@ -1,4 +1,4 @@
-"""The report's own figures, beside which ours are printed, in percent."""
+"""The figures of CodeShell's technical report, in percent, which are printed beside ours."""
 
 SOURCE = "CodeShell Technical Report (2024), Tables 4, 5 and 6; HumanEval and MBPP with two digits from its README"
 NAMES = ("CodeShell-7b", "CodeLlama-7b", "StarCoder-7b", "StarCoder-15b")
@@ -34,11 +34,6 @@ PROTOCOLS = {
 
 def find_published(profile: str, language: str, problems: int) -> float | None:
     """Finds the report's figure of CodeShell-7b for a task, where it was measured in the same way on the same data.
-
-    Args:
-        profile: Its name.
-        language: Of the problems.
-        problems: How many there were.
 
     Returns:
         Percent, or `None` where there is none to compare with.

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..manifest import hash_values, write_text
 from .infilling import LineScore
+from .problems import Row
 from .scores import Score
 
 
@@ -54,13 +54,12 @@ class ResultCache:
     folder: Path
     code: str
 
-    def compute(self, name: str, origin: object, compute: Callable[[], Mapping[str, object]]) -> dict[str, Any]:
+    def compute(self, name: str, origin: object, compute: Callable[[], Mapping[str, object]]) -> Row:
         """Computes a result, unless an earlier run computed it from the same.
 
         Args:
             name: First part of the file's name.
             origin: Everything that the result depends on, besides the code.
-            compute: Gives plain values.
 
         Returns:
             The result as JSON gives it back: with lists for tuples.

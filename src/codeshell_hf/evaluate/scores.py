@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from ..text.intervals import mean_interval
 from .metrics import code_bleu_like, edit_similarity, is_exact
-from .problems import Problem
+from .problems import Problem, Row
 
 SHOWN = 3
 DIGITS = 4
@@ -72,7 +72,7 @@ class Score:
         return {name: values[name] for name in ("measures", "languages", "counts")}
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> "Score":
+    def from_values(cls, values: Row) -> "Score":
         """Reads a result that was written as JSON."""
         measures = {name: Measure(**own) for name, own in values["measures"].items()}
         languages = {
@@ -83,14 +83,10 @@ class Score:
 
 
 def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) -> Score:
-    """Takes means, over all problems and by language.
+    """Computes means, over all problems and by language.
 
     Args:
         values: By name, one of each problem.
-        languages: Of each problem.
-
-    Returns:
-        A result with its measures.
     """
     score = Score()
     for name, numbers in values.items():
@@ -104,29 +100,20 @@ def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) 
 
 
 def measure(numbers: Sequence[float]) -> Measure:
-    """Takes a mean.
-
-    Args:
-        numbers: At least one.
-
-    Returns:
-        It, with its interval.
-    """
+    """Computes a mean and its interval."""
     low, high = mean_interval(numbers)
     mean = sum(numbers) / len(numbers)
     return Measure(round(mean, DIGITS), round(low, DIGITS), round(high, DIGITS), len(numbers))
 
 
 def score_texts(problems: Sequence[Problem], written: Mapping[str, Sequence[str]], *, has_bleu: bool) -> Score:
-    """Holds texts against references.
+    """Compares texts with references.
 
     Args:
-        problems: With references.
-        written: Answers to each, cut.
-        has_bleu: Whether BLEU and edit similarity are wanted besides exact match.
+        has_bleu: Whether to add BLEU and edit similarity to exact match.
 
     Returns:
-        "exact match", and where wanted "edit similarity" and "bleu" of the first answers as one corpus.
+        "exact match"; with BLEU, "edit similarity" and "bleu" of the first answers as one corpus, too.
     """
     pairs = [(problem, list(written[problem.key])) for problem in problems]
     values = {"exact match": [mean([float(is_exact(text, p.reference or "")) for text in texts]) for p, texts in pairs]}
@@ -152,46 +139,28 @@ def score_texts(problems: Sequence[Problem], written: Mapping[str, Sequence[str]
 
 
 def interval_of_bleu(pairs: Sequence[tuple[Problem, list[str]]], resamples: int = 200) -> tuple[float, float]:
-    """The 95 % interval of BLEU, which is no mean of its parts and is computed anew for every resample.
-
-    Args:
-        pairs: Problems with their answers.
-        resamples: How many times the problems are drawn anew.
-
-    Returns:
-        Its ends.
-    """
+    """The 95 % bootstrap interval of BLEU, which is no mean of its parts: it is recomputed for every resample."""
     import numpy as np
 
-    random = np.random.default_rng(0)
-    found = []
+    rng = np.random.default_rng(0)
+    scores = []
     for _ in range(resamples):
-        drawn = [pairs[place] for place in random.integers(len(pairs), size=len(pairs))]
-        found.append(code_bleu_like([texts[0] for _, texts in drawn], [p.reference or "" for p, _ in drawn])[0])
-    low, high = np.quantile(found, [0.025, 0.975])
+        drawn = [pairs[place] for place in rng.integers(len(pairs), size=len(pairs))]
+        scores.append(code_bleu_like([texts[0] for _, texts in drawn], [p.reference or "" for p, _ in drawn])[0])
+    low, high = np.quantile(scores, [0.025, 0.975])
     return round(float(low), DIGITS), round(float(high), DIGITS)
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean, 0 of nothing.
-
-    Args:
-        values: Numbers.
-
-    Returns:
-        Their mean.
-    """
+    """The mean, 0 of an empty sequence."""
     return sum(values) / len(values) if values else 0.0
 
 
 def count_ends(ends: Sequence[str]) -> dict[str, int]:
     """Counts how answers ended.
 
-    Args:
-        ends: Of each answer.
-
     Returns:
-        How many stopped by themselves, ran to the limit, or had no room because the prompt is too long.
+        How many stopped, reached the limit, or had no room because the prompt was too long.
     """
     counted = Counter(ends)
     return {f"ended by {end}" if end != "prompt too long" else end: counted[end] for end in sorted(counted)}

@@ -143,15 +143,7 @@ def check_task(task: Task, sandbox: Sandbox) -> Task:
 
 
 def answer_task(model: EvaluatedModel, task: Task, folder: Path, *, seed: int) -> dict[str, list[Completion]]:
-    """Generates the answers that an earlier run has not stored.
-
-    Args:
-        folder: Where answers are stored.
-        seed: Of sampling.
-
-    Returns:
-        Answers by the problem's key.
-    """
+    """Generates the answers that an earlier run has not stored."""
     profile = task.profile
     requests = [
         Request(
@@ -220,7 +212,6 @@ def score_answers(
     """Scores answers as the task's profile says.
 
     Args:
-        answers: By the problem's key.
         on_progress: Called with the number of programs just run.
     """
     profile, problems = task.profile, task.problems

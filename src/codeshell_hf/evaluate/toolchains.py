@@ -1,4 +1,4 @@
-"""The languages that programs are tested in: their files, their commands, and how a test proves that it was reached."""
+"""The languages of programs: their files, their commands, and the proof that the end of their tests was reached."""
 
 import logging
 import shutil
@@ -33,7 +33,7 @@ class Language:
         name: As people do.
         file: Name of the program's file.
         commands: What builds and runs it.
-        version: What says its version.
+        version: Command that prints its version.
         timeout_s: As MultiPL-E has it, for all commands together.
         statement: Prints the proof.
         proven_by: Where that statement goes.
@@ -51,13 +51,10 @@ class Language:
     package: str
 
     def add_proof(self, tests: str) -> tuple[str, bool]:
-        """Lets tests say, as the last thing they do, that they were reached.
-
-        Args:
-            tests: In the form that MultiPL-E gives them.
+        """Adds a statement that prints the proof to the end of tests in MultiPL-E's form.
 
         Returns:
-            The tests, and whether a place was found.
+            The tests, and whether there was a place for it.
         """
         if self.proven_by == "statement at the end":
             return f"{tests}\n{self.statement}\n", True
@@ -70,21 +67,12 @@ class Language:
 
     @property
     def hello(self) -> tuple[str, str]:
-        """A program and tests that pass, in the form that MultiPL-E gives them."""
+        """A program and tests that pass, in MultiPL-E's form."""
         program, _, tests = HELLO.read_text(encoding="utf-8").partition(f"== {self.key}\n")[2].partition("-- tests\n")
         return program, tests.partition("\n== ")[0]
 
     def make_program(self, source: str, tests: str, timeout_s: float | None = None) -> CommandProgram:
-        """Puts a candidate and its tests together.
-
-        Args:
-            source: Prompt and completion.
-            tests: What is held against them.
-            timeout_s: Instead of the language's own.
-
-        Returns:
-            A program for the sandbox.
-        """
+        """Combines a candidate and its tests."""
         proven, is_proven = self.add_proof(tests)
         return CommandProgram(
             files=((self.file, f"{source}\n{proven}"),),
@@ -157,29 +145,18 @@ LANGUAGES = {
 
 
 def find_folders() -> tuple[str, ...]:
-    """Finds the compilers that do not lie with the system's, such as those of rustup.
-
-    Returns:
-        Folders with programs in them.
-    """
+    """Folders of the compilers outside the system's, such as those of rustup."""
     return tuple(dict.fromkeys(str(path) for language in LANGUAGES.values() if (path := find_folder(language))))
 
 
 @cache
 def find_folder(language: Language) -> Path | None:
-    """Finds where a language's compiler lies, if that is not where the system's programs are.
-
-    Args:
-        language: The language.
-
-    Returns:
-        Its folder, or `None`.
-    """
+    """The folder of a language's compiler; `None` where it is the system's, or missing."""
     found = shutil.which(language.version[0])
     if found is None:
         return None
     path = Path(found)
-    if path.resolve().name == "rustup":  # which only passes calls on, and not inside the sandbox
+    if path.resolve().name == "rustup":  # it forwards to a toolchain, which fails inside the sandbox
         done = subprocess.run([found, "--print", "sysroot"], capture_output=True, encoding="utf-8", check=False)  # noqa: S603
         path = Path(done.stdout.strip()) / "bin" / path.name
     path = path if path.parent.is_relative_to("/usr") else path.resolve()
@@ -187,11 +164,7 @@ def find_folder(language: Language) -> Path | None:
 
 
 def list_shown() -> list[str]:
-    """Lists what compilers and interpreters read besides the system's libraries.
-
-    Returns:
-        Files and folders that exist.
-    """
+    """Lists what compilers and interpreters read besides the system's libraries."""
     settings = [*SETTINGS, *(str(path) for path in Path("/etc").glob("java-*"))]
     return [
         path for path in (*settings, *(str(Path(folder).parent) for folder in find_folders())) if Path(path).exists()
@@ -199,11 +172,10 @@ def list_shown() -> list[str]:
 
 
 def check_toolchains(sandbox: Sandbox, keys: Iterable[str]) -> dict[str, str | None]:
-    """Runs a program in each language where candidates will be run.
+    """Runs a program in each language, in the sandbox where candidates will run.
 
     Args:
         sandbox: That shows what `list_shown` lists.
-        keys: The languages.
 
     Returns:
         The version of each toolchain; `None` where it is missing or does not work.

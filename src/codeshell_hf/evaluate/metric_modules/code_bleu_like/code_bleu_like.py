@@ -1,7 +1,5 @@
 """BLEU over words and signs of code, for `evaluate.load` of this folder. It is not CodeBLEU."""
 
-from typing import Any
-
 import datasets
 import evaluate
 
@@ -27,6 +25,6 @@ class CodeBleuLike(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, object]:
         score, signature = code_bleu_like(predictions, references)
         return {"bleu": score, "signature": signature}

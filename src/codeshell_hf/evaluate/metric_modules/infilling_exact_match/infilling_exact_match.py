@@ -1,7 +1,5 @@
 """Exact match of lines that were filled in, for `evaluate.load` of this folder."""
 
-from typing import Any
-
 import datasets
 import evaluate
 
@@ -27,6 +25,6 @@ class InfillingExactMatch(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text}),
         )
 
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, object]:
         exact = [is_exact(written, reference) for written, reference in zip(predictions, references, strict=True)]
         return {"exact_match": sum(exact) / len(exact)}

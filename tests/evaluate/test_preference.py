@@ -1,0 +1,36 @@
+"""Preferences of a judge."""
+
+from pathlib import Path
+
+import pytest
+
+from codeshell_hf.errors import SettingsError
+from codeshell_hf.evaluate.preference import read_requests, score_preference
+from codeshell_hf.evaluate.settings import JudgeSettings
+from tests.endpoint import serve_judge
+from tests.evaluate.sets import SMALL
+
+
+def test_the_better_answers_are_preferred(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The judge of the tests prefers the answer with more x."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    rows = (SMALL / "requests.jsonl").read_text().splitlines(keepends=True)[:4]
+    (tmp_path / "requests.jsonl").write_text("".join(rows))
+    with serve_judge() as judge:
+        settings = JudgeSettings(url=judge.url, model="judge", against="a", requests=tmp_path / "requests.jsonl")
+        requests = read_requests(settings, ["a", "b"])
+        keys = [problem.key for problem in requests.problems]
+        answers = {"a": dict.fromkeys(keys, "xx"), "b": dict(zip(keys, ["xxx", "xxx", "xxx", "x"], strict=True))}
+
+        scores = score_preference(settings, requests, answers, tmp_path)
+
+    assert list(scores) == ["b"]
+    assert scores["b"].measures["preferred"].value == 0.75
+    assert scores["b"].counts == {"problems": 4, "ties": 0}
+
+
+def test_the_model_to_compare_with_has_to_be_evaluated() -> None:
+    settings = JudgeSettings(url="http://127.0.0.1:9", model="judge", against="c", requests=SMALL / "requests.jsonl")
+
+    with pytest.raises(SettingsError, match="the models are a, b; name one of them"):
+        read_requests(settings, ["a", "b"])

@@ -1,0 +1,116 @@
+"""Mutations of evaluation."""
+
+from tests.mutations import Mutation
+
+EVALUATE = "src/codeshell_hf/evaluate"
+TESTS = "tests/evaluate"
+MUTATIONS = (
+    Mutation(
+        f"{EVALUATE}/metrics.py", "1.0 - k / number for number in range(samples - correct + 1, samples + 1)",
+        "1.0 - k / number for number in range(samples - correct, samples)",
+        f"{TESTS}/test_metrics.py", "pass@k's product is off by one",
+    ),
+    Mutation(
+        f"{EVALUATE}/metrics.py", "return written.strip() == reference.strip()",
+        "return written.split() == reference.split()",
+        f"{TESTS}/test_metrics.py", "exact match ignores white space within a line",
+    ),
+    Mutation(
+        f"{EVALUATE}/profiles.py", "return text[: min(places)] if places else text",
+        "return text[: max(places)] if places else text",
+        f"{TESTS}/test_profiles.py", "an answer is cut at its last stop",
+    ),
+    Mutation(
+        f"{EVALUATE}/profiles.py", "rest = [problem for problem in problems if problem not in shown]",
+        "rest = list(problems)",
+        f"{TESTS}/test_profiles.py", "worked examples are asked, too",
+    ),
+    Mutation(
+        f"{EVALUATE}/execution.py", "        if k <= fewest\n", "",
+        f"{TESTS}/test_execution.py", "pass@k with fewer than k samples",
+    ),
+    Mutation(
+        f"{EVALUATE}/execution.py", "zip(known, verdicts, strict=True) if not verdict.passed]",
+        "zip(known, verdicts, strict=True) if verdict.status == 'timed out']",
+        f"{TESTS}/test_execution.py", "a reference solution that fails its tests is accepted",
+    ),
+    Mutation(
+        f"{EVALUATE}/execution.py", "return self.versions.get(problem.language) is not None", "return True",
+        f"{TESTS}/test_execution.py", "a missing toolchain is a failure of the model",
+    ),
+    Mutation(
+        f"{EVALUATE}/execution.py", "sums[0] + (accepts and all(faults))", "sums[0] + (accepts and any(faults))",
+        f"{TESTS}/test_execution.py", "a test is right that finds one of several faults",
+    ),
+    Mutation(
+        f"{EVALUATE}/mutation.py", 'if next(verdicts).status == "failed"]', "if not next(verdicts).passed]",
+        f"{TESTS}/test_mutation.py", "a program that runs out of time counts as faulty",
+    ),
+    Mutation(
+        f"{EVALUATE}/safety.py", "float(bool(text.strip()) and is_refusal(text) is wanted)",
+        "float(is_refusal(text) is wanted)",
+        f"{TESTS}/test_safety.py", "an empty answer to a harmless request counts as answered",
+    ),
+    Mutation(
+        f"{EVALUATE}/safety.py", "                new.remove(code)\n", "                pass\n",
+        f"{TESTS}/test_safety.py", "a violation of the prompt is blamed on the answer",
+    ),
+    Mutation(
+        f"{EVALUATE}/memorisation.py", "float(length == len(reference))", "float(length > 0)",
+        f"{TESTS}/test_memorisation.py", "one character in common is verbatim",
+    ),
+    Mutation(
+        f"{EVALUATE}/byte_trigram.py", "total = np.maximum(seen + kinds, 1)", "total = np.maximum(seen, 1)",
+        f"{TESTS}/test_byte_trigram.py", "probabilities of the trigram baseline do not sum to one",
+    ),
+    Mutation(
+        f"{EVALUATE}/infilling.py", "choice(eligible[1:-1])", "choice(eligible)",
+        f"{TESTS}/test_infilling.py", "the first or last line of a file is taken out",
+    ),
+    Mutation(
+        f"{EVALUATE}/infilling.py", "share = exact / tasks if tasks else 0.0", "share = exact / counts['all'][0]",
+        f"{TESTS}/test_infilling.py", "a language's share is taken of all languages",
+    ),
+    Mutation(
+        f"{EVALUATE}/completions.py", 'if row is None or row["asked"] != asked:', "if row is None:",
+        f"{TESTS}/test_completions.py", "answers to another prompt are reused",
+    ),
+    Mutation(
+        f"{EVALUATE}/generation.py", "return encode_prompt(self.tokenizer",
+        "return self.tokenizer.apply_chat_template([{'role': 'user', 'content': prompt.text}],"
+        " add_generation_prompt=True, return_dict=False) or encode_prompt(self.tokenizer",
+        f"{TESTS}/test_generation.py", "special tokens in a question are alive",
+    ),
+    Mutation(
+        f"{EVALUATE}/generation.py", "if highest >= rows:", "if highest > rows:",
+        f"{TESTS}/test_generation.py", "a token without an embedding is fed to the model",
+    ),
+    Mutation(
+        f"{EVALUATE}/reports.py", "change = (sum(new) - sum(old)) / len(both)",
+        "change = (sum(old) - sum(new)) / len(both)",
+        f"{TESTS}/test_reports.py", "an improvement is reported as a loss",
+    ),
+    Mutation(
+        f"{EVALUATE}/reports.py", "both = [key for key in before if key in after]", "both = list(before)[: len(after)]",
+        f"{TESTS}/test_reports.py", "models are compared on different problems",
+    ),
+    Mutation(
+        f"{EVALUATE}/published.py", "if figures is not None and problems >= least else None",
+        "if figures is not None else None",
+        f"{TESTS}/test_published.py", "the report's figure stands beside a part of the benchmark",
+    ),
+    Mutation(
+        f"{EVALUATE}/results.py", "hash_values([self.code, json.loads(json.dumps(origin, default=str))])",
+        "hash_values([json.loads(json.dumps(origin, default=str))])",
+        f"{TESTS}/test_results.py", "scores of other code are reused",
+    ),
+    Mutation(
+        f"{EVALUATE}/preference.py", "values.append(0.5 if better is None else float(better == 0))",
+        "values.append(0.5 if better is None else float(better))",
+        f"{TESTS}/test_preference.py", "the judge's preference is turned around",
+    ),
+    Mutation(
+        f"{EVALUATE}/tasks.py", "self.profile.samples * models", "self.profile.samples",
+        "tests/recipes/test_evaluate.py::test_a_dry_run_tells_the_size_of_the_work", "a dry run counts one model",
+    ),
+)  # fmt: skip
