@@ -4,11 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.commands.programs import main as write_programs
+from codeshell_hf.pack.shards import Document, write_shards
 from codeshell_hf.stages.stage import main
+from codeshell_hf.text.shards import Header
 from recipes.evaluate import STAGE
 from tests.endpoint import serve_judge
 from tests.rungs import RUNG
@@ -66,6 +71,50 @@ def test_results_hold_everything_that_made_them(
     assert set(results["models"]["base"]["tasks"]) == set(TASKS)
     assert "torch" in results["versions"]
     assert "humaneval: pass@1" in said
+
+
+def write_corpus(folder: Path, tokenizer: CodeShellTokenizer) -> tuple[Path, Path]:
+    """Outputs of curate and pack: 20 training files and 6 held-out ones."""
+    body = "    result = radius * 3\n    return result + 1\n"
+    texts: list[Document] = [
+        {"id": str(number), "language": "python", "source": "own", "text": f"def area{number}(radius):\n{body}" * 5}
+        for number in range(26)
+    ]
+    rows = [{**row, "split": "train" if number < 20 else "held-out"} for number, row in enumerate(texts)]
+    documents, shards = folder / "curate", folder / "pack"
+    (documents / "documents").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), documents / "documents" / "part-00000.parquet")
+    (shards / "held-out").mkdir(parents=True)
+    header = Header(vocab_size=len(tokenizer), end_of_text=tokenizer.eos_token_id, sentinels=None, tokenizer="")
+    write_shards(texts[20:], tokenizer, header, shards / "held-out")
+    return documents, shards
+
+
+def test_held_out_and_training_files_are_measured(
+    learnt_by_heart: Path, tiny_tokenizer: CodeShellTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documents, shards = write_corpus(tmp_path, tiny_tokenizer)
+    sections = {
+        "bits_per_byte": {"window_tokens": 64},
+        "infilling": {"per_language": 3, "max_prompt_tokens": 64},
+        "memorisation": {"documents": 4, "prompt_characters": 40, "reference_characters": 20},
+    }
+
+    code, said = evaluate(
+        tmp_path, capsys, models={"base": learnt_by_heart}, documents=documents, shards=shards, **sections
+    )
+
+    assert code == 0, said
+    results = read_results(tmp_path)
+    base = results["models"]["base"]
+    assert results["held_out"]["documents"] == 6
+    assert 0 < results["baselines"]["byte_trigram"] < 1  # counting alone knows what repeats
+    low, high = base["bits_per_byte_interval"]["all"]
+    assert low <= base["bits_per_byte"]["all"] == base["bits_per_byte"]["python"] <= high
+    assert (base["infilling"]["all"]["tasks"], len(base["samples"])) == (3, 3)
+    assert base["tasks"]["memorisation"]["counts"]["problems"] == 4
+    assert results["tasks"]["memorisation"]["profile"]["name"] == "memorisation-v1"
+    assert "byte trigram" in said
 
 
 def test_what_was_answered_is_not_asked_again(
@@ -160,6 +209,7 @@ def test_programs_go_to_another_harness_and_come_back_with_the_same_score(
     assert scores["bigcode"] == scores["evalplus"] == scores["base"]
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_every_checkpoint_and_draws_curves(
     learnt_by_heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +261,7 @@ def test_a_judge_prefers_answers_in_both_orders(
     assert score["counts"] == {"problems": 12, "ties": 12}
 
 
+@pytest.mark.slow
 def test_the_harness_reads_local_files(
     learnt_by_heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

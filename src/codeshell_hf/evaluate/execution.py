@@ -72,7 +72,6 @@ def open_executor(
 
     Args:
         strict: Whether tests run in another process, where the reference solution passes so.
-        on_progress: Called with the number of solutions just run.
 
     Raises:
         RunFailed: If a reference solution does not pass.
@@ -110,9 +109,6 @@ def score_programs(
     on_progress: OnProgress = lambda done: None,
 ) -> Score:
     """Runs every program with its problem's tests.
-
-    Args:
-        on_progress: Called with the number of programs just run.
 
     Returns:
         pass@k for each k that every problem has samples for, over all problems whose toolchain is there.
@@ -166,7 +162,6 @@ def score_tests(
     Args:
         problems: With `mutants` in their notes.
         texts: What continues the beginning of each test, by the problem's key.
-        on_progress: Called with the number of programs just run.
 
     Returns:
         "right tests": the share that pass with the right program and fail with every faulty one; "accepts the right

@@ -62,11 +62,7 @@ class Generator(Protocol):
     """Generates answers."""
 
     def generate(self, requests: Sequence[Request], on_done: OnDone) -> None:
-        """Answers requests in any order.
-
-        Args:
-            on_done: Called with each request and its answers as soon as they are complete.
-        """
+        """Answers requests in any order; calls `on_done` with each and its answers as soon as they are complete."""
 
 
 class ModelGenerator:
@@ -87,7 +83,6 @@ class ModelGenerator:
 
         Args:
             requests: All with the same temperature and top_p.
-            on_done: Called with each request and its answers as soon as they are complete.
 
         Raises:
             CheckpointError: If the vocabulary lacks the sentinels of infilling, or the tokenizer a chat template.

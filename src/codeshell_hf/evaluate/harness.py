@@ -1,4 +1,4 @@
-"""MMLU and GSM8K by lm-evaluation-harness, from files on this machine and without its downloads."""
+"""MMLU and GSM8K by lm-evaluation-harness, from local files."""
 
 import logging
 import tempfile
@@ -152,13 +152,7 @@ def run_harness(
     batch_size: int,
     max_items: int | None,
 ) -> dict[str, Score]:
-    """Runs tasks in the harness on a model in memory.
-
-    Args:
-        max_items: Of each task, `None` for all.
-
-    Returns:
-        "mmlu", over all questions and by subject, and "gsm8k".
+    """Runs tasks in the harness on a model in memory: "mmlu", over all questions and by subject, and "gsm8k".
 
     Raises:
         DataError: If the harness is not installed.
@@ -202,11 +196,7 @@ def run_harness(
 
 
 def collect_scores(answered: Row) -> dict[str, Score]:
-    """Puts the harness' figures into our form.
-
-    Returns:
-        "mmlu" and "gsm8k", as far as they were run.
-    """
+    """Converts the harness' figures of "mmlu" and "gsm8k" into scores."""
     scores: dict[str, Score] = {}
     questions: list[float] = []
     for name, rows in answered["samples"].items():

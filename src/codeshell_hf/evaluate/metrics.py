@@ -11,13 +11,6 @@ CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
 def pass_at_k(samples: int, correct: int, k: int) -> float:
     """The unbiased estimate of the probability that one of k samples is right.
 
-    Args:
-        correct: How many of the samples are right.
-        k: At most `samples`.
-
-    Returns:
-        0 to 1.
-
     Raises:
         ValueError: If k or the number of right ones is more than the samples.
 
@@ -41,9 +34,6 @@ def is_exact(written: str, reference: str) -> bool:
 
 def edit_similarity(written: str, reference: str) -> float:
     """The similarity of two texts by the blocks of characters that they share.
-
-    Returns:
-        0 to 1.
 
     >>> edit_similarity("return a", "return b")
     0.875

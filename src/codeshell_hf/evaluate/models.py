@@ -20,7 +20,6 @@ class EvaluatedModel:
     """A model that is evaluated.
 
     Args:
-        name: As the settings name it.
         programs: Files of programs by task, where another harness generated them.
         identity: All that its answers depend on.
         generator: Generates answers; `None` where there are only programs.

@@ -45,11 +45,7 @@ def mutate(source: str) -> list[str]:
 
 
 def list_faults(tree: ast.AST) -> Iterator["Fault"]:
-    """Lists the possible faults of a program.
-
-    Yields:
-        Changes, each of which alters the tree in place when it is called.
-    """
+    """Lists the possible faults of a program; each, when called, changes the tree in place."""
     docstrings = {
         id(node.body[0].value)
         for node in ast.walk(tree)
@@ -75,13 +71,7 @@ def list_faults(tree: ast.AST) -> Iterator["Fault"]:
 
 
 class Fault:
-    """A change to one place.
-
-    Args:
-        node: The place.
-        name: Of its field.
-        value: What it becomes.
-    """
+    """A new value of a field of a node."""
 
     def __init__(self, node: ast.AST, name: str, value: object) -> None:
         self._node = node
@@ -94,13 +84,13 @@ class Fault:
 
 
 def add_mutants(problems: Sequence[Problem], sandbox: Sandbox, *, per_problem: int) -> list[Problem]:
-    """Gives each problem wrong programs, which its tests know to be wrong.
+    """Gives each problem faulty programs, which fail its tests.
 
-    A mutant that the tests let pass may be right, and one that runs out of time proves nothing: neither is taken.
+    A mutant that passes them may be right, and one that runs out of time proves nothing: neither is taken.
 
     Args:
         problems: In Python, each with a reference and tests.
-        per_problem: At most so many, spread over the program.
+        per_problem: At most, spread over the program.
 
     Returns:
         The problems that have one, with `mutants` and the first of them as `mutant` in their notes.

@@ -119,11 +119,7 @@ def get_texts(row: Row, place: str, *names: str) -> list[str]:
 
 
 def read_humaneval(path: Path) -> list[Problem]:
-    """Reads HumanEval.
-
-    Args:
-        path: With `task_id`, `prompt`, `entry_point`, `canonical_solution` and `test`.
-    """
+    """Reads HumanEval: `task_id`, `prompt`, `entry_point`, `canonical_solution` and `test`."""
     problems = []
     for place, row in read_rows(path):
         key, prompt, name, solution, tests = get_texts(
@@ -179,8 +175,7 @@ def find_called(assertion: str) -> str:
 def read_multipl_e(path: Path) -> list[Problem]:
     """Reads one language of MultiPL-E.
 
-    Args:
-        path: With `name`, `language`, `prompt`, `tests` and `stop_tokens`; `canonical_solution` where there is one.
+    Fields: `name`, `language`, `prompt`, `tests` and `stop_tokens`; `canonical_solution` where there is one.
     """
     problems = []
     for place, row in read_rows(path):
@@ -197,8 +192,7 @@ def read_multipl_e(path: Path) -> list[Problem]:
 def read_infilling(path: Path) -> list[Problem]:
     """Reads single lines to fill in, as SantaCoder's authors published them.
 
-    Args:
-        path: With `name`, `language`, `prompt`, `suffix` and `canonical_solution`.
+    Fields: `name`, `language`, `prompt`, `suffix` and `canonical_solution`.
     """
     problems = []
     for place, row in read_rows(path):
@@ -210,11 +204,7 @@ def read_infilling(path: Path) -> list[Problem]:
 
 
 def read_humaneval_infilling(path: Path) -> list[Problem]:
-    """Reads HumanEval-infilling.
-
-    Args:
-        path: With `task_id`, `prompt`, `suffix`, `canonical_solution`, `test` and `entry_point`.
-    """
+    """Reads HumanEval-infilling: `task_id`, `prompt`, `suffix`, `canonical_solution`, `test` and `entry_point`."""
     problems = []
     for place, row in read_rows(path):
         key, prompt, suffix, middle, tests, name = get_texts(
@@ -225,11 +215,7 @@ def read_humaneval_infilling(path: Path) -> list[Problem]:
 
 
 def read_completion(path: Path) -> list[Problem]:
-    """Reads code to continue.
-
-    Args:
-        path: With `id`, `language`, `prompt` and `reference`.
-    """
+    """Reads code to continue: `id`, `language`, `prompt` and `reference`."""
     problems = []
     for place, row in read_rows(path):
         key, language, prompt, reference = get_texts(row, place, "id", "language", "prompt", "reference")
@@ -277,11 +263,7 @@ def read_instructions(path: Path) -> list[Problem]:
 
 
 def read_openings(path: Path) -> list[Problem]:
-    """Reads beginnings of programs that can be continued safely or not.
-
-    Args:
-        path: With `id`, `language` and `prompt`.
-    """
+    """Reads beginnings of programs that can be continued safely or not: `id`, `language` and `prompt`."""
     return [
         Problem(key, language, prompt)
         for place, row in read_rows(path)

@@ -1,6 +1,6 @@
-"""How each benchmark is posed, cut and judged: frozen, with a version in its name, written into every result.
+"""How each benchmark is posed, cut and scored: frozen, with a version in its name, written into every result.
 
-A change of prompt, stops, sampling, shots or limits is another profile. What a run may set besides, such as fewer
+A change of prompt, stops, sampling, shots or limits is another profile. What a run may change, such as the number of
 samples, stands in its result as a deviation.
 """
 
@@ -44,8 +44,8 @@ class Profile:
         name: With its version.
         source: Whose protocol it is.
         read: Reads a file of the benchmark.
-        pose: Makes the prompt of a problem; the worked examples come second.
-        measure: How answers are judged.
+        pose: Makes the prompt of a problem, from the problem and worked examples.
+        measure: How answers are scored.
         stops: Texts that end an answer; the problem's own are added.
         temperature: Of sampling; 0 takes the likeliest token.
         top_p: Share of probability that is sampled from.
@@ -53,10 +53,10 @@ class Profile:
         ks: For which pass@k is given.
         max_new_tokens: Of an answer.
         max_tokens: Of prompt and answer together, where the protocol counts so.
-        shots: Numbers of the problems that are shown worked out.
+        shots: Numbers of the problems that are worked examples.
         numbers: First and last number of the problems that count, where the file holds more.
         timeout_s: Of a Python program; other languages have their own.
-        program: Puts problem and answer together to what is run: the source and its tests.
+        program: Combines problem and answer to the source that is run, and its tests.
     """
 
     name: str
@@ -83,19 +83,12 @@ class Profile:
                 for key, value in values.items()}  # fmt: skip
 
     def cut(self, problem: Problem, text: str) -> str:
-        """Cuts an answer at the first of its stops.
-
-        Args:
-            problem: Which may bring stops of its own.
-        """
+        """Cuts an answer at the first of its stops, of which the problem may have its own."""
         places = [place for stop in (*self.stops, *problem.stops) if (place := text.find(stop)) >= 0]
         return text[: min(places)] if places else text
 
     def choose(self, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
-        """Parts what is asked from what is shown worked out.
-
-        Returns:
-            What counts, and the worked examples.
+        """Separates the problems that are asked from the worked examples of the prompt.
 
         Raises:
             SettingsError: If an example is not in the file.

@@ -16,13 +16,7 @@ COMPARED = {"pass@1", "exact match", "right tests"}  # shares of right answers
 
 @dataclass
 class Row:
-    """A row of the table of benchmarks.
-
-    Args:
-        name: Task, language and measure.
-        models: The measure of each model.
-        published: What the report published of CodeShell-7b, percent.
-    """
+    """A row of the table of benchmarks: a measure of each model, and what the report published, in percent."""
 
     name: str
     models: dict[str, Measure] = field(default_factory=dict)
@@ -31,17 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Change:
-    """How a model differs from the first one on the problems that both answered.
-
-    Args:
-        task: The task.
-        model: The model.
-        against: The first model.
-        problems: How many both answered.
-        change: Of the share of right answers.
-        low: Lower end of the change's 95 % interval.
-        high: Upper end.
-    """
+    """The change of the share of right answers against the first model, on the problems of both; with 95 % interval."""
 
     task: str
     model: str

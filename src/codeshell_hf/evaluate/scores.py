@@ -1,4 +1,4 @@
-"""A task's result: what was measured, how sure that is, and three answers to look at."""
+"""A task's result: measures with intervals, and a few answers to look at."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,7 @@ DIGITS = 4
 
 @dataclass
 class Measure:
-    """A mean over problems.
-
-    Args:
-        value: The mean.
-        low: Lower end of its 95 % interval over problems.
-        high: Upper end.
-        problems: How many it is taken over.
-    """
+    """A mean over problems, with the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -46,12 +39,10 @@ class Score:
 
     Args:
         measures: By name, over all problems.
-        languages: The same, by language.
-        counts: Of problems, samples and verdicts.
-        missing_toolchains: Problems that were not scored, by language.
-        problems: One row each.
+        languages: By language, then by name.
+        missing_toolchains: Numbers of problems that were not scored, by language.
         samples: A few answers, as they were scored.
-        notes: How something was computed.
+        notes: How a measure was computed, by its name.
     """
 
     measures: dict[str, Measure] = field(default_factory=dict)
@@ -157,10 +148,6 @@ def mean(values: Sequence[float]) -> float:
 
 
 def count_ends(ends: Sequence[str]) -> dict[str, int]:
-    """Counts how answers ended.
-
-    Returns:
-        How many stopped, reached the limit, or had no room because the prompt was too long.
-    """
+    """Counts how many answers stopped, reached the limit, or had no room because the prompt was too long."""
     counted = Counter(ends)
     return {f"ended by {end}" if end != "prompt too long" else end: counted[end] for end in sorted(counted)}

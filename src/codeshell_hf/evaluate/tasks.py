@@ -33,12 +33,9 @@ class Task:
     """A benchmark, read and checked.
 
     Args:
-        name: As the settings name it.
         profile: The protocol, with what the settings change.
-        problems: What is asked.
         shots: Worked examples of the prompt.
         data: Where the problems were read.
-        data_hash: Of the files.
         deviations: What the settings change in the profile.
         is_strict: Whether Python's tests run in another process than the program.
         executor: Where programs run, once the reference solutions have passed.
@@ -209,11 +206,7 @@ def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: i
 def score_answers(
     task: Task, answers: Mapping[str, Sequence[Completion]], *, on_progress: OnProgress = lambda done: None
 ) -> Score:
-    """Scores answers as the task's profile says.
-
-    Args:
-        on_progress: Called with the number of programs just run.
-    """
+    """Scores answers as the task's profile says."""
     profile, problems = task.profile, task.problems
     texts = {
         problem.key: [profile.cut(problem, completion.text) for completion in answers[problem.key]]
