@@ -28,6 +28,13 @@ FORGERIES = {
     "a reply that runs code": (
         "import os\nclass E:\n    def __reduce__(self): return os._exit, (0,)\ndef f(x): return E()"
     ),
+    "a reply that forges the verdict": (
+        "FORGE = '''\nimport os, sys\nframe = sys._getframe()\nwhile frame:\n    names = frame.f_locals\n"
+        "    if 'question' in names and 'answer' in names:\n"
+        "        os.write(names['answer'], os.read(names['question'], 16)); os._exit(0)\n"
+        "    frame = frame.f_back\n'''\n"
+        "class E:\n    def __reduce__(self): return exec, (FORGE,)\ndef f(x): return E()"
+    ),
     "leaving": "import os\ndef f(x): os._exit(0)",
 }
 
@@ -42,6 +49,15 @@ def test_no_forgery_passes_where_tests_run_apart(sandbox: Sandbox, name: str) ->
 
     assert forged.status == "failed"
     assert right.passed
+
+
+def test_a_program_whose_tests_run_apart_has_no_descriptor_of_the_verdict(sandbox: Sandbox) -> None:
+    source = (
+        "import os\ndef f():\n    found = []\n    for n in range(256, 1100):\n"
+        "        try: os.fstat(n); found.append(n)\n        except OSError: pass\n    return found"
+    )
+
+    assert sandbox.run([StrictProgram(source, "assert f() == []", ("f",))])[0].passed
 
 
 @pytest.mark.parametrize(
