@@ -1,6 +1,7 @@
 """Protocols: prompts, stops, shots, and which of their parts are frozen."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_worked_examples_stand_before_and_are_not_asked() -> None:
     assert text.count("[BEGIN]") == 4
     assert text.count("[DONE]") == 3
     assert text.endswith("[BEGIN]\n")
+    every, shots = replace(profile, numbers=None).choose(read_problems(SMALL / "mbpp.jsonl", profile.read))
+    assert not {problem.key for problem in every} & {problem.key for problem in shots}
     with pytest.raises(SettingsError, match="the data lack 2"):
         profile.choose(problems)
 
