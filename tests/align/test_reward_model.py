@@ -1,5 +1,6 @@
 """Reward models: a new head, a trained one, and what is no reward model."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,10 @@ def test_what_is_no_reward_model_is_refused(folder: Path, tiny_tokenizer: CodeSh
         load_reward_model(folder)
     with pytest.raises(CheckpointError, match="has weights that are not numbers; train the reward model again"):
         load_reward_model(save_reward_model(folder, tiny_tokenizer, math.nan))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_labels": 1}))
+    with pytest.raises(CheckpointError, match="causal has no head that gives one score"):
+        load_reward_model(folder)
     model = CodeShellForSequenceClassification.from_pretrained(folder, num_labels=3)
     model.save_pretrained(folder.parent / "three")
     with pytest.raises(CheckpointError, match="three has no head that gives one score"):
