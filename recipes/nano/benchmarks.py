@@ -5,12 +5,13 @@ python -m recipes.nano.benchmarks recipes/nano/data/benchmarks
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from codeshell_hf.stages.process import make_parser, run
 from recipes.nano.multilingual import FUNCTIONS, LANGUAGES, STOPS, write_answer, write_prompt, write_tests
+
+Row = dict[str, object]
 
 FIRST_MBPP = 11
 SHOTS = (
@@ -22,14 +23,7 @@ INFILLED = {"py": "python", "java": "java", "js": "javascript"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes every file.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        0 done, 2 called wrongly.
-    """
+    """Writes every file."""
     parser = make_parser("nano.benchmarks", __doc__)
     parser.add_argument("folder", type=Path, help="where to write")
     options = parser.parse_args(arguments)
@@ -37,11 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_all(folder: Path) -> None:
-    """Writes every file.
-
-    Args:
-        folder: Where.
-    """
+    """Writes every file."""
     (folder / "multipl-e").mkdir(parents=True, exist_ok=True)
     write_rows(folder / "humaneval.jsonl", make_humaneval())
     write_rows(folder / "mbpp.jsonl", make_mbpp())
@@ -53,22 +43,13 @@ def write_all(folder: Path) -> None:
     write_rows(folder / "blocks.jsonl", make_blocks())
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes JSON Lines.
-
-    Args:
-        path: Where.
-        rows: What.
-    """
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Writes JSON Lines."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def make_humaneval() -> list[dict[str, Any]]:
-    """The functions in Python, in the form of HumanEval.
-
-    Returns:
-        Rows.
-    """
+def make_humaneval() -> list[dict[str, str]]:
+    """The functions in Python, in the form of HumanEval."""
     return [
         {
             "task_id": f"Nano/{number}",
@@ -81,13 +62,9 @@ def make_humaneval() -> list[dict[str, Any]]:
     ]
 
 
-def make_mbpp() -> list[dict[str, Any]]:
-    """Three worked examples and the functions, in the form of MBPP.
-
-    Returns:
-        Rows.
-    """
-    rows: list[dict[str, Any]] = [
+def make_mbpp() -> list[Row]:
+    """Three worked examples and the functions, in the form of MBPP."""
+    rows: list[Row] = [
         {
             "task_id": number,
             "text": f"Write a function to {text}.",
@@ -109,15 +86,8 @@ def make_mbpp() -> list[dict[str, Any]]:
     return rows
 
 
-def make_multipl_e(language: str) -> list[dict[str, Any]]:
-    """The functions in another language, in the form of MultiPL-E, with right answers besides.
-
-    Args:
-        language: As MultiPL-E names it.
-
-    Returns:
-        Rows.
-    """
+def make_multipl_e(language: str) -> list[Row]:
+    """The functions in another language, in the form of MultiPL-E, with right answers besides."""
     return [
         {
             "name": f"Nano_{number}_{function.name}",
@@ -131,12 +101,8 @@ def make_multipl_e(language: str) -> list[dict[str, Any]]:
     ]
 
 
-def make_infilling() -> list[dict[str, Any]]:
-    """The first line of each body taken out, in the form of SantaCoder's lines.
-
-    Returns:
-        Rows.
-    """
+def make_infilling() -> list[dict[str, str]]:
+    """The first line of each body taken out, in the form of SantaCoder's lines."""
     rows = []
     for language, name in INFILLED.items():
         for number, function in enumerate(FUNCTIONS):
@@ -148,12 +114,8 @@ def make_infilling() -> list[dict[str, Any]]:
     return rows
 
 
-def make_humaneval_infilling() -> list[dict[str, Any]]:
-    """The last line of each body taken out, in the form of HumanEval-infilling.
-
-    Returns:
-        Rows.
-    """
+def make_humaneval_infilling() -> list[dict[str, str]]:
+    """The last line of each body taken out, in the form of HumanEval-infilling."""
     rows = []
     for row in make_humaneval():
         *lines, last = row["canonical_solution"].rstrip("\n").split("\n")
@@ -165,12 +127,8 @@ def make_humaneval_infilling() -> list[dict[str, Any]]:
     return rows
 
 
-def make_lines() -> list[dict[str, Any]]:
-    """Half of a line, and the rest of it.
-
-    Returns:
-        Rows.
-    """
+def make_lines() -> list[dict[str, str]]:
+    """Half of a line, and the rest of it."""
     rows = []
     for language, name in INFILLED.items():
         for number, function in enumerate(FUNCTIONS):
@@ -183,12 +141,8 @@ def make_lines() -> list[dict[str, Any]]:
     return rows
 
 
-def make_blocks() -> list[dict[str, Any]]:
-    """The head of a function, and its body.
-
-    Returns:
-        Rows.
-    """
+def make_blocks() -> list[Row]:
+    """The head of a function, and its body."""
     return [
         {
             "id": f"{language}-{number}",

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 LANGUAGES = ("cpp", "d", "java", "jl", "js", "lua", "php", "r", "rkt", "rs", "swift")
 TYPES: dict[str, dict[str, str]] = {
@@ -30,6 +29,9 @@ STOPS = {
 COMMENT = {"jl": "#", "r": "#", "lua": "--", "rkt": ";;", "rs": "///", "swift": "///"}
 
 
+Value = bool | int | str | list[int]
+
+
 @dataclass(frozen=True)
 class Function:
     """A function that is asked for.
@@ -47,20 +49,12 @@ class Function:
     says: str
     parameters: tuple[tuple[str, str], ...]
     returns: str
-    cases: tuple[tuple[tuple[Any, ...], Any], ...]
+    cases: tuple[tuple[tuple[Value, ...], Value], ...]
     answers: dict[str, str]
 
 
 def same(text: str, *languages: str) -> dict[str, str]:
-    """One answer for several languages.
-
-    Args:
-        text: The body.
-        languages: All that take it.
-
-    Returns:
-        It, by language.
-    """
+    """One answer for several languages."""
     return dict.fromkeys(languages, text)
 
 
@@ -149,16 +143,8 @@ FUNCTIONS = (
 )  # fmt: skip
 
 
-def write_value(value: Any, language: str) -> str:
-    """Writes a value in a language.
-
-    Args:
-        value: A number, a truth, a text or a list of numbers.
-        language: As MultiPL-E names it, or "py".
-
-    Returns:
-        Its literal.
-    """
+def write_value(value: Value, language: str) -> str:
+    """Writes a value in a language."""
     if isinstance(value, bool):
         names = {"py": ("False", "True"), "r": ("FALSE", "TRUE"), "rkt": ("#f", "#t")}
         return names.get(language, ("false", "true"))[value]
@@ -177,15 +163,7 @@ def write_value(value: Any, language: str) -> str:
 
 
 def write_prompt(function: Function, language: str) -> str:
-    """Writes what stands before the answer.
-
-    Args:
-        function: What is asked for.
-        language: In which.
-
-    Returns:
-        A comment and the head of the function.
-    """
+    """Writes what stands before the answer."""
     names = [name for name, _ in function.parameters]
     types = TYPES.get(language, {})
     typed = [(name, types.get(kind, "")) for name, kind in function.parameters]
@@ -215,18 +193,8 @@ def write_prompt(function: Function, language: str) -> str:
     return heads[language]
 
 
-def write_call(function: Function, arguments: Sequence[Any], language: str, name: str | None = None) -> str:
-    """Writes a call.
-
-    Args:
-        function: What is called.
-        arguments: With what.
-        language: In which language.
-        name: Under which name; by default its own.
-
-    Returns:
-        An expression.
-    """
+def write_call(function: Function, arguments: Sequence[Value], language: str, name: str | None = None) -> str:
+    """Writes a call."""
     values = [write_value(value, language) for value in arguments]
     called = name or function.name
     if language == "rkt":
@@ -237,15 +205,7 @@ def write_call(function: Function, arguments: Sequence[Any], language: str, name
 
 
 def write_answer(function: Function, language: str) -> str:
-    """Writes a right answer, as it stands behind the prompt.
-
-    Args:
-        function: What is asked for.
-        language: In which.
-
-    Returns:
-        The rest of the function, but for a brace that the tests begin with.
-    """
+    """Writes a right answer, as it stands behind the prompt."""
     depth = 8 if language == "java" else 2 if language == "rkt" else 4
     body = "".join(f"{' ' * depth}{line}\n" for line in function.answers[language].split("\n"))
     before = {"d": "{\n", "r": "\n"}.get(language, "")
@@ -255,15 +215,7 @@ def write_answer(function: Function, language: str) -> str:
 
 
 def write_tests(function: Function, language: str) -> str:
-    """Writes what is run against an answer.
-
-    Args:
-        function: What is asked for.
-        language: In which.
-
-    Returns:
-        Tests in the form of MultiPL-E, or of HumanEval for Python.
-    """
+    """Writes what is run against an answer."""
     name = function.name if language in ("java", "swift") else "candidate"
     calls = [
         (write_call(function, arguments, language, name), write_value(result, language))

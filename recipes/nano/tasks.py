@@ -86,15 +86,7 @@ OPERATIONS = (
 
 
 def make_tasks(count: int, seed: int) -> Iterator[dict[str, object]]:
-    """Draws tasks, no prompt twice.
-
-    Args:
-        count: How many.
-        seed: Decides them.
-
-    Yields:
-        A conversation of one question and its answer, with `language` and `tests`.
-    """
+    """Draws tasks without repeating a prompt: a question and its answer, with `language` and `tests`."""
     rng = random.Random(seed)
     seen: set[str] = set()
     while len(seen) < count:
@@ -117,16 +109,7 @@ def make_tasks(count: int, seed: int) -> Iterator[dict[str, object]]:
 
 
 def write_tests(operation: Operation, name: str, number: int) -> str:
-    """Writes assertions by computing what a right answer returns.
-
-    Args:
-        operation: What is asked for.
-        name: The function's.
-        number: The number in it.
-
-    Returns:
-        Python. No other operation here passes it with this number.
-    """
+    """Writes assertions by computing what a right answer returns; no other operation passes them with this number."""
     arguments = (
         ["list('abcdefghijklm')", "[5, 3, 8, 1, 9, 2, 7, 4, 6, 0]"]
         if operation.is_list
@@ -138,11 +121,7 @@ def write_tests(operation: Operation, name: str, number: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the files: tasks to be tuned on, to learn from feedback on, and to measure on.
-
-    Args:
-        arguments: The command line; by default this process's.
-    """
+    """Writes tasks for fine-tuning, for learning from feedback, and held-out ones."""
     parser = argparse.ArgumentParser(prog="python -m recipes.nano.tasks", description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args(arguments).folder

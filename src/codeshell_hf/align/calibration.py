@@ -11,15 +11,12 @@ CalibrationBin = dict[str, float]
 
 
 def compute_margins(scores: Tensor, batch_size: int, pairs: int) -> list[float]:
-    """Takes margins out of the scores that TRL's reward trainer predicts.
+    """The chosen answer's score minus the rejected one's, for each pair, out of what TRL's reward trainer predicts.
 
     Args:
         scores: One a text, any shape: per batch the scores of the chosen answers, then those of the rejected ones.
         batch_size: Pairs in a batch.
-        pairs: How many there are; what follows fills the last batch.
-
-    Returns:
-        The chosen answer's score minus the rejected one's, for each pair.
+        pairs: How many there are; further ones fill the last batch.
     """
     sides = scores.float().reshape(-1, 2, batch_size)
     margins = (sides[:, 0] - sides[:, 1]).flatten()[:pairs]
@@ -36,14 +33,7 @@ def measure_accuracy(margins: Sequence[float]) -> float:
 
 
 def calibrate(margins: Sequence[float], *, bins: int = 5) -> list[CalibrationBin]:
-    """Compares how sure a reward model is with how often it is right.
-
-    Args:
-        margins: The better answer's score minus the other's.
-        bins: Equal parts of the range of sureness from 0.5 to 1.
-
-    Returns:
-        The bins that are not empty, in rising order.
+    """Compares how sure a reward model is, in equal bins from 0.5 to 1, with how often it is right; no empty bins.
 
     >>> calibrate([0.1, -0.1, 5.0])[0]["right"]
     0.5

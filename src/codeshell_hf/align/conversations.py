@@ -56,11 +56,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def parse_conversation(values: Mapping[str, object], place: str) -> Conversation:
-    """Turns one line's object into a conversation and checks its turns.
-
-    Args:
-        values: The object.
-        place: Where it stands, for the message.
+    """Turns one line's object into a conversation and checks its turns; `place` is for the message.
 
     Raises:
         DataError: If it is no conversation.
@@ -88,13 +84,6 @@ def read_text(values: Mapping[str, object], key: str, place: str) -> str | None:
 
 def check_turns(messages: Sequence[object], place: str) -> list[Message]:
     """Checks that turns alternate and are not empty, and puts a system text before the first question.
-
-    Args:
-        messages: At least one, each with `role` and `content`.
-        place: Where they stand, for the message.
-
-    Returns:
-        The turns of the user and the assistant.
 
     Raises:
         DataError: If a role is unknown or out of turn, or a turn is empty.

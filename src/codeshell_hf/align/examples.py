@@ -52,13 +52,7 @@ class PromptRow(TypedDict):
 
 @dataclass(frozen=True)
 class TuningRows:
-    """Conversations as rows.
-
-    Args:
-        rows: Of at most the longest allowed length.
-        split: Conversations that were longer and were split.
-        without_loss: Conversations without a row, since no token of theirs has a loss.
-    """
+    """Conversations as rows; how many were split, and how many gave no row, since no token of theirs has a loss."""
 
     rows: list[TuningRow]
     split: int
@@ -83,13 +77,7 @@ def read_all_conversations(paths: Iterable[Path]) -> list[Conversation]:
 def make_tuning_rows(
     tokenizer: CodeShellTokenizer, conversations: Sequence[Conversation], max_tokens: int | None, *, purpose: str
 ) -> TuningRows:
-    """Renders conversations and splits those that are too long.
-
-    Args:
-        tokenizer: The model's.
-        conversations: What to render.
-        max_tokens: Longest row; `None` for no limit.
-        purpose: "train" or "measure", for the message.
+    """Encodes conversations and splits those that are too long; `purpose`, "train" or "measure", is for the message.
 
     Raises:
         DataError: If no row is left.
@@ -112,13 +100,7 @@ def make_tuning_rows(
 def make_reward_rows(
     tokenizer: CodeShellTokenizer, pairs: Sequence[Pair], max_tokens: int | None, *, purpose: str
 ) -> list[RewardRow]:
-    """Renders pairs, without those of which an answer with its prompt is too long.
-
-    Args:
-        tokenizer: The model's.
-        pairs: What to render.
-        max_tokens: Longest prompt with its answer; `None` for no limit.
-        purpose: "train" or "measure", for the message.
+    """Encodes pairs, without those of which one answer with its prompt is too long.
 
     Raises:
         DataError: If no pair is left.
@@ -140,13 +122,7 @@ def make_reward_rows(
 def make_preference_rows(
     tokenizer: CodeShellTokenizer, pairs: Sequence[Pair], max_tokens: int | None, *, purpose: str
 ) -> list[PreferenceRow]:
-    """Writes pairs as turns, without those that TRL would cut.
-
-    Args:
-        tokenizer: The model's.
-        pairs: What to write.
-        max_tokens: Longest prompt with its answer; `None` for no limit.
-        purpose: "train" or "measure", for the message.
+    """Gives pairs as turns, without those that TRL would cut.
 
     Raises:
         DataError: If no pair is left.
@@ -181,14 +157,7 @@ def make_prompt_rows(
     context_tokens: int,
     needs_tests: bool,
 ) -> tuple[list[PromptRow], dict[str, int]]:
-    """Takes the prompts that can be learnt from.
-
-    Args:
-        tokenizer: The model's.
-        conversations: Their last answer is not used.
-        max_new_tokens: Longest answer.
-        context_tokens: Positions of the model, for prompt and answer.
-        needs_tests: Whether prompts without tests have no reward.
+    """Takes the prompts that can be learnt from: with room for an answer, and with tests where nothing else rewards.
 
     Returns:
         Rows, and how many prompts were dropped, by reason.

@@ -29,22 +29,7 @@ def measure_rewards(
     batch_size: int,
     seed: int,
 ) -> dict[str, list[float]]:
-    """Lets the policy answer prompts and rewards what it writes; every rank does the same.
-
-    Args:
-        model: The policy.
-        tokenizer: Its own.
-        conversations: Held-out prompts; their last answer is not used.
-        rewards: Each is measured, whatever its weight.
-        per_prompt: Answers to each.
-        max_new_tokens: A longer answer counts as unfinished.
-        temperature: Of sampling.
-        batch_size: Answers at a time.
-        seed: Of sampling.
-
-    Returns:
-        As `score_answers`.
-    """
+    """Lets the policy answer held-out prompts and gives `score_answers` of what it writes; every rank does the same."""
     with tqdm(total=len(conversations), desc="measure", unit="prompt", disable=None) as bar:
         answers = sample_answers(
             model,
@@ -67,13 +52,7 @@ def score_answers(
     *,
     device: torch.device,
 ) -> dict[str, list[float]]:
-    """Rewards answers.
-
-    Args:
-        conversations: The prompts.
-        answers: As many to each.
-        rewards: Each is measured, whatever its weight.
-        device: Where reward models are moved.
+    """Rewards answers, as many to each prompt, by every reward, whatever its weight.
 
     Returns:
         A mean for each prompt: of every reward by name (NaN where one has none), of their weighted sum ("weighted",
@@ -122,16 +101,7 @@ def weigh(values: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -
 def compare_rewards(
     before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, seed: int
 ) -> dict[str, Change]:
-    """Compares what was measured before and after, over the prompts that have a value both times.
-
-    Args:
-        before: From `measure_rewards`.
-        after: From `measure_rewards`, on the same prompts.
-        seed: Of the intervals.
-
-    Returns:
-        The change of each reward that at least two prompts have.
-    """
+    """Compares what was measured before and after, over the prompts that have a value both times (two at least)."""
     changes: dict[str, Change] = {}
     for name, old in before.items():
         known = [pair for pair in zip(old, after[name], strict=True) if not any(map(math.isnan, pair))]

@@ -20,9 +20,9 @@ def pair_by_tests(
 
     Args:
         answered: Prompts with tests, and the answers to each.
-        passes: Whether each answer passes, in their order.
+        passes: Whether each answer passes, all in one row.
         max_pairs: Most pairs of a prompt.
-        seed: Decides which answers are paired.
+        seed: Of which answers are paired.
 
     Returns:
         Pairs, and how many finished answers passed.
@@ -80,17 +80,7 @@ def pair_by_verdict(
 ) -> list[Pair]:
     """Pairs answers that are good with answers that are not, each of these at most once.
 
-    Args:
-        prompt: What they answer.
-        answers: Answers; equal ones count once.
-        is_good: Whether each is.
-        max_pairs: Most pairs to give.
-        source: Who judged.
-        rng: Decides which meet.
-        tests: Carried along.
-
-    Returns:
-        Pairs; none if all answers are good or none is.
+    Equal answers count once. There is no pair where all answers are good or none is.
     """
     verdicts = dict(zip((answer.strip() for answer in answers), is_good, strict=True))
     good = [answer for answer, verdict in verdicts.items() if verdict and answer]

@@ -71,15 +71,7 @@ def read_pairs(path: Path) -> PairSet:
 
 
 def parse_pair(values: Mapping[str, object], place: str, *, source: str) -> Pair:
-    """Turns one line's object into a pair.
-
-    Args:
-        values: The object.
-        place: Where it stands, for the message.
-        source: Who judged.
-
-    Returns:
-        The pair; its answers may be equal.
+    """Turns one line's object into a pair, whose answers may be equal; `place` is for the message.
 
     Raises:
         DataError: If a key is missing, a turn is wrong, or the answers have different prompts.

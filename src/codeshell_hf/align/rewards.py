@@ -24,11 +24,7 @@ Reward = Callable[..., Sequence[float | None]]
 
 
 class TestsReward:
-    """1 where the code of a finished answer passes its tests in the sandbox, else 0.
-
-    Args:
-        sandbox: Where it runs.
-    """
+    """1 where the code of a finished answer passes its tests in the sandbox, else 0."""
 
     __name__ = "tests"
     __test__ = False
@@ -39,12 +35,7 @@ class TestsReward:
     def __call__(
         self, completions: Sequence[list[Message]], tests: Sequence[str | None], **_: object
     ) -> list[float | None]:
-        """Runs every finished answer that has tests.
-
-        Args:
-            completions: Answers, each a list of one turn.
-            tests: Python for each, or `None`, which gives no reward.
-        """
+        """Runs every finished answer that has tests; without tests there is no reward."""
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
         chosen = [index for index, (_, is_finished) in enumerate(answers) if is_finished and tests[index]]
         programs = [Program(extract_code(answers[index][0]), tests[index] or "") for index in chosen]
@@ -64,12 +55,7 @@ class FormatReward:
 
 
 class LengthReward:
-    """0 up to a length, and from there in a straight line to -1 at the longest.
-
-    Args:
-        soft_tokens: Length without a penalty.
-        max_tokens: Where it reaches -1.
-    """
+    """0 up to `soft_tokens`, and from there in a straight line to -1 at `max_tokens`."""
 
     __name__ = "length"
 
@@ -101,14 +87,7 @@ class GuardedReward:
         self.bad: Counter[str] = Counter()
 
     def __call__(self, completions: Sequence[list[Message]], **columns: object) -> list[float | None]:
-        """Calls the reward and checks its values.
-
-        Args:
-            completions: Answers.
-            columns: The data set's other columns.
-
-        Returns:
-            A finite number or `None` for each answer.
+        """Calls the reward and gives a finite number or `None` for each answer.
 
         Raises:
             RunFailed: If too many answers had no usable reward.
@@ -184,13 +163,7 @@ class WeightedReward:
 def make_rewards(
     sections: Sequence[RewardSettings], sandbox: Sandbox | None, *, max_tokens: int, max_bad_fraction: float
 ) -> list[WeightedReward]:
-    """Makes rewards from their settings, in the same order.
-
-    Args:
-        sections: The rewards.
-        sandbox: Where tests run; needed by a reward of that kind.
-        max_tokens: Longest answer.
-        max_bad_fraction: If a reward is unusable for more of the answers, the run stops.
+    """Makes rewards from their settings, in the same order; only a reward of kind "tests" needs a sandbox.
 
     Raises:
         SettingsError: If the length without a penalty is not below the longest answer.

@@ -12,13 +12,7 @@ Item = TypeVar("Item")
 
 
 def split_held_out(items: Sequence[Item], fraction: float, seed: int, *, what: str) -> tuple[list[Item], list[Item]]:
-    """Holds some items out.
-
-    Args:
-        items: What to split.
-        fraction: Share that is held out, rounded to whole items.
-        seed: Decides which.
-        what: Their name, for the message.
+    """Holds a fraction of the items out; `what` names them in the message.
 
     Returns:
         The items to train on, shuffled, and the held-out ones.
@@ -38,16 +32,7 @@ def split_held_out(items: Sequence[Item], fraction: float, seed: int, *, what: s
 
 
 def split_pairs(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Holds out all pairs of some prompts, so that no prompt is on both sides.
-
-    Args:
-        pairs: What to split.
-        fraction: Share of the prompts that is held out.
-        seed: Decides which.
-
-    Returns:
-        Pairs to train on, shuffled, and held-out ones.
-    """
+    """Holds out all pairs of a fraction of the prompts, so that no prompt is on both sides; as `split_held_out`."""
     by_prompt: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_prompt.setdefault(json.dumps(pair.prompt), []).append(pair)

@@ -15,12 +15,7 @@ SHARDING = {"FSDP": "ACCELERATE_USE_FSDP", "DEEPSPEED": "ACCELERATE_USE_DEEPSPEE
 
 
 def check_keys(options: TrainerOptions, known: Iterable[str], owned: Sequence[str]) -> None:
-    """Checks the names of a trainer's options.
-
-    Args:
-        options: The section `trainer`.
-        known: Names that the installed version has.
-        owned: Names that the recipe decides.
+    """Checks the names of a trainer's options against those that are known, and those that the recipe decides.
 
     Raises:
         SettingsError: If a name is unknown, with the nearest known one, or is the recipe's.
@@ -82,7 +77,7 @@ def check_processes(environment: Mapping[str, str], kind: str, processes: int) -
 
     Args:
         environment: As the launcher set it.
-        kind: accelerate's word for how the processes work together.
+        kind: accelerate's word for how the processes work together, such as "MULTI_CPU".
         processes: How many see each other.
 
     Raises:
@@ -104,14 +99,7 @@ def _list_sharding(environment: Mapping[str, str]) -> list[str]:
 
 
 def find_whole_checkpoint(folder: Path) -> str | None:
-    """Finds the newest whole checkpoint of a trainer, and removes newer ones that a kill cut short.
-
-    Args:
-        folder: Holds the trainer's `checkpoint-*`; it may be missing.
-
-    Returns:
-        Its path, or `None` where there is none.
-    """
+    """Finds the newest whole `checkpoint-*` in a folder, if any, and removes newer ones that a kill cut short."""
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
