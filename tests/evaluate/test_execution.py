@@ -118,6 +118,28 @@ def test_written_tests_have_to_pass_the_right_program_and_fail_faulty_ones(sandb
         assert values == expected, text
 
 
+def test_a_test_that_finds_one_of_two_faults_is_not_right(sandbox: Sandbox) -> None:
+    found, problems = read("test-generation-v1", "humaneval.jsonl")
+    (problem,) = [problem for problem in problems if problem.name == "add_three"]
+    mutants = [f"{problem.prompt}    return {body}\n" for body in ("x + 4", "x - 3")]
+    faulty = [replace(problem, notes={**problem.notes, "mutants": mutants})]
+    executor = open_executor(found, faulty, sandbox)
+
+    score = score_tests(executor, faulty, {problem.key: ["0) != 4"]})
+
+    assert [measure.value for measure in score.measures.values()] == [0.0, 1.0, 0.5]
+
+
+def test_pass_at_k_wants_k_samples_of_every_problem(sandbox: Sandbox) -> None:
+    found, problems = read("humaneval-pass10-v1", "humaneval.jsonl")
+    executor = open_executor(found, problems[:2], sandbox)
+    programs = {problem.key: ["x = 1"] * count for problem, count in zip(problems[:2], (10, 9), strict=True)}
+
+    score = score_programs(executor, problems[:2], programs)
+
+    assert set(score.measures) == {"pass@1"}
+
+
 @pytest.mark.slow
 @requires_shared
 @pytest.mark.parametrize(
