@@ -4,6 +4,7 @@ import pytest
 
 from codeshell_hf.evaluate.execution import find_reference_program, open_executor, score_programs
 from codeshell_hf.evaluate.mutation import add_mutants, mutate
+from codeshell_hf.evaluate.problems import Problem
 from codeshell_hf.sandbox import Program, Sandbox
 from tests.evaluate.sets import read
 
@@ -40,3 +41,13 @@ def test_faulty_programs_are_known_to_be_faulty(sandbox: Sandbox) -> None:
     kept = score_programs(executor, faulty, {p.key: [p.notes["mutant"]] for p in faulty})
     mended = score_programs(executor, faulty, {p.key: [find_reference_program(p) or ""] for p in faulty})
     assert (kept.measures["pass@1"].value, mended.measures["pass@1"].value) == (0.0, 1.0)
+
+
+def test_a_program_that_runs_out_of_time_is_no_faulty_one(sandbox: Sandbox) -> None:
+    body = "    while n > 0:\n        n = n - 1\n    return n\n"
+    problem = Problem("f", "py", "def f(n):\n", None, body, "assert f(3) == 0", "f")
+
+    (faulty,) = add_mutants([problem], sandbox, per_problem=9)
+
+    assert any("while not" in text for text in faulty.notes["mutants"])
+    assert not any("n + 1" in text for text in faulty.notes["mutants"])  # it never ends
