@@ -11,14 +11,7 @@ from codeshell_hf.stages.process import make_parser, run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Merges and saves, with the tokenizer.
-
-    Args:
-        arguments: The command line; by default this process's.
-
-    Returns:
-        0 done, 2 called wrongly.
-    """
+    """Merges and saves, with the tokenizer; returns 0, or 2 if called wrongly."""
     parser = make_parser("merge", __doc__)
     parser.add_argument("adapter", type=Path, help="the adapter folder of sft, reward, rlhf or dpo")
     parser.add_argument("output", type=Path, help="folder to write; it must not be there yet")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from detect_secrets.core.scan import scan_line
 from detect_secrets.settings import transient_settings
 
-# Those that know a format; the others of detect-secrets go by chance and take every hash for a secret.
+# Those that know a format; the others of detect-secrets measure entropy and report every hash.
 DETECTORS = (
     *("AWSKeyDetector", "ArtifactoryDetector", "AzureStorageKeyDetector", "BasicAuthDetector"),
     *("DiscordBotTokenDetector", "GitHubTokenDetector", "GitLabTokenDetector", "JwtTokenDetector"),
@@ -40,13 +40,7 @@ _WORDS = bytes(byte if byte < 128 and (chr(byte).isalnum() or byte in b"_-") els
 
 @dataclass(frozen=True)
 class Credential:
-    """What looks like a key or password.
-
-    Args:
-        line: Where it stands, from 1.
-        kind: What it looks like, in detect-secrets' words.
-        value: The secret itself.
-    """
+    """What looks like a key or password; lines count from 1, `kind` is detect-secrets' word."""
 
     line: int
     kind: str
@@ -54,15 +48,7 @@ class Credential:
 
 
 def find_credentials(text: str, *, looks_everywhere: bool = False) -> Iterator[Credential]:
-    """Finds what looks like a secret.
-
-    Args:
-        text: Any text.
-        looks_everywhere: Whether every line is scanned, which gives the same a hundred times slower.
-
-    Yields:
-        Findings, line by line.
-    """
+    """Finds what looks like a secret, line by line; `looks_everywhere` skips the prefilter: same findings, slower."""
     suspects = list(enumerate(text.split("\n"), 1)) if looks_everywhere else _find_suspects(text)
     if not suspects:
         return

@@ -1,9 +1,9 @@
 """What a module depends on, computed from its source: modules of ours that it may import, and files that it may read.
 
-Imports count wherever they stand, in functions too, with the `__init__` of every package on the way, and so do modules
-that a text names, as in `[sys.executable, "-m", "recipes.evaluate"]`; not what only a type checker imports. Files are
-found from `__file__`: `Path(__file__).with_suffix(".yaml")`, or `ROOT / "card.md"` where `ROOT` is another
-module's. A folder stands for all that lies in it, and the module's own folder for what there is no module.
+Imports count anywhere, in functions too, with the `__init__` of every package on the way. So do modules named by a
+string, as in `[sys.executable, "-m", "recipes.evaluate"]`. Imports for type checkers alone do not. Files are found from
+`__file__`: `Path(__file__).with_suffix(".yaml")`, or `ROOT / "card.md"` where `ROOT` is another module's. A folder
+stands for all files in it; the module's own folder stands for its files that are no modules.
 """
 
 import ast
@@ -22,14 +22,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def hash_code(start: Path) -> str:
-    """Hash of all that a module depends on. Comments, docstrings, formatting and the place of a package have no part.
-
-    Args:
-        start: The module's file.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """Hash of all that a module depends on, without comments, docstrings, formatting and install locations."""
     parts: list[bytes] = []
     for name, path in sorted(list_dependencies(start).items()):
         parts += [name.encode(), _read(path).digest if path.suffix == ".py" else path.read_bytes()]
@@ -37,13 +30,9 @@ def hash_code(start: Path) -> str:
 
 
 def list_dependencies(start: Path) -> dict[str, Path]:
-    """Finds all that a module may import or read, but what other projects' packages hold.
+    """All files that a module may import or read, itself among them, by their path from their package's parent.
 
-    Args:
-        start: The module's file, in a package of ours or elsewhere.
-
-    Returns:
-        Files, the module's own among them, by their path from the folder that holds their package.
+    Files of other projects' packages are left out.
     """
     packages = _Packages()
     found: set[Path] = set()

@@ -6,12 +6,13 @@ import pty
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from codeshell_hf import CodeShellTokenizer
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.commands import chat
 from codeshell_hf.errors import DataError
 from codeshell_hf.loading import load_model
@@ -119,3 +120,29 @@ def test_wrong_calls_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit) as caught:
         chat.main([str(folder), "--temperature", "7"])
     assert caught.value.code == 2
+
+
+def test_the_oldest_turns_are_dropped_and_the_system_text_stays(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+    tiny_tokenizer: CodeShellTokenizer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = tiny_model(vocab_size=len(tiny_tokenizer), n_positions=128)
+    conversation = chat.Chat(model, tiny_tokenizer, Sampling(28), system="S")
+    for number in range(6):
+        conversation.turns += [
+            {"role": "user", "content": f"question {number}"}, {"role": "assistant", "content": "x"},
+        ]  # fmt: skip
+    conversation.turns.append({"role": "user", "content": "question 6"})
+
+    ids = conversation.fit()
+
+    text = tiny_tokenizer.decode(ids)
+    assert len(ids) <= 100
+    assert "question 0" not in text
+    assert "question 6" in text
+    assert text.startswith("## human:S\n\nquestion ")
+    assert text.endswith("## assistant:")
+    dropped = 13 - len(conversation.turns)
+    assert dropped % 2 == 0
+    assert f"[the first {dropped} turns no longer fit and are left out]" in capsys.readouterr().err

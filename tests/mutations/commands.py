@@ -51,14 +51,14 @@ MUTATIONS = (
         f"{COMMANDS}/complete.py",
         "sum(map(len, lines[: number - 1])) + column - 1",
         "sum(map(len, lines[: number - 1])) + column",
-        "tests/commands/test_complete.py",
+        "tests/commands/test_complete.py::test_places_are_counted_as_editors_count_them",
         "a place is one character too far",
     ),
     Mutation(
         f"{COMMANDS}/chat.py",
         "            if len(ids) <= room:\n",
         "            if True:\n",
-        "tests/commands/test_chat.py",
+        "tests/commands/test_chat.py::test_the_oldest_turns_are_dropped_and_the_system_text_stays",
         "old turns are never dropped",
     ),
 )

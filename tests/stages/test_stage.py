@@ -88,6 +88,15 @@ def test_unchanged_stage_is_skipped_and_a_changed_one_is_not(
     assert len(call.calls) == 4
 
 
+def test_an_output_that_was_moved_is_up_to_date(call: Caller, tmp_path: Path) -> None:
+    call()
+    (tmp_path / "out").rename(tmp_path / "moved")
+
+    assert call(f"output={tmp_path}/moved") == 0
+
+    assert len(call.calls) == 1
+
+
 def test_killed_stage_goes_on_where_it_was_and_leaves_the_old_output(call: Caller, tmp_path: Path) -> None:
     call()
     call.fail.append(KeyboardInterrupt())

@@ -24,7 +24,7 @@ class BackgroundEvaluation:
 
     Args:
         command: Starts the evaluation; what it evaluates and where it writes is appended.
-        root: Where the command runs.
+        root: Folder that holds the command's module; paths in `settings` are of the current folder, as the run's are.
         settings: Settings of `evaluate`, whose models are replaced by the export; `None` for no evaluation.
         folder: The run's, with `exports`.
         log: Where figures go.
@@ -88,9 +88,9 @@ class BackgroundEvaluation:
             f"kept={(self._results / 'kept').resolve()}",
         ]
         environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command, stdout=output, stderr=output, cwd=self._root, env=environment
-        )
+        paths = (str(self._root), environment.get("PYTHONPATH"))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)  # noqa: S603 - our own
         self._running = (export, process, output)
 
     def _log_results(self, trackers: Trackers) -> None:
