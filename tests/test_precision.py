@@ -1,4 +1,4 @@
-"""What a run computes in, and with how many threads: found on the device, agreed on, kept, and said."""
+"""The arithmetic and the threads of a run: measured on the device, the same on all ranks, kept through a resume."""
 
 import logging
 import os
@@ -6,7 +6,9 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 import torch
@@ -40,10 +42,10 @@ def busy(seconds: float) -> None:
         pass
 
 
-def take(exact_s: float, rounded_s: float, pieces: int = 1):
+def take(exact_s: float, rounded_s: float, pieces: int = 1) -> Callable[[torch.dtype], Iterator[None]]:
     """Work that takes so long in each dtype, in pieces."""
 
-    def work(dtype: torch.dtype):
+    def work(dtype: torch.dtype) -> Iterator[None]:
         for _ in range(pieces):
             busy((exact_s if dtype == torch.float32 else rounded_s) / pieces)
             yield
@@ -67,7 +69,7 @@ def test_a_dtype_that_is_far_too_slow_is_not_waited_for() -> None:
 
 
 def test_time_that_others_take_does_not_count() -> None:
-    def work(dtype: torch.dtype):
+    def work(dtype: torch.dtype) -> Iterator[None]:
         busy(0.01)
         if dtype == torch.bfloat16:
             time.sleep(0.05)  # as where another process has the processor
@@ -77,7 +79,9 @@ def test_time_that_others_take_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(("speedup", "expected"), [(0.1, "float32"), (1.19, "float32"), (1.2, "bfloat16")])
-def test_auto_takes_bfloat16_from_a_fifth_faster_on(monkeypatch, speedup: float, expected: str) -> None:
+def test_auto_takes_bfloat16_from_a_fifth_faster_on(
+    monkeypatch: pytest.MonkeyPatch, speedup: float, expected: str
+) -> None:
     monkeypatch.setattr(precisions, "measure_speedup", lambda work, device: speedup)
 
     found = choose_precision("auto", make_config("nano"), CPU, trains=True, orthogonalize=orthogonalize)
@@ -86,7 +90,9 @@ def test_auto_takes_bfloat16_from_a_fifth_faster_on(monkeypatch, speedup: float,
     assert found.describe("auto").startswith(f"arithmetic in {expected}: products in bfloat16 are ")
 
 
-def test_bfloat16_that_is_slow_is_warned_of_with_its_ratio(monkeypatch, caplog) -> None:
+def test_bfloat16_that_is_slow_is_warned_of_with_its_ratio(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(precisions, "measure_speedup", lambda work, device: 0.5)
 
     with caplog.at_level(logging.WARNING):
@@ -98,7 +104,7 @@ def test_bfloat16_that_is_slow_is_warned_of_with_its_ratio(monkeypatch, caplog) 
     ]
 
 
-def test_float32_that_is_asked_for_tries_nothing(monkeypatch) -> None:
+def test_float32_that_is_asked_for_tries_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precisions, "measure_speedup", None)
 
     assert choose_precision("float32", None, CPU, trains=True) == Precision("float32")
@@ -114,13 +120,13 @@ def test_the_probe_takes_milliseconds_whatever_the_model(preset: str) -> None:
     assert time.process_time() - started < 0.5
 
 
-def test_the_probe_leaves_threads_and_chance_as_they_were() -> None:
-    threads, chance = torch.get_num_threads(), torch.get_rng_state()
+def test_the_probe_leaves_threads_and_the_rng_as_they_were() -> None:
+    threads, rng = torch.get_num_threads(), torch.get_rng_state()
 
     choose_precision("auto", make_config("nano"), CPU, trains=True, orthogonalize=orthogonalize)
 
     assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), chance)
+    assert torch.equal(torch.get_rng_state(), rng)
 
 
 def test_a_record_is_read_as_it_was_written_and_a_broken_one_is_named(tmp_path: Path) -> None:
@@ -136,7 +142,7 @@ def test_a_record_is_read_as_it_was_written_and_a_broken_one_is_named(tmp_path: 
 
 @pytest.mark.parametrize(("here", "warnings"), [(0.1, 1), (2.0, 0)])
 def test_a_run_that_goes_on_where_bfloat16_is_slow_warns_and_keeps_it(
-    tmp_path: Path, monkeypatch, caplog, here: float, warnings: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, here: float, warnings: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(precisions, "measure_speedup", lambda work, device: here)
@@ -150,8 +156,8 @@ def test_a_run_that_goes_on_where_bfloat16_is_slow_warns_and_keeps_it(
     assert found == begun == read_precision(tmp_path)
     assert work.precision["arithmetic"] == "bfloat16"
     mend = f"the run goes on as it began; remove {tmp_path / 'precision.json'} to choose anew"
-    said = f"precision is bfloat16, which is less than 0.10 times as fast as float32 on this cpu; {mend}"
-    assert [record.getMessage() for record in caplog.records] == [said] * warnings
+    warning = f"precision is bfloat16, which is less than 0.10 times as fast as float32 on this cpu; {mend}"
+    assert [record.getMessage() for record in caplog.records] == [warning] * warnings
 
 
 # Float32 first, then bfloat16 until it has taken four times as long: a row at a time, gradients of all in one step.
@@ -203,7 +209,7 @@ print("ratio", exact / rounded, chosen.arithmetic, chosen.speedup, time.process_
 )
 def test_auto_takes_what_a_training_step_is_faster_in(environment: dict[str, str]) -> None:
     """Processor time of real steps, forward, backward and update, which the probe does not look at."""
-    process = start("-c", STEP, CUDA_VISIBLE_DEVICES="", **environment)
+    process = start("-c", STEP, **{"CUDA_VISIBLE_DEVICES": "", **environment})  # type: ignore[arg-type]
     printed = process.communicate(timeout=300)[0]
 
     assert process.returncode == 0, printed
@@ -257,7 +263,7 @@ def write_groups(root: Path, lines: str, files: dict[str, str]) -> None:
     ],
 )
 def test_quotas_are_those_of_the_groups_and_all_above(
-    tmp_path: Path, monkeypatch, lines: str, files: dict[str, str], expected: float | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, files: dict[str, str], expected: float | None
 ) -> None:
     write_groups(tmp_path, lines, files)
     monkeypatch.setattr(processors, "ROOT", tmp_path)
@@ -268,14 +274,16 @@ def test_quotas_are_those_of_the_groups_and_all_above(
 @pytest.mark.parametrize(
     ("placed", "quota", "expected"), [(64, None, 64), (64, 2.0, 2), (64, 1.5, 2), (64, 0.5, 1), (2, 8.0, 2)]
 )
-def test_usable_processors_are_the_fewest(monkeypatch, placed: int, quota: float | None, expected: int) -> None:
+def test_usable_processors_are_the_fewest(
+    monkeypatch: pytest.MonkeyPatch, placed: int, quota: float | None, expected: int
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(placed)), raising=False)
     monkeypatch.setattr(processors, "find_quota", lambda: quota)
 
     assert processors.count_usable_cpus() == expected
 
 
-def test_where_affinity_is_unknown_the_machine_counts(monkeypatch) -> None:
+def test_where_affinity_is_unknown_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     monkeypatch.setattr(processors, "ROOT", Path("/nowhere"))
@@ -297,7 +305,7 @@ def test_where_affinity_is_unknown_the_machine_counts(monkeypatch) -> None:
     ],
 )
 def test_threads_are_a_ranks_share_and_no_more_than_asked(
-    monkeypatch, environment: dict[str, str], expected: int
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: int
 ) -> None:
     for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -308,8 +316,9 @@ def test_threads_are_a_ranks_share_and_no_more_than_asked(
     assert processors.count_threads() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [None, "1"])
-def test_a_one_that_torchrun_wrote_itself_is_nobodys_wish(tmp_path: Path, asked: str | None) -> None:
+def test_a_one_that_torchrun_wrote_itself_is_ignored(tmp_path: Path, asked: str | None) -> None:
     """Torchrun writes OMP_NUM_THREADS=1 for several ranks where nothing is set; a person's own 1 is kept."""
     program = tmp_path / "count.py"
     program.write_text(
@@ -342,99 +351,91 @@ def test_a_process_on_one_processor_counts_one() -> None:
     assert done.stdout.split() == ["1", "1", "1"]
 
 
-RANKS = """
+# Two ranks; `probe` takes the place of trying, and `settle` prints what a rank settles on or stops at.
+PRELUDE = """
 import os, sys
 from pathlib import Path
 import torch
 from codeshell_hf import precision
-from codeshell_hf.errors import CheckpointError
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.numerics import settle_precision
-from recipes.with_accelerate import join_ranks
 from codeshell_hf.stages.stage import Work
+from recipes.with_accelerate import join_ranks
 rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
-precision.measure_speedup = lambda work, device: (2.0, 0.5)[rank]
-with join_ranks():
-    config = make_config("nano")
-    first = settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
-    precision.measure_speedup = lambda work, device: 0.5
-    second = settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
-    if rank == 0:
-        (kept / "precision.json").write_text("{")
-    try:
-        settle_precision("auto", lambda: config, Work(kept), trains=True, kept=kept)
-    except CheckpointError:
-        print(f"rank {rank}: {first.arithmetic}, {second.arithmetic}, refused", flush=True)
 
+def probe(answer):
+    def measure(work, device):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+    precision.measure_speedup = measure
+
+def settle(name):
+    try:
+        found = settle_precision("auto", lambda: make_config("nano"), Work(kept), trains=True, kept=kept).arithmetic
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+    print(f"rank {rank}, {name}: {found}", flush=True)
+"""
 # Ranks leave together: one that is gone may end the other's threads, and with them the process.
+EPILOGUE = """
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
 """
 
 
-def test_the_first_rank_decides_for_all_and_what_was_begun_is_kept(tmp_path: Path) -> None:
-    """Two ranks whose probes say opposite things; then both say no; then the record is broken."""
-    (tmp_path / "ranks.py").write_text(RANKS)
-
-    process = start(str(tmp_path / "ranks.py"), str(tmp_path / "kept"), ranks=2)
+def run_two_ranks(folder: Path, body: str) -> str:
+    (folder / "ranks.py").write_text(f"{PRELUDE}with join_ranks():\n{indent(body, '    ')}{EPILOGUE}")
+    process = start(str(folder / "ranks.py"), str(folder / "kept"), ranks=2)
     printed = process.communicate(timeout=300)[0]
-
     assert process.returncode == 0, printed
+    return printed
+
+
+@pytest.mark.slow
+def test_the_first_rank_decides_for_all_and_a_resumed_run_keeps_what_it_began_with(tmp_path: Path) -> None:
+    """Two ranks whose probes disagree; then both find bfloat16 slow; then the record is broken."""
+    printed = run_two_ranks(
+        tmp_path,
+        """
+probe((2.0, 0.5)[rank])
+settle("first")
+probe(0.5)
+settle("second")
+if rank == 0:
+    (kept / "precision.json").write_text("{")
+settle("broken")
+""",
+    )
+
     assert printed.count("arithmetic in bfloat16: products in bfloat16 are 2.0 times as fast") == 1
     assert printed.count("arithmetic in bfloat16, as the run began") == 1
     for rank in (0, 1):
-        assert f"rank {rank}: bfloat16, bfloat16, refused" in printed
+        assert f"rank {rank}, first: bfloat16" in printed
+        assert f"rank {rank}, second: bfloat16" in printed
+        assert f"rank {rank}, broken: CheckpointError" in printed
 
 
-FAULTS = """
-import os, sys
-from pathlib import Path
-import torch
-from codeshell_hf import precision
-from codeshell_hf.presets import make_config
-from codeshell_hf.stages.numerics import settle_precision
-from recipes.with_accelerate import join_ranks
-from codeshell_hf.stages.stage import Work
-rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
-
+@pytest.mark.slow
+def test_whatever_stops_the_first_rank_stops_all(tmp_path: Path) -> None:
+    printed = run_two_ranks(
+        tmp_path,
+        """
 class Odd(Exception):
-    def __init__(self, one, two):  # cannot be read again: two words, of which pickle keeps one
+    def __init__(self, one, two):  # cannot be unpickled: it takes two words, of which pickle keeps one
         super().__init__(f"{one} {two}")
 
-def fail(error):
-    def probe(work, device):
-        raise error
-    return probe
+probe(RuntimeError("no kernel"))
+settle("probe")
+probe(Odd("no", "kernel"))
+settle("odd")
+probe(2.0)
+if rank == 0:
+    kept.symlink_to("/nowhere/at/all")  # holds no record and takes none
+settle("disk")
+""",
+    )
 
-def try_once(name, folder):
-    try:
-        settle_precision("auto", lambda: make_config("nano"), Work(kept), trains=True, kept=folder)
-    except Exception as error:
-        print(f"rank {rank}, {name}: {type(error).__name__}: {error}", flush=True)
-
-with join_ranks():
-    precision.measure_speedup = fail(RuntimeError("no kernel"))
-    try_once("probe", kept)
-    precision.measure_speedup = fail(Odd("no", "kernel"))
-    try_once("odd", kept)
-    precision.measure_speedup = lambda work, device: 2.0
-    if rank == 0:
-        kept.symlink_to("/nowhere/at/all")  # holds no record and takes none
-    try_once("disk", kept)
-
-# Ranks leave together: one that is gone may end the other's threads, and with them the process.
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_whatever_stops_the_first_rank_stops_all(tmp_path: Path) -> None:
-    (tmp_path / "ranks.py").write_text(FAULTS)
-
-    process = start(str(tmp_path / "ranks.py"), str(tmp_path / "kept"), ranks=2)
-    printed = process.communicate(timeout=120)[0]
-
-    assert process.returncode == 0, printed
     for rank in (0, 1):
         assert f"rank {rank}, probe: RuntimeError: no kernel" in printed
         assert f"rank {rank}, odd: RunFailed: Odd: no kernel" in printed
