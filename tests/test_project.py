@@ -234,3 +234,15 @@ def test_forms_ask_for_what_an_answer_needs(name: str) -> None:
     assert form["description"]
     if name != "feature":
         assert "versions" in ids
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_files_that_a_page_names_exist(name: str) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    homes = (ROOT, ROOT / "src" / "codeshell_hf")
+
+    named = re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|md|yaml|yml|txt|json|jsonl))`", text)
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+
+    assert [path for path in named if not any((home / path).exists() for home in homes)] == []
+    assert [path for path in links if not (ROOT / path).exists()] == []
