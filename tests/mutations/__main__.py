@@ -29,7 +29,10 @@ CAUGHT, HANGS, SURVIVES, UNFIT, FAILING, SKIPPED = (
     "caught", "caught: timeout", "SURVIVES", "not applicable", "tests fail without it", "tests skip here",
 )  # fmt: skip
 GOOD = (CAUGHT, HANGS, SKIPPED)
-LEFT_OUT = ("build", "dist", "runs", "shared", "*.egg-info", "__pycache__", ".*")
+LEFT_OUT = (
+    *("build", "dist", "runs", "shared", "*.egg-info", "__pycache__"),
+    *(".git", ".venv", ".legs", ".gpu", ".hypothesis", ".*_cache"),
+)
 
 
 @dataclass(frozen=True)
