@@ -31,6 +31,7 @@ TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
         ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]}, "turn 2 .* is empty"),
         ({"prompt": "a", "completion": ""}, "turn 2 .* is empty"),
         ({"messages": TURNS, "type": "poem"}, "has type 'poem'; use one of chat, copilot"),
+        ({"messages": TURNS, "tests": 3}, "line 1 of x has tests 3; write a text, or leave it out"),
     ],
 )
 def test_what_is_no_conversation_is_refused_with_its_line(values: dict[str, object], message: str) -> None:
