@@ -8,12 +8,13 @@ DEMO_READY := $(VENV)/.ready-demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo demo-full test test-all legs check toolchains fresh
+.PHONY: help setup demo demo-full test test-all test-slow legs check toolchains fresh
 help:
 	@echo "make demo        the main job at nano size: raw files to a published model, in minutes on two cores"
 	@echo "make demo-full   the same with five times the code, five times the training and every benchmark"
 	@echo "make test        the fast tests"
 	@echo "make test-all    all tests: kills, ranks, compilers, browsers, servers, the pages' commands as well"
+	@echo "make test-slow   only those"
 	@echo "make legs        the oldest and the newest transformers, and another Python; LEGS=\"5.23.0\" or others"
 	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, doctests"
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
@@ -42,8 +43,10 @@ demo-full: setup
 test: setup
 	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20 -m "not slow"
 
-test-all: setup
-	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20
+test-all: test test-slow
+
+test-slow: setup
+	SKIPPED_TESTS_FILE=.skipped_slow_tests python -m pytest -n 2 --dist loadgroup --durations 20 -m slow
 
 # Each has its own environment under .legs/.
 LEGS ?= oldest newest python
