@@ -74,7 +74,8 @@ def hide() -> None:
             raise ModuleNotFoundError(f"No module named {name!r}")
         return real_module(name, package)
 
-    builtins.__import__, importlib.util.find_spec, importlib.import_module = import_name, find_spec, import_module
+    builtins.__import__ = import_name  # type: ignore[assignment]
+    importlib.util.find_spec, importlib.import_module = find_spec, import_module
     # Where the encoding of files is not UTF-8, those that are opened without one come out otherwise.
     warnings.filterwarnings("error", category=EncodingWarning, module=rf"({'|'.join(OURS)}|__main__)\b")
 

@@ -62,7 +62,7 @@ def find_test(name: str) -> str:
 def read_requirement() -> str:
     """What the package itself requires of transformers, such as `transformers>=5.19,<5.25`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return next(line for line in project["dependencies"] if line.startswith("transformers"))
+    return next(str(line) for line in project["dependencies"] if line.startswith("transformers"))
 
 
 def parse_bounds(requirement: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.commands.main import COMMANDS
 from codeshell_hf.settings import load_settings
 from codeshell_hf.stages.stage import Work, main
@@ -84,7 +85,9 @@ def test_every_stage_has_its_row_in_the_readme() -> None:
         assert f"| `{stage}` |" in README
 
 
-def test_python_of_the_readme_runs_on_a_folder_in_the_released_format(tmp_path: Path, tiny_tokenizer) -> None:
+def test_python_of_the_readme_runs_on_a_folder_in_the_released_format(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer
+) -> None:
     """The first two blocks, as printed, with a tiny checkpoint under the released name."""
     home = tmp_path / "WisdomShell" / "CodeShell-7B-Chat"
     save_as_released(tiny_tokenizer, home, None)

@@ -123,7 +123,9 @@ def test_a_python_is_one_that_starts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert legs.find_python("3.14") is None, "which is another by its own word"
 
 
-def test_without_another_python_the_leg_says_so(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_without_another_python_the_leg_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(legs, "find_python", lambda version: None)
 
     assert legs.run_leg("python") == 0

@@ -18,8 +18,9 @@ from codeshell_hf.commands.main import main as codeshell
 from codeshell_hf.manifest import Values
 from codeshell_hf.settings import read_yaml
 from tests.hub import serve_hub, visit_hub
+from tests.rungs import RUNG
 from tests.test_documents import blocks
-from tests.test_recipes import RUNG, SMALL, write_corpus
+from tests.test_recipes import SMALL, write_corpus
 from tests.warm import warm_python
 
 ROOT = Path(__file__).parents[1]

@@ -12,6 +12,7 @@ import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,13 +20,21 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from codeshell_hf.manifest import read_manifest
+from codeshell_hf.manifest import Manifest, read_manifest
 from codeshell_hf.settings import read_yaml
 from codeshell_hf.stages.stage import Stage, main
 from tests.hub import serve_hub, visit_hub
 from tests.rungs import RUNG
 from tests.test_precision import AVX2
 from tests.warm import start
+
+
+def read_finished(folder: Path) -> Manifest:
+    """The manifest of a stage that has ended."""
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return manifest
+
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -113,8 +122,9 @@ def fresh_accelerate() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def get_stage(name: str) -> Stage:
-    return importlib.import_module(f"recipes.{name}").STAGE
+def get_stage(name: str) -> Stage[Any]:
+    stage: Stage[Any] = importlib.import_module(f"recipes.{name}").STAGE
+    return stage
 
 
 def write_corpus(folder: Path) -> None:
@@ -138,7 +148,7 @@ def arguments(stage: str, home: Path) -> list[str]:
     small = [option.replace("HOME", str(home)) for option in SMALL[stage]]
     given = [str(ROOT / "recipes" / "nano" / f"{stage}.yaml"), *small]
 
-    def move(values: dict, prefix: str) -> None:
+    def move(values: dict[str, Any], prefix: str) -> None:
         for key, value in values.items():
             if isinstance(value, dict):
                 move(value, f"{prefix}{key}.")
@@ -172,7 +182,7 @@ pytestmark = pytest.mark.xdist_group("recipes")
 
 def test_every_stage_leaves_a_whole_manifest(chain: Path) -> None:
     for stage in STAGES:
-        manifest = read_manifest(chain / stage)
+        manifest = read_finished(chain / stage)
         assert manifest is not None, stage
         assert manifest.counts, stage
         for name, digest in manifest.outputs.items():
@@ -200,14 +210,14 @@ def test_processes_pack_what_one_does(chain: Path, tmp_path: Path) -> None:
     )
 
 
-def test_chain_is_skipped_when_nothing_has_changed(chain: Path, capsys) -> None:
+def test_chain_is_skipped_when_nothing_has_changed(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for stage in STAGES:
         assert run_stage(stage, chain) == 0
         assert f"{stage}: nothing to do" in capsys.readouterr().out
 
 
 def test_loss_falls_and_held_out_bits_fall(chain: Path) -> None:
-    measures = read_manifest(chain / "pretrain").measures
+    measures = read_finished(chain / "pretrain").measures
 
     assert measures["bits_per_byte_after"]["all"] < measures["bits_per_byte_before"]["all"] - 0.3
     log = [json.loads(line) for line in (chain / "pretrain" / "log.jsonl").read_text().splitlines()]
@@ -221,7 +231,7 @@ def test_loss_falls_and_held_out_bits_fall(chain: Path) -> None:
 def test_card_and_page_show_the_figures_of_the_manifests(chain: Path) -> None:
     card = (chain / "publish" / "model" / "README.md").read_text()
     page = (chain / "publish" / "index.html").read_text()
-    curate, pretrain, evaluate = (read_manifest(chain / stage) for stage in ("curate", "pretrain", "evaluate"))
+    curate, pretrain, evaluate = (read_finished(chain / stage) for stage in ("curate", "pretrain", "evaluate"))
 
     for text in (card, page):
         assert f"{curate.counts['documents_after']:,}" in text
@@ -237,7 +247,7 @@ def test_card_and_page_show_the_figures_of_the_manifests(chain: Path) -> None:
     )
     from huggingface_hub import ModelCard
 
-    metadata = ModelCard(card).data
+    metadata: Any = ModelCard(card).data
     assert metadata.license == "apache-2.0"
     values = {result.metric_type: result.metric_value for result in metadata.eval_results}
     assert values["bits_per_byte"] == evaluate.measures["aligned"]["bits_per_byte"]["all"]
@@ -286,7 +296,7 @@ def check_page(html: str, chain: Path) -> None:
     """Every figure in the page's tables and tiles, against the manifests."""
     page = Tables()
     page.feed(html)
-    manifests = {stage: read_manifest(chain / stage) for stage in STAGES[:-1]}
+    manifests = {stage: read_finished(chain / stage) for stage in STAGES[:-1]}
     curate, pack, evaluate = (manifests[stage] for stage in ("curate", "pack", "evaluate"))
 
     rows = {row[0]: row for row in page.tables["languages"][1:]}
@@ -309,11 +319,15 @@ def check_page(html: str, chain: Path) -> None:
         assert low <= measured["bits_per_byte"]["all"] <= high
         infilling = measured["infilling"]["all"]
         assert results[name][-2] == f"{infilling['exact']} of {infilling['tasks']}"
-    shown = {row[0]: row[1:] for row in page.tables["benchmarks"][1:]}
-    assert {"humaneval: pass@1", "requests: harmful refused", "memorisation: verbatim", "mmlu: accuracy"} <= set(shown)
+    shown_rows = {row[0]: row[1:] for row in page.tables["benchmarks"][1:]}
+    assert {"humaneval: pass@1", "requests: harmful refused", "memorisation: verbatim", "mmlu: accuracy"} <= set(
+        shown_rows
+    )
     for row in evaluate.measures["table"]:
         cells = [row["models"][name.split()[0]] for name in page.tables["benchmarks"][0][1:4]]
-        assert [cell.split(" ")[0] for cell in shown[row["name"]][:3]] == [f"{100 * c['value']:.1f}" for c in cells]
+        assert [cell.split(" ")[0] for cell in shown_rows[row["name"]][:3]] == [
+            f"{100 * c['value']:.1f}" for c in cells
+        ]
     feedback = {row[0]: row for row in page.tables["feedback"][1:]}
     for stage in ("rlhf", "dpo"):
         for kind, measured in manifests[stage].measures["measured"].items():
@@ -383,7 +397,7 @@ def test_published_weights_are_the_trained_ones(chain: Path) -> None:
 def test_sft_moves_every_weight_and_lowers_the_held_out_loss(chain: Path) -> None:
     before = load_file(chain / "pretrain" / "model" / "model.safetensors")
     after = load_file(chain / "sft" / "model" / "model.safetensors")
-    measures = read_manifest(chain / "sft").measures
+    measures = read_finished(chain / "sft").measures
 
     assert [key for key in before if torch.equal(before[key], after[key])] == []
     assert measures["held_out_loss_after"] < measures["held_out_loss_before"]
@@ -433,7 +447,7 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
         )
 
     assert loaded.returncode == 0, loaded.stderr[-2000:]
-    counts = read_manifest(chain / "pack").counts
+    counts = read_finished(chain / "pack").counts
     rows = {name: counts[split]["documents"] for name, split in (("train", "train"), ("held_out", "held-out"))}
     assert f"LOADED {rows} ['1', '2']" in loaded.stdout
     assert hub.commits == 3
@@ -469,7 +483,7 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
     ],
 )
 def test_bad_input_is_one_line_and_leaves_what_was_there(
-    chain: Path, capsys, stage: str, more: list[str], message: str
+    chain: Path, capsys: pytest.CaptureFixture[str], stage: str, more: list[str], message: str
 ) -> None:
     (chain / "hollow").mkdir(exist_ok=True)
     for name in ("truncated", "reshaped"):
@@ -498,6 +512,7 @@ def test_a_killed_sft_goes_on_from_its_checkpoint(chain: Path, tmp_path: Path) -
     process = start(*command)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out.partial").glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:
+        assert process.stdout is not None
         assert process.poll() is None, process.stdout.read()[-3000:]
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -508,7 +523,7 @@ def test_a_killed_sft_goes_on_from_its_checkpoint(chain: Path, tmp_path: Path) -
 
     assert again.returncode == 0, printed[-3000:]
     assert max(done) < 30
-    assert read_manifest(tmp_path / "out").counts["steps"] == 30
+    assert read_finished(tmp_path / "out").counts["steps"] == 30
     log = json.loads((tmp_path / "out" / "log.json").read_text())
     assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 31))
 
@@ -533,7 +548,9 @@ def test_help_names_every_setting_without_loading_torch(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_dry_run_prints_and_writes_nothing(chain: Path, tmp_path: Path, capsys, stage: str) -> None:
+def test_dry_run_prints_and_writes_nothing(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
     assert run_stage(stage, chain, f"output={tmp_path}/out", "--dry-run") == 0
 
     assert f"{stage} would write {tmp_path}/out" in capsys.readouterr().out
@@ -556,7 +573,7 @@ def check_precision(home: Path) -> dict[str, float]:
     """Every stage that computes wrote what auto took, which is what its probe says; the ratio of each."""
     ratios = {}
     for stage in COMPUTING:
-        manifest = read_manifest(home / stage)
+        manifest = read_finished(home / stage)
         found = manifest.precision
         assert found["asked"] == "auto", stage
         assert found["arithmetic"] == ("bfloat16" if found["speedup"] >= 1.2 else "float32"), stage
@@ -579,11 +596,11 @@ def test_the_chain_computes_in_float32_where_bfloat16_is_a_plain_loop(chain: Pat
     shutil.copytree(chain, tmp_path / "home")
     (tmp_path / "home" / "evaluate.kept" / "precision.json").unlink()  # with it, what was taken here is kept
 
-    process = start("-c", AGAIN, str(tmp_path / "home"), **AVX2)
+    process = start("-c", AGAIN, str(tmp_path / "home"), ranks=1, is_warm=False, **AVX2)
     printed = process.communicate(timeout=300)[0]
 
     assert process.returncode == 0, printed[-4000:]
     assert printed.count("arithmetic in float32: products in bfloat16 are ") == len(COMPUTING)
     assert max(check_precision(tmp_path / "home").values()) < 1
-    measures = read_manifest(tmp_path / "home" / "pretrain").measures
+    measures = read_finished(tmp_path / "home" / "pretrain").measures
     assert measures["bits_per_byte_after"]["all"] < measures["bits_per_byte_before"]["all"] - 0.3

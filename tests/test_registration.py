@@ -3,16 +3,21 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments, pipeline
 
-from codeshell_hf import CodeShellTokenizer
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 
 
-def test_pipelines_support_the_model(tiny_model, tiny_tokenizer: CodeShellTokenizer, caplog) -> None:
+def test_pipelines_support_the_model(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+    tiny_tokenizer: CodeShellTokenizer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     model = tiny_model(vocab_size=len(tiny_tokenizer), eos_token_id=tiny_tokenizer.eos_token_id)
     logging.getLogger("transformers").propagate = True
 
@@ -23,7 +28,9 @@ def test_pipelines_support_the_model(tiny_model, tiny_tokenizer: CodeShellTokeni
     assert "is not supported" not in caplog.text
 
 
-def test_trainer_shifts_labels_when_it_smooths_them(tiny_model, tmp_path: Path) -> None:
+def test_trainer_shifts_labels_when_it_smooths_them(
+    tiny_model: Callable[..., CodeShellForCausalLM], tmp_path: Path
+) -> None:
     model = tiny_model()
     arguments = TrainingArguments(
         output_dir=str(tmp_path), label_smoothing_factor=0.1, use_cpu=True, bf16=False, report_to="none"
@@ -60,7 +67,7 @@ except AttributeError as error:
 
 
 def test_models_are_imported_with_the_first_configuration(
-    tiny_model, tiny_tokenizer: CodeShellTokenizer, tmp_path: Path
+    tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer, tmp_path: Path
 ) -> None:
     tiny_model(vocab_size=len(tiny_tokenizer)).save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")

@@ -7,8 +7,7 @@ import pytest
 from pydantic import Field
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.settings import load_settings, parse_yaml
-from codeshell_hf.stages.stage import Section
+from codeshell_hf.settings import Section, load_settings, parse_yaml
 
 
 class Inner(Section):

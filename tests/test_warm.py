@@ -6,7 +6,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.warm import warm_python
@@ -59,6 +59,7 @@ def test_other_variables_that_imports_read_start_afresh(tmp_path: Path) -> None:
 def test_a_program_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(100)")
     process = subprocess.Popen([warm_python(os.environ), "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     program = psutil.Process(int(process.stdout.readline()))
 
     process.kill()

@@ -23,7 +23,10 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
 
 ROOT = Path(__file__).parents[1]
 SLOW = (
@@ -97,7 +100,7 @@ def _start(frozen: tuple[tuple[str, str], ...]) -> str:
     )  # fmt: skip
     atexit.register(home.cleanup)
     atexit.register(server.communicate)  # it ends with its input
-    if server.stdout.readline() != b"ready\n":
+    if server.stdout is None or server.stdout.readline() != b"ready\n":
         raise ChildProcessError("the Python that forks did not start")
     command = Path(home.name, "python")
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" ask "{place}" "$@"\n')
@@ -190,7 +193,7 @@ def keep(connection: socket.socket, frozen: dict[str, str]) -> NoReturn:
 
 def finish(code: int) -> NoReturn:
     """Ends as the interpreter does, but for tidying up what was imported, which would copy all of it."""
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -200,7 +203,7 @@ def finish(code: int) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Runs a module or a file as `python` does, and gives its exit status."""
     if arguments[0] == "-u":
-        sys.stdout.reconfigure(write_through=True)
+        cast("TextIOWrapper", sys.stdout).reconfigure(write_through=True)
         arguments = arguments[1:]
     is_module = arguments[0] == "-m"
     sys.argv = arguments[is_module:]
