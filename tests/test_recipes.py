@@ -319,15 +319,13 @@ def check_page(html: str, chain: Path) -> None:
         assert low <= measured["bits_per_byte"]["all"] <= high
         infilling = measured["infilling"]["all"]
         assert results[name][-2] == f"{infilling['exact']} of {infilling['tasks']}"
-    shown_rows = {row[0]: row[1:] for row in page.tables["benchmarks"][1:]}
+    figures = {row[0]: row[1:] for row in page.tables["benchmarks"][1:]}
     assert {"humaneval: pass@1", "requests: harmful refused", "memorisation: verbatim", "mmlu: accuracy"} <= set(
-        shown_rows
+        figures
     )
     for row in evaluate.measures["table"]:
         cells = [row["models"][name.split()[0]] for name in page.tables["benchmarks"][0][1:4]]
-        assert [cell.split(" ")[0] for cell in shown_rows[row["name"]][:3]] == [
-            f"{100 * c['value']:.1f}" for c in cells
-        ]
+        assert [cell.split(" ")[0] for cell in figures[row["name"]][:3]] == [f"{100 * c['value']:.1f}" for c in cells]
     feedback = {row[0]: row for row in page.tables["feedback"][1:]}
     for stage in ("rlhf", "dpo"):
         for kind, measured in manifests[stage].measures["measured"].items():
