@@ -10,6 +10,7 @@ from tests.curate.common import GOOD, run, write_files
 
 REPLACED = {
     "write to ann.lee+x@corp-mail.co.uk now": "write to <EMAIL> now",
+    "cc: bob@mail.technology, please": "cc: <EMAIL>, please",
     "host = '8.8.4.4'  # dns": "host = '<IP_ADDRESS>'  # dns",
     "addr = 2606:4700:4700::1111": "addr = <IP_ADDRESS>",
     "token = 'ghp_" + "a1B2" * 9 + "'": "token = '<KEY>'",
