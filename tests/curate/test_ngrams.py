@@ -11,6 +11,7 @@ import pytest
 
 from codeshell_hf.curate.ngrams import (
     NgramModel,
+    _discount,
     load_scorer,
     read_arpa,
     score,
@@ -161,3 +162,16 @@ def test_broken_models_are_one_clear_error(tmp_path: Path) -> None:
             read_arpa(tmp_path / name)
     with pytest.raises(DataError, match=r"there is no word to train"):
         train([], order=3)
+
+
+def test_discounts_are_those_of_chen_and_goodman() -> None:
+    # Of 100 n-grams seen once, 40 twice, 20 three and 10 four times: Y = 100 / (100 + 2 * 40), and D(n) is
+    # n - (n + 1) * Y * (how many n + 1 times) / (how many n times).
+    counts = np.repeat([1, 2, 3, 4, 9], [100, 40, 20, 10, 5])
+    y = 100 / 180
+    once, twice, more = 1 - 2 * y * 40 / 100, 2 - 3 * y * 20 / 40, 3 - 4 * y * 10 / 20
+
+    discounts = _discount(counts)
+
+    assert discounts.tolist() == pytest.approx([once] * 100 + [twice] * 40 + [more] * 35)
+    assert _discount(np.array([1, 1, 2, 5])).tolist() == [0.5, 0.5, 1.0, 1.5], "too few for an estimate"
