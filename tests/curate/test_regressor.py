@@ -38,6 +38,7 @@ def test_a_regressor_learns_and_is_loaded_as_any_model(trained: tuple[Path, dict
 
     poor, good = regressor.score(["value_7 = 7\n" * 3, "# comment 9\n# more words\n# and more\n"], batch_documents=2)
 
+    assert (measures["training_documents"], measures["held_out_documents"]) == (128, 32), "none is in both"
     assert measures["pearson"] > 0.9
     assert measures["spearman"] > 0.8
     assert measures["mean_squared_error"] < measures["variance_of_scores"]
