@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rungs import RUNG
 from tests.test_recipes import SMALL, write_corpus
-from tests.test_sandbox import RUNG
 
 ROOT = Path(__file__).parents[2]
 
