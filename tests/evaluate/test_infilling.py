@@ -35,3 +35,11 @@ def test_exact_matches_are_counted_by_language() -> None:
     shown = show_lines(lines, written)
     assert [row["is_exact"] for row in shown] == [True, True, False]
     assert max(len(str(row["prefix"])) for row in shown) == 240
+
+
+def test_neither_the_first_nor_the_last_line_is_taken_out() -> None:
+    document: DocumentRow = {"id": "d", "language": "python", "text": "first_line\nmiddle_line\nlast_line\n"}
+
+    taken = {take_lines([document], per_language=1, seed=seed)[0].reference for seed in range(12)}
+
+    assert taken == {"middle_line"}

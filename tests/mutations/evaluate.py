@@ -79,11 +79,13 @@ MUTATIONS = (
         f"{EVALUATE}/generation.py", "return encode_prompt(self.tokenizer",
         "return self.tokenizer.apply_chat_template([{'role': 'user', 'content': prompt.text}],"
         " add_generation_prompt=True, return_dict=False) or encode_prompt(self.tokenizer",
-        f"{TESTS}/test_generation.py", "special tokens in a question are alive",
+        f"{TESTS}/test_generation.py::test_special_tokens_in_a_question_stay_text",
+        "special tokens in a question are alive",
     ),
     Mutation(
         f"{EVALUATE}/generation.py", "if highest >= rows:", "if highest > rows:",
-        f"{TESTS}/test_generation.py", "a token without an embedding is fed to the model",
+        f"{TESTS}/test_generation.py::test_a_token_without_an_embedding_is_one_error",
+        "a token without an embedding is fed to the model",
     ),
     Mutation(
         f"{EVALUATE}/reports.py", "change = (sum(new) - sum(old)) / len(both)",
