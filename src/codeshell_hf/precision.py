@@ -68,15 +68,7 @@ class Precision:
         return torch.bfloat16 if self.is_bf16 else torch.float32
 
     def describe(self, asked: Asked, *, is_resumed: bool = False) -> str:
-        """Says in one line what is computed in.
-
-        Args:
-            asked: What the settings say.
-            is_resumed: Whether the run goes on with what it began with.
-
-        Returns:
-            The line.
-        """
+        """Describes the choice in one line, by what the settings asked for and whether a resumed run keeps it."""
         line = f"arithmetic in {self.arithmetic}"
         if is_resumed:
             return f"{line}, as the run began"
@@ -138,13 +130,7 @@ def choose_precision(
 
 
 def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str) -> None:
-    """Warns of bfloat16 where float32 is faster.
-
-    Args:
-        precision: With the measured ratio.
-        device: Where it was measured.
-        mend: What the user can do.
-    """
+    """Warns of bfloat16 where float32 was measured to be faster; `mend` is what the user can do."""
     if precision.is_bf16 and precision.speedup is not None and precision.speedup < 1:
         logger.warning(
             "precision is bfloat16, which is %s as fast as float32 on this %s; %s",
@@ -153,11 +139,7 @@ def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str) -> 
 
 
 def can_compute(device: "torch.device") -> bool:
-    """Whether a device computes in bfloat16 without emulation.
-
-    Args:
-        device: A CPU always can, well or badly.
-    """
+    """Whether a device computes in bfloat16 without emulation; a CPU always does, fast or slowly."""
     import torch
 
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
@@ -207,15 +189,9 @@ def _now(device: "torch.device") -> float:
 
 
 def probe_products(config: Shape, device: "torch.device", *, trains: bool) -> Work:
-    """Makes the products of a block and of its share of the output layer, to be timed.
+    """Makes a function that does the products of a block and of its share of the output layer once, to be timed.
 
-    Args:
-        config: Of the model.
-        device: Where.
-        trains: As in `choose_precision`.
-
-    Returns:
-        What does them once. Sizes are the model's, wider ones cut to what takes a moment even in a plain loop.
+    Sizes are the model's, wider ones cut to what takes a moment even in a plain loop.
     """
     import torch
 
@@ -251,16 +227,7 @@ def probe_products(config: Shape, device: "torch.device", *, trains: bool) -> Wo
 def probe_matrix(
     config: Shape, device: "torch.device", orthogonalize: "Callable[[torch.Tensor, torch.dtype], object]"
 ) -> Work:
-    """Makes a matrix of a block, to be orthogonalised and timed.
-
-    Args:
-        config: With the model's width.
-        device: Where.
-        orthogonalize: As in `choose_precision`.
-
-    Returns:
-        What does it once.
-    """
+    """Makes a function that orthogonalises a matrix of a block once, to be timed."""
     import torch
 
     side = min(config.hidden_size, MAX_SIDE["cuda" if device.type == "cuda" else "cpu"])
@@ -274,13 +241,7 @@ def probe_matrix(
 
 
 def read_precision(folder: Path) -> Precision | None:
-    """Reads what a run computes in.
-
-    Args:
-        folder: Of its checkpoints.
-
-    Returns:
-        What `write_precision` wrote, or `None` where nothing was begun.
+    """Reads what `write_precision` wrote; `None` where nothing was begun.
 
     Raises:
         CheckpointError: If it cannot be read.
@@ -298,11 +259,6 @@ def read_precision(folder: Path) -> Precision | None:
 
 
 def write_precision(folder: Path, precision: Precision) -> None:
-    """Writes what a run computes in beside its checkpoints.
-
-    Args:
-        folder: Theirs; it is made.
-        precision: What it is.
-    """
+    """Writes what a run computes in beside its checkpoints, into a folder that is made."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / RECORD, json.dumps(asdict(precision), indent=1) + "\n")

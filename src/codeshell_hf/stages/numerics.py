@@ -1,4 +1,4 @@
-"""What a stage that computes is told about precision and threads, and how its ranks agree on it."""
+"""Precision and threads of a stage that computes, the same on all its ranks."""
 
 import pickle
 from collections.abc import Callable
@@ -96,13 +96,7 @@ def _make_portable(error: Exception) -> Exception:
 
 
 def read_config(model: Path) -> "PreTrainedConfig":
-    """Reads a model's configuration.
-
-    Args:
-        model: Its folder.
-
-    Returns:
-        The configuration.
+    """Reads the configuration of a model's folder.
 
     Raises:
         CheckpointError: If there is none.

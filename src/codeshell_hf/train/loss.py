@@ -30,8 +30,8 @@ class _Context(Protocol):
 class LinearCrossEntropy(torch.autograd.Function):
     """Cross-entropy of a linear layer's outputs, some positions at a time.
 
-    Gradients are worked out in the forward pass, while a chunk's logits are there, so the backward pass multiplies by
-    one number. Arithmetic is in the dtype of autocast, sums in float32.
+    Gradients are computed in the forward pass, while a chunk's logits are held, so the backward pass multiplies by one
+    number. Arithmetic is in the dtype of autocast, sums in float32.
 
     Source:
         The order of work is that of Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2.
@@ -39,10 +39,10 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: _Context, hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int) -> Tensor:
-        """Sums the losses.
+        """Sums the losses, and keeps the gradients.
 
         Args:
-            ctx: Keeps the gradients.
+            ctx: Torch's.
             hidden: Shape (N, D), floating.
             weight: Shape (V, D), floating.
             labels: Shape (N,), int64.
@@ -78,15 +78,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """Scales what the forward pass worked out.
-
-        Args:
-            ctx: Keeps it.
-            gradients: Of the sum, one scalar.
-
-        Returns:
-            Gradients of `hidden` and `weight`.
-        """
+        """Gradients of `hidden` and `weight`: those of the forward pass, times that of the sum."""
         hidden, weight = ctx.saved_tensors
         (scale,) = gradients
         return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None
@@ -121,16 +113,7 @@ def _add_product(total: Tensor, gradient: Tensor, part: Tensor) -> None:
 
 
 def count_held_positions(vocab_size: int, width: int, device: torch.device) -> int:
-    """Counts the positions whose logits are there at a time.
-
-    Args:
-        vocab_size: Outputs of the layer.
-        width: Its inputs.
-        device: Where it works.
-
-    Returns:
-        Positions: on a CPU as many as the layer is wide, else as many tiles as `HELD_LOGITS` allows.
-    """
+    """Positions whose logits are held at a time: on a CPU about the layer's width, else the tiles in `HELD_LOGITS`."""
     most = max(1, HELD_LOGITS // vocab_size)
     return min(most, max(CPU_POSITIONS, width)) if device.type == "cpu" else max(1, most // TILE * TILE)
 
@@ -159,8 +142,7 @@ class TrainedModel(nn.Module):
 
     Args:
         model: The model, whose output layer has no bias.
-        held_positions: Where there are more of them, the loss is worked out in chunks of so many; `None` for what
-            suits the device.
+        held_positions: More positions are computed in chunks of so many; `None` for what suits the device.
     """
 
     def __init__(self, model: CodeShellForCausalLM, *, held_positions: int | None = None) -> None:

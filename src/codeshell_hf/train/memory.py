@@ -17,14 +17,11 @@ class Layout:
     """How a step is laid out over devices.
 
     Args:
-        kind: As in `Sharding`.
-        stage: Of ZeRO.
+        kind: As in `Sharding`, like `stage`, `replicas` and `offloads`.
         ranks: Devices.
-        replicas: Groups that hold the whole model each.
         micro_tokens: Tokens of a device's forward pass.
         is_bf16: Whether arithmetic is in bfloat16.
         recomputes: Whether activations are recomputed.
-        offloads: Whether what is shared out lies in the host's memory.
         has_moments: Moments of an optimiser: 2 for AdamW.
     """
 
@@ -66,14 +63,10 @@ class Memory:
 
 
 def count_block_numbers(config: CodeShellConfig) -> int:
-    """Counts what one block keeps of one token for its backward pass.
+    """Counts the numbers that one block keeps of one token for its backward pass.
 
-    Args:
-        config: The architecture.
-
-    Returns:
-        Numbers: its input, both norms' outputs, queries and keys after rotation, the fused projection, what attention
-        gives, the middle of the residual, and the MLP's inner width before and after its activation.
+    They are its input, both norms' outputs, queries and keys after rotation, the fused projection, attention's output,
+    the middle of the residual, and the MLP's inner width before and after its activation.
     """
     width, groups = config.n_embd, config.num_query_groups or config.n_head
     shared = groups * (config.n_embd // config.n_head)
@@ -82,15 +75,7 @@ def count_block_numbers(config: CodeShellConfig) -> int:
 
 
 def count_activations(config: CodeShellConfig, layout: Layout) -> float:
-    """Counts the bytes that a forward pass keeps, logits apart.
-
-    Args:
-        config: The architecture.
-        layout: Tokens, arithmetic, recomputing.
-
-    Returns:
-        Bytes.
-    """
+    """Counts the bytes that a forward pass keeps, logits apart."""
     width = config.n_embd
     size = BF16 if layout.is_bf16 else FP32
     # Under autocast the residual stream stays in float32; FSDP2 and ZeRO compute in bfloat16 throughout.
@@ -103,15 +88,7 @@ def count_activations(config: CodeShellConfig, layout: Layout) -> float:
 
 
 def count_logits(config: CodeShellConfig, layout: Layout) -> float:
-    """Counts the bytes of logits.
-
-    Args:
-        config: The architecture.
-        layout: Tokens and arithmetic.
-
-    Returns:
-        Bytes: in float32 and in the arithmetic, and where they come in chunks, the gradients that are kept instead.
-    """
+    """Counts the bytes of logits: in float32 and in the arithmetic, or of chunks and the gradients kept with them."""
     size = BF16 if layout.is_bf16 else FP32
     logits = layout.micro_tokens * config.vocab_size
     if logits <= HELD_LOGITS:
@@ -121,15 +98,7 @@ def count_logits(config: CodeShellConfig, layout: Layout) -> float:
 
 
 def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
-    """Estimates what each device holds at the most.
-
-    Args:
-        config: The architecture.
-        layout: How the step is laid out.
-
-    Returns:
-        Bytes by part.
-    """
+    """Estimates the bytes that each device holds at the most, by part."""
     numbers = count_parameters(config)
     moments = layout.has_moments * FP32
     shares = layout.ranks // layout.replicas

@@ -9,12 +9,6 @@ from .progress import Progress
 def roll_back(checkpoints: Checkpoints, guard: Guard, progress: Progress, norm: float) -> None:
     """Loads the last checkpoint's weights; the data go on, since the same ones would lead to the same again.
 
-    Args:
-        checkpoints: Hold the weights.
-        guard: Has skipped steps in a row, and knows how many rollbacks are allowed.
-        progress: Counts the rollbacks.
-        norm: Of the last step's gradients.
-
     Raises:
         RunFailed: If it was done too often, or there is no checkpoint.
     """

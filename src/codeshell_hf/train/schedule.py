@@ -8,15 +8,7 @@ from .settings import ScheduleSettings
 
 
 def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:
-    """The learning rate as a share of its peak: linear warm-up, then a cosine down to the floor.
-
-    Args:
-        schedule: Says how long warm-up and run are, and where the floor is.
-        tokens: Tokens consumed by the end of the step.
-
-    Returns:
-        Between 0 and 1.
-    """
+    """The learning rate of the step that ends at `tokens`, as a share of its peak: linear warm-up, then a cosine."""
     warmup, total, floor = schedule.warmup_tokens, schedule.total_tokens, schedule.floor_fraction
     if tokens < warmup:
         return tokens / warmup
@@ -29,8 +21,8 @@ def place_phases(phases: Sequence[tuple[float, int]], *, total_tokens: int, step
 
     Args:
         phases: Share of all tokens at which each ends, and its row length, in order; the last share is 1.
-        total_tokens: Tokens of the whole run.
-        step_tokens: Tokens of a step.
+        total_tokens: Of the whole run.
+        step_tokens: Of a step.
 
     Returns:
         First token and row length of each.
@@ -77,15 +69,7 @@ def fit_batch(step_tokens: int, *, micro_tokens: int, row_lengths: Sequence[int]
 
 
 def check_step_tokens(before: int, now: int) -> None:
-    """Refuses to resume a run with another batch size than it began with.
-
-    Args:
-        before: Tokens of a step when the checkpoint was written.
-        now: As this run's ranks and micro-batches round them.
-
-    Raises:
-        SettingsError: If they differ.
-    """
+    """Raises SettingsError for a run that would resume with another batch size than that of its checkpoint."""
     if before != now:
         raise SettingsError(
             f"the checkpoint was made by steps of {before:,} tokens, but this run would take {now:,}; set "
@@ -94,15 +78,7 @@ def check_step_tokens(before: int, now: int) -> None:
 
 
 def check_epochs(epochs: float, schedule: ScheduleSettings) -> None:
-    """Refuses a run over more passes than the schedule allows.
-
-    Args:
-        epochs: Passes over the shards that the run takes.
-        schedule: With `max_epochs`.
-
-    Raises:
-        SettingsError: If they are too many.
-    """
+    """Raises SettingsError for a run of more passes over the shards than the schedule allows."""
     if schedule.max_epochs is not None and epochs > schedule.max_epochs:
         raise SettingsError(
             f"schedule.total_tokens is {schedule.total_tokens}, which is {epochs:.2f} passes over the shards, but "

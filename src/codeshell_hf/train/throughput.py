@@ -32,15 +32,7 @@ class TokenCost:
 
 
 def cost_token(config: CodeShellConfig, row_tokens: int) -> TokenCost:
-    """Counts the operations of a token.
-
-    Args:
-        config: The architecture.
-        row_tokens: Tokens that attention spans.
-
-    Returns:
-        The cost. Forward is a third of it.
-    """
+    """Counts the operations of a token in rows of so many; the forward pass is a third of them."""
     lookup = 0 if config.tie_word_embeddings else config.vocab_size * config.n_embd
     window = config.sliding_window or row_tokens
     spans = [
@@ -77,14 +69,7 @@ DEVICES = {
 
 
 def find_peak_tflops(device: torch.device) -> float | None:
-    """Finds what a device can at most.
-
-    Args:
-        device: Any.
-
-    Returns:
-        10**12 operations a second in bfloat16, or `None` for an unknown one.
-    """
+    """A device's peak in bfloat16, in 10**12 operations a second; `None` for an unknown one."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
