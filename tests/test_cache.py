@@ -23,6 +23,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from codeshell_hf import (
+    CodeShellConfig,
     CodeShellForCausalLM,
     CodeShellForQuestionAnswering,
     CodeShellForSequenceClassification,
@@ -85,7 +86,7 @@ def count_others(tokens: list[int], others: list[int]) -> int:
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=["full", "sliding"])
-def test_these_weights_look_back_and_far(far_sighted, ids: Tensor, changes: dict) -> None:
+def test_these_weights_look_back_and_far(far_sighted: Any, ids: Tensor, changes: dict) -> None:
     """Without this, every other test here could pass without a cache."""
     model = far_sighted(**changes)
     for row in ids.tolist():
@@ -103,7 +104,7 @@ def test_these_weights_look_back_and_far(far_sighted, ids: Tensor, changes: dict
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_a_row_in_pieces_is_the_whole_row(
-    far_sighted, ids: Tensor, attention: str, name: str, sizes: tuple[int, ...], changes: dict
+    far_sighted: Any, ids: Tensor, attention: str, name: str, sizes: tuple[int, ...], changes: dict
 ) -> None:
     model = far_sighted(attention, **changes)
     cache = DynamicCache(config=model.config)
@@ -120,7 +121,7 @@ def test_a_row_in_pieces_is_the_whole_row(
     assert cache.get_seq_length() == 16
 
 
-def test_the_cache_may_stand_in_fourth_place(far_sighted, ids: Tensor) -> None:
+def test_the_cache_may_stand_in_fourth_place(far_sighted: Any, ids: Tensor) -> None:
     model = far_sighted()
     cache = DynamicCache(config=model.config)
 
@@ -133,7 +134,7 @@ def test_the_cache_may_stand_in_fourth_place(far_sighted, ids: Tensor) -> None:
 
 @pytest.mark.parametrize("changes", CHANGES, ids=["full", "sliding"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_generate_writes_what_a_hand_does(far_sighted, ids: Tensor, attention: str, changes: dict) -> None:
+def test_generate_writes_what_a_hand_does(far_sighted: Any, ids: Tensor, attention: str, changes: dict) -> None:
     model = far_sighted(attention, **changes)
 
     generated = model.generate(ids, max_new_tokens=STEPS, **GREEDY)
@@ -142,7 +143,7 @@ def test_generate_writes_what_a_hand_does(far_sighted, ids: Tensor, attention: s
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_generate_behind_padding_writes_what_a_hand_does(far_sighted, ids: Tensor, attention: str) -> None:
+def test_generate_behind_padding_writes_what_a_hand_does(far_sighted: Any, ids: Tensor, attention: str) -> None:
     model = far_sighted(attention)
     mask = torch.ones_like(ids)
     mask[0, :7] = 0
@@ -153,7 +154,7 @@ def test_generate_behind_padding_writes_what_a_hand_does(far_sighted, ids: Tenso
     assert generated[1, 16:].tolist() == write_by_hand(model, ids[1].tolist())
 
 
-def test_generate_from_embeddings_writes_what_a_hand_does(far_sighted, ids: Tensor) -> None:
+def test_generate_from_embeddings_writes_what_a_hand_does(far_sighted: Any, ids: Tensor) -> None:
     model = far_sighted()
 
     generated = model.generate(inputs_embeds=model.transformer.wte(ids), max_new_tokens=STEPS, **GREEDY)
@@ -162,7 +163,7 @@ def test_generate_from_embeddings_writes_what_a_hand_does(far_sighted, ids: Tens
 
 
 @pytest.mark.parametrize("kind", ["static", "lookup", "assisted"])
-def test_every_way_of_greedy_decoding_writes_what_a_hand_does(far_sighted, ids: Tensor, kind: str) -> None:
+def test_every_way_of_greedy_decoding_writes_what_a_hand_does(far_sighted: Any, ids: Tensor, kind: str) -> None:
     model = far_sighted()
     ways: dict[str, dict[str, Any]] = {
         "static": {"cache_implementation": "static"},
@@ -177,7 +178,7 @@ def test_every_way_of_greedy_decoding_writes_what_a_hand_does(far_sighted, ids: 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", [DynamicCache, StaticCache])
-def test_generate_goes_on_from_a_cache_that_it_is_given(far_sighted, ids: Tensor, name: str, kind: type) -> None:
+def test_generate_goes_on_from_a_cache_that_it_is_given(far_sighted: Any, ids: Tensor, name: str, kind: type) -> None:
     model = far_sighted()
     cache = kind(config=model.config, **({"max_cache_len": 40} if kind is StaticCache else {}))
     # `generate` is transformers' own: it takes the new name only where it has it.
@@ -190,7 +191,7 @@ def test_generate_goes_on_from_a_cache_that_it_is_given(far_sighted, ids: Tensor
     assert generated[:, 16:].tolist() == [write_by_hand(model, row) for row in ids.tolist()]
 
 
-def test_beams_score_what_whole_rows_do(far_sighted, ids: Tensor) -> None:
+def test_beams_score_what_whole_rows_do(far_sighted: Any, ids: Tensor) -> None:
     model = far_sighted()
 
     found = model.generate(
@@ -206,7 +207,9 @@ def test_beams_score_what_whole_rows_do(far_sighted, ids: Tensor) -> None:
 
 @pytest.mark.parametrize("changes", CHANGES, ids=["full", "sliding"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_continuous_batching_writes_what_a_hand_does(far_sighted, ids: Tensor, attention: str, changes: dict) -> None:
+def test_continuous_batching_writes_what_a_hand_does(
+    far_sighted: Any, ids: Tensor, attention: str, changes: dict
+) -> None:
     model = far_sighted(attention, **changes)
     prompts = [ids[0, :5].tolist(), ids[1, :9].tolist(), ids[0, 5:8].tolist()]
     options = GenerationConfig(max_new_tokens=STEPS, do_sample=False, eos_token_id=-1, pad_token_id=0)
@@ -224,7 +227,9 @@ def test_continuous_batching_writes_what_a_hand_does(far_sighted, ids: Tensor, a
 @pytest.mark.parametrize(
     "kind", [CodeShellForSequenceClassification, CodeShellForTokenClassification, CodeShellForQuestionAnswering]
 )
-def test_heads_take_a_cache_by_both_names(far_sighted, make_config, ids: Tensor, kind: type, name: str) -> None:
+def test_heads_take_a_cache_by_both_names(
+    far_sighted: Any, make_config: Callable[..., CodeShellConfig], ids: Tensor, kind: type, name: str
+) -> None:
     torch.manual_seed(0)
     model = kind(make_config(num_labels=3)).eval()
     model.transformer.load_state_dict(far_sighted().transformer.state_dict())
@@ -241,7 +246,7 @@ def test_heads_take_a_cache_by_both_names(far_sighted, make_config, ids: Tensor,
         torch.testing.assert_close(split, whole[key], atol=1e-4, rtol=1e-4)
 
 
-def test_checkpointing_gradients_drops_a_cache_that_replaying_would_fill_twice(far_sighted, ids: Tensor) -> None:
+def test_checkpointing_gradients_drops_a_cache_that_replaying_would_fill_twice(far_sighted: Any, ids: Tensor) -> None:
     gradients = []
     for checkpointed in (False, True):
         model = far_sighted().train()
@@ -254,7 +259,7 @@ def test_checkpointing_gradients_drops_a_cache_that_replaying_would_fill_twice(f
     torch.testing.assert_close(gradients[1], gradients[0])
 
 
-def test_evaluation_writes_what_a_hand_does(far_sighted, tiny_tokenizer: CodeShellTokenizer) -> None:
+def test_evaluation_writes_what_a_hand_does(far_sighted: Any, tiny_tokenizer: CodeShellTokenizer) -> None:
     model = far_sighted(vocab_size=len(tiny_tokenizer), n_positions=160, eos_token_id=tiny_tokenizer.eos_token_id)
     texts = ["def area(radius):\n    return", "class Stack:\n" * 3, "x = 1"]
     requests = [Request(str(index), Prompt(text), 2, (), STEPS, None, 0.0, 1.0, 0) for index, text in enumerate(texts)]
@@ -269,7 +274,7 @@ def test_evaluation_writes_what_a_hand_does(far_sighted, tiny_tokenizer: CodeShe
         assert {answer.text for answer in answers[request.id]} == {by_hand.partition("<|endoftext|>")[0]}
 
 
-def test_streaming_writes_what_a_hand_does(far_sighted, tiny_tokenizer: CodeShellTokenizer) -> None:
+def test_streaming_writes_what_a_hand_does(far_sighted: Any, tiny_tokenizer: CodeShellTokenizer) -> None:
     model = far_sighted(vocab_size=len(tiny_tokenizer), n_positions=160, eos_token_id=None)
     prompt = tiny_tokenizer.encode_text("def area(radius):\n    return")
 
@@ -302,7 +307,7 @@ print("ANSWER" + json.dumps([type(model).__module__.split(".")[0], far, refused,
 
 
 def test_the_file_that_travels_takes_both_names_too(
-    far_sighted, tiny_tokenizer: CodeShellTokenizer, ids: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    far_sighted: Any, tiny_tokenizer: CodeShellTokenizer, ids: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = far_sighted()
     save_folder(model, tiny_tokenizer, tmp_path / "model")
@@ -325,7 +330,7 @@ def test_the_file_that_travels_takes_both_names_too(
 # What is refused.
 
 
-def test_two_caches_are_refused_and_one_by_both_names_is_taken(far_sighted, ids: Tensor) -> None:
+def test_two_caches_are_refused_and_one_by_both_names_is_taken(far_sighted: Any, ids: Tensor) -> None:
     model = far_sighted()
     cache, other = DynamicCache(config=model.config), DynamicCache(config=model.config)
 
@@ -337,7 +342,7 @@ def test_two_caches_are_refused_and_one_by_both_names_is_taken(far_sighted, ids:
     torch.testing.assert_close(found, model(ids, use_cache=False).logits[:, -1:], rtol=1e-4, atol=1e-5)
 
 
-def test_prefix_tuning_generates_what_full_forwards_write_or_says_how(far_sighted, ids: Tensor) -> None:
+def test_prefix_tuning_generates_what_full_forwards_write_or_says_how(far_sighted: Any, ids: Tensor) -> None:
     """On transformers 5.24 PEFT passes its prefix beside the cache; models that take either lose it silently."""
     peft = pytest.importorskip("peft")
     model = peft.get_peft_model(far_sighted(), peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
@@ -378,7 +383,9 @@ def test_the_older_name_is_deprecated_where_the_newer_one_is_transformers_own(
         CodeShellForQuestionAnswering,
     ],
 )
-def test_keywords_that_nothing_reads_are_refused_by_name(make_config, ids: Tensor, kind: type, keyword: str) -> None:
+def test_keywords_that_nothing_reads_are_refused_by_name(
+    make_config: Callable[..., CodeShellConfig], ids: Tensor, kind: type, keyword: str
+) -> None:
     model = kind(make_config())
 
     for forward in (model, model.transformer):
@@ -387,7 +394,9 @@ def test_keywords_that_nothing_reads_are_refused_by_name(make_config, ids: Tenso
     model(ids, **{keyword: None})
 
 
-def test_attention_of_others_takes_keywords_of_its_own_but_no_cache(make_config, ids: Tensor) -> None:
+def test_attention_of_others_takes_keywords_of_its_own_but_no_cache(
+    make_config: Callable[..., CodeShellConfig], ids: Tensor
+) -> None:
     seen = []
 
     def attend(*given: Any, softness: float, **named: Any) -> Any:
@@ -406,7 +415,7 @@ def test_attention_of_others_takes_keywords_of_its_own_but_no_cache(make_config,
         model(ids, softness=0.5, state=DynamicCache(config=model.config))
 
 
-def test_what_outputs_and_the_loss_take_is_handed_on(far_sighted, ids: Tensor) -> None:
+def test_what_outputs_and_the_loss_take_is_handed_on(far_sighted: Any, ids: Tensor) -> None:
     model = far_sighted("eager")
     items = torch.tensor(7)
 
@@ -425,7 +434,7 @@ def test_what_outputs_and_the_loss_take_is_handed_on(far_sighted, ids: Tensor) -
     torch.testing.assert_close(shifted, fives)
 
 
-def test_a_serving_engines_attention_takes_what_it_likes(far_sighted, ids: Tensor) -> None:
+def test_a_serving_engines_attention_takes_what_it_likes(far_sighted: Any, ids: Tensor) -> None:
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

@@ -1,6 +1,7 @@
 """The configuration: names, defaults, old keys and refusals."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,9 @@ def test_two_values_for_one_field_are_a_contradiction(canonical: dict, released:
 @pytest.mark.parametrize("name", ["num_hidden_layers", "n_layer"])
 @pytest.mark.parametrize("layers", [1, 5])
 @pytest.mark.parametrize("window", [None, 8])
-def test_layers_follow_a_depth_that_is_set_later(make_config, name: str, layers: int, window: int | None) -> None:
+def test_layers_follow_a_depth_that_is_set_later(
+    make_config: Callable[..., CodeShellConfig], name: str, layers: int, window: int | None
+) -> None:
     config = make_config(sliding_window=window)
 
     setattr(config, name, layers)
@@ -97,7 +100,7 @@ def test_layers_follow_a_depth_that_is_set_later(make_config, name: str, layers:
     assert model(torch.arange(1, 12)[None]).logits.isfinite().all()
 
 
-def test_layers_follow_a_window_that_is_set_later(make_config) -> None:
+def test_layers_follow_a_window_that_is_set_later(make_config: Callable[..., CodeShellConfig]) -> None:
     config = make_config(n_layer=3)
 
     config.sliding_window = 4
@@ -112,7 +115,9 @@ def test_layers_follow_a_window_that_is_set_later(make_config) -> None:
         ({"n_head": 5}, "n_embd is 32, which 5 heads do not divide"),
     ],
 )
-def test_what_is_set_later_and_cannot_be_computed_is_refused(make_config, later: dict, message: str) -> None:
+def test_what_is_set_later_and_cannot_be_computed_is_refused(
+    make_config: Callable[..., CodeShellConfig], later: dict, message: str
+) -> None:
     config = make_config(sliding_window=4, layer_types=["full_attention", "sliding_attention"])
 
     for name, value in later.items():

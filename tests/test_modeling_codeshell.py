@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from transformers import (
     StaticCache,
 )
 
-from codeshell_hf import CodeShellForCausalLM, CodeShellModel
+from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellModel, CodeShellTokenizer
 from codeshell_hf.modeling_codeshell import check_flex_heads
 from codeshell_hf.publish.folder import save_folder
 from tests.conftest import FLEX, requires_compiler
@@ -169,7 +171,9 @@ def test_models_without_output_layer_find_their_embedding(tmp_path: Path, auto_c
     assert torch.equal(auto_class.from_pretrained(tmp_path / "saved").get_input_embeddings().weight, embedding)
 
 
-def test_untied_output_layer_is_not_taken_for_the_embedding(tmp_path: Path, tiny_model) -> None:
+def test_untied_output_layer_is_not_taken_for_the_embedding(
+    tmp_path: Path, tiny_model: Callable[..., CodeShellForCausalLM]
+) -> None:
     model = tiny_model(tie_word_embeddings=False)
     model.save_pretrained(tmp_path)
 
@@ -181,7 +185,7 @@ def test_untied_output_layer_is_not_taken_for_the_embedding(tmp_path: Path, tiny
     assert not torch.equal(again.lm_head.weight, again.transformer.wte.weight)
 
 
-def test_residual_projections_start_smaller_as_in_gpt2(make_config) -> None:
+def test_residual_projections_start_smaller_as_in_gpt2(make_config: Callable[..., CodeShellConfig]) -> None:
     model = CodeShellForCausalLM(make_config(n_embd=256, n_layer=8, n_head=4, num_query_groups=4))
 
     for block in model.transformer.h:
@@ -190,7 +194,7 @@ def test_residual_projections_start_smaller_as_in_gpt2(make_config) -> None:
         assert block.mlp.c_fc.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
-def test_swiglu_is_the_gated_product(tiny_model) -> None:
+def test_swiglu_is_the_gated_product(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     mlp = tiny_model(activation_function="swiglu", n_inner=48).transformer.h[0].mlp
     x = torch.randn(2, 5, 32)
 
@@ -201,7 +205,9 @@ def test_swiglu_is_the_gated_product(tiny_model) -> None:
     torch.testing.assert_close(mlp(x), expected)
 
 
-def test_heads_too_narrow_for_flex_attention_on_a_gpu_are_one_line(tiny_model) -> None:
+def test_heads_too_narrow_for_flex_attention_on_a_gpu_are_one_line(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+) -> None:
     with FakeTensorMode():  # a GPU's tensors without their numbers, and without a GPU
         narrow, wide = (torch.empty(1, 8, width, device="cuda") for width in (32, 64))
 
@@ -212,7 +218,7 @@ def test_heads_too_narrow_for_flex_attention_on_a_gpu_are_one_line(tiny_model) -
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa", FLEX])
-def test_sliding_layers_see_their_window_alone(tiny_model, attention: str) -> None:
+def test_sliding_layers_see_their_window_alone(tiny_model: Callable[..., CodeShellForCausalLM], attention: str) -> None:
     model = tiny_model(attention, n_layer=1, sliding_window=4, layer_types=["sliding_attention"])
     ids = torch.randint(1, 320, (1, 12))
     changed = ids.clone()
@@ -236,7 +242,9 @@ def test_window_without_layer_types_interleaves() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"sliding_window": 6}, {"activation_function": "swiglu"}])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_cached_decoding_equals_the_whole_row(tiny_model, attention: str, changes: dict) -> None:
+def test_cached_decoding_equals_the_whole_row(
+    tiny_model: Callable[..., CodeShellForCausalLM], attention: str, changes: dict
+) -> None:
     model = tiny_model(attention, **changes)
     ids = torch.randint(1, 320, (2, 16))
 
@@ -252,7 +260,9 @@ def test_cached_decoding_equals_the_whole_row(tiny_model, attention: str, change
 
 
 @pytest.mark.parametrize("cache", ["static", "offloaded", "quantized"])
-def test_other_caches_generate_what_the_dynamic_one_does(tiny_model, cache: str) -> None:
+def test_other_caches_generate_what_the_dynamic_one_does(
+    tiny_model: Callable[..., CodeShellForCausalLM], cache: str
+) -> None:
     if cache == "quantized":
         pytest.importorskip("optimum.quanto", reason="needs optimum-quanto")
     if cache == "offloaded" and not torch.cuda.is_available():
@@ -267,17 +277,17 @@ def test_other_caches_generate_what_the_dynamic_one_does(tiny_model, cache: str)
     assert torch.equal(generated, expected)
 
 
-def test_quantised_cache_class_runs_with_its_own_rounding(tiny_model) -> None:
+def test_quantised_cache_class_runs_with_its_own_rounding(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     from transformers.cache_utils import QuantizedLayer
 
     class Rounding(QuantizedLayer):
         """Eight-bit rounding by one scale a tensor: the cache's interface without a quantisation library."""
 
-        def _quantize(self, tensor, axis):
+        def _quantize(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
             scale = tensor.abs().amax().clamp(min=1e-6) / 127
             return (tensor / scale).round().to(torch.int8), scale
 
-        def _dequantize(self, packed):
+        def _dequantize(self, packed: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
             values, scale = packed
             return values.float() * scale
 
@@ -296,7 +306,7 @@ def test_quantised_cache_class_runs_with_its_own_rounding(tiny_model) -> None:
     assert (step - exact).abs().max() < 0.05 * exact.abs().max()
 
 
-def test_decoding_compiles_into_one_graph(tiny_model) -> None:
+def test_decoding_compiles_into_one_graph(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     model = tiny_model()
     ids = torch.randint(1, 320, (2, 6))
     cache = StaticCache(config=model.config, max_cache_len=16)
@@ -310,7 +320,7 @@ def test_decoding_compiles_into_one_graph(tiny_model) -> None:
     torch.testing.assert_close(graph, exact, atol=2e-5, rtol=1e-4)
 
 
-def test_gradient_checkpointing_changes_no_gradient(tiny_model) -> None:
+def test_gradient_checkpointing_changes_no_gradient(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     ids = torch.randint(1, 320, (2, 12))
     gradients = []
     for checkpointing in (False, True):
@@ -324,7 +334,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_model) -> None:
         torch.testing.assert_close(gradients[1][name], gradient)
 
 
-def test_logits_to_keep_gives_the_last_positions(tiny_model) -> None:
+def test_logits_to_keep_gives_the_last_positions(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     model = tiny_model()
     ids = torch.randint(1, 320, (2, 12))
 
@@ -332,7 +342,7 @@ def test_logits_to_keep_gives_the_last_positions(tiny_model) -> None:
         torch.testing.assert_close(model(ids, logits_to_keep=3).logits, model(ids).logits[:, -3:])
 
 
-def test_uneven_micro_batches_with_item_counts_equal_one_batch(tiny_model) -> None:
+def test_uneven_micro_batches_with_item_counts_equal_one_batch(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     ids = torch.randint(1, 320, (3, 16))
     labels = ids.clone()
     labels[0, 2:] = -100
@@ -348,7 +358,9 @@ def test_uneven_micro_batches_with_item_counts_equal_one_batch(tiny_model) -> No
 
 
 @pytest.mark.parametrize("targets", [["c_attn"], "all-linear"])
-def test_lora_trains_its_adapters_alone(tiny_model, targets: list[str] | str) -> None:
+def test_lora_trains_its_adapters_alone(
+    tiny_model: Callable[..., CodeShellForCausalLM], targets: list[str] | str
+) -> None:
     peft = pytest.importorskip("peft")
     model = peft.get_peft_model(tiny_model(), peft.LoraConfig(target_modules=targets, task_type="CAUSAL_LM"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -377,7 +389,7 @@ def count_moved_after_a_step(model: torch.nn.Module, steps: int) -> dict[str, bo
     return {name: not torch.equal(parameter, before[name]) for name, parameter in model.named_parameters()}
 
 
-def test_lora_that_names_no_modules_goes_into_the_attention(tiny_model) -> None:
+def test_lora_that_names_no_modules_goes_into_the_attention(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     peft = pytest.importorskip("peft")
     model = peft.get_peft_model(tiny_model(), peft.LoraConfig(task_type="CAUSAL_LM"))
 
@@ -390,7 +402,9 @@ def test_lora_that_names_no_modules_goes_into_the_attention(tiny_model) -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_prefix_tuning_trains_keys_and_values_of_every_group(tiny_model, groups: int) -> None:
+def test_prefix_tuning_trains_keys_and_values_of_every_group(
+    tiny_model: Callable[..., CodeShellForCausalLM], groups: int
+) -> None:
     peft = pytest.importorskip("peft")
     base = tiny_model(num_query_groups=groups)
     ids = torch.randint(1, 320, (2, 12))
@@ -407,7 +421,9 @@ def test_prefix_tuning_trains_keys_and_values_of_every_group(tiny_model, groups:
 
 @pytest.mark.parametrize("narrow", [lambda model: model.half(), lambda model: model.to(torch.bfloat16)])
 @pytest.mark.parametrize("scaling", [{"rope_type": "default"}, {"rope_type": "dynamic", "factor": 2.0}])
-def test_frequencies_stay_exact_in_narrow_models(tiny_model, narrow, scaling: dict) -> None:
+def test_frequencies_stay_exact_in_narrow_models(
+    tiny_model: Callable[..., CodeShellForCausalLM], narrow: Any, scaling: dict
+) -> None:
     model = tiny_model(n_positions=8192, rope_parameters={"rope_theta": 10000.0, **scaling})
     place, x = torch.tensor([[8000]]), torch.zeros(1, 1, 32)
     angles = [8000 / 10000 ** (pair / 4) for pair in range(4)] * 2  # by hand, in Python's own numbers
@@ -439,7 +455,9 @@ model(**inputs)
 """
 
 
-def test_the_first_generation_prints_no_warning(tiny_model, tiny_tokenizer, tmp_path: Path) -> None:
+def test_the_first_generation_prints_no_warning(
+    tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer, tmp_path: Path
+) -> None:
     model = tiny_model(eos_token_id=300, bos_token_id=300, pad_token_id=300)
     save_folder(model, tiny_tokenizer, tmp_path / "model")
 
@@ -460,7 +478,7 @@ def test_the_first_generation_prints_no_warning(tiny_model, tiny_tokenizer, tmp_
         {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32},
     ],
 )
-def test_scaled_positions_run_and_differ(tiny_model, scaling: dict) -> None:
+def test_scaled_positions_run_and_differ(tiny_model: Callable[..., CodeShellForCausalLM], scaling: dict) -> None:
     ids = torch.randint(1, 320, (1, 80))
 
     with torch.no_grad():
@@ -471,7 +489,7 @@ def test_scaled_positions_run_and_differ(tiny_model, scaling: dict) -> None:
     assert (plain - scaled).abs().max() > 1e-3
 
 
-def test_fresh_meta_model_has_the_plans_of_every_parallelism(make_config) -> None:
+def test_fresh_meta_model_has_the_plans_of_every_parallelism(make_config: Callable[..., CodeShellConfig]) -> None:
     with torch.device("meta"):
         model = CodeShellForCausalLM(make_config(activation_function="swiglu"))
     modules = {name for name, _ in model.named_modules()}

@@ -1,6 +1,6 @@
 """Documents packed into one row see themselves alone, in every way of running the model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -53,7 +53,12 @@ def ways_of_saying_packed(ids: torch.Tensor) -> dict[str, dict[str, torch.Tensor
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("attention", FORWARD)
 def test_packed_logits_equal_separate_ones(
-    tiny_model, ids: torch.Tensor, attention: str, mode: str, use_cache: bool | None, changes: dict
+    tiny_model: Callable[..., CodeShellForCausalLM],
+    ids: torch.Tensor,
+    attention: str,
+    mode: str,
+    use_cache: bool | None,
+    changes: dict,
 ) -> None:
     model = tiny_model(attention, **changes)
 
@@ -67,7 +72,9 @@ def test_packed_logits_equal_separate_ones(
 
 
 @pytest.mark.parametrize("attention", BACKWARD)
-def test_packed_gradients_equal_separate_ones(tiny_model, ids: torch.Tensor, attention: str) -> None:
+def test_packed_gradients_equal_separate_ones(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor, attention: str
+) -> None:
     separate = tiny_model(attention)
     run_separately(separate, ids).square().sum().backward()
 
@@ -80,7 +87,9 @@ def test_packed_gradients_equal_separate_ones(tiny_model, ids: torch.Tensor, att
 
 
 @pytest.mark.parametrize("attention", FORWARD)
-def test_a_changed_document_leaves_the_others_as_they_were(tiny_model, ids: torch.Tensor, attention: str) -> None:
+def test_a_changed_document_leaves_the_others_as_they_were(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor, attention: str
+) -> None:
     model = tiny_model(attention)
     changed = ids.clone()
     changed[0, 2] = (changed[0, 2] + 1) % 320
@@ -94,7 +103,9 @@ def test_a_changed_document_leaves_the_others_as_they_were(tiny_model, ids: torc
 
 
 @pytest.mark.parametrize("attention", FORWARD)
-def test_packed_rows_with_padding_behind_equal_separate_ones(tiny_model, ids: torch.Tensor, attention: str) -> None:
+def test_packed_rows_with_padding_behind_equal_separate_ones(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor, attention: str
+) -> None:
     model = tiny_model(attention)
     mask = torch.ones_like(ids)
     mask[0, 12:] = 0
@@ -109,7 +120,9 @@ def test_packed_rows_with_padding_behind_equal_separate_ones(tiny_model, ids: to
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_documents_with_padding_between_them_stay_apart(tiny_model, ids: torch.Tensor, attention: str) -> None:
+def test_documents_with_padding_between_them_stay_apart(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor, attention: str
+) -> None:
     model = tiny_model(attention)
     mask = torch.tensor([[1] * 5 + [0] * 3 + [1] * 8])
     positions = torch.cat([torch.arange(5), torch.zeros(3, dtype=torch.long), torch.arange(8)])[None]
@@ -126,7 +139,7 @@ def test_documents_with_padding_between_them_stay_apart(tiny_model, ids: torch.T
     assert (holed - joined).abs().max() < 1e-5
 
 
-def test_left_padding_with_positions_is_not_taken_for_packing(tiny_model) -> None:
+def test_left_padding_with_positions_is_not_taken_for_packing(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     model = tiny_model()
     ids = torch.randint(1, 320, (2, 10))
     mask = torch.tensor([[0, 0, 0] + [1] * 7, [1] * 10])
@@ -141,7 +154,9 @@ def test_left_padding_with_positions_is_not_taken_for_packing(tiny_model) -> Non
 
 
 @pytest.mark.parametrize("said", ["positions", "lengths", "positions and ones"])
-def test_packing_into_a_cache_is_refused(tiny_model, ids: torch.Tensor, said: str) -> None:
+def test_packing_into_a_cache_is_refused(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor, said: str
+) -> None:
     model = tiny_model()
 
     with pytest.raises(ValueError, match=r"a cache cannot tell documents apart; pass (cache|past_key_values)=None"):
@@ -150,7 +165,9 @@ def test_packing_into_a_cache_is_refused(tiny_model, ids: torch.Tensor, said: st
 
 @pytest.mark.parametrize("said", ["positions", "positions and ones", "lengths", "lengths and positions"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_one_graph_holds_packed_rows_apart(tiny_model, ids: torch.Tensor, attention: str, said: str) -> None:
+def test_one_graph_holds_packed_rows_apart(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor, attention: str, said: str
+) -> None:
     model = tiny_model(attention)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
 
@@ -161,7 +178,9 @@ def test_one_graph_holds_packed_rows_apart(tiny_model, ids: torch.Tensor, attent
     assert (logits - expected).abs().max() < 1e-5
 
 
-def test_one_graph_refuses_packing_into_a_cache_and_takes_plain_rows(tiny_model, ids: torch.Tensor) -> None:
+def test_one_graph_refuses_packing_into_a_cache_and_takes_plain_rows(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor
+) -> None:
     model = tiny_model()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     plain = torch.arange(16).expand(2, -1).contiguous()
@@ -174,7 +193,9 @@ def test_one_graph_refuses_packing_into_a_cache_and_takes_plain_rows(tiny_model,
     torch.testing.assert_close(logits, model(ids).logits, atol=1e-5, rtol=1e-4)
 
 
-def test_ready_boolean_mask_means_the_same_to_eager_and_sdpa(tiny_model, ids: torch.Tensor) -> None:
+def test_ready_boolean_mask_means_the_same_to_eager_and_sdpa(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor
+) -> None:
     documents = torch.stack([torch.repeat_interleave(torch.arange(3), torch.tensor(row)) for row in LENGTHS])
     mask = (documents[:, None, :, None] == documents[:, None, None, :]) & torch.ones(16, 16).tril().bool()
 
@@ -189,7 +210,9 @@ def test_ready_boolean_mask_means_the_same_to_eager_and_sdpa(tiny_model, ids: to
     assert (sdpa - expected).abs().max() < 1e-5
 
 
-def test_flash_attention_is_given_the_lengths_of_all_rows(tiny_model, ids: torch.Tensor) -> None:
+def test_flash_attention_is_given_the_lengths_of_all_rows(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor
+) -> None:
     """FlashAttention itself needs a GPU; what it is told does not."""
     model = tiny_model()
     starts = find_document_starts((2, 16), POSITIONS, None, None)
@@ -203,7 +226,9 @@ def test_flash_attention_is_given_the_lengths_of_all_rows(tiny_model, ids: torch
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_flash_attention_holds_packed_rows_apart(tiny_model, ids: torch.Tensor) -> None:
+def test_flash_attention_holds_packed_rows_apart(
+    tiny_model: Callable[..., CodeShellForCausalLM], ids: torch.Tensor
+) -> None:
     pytest.importorskip("flash_attn", reason="needs flash-attn")
     reference = tiny_model("sdpa", n_embd=128).cuda().bfloat16()
     model = tiny_model("flash_attention_2", n_embd=128).cuda().bfloat16()

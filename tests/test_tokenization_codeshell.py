@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoTokenizer, GPT2Tokenizer
 
-from codeshell_hf import CodeShellTokenizer
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 
 CONVERSATION = [
@@ -155,7 +156,9 @@ def test_chat_refuses_roles_it_does_not_know(tiny_tokenizer: CodeShellTokenizer)
         tiny_tokenizer.apply_chat_template([{"role": "system", "content": "x"}], tokenize=False)
 
 
-def test_generation_stops_at_the_end_of_a_turn(tiny_model, tiny_tokenizer: CodeShellTokenizer) -> None:
+def test_generation_stops_at_the_end_of_a_turn(
+    tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer
+) -> None:
     model = tiny_model(vocab_size=len(tiny_tokenizer))
     ids = tiny_tokenizer.encode_text("ab|<end>|cd|<end>|ef")
     script = iter([*ids, *ids])

@@ -114,4 +114,4 @@ def count_parameters(config: CodeShellConfig) -> int:
     mlp = matrices * width * inner + (matrices - 1) * inner + width
     block = attention + mlp + 2 * 2 * width
     embeddings = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
-    return config.n_layer * block + 2 * width + embeddings
+    return int(config.n_layer * block + 2 * width + embeddings)

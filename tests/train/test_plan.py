@@ -1,6 +1,7 @@
 """The plan of a run: memory as it is allocated, layouts that fit or are refused, and days."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = {"n_embd": 96, "n_layer": 3, "n_head": 6, "n_inner": 384, "vocab_size": 500}
 
 
-def allocate(config, *, is_bf16: bool, recomputes: bool, rows: int = 2, row_tokens: int = 128) -> dict[str, int]:
+def allocate(config: Any, *, is_bf16: bool, recomputes: bool, rows: int = 2, row_tokens: int = 128) -> dict[str, int]:
     """Runs a step and adds up the storages that are there: what is kept for the backward pass, and what stays."""
     from codeshell_hf import CodeShellForCausalLM
 
@@ -92,13 +93,13 @@ def test_chunked_logits_take_no_more_than_a_chunk_and_their_gradients() -> None:
     assert count_logits(wide, layout) < 2.2e9 < 16_384 * wide.vocab_size * 4
 
 
-def run(capsys, *arguments: str) -> tuple[int, str]:
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out + captured.err
 
 
-def test_a_plan_tells_memory_steps_and_days(capsys) -> None:
+def test_a_plan_tells_memory_steps_and_days(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = ROOT / "recipes" / "codeshell-7b" / "pretrain.yaml"
     sharding = f"accelerate={ROOT}/recipes/accelerate/fsdp2.yaml"
 
@@ -116,7 +117,7 @@ def test_a_plan_tells_memory_steps_and_days(capsys) -> None:
     assert days(faster) == pytest.approx(days(printed) * 0.8, rel=0.01)
 
 
-def test_a_batch_that_does_not_divide_is_rounded_and_said(capsys) -> None:
+def test_a_batch_that_does_not_divide_is_rounded_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = ROOT / "recipes" / "code-34b-zero3" / "pretrain.yaml"
 
     code, printed = run(
@@ -139,7 +140,9 @@ def test_a_batch_that_does_not_divide_is_rounded_and_said(capsys) -> None:
         (["gpus=3", "accelerate=ROOT/recipes/accelerate/hsdp.yaml"], "which 2 replicas do not divide"),
     ],
 )
-def test_what_cannot_be_is_refused_with_what_would(capsys, arguments: list[str], message: str) -> None:
+def test_what_cannot_be_is_refused_with_what_would(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     recipe = ROOT / "recipes" / "code-34b-fsdp" / "pretrain.yaml"
 
     code, printed = run(capsys, recipe, *(argument.replace("ROOT", str(ROOT)) for argument in arguments))
@@ -148,7 +151,7 @@ def test_what_cannot_be_is_refused_with_what_would(capsys, arguments: list[str],
     assert message in printed
 
 
-def test_what_is_suggested_fits(capsys) -> None:
+def test_what_is_suggested_fits(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = ROOT / "recipes" / "general-65b-zero3" / "pretrain.yaml"
     _, refused = run(capsys, recipe, "gpus=8", "gpu=a100-40g")
     mends = refused.partition("it fits with ")[2].split()

@@ -120,7 +120,7 @@ def _attend_on_cpu(
         return _attend(query, key, value, window, scaling).transpose(1, 2)
     lengths = ends.diff().tolist()
     # Split at once: the gradient of a slice is as large as what it was taken from.
-    parts = (given.transpose(0, 1).reshape(1, -1, B * T, W).split(lengths, dim=2) for given in (query, key, value))
+    parts = (given.transpose(0, 1).reshape(1, -1, B * T, W).split(lengths, dim=2) for given in (query, key, value))  # type: ignore[no-untyped-call]
     documents = [_attend(q, k, v, window, scaling) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(documents, dim=2).view(H, B, T, W).permute(1, 2, 0, 3)
 

@@ -116,7 +116,8 @@ class Engine:
 
     def _build(self) -> CodeShellForCausalLM:
         """Makes the model, whatever is in its weights."""
-        return self._make().to(self.device)
+        model: CodeShellForCausalLM = self._make().to(self.device)
+        return model
 
     def _make(self) -> CodeShellForCausalLM:
         model: CodeShellForCausalLM = AutoModelForCausalLM.from_config(
@@ -169,7 +170,7 @@ class Engine:
             is_last: Whether this is the step's last micro-batch.
         """
         # DDP and FSDP2 average the ranks' gradients, and a step's loss is their sum.
-        (loss * self.ranks).backward()
+        (loss * self.ranks).backward()  # type: ignore[no-untyped-call]
 
     def no_sync(self) -> AbstractContextManager[object]:
         """Leaves out the gradients' all-reduce, for all micro-batches of a step but the last."""

@@ -108,7 +108,8 @@ def _add_product(total: Tensor, gradient: Tensor, part: Tensor) -> None:
     elif gradient.is_cuda:
         torch.addmm(total, gradient.T, part, out_dtype=torch.float32, out=total)
     else:
-        for rows, columns in zip(total.split(OUTPUTS), gradient.split(OUTPUTS, dim=1), strict=True):
+        pieces = torch.split(total, OUTPUTS), torch.split(gradient, OUTPUTS, dim=1)
+        for rows, columns in zip(*pieces, strict=True):
             rows.add_(columns.T @ part)
 
 
@@ -133,7 +134,8 @@ def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions
     expected = labels[:, 1:].reshape(-1)
     is_counted = expected != IGNORED
     flat = hidden[:, :-1].reshape(-1, hidden.shape[-1])[is_counted]
-    total: Tensor = LinearCrossEntropy.apply(flat, weight, expected[is_counted], held_positions)
+    counted = expected[is_counted]
+    total: Tensor = LinearCrossEntropy.apply(flat, weight, counted, held_positions)  # type: ignore[no-untyped-call]
     return total
 
 

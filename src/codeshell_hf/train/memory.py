@@ -71,7 +71,7 @@ def count_block_numbers(config: CodeShellConfig) -> int:
     width, groups = config.n_embd, config.num_query_groups or config.n_head
     shared = groups * (config.n_embd // config.n_head)
     inner = config.n_inner or 4 * width
-    return 7 * width + 3 * shared + (4 if config.activation_function == "swiglu" else 2) * inner
+    return int(7 * width + 3 * shared + (4 if config.activation_function == "swiglu" else 2) * inner)
 
 
 def count_activations(config: CodeShellConfig, layout: Layout) -> float:

@@ -21,7 +21,7 @@ def configure_model(model: ModelSettings, *, end_of_text: int, vocab_size: int, 
     """
     if model.start_from is not None:
         try:
-            config = CodeShellConfig.from_pretrained(model.start_from)
+            config: CodeShellConfig = CodeShellConfig.from_pretrained(model.start_from)
         except Exception as error:  # JSON, the Hub and the file system each have their own kinds
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
