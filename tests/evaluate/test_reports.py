@@ -34,11 +34,12 @@ def test_models_are_compared_on_the_same_problems() -> None:
 
 
 def test_a_change_counts_only_the_problems_of_both_models() -> None:
-    models = {"a": make_result([0, 2]), "b": make_result([1, 2, 0, 0])}
+    models = {"a": make_result([0, 2]), "b": make_result([1, 1, 0])}
+    del models["b"].tasks["t"].problems[0]
 
     (change,) = list_changes(models)
 
-    assert (change.problems, change.change) == (2, 0.25)
+    assert (change.problems, change.change) == (1, -0.5)
 
 
 def test_rows_hold_every_models_measure_and_the_reports_where_the_protocol_is_the_same() -> None:
