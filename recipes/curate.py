@@ -137,7 +137,9 @@ def choose_arithmetic(quality: Quality | None, work: Work) -> "Arithmetic":
     if quality is None or quality.model == STATIC:
         return "float32"
     return settle_precision(
-        *(quality.precision, lambda: read_encoder(quality.model or quality.encoder), work),
+        quality.precision,
+        lambda: read_encoder(quality.model or quality.encoder),
+        work,
         trains=quality.model is None,
         kept=work.folder / "quality",
     ).arithmetic

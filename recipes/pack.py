@@ -44,7 +44,11 @@ def run(settings: Settings, work: Work) -> None:
         folder = work.folder / split
         folder.mkdir(exist_ok=True)
         pieces = encode_documents(
-            *(settings.documents, split, folder / "pieces", header, settings.tokenizer),
+            settings.documents,
+            split,
+            folder / "pieces",
+            header,
+            settings.tokenizer,
             is_fast=isinstance(encoder, TiktokenEncoder),
             perturbation=settings.perturbation,
             workers=settings.workers,

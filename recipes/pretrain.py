@@ -110,7 +110,9 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
             settings.model, end_of_text=tokenizer.eos_token_id, vocab_size=len(tokenizer), longest_row=max(lengths)
         )
         precision = settle_precision(
-            *(asked, lambda: config, work),
+            asked,
+            lambda: config,
+            work,
             trains=True,
             kept=work.folder / "checkpoints",
             orthogonalize=orthogonalize if settings.optimizer.name == "muon" else None,

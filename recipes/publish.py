@@ -8,8 +8,9 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from codeshell_hf.manifest import Values
 from codeshell_hf.publish.settings import CardSettings, PushSettings, SampleSettings
@@ -29,6 +30,12 @@ class Settings(StageSettings):
     card: CardSettings = Field(description="the card")
     samples: tuple[SampleSettings, ...] = Field(default=(), description="prompts for the published model")
     push: PushSettings | None = Field(default=None, description="null keeps it here")
+
+    @model_validator(mode="after")
+    def _has_documents_to_push(self) -> Self:
+        if self.push is not None and self.push.dataset and "curate" not in self.stages:
+            raise ValueError("push.dataset is set, but stages has no curate; name its output, or set dataset: null")
+        return self
 
 
 def run(settings: Settings, work: Work) -> None:
@@ -75,7 +82,7 @@ def run(settings: Settings, work: Work) -> None:
     # What leaves this machine holds no path of it and no secret; anything else stops the stage before a push.
     private = list_private_paths(manifests, {ROOT: ".", Path.cwd(): ".", Path.home(): "~"})
     hide_paths(work.folder, private)
-    texts = read_held_out(settings.stages["curate"])
+    texts = read_held_out(settings.stages["curate"]) if "curate" in settings.stages else {}
     for each in folders.values():
         check_folder(each, private, texts)
 

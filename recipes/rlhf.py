@@ -67,7 +67,9 @@ def run(settings: Settings, work: Work) -> None:
     methods = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
     trainer_class, config_class = methods[settings.method]
     config = make_trainer_config(
-        *(config_class, settings, work),
+        config_class,
+        settings,
+        work,
         owned=("reward_weights", "remove_unused_columns"),
         reward_weights=[reward.weight for reward in settings.rewards],
         remove_unused_columns=False,
@@ -92,7 +94,8 @@ def run(settings: Settings, work: Work) -> None:
     runs_code = any(reward.kind == "tests" for reward in settings.rewards)
     with settings.open_sandbox() if runs_code else nullcontext() as sandbox:
         rewards = make_rewards(
-            *(settings.rewards, sandbox),
+            settings.rewards,
+            sandbox,
             max_tokens=config.max_completion_length,
             max_bad_fraction=settings.max_bad_fraction,
         )

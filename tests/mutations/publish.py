@@ -42,6 +42,13 @@ MUTATIONS = (
         "headers of safetensors are not read",
     ),
     Mutation(
+        f"{WING}/checks.py",
+        "            problems += _check_table(path, name, private_paths)\n",
+        "",
+        f"{TESTS}/test_checks.py",
+        "tables are not searched for secrets",
+    ),
+    Mutation(
         f"{WING}/privacy.py",
         "key=len, reverse=True)",
         "key=len)",
@@ -50,8 +57,8 @@ MUTATIONS = (
     ),
     Mutation(
         f"{WING}/dataset.py",
-        "next(find_credentials(text), None) is None",
-        "True",
+        "[not any(next(find_credentials(value), None) for value in row) for row in rows]",
+        "[True for row in rows]",
         f"{TESTS}/test_dataset.py",
         "documents with secrets are pushed",
     ),

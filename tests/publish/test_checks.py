@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -35,6 +37,33 @@ def test_nothing_leaves_with_a_secret_or_a_path_of_this_machine(
         "notes.md, line 2: looks like a GitHub Token",
     ]
     assert TOKEN[7:] not in "".join(problems)
+
+
+@pytest.mark.parametrize("name", ["notes.yml", "LICENSE", "run.sh", ".env", "figure.svg", "data.csv", "a.bin"])
+def test_a_secret_is_found_in_a_file_of_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\xff\n" * (name == "a.bin") + f"key = {TOKEN}\n".encode())
+
+    (problem,) = check_files(tmp_path, [])
+
+    assert problem.startswith(f"{name}, line ")
+    assert problem.endswith("looks like a GitHub Token")
+
+
+def test_all_columns_of_text_of_a_data_set_are_searched(tmp_path: Path) -> None:
+    columns = {
+        "text": [f"open('{ROOT}/a')", "b"],
+        "path": ["a.py", TOKEN],
+        "repository": [str(ROOT), None],
+        "n": [1, 2],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "part.parquet")
+
+    problems = check_files(tmp_path, [str(ROOT)])
+
+    assert problems == [
+        "part.parquet, column path: looks like a GitHub Token",
+        f"part.parquet, column repository: names {ROOT}, a path of this machine",
+    ]
 
 
 CARD = """---

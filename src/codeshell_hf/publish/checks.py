@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import ModelCard
 from safetensors import safe_open
@@ -12,8 +13,8 @@ from safetensors import safe_open
 from ..credentials import find_credentials
 from ..errors import DataError
 from ..tokenization_codeshell import SPECIAL_TOKENS, CodeShellTokenizer
+from .dataset import list_texts
 
-TEXTS = {".json", ".md", ".html", ".py", ".jinja", ".txt", ".yaml", ".jsonl"}
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # "/home" may well be a token
 SECTIONS = ("What it can do", "Limits", "Training data", "Training", "Safety", "Ethical considerations", "Licence")
 METADATA = ("license", "language", "library_name", "pipeline_tag", "tags")
@@ -48,30 +49,45 @@ def check_folder(folder: Path, paths: Iterable[str], texts: Mapping[str, str]) -
 
 
 def check_files(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Finds secrets and this machine's paths in the text files and the safetensors headers of a folder.
+    """Finds secrets and this machine's paths in every file of a folder, whatever its name.
 
-    Args:
-        folder: The files.
-        paths: Paths of this machine.
+    Of safetensors the metadata is read, of Parquet all columns of text, of anything else all that is UTF-8. Documents
+    of a data set may name any path; what else is said of them may not.
 
     Returns:
         Problems, a line each, without the secret itself.
     """
+    private_paths = list(paths)
     problems = []
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
         name = path.relative_to(folder).as_posix()
+        if path.suffix == ".parquet":
+            problems += _check_table(path, name, private_paths)
+            continue
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 text = str(file.metadata() or {})
-        elif path.suffix in TEXTS:
-            text = path.read_text(encoding="utf-8")
         else:
-            continue
+            text = path.read_bytes().decode("utf-8", "replace")
         problems += [f"{name}, line {found.line}: looks like a {found.kind}" for found in find_credentials(text)]
-        for private in paths:
+        for private in private_paths:
             if private in text and path.name not in VOCABULARIES:
                 line = text[: text.index(private)].count("\n") + 1
                 problems.append(f"{name}, line {line}: names {private}, a path of this machine")
+    return problems
+
+
+def _check_table(path: Path, name: str, private_paths: Iterable[str]) -> list[str]:
+    problems = []
+    for column, values in list_texts(pq.read_table(path)).items():
+        for value in values:
+            problems += [f"{name}, column {column}: looks like a {found.kind}" for found in find_credentials(value)]
+            if column != "text":
+                problems += [
+                    f"{name}, column {column}: names {private}, a path of this machine"
+                    for private in private_paths
+                    if private in value
+                ]
     return problems
 
 
@@ -112,5 +128,5 @@ def check_tokenizer(tokenizer: CodeShellTokenizer, texts: Mapping[str, str]) -> 
         if tokenizer.decode(ids) != text:
             problems.append(f"{name} does not come back from the tokenizer as it went in")
         if set(ids) & set(tokenizer.all_special_ids):
-            problems.append(f"{name} was encoded with special tokens alive")
+            problems.append(f"{name} was encoded with special tokens")
     return problems

@@ -16,6 +16,15 @@ SPLITS = {"train": "train", "held-out": "held_out"}  # names of splits on the Hu
 TEMPLATE = Path(__file__).parent / "data_card.md.jinja"
 
 
+def list_texts(table: pa.Table) -> dict[str, list[str]]:
+    """The columns of text of a table; empty texts where there is none."""
+    return {
+        field.name: [value or "" for value in table[field.name].to_pylist()]
+        for field in table.schema
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+    }
+
+
 def make_dataset_folder(
     curated: Path,
     folder: Path,
@@ -43,7 +52,8 @@ def make_dataset_folder(
     counts = dict.fromkeys([*SPLITS.values(), "left_out"], 0)
     for index, path in enumerate(parts):
         table = pq.read_table(path)
-        is_clean = [next(find_credentials(text), None) is None for text in table["text"].to_pylist()]
+        rows = zip(*list_texts(table).values(), strict=True)
+        is_clean = [not any(next(find_credentials(value), None) for value in row) for row in rows]
         counts["left_out"] += is_clean.count(False)
         table = table.filter(pa.array(is_clean, pa.bool_()))
         for split, name in SPLITS.items():

@@ -15,9 +15,9 @@ from ..errors import DataError
 from ..tokenization_codeshell import CHAT_TEMPLATE, END_OF_TURN, CodeShellTokenizer
 
 NO_LOSS = -100
-POLICY_TEMPLATE = CHAT_TEMPLATE.replace(
-    f"message['content'] + '{END_OF_TURN}' -}}}}{{%- endgen", "message['content'] | trim -}}{%- endgen"
-)
+_STOP = f"message['content'] + '{END_OF_TURN}' -}}}}{{%- endgen"
+assert CHAT_TEMPLATE.count(_STOP) == 1, "the chat template writes the assistant's stop in another way"  # noqa: S101
+POLICY_TEMPLATE = CHAT_TEMPLATE.replace(_STOP, "message['content'] | trim -}}{%- endgen")
 """The chat template for a reward model that reads a policy's answers: the stop is there only if it was generated."""
 SENTINELS = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
 

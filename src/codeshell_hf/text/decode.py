@@ -2,7 +2,7 @@
 
 One prefill serves all samples of a prompt, prompts of like length run together, and rows that have ended are dropped.
 What is sampled depends on the seed, the request's id and the number of the sample, not on the rest of the batch. Sums
-of floating-point numbers do, so that a near tie can fall otherwise in another batch.
+of floating-point numbers do, so that near ties may resolve differently in another batch.
 """
 
 # R rows, T tokens, V vocabulary
