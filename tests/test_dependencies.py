@@ -336,7 +336,7 @@ def test_what_a_stage_imports_and_reads_while_it_runs_is_its_code(
         for name in log
         if "__pycache__" in name
     }
-    read = {name for name in log if (elsewhere.tree / name).is_file() and not name.endswith(".py")}
+    read = {name for name in log if (elsewhere.tree / name).is_file() and not name.endswith((".py", ".pyc"))}
     given = {name for name in read if name.startswith(("recipes/nano/", "tokenizer/data/"))}  # settings and inputs
     given |= {name for name in read if ".egg-info/" in name}  # what pip says of the checkout, not the package
 
@@ -366,6 +366,6 @@ def test_a_finished_stage_runs_again_after_an_edit_of_what_it_reaches_alone(
     ):
         edit(name, (tree / name).read_bytes() + b"\nedited = True\n")
         assert run("pack") == "wrote", name
-    for name, more in (("src/codeshell_hf/align/scores.py", b"\nedited = True\n"), ("recipes/pack.py", b"\n# why\n")):
+    for name, more in (("src/codeshell_hf/align/rewards.py", b"\nedited = True\n"), ("recipes/pack.py", b"\n# why\n")):
         edit(name, (tree / name).read_bytes() + more)
         assert run("pack") == "nothing", name

@@ -586,7 +586,7 @@ def test_stages_compute_in_what_the_probe_finds_fast(chain: Path) -> None:
 
     record = json.loads((chain / "pretrain" / "checkpoints" / "precision.json").read_text())
     seals = sorted((chain / "pretrain" / "checkpoints").glob("step-*/seal.json"))
-    assert {json.loads(seal.read_text())["about"]["precision"] for seal in seals} == {record["arithmetic"]}
+    assert {json.loads(seal.read_text())["run"]["precision"] for seal in seals} == {record["arithmetic"]}
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variables are of x86's libraries")
