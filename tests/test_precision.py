@@ -324,7 +324,7 @@ def test_a_one_that_torchrun_wrote_itself_is_ignored(tmp_path: Path, asked: str 
     program.write_text(
         "from codeshell_hf import processors\n"
         "processors.count_usable_cpus = lambda: 8\n"
-        "print('threads', processors.count_threads())\n"
+        "import sys; sys.stdout.write(f'threads {processors.count_threads()}\\n')\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {} if asked is None else {"OMP_NUM_THREADS": asked}
