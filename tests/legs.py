@@ -43,7 +43,10 @@ FREE = ("transformers", "tokenizers", "huggingface_hub", "safetensors", "hf-xet"
 SELECTED = "not flex_attention or logits_equal_the_original or flex_attention-eval-None"
 
 # What needs no torch: its CPU build is not to be had for every Python.
-PYTHON_TESTS = ("settings", "stages/stage", "signals", "ngrams", "problems", "perturbation", "safety", "sandbox")
+PYTHON_TESTS = (
+    "settings", "manifest", "stages/stage", "curate/signals", "curate/ngrams", "pack/perturbation", "evaluate/safety",
+    "evaluate/metrics", "text/cache", "text/code", "text/intervals", "sandbox/rungs", "sandbox/hostile",
+)  # fmt: skip
 PYTHON_NEEDS = (
     "transformers", "huggingface_hub", "pydantic", "pyyaml", "hypothesis", "numpy", "pyarrow", "rensa", "ruff",
     "sacrebleu", "tokenizers", "tqdm", "tree-sitter", "tree-sitter-bash", "tree-sitter-c", "tree-sitter-c-sharp",
