@@ -34,7 +34,7 @@ from codeshell_hf import (
 from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.publish.folder import save_folder
-from codeshell_hf.text.decode import Sampling, stream
+from codeshell_hf.text.stream import Sampling, stream
 
 NAMES = ["cache", "past_key_values"]  # since transformers 5.24 and before
 CHANGES = [{}, {"sliding_window": 6}]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.text.chat import encode_prompt
-from codeshell_hf.text.decode import Decoder, Output, Request, StopFilter, choose_tokens, sample_answers
+from codeshell_hf.text.decode import Decoder, Output, Request, choose_tokens, sample_answers
+from codeshell_hf.text.stream import StopFilter
 
 END, VOCABULARY = 0, 12
 

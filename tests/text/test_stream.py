@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.loading import load_model
-from codeshell_hf.text.decode import Sampling, StopFilter, stream
+from codeshell_hf.text.stream import Sampling, StopFilter, stream
 
 STOP = "|<end>|"
 

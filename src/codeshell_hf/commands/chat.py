@@ -16,7 +16,7 @@ from .terminal import add_options, load, make_sampling, print_speed
 
 if TYPE_CHECKING:
     from ..modeling_codeshell import CodeShellForCausalLM
-    from ..text.decode import Sampling
+    from ..text.stream import Sampling
     from ..tokenization_codeshell import CodeShellTokenizer
 
 HELP = """/new forgets everything, /undo the last turn, /quit leaves; Ctrl-C cuts an answer short;
@@ -76,7 +76,7 @@ class Chat:
             DataError: If the turn is empty, or longer than the model's positions alone.
         """
         from ..errors import DataError
-        from ..text.decode import stream
+        from ..text.stream import stream
 
         if not text.strip():
             raise DataError("the prompt is empty; write something")

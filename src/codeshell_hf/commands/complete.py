@@ -42,7 +42,7 @@ def complete(options: argparse.Namespace) -> None:
         DataError: If there is no such place, or the file cannot be written.
     """
     from ..errors import SettingsError
-    from ..text.decode import stream
+    from ..text.stream import stream
 
     if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
         raise SettingsError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..modeling_codeshell import CodeShellForCausalLM
-    from ..text.decode import Sampling, Streamed
+    from ..text.stream import Sampling, Streamed
     from ..tokenization_codeshell import CodeShellTokenizer
 
 
@@ -79,7 +79,7 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
 
 def make_sampling(options: argparse.Namespace) -> "Sampling":
     """Reads how tokens are drawn."""
-    from ..text.decode import Sampling
+    from ..text.stream import Sampling
 
     return Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
 

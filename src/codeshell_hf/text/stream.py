@@ -1,0 +1,158 @@
+"""Generates text as a person reads along: piece by piece, and nothing of what ends it."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TextStreamer
+
+from ..tokenization_codeshell import CodeShellTokenizer
+from .decode import Decoder, Output, Request
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Args:
+        max_new_tokens: Longest text.
+        temperature: 0 takes the likeliest token each time.
+        top_p: Share of the probability that is drawn from.
+        seed: Decides what is drawn; `None` leaves it to chance.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What was streamed.
+
+    Args:
+        text: Without its stop.
+        tokens: How many were drawn.
+        is_finished: Whether the model stopped by itself.
+        seconds: How long it took.
+    """
+
+    text: str
+    tokens: int
+    is_finished: bool
+    seconds: float
+
+
+class StopFilter:
+    """Lets text through up to a stop, holding back what might become one.
+
+    Args:
+        stops: Texts that end the answer.
+        on_text: Called with each piece that is let through.
+
+    >>> shown = []
+    >>> held = StopFilter(["|<end>|"], shown.append)
+    >>> held.feed("x = 1|<e"); held.feed("lse> | |<end>|## human"); held.end()
+    >>> "".join(shown)
+    'x = 1|<else> | '
+    """
+
+    def __init__(self, stops: Sequence[str], on_text: Callable[[str], None]) -> None:
+        self.stops = [stop for stop in stops if stop]
+        self.on_text = on_text
+        self.text = ""
+        self.is_stopped = False
+        self._held = ""
+
+    def feed(self, text: str) -> None:
+        """Takes a piece of text.
+
+        Args:
+            text: What comes next.
+        """
+        if self.is_stopped:
+            return
+        self._held += text
+        places = [self._held.find(stop) for stop in self.stops]
+        if found := [place for place in places if place >= 0]:
+            self.is_stopped = True
+            self._let_through(min(found))
+            self._held = ""
+            return
+        risky = max(
+            (length for stop in self.stops for length in range(1, len(stop)) if self._held.endswith(stop[:length])),
+            default=0,
+        )
+        self._let_through(len(self._held) - risky)
+
+    def end(self) -> None:
+        """Lets the rest through: nothing comes any more that could make a stop of it."""
+        self._let_through(len(self._held))
+
+    def _let_through(self, length: int) -> None:
+        if length:
+            self.text += self._held[:length]
+            self.on_text(self._held[:length])
+            self._held = self._held[length:]
+
+
+class _Streamer(TextStreamer):
+    def __init__(self, tokenizer: CodeShellTokenizer, held: StopFilter) -> None:
+        super().__init__(tokenizer, skip_special_tokens=True)
+        self.held = held
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: FBT001, FBT002
+        self.held.feed(text)
+
+
+def stream(
+    model: Any,
+    tokenizer: CodeShellTokenizer,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    stops: Sequence[str] = (),
+    on_text: Callable[[str], None] = lambda text: None,
+) -> Streamed:
+    """Continues a prompt and gives the text as it comes, without what ends it.
+
+    Args:
+        model: In evaluation mode.
+        prompt: Ids.
+        stops: Texts that end it besides the end-of-text token.
+        on_text: Called with each piece of text.
+
+    Returns:
+        What was generated; after Ctrl-C, what there was until then.
+    """
+    started = time.monotonic()
+    held = StopFilter(stops, on_text)
+    streamer = _Streamer(tokenizer, held)
+    ids: list[int] = []
+    outputs: list[Output] = []
+    seed = int(np.random.default_rng().integers(2**32)) if sampling.seed is None else sampling.seed
+    request = Request(
+        id="",
+        ids=prompt,
+        stops=tuple(stops),
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=seed,
+    )
+
+    def take(token: int) -> None:
+        ids.append(token)
+        streamer.put(torch.tensor([token]))
+
+    with suppress(KeyboardInterrupt):
+        Decoder(model, tokenizer, batch_size=1).decode([request], lambda _, done: outputs.extend(done), take)
+    streamer.end()
+    held.end()
+    end = outputs[0].end if outputs else None
+    return Streamed(held.text, len(ids), end == "stop", time.monotonic() - started)
