@@ -21,7 +21,7 @@ def prepare_process() -> None:
 
     A collection walks over all that torch and transformers leave when they are imported, and none of it is garbage.
     A thread that spins while it waits takes time from the others: beside one busy process, a training step of nano on
-    two processors takes 1.4 times as long (`benchmarks/threads.py`). OpenMP reads its wait policy once, when it is loaded.
+    two processors takes 1.4 times as long (`benchmarks/threads.py`). OpenMP reads its wait policy once, when loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
