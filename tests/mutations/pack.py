@@ -50,8 +50,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "shards.py",
-        "if ids and max(ids) >= header.vocab_size:",
-        "if ids and max(ids) > header.vocab_size:",
+        "if len(ids) and max(ids) >= header.vocab_size:",
+        "if len(ids) and max(ids) > header.vocab_size:",
         TESTS + "test_rows.py " + TESTS + "test_shards.py",
         "an id as large as the vocabulary is packed",
     ),

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,16 @@ class Document(TypedDict):
     language: str
     source: str
     text: str
+
+
+class EncodedDocument(NamedTuple):
+    """A document as ids, with the size in bytes of its text in UTF-8."""
+
+    id: str
+    language: str
+    source: str
+    bytes: int
+    ids: Sequence[int]
 
 
 class Encoder(Protocol):
@@ -50,8 +60,23 @@ def make_header(tokenizer: CodeShellTokenizer, folder: Path) -> Header:
     )
 
 
+def encode_all(documents: Iterable[Document], encoder: Encoder) -> Iterator[EncodedDocument]:
+    """Encodes documents, in which special tokens are plain text, many at a time."""
+    rows = iter(documents)
+    while batch := list(islice(rows, ENCODED_TOGETHER)):
+        texts = [row["text"] for row in batch]
+        encoded = encoder(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        for row, ids in zip(batch, encoded["input_ids"], strict=True):
+            yield EncodedDocument(row["id"], row["language"], row["source"], len(row["text"].encode("utf-8")), ids)
+
+
 def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header, folder: Path) -> Header:
-    """Encodes documents, in which special tokens are plain text, and writes them.
+    """Encodes documents, as `encode_all` does, and writes them as `write_encoded` does."""
+    return write_encoded(encode_all(documents, encoder), header, folder)
+
+
+def write_encoded(documents: Iterable[EncodedDocument], header: Header, folder: Path) -> Header:
+    """Writes documents.
 
     Args:
         header: Its counts are not read.
@@ -70,23 +95,20 @@ def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header
     ends: list[int] = []
     end = 0
     with (folder / TOKENS).open("wb") as file:
-        rows = iter(documents)
-        while batch := list(islice(rows, ENCODED_TOGETHER)):
-            texts = [row["text"] for row in batch]
-            encoded = encoder(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
-            for row, ids in zip(batch, encoded["input_ids"], strict=True):
-                if ids and max(ids) >= header.vocab_size:
-                    raise DataError(
-                        f"{row['id']} has token {max(ids)}, but the vocabulary has {header.vocab_size} entries; "
-                        "pack with the tokenizer that the shards are for"
-                    )
-                file.write(np.asarray(ids, dtype=header.dtype).tobytes())
-                end += len(ids)
-                ids_of.append(row["id"])
-                languages.append(row["language"])
-                sources.append(row["source"])
-                sizes.append(len(row["text"].encode("utf-8")))
-                ends.append(end)
+        for row in documents:
+            ids = row.ids
+            if len(ids) and max(ids) >= header.vocab_size:
+                raise DataError(
+                    f"{row.id} has token {max(ids)}, but the vocabulary has {header.vocab_size} entries; "
+                    "pack with the tokenizer that the shards are for"
+                )
+            file.write(np.asarray(ids, dtype=header.dtype).tobytes())
+            end += len(ids)
+            ids_of.append(row.id)
+            languages.append(row.language)
+            sources.append(row.source)
+            sizes.append(row.bytes)
+            ends.append(end)
     index = {"id": ids_of, "language": languages, "source": sources, "bytes": sizes, "end": ends}
     pq.write_table(pa.table(index, schema=INDEX_SCHEMA), folder / INDEX)
     counted = replace(header, documents=len(ends), tokens=end, bytes=sum(sizes))
