@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.curate.syntax import GRAMMARS, load_grammar, parse
+from codeshell_hf.curate.syntax import QUERIES, load_query, parse
+from codeshell_hf.text.grammars import load_grammar
 
 SAMPLES = {
     "python": "def f(x):\n    if x and y:\n        for z in x:\n            pass\n    return 'text'  # why\n",
@@ -29,7 +30,7 @@ SAMPLES = {
 
 
 def test_every_grammar_has_a_sample() -> None:
-    assert set(SAMPLES) == set(GRAMMARS)
+    assert set(SAMPLES) == set(QUERIES)
 
 
 @pytest.mark.parametrize("language", SAMPLES)
@@ -82,7 +83,9 @@ def test_complexity_of_real_files_equals_that_of_pythons_own_syntax_tree(name: s
 
 def test_without_a_grammar_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse(b"x", "cobol") is None
+    load_query.cache_clear()
     load_grammar.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert parse(b"x = 1", "python") is None
+    load_query.cache_clear()
     load_grammar.cache_clear()

@@ -1,17 +1,17 @@
 """Syntax and control flow by tree-sitter: whether a document parses, its functions, their depth and complexity."""
 
 import functools
-import importlib
-import importlib.util
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..text.grammars import load_grammar
+
 if TYPE_CHECKING:
     import tree_sitter
 
-# language: (package, function that returns the grammar, query). The query names comments, strings, functions
-# (@function), branches (@branch: one more path through the program each) and blocks that nest (@block).
+# By language. A query names comments, strings, functions (@function), branches (@branch: one more path through the
+# program each) and blocks that nest (@block).
 _C = """
 (comment) @comment
 [(string_literal) (char_literal)] @string
@@ -30,115 +30,79 @@ _JAVASCRIPT = """
 [(if_statement) (for_statement) (for_in_statement) (while_statement) (do_statement) (switch_statement)
  (try_statement)] @block
 """
-GRAMMARS: dict[str, tuple[str, str, str]] = {
-    "python": (
-        "tree_sitter_python",
-        "language",
-        """
-        (comment) @comment
-        (expression_statement . (string) @comment .)
-        (string) @string
-        (function_definition) @function
-        [(if_statement) (elif_clause) (for_statement) (while_statement) (except_clause) (conditional_expression)
-         (boolean_operator) (case_clause) (for_in_clause) (if_clause) (assert_statement)] @branch
-        [(if_statement) (for_statement) (while_statement) (try_statement) (with_statement) (match_statement)] @block
-        """,
-    ),
-    "java": (
-        "tree_sitter_java",
-        "language",
-        """
-        [(line_comment) (block_comment)] @comment
-        [(string_literal) (character_literal)] @string
-        [(method_declaration) (constructor_declaration) (lambda_expression)] @function
-        [(if_statement) (for_statement) (enhanced_for_statement) (while_statement) (do_statement) (catch_clause)
-         (switch_label) (ternary_expression) (binary_expression operator: ["&&" "||"])] @branch
-        [(if_statement) (for_statement) (enhanced_for_statement) (while_statement) (do_statement) (try_statement)
-         (switch_expression)] @block
-        """,
-    ),
-    "javascript": ("tree_sitter_javascript", "language", _JAVASCRIPT),
-    "typescript": ("tree_sitter_typescript", "language_tsx", _JAVASCRIPT),
-    "go": (
-        "tree_sitter_go",
-        "language",
-        """
-        (comment) @comment
-        [(interpreted_string_literal) (raw_string_literal)] @string
-        [(function_declaration) (method_declaration) (func_literal)] @function
-        [(if_statement) (for_statement) (expression_case) (type_case) (communication_case)
-         (binary_expression operator: ["&&" "||"])] @branch
-        [(if_statement) (for_statement) (expression_switch_statement) (type_switch_statement) (select_statement)] @block
-        """,
-    ),
-    "c": ("tree_sitter_c", "language", _C),
-    "cpp": (
-        "tree_sitter_cpp",
-        "language",
-        _C + "(catch_clause) @branch (for_range_loop) @branch (lambda_expression) @function (for_range_loop) @block",
-    ),
-    "rust": (
-        "tree_sitter_rust",
-        "language",
-        """
-        [(line_comment) (block_comment)] @comment
-        [(string_literal) (raw_string_literal)] @string
-        [(function_item) (closure_expression)] @function
-        [(if_expression) (for_expression) (while_expression) (loop_expression) (match_arm)
-         (binary_expression operator: ["&&" "||"])] @branch
-        [(if_expression) (for_expression) (while_expression) (loop_expression) (match_expression)] @block
-        """,
-    ),
-    "c-sharp": (
-        "tree_sitter_c_sharp",
-        "language",
-        """
-        (comment) @comment
-        [(string_literal) (verbatim_string_literal) (character_literal)] @string
-        [(method_declaration) (constructor_declaration) (lambda_expression) (local_function_statement)] @function
-        [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (switch_section)
-         (catch_clause) (conditional_expression) (binary_expression operator: ["&&" "||" "??"])] @branch
-        [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (try_statement)
-         (switch_statement)] @block
-        """,
-    ),
-    "php": (
-        "tree_sitter_php",
-        "language_php",
-        """
-        (comment) @comment
-        [(string) (encapsed_string) (heredoc)] @string
-        [(function_definition) (method_declaration) (anonymous_function)] @function
-        [(if_statement) (else_if_clause) (for_statement) (foreach_statement) (while_statement) (do_statement)
-         (case_statement) (catch_clause) (conditional_expression)
-         (binary_expression operator: ["&&" "||" "and" "or"])] @branch
-        [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (try_statement)
-         (switch_statement)] @block
-        """,
-    ),
-    "ruby": (
-        "tree_sitter_ruby",
-        "language",
-        """
-        (comment) @comment
-        (string) @string
-        [(method) (singleton_method)] @function
-        [(if) (elsif) (unless) (while) (until) (for) (when) (rescue) (conditional) (if_modifier) (unless_modifier)
-         (binary operator: ["&&" "||" "and" "or"])] @branch
-        [(if) (unless) (while) (until) (for) (case) (begin)] @block
-        """,
-    ),
-    "shell": (
-        "tree_sitter_bash",
-        "language",
-        """
-        (comment) @comment
-        [(string) (raw_string)] @string
-        (function_definition) @function
-        [(if_statement) (elif_clause) (for_statement) (while_statement) (case_item)] @branch
-        [(if_statement) (for_statement) (while_statement) (case_statement)] @block
-        """,
-    ),
+QUERIES: dict[str, str] = {
+    "python": """
+    (comment) @comment
+    (expression_statement . (string) @comment .)
+    (string) @string
+    (function_definition) @function
+    [(if_statement) (elif_clause) (for_statement) (while_statement) (except_clause) (conditional_expression)
+     (boolean_operator) (case_clause) (for_in_clause) (if_clause) (assert_statement)] @branch
+    [(if_statement) (for_statement) (while_statement) (try_statement) (with_statement) (match_statement)] @block
+    """,
+    "java": """
+    [(line_comment) (block_comment)] @comment
+    [(string_literal) (character_literal)] @string
+    [(method_declaration) (constructor_declaration) (lambda_expression)] @function
+    [(if_statement) (for_statement) (enhanced_for_statement) (while_statement) (do_statement) (catch_clause)
+     (switch_label) (ternary_expression) (binary_expression operator: ["&&" "||"])] @branch
+    [(if_statement) (for_statement) (enhanced_for_statement) (while_statement) (do_statement) (try_statement)
+     (switch_expression)] @block
+    """,
+    "javascript": _JAVASCRIPT,
+    "typescript": _JAVASCRIPT,
+    "go": """
+    (comment) @comment
+    [(interpreted_string_literal) (raw_string_literal)] @string
+    [(function_declaration) (method_declaration) (func_literal)] @function
+    [(if_statement) (for_statement) (expression_case) (type_case) (communication_case)
+     (binary_expression operator: ["&&" "||"])] @branch
+    [(if_statement) (for_statement) (expression_switch_statement) (type_switch_statement) (select_statement)] @block
+    """,
+    "c": _C,
+    "cpp": _C + "(catch_clause) @branch (for_range_loop) @branch (lambda_expression) @function (for_range_loop) @block",
+    "rust": """
+    [(line_comment) (block_comment)] @comment
+    [(string_literal) (raw_string_literal)] @string
+    [(function_item) (closure_expression)] @function
+    [(if_expression) (for_expression) (while_expression) (loop_expression) (match_arm)
+     (binary_expression operator: ["&&" "||"])] @branch
+    [(if_expression) (for_expression) (while_expression) (loop_expression) (match_expression)] @block
+    """,
+    "c-sharp": """
+    (comment) @comment
+    [(string_literal) (verbatim_string_literal) (character_literal)] @string
+    [(method_declaration) (constructor_declaration) (lambda_expression) (local_function_statement)] @function
+    [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (switch_section)
+     (catch_clause) (conditional_expression) (binary_expression operator: ["&&" "||" "??"])] @branch
+    [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (try_statement)
+     (switch_statement)] @block
+    """,
+    "php": """
+    (comment) @comment
+    [(string) (encapsed_string) (heredoc)] @string
+    [(function_definition) (method_declaration) (anonymous_function)] @function
+    [(if_statement) (else_if_clause) (for_statement) (foreach_statement) (while_statement) (do_statement)
+     (case_statement) (catch_clause) (conditional_expression)
+     (binary_expression operator: ["&&" "||" "and" "or"])] @branch
+    [(if_statement) (for_statement) (foreach_statement) (while_statement) (do_statement) (try_statement)
+     (switch_statement)] @block
+    """,
+    "ruby": """
+    (comment) @comment
+    (string) @string
+    [(method) (singleton_method)] @function
+    [(if) (elsif) (unless) (while) (until) (for) (when) (rescue) (conditional) (if_modifier) (unless_modifier)
+     (binary operator: ["&&" "||" "and" "or"])] @branch
+    [(if) (unless) (while) (until) (for) (case) (begin)] @block
+    """,
+    "shell": """
+    (comment) @comment
+    [(string) (raw_string)] @string
+    (function_definition) @function
+    [(if_statement) (elif_clause) (for_statement) (while_statement) (case_item)] @branch
+    [(if_statement) (for_statement) (while_statement) (case_statement)] @block
+    """,
 }
 LONG_FUNCTION_LINES = 80
 DEEP_BLOCKS = 5
@@ -175,22 +139,19 @@ class Syntax:
 
 
 @functools.cache
-def load_grammar(language: str) -> "tuple[tree_sitter.Parser, tree_sitter.Query] | None":
+def load_query(language: str) -> "tuple[tree_sitter.Parser, tree_sitter.Query] | None":
     """Loads the parser and query of a language; `None` where there is no grammar or its package is not installed."""
-    if language not in GRAMMARS:
-        return None
-    package, function, query = GRAMMARS[language]
-    if importlib.util.find_spec("tree_sitter") is None or importlib.util.find_spec(package) is None:
+    grammar = load_grammar(language) if language in QUERIES else None
+    if grammar is None:
         return None
     import tree_sitter
 
-    grammar = tree_sitter.Language(getattr(importlib.import_module(package), function)())
-    return tree_sitter.Parser(grammar), tree_sitter.Query(grammar, query)
+    return tree_sitter.Parser(grammar), tree_sitter.Query(grammar, QUERIES[language])
 
 
 def parse(data: bytes, language: str | None) -> Syntax | None:
     """Parses a document; `None` where its language has no grammar."""
-    loaded = load_grammar(language) if language else None
+    loaded = load_query(language) if language else None
     if loaded is None:
         return None
     from tree_sitter import QueryCursor

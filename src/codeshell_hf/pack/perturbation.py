@@ -5,55 +5,44 @@ Whatever is changed is parsed again, and kept only if its tree is the same as be
 
 import functools
 import hashlib
-import importlib
 import re
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from ..text.grammars import load_grammar
 from .settings import Perturbation
 
 if TYPE_CHECKING:
     import tree_sitter
 
-# language: (package, function that returns the grammar, nodes that declare an identifier, nodes whose identifiers are
-# names from elsewhere).
-_GRAMMARS: dict[str, tuple[str, str, frozenset[str], frozenset[str]]] = {
+# language: (nodes that declare an identifier, nodes whose identifiers are names from elsewhere)
+_NODES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "python": (
-        "tree_sitter_python",
-        "language",
         frozenset({"parameters", "assignment", "for_statement", "default_parameter", "typed_parameter", "as_pattern"}),
         frozenset({"keyword_argument", "attribute", "dotted_name", "aliased_import", "global_statement"}),
     ),
     "java": (
-        "tree_sitter_java",
-        "language",
         frozenset({"variable_declarator", "formal_parameter"}),
         frozenset(
             {"field_access", "method_invocation", "scoped_identifier", "method_declaration", "class_declaration"}
         ),
     ),
     "javascript": (
-        "tree_sitter_javascript",
-        "language",
         frozenset({"variable_declarator", "formal_parameters"}),
         frozenset({"import_specifier", "export_specifier", "namespace_import", "import_clause"}),
     ),
     "go": (
-        "tree_sitter_go",
-        "language",
         frozenset({"short_var_declaration", "expression_list", "parameter_declaration", "var_spec"}),
         frozenset({"function_declaration", "selector_expression", "package_identifier"}),
     ),
     "c": (
-        "tree_sitter_c",
-        "language",
         frozenset({"init_declarator", "parameter_declaration", "declaration"}),
         frozenset({"function_declarator", "call_expression", "preproc_def", "preproc_function_def"}),
     ),
 }
-LANGUAGES = tuple(_GRAMMARS)
+LANGUAGES = tuple(_NODES)
 MIN_USES, MAX_RENAMED = 2, 8
 _SHORT = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*\Z")
 _INDENT = re.compile(r"^( +)(?=\S)", re.MULTILINE)
@@ -62,13 +51,11 @@ _BLANK = re.compile(r"\n{3,}")
 
 @functools.cache
 def _load(language: str) -> "tree_sitter.Parser":
-    package, function, _, _ = _GRAMMARS[language]
-    try:
-        import tree_sitter
+    grammar = load_grammar(language)
+    if grammar is None:
+        raise DataError('perturbation reads programs by tree-sitter; pip install "codeshell-hf[curate]"')
+    import tree_sitter
 
-        grammar = tree_sitter.Language(getattr(importlib.import_module(package), function)())
-    except ImportError as error:
-        raise DataError('perturbation reads programs by tree-sitter; pip install "codeshell-hf[curate]"') from error
     return tree_sitter.Parser(grammar)
 
 
@@ -87,7 +74,7 @@ def perturb(text: str, language: str, identity: str, perturbation: Perturbation)
         DataError: If tree-sitter is not installed.
     """
     rng = Random(hashlib.sha256(f"{perturbation.seed}/{identity}".encode()).digest())
-    if language not in _GRAMMARS or rng.random() >= perturbation.rate:
+    if language not in _NODES or rng.random() >= perturbation.rate:
         return text
     outline = _outline(text.encode(), language)
     if outline is None:
@@ -126,7 +113,7 @@ def _outline(data: bytes, language: str) -> list[tuple[str, int]] | None:
 def _rename(text: str, language: str, rng: Random) -> str:
     """Renames variables that the program declares, everywhere in it."""
     data = text.encode()
-    _, _, declaring, foreign = _GRAMMARS[language]
+    declaring, foreign = _NODES[language]
     places: dict[bytes, list[tuple[int, int]]] = {}
     declared: set[bytes] = set()
     forbidden: set[bytes] = set()

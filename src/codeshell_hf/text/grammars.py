@@ -1,0 +1,36 @@
+"""tree-sitter's grammars, by the names that curation gives languages."""
+
+import functools
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tree_sitter
+
+# language: (package, its function that returns the grammar)
+PACKAGES: dict[str, tuple[str, str]] = {
+    "python": ("tree_sitter_python", "language"),
+    "java": ("tree_sitter_java", "language"),
+    "javascript": ("tree_sitter_javascript", "language"),
+    "typescript": ("tree_sitter_typescript", "language_tsx"),
+    "go": ("tree_sitter_go", "language"),
+    "c": ("tree_sitter_c", "language"),
+    "cpp": ("tree_sitter_cpp", "language"),
+    "rust": ("tree_sitter_rust", "language"),
+    "c-sharp": ("tree_sitter_c_sharp", "language"),
+    "php": ("tree_sitter_php", "language_php"),
+    "ruby": ("tree_sitter_ruby", "language"),
+    "shell": ("tree_sitter_bash", "language"),
+}
+
+
+@functools.cache
+def load_grammar(language: str) -> "tree_sitter.Language | None":
+    """Loads the grammar of a language; `None` where there is none or its package is not installed."""
+    package, function = PACKAGES.get(language, ("", ""))
+    if not package or importlib.util.find_spec("tree_sitter") is None or importlib.util.find_spec(package) is None:
+        return None
+    import tree_sitter
+
+    return tree_sitter.Language(getattr(importlib.import_module(package), function)())
