@@ -16,7 +16,7 @@ help:
 	@echo "make test-all    all tests: kills, ranks, compilers, browsers, servers, the pages' commands as well"
 	@echo "make test-slow   only those"
 	@echo "make legs        the oldest and the newest transformers, and another Python; LEGS=\"5.23.0\" or others"
-	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, doctests"
+	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, model files, doctests"
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
 
 setup: $(READY)
@@ -60,6 +60,7 @@ check: setup
 	lint-imports
 	deptry .
 	codespell
+	mlinter --no-cache src/codeshell_hf
 	python -m pytest --quiet -p no:cacheprovider --doctest-modules src tests/test_documents.py
 
 toolchains:

@@ -20,14 +20,14 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
+from transformers.utils import auto_docstring
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
-# trf-ignore: TRF057 - outside transformers' tree, auto_docstring writes of the shape "of a None"
-@strict
-class CodeShellConfig(PreTrainedConfig):
-    """The shape of a CodeShell model.
+@auto_docstring(
+    custom_intro="""
+    The shape of a CodeShell model.
 
     The names of the released checkpoints (`n_embd`, `n_layer`, `n_head`, `n_inner`, `n_positions`, `num_query_groups`,
     `activation_function`) read and write the same values as transformers' own, and are the ones written to
@@ -35,38 +35,58 @@ class CodeShellConfig(PreTrainedConfig):
     CodeShell-7B's, except that dropout is off: the released configs state 0.1, which is active while training, and say
     so themselves.
 
+    Positions that are not rotary, heads, groups and widths that do not divide, and two names of one value with
+    different ones raise a `ValueError`. Source: CodeShell technical report, section 2.2; the release's `config.json`.
+    """
+)
+@strict
+class CodeShellConfig(PreTrainedConfig):
+    """The shape of a CodeShell model.
+
     Args:
-        vocab_size: Rows of the embedding. The released tokenizer has 70,020 entries; the rest is padding.
-        max_position_embeddings: Longest sequence the model was trained for.
-        hidden_size: Width of the residual stream.
-        num_hidden_layers: Number of blocks.
-        num_attention_heads: Query heads.
-        intermediate_size: Width of the MLP; `None` means `4 * hidden_size`.
-        num_key_value_heads: Key and value heads, or query groups; `None` means one for each query head.
-        group_query_attention: False means one key and value head for each query head.
-        position_embedding_type: Only "rope" exists.
-        hidden_act: A name that transformers knows, or "swiglu" for a gated MLP with a third matrix `c_gate`.
-        resid_pdrop: Dropout after each attention and MLP projection.
-        embd_pdrop: Dropout of the embeddings.
-        attn_pdrop: Dropout of the attention weights.
-        layer_norm_epsilon: Added to the variance in every LayerNorm.
-        initializer_range: Standard deviation of new weights; projections into the residual stream are divided by
-            `sqrt(2 * num_hidden_layers)`, as in GPT-2.
-        use_cache: Whether inference keeps keys and values.
-        rope_parameters: As in transformers ("default", "linear", "dynamic", "yarn", ...). The older `rope_scaling` and
+        vocab_size (`int`):
+            Rows of the embedding. The released tokenizer has 70,020 entries; the rest is padding.
+        max_position_embeddings (`int`):
+            Longest sequence the model was trained for.
+        hidden_size (`int`):
+            Width of the residual stream.
+        num_hidden_layers (`int`):
+            Number of blocks.
+        num_attention_heads (`int`):
+            Query heads.
+        intermediate_size (`int`):
+            Width of the MLP; `None` means `4 * hidden_size`.
+        num_key_value_heads (`int`):
+            Key and value heads, or query groups; `None` means one for each query head.
+        group_query_attention (`bool`):
+            False means one key and value head for each query head.
+        position_embedding_type (`str`):
+            Only "rope" exists.
+        hidden_act (`str`):
+            A name that transformers knows, or "swiglu" for a gated MLP with a third matrix `c_gate`.
+        resid_pdrop (`float`):
+            Dropout after each attention and MLP projection.
+        embd_pdrop (`float`):
+            Dropout of the embeddings.
+        attn_pdrop (`float`):
+            Dropout of the attention weights.
+        layer_norm_epsilon (`float`):
+            Added to the variance in every LayerNorm.
+        initializer_range (`float`):
+            Standard deviation of new weights; projections into the residual stream are divided by `sqrt(2 *
+            num_hidden_layers)`, as in GPT-2.
+        use_cache (`bool`):
+            Whether inference keeps keys and values.
+        rope_parameters (`RopeParameters`):
+            As in transformers ("default", "linear", "dynamic", "yarn", ...). The older `rope_scaling` and
             `rope_theta` are accepted.
-        sliding_window: Number of tokens that a sliding layer sees, the present one included.
-        layer_types: "sliding_attention" or "full_attention" for each layer. With `sliding_window` alone, the layers
-            alternate, the first one sliding; while they follow that rule, they follow a later change of the depth or
-            the window.
-        tie_word_embeddings: Whether the output layer is the embedding. The release is tied and does not say so.
-
-    Raises:
-        ValueError: If positions are not rotary, heads, groups and widths do not divide, or two names of one value
-            are given different ones.
-
-    Source:
-        CodeShell technical report, section 2.2; the release's `config.json`.
+        sliding_window (`int`):
+            Number of tokens that a sliding layer sees, the present one included.
+        layer_types (`list[str]`):
+            "sliding_attention" or "full_attention" for each layer. With `sliding_window` alone, the layers alternate,
+            the first one sliding; while they follow that rule, they follow a later change of the depth or the window.
+        tie_word_embeddings (`bool`):
+            Whether the output layer is the embedding. The release is tied and does not say so.
     """
 
     model_type = "codeshell"

@@ -43,7 +43,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple, logging
+from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -454,6 +454,7 @@ def check_flex_heads(config: CodeShellConfig, device: torch.device) -> None:
         ValueError: If heads are narrower than the kernel takes.
     """
     width = config.hidden_size // config.num_attention_heads
+    # trf-ignore: TRF051 - nothing is dispatched here: the kernel's own error would be a compiler's trace
     if config._attn_implementation == "flex_attention" and device.type == "cuda" and width < MIN_FLEX_WIDTH:
         raise ValueError(
             f"heads are {width} wide (n_embd {config.hidden_size}, n_head {config.num_attention_heads}), and "
@@ -461,10 +462,10 @@ def check_flex_heads(config: CodeShellConfig, device: torch.device) -> None:
         )
 
 
-# trf-ignore: TRF057 - outside transformers' tree, auto_docstring prints errors on import and overwrites these texts
+@auto_docstring(
+    custom_intro="What all CodeShell models share: loading, initialisation and the features transformers asks about."
+)
 class CodeShellPreTrainedModel(PreTrainedModel):
-    """What all CodeShell models share: loading, initialisation and the features that transformers asks about."""
-
     config: CodeShellConfig
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
@@ -533,10 +534,8 @@ class CodeShellPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, mean=0.0, std=std)
 
 
-# trf-ignore: TRF057
+@auto_docstring(custom_intro="CodeShell's blocks between the embedding and the final norm.")
 class CodeShellModel(CodeShellPreTrainedModel):
-    """The blocks between the embedding and the final norm."""
-
     _embedding_prefix = ""
 
     def __init__(self, config: CodeShellConfig) -> None:
@@ -550,9 +549,15 @@ class CodeShellModel(CodeShellPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    # trf-ignore: TRF057
     @merge_with_config_defaults
     @capture_outputs
+    @auto_docstring(
+        custom_intro="""Runs the blocks.
+
+        Rows may hold several documents: where `position_ids` restart, or `cu_seq_lens_q` says so, each document sees
+        itself alone, with or without a mask of ones, and no cache is made.
+        """
+    )
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -566,18 +571,23 @@ class CodeShellModel(CodeShellPreTrainedModel):
     ) -> BaseModelOutputWithPast:
         """Runs the blocks.
 
-        Rows may hold several documents: where `position_ids` restart, or `cu_seq_lens_q` says so, each document sees
-        itself alone, with or without a mask of ones, and no cache is made.
-
         Args:
-            input_ids: Shape (B, T), int64.
-            attention_mask: Shape (B, S) with 0 for padding, S being the cached tokens and T; or (B, 1, T, S), ready.
-            position_ids: Shape (B, T) or (1, T); by default counted from the cache and the mask.
-            cache: Keys and values seen so far.
-            inputs_embeds: Shape (B, T, D), instead of `input_ids`.
-            use_cache: Whether to return a cache. While training, only one that was given is kept.
-            past_key_values: The name of `cache` before transformers 5.24.
-            kwargs: What attention takes, `cu_seq_lens_q` (N + 1,) over rows laid end to end among it.
+            input_ids (`Tensor` of shape (B, T), *optional*):
+                Tokens, int64.
+            attention_mask (`Tensor` of shape (B, S) or (B, 1, T, S), *optional*):
+                0 for padding, S being the cached tokens and T; with four dimensions it is used as it is.
+            position_ids (`Tensor` of shape (B, T) or (1, T), *optional*):
+                Counted from the cache and the mask by default.
+            cache (`Cache`, *optional*):
+                Keys and values seen so far.
+            inputs_embeds (`Tensor` of shape (B, T, D), *optional*):
+                Instead of `input_ids`.
+            use_cache (`bool`, *optional*):
+                Whether to return a cache. While training, only one that was given is kept.
+            past_key_values (`Cache`, *optional*):
+                The name of `cache` before transformers 5.24.
+            kwargs (*optional*):
+                What attention takes, `cu_seq_lens_q` (N + 1,) over rows laid end to end among it.
 
         Returns:
             `last_hidden_state` of shape (B, T, D), after the final norm, and the cache.
@@ -720,10 +730,8 @@ class CodeShellModel(CodeShellPreTrainedModel):
         return {name: make(**given) for name, make in makers.items() if name in self.config.layer_types}
 
 
-# trf-ignore: TRF057
+@auto_docstring(custom_intro="CodeShell with its output layer, which by default is the embedding.")
 class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
-    """CodeShell with its output layer, which by default is the embedding."""
-
     _keeps_output_layer = True
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
@@ -737,8 +745,8 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    # trf-ignore: TRF057
     @can_return_tuple
+    @auto_docstring(custom_intro="Runs the model and, with labels, its loss.")
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -755,16 +763,16 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         """Runs the model and, with labels, its loss.
 
         Args:
-            input_ids: As in `CodeShellModel.forward`, like all arguments not named here.
-            attention_mask: As there.
-            position_ids: As there.
-            cache: As there.
-            inputs_embeds: As there.
-            labels: Shape (B, T), int64, aligned with `input_ids`; -100 where nothing is to be predicted.
-            use_cache: As there.
-            logits_to_keep: How many of the last positions get logits, 0 for all; or the positions themselves.
-            past_key_values: As there.
-            kwargs: What attention and the loss take, `num_items_in_batch` among it: the number of labels in all
+            cache (`Cache`, *optional*):
+                Keys and values seen so far; this and the other arguments are as in `CodeShellModel.forward`.
+            labels (`Tensor` of shape (B, T), *optional*):
+                Aligned with `input_ids`, int64; -100 where nothing is to be predicted.
+            logits_to_keep (`int` or `Tensor`, *optional*):
+                How many of the last positions get logits, 0 for all; or the positions themselves.
+            past_key_values (`Cache`, *optional*):
+                The name of `cache` before transformers 5.24.
+            kwargs (*optional*):
+                What attention and the loss take, `num_items_in_batch` among it: the number of labels in all
                 micro-batches of a step, by which the summed loss is then divided.
 
         Returns:
