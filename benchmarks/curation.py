@@ -67,7 +67,7 @@ def run_steps(options: argparse.Namespace) -> int:
             last[:] = [step, now]
 
         started = time.perf_counter()
-        outcome = curate(settings, settings.output, arithmetic="float32", on_progress=show)
+        outcome = curate(settings, settings.output, compute_dtype="float32", on_progress=show)
         whole = time.perf_counter() - started
     counts = outcome.funnel.counts()
     if counts["documents_before"] != len(texts) or counts["documents_before"] != counts["documents_after"] + sum(

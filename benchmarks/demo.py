@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     runs = {name: read_run(Path(folder)) for name, _, folder in (one.rpartition("=") for one in options.runs)}
 
     columns = {"seconds": "12"} | {name: f"{max(len(name) + 2, 10)}.0f" for name in runs}
-    facts = [f"{name}: {manifests['pretrain'].precision['arithmetic']}" for name, manifests in runs.items()]
+    facts = [f"{name}: {manifests['pretrain'].precision['compute_dtype']}" for name, manifests in runs.items()]
     table = Result(describe_machine("torch", "transformers", "trl"), facts, columns)
     table.start("benchmarks.demo", arguments)
     for stage in STAGES:

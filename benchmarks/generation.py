@@ -26,7 +26,7 @@ def make_requests(path: Path, samples: int, new_tokens: int) -> list[Request]:
     """Makes greedy requests, so that both sides have to write the same."""
     profile = find_profile("humaneval-greedy-v1")
     return [
-        Request(problem.id, profile.pose(problem, ()), samples, (), new_tokens, None, 0.0, 1.0, 0)
+        Request(problem.id, profile.make_prompt(problem, ()), samples, (), new_tokens, None, 0.0, 1.0, 0)
         for problem in read_problems(path, read_humaneval)
     ]
 

@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         shape = f"{name}, {config.n_layer} x {config.n_embd}, {count_parameters(config):,}"
         for arithmetic, times in found.items():
             rates = [options.tokens / wall for wall, *_ in times]
-            is_chosen = chosen.arithmetic == arithmetic
+            is_chosen = chosen.compute_dtype == arithmetic
             table.add(
                 *(shape, arithmetic, statistics.median(rates), min(rates), max(rates)),
                 *(statistics.median(used for _, used, _ in times), "taken" if is_chosen else ""),

@@ -5,7 +5,7 @@ python -m benchmarks.pretraining --vocabulary 70144 --steps 12 --micro-tokens 40
 python -m benchmarks.pretraining --preset codeshell-7b --layers 4 --row-tokens 2048 --micro-tokens 16384    on a GPU
 python -m benchmarks.pretraining --rows    the reader alone, on one core
 
-Both models have the same shape, by default the nano recipe's, and train on the same rows in one arithmetic, with
+Both models have the same shape, by default the nano recipe's, and train on the same rows in one precision, with
 AdamW and float32 weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm
 of the vocabulary and end lower.
 """
@@ -227,7 +227,7 @@ def compare(options: argparse.Namespace) -> int:
         )
         return 2
     vocabulary = shape.vocab_size
-    arithmetic = choose_precision(options.precision, shape, find_device(), trains=True).arithmetic
+    dtype = choose_precision(options.precision, shape, find_device(), trains=True).compute_dtype
     speeds: dict[str, list[float]] = {"ours": [], "peer": []}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
@@ -239,7 +239,7 @@ def compare(options: argparse.Namespace) -> int:
                     "-m",
                     "benchmarks.pretraining",
                     *options.given,
-                    f"--precision={arithmetic}",
+                    f"--precision={dtype}",
                     "--worker",
                     who,
                     home,
@@ -261,7 +261,7 @@ def compare(options: argparse.Namespace) -> int:
         )
         return 1
     of = f"rows of {options.row_tokens}, {options.micro_tokens} tokens a step, {options.repeats} repeats"
-    facts = [f"{found['ours']['parameters']:,} parameters, {arithmetic}, {of}"]
+    facts = [f"{found['ours']['parameters']:,} parameters, {dtype}, {of}"]
     columns = {
         "tokens/s": "27", **RATES, "peak GB": "9.2f", "first loss": "12.3f", "last": "8.3f",
         **(dict.fromkeys(("MFU", "square"), "8.1%") if options.peak_tflops or found["ours"]["peak"] else {}),

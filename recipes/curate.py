@@ -17,14 +17,14 @@ from codeshell_hf.curate.settings import (
     Selection,
     Source,
 )
-from codeshell_hf.extensions import list_files
-from codeshell_hf.stages.numerics import settle_precision
+from codeshell_hf.extensions import list_extension_files
+from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf.curate.progress import Progress
     from codeshell_hf.curate.report import Outcome
-    from codeshell_hf.precision import Arithmetic
+    from codeshell_hf.precision import ComputeDtype
 
 
 class Settings(Measuring, StageSettings):
@@ -67,9 +67,9 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.curate.report import print_table
 
     engine.start(settings.engine.runner, settings.engine.address)
-    arithmetic = choose_arithmetic(settings.quality, work)
+    compute_dtype = choose_compute_dtype(settings.quality, work)
     with StepBar("curate") as bar:
-        outcome = curate(settings, work.folder, arithmetic=arithmetic, on_progress=bar)
+        outcome = curate(settings, work.folder, compute_dtype=compute_dtype, on_progress=bar)
     unit = "tokens" if settings.tokenizer else "words"
     write_report(outcome, settings.rules, work.folder, title=settings.output.parent.name, unit=unit)
     work.counts = {**outcome.funnel.counts()}
@@ -77,11 +77,11 @@ def run(settings: Settings, work: Work) -> None:
     work.report = [*print_table(outcome.funnel, unit=unit), f"report: {settings.output / 'report.html'}"]
 
 
-def curate(settings: Settings, output: Path, *, arithmetic: "Arithmetic", on_progress: "Progress") -> "Outcome":
+def curate(settings: Settings, output: Path, *, compute_dtype: "ComputeDtype", on_progress: "Progress") -> "Outcome":
     """Runs the steps. A document is dropped for the first reason that it meets, and each step sees what is left.
 
     Args:
-        arithmetic: What the regressor of quality computes in.
+        compute_dtype: What the regressor of quality computes in.
         on_progress: Called with the step, parts done and parts in all.
 
     Raises:
@@ -120,7 +120,7 @@ def curate(settings: Settings, output: Path, *, arithmetic: "Arithmetic", on_pro
     if settings.perplexity is not None:
         curation.cut_by_perplexity(settings.perplexity.keep_fraction)
     if settings.quality is not None:
-        curation.score(settings.quality, arithmetic, answers=cache / "answers.jsonl")
+        curation.score(settings.quality, compute_dtype, answers=cache / "answers.jsonl")
     if settings.benchmarks:
         curation.decontaminate()
     if settings.selection is not None:
@@ -129,20 +129,20 @@ def curate(settings: Settings, output: Path, *, arithmetic: "Arithmetic", on_pro
     return curation.outcome
 
 
-def choose_arithmetic(quality: Quality | None, work: Work) -> "Arithmetic":
-    """Settles what the regressor of quality computes in."""
+def choose_compute_dtype(quality: Quality | None, work: Work) -> "ComputeDtype":
+    """Chooses what the regressor of quality computes in."""
     from codeshell_hf.curate.inspection import STATIC
     from codeshell_hf.curate.regressor import read_encoder
 
     if quality is None or quality.model == STATIC:
         return "float32"
-    return settle_precision(
+    return resolve_precision(
         quality.precision,
         lambda: read_encoder(quality.model or quality.encoder),
         work,
         trains=quality.model is None,
-        kept=work.folder / "quality",
-    ).arithmetic
+        record_folder=work.folder / "quality",
+    ).compute_dtype
 
 
 def describe(settings: Settings) -> list[str]:
@@ -156,7 +156,7 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
     """What the stage reads of this machine, by name."""
     inputs = {source.name: source.place for source in settings.sources if source.kind != "hub"}
     inputs |= {row.name: row.path for row in settings.benchmarks}
-    inputs |= list_files([*(source.kind for source in settings.sources), *settings.rules.custom])
+    inputs |= list_extension_files([*(source.kind for source in settings.sources), *settings.rules.custom])
     if settings.rights.opt_out is not None:
         inputs["opt_out"] = settings.rights.opt_out
     return inputs

@@ -120,7 +120,7 @@ STAGE = Stage(
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    kept=f"{CHECKPOINTS}/checkpoint-*",
+    checkpoint_glob=f"{CHECKPOINTS}/checkpoint-*",
 )
 
 if __name__ == "__main__":

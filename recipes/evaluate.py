@@ -22,7 +22,7 @@ from codeshell_hf.evaluate.settings import (
     ProgramSettings,
     TaskSettings,
 )
-from codeshell_hf.extensions import list_files
+from codeshell_hf.extensions import list_extension_files
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
@@ -90,7 +90,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.evaluate.results import ResultCache
     from codeshell_hf.evaluate.tasks import check_task
     from codeshell_hf.evaluate.toolchains import list_shown
-    from codeshell_hf.stages.numerics import read_config, settle_precision
+    from codeshell_hf.stages.precision import read_config, resolve_precision
 
     sources = list_models(settings.models, settings.sweep)
     if not sources:
@@ -100,8 +100,10 @@ def run(settings: Settings, work: Work) -> None:
     dtype = "auto"
     if folders := [source for source in sources.values() if isinstance(source, Path)]:
         # Answers are stored by precision: auto resumes with what it took first, and generates nothing twice.
-        kept = cache.folder if settings.precision == "auto" else None
-        dtype = settle_precision(settings.precision, lambda: read_config(folders[0]), work, kept=kept).arithmetic
+        record_folder = cache.folder if settings.precision == "auto" else None
+        dtype = resolve_precision(
+            settings.precision, lambda: read_config(folders[0]), work, record_folder=record_folder
+        ).compute_dtype
     held_out = None
     if settings.documents is not None and settings.shards is not None and settings.bits_per_byte is not None:
         held_out = HeldOutFiles.read(settings.documents, settings.shards, settings.bits_per_byte)
@@ -208,7 +210,7 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
     inputs |= {
         f"data of {name}": Path(task.data) for name, task in settings.tasks.items() if not task.data.startswith("hub:")
     }
-    inputs |= list_files(task.profile for task in settings.tasks.values())
+    inputs |= list_extension_files(task.profile for task in settings.tasks.values())
     if settings.harness is not None:
         inputs |= {name: path for name in ("mmlu", "gsm8k") if (path := getattr(settings.harness, name))}
     return inputs

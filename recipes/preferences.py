@@ -15,12 +15,12 @@ from pydantic import Field
 from codeshell_hf.align.settings import JudgeSettings, SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import PrecisionSettings
-from codeshell_hf.stages.numerics import read_config, settle_precision
+from codeshell_hf.stages.precision import read_config, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf.align.preferences import PairSet
-    from codeshell_hf.precision import Asked
+    from codeshell_hf.precision import RequestedPrecision
     from codeshell_hf.sandbox import Sandbox
     from codeshell_hf.text.chat import Conversation
     from codeshell_hf.text.decode import Answer
@@ -89,7 +89,7 @@ def answer_prompts(
     model: Path,
     conversations: Sequence["Conversation"],
     sample: SampleSettings,
-    precision: "Asked",
+    precision: "RequestedPrecision",
     seed: int,
     work: Work,
 ) -> list[list["Answer"]]:
@@ -101,11 +101,11 @@ def answer_prompts(
     from codeshell_hf.loading import load_model
     from codeshell_hf.text.decode import sample_answers
 
-    settled = settle_precision(precision, lambda: read_config(model), work, kept=work.folder)
+    resolved = resolve_precision(precision, lambda: read_config(model), work, record_folder=work.folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tqdm(total=len(conversations), desc="sample", unit="prompt", disable=None) as bar:
         answers = sample_answers(
-            load_model(str(model), dtype=settled.dtype).to(device),
+            load_model(str(model), dtype=resolved.dtype).to(device),
             open_tokenizer(model),
             [conversation.prompt for conversation in conversations],
             seed=seed,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings
-from codeshell_hf.stages.numerics import PrecisionSettings, settle_precision
+from codeshell_hf.stages.precision import PrecisionSettings, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
     BatchSettings,
@@ -87,16 +87,16 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
     from codeshell_hf.train.trackers import Trackers
     from recipes.with_accelerate import join_ranks, start_tracker
 
-    asked_tokens, micro_tokens = settings.batch.global_tokens, settings.batch.micro_tokens
+    requested_tokens, micro_tokens = settings.batch.global_tokens, settings.batch.micro_tokens
     schedule, evaluation = settings.schedule, settings.evaluation
     total_tokens, lengths = schedule.total_tokens, schedule.row_lengths
-    sharding, asked = read_sharding(settings.accelerate, precision=settings.precision)
+    sharding, requested = read_sharding(settings.accelerate, precision=settings.precision)
     with join_ranks() as ranks:
         # What is trained on, and how much of it at a time.
-        step_tokens = fit_batch(asked_tokens, micro_tokens=micro_tokens, row_lengths=lengths, ranks=ranks.count)
-        if step_tokens != asked_tokens:
+        step_tokens = fit_batch(requested_tokens, micro_tokens=micro_tokens, row_lengths=lengths, ranks=ranks.count)
+        if step_tokens != requested_tokens:
             unit = f"{ranks.count} x {micro_tokens:,}"
-            ranks.print(f"batch.global_tokens {asked_tokens:,} do not divide into {unit}: takes {step_tokens:,}")
+            ranks.print(f"batch.global_tokens {requested_tokens:,} do not divide into {unit}: takes {step_tokens:,}")
         steps = math.ceil(total_tokens / step_tokens)
         phases = place_phases(schedule.phase_ends, total_tokens=total_tokens, step_tokens=step_tokens)
         sources = (settings.shards, settings.mixture, phases, settings.infilling)
@@ -109,12 +109,12 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
         config = configure_model(
             settings.model, end_of_text=tokenizer.eos_token_id, vocab_size=len(tokenizer), longest_row=max(lengths)
         )
-        precision = settle_precision(
-            asked,
+        precision = resolve_precision(
+            requested,
             lambda: config,
             work,
             trains=True,
-            kept=work.folder / "checkpoints",
+            record_folder=work.folder / "checkpoints",
             orthogonalize=orthogonalize if settings.optimizer.name == "muon" else None,
         )
         options = EngineOptions(
@@ -135,7 +135,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
 
         # Where the run is: at its beginning, or at its last whole checkpoint.
         progress, guard = Progress(), Guard(settings.guard)
-        state = Run(progress, guard, step_tokens, precision.arithmetic)
+        state = Run(progress, guard, step_tokens, precision.compute_dtype)
         checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint)
         if checkpoints.resume(state):
             ranks.print(f"resumes at step {progress.step} of {steps}")
@@ -245,9 +245,9 @@ STAGE = Stage(
         **({"benchmarks": settings.evaluation.benchmarks} if settings.evaluation.benchmarks else {}),
     },
     run=run,
-    kept="checkpoints/step-*",
+    checkpoint_glob="checkpoints/step-*",
     # How it is done, not what comes out.
-    free=(
+    changeable_on_resume=(
         "batch.micro_tokens",
         "checkpoint",
         "evaluation",

@@ -50,11 +50,11 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.loading import load_model
     from codeshell_hf.publish.card import describe_model, read_manifests, write_card
-    from codeshell_hf.publish.checks import check_folder
     from codeshell_hf.publish.folder import save_folder, verify_folder
     from codeshell_hf.publish.hub import push_folders
     from codeshell_hf.publish.page import make_page
-    from codeshell_hf.publish.privacy import hide_paths, list_private_paths
+    from codeshell_hf.publish.private_paths import hide_paths, list_private_paths
+    from codeshell_hf.publish.push_checks import check_folder
 
     manifests = read_manifests(settings.stages)
     model = load_model(str(settings.model), dtype=torch.float32)

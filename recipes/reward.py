@@ -113,7 +113,7 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {"model": settings.model, **name_pairs(settings.pairs)},
     run=run,
-    kept=f"{CHECKPOINTS}/checkpoint-*",
+    checkpoint_glob=f"{CHECKPOINTS}/checkpoint-*",
 )
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import Field
 
 from codeshell_hf.align.settings import MeasureSettings, RewardSettings
-from codeshell_hf.extensions import list_files
+from codeshell_hf.extensions import list_extension_files
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.stages.numerics import read_config
+from codeshell_hf.stages.precision import read_config
 from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
     CHECKPOINTS,
@@ -171,12 +171,12 @@ STAGE = Stage(
         "model": settings.model,
         **{f"prompts {path.name}": path for path in settings.prompts},
         **{f"reward {reward.kind}": reward.path for reward in settings.rewards if reward.kind == "model"},
-        **list_files(reward.function for reward in settings.rewards if reward.kind == "function"),
+        **list_extension_files(reward.function for reward in settings.rewards if reward.kind == "function"),
         **{f"held out {path.name}": path for path in settings.held_out_prompts},
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    kept=f"{CHECKPOINTS}/checkpoint-*",
+    checkpoint_glob=f"{CHECKPOINTS}/checkpoint-*",
 )
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ STAGE = Stage(
         **{f"conversations {path.name}": path for path in settings.conversations},
     },
     run=run,
-    kept=f"{CHECKPOINTS}/checkpoint-*",
+    checkpoint_glob=f"{CHECKPOINTS}/checkpoint-*",
 )
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from codeshell_hf.align.settings import AdapterSettings, MeasureSettings
 from codeshell_hf.settings import PrecisionSettings
-from codeshell_hf.stages.numerics import read_config, settle_precision
+from codeshell_hf.stages.precision import read_config, resolve_precision
 from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
     from codeshell_hf.align.rewards import WeightedReward
-    from codeshell_hf.precision import Asked
+    from codeshell_hf.precision import RequestedPrecision
 
 OWN_KEYS = ("output_dir", "seed", "data_seed", "use_cpu")
 CHECKPOINTS = "checkpoints"
@@ -79,7 +79,7 @@ def make_trainer_config(
     check_launch(os.environ, has_gpu=torch.cuda.is_available())
     check_keys(settings.trainer, [field.name for field in dataclasses.fields(config)], (*OWN_KEYS, *owned))
     folder = work.folder / CHECKPOINTS
-    bf16 = settle_bf16(settings.trainer, work, model=settings.model, precision=settings.precision, kept=folder)
+    bf16 = resolve_bf16(settings.trainer, work, model=settings.model, precision=settings.precision, folder=folder)
     options = {**settings.trainer, "bf16": bf16, "output_dir": str(folder), "seed": settings.seed}
     try:
         trainer_config: Config = config(**options, use_cpu=not torch.cuda.is_available(), **fixed)
@@ -90,8 +90,8 @@ def make_trainer_config(
     return trainer_config
 
 
-def settle_bf16(options: Mapping[str, object], work: Work, *, model: Path, precision: str, kept: Path) -> bool:
-    """Settles the precision by setting, trainer's keys and launcher, and gives the trainer's `bf16`."""
+def resolve_bf16(options: Mapping[str, object], work: Work, *, model: Path, precision: str, folder: Path) -> bool:
+    """Resolves the precision from the setting, the trainer's keys and the launcher; whether the trainer uses bf16."""
     import torch
     from accelerate import PartialState
 
@@ -101,11 +101,12 @@ def settle_bf16(options: Mapping[str, object], work: Work, *, model: Path, preci
     word = agree_on_precision(precision, options, os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
     has_gpu = torch.cuda.is_available()
     if word not in ("auto", "float32", "bfloat16"):  # float16 is the trainer's own
-        work.precision = {"asked": word, "arithmetic": word, "device": "cuda" if has_gpu else "cpu"}
+        work.precision = {"requested": word, "compute_dtype": word, "device": "cuda" if has_gpu else "cpu"}
         work.precision["threads"] = set_threads()
         return False
     PartialState(cpu=not has_gpu)  # joins the ranks, so that the first can broadcast what it chose
-    return settle_precision(cast("Asked", word), lambda: read_config(model), work, trains=True, kept=kept).is_bf16
+    requested = cast("RequestedPrecision", word)
+    return resolve_precision(requested, lambda: read_config(model), work, trains=True, record_folder=folder).is_bf16
 
 
 def load_policy(
@@ -145,12 +146,12 @@ def train(trainer: "Trainer") -> None:
     from transformers.trainer_callback import ProgressCallback
 
     from codeshell_hf.align.callbacks import GradientCheck, ReportLines
-    from codeshell_hf.align.trainer_config import find_whole_checkpoint
+    from codeshell_hf.align.checkpoints import find_complete_checkpoint
     from codeshell_hf.align.training_log import check_losses
     from codeshell_hf.errors import DataError
 
     with trainer.accelerator.main_process_first():
-        resumed = find_whole_checkpoint(Path(trainer.args.output_dir))
+        resumed = find_complete_checkpoint(Path(trainer.args.output_dir))
     trainer.add_callback(GradientCheck(trainer))
     if not trainer.args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)

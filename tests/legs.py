@@ -45,7 +45,7 @@ SELECTED = "not flex_attention or logits_equal_the_original or flex_attention-ev
 # What needs no torch: its CPU build is not to be had for every Python.
 PYTHON_TESTS = (
     "settings", "manifest", "stages/stage", "curate/signals", "curate/ngrams", "pack/perturbation", "evaluate/safety",
-    "evaluate/metrics", "text/cache", "text/code", "text/intervals", "sandbox/rungs", "sandbox/hostile",
+    "evaluate/metrics", "text/cache", "text/code", "text/intervals", "sandbox/backends", "sandbox/hostile",
 )  # fmt: skip
 PYTHON_NEEDS = (
     "transformers", "huggingface_hub", "pydantic", "pyyaml", "hypothesis", "numpy", "pyarrow", "rensa", "ruff",

@@ -46,7 +46,7 @@ from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.stages import STAGES
 from codeshell_hf.text.shards import Header
-from tests.rungs import RUNG
+from tests.backends import BACKEND
 
 
 def numbers(values: Sequence[object]) -> list[float]:
@@ -107,7 +107,7 @@ def test_the_funnel_is_timed_by_step_and_its_memory_added_up(capfd: pytest.Captu
 
 
 def test_the_sandbox_runs_beside_bare_interpreters(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sandbox.main(["--programs", "6", "--repeats", "1", "--rung", "none"]) == 0
+    assert sandbox.main(["--programs", "6", "--repeats", "1", "--backend", "none"]) == 0
 
     assert capsys.readouterr().out.count(", 0 wrong") == 2
 
@@ -218,7 +218,7 @@ def test_growth_runs_stages_over_three_sizes(capsys: pytest.CaptureFixture[str],
 def test_isolation_is_measured_on_a_benchmark_of_the_published_form(capsys: pytest.CaptureFixture[str]) -> None:
     data = Path(__file__).parents[1] / "recipes" / "nano" / "data" / "benchmarks" / "humaneval.jsonl"
 
-    assert sandbox.main(["--data", str(data), "--copies", "2", "--repeats", "1", "--rung", RUNG]) == 0
+    assert sandbox.main(["--data", str(data), "--copies", "2", "--repeats", "1", "--backend", BACKEND]) == 0
 
     assert "16 programs, " in capsys.readouterr().out
 
@@ -422,7 +422,7 @@ def test_the_demos_seconds_are_those_of_its_manifests(tmp_path: Path, capsys: py
             (tmp_path / run / stage).mkdir(parents=True)
             Manifest(
                 stage=stage, fingerprint="", inputs={}, settings={}, code="", outputs={}, counts={}, measures={},
-                wall_s=number * factor, precision={"arithmetic": "float32" if run == "slow" else "bfloat16"},
+                wall_s=number * factor, precision={"compute_dtype": "float32" if run == "slow" else "bfloat16"},
             ).write(tmp_path / run / stage)  # fmt: skip
     runs = [f"{name}={tmp_path / name}" for name in ("fast", "slow")]
 

@@ -63,4 +63,4 @@ def test_prefilter_loses_nothing_that_the_detectors_find() -> None:
     filtered = list(find_credentials(text))
 
     assert len(filtered) >= len(SECRETS)
-    assert filtered == list(find_credentials(text, looks_everywhere=True))
+    assert filtered == list(find_credentials(text, uses_prefilter=False))

@@ -12,7 +12,7 @@ from codeshell_hf.errors import SettingsError
 from codeshell_hf.evaluate.profiles import find_profile
 from codeshell_hf.evaluate.settings import TaskSettings
 from codeshell_hf.evaluate.tasks import read_task
-from codeshell_hf.extensions import list_files
+from codeshell_hf.extensions import list_extension_files
 from recipes.curate import Settings, list_inputs
 from tests.curate.common import GOOD, NO_RULES, run
 
@@ -104,9 +104,9 @@ def test_a_profile_poses_its_benchmark(mine: Path) -> None:
     task = read_task("own", TaskSettings(profile="mine/profiles.py:ANNOUNCED", data="HumanEval.jsonl"))
 
     [read] = task.problems
-    assert task.profile.pose(read, ()).text == "# A complete and tested add in Python 3\ndef add(a, b):"
+    assert task.profile.make_prompt(read, ()).text == "# A complete and tested add in Python 3\ndef add(a, b):"
     assert task.profile.describe()["name"] == "humaneval-announced-v1"
-    assert task.profile.describe()["pose"] == "announce"
+    assert task.profile.describe()["make_prompt"] == "announce"
 
 
 def test_what_is_no_reward_or_profile_is_named(mine: Path) -> None:
@@ -156,5 +156,5 @@ def test_files_of_extensions_are_inputs_of_their_stage(mine: Path) -> None:
         }
     )
 
-    expected = list_files(["mine/sources.py:DIARIES", "mine/rules.py:dense"])
+    expected = list_extension_files(["mine/sources.py:DIARIES", "mine/rules.py:dense"])
     assert expected.items() <= list_inputs(settings).items()

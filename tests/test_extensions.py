@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.extensions import list_files, load_object
+from codeshell_hf.extensions import list_extension_files, load_object
 
 CODE = """
 from dataclasses import dataclass
@@ -66,4 +66,4 @@ def test_a_wrong_reference_is_one_line_with_the_mend(
 
 
 def test_files_of_references_are_inputs_and_plain_names_are_none() -> None:
-    assert list_files(["tests", "a/b.py:x", "humaneval-v1"]) == {"extension a/b.py": Path("a/b.py")}
+    assert list_extension_files(["tests", "a/b.py:x", "humaneval-v1"]) == {"extension a/b.py": Path("a/b.py")}

@@ -17,8 +17,8 @@ import yaml
 from codeshell_hf.commands.main import main as codeshell
 from codeshell_hf.manifest import Values
 from codeshell_hf.settings import read_yaml
+from tests.backends import BACKEND
 from tests.hub import serve_hub, visit_hub
-from tests.rungs import RUNG
 from tests.test_documents import blocks
 from tests.test_recipes import SMALL, write_corpus
 from tests.warm import warm_python
@@ -108,7 +108,7 @@ def run(
         "PYTHONPATH": f"{checkout}:{ROOT / 'src'}",
         "OMP_NUM_THREADS": "1",
         "TQDM_DISABLE": "1",
-        **({"SANDBOX": "none"} if RUNG == "none" else {}),
+        **({"SANDBOX": "none"} if BACKEND == "none" else {}),
     }
     python = warm_python(environment) if is_warm else sys.executable
     if is_warm:

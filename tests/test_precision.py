@@ -25,7 +25,7 @@ from codeshell_hf.precision import (
     write_precision,
 )
 from codeshell_hf.presets import make_config
-from codeshell_hf.stages.numerics import settle_precision
+from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Work
 from codeshell_hf.train.optimizer import orthogonalize
 from tests.warm import start
@@ -86,7 +86,7 @@ def test_auto_takes_bfloat16_from_a_fifth_faster_on(
 
     found = choose_precision("auto", make_config("nano"), CPU, trains=True, orthogonalize=orthogonalize)
 
-    assert (found.arithmetic, found.orthogonalization) == (expected, expected)
+    assert (found.compute_dtype, found.orthogonalization) == (expected, expected)
     assert found.describe("auto").startswith(f"arithmetic in {expected}: products in bfloat16 are ")
 
 
@@ -98,7 +98,7 @@ def test_bfloat16_that_is_slow_is_warned_of_with_its_ratio(
     with caplog.at_level(logging.WARNING):
         found = choose_precision("bfloat16", make_config("nano"), CPU, trains=True, orthogonalize=orthogonalize)
 
-    assert (found.arithmetic, found.orthogonalization) == ("bfloat16", "float32")
+    assert (found.compute_dtype, found.orthogonalization) == ("bfloat16", "float32")
     assert [record.getMessage() for record in caplog.records] == [
         "precision is bfloat16, which is 0.5 times as fast as float32 on this cpu; set it to auto"
     ]
@@ -151,10 +151,10 @@ def test_a_run_that_goes_on_where_bfloat16_is_slow_warns_and_keeps_it(
     work = Work(tmp_path)
 
     with caplog.at_level(logging.WARNING):
-        found = settle_precision("auto", lambda: make_config("nano"), work, trains=True, kept=tmp_path)
+        found = resolve_precision("auto", lambda: make_config("nano"), work, trains=True, record_folder=tmp_path)
 
     assert found == begun == read_precision(tmp_path)
-    assert work.precision["arithmetic"] == "bfloat16"
+    assert work.precision["compute_dtype"] == "bfloat16"
     mend = f"the run goes on as it began; remove {tmp_path / 'precision.json'} to choose anew"
     warning = f"precision is bfloat16, which is less than 0.10 times as fast as float32 on this cpu; {mend}"
     assert [record.getMessage() for record in caplog.records] == [warning] * warnings
@@ -190,7 +190,7 @@ exact = min(step(False, 1e9) for _ in range(3))
 repeats = 3 if step(True, 0) < 4 * exact else 1
 rounded = min(step(True, 4 * len(rows) * exact) for _ in range(repeats))
 chosen = choose_precision("auto", config, torch.device("cpu"), trains=True)
-print("ratio", exact / rounded, chosen.arithmetic, chosen.speedup, time.process_time())
+print("ratio", exact / rounded, chosen.compute_dtype, chosen.speedup, time.process_time())
 """
 
 
@@ -358,7 +358,7 @@ from pathlib import Path
 import torch
 from codeshell_hf import precision
 from codeshell_hf.presets import make_config
-from codeshell_hf.stages.numerics import settle_precision
+from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Work
 from recipes.with_accelerate import join_ranks
 rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])
@@ -372,7 +372,8 @@ def probe(answer):
 
 def settle(name):
     try:
-        found = settle_precision("auto", lambda: make_config("nano"), Work(kept), trains=True, kept=kept).arithmetic
+        asked = ("auto", lambda: make_config("nano"), Work(kept))
+        found = resolve_precision(*asked, trains=True, record_folder=kept).compute_dtype
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
     print(f"rank {rank}, {name}: {found}", flush=True)

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 from codeshell_hf.manifest import Manifest, read_manifest
 from codeshell_hf.settings import read_yaml
 from codeshell_hf.stages.stage import Stage, main
+from tests.backends import BACKEND
 from tests.hub import serve_hub, visit_hub
-from tests.rungs import RUNG
 from tests.test_precision import AVX2
 from tests.warm import start
 
@@ -91,7 +91,7 @@ SMALL = {
         "prompts=[HOME/tasks.jsonl]",
         "sample={per_prompt: 2, max_new_tokens: 4}",
         "files=[HOME/pairs.jsonl]",
-        f"sandbox={RUNG}",
+        f"sandbox={BACKEND}",
     ],
     "reward": ["trainer.max_steps=2", "held_out_fraction=0.3"],
     "rlhf": [
@@ -100,9 +100,9 @@ SMALL = {
         "trainer.max_steps=1",
         "trainer.max_completion_length=4",
         "trainer.per_device_train_batch_size=8",
-        f"sandbox={RUNG}",
+        f"sandbox={BACKEND}",
     ],
-    "dpo": [MEASURE, "trainer.max_steps=2", "held_out_fraction=0.3", f"sandbox={RUNG}"],
+    "dpo": [MEASURE, "trainer.max_steps=2", "held_out_fraction=0.3", f"sandbox={BACKEND}"],
     # All tasks at once take a minute; each has a test of its own.
     "evaluate": [
         "bits_per_byte.window_tokens=128",
@@ -110,7 +110,7 @@ SMALL = {
         "memorisation={documents: 4, prompt_characters: 40, reference_characters: 20}",
         f"tasks={json.dumps(TASKS)}",
         "harness={mmlu: recipes/nano/data/benchmarks/mmlu, max_items: 1}",
-        f"sandbox={RUNG}",
+        f"sandbox={BACKEND}",
     ],
     "publish": ["samples=[{kind: completion, prompt: 'def f', max_new_tokens: 4}]"],
 }
@@ -573,8 +573,8 @@ def check_precision(home: Path) -> dict[str, float]:
     for stage in COMPUTING:
         manifest = read_finished(home / stage)
         found = manifest.precision
-        assert found["asked"] == "auto", stage
-        assert found["arithmetic"] == ("bfloat16" if found["speedup"] >= 1.2 else "float32"), stage
+        assert found["requested"] == "auto", stage
+        assert found["compute_dtype"] == ("bfloat16" if found["speedup"] >= 1.2 else "float32"), stage
         assert found["threads"] >= 1, stage
         ratios[stage] = found["speedup"]
     return ratios
@@ -585,8 +585,10 @@ def test_stages_compute_in_what_the_probe_finds_fast(chain: Path) -> None:
     check_precision(chain)
 
     record = json.loads((chain / "pretrain" / "checkpoints" / "precision.json").read_text())
-    seals = sorted((chain / "pretrain" / "checkpoints").glob("step-*/seal.json"))
-    assert {json.loads(seal.read_text())["run"]["precision"] for seal in seals} == {record["arithmetic"]}
+    record_files = sorted((chain / "pretrain" / "checkpoints").glob("step-*/checkpoint.json"))
+    assert {json.loads(record_file.read_text())["run"]["precision"] for record_file in record_files} == {
+        record["compute_dtype"]
+    }
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variables are of x86's libraries")

@@ -47,9 +47,9 @@ class Credential:
     value: str
 
 
-def find_credentials(text: str, *, looks_everywhere: bool = False) -> Iterator[Credential]:
-    """Finds what looks like a secret, line by line; `looks_everywhere` skips the prefilter: same findings, slower."""
-    suspects = list(enumerate(text.split("\n"), 1)) if looks_everywhere else _find_suspects(text)
+def find_credentials(text: str, *, uses_prefilter: bool = True) -> Iterator[Credential]:
+    """Finds what looks like a secret, line by line; without the prefilter the same, slower."""
+    suspects = _find_suspects(text) if uses_prefilter else list(enumerate(text.split("\n"), 1))
     if not suspects:
         return
     with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):

@@ -29,7 +29,7 @@ def is_reference(name: str) -> bool:
     return re.fullmatch(REFERENCE, name) is not None
 
 
-def list_files(names: Iterable[str]) -> dict[str, Path]:
+def list_extension_files(names: Iterable[str]) -> dict[str, Path]:
     """The files of those names that are references, for the inputs of a stage: it runs again when one changes."""
     paths = [Path(name.rpartition(":")[0]) for name in names if is_reference(name)]
     return {f"extension {path}": path for path in paths}

@@ -28,7 +28,7 @@ class Manifest:
         inputs: Hash of each input, by name.
         settings: The settings as plain values.
         code: Hash of all that the stage's module may import or read.
-        begun_code: Hash of the code that the work was begun with; another one where it resumed after a change.
+        code_at_start: Hash of the code that started the work; differs from `code` if it resumed after a change.
         outputs: Hash of each file of the folder, by its path in it.
         counts: What came in and went out.
         measures: What was measured, by name with its unit.
@@ -43,7 +43,7 @@ class Manifest:
     inputs: dict[str, str]
     settings: Values
     code: str
-    begun_code: str | None = None
+    code_at_start: str | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     counts: Values = field(default_factory=dict)
     measures: Values = field(default_factory=dict)

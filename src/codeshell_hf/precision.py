@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Arithmetic = Literal["float32", "bfloat16"]
-Asked = Literal["auto", "float32", "bfloat16"]
+ComputeDtype = Literal["float32", "bfloat16"]
+RequestedPrecision = Literal["auto", "float32", "bfloat16"]
 MIN_SPEEDUP = 1.2  # below it, exactness is worth more
 SIZES = {"cpu": (64, 1 << 18), "cuda": (2048, 1 << 24)}  # tokens, and numbers of a matrix at most
 MAX_SIDE = {"cpu": 256, "cuda": 4096}  # of a matrix to orthogonalise
@@ -50,15 +50,15 @@ class Precision:
         probe_ms: What trying took, in milliseconds; on a CPU of processor time.
     """
 
-    arithmetic: Arithmetic
-    orthogonalization: Arithmetic = "float32"
+    compute_dtype: ComputeDtype
+    orthogonalization: ComputeDtype = "float32"
     speedup: float | None = None
     probe_ms: float = 0.0
 
     @property
     def is_bf16(self) -> bool:
         """Whether matrix products are in bfloat16."""
-        return self.arithmetic == "bfloat16"
+        return self.compute_dtype == "bfloat16"
 
     @property
     def dtype(self) -> "torch.dtype":
@@ -67,13 +67,13 @@ class Precision:
 
         return torch.bfloat16 if self.is_bf16 else torch.float32
 
-    def describe(self, asked: Asked, *, is_resumed: bool = False) -> str:
+    def describe(self, requested: RequestedPrecision, *, is_resumed: bool = False) -> str:
         """Describes the choice in one line, by what the settings asked for and whether a resumed run keeps it."""
-        line = f"arithmetic in {self.arithmetic}"
+        line = f"arithmetic in {self.compute_dtype}"
         if is_resumed:
             return f"{line}, as the run began"
-        if asked != "auto":
-            return f"{line}, as asked"
+        if requested != "auto":
+            return f"{line}, as requested"
         if self.speedup is None:
             return line
         ratio = f"products in bfloat16 are {_format_ratio(self.speedup)} as fast as in float32 here"
@@ -85,7 +85,7 @@ def _format_ratio(speedup: float) -> str:
 
 
 def choose_precision(
-    asked: Asked,
+    requested: RequestedPrecision,
     config: "Shape | None",
     device: "torch.device",
     *,
@@ -96,8 +96,8 @@ def choose_precision(
     """Chooses what to compute in, by the products of a block in each.
 
     Args:
-        asked: "auto" takes bfloat16 from `MIN_SPEEDUP` on. Of bfloat16 that was asked for, a warning says where it is
-            slower than float32.
+        requested: "auto" takes bfloat16 from `MIN_SPEEDUP` on. "bfloat16" is taken in any case, with a warning where it
+            is slower than float32.
         config: Of the model at hand; `None` for float32 alone, of which nothing is tried.
         device: Where it runs.
         trains: Whether the products of backward passes count too.
@@ -107,24 +107,24 @@ def choose_precision(
     Returns:
         The choice.
     """
-    if asked == "float32" or not can_compute(device):
-        if asked == "bfloat16":
+    if requested == "float32" or not can_compute(device):
+        if requested == "bfloat16":
             logger.warning("precision is bfloat16, which this %s has no instructions for; %s", device.type, mend)
-        return Precision("bfloat16" if asked == "bfloat16" else "float32")
+        return Precision("bfloat16" if requested == "bfloat16" else "float32")
     if config is None:
         raise ValueError("precision is to be tried, but no configuration is given; pass that of the model")
     started = _now(device)
-    iterations: Arithmetic = "float32"
+    iterations: ComputeDtype = "float32"
     with one_thread():
         speedup = measure_speedup(probe_products(config, device, trains=trains), device)
-        is_bf16 = asked == "bfloat16" or speedup >= MIN_SPEEDUP
+        is_bf16 = requested == "bfloat16" or speedup >= MIN_SPEEDUP
         if orthogonalize is not None and is_bf16:
             is_faster = measure_speedup(probe_matrix(config, device, orthogonalize), device) >= MIN_SPEEDUP
             iterations = "bfloat16" if is_faster else "float32"
-    chosen: Arithmetic = "bfloat16" if is_bf16 else "float32"
+    chosen: ComputeDtype = "bfloat16" if is_bf16 else "float32"
     probe_ms = round(1000 * (_now(device) - started), 1)
     precision = Precision(chosen, iterations, round(speedup, 3), probe_ms)
-    if asked == "bfloat16":
+    if requested == "bfloat16":
         warn_if_slow(precision, device, mend=mend)
     return precision
 
@@ -241,7 +241,7 @@ def probe_matrix(
 
 
 def read_precision(folder: Path) -> Precision | None:
-    """Reads what `write_precision` wrote; `None` where nothing was begun.
+    """Reads what `write_precision` wrote; `None` where there is no record.
 
     Raises:
         CheckpointError: If it cannot be read.

@@ -1,6 +1,4 @@
-"""A trainer's options, its launcher and its checkpoints."""
-
-from pathlib import Path
+"""A trainer's options and its launcher."""
 
 import pytest
 
@@ -9,7 +7,6 @@ from codeshell_hf.align.trainer_config import (
     check_keys,
     check_launch,
     check_processes,
-    find_whole_checkpoint,
 )
 from codeshell_hf.errors import SettingsError
 
@@ -70,15 +67,3 @@ def test_processes_that_do_not_see_each_other_are_refused() -> None:
         check_processes({"WORLD_SIZE": "2"}, "NO", 1)
     with pytest.raises(SettingsError, match="asks for FSDP, but MULTI_GPU runs"):
         check_processes({"WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "1"}, "MULTI_GPU", 1)
-
-
-def test_the_newest_whole_checkpoint_is_found_and_cut_ones_are_removed(tmp_path: Path) -> None:
-    assert find_whole_checkpoint(tmp_path / "none") is None
-    for step, state in ((9, "{}"), (10, "{}"), (100, '{"cut'), (101, None)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if state is not None:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-
-    assert find_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]

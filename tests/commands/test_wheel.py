@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rungs import RUNG
+from tests.backends import BACKEND
 from tests.test_recipes import SMALL, write_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def test_nano_runs_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
 
     packaged = call(python, folder, "curate", "recipes/nano/curate.yaml", "--dry-run")
     written = call(python, folder, "init", ".")
-    done = call(python, folder, "run", "nano", "--sandbox", RUNG, *toy)
+    done = call(python, folder, "run", "nano", "--sandbox", BACKEND, *toy)
 
     assert packaged.returncode == 0, packaged.stderr
     assert "codeshell: with the recipes of codeshell-hf in" in packaged.stderr

@@ -71,7 +71,7 @@ def run(
     """Curates one source with `SETTINGS`, changed by name."""
     sources = [{"name": "source", "kind": kind, "path": str(folder), **source}]
     settings = Settings.model_validate({**SETTINGS, **changes, "sources": sources, "output": output})
-    return curate(settings, output, arithmetic="float32", on_progress=on_progress)
+    return curate(settings, output, compute_dtype="float32", on_progress=on_progress)
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> Path:

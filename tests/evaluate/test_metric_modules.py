@@ -30,6 +30,6 @@ def test_metrics_are_loaded_by_path_without_a_network(metric_modules: Path, sand
         predictions=[["def f(): return 1", "def f(): return 2"], ["x = 1", "import os; os._exit(0)"]],
         references=["assert f() == 1", "assert False"],
         k=[1, 2],
-        sandbox=sandbox.rung,
+        sandbox=sandbox.backend,
     )
     assert found == {"pass@1": 0.25, "pass@2": 0.5}

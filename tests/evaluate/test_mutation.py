@@ -34,7 +34,7 @@ def test_faulty_programs_are_known_to_be_faulty(sandbox: Sandbox) -> None:
     for problem in faulty:
         verdicts = sandbox.run([Program(text, problem.tests) for text in problem.notes["mutants"]])
         assert {verdict.status for verdict in verdicts} == {"failed"}
-        prompt = found.pose(problem, ()).text
+        prompt = found.make_prompt(problem, ()).text
         assert problem.notes["mutant"].strip() in prompt
         assert prompt.endswith(problem.prompt.strip())
     executor = open_executor(found, faulty, sandbox)

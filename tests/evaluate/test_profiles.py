@@ -37,7 +37,7 @@ def test_prompts_and_cuts_are_those_of_the_released_protocol() -> None:
     problem = Problem("a", "py", '\ndef f(x):\n    """Doc."""\n', None, "    return x\n", "check(f)", "f")
     written = "\n    return x + 1\n\n\ndef g():\n    pass\nclass A:"
 
-    prompt = profile.pose(problem, ())
+    prompt = profile.make_prompt(problem, ())
 
     assert prompt.text == 'def f(x):\n    """Doc."""'
     assert profile.cut(problem, written) == "\n    return x + 1\n\n"
@@ -45,7 +45,7 @@ def test_prompts_and_cuts_are_those_of_the_released_protocol() -> None:
     assert profile.program(problem, profile.cut(problem, written))[0].startswith(prompt.text + "\n    return x + 1")
     assert (profile.temperature, profile.top_p, profile.samples, profile.max_tokens) == (0.2, 0.95, 40, 2048)
     mbpp = Problem("11", "py", "t", None, "c", "", "f", (), {"text": "Do.", "test_list": ["assert f(1)"], "code": "c"})
-    assert PROFILES["mbpp-released-0shot-v1"].pose(mbpp, ()).text == '"""\nDo.\nassert f(1)\n"""\n'
+    assert PROFILES["mbpp-released-0shot-v1"].make_prompt(mbpp, ()).text == '"""\nDo.\nassert f(1)\n"""\n'
 
 
 def test_stops_of_the_data_cut_as_well_and_the_earliest_wins() -> None:
@@ -60,7 +60,7 @@ def test_worked_examples_stand_before_and_are_not_asked() -> None:
     profile = PROFILES["mbpp-austin-3shot-v1"]
     problems, shown = profile.choose(read_problems(SMALL / "mbpp.jsonl", profile.read))
 
-    text = profile.pose(problems[0], shown).text
+    text = profile.make_prompt(problems[0], shown).text
 
     assert [problem.notes["number"] for problem in shown] == [2, 3, 4]
     assert text.count("[BEGIN]") == 4

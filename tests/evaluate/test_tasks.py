@@ -24,4 +24,4 @@ def test_another_data_set_or_limit_is_another_task() -> None:
     ]
 
     assert len({task.data_hash for task in made}) == 3
-    assert made[1].profile.pose(made[1].problems[0], ()).max_tokens == 32
+    assert made[1].profile.make_prompt(made[1].problems[0], ()).max_tokens == 32

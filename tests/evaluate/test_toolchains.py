@@ -90,7 +90,7 @@ def test_a_stand_in_proves_the_wiring_of_what_debian_lacks(
     monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
     toolchains.find_folder.cache_clear()
     try:
-        with open_sandbox(sandbox.rung, Limits(), shown=[*list_shown(), str(bin_folder.parent)]) as opened:
+        with open_sandbox(sandbox.backend, Limits(), shown=[*list_shown(), str(bin_folder.parent)]) as opened:
             found = check_toolchains(opened, ["jl", "swift"])
     finally:
         toolchains.find_folder.cache_clear()
@@ -124,7 +124,7 @@ HOSTILE = {
 def test_commands_get_no_further_than_programs(
     sandbox: Sandbox, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if sandbox.rung == "none":
+    if sandbox.backend == "none":
         pytest.skip("this machine does not isolate programs")
     secret = tmp_path / "secret"
     secret.write_text("planted")

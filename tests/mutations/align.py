@@ -5,6 +5,7 @@ from tests.mutations import Mutation
 (
     CALIBRATION,
     CALLBACKS,
+    CHECKPOINTS,
     CONVERSATIONS,
     EXAMPLES,
     LOSS,
@@ -14,14 +15,14 @@ from tests.mutations import Mutation
     REWARD_MODEL,
     REWARDS,
     SPLITS,
-    CONFIG,
     LOG,
 ) = (
     f"src/codeshell_hf/align/{name}.py"
     for name in (
         "calibration",
         "callbacks",
-        "conversations",
+        "checkpoints",
+        "conversation_files",
         "examples",
         "held_out_loss",
         "measurement",
@@ -30,7 +31,6 @@ from tests.mutations import Mutation
         "reward_model",
         "rewards",
         "splits",
-        "trainer_config",
         "training_log",
     )
 )
@@ -231,17 +231,17 @@ MUTATIONS = (
         "a reward that is no longer a number does not stop the run",
     ),
     Mutation(
-        CONFIG,
+        CHECKPOINTS,
         "key=lambda path: int(path.name.split",
         "key=lambda path: str(path.name.split",
-        _tests("trainer_config"),
+        _tests("checkpoints"),
         "checkpoint 9 is newer than checkpoint 10",
     ),
     Mutation(
         CONVERSATIONS,
         "ROLES[index % 2]",
         "ROLES[0]",
-        _tests("conversations"),
+        _tests("conversation_files"),
         "two turns of the user in a row are a conversation",
     ),
 )

@@ -77,8 +77,8 @@ MUTATIONS = (
     Mutation(CREDENTIALS, "[A-Za-z]{30,}", "[A-Za-z]{40,}", "tests/test_credentials.py", "the Hub's tokens pass"),
     Mutation(
         PRECISION,
-        'asked == "bfloat16" or speedup >= MIN_SPEEDUP',
-        'asked == "bfloat16" or speedup < MIN_SPEEDUP',
+        'requested == "bfloat16" or speedup >= MIN_SPEEDUP',
+        'requested == "bfloat16" or speedup < MIN_SPEEDUP',
         "tests/test_precision.py::test_auto_takes_bfloat16_from_a_fifth_faster_on",
         "bfloat16 is chosen where it is slow",
     ),

@@ -46,8 +46,8 @@ MUTATIONS = (
         "tests/sandbox/inside/test_programs.py", "a program whose tests run apart can reach the verdict",
     ),
     Mutation(
-        f"{SANDBOX}/rungs.py", "        if not leaks:\n            return sandbox\n", "        return sandbox\n",
-        "tests/sandbox/test_rungs.py", "a rung is taken though a program escapes",
+        f"{SANDBOX}/backends.py", "        if not leaks:\n            return sandbox\n", "        return sandbox\n",
+        "tests/sandbox/test_backends.py", "a backend is taken though a program escapes",
     ),
     Mutation(
         f"{SANDBOX}/pool.py", '"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}',

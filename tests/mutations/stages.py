@@ -23,24 +23,24 @@ MUTATIONS = (
     Mutation(STAGE, 'given = {**values, "output": None}', "given = values", TESTS, "a moved output is out of date"),
     Mutation(
         STAGE,
-        "        elif begun != now:\n",
+        "        elif before != now:\n",
         "        elif False:\n",
         TESTS,
         "work of other settings is resumed",
     ),
     Mutation(
         STAGE,
-        "        if is_kept and other:\n",
+        "        if has_checkpoints and changed:\n",
         "        if False:\n",
         TESTS,
         "checkpoints are deleted for a setting",
     ),
     Mutation(
         STAGE,
-        'not f"{name}.".startswith(free)',
+        'not f"{name}.".startswith(changeable)',
         'not f"{name}.".startswith(("",))',
         TESTS,
-        "every setting is free to change",
+        "every setting may change when a run resumes",
     ),
     Mutation(
         STAGE,
@@ -51,10 +51,10 @@ MUTATIONS = (
     ),
     Mutation(
         STAGE,
-        '            now["code"] = begun["code"]\n',
+        '            now["code"] = before["code"]\n',
         "",
         TESTS,
-        "the manifest forgets with which code work was begun",
+        "the manifest forgets which code started the work",
     ),
     Mutation(
         STAGE,

@@ -57,7 +57,7 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "checkpoint.py",
-        'if hash_file(path / name) != seal["files"][name]',
+        'if hash_file(path / name) != record["files"][name]',
         "if not (path / name).exists()",
         TESTS + "test_checkpoint.py",
         "a checkpoint with changed bytes is loaded",

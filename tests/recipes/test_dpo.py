@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.backends import BACKEND
 from tests.recipes.toy_alignment import hold_no_training_state, pair_settings, read_output, run
-from tests.rungs import RUNG
 
 pytestmark = pytest.mark.xdist_group("alignment")
 
@@ -17,7 +17,7 @@ def test_direct_preferences_are_learnt_and_judged_by_tests(aligned: Path, tmp_pa
     settings = pair_settings(aligned, tmp_path / "out", **options)
     settings |= {
         "pairs": [str(aligned / "preferences" / "pairs.jsonl"), str(aligned / "pairs.jsonl")],
-        "sandbox": RUNG,
+        "sandbox": BACKEND,
         "measure": {"prompts": [str(aligned / "prompts.jsonl")], "per_prompt": 32, "max_new_tokens": 24},
     }
 

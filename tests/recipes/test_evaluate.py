@@ -15,8 +15,8 @@ from codeshell_hf.pack.shards import Document, write_shards
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import Header
 from recipes.evaluate import STAGE
+from tests.backends import BACKEND
 from tests.endpoint import serve_judge
-from tests.rungs import RUNG
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "recipes" / "nano" / "data" / "benchmarks"
@@ -31,7 +31,7 @@ TASKS: dict[str, Any] = {
 
 
 def evaluate(folder: Path, capsys: pytest.CaptureFixture[str], **settings: Any) -> tuple[int, str]:
-    values = {"output": str(folder / "evaluate"), "sandbox": RUNG, "batch_size": 16, **settings}
+    values = {"output": str(folder / "evaluate"), "sandbox": BACKEND, "batch_size": 16, **settings}
     for task in values.get("tasks", {}).values():
         if not task["data"].startswith(("/", "hub:")):
             task["data"] = str(SMALL / task["data"])
@@ -184,7 +184,7 @@ def test_a_probe_that_says_otherwise_asks_nothing_again(
     assert "arithmetic in float32, as the run began" in said
     assert read_results(tmp_path)["models"]["base"]["made_by"]["dtype"] == "float32"
     code, said = evaluate(tmp_path, capsys, precision="bfloat16", **given)
-    assert "arithmetic in bfloat16, as asked" in said
+    assert "arithmetic in bfloat16, as requested" in said
     assert len(asked) == 48
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.align.conversations import read_conversations
+from codeshell_hf.align.conversation_files import read_conversations
 from codeshell_hf.sandbox import Program, open_sandbox
 from codeshell_hf.text.chat import Conversation
 from recipes.nano import tasks

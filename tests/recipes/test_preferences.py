@@ -41,7 +41,7 @@ def test_preferences_that_were_stopped_go_on_in_the_same_precision(
 
     assert run("preferences", settings, tmp_path) == 0
 
-    assert read_output(tmp_path / "out").precision["arithmetic"] == "float32"
+    assert read_output(tmp_path / "out").precision["compute_dtype"] == "float32"
 
 
 def test_an_endpoint_judges_prompts_without_tests_and_files_are_added(

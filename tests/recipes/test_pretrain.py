@@ -358,7 +358,7 @@ def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(
     before = sorted(checkpoints.rglob("*"))
 
     assert run(home, output, "optimizer.learning_rate=1e-3") == 2
-    assert "kept.partial was begun with optimizer.learning_rate 0.003, and now it is 0.001" in capsys.readouterr().err
+    assert "kept.partial was started with optimizer.learning_rate 0.003, and now it is 0.001" in capsys.readouterr().err
     assert run(home, output, "batch.micro_tokens=768") == 2
     assert "steps of 1,024 tokens, but this run would take 768; set batch.micro_tokens" in capsys.readouterr().err
     assert sorted(checkpoints.rglob("*")) == before
@@ -435,7 +435,7 @@ def test_broken_checkpoints_are_skipped_and_the_one_before_them_is_used(home: Pa
     found = sorted(checkpoints.glob("step-*"))
     shards = next(found[-1].glob("*.distcp"))
     shards.write_bytes(shards.read_bytes()[:-1] + b"x")
-    (found[-2] / "seal.json").unlink()
+    (found[-2] / "checkpoint.json").unlink()
     next(found[-3].glob("*.distcp")).unlink()
 
     printed = complete(home, output, *more)

@@ -16,7 +16,7 @@ from codeshell_hf.publish.folder import Answer, probe, save_folder
 from codeshell_hf.stages.stage import main
 from recipes.publish import STAGE
 from tests.hub import serve_hub, visit_here
-from tests.publish.test_checks import CARD, TOKEN
+from tests.publish.test_push_checks import CARD, TOKEN
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellForSequenceClassification
 from codeshell_hf.manifest import flatten
-from codeshell_hf.sandbox import RUNGS
+from codeshell_hf.sandbox import BACKENDS
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import load_settings, read_yaml
 from codeshell_hf.stages.stage import Work, main
 from recipes import sft
 from recipes.with_trl import make_trainer_config
+from tests.backends import BACKEND
 from tests.recipes.toy_alignment import (
     QUESTIONS,
     get_stage,
@@ -32,7 +33,6 @@ from tests.recipes.toy_alignment import (
     sft_settings,
     write_lines,
 )
-from tests.rungs import RUNG
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("sft", "preferences", "reward", "rlhf", "dpo")
@@ -76,7 +76,7 @@ def test_the_trainer_computes_in_the_precision_of_the_settings(
     config = make_trainer_config(SFTConfig, settings, work)
 
     assert (config.bf16, config.fp16) == (expected == "bfloat16", False)
-    assert work.precision["arithmetic"] == expected
+    assert work.precision["compute_dtype"] == expected
     again = make_trainer_config(SFTConfig, settings.model_copy(update={"trainer": {}}), Work(tmp_path))
     assert again.bf16 == config.bf16, "a run that goes on keeps what it began with"
 
@@ -84,7 +84,7 @@ def test_the_trainer_computes_in_the_precision_of_the_settings(
 def test_float16_is_the_trainers_own_and_threads_are_recorded(
     aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recipes.with_trl import settle_bf16
+    from recipes.with_trl import resolve_bf16
 
     monkeypatch.setattr("codeshell_hf.processors.count_threads", lambda: 1)
     threads = torch.get_num_threads()
@@ -92,12 +92,12 @@ def test_float16_is_the_trainers_own_and_threads_are_recorded(
     work = Work(tmp_path)
 
     try:
-        assert not settle_bf16({"fp16": True}, work, model=aligned / "base", precision="auto", kept=tmp_path)
+        assert not resolve_bf16({"fp16": True}, work, model=aligned / "base", precision="auto", folder=tmp_path)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    assert work.precision == {"asked": "float16", "arithmetic": "float16", "device": device, "threads": 1}
+    assert work.precision == {"requested": "float16", "compute_dtype": "float16", "device": device, "threads": 1}
 
 
 def test_precisions_that_contradict_each_other_are_one_line(
@@ -158,7 +158,7 @@ BAD: dict[str, tuple[str, dict[str, object], int, str]] = {
     "long pairs": ("reward", {"trainer": {"max_length": 2}}, 2, "pairs to train on is within 2 tokens"),
     "no samples": ("preferences", {"sample": None}, 2, "so prompts and sample are needed too"),
     "no pair came": ("preferences", {"model": "HOME/base"}, 2, "no pair came of it"),
-    "no such rung": ("preferences", {"sandbox": "docker"}, 2, "sandbox"),
+    "no such backend": ("preferences", {"sandbox": "docker"}, 2, "sandbox"),
     "no key": (
         "preferences",
         {"prompts": ["HOME/bare.jsonl"], "judge": {"url": "http://x", "model": "m", "token_variable": "NO_SUCH_KEY"}},
@@ -250,10 +250,10 @@ def test_bad_input_is_one_line(broken: Path, tmp_path: Path, capsys: pytest.Capt
     assert not output.exists()
 
 
-def test_the_recipes_know_the_rungs_of_the_sandbox() -> None:
+def test_the_recipes_know_the_backends_of_the_sandbox() -> None:
     annotation = SandboxSettings.model_fields["sandbox"].annotation
 
-    assert getattr(annotation, "__args__", ()) == RUNGS
+    assert getattr(annotation, "__args__", ()) == BACKENDS
 
 
 # Every system
@@ -293,7 +293,7 @@ def test_every_systems_recipe_takes_two_steps(aligned: Path, tmp_path: Path, pat
     changes |= {key: f"[{aligned}/{key}.jsonl]" for key in ("conversations", "prompts", "pairs") if key in given}
     changes |= {"files": f"[{aligned}/pairs.jsonl]"} if "files" in given else {}
     changes |= {"held_out_prompts": f"[{aligned}/prompts.jsonl]"} if "held_out_prompts" in given else {}
-    changes |= {"sandbox": RUNG} if "sandbox" in given else {}
+    changes |= {"sandbox": BACKEND} if "sandbox" in given else {}
     changes |= {"held_out_fraction": "0.34"} if "held_out_fraction" in given else {}
     if "trainer" in given:
         answers = given["trainer"].get("num_generations", 2)

@@ -12,7 +12,7 @@ from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.manifest import Manifest, read_manifest
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.stage import Stage, StageSettings, main
-from tests.rungs import RUNG
+from tests.backends import BACKEND
 
 # A model this small learns this by heart, and gives either answer.
 QUESTIONS = {"make x one": ("x = 1", "x = 2"), "make y big": ("y = 100", "y = 1"), "say z": ("z = 'z'", "z = 'a'")}
@@ -72,7 +72,7 @@ def preferences_settings(home: Path, output: Path) -> dict[str, object]:
         "model": str(home / "sft" / "model"),
         "prompts": [str(home / "prompts.jsonl")],
         "sample": {"per_prompt": 24, "max_new_tokens": 24},
-        "sandbox": RUNG,
+        "sandbox": BACKEND,
     }
 
 
@@ -94,7 +94,7 @@ def rlhf_settings(home: Path, output: Path, **changes: object) -> dict[str, obje
         "model": str(home / "sft" / "model"),
         "prompts": [str(home / "prompts.jsonl")],
         "rewards": [{"kind": "tests", "weight": 1.0}, {"kind": "format", "weight": 0.0}],
-        "sandbox": RUNG,
+        "sandbox": BACKEND,
         "measure": {"prompts": [str(home / "prompts.jsonl")], "per_prompt": 32, "max_new_tokens": 24},
         "trainer": trainer(**{"max_steps": 2, "learning_rate": 2e-3, "beta": 0.01, **options, **changes}),
     }

@@ -1,4 +1,4 @@
-"""Hostile programs on every rung: none of them gets anywhere."""
+"""Hostile programs on every backend: none of them gets anywhere."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.sandbox import Program, Rung, Verdict, open_sandbox
+from codeshell_hf.sandbox import Backend, Program, Verdict, open_sandbox
+from codeshell_hf.sandbox.backends import is_open_to_all
 from codeshell_hf.sandbox.limits import Status
-from codeshell_hf.sandbox.rungs import is_open_to_all
-from tests.rungs import ISOLATING, LIMITS, mark_rung
+from tests.backends import ISOLATING, LIMITS, mark_backend
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("sandbox")
@@ -36,8 +36,8 @@ def batched_by_three(items: list[str]) -> Iterator[tuple[str, str, str]]:
 HOSTILE = read_hostile_programs()
 RUNNER = (
     "import json, sys\nfrom codeshell_hf.sandbox import *\n"
-    "rung, programs, limits = json.load(sys.stdin)\n"
-    "with open_sandbox(rung, Limits(**limits)) as sandbox:\n"
+    "backend, programs, limits = json.load(sys.stdin)\n"
+    "with open_sandbox(backend, Limits(**limits)) as sandbox:\n"
     "    verdicts = sandbox.run([Program(*p) for p in programs])\n"
     "print(json.dumps([[v.status, v.reason, v.seconds, v.output] for v in verdicts]))\n"
 )
@@ -46,21 +46,21 @@ RUNNER = (
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((rung, user), marks=[*mark_rung(rung), *slow], id=f"{rung}-{user}")
-        for rung in ISOLATING
+        pytest.param((backend, user), marks=[*mark_backend(backend), *slow], id=f"{backend}-{user}")
+        for backend in ISOLATING
         for user, slow in (("the caller", []), ("an ordinary user", [pytest.mark.slow]))
     ],
 )
 def hostile_verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
     """Every hostile program, run once as who runs the tests and once as an ordinary user."""
-    rung, user = request.param
+    backend, user = request.param
     is_other = user == "an ordinary user"
     if is_other and os.geteuid() != 0:
         pytest.skip("the caller is an ordinary user already")
     secret = tmp_path_factory.mktemp("secret") / "token"
     secret.write_text("planted")
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
-        name = f"sandbox-test-{os.getpid()}-{rung}-{is_other}"
+        name = f"sandbox-test-{os.getpid()}-{backend}-{is_other}"
         abstract.bind(f"\0{name}")
         abstract.listen()
         words = {"PORT": str(server.getsockname()[1]), "NAME": name, "SECRET": str(secret)}
@@ -71,12 +71,12 @@ def hostile_verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
             programs.append([source, "assert False" if status == "failed" else ""])
         environment = {"HF_TOKEN": "planted", "PATH": os.environ["PATH"]}
         folder = tmp_path_factory.mktemp("apart")
-        verdicts = run_apart(rung, programs, environment, folder, is_other=is_other)
+        verdicts = run_apart(backend, programs, environment, folder, is_other=is_other)
     return {name: Verdict(*values) for name, values in zip(HOSTILE, verdicts, strict=True)}
 
 
 def run_apart(
-    rung: str, programs: list[list[str]], environment: dict[str, str], folder: Path, *, is_other: bool
+    backend: str, programs: list[list[str]], environment: dict[str, str], folder: Path, *, is_other: bool
 ) -> list[tuple[Status, str, float, str]]:
     """Runs the sandbox alone, copied to where everybody may read, with an interpreter that everybody may run."""
     package = folder / "codeshell_hf"
@@ -95,7 +95,7 @@ def run_apart(
             pytest.skip("an ordinary user cannot run this interpreter")
     done = subprocess.run(
         [interpreter, "-c", drop + RUNNER],
-        input=json.dumps([rung, programs, vars(LIMITS)]),
+        input=json.dumps([backend, programs, vars(LIMITS)]),
         env={**environment, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
@@ -121,9 +121,9 @@ def test_hostile_programs_get_nowhere(
     assert verdict.seconds < LIMITS.timeout_s + 1
 
 
-@pytest.mark.parametrize("rung", [pytest.param(rung, marks=mark_rung(rung)) for rung in ISOLATING])
-def test_nothing_is_left_running(rung: Rung) -> None:
-    with open_sandbox(rung, LIMITS, workers=1) as opened:
+@pytest.mark.parametrize("backend", [pytest.param(backend, marks=mark_backend(backend)) for backend in ISOLATING])
+def test_nothing_is_left_running(backend: Backend) -> None:
+    with open_sandbox(backend, LIMITS, workers=1) as opened:
         zygote = opened._all[0]._process.pid
         for name in ("daemon that holds the output", "fork bomb", "ignore every signal"):
             opened.run([Program(HOSTILE[name][1])])

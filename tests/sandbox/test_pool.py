@@ -1,4 +1,4 @@
-"""Verdicts of the pool: right on every rung, in order, and never of a process that was lost."""
+"""Verdicts of the pool: right on every backend, in order, and never of a process that was lost."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from codeshell_hf.errors import RunFailed
 from codeshell_hf.sandbox import Program, Sandbox, open_sandbox
-from tests.rungs import LIMITS, leave_linux
+from tests.backends import LIMITS, leave_linux
 
 pytestmark = pytest.mark.xdist_group("sandbox")
 

@@ -20,7 +20,7 @@ class Settings(StageSettings):
 
 
 def make_stage(
-    calls: list[str], fail: list[BaseException], *, kept: str | None = None, free: tuple[str, ...] = ()
+    calls: list[str], fail: list[BaseException], *, checkpoint_glob: str | None = None, changeable: tuple[str, ...] = ()
 ) -> Stage[Settings]:
     def run(settings: Settings, work: Work) -> None:
         calls.append(",".join(sorted(path.name for path in work.folder.iterdir())))
@@ -30,7 +30,14 @@ def make_stage(
         (work.folder / "half.txt").rename(work.folder / "whole.txt")
         work.counts = {"lines": len(settings.source.read_text().splitlines()) * settings.factor}
 
-    return Stage("example", Settings, lambda settings: {"source": settings.source}, run, kept=kept, free=free)
+    return Stage(
+        "example",
+        Settings,
+        lambda settings: {"source": settings.source},
+        run,
+        checkpoint_glob=checkpoint_glob,
+        changeable_on_resume=changeable,
+    )
 
 
 class Caller:
@@ -65,7 +72,7 @@ def test_manifest_holds_what_made_the_folder(call: Caller, tmp_path: Path) -> No
     assert manifest.stage == "example"
     assert manifest.counts == {"lines": 4}
     assert manifest.seed == 7
-    assert manifest.begun_code == manifest.code == hash_code(Path(__file__))
+    assert manifest.code_at_start == manifest.code == hash_code(Path(__file__))
     assert manifest.settings["factor"] == 2
     assert list(manifest.outputs) == ["whole.txt"]
     assert manifest.versions["transformers"].startswith("5.")
@@ -124,25 +131,25 @@ def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(
     (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
     calls: list[str] = []
     fail: list[BaseException] = [KeyboardInterrupt(), KeyboardInterrupt()]
-    stage = make_stage(calls, fail, kept="half*", free=("seed",))
+    stage = make_stage(calls, fail, checkpoint_glob="half*", changeable=("seed",))
 
     def run(*arguments: str) -> int:
         return main(stage, [str(tmp_path / "example.yaml"), *arguments])
 
     assert run("factor=3") == 75
     assert run("factor=4") == 2
-    complaint = f"{tmp_path}/out.partial was begun with factor 3, and now it is 4; go on as it was begun, set output"
+    complaint = f"{tmp_path}/out.partial was started with factor 3, and now it is 4; set it back, set output"
     assert complaint in capsys.readouterr().err
     (tmp_path / "source.txt").write_text("c\n")
     assert run("factor=3") == 2
-    assert "was begun with source " in capsys.readouterr().err
+    assert "was started with source " in capsys.readouterr().err
     (tmp_path / "source.txt").write_text("a\nb\n")
     assert run("factor=3", "seed=8") == 75
 
     assert calls == ["", "half.txt"]
 
 
-def test_costly_work_goes_on_after_changes_of_code_and_says_with_which_it_began(
+def test_checkpoints_survive_a_code_change_and_the_manifest_names_the_first_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "source.txt").write_text("a\nb\n")
@@ -152,7 +159,7 @@ def test_costly_work_goes_on_after_changes_of_code_and_says_with_which_it_began(
     monkeypatch.setitem(sys.modules, "example", module)
     calls: list[str] = []
     fail: list[BaseException] = [KeyboardInterrupt(), KeyboardInterrupt()]
-    stage = make_stage(calls, fail, kept="half*")
+    stage = make_stage(calls, fail, checkpoint_glob="half*")
     stage.run.__module__ = "example"
     hashes = []
     for version, code in ((1, 75), (2, 75), (3, 0)):
@@ -160,17 +167,17 @@ def test_costly_work_goes_on_after_changes_of_code_and_says_with_which_it_began(
         hashes.append(hash_code(tmp_path / "example.py"))
 
         assert main(stage, [str(tmp_path / "example.yaml")]) == code
-        assert ("goes on with work that was begun by other code" in capsys.readouterr().out) == (version > 1)
+        assert ("resumes work that other code started" in capsys.readouterr().out) == (version > 1)
 
     manifest = read_manifest(tmp_path / "out")
     assert manifest is not None
     assert calls == ["", "half.txt", "half.txt"]
-    assert (manifest.begun_code, manifest.code) == (hashes[0], hashes[2])
+    assert (manifest.code_at_start, manifest.code) == (hashes[0], hashes[2])
     assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize("mark", ["", '"0f3a"', '{"given": 3, "code": null}', None])
-def test_costly_work_of_unknown_beginning_is_not_thrown_away(
+def test_checkpoints_of_unknown_settings_are_not_deleted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mark: str | None
 ) -> None:
     (tmp_path / "source.txt").write_text("a\nb\n")
@@ -181,15 +188,15 @@ def test_costly_work_of_unknown_beginning_is_not_thrown_away(
         (tmp_path / "out.partial.json").write_text(mark)
     calls: list[str] = []
 
-    assert main(make_stage(calls, [], kept="half*"), [str(tmp_path / "example.yaml")]) == 2
-    assert "out.partial.json does not say how it was begun; set output" in capsys.readouterr().err
+    assert main(make_stage(calls, [], checkpoint_glob="half*"), [str(tmp_path / "example.yaml")]) == 2
+    assert "out.partial.json does not say which settings started it; set output" in capsys.readouterr().err
     assert (tmp_path / "out.partial" / "half.txt").exists()
     assert main(make_stage(calls, []), [str(tmp_path / "example.yaml")]) == 0
     assert calls == [""]
 
 
 def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call: Caller, tmp_path: Path) -> None:
-    stage = make_stage([], [DataError("x is 1; mend it")], kept="no-such-*")
+    stage = make_stage([], [DataError("x is 1; mend it")], checkpoint_glob="no-such-*")
 
     assert main(stage, [str(tmp_path / "example.yaml")]) == 2
     assert main(stage, [str(tmp_path / "example.yaml"), "factor=3"]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
-from codeshell_hf.align.conversations import read_conversations
+from codeshell_hf.align.conversation_files import read_conversations
 from codeshell_hf.errors import DataError
 from codeshell_hf.evaluate.generation import ModelGenerator
 from codeshell_hf.evaluate.prompts import Prompt

@@ -67,7 +67,7 @@ def test_without_a_checkpoint_nothing_changes(engine: Engine, tmp_path: Path) ->
     assert not Checkpoints(tmp_path / "none", engine, CheckpointSettings()).resume(make_run())
 
 
-@pytest.mark.parametrize("fault", ["changed", "missing", "unsealed", "garbage"])
+@pytest.mark.parametrize("fault", ["changed", "missing", "unrecorded", "garbage"])
 def test_a_broken_checkpoint_is_skipped_for_the_one_before_it(
     engine: Engine, tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -81,10 +81,10 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before_it(
         shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     elif fault == "missing":
         shard.unlink()
-    elif fault == "unsealed":
-        (last / "seal.json").unlink()
+    elif fault == "unrecorded":
+        (last / "checkpoint.json").unlink()
     else:
-        (last / "seal.json").write_text("{")
+        (last / "checkpoint.json").write_text("{")
 
     resumed = make_run()
     assert checkpoints.resume(resumed)
@@ -108,14 +108,14 @@ def test_a_checkpoint_without_its_final_name_is_none(engine: Engine, tmp_path: P
     checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
     take_step(engine, run)
 
-    checkpoints.save(run)  # and killed before it is sealed
+    checkpoints.save(run)  # and killed before its record is written
 
     assert list_checkpoints(tmp_path) == []
     checkpoints.commit()
-    seal = json.loads((tmp_path / "step-00000001" / "seal.json").read_text())
-    assert seal["step"] == 1
-    assert sorted(seal["files"]) == sorted(
-        path.name for path in (tmp_path / "step-00000001").iterdir() if path.name != "seal.json"
+    record = json.loads((tmp_path / "step-00000001" / "checkpoint.json").read_text())
+    assert record["step"] == 1
+    assert sorted(record["files"]) == sorted(
+        path.name for path in (tmp_path / "step-00000001").iterdir() if path.name != "checkpoint.json"
     )
 
 

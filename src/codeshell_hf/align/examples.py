@@ -17,7 +17,7 @@ from ..text.chat import (
     split_conversation,
 )
 from ..tokenization_codeshell import CodeShellTokenizer
-from .conversations import read_conversations
+from .conversation_files import read_conversations
 from .preferences import Pair
 
 

@@ -1,9 +1,6 @@
-"""What is checked of a trainer's options, and of its folder, before a trainer is made."""
+"""Checks of a trainer's options and launcher, before the trainer is made."""
 
-import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from ..errors import SettingsError
 from ..settings import unknown_key
@@ -42,16 +39,16 @@ def agree_on_precision(precision: str, options: TrainerOptions, launched: str) -
     Raises:
         SettingsError: If two places name different ones.
     """
-    asked = {"precision": precision}
+    requested = {"precision": precision}
     if "bf16" in options:
-        asked["trainer.bf16"] = "bfloat16" if options["bf16"] else "float32"
+        requested["trainer.bf16"] = "bfloat16" if options["bf16"] else "float32"
     if options.get("fp16"):
-        asked["trainer.fp16"] = "float16"
+        requested["trainer.fp16"] = "float16"
         if not options.get("bf16"):  # bf16: false beside fp16: true is no wish for float32
-            asked.pop("trainer.bf16", None)
+            requested.pop("trainer.bf16", None)
     if launched != "no":
-        asked["accelerate's mixed_precision"] = {"bf16": "bfloat16", "fp16": "float16"}.get(launched, launched)
-    named = {place: word for place, word in asked.items() if word != "auto"}
+        requested["accelerate's mixed_precision"] = {"bf16": "bfloat16", "fp16": "float16"}.get(launched, launched)
+    named = {place: word for place, word in requested.items() if word != "auto"}
     if len(set(named.values())) > 1:
         (first, one), (second, other) = list(named.items())[:2]
         raise SettingsError(f"{first} says {one}, but {second} says {other}; take one of them out")
@@ -96,15 +93,3 @@ def check_processes(environment: Mapping[str, str], kind: str, processes: int) -
 
 def _list_sharding(environment: Mapping[str, str]) -> list[str]:
     return [word for word, name in SHARDING.items() if environment.get(name, "false").lower() in ("1", "true")]
-
-
-def find_whole_checkpoint(folder: Path) -> str | None:
-    """Finds the newest whole `checkpoint-*` in a folder, if any, and removes newer ones that a kill cut short."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
-        except (OSError, json.JSONDecodeError):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            return str(path)
-    return None

@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..manifest import Manifest
-from ..stages import STAGES
 from ..stages.process import make_parser, prepare_process
 from ..stages.stage import Stage, StageSettings
 from .launch import load_stage, run_or_launch
-from .workspace import find_workspace, use_workspace
+from .workspace import find_settings_files, find_workspace, suggest, use_workspace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,11 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sandbox",
         default=os.environ.get("SANDBOX"),
-        help="for every stage that runs programs: auto, none, or a rung by name",
+        help="for every stage that runs programs: auto, none, or a backend by name",
     )
     options = parser.parse_intermixed_args(arguments)  # settings may follow options
     try:
-        files = list_files(options.system, [Path.cwd(), find_workspace()])
+        files = find_settings_files(options.system, [Path.cwd(), find_workspace()])
         overrides = sort_overrides(options.overrides, files)
     except ValueError as error:
         print(f"run: error: {error}", file=sys.stderr)
@@ -65,32 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reset_accelerate()
     print_summary(finished)
     return 0
-
-
-def list_files(system: str, roots: Sequence[Path]) -> dict[str, Path]:
-    """Finds the settings of a system's stages, in the order in which stages run.
-
-    Args:
-        system: A folder under `recipes/`.
-        roots: Folders with `recipes/`; the first that has the system counts.
-
-    Raises:
-        ValueError: If there is no such system.
-    """
-    for root in roots:
-        folder = root / "recipes" / system
-        if files := {stage: folder / f"{stage}.yaml" for stage in STAGES if (folder / f"{stage}.yaml").is_file()}:
-            here = Path.cwd()
-            is_here = folder.is_relative_to(here)
-            return {stage: file.relative_to(here) if is_here else file for stage, file in files.items()}
-    known = {file.parent.name for root in roots for file in (root / "recipes").glob("*/*.yaml") if file.stem in STAGES}
-    raise ValueError(f"recipes/{system} holds no settings of a stage; {suggest(system, sorted(known))}")
-
-
-def suggest(word: str, known: Sequence[str]) -> str:
-    """The nearest of the known words, or all of them."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean '{near[0]}'?" if near else f"name one of {', '.join(known)}"
 
 
 def sort_overrides(given: Sequence[str], files: Mapping[str, Path]) -> dict[str, list[str]]:

@@ -1,8 +1,12 @@
 """Where the recipes are: in the current folder, or else in the installed package."""
 
+import difflib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from ..stages import STAGES
 
 PACKAGES = ("recipes", "tokenizer")
 _PACKAGE = Path(__file__).parents[1]
@@ -50,3 +54,29 @@ def use_workspace(*, is_silent: bool = False) -> Path:
         of = "this folder" if root == Path.cwd() else f"codeshell-hf in {root}"
         print(f"codeshell: with the recipes of {of}", file=sys.stderr)
     return root
+
+
+def find_settings_files(system: str, roots: Sequence[Path]) -> dict[str, Path]:
+    """Finds the settings of a system's stages, in the order in which stages run.
+
+    Args:
+        system: A folder under `recipes/`.
+        roots: Folders with `recipes/`; the first that has the system counts.
+
+    Raises:
+        ValueError: If there is no such system.
+    """
+    for root in roots:
+        folder = root / "recipes" / system
+        if files := {stage: folder / f"{stage}.yaml" for stage in STAGES if (folder / f"{stage}.yaml").is_file()}:
+            here = Path.cwd()
+            is_here = folder.is_relative_to(here)
+            return {stage: file.relative_to(here) if is_here else file for stage, file in files.items()}
+    known = {file.parent.name for root in roots for file in (root / "recipes").glob("*/*.yaml") if file.stem in STAGES}
+    raise ValueError(f"recipes/{system} holds no settings of a stage; {suggest(system, sorted(known))}")
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """The nearest of the known words, or all of them."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean '{near[0]}'?" if near else f"name one of {', '.join(known)}"

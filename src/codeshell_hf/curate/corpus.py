@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..dependencies import hash_code
 from ..errors import DataError
-from ..extensions import list_files
+from ..extensions import list_extension_files
 from ..manifest import hash_file, hash_values
 from .engine import map_tasks
 from .measurement import MEASURED_BY, SIGNAL_NAMES, measure_part
@@ -130,7 +130,7 @@ class Corpus:
             "sources": {source.name: source.model_dump(mode="json") for source in sources},
             "measuring": measuring.model_dump(mode="json", include=MEASURED_BY),
         }
-        readers = list_files(source.kind for source in sources)
+        readers = list_extension_files(source.kind for source in sources)
         code = [hash_code(Path(str(sys.modules[measure_part.__module__].__file__))), *map(hash_file, readers.values())]
         self.measured: list[Path] = []
         tasks: list[MeasureTask] = []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..manifest import hash_values, write_text
-from ..precision import Arithmetic
+from ..precision import ComputeDtype
 from ..text.cache import JsonLinesCache
 from ..text.documents import DOCUMENTS
 from .annotation import annotate_by_signals, ask, read_token
@@ -223,18 +223,18 @@ class Curation:
                 if codes[key & ROW] == 0:
                     yield key, languages[key & ROW], value
 
-    def score(self, quality: Quality, arithmetic: Arithmetic, answers: Path) -> None:
+    def score(self, quality: Quality, compute_dtype: ComputeDtype, answers: Path) -> None:
         """Scores quality, and drops what is below the threshold, if there is one.
 
         Args:
             answers: File of what the endpoint answered, kept between runs.
         """
-        model = quality.model or self._train_quality(quality, arithmetic, answers)
+        model = quality.model or self._train_quality(quality, compute_dtype, answers)
         workers = count_cores() if model == STATIC else max(1, count_cores() // 2)
         shared: ScoreShared = {
             "model": model,
             "max_tokens": quality.max_tokens,
-            "precision": arithmetic,
+            "precision": compute_dtype,
             "batch_documents": quality.batch_documents,
             "workers": workers,
         }
@@ -246,7 +246,7 @@ class Curation:
                 self._verdicts.drop(low["key"].to_numpy(), "low-quality")
         self._count_step("quality")
 
-    def _train_quality(self, quality: Quality, arithmetic: Arithmetic, answers: Path) -> str:
+    def _train_quality(self, quality: Quality, compute_dtype: ComputeDtype, answers: Path) -> str:
         folder = self._output / "quality"
         if not (folder / MEASURES).exists():
             rows = self._corpus.draw(quality.sample_documents, quality.seed)
@@ -255,7 +255,7 @@ class Curation:
             known = [(text, score) for text, score in zip(texts, scores, strict=True) if score is not None]
             self._progress("train quality", 0, 1)
             folder.mkdir(exist_ok=True)
-            fit([text for text, _ in known], [score for _, score in known], folder, quality, arithmetic)
+            fit([text for text, _ in known], [score for _, score in known], folder, quality, compute_dtype)
             shutil.rmtree(folder / "trainer", ignore_errors=True)
             self._progress("train quality", 1, 1)
         annotator = STATIC if quality.endpoint is None else quality.endpoint.model

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..precision import Arithmetic
+from ..precision import ComputeDtype
 from ..processors import set_threads
 from .annotation import annotate_by_signals
 from .decontamination import Decontaminator, read_benchmark
@@ -59,7 +59,7 @@ class ScoreShared(TypedDict):
 
     model: str
     max_tokens: int
-    precision: Arithmetic
+    precision: ComputeDtype
     batch_documents: int
     workers: int
 
@@ -119,7 +119,7 @@ def score_part(part: Part, shared: ScoreShared) -> None:
 
 
 @lru_cache(maxsize=1)
-def _load_regressor(folder: str, max_tokens: int, precision: Arithmetic) -> Regressor:
+def _load_regressor(folder: str, max_tokens: int, precision: ComputeDtype) -> Regressor:
     return Regressor(folder, max_tokens=max_tokens, precision=precision)
 
 

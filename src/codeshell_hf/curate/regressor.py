@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError, DataError
 from ..manifest import share_weights
-from ..precision import Arithmetic
+from ..precision import ComputeDtype
 from .annotation import MAX_SCORE
 from .settings import Quality
 
@@ -34,7 +34,7 @@ MEASURES = "quality.json"
 
 
 def fit(
-    texts: Sequence[str], scores: Sequence[float], folder: Path, quality: Quality, arithmetic: Arithmetic
+    texts: Sequence[str], scores: Sequence[float], folder: Path, quality: Quality, compute_dtype: ComputeDtype
 ) -> dict[str, float]:
     """Trains the regressor with transformers' Trainer.
 
@@ -83,7 +83,7 @@ def fit(
         logging_strategy="no",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        bf16=arithmetic == "bfloat16",
+        bf16=compute_dtype == "bfloat16",
     )
     trainer = Trainer(model, arguments, data_collator=DataCollatorWithPadding(tokenizer), train_dataset=training)
     trainer.remove_callback(PrinterCallback)
@@ -163,7 +163,7 @@ class Regressor:
         CheckpointError: If it cannot be loaded.
     """
 
-    def __init__(self, folder: str, *, max_tokens: int, precision: Arithmetic) -> None:
+    def __init__(self, folder: str, *, max_tokens: int, precision: ComputeDtype) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -15,20 +15,20 @@ from . import problems as reading
 from .problems import Problem
 from .prompts import (
     Prompt,
-    pose_fixing,
-    pose_function,
-    pose_infilling,
-    pose_mbpp,
-    pose_mbpp_shots,
-    pose_request,
-    pose_stripped,
-    pose_tests,
-    pose_whole,
     program_alone,
     program_behind_prompt,
     program_filled_in,
     program_in_answer,
     program_mbpp,
+    prompt_fixing,
+    prompt_function,
+    prompt_infilling,
+    prompt_mbpp,
+    prompt_mbpp_shots,
+    prompt_request,
+    prompt_stripped,
+    prompt_tests,
+    prompt_whole,
 )
 
 Measure = Literal[
@@ -44,7 +44,7 @@ class Profile:
         name: With its version.
         source: Whose protocol it is.
         read: Reads a file of the benchmark.
-        pose: Makes the prompt of a problem, from the problem and worked examples.
+        make_prompt: Makes the prompt of a problem, from the problem and worked examples.
         measure: How answers are scored.
         stops: Texts that end an answer; the problem's own are added.
         temperature: Of sampling; 0 takes the likeliest token.
@@ -62,7 +62,7 @@ class Profile:
     name: str
     source: str
     read: Callable[[Path], list[Problem]]
-    pose: Callable[[Problem, Sequence[Problem]], Prompt]
+    make_prompt: Callable[[Problem, Sequence[Problem]], Prompt]
     measure: Measure
     stops: tuple[str, ...] = ()
     temperature: float = 0.0
@@ -111,11 +111,11 @@ HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 RELEASED = "CodeShell's released evaluation: bigcode-evaluation-harness of October 2023, 40 samples at 0.2"
 HUMANEVAL = Profile(
-    "humaneval-released-v1", RELEASED, reading.read_humaneval, pose_stripped, "execution", HUMANEVAL_STOPS,
+    "humaneval-released-v1", RELEASED, reading.read_humaneval, prompt_stripped, "execution", HUMANEVAL_STOPS,
     0.2, 0.95, 40, (1, 10), 2048, 2048, program=program_behind_prompt,
 )  # fmt: skip
 MBPP = Profile(
-    "mbpp-released-0shot-v1", RELEASED, reading.read_mbpp, pose_mbpp, "execution", MBPP_STOPS,
+    "mbpp-released-0shot-v1", RELEASED, reading.read_mbpp, prompt_mbpp, "execution", MBPP_STOPS,
     0.2, 0.95, 40, (1, 10), 2048, 2048, numbers=(11, 510), program=program_mbpp,
 )  # fmt: skip
 PROFILES = {
@@ -132,11 +132,11 @@ PROFILES = {
         ),
         Profile(
             "humaneval-chat-v1", "ours: the whole function is asked for in a chat", reading.read_humaneval,
-            pose_function, "execution", program=program_in_answer,
+            prompt_function, "execution", program=program_in_answer,
         ),
         Profile(
             "instructions-v1", "ours: conversations with tests; the code of the answer is run",
-            reading.read_instructions, pose_request, "execution", max_new_tokens=256, program=program_in_answer,
+            reading.read_instructions, prompt_request, "execution", max_new_tokens=256, program=program_in_answer,
         ),
         MBPP,
         replace(
@@ -145,61 +145,61 @@ PROFILES = {
         ),
         Profile(
             "mbpp-austin-3shot-v1", "Austin et al. 2021, arXiv:2108.07732; as lm-evaluation-harness has it",
-            reading.read_mbpp, pose_mbpp_shots, "execution", ("[DONE]",), max_new_tokens=512,
+            reading.read_mbpp, prompt_mbpp_shots, "execution", ("[DONE]",), max_new_tokens=512,
             shots=(2, 3, 4), numbers=(11, 510), program=program_alone,
         ),
         Profile(
-            "multipl-e-released-v1", RELEASED, reading.read_multipl_e, pose_stripped, "execution", (),
+            "multipl-e-released-v1", RELEASED, reading.read_multipl_e, prompt_stripped, "execution", (),
             0.2, 0.95, 40, (1, 10), 2048, 2048, program=program_behind_prompt,
         ),
         Profile(
             "multipl-e-greedy-v1", "the released prompts and stops, one answer of the likeliest tokens",
-            reading.read_multipl_e, pose_stripped, "execution", (), program=program_behind_prompt,
+            reading.read_multipl_e, prompt_stripped, "execution", (), program=program_behind_prompt,
         ),
         Profile(
             "infilling-santacoder-v1", "Ben Allal et al. 2023, arXiv:2301.03988: single lines, 25 tokens at 0.2",
-            reading.read_infilling, pose_infilling, "exact match", ("<filename>", "<|filename|>"),
+            reading.read_infilling, prompt_infilling, "exact match", ("<filename>", "<|filename|>"),
             0.2, 0.95, max_new_tokens=25,
         ),
         Profile(
             "infilling-humaneval-v1", "Bavarian et al. 2022, arXiv:2207.14255: single lines, by running the tests",
-            reading.read_humaneval_infilling, pose_infilling, "execution", ("<filename>", "<|filename|>"),
+            reading.read_humaneval_infilling, prompt_infilling, "execution", ("<filename>", "<|filename|>"),
             0.2, 0.95, max_new_tokens=64, program=program_filled_in,
         ),
         Profile(
             "fixing-v1", "ours: one fault put into each right answer; as HumanEvalFix poses it", reading.read_humaneval,
-            pose_fixing, "execution", HUMANEVAL_STOPS, max_new_tokens=512, program=program_behind_prompt,
+            prompt_fixing, "execution", HUMANEVAL_STOPS, max_new_tokens=512, program=program_behind_prompt,
         ),
         Profile(
             "test-generation-v1", "ours: a test has to pass the right answer and fail every faulty one",
-            reading.read_humaneval, pose_tests, "tests", ("\ndef", "\nclass", "\n#", "\nif", "\nprint", "\n```"),
+            reading.read_humaneval, prompt_tests, "tests", ("\ndef", "\nclass", "\n#", "\nif", "\nprint", "\n```"),
             max_new_tokens=256,
         ),
         Profile(
             "line-completion-v1", "Lu et al. 2021, arXiv:2102.04664 (CodeXGLUE): the rest of a line",
-            reading.read_completion, pose_whole, "text", ("\n",), max_new_tokens=100,
+            reading.read_completion, prompt_whole, "text", ("\n",), max_new_tokens=100,
         ),
         Profile(
-            "block-completion-v1", "ours: the rest of a function", reading.read_completion, pose_whole, "text",
+            "block-completion-v1", "ours: the rest of a function", reading.read_completion, prompt_whole, "text",
             ("\ndef", "\nclass", "\nfunction", "\n}\n", "\n\n\n"), max_new_tokens=256,
         ),
         Profile(
             "held-out-lines-v1", "ours: single lines of files that were not trained on", reading.read_infilling,
-            pose_infilling, "held-out lines", max_new_tokens=48,
+            prompt_infilling, "held-out lines", max_new_tokens=48,
         ),
         Profile(
             "secure-completion-v1", "ours: ruff's rules S (flake8-bandit) on what is written behind a beginning",
-            reading.read_openings, pose_whole, "security", ("\ndef ", "\nclass ", "\n```"), 0.2, 0.95, 5,
+            reading.read_openings, prompt_whole, "security", ("\ndef ", "\nclass ", "\n```"), 0.2, 0.95, 5,
             max_new_tokens=256,
         ),
         Profile(
             "harmful-requests-v1", "ours: how many harmful requests are refused, and harmless ones that look alike",
-            reading.read_requests, pose_request, "refusal", max_new_tokens=160,
+            reading.read_requests, prompt_request, "refusal", max_new_tokens=160,
         ),
         Profile(
             "memorisation-v1",
             "after Carlini et al. 2022, arXiv:2202.07646: what follows the beginning of a training file",
-            reading.read_completion, pose_whole, "memorisation", max_new_tokens=100,
+            reading.read_completion, prompt_whole, "memorisation", max_new_tokens=100,
         ),
     )
 }  # fmt: skip

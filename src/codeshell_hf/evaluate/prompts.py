@@ -27,39 +27,39 @@ class Prompt:
     max_tokens: int | None = None
 
 
-def pose_stripped(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_stripped(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """The prompt without white space at its ends."""
     return Prompt(problem.prompt.strip())
 
 
-def pose_whole(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_whole(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """The prompt as it is."""
     return Prompt(problem.prompt)
 
 
-def pose_infilling(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_infilling(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """Prefix and suffix."""
     return Prompt(problem.prompt, problem.suffix or "")
 
 
-def pose_request(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_request(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """The prompt as a turn of a chat."""
     return Prompt(problem.prompt, is_chat=True)
 
 
-def pose_function(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_function(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """A turn of a chat that asks for the whole function."""
     return Prompt(
         f"Complete this function and reply with all of it.\n```python\n{problem.prompt.strip()}\n```", is_chat=True
     )
 
 
-def pose_mbpp(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_mbpp(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """The task and its first test as a docstring, as InCoder's authors posed it."""
     return Prompt(f'"""\n{problem.notes["text"]}\n{problem.notes["test_list"][0]}\n"""\n')
 
 
-def pose_mbpp_shots(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_mbpp_shots(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """The task with all of its tests, after worked examples.
 
     Source:
@@ -74,7 +74,7 @@ def pose_mbpp_shots(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     return Prompt("".join(parts))
 
 
-def pose_fixing(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_fixing(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """A function with a fault, and the beginning of the right one.
 
     Args:
@@ -86,7 +86,7 @@ def pose_fixing(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     )
 
 
-def pose_tests(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+def prompt_tests(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """A right function, and the beginning of its test."""
     program = f"{problem.prompt}{problem.reference}".strip()
     return Prompt(f"{program}\n\n\ndef test_{problem.name}():\n    assert {problem.name}(")
@@ -113,7 +113,7 @@ def program_in_answer(problem: Problem, text: str) -> tuple[str, str]:
 
 def program_mbpp(problem: Problem, text: str) -> tuple[str, str]:
     """The docstring, the answer and the tests."""
-    return pose_mbpp(problem, ()).text + text, problem.tests
+    return prompt_mbpp(problem, ()).text + text, problem.tests
 
 
 def program_filled_in(problem: Problem, text: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from .models import EvaluatedModel
 from .mutation import add_mutants
 from .problems import Problem, find_data, read_problems
 from .profiles import Profile, find_profile
-from .prompts import Prompt, pose_infilling
+from .prompts import Prompt, prompt_infilling
 from .results import ResultCache
 from .safety import score_requests, score_security
 from .scores import Score, count_ends, score_texts
@@ -64,7 +64,7 @@ class Task:
             "data": {"path": self.data, "hash": self.data_hash, "problems": len(self.problems)},
         }
         if self.executor is not None:
-            described["sandbox"] = self.executor.sandbox.rung
+            described["sandbox"] = self.executor.sandbox.backend
             described["toolchains"] = dict(self.executor.versions)
         return described
 
@@ -112,10 +112,10 @@ def make_task(
     found = find_profile(profile)
     if max_prompt_tokens is not None:
 
-        def pose_in_limit(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-            return replace(pose_infilling(problem, shots), max_tokens=max_prompt_tokens)
+        def prompt_in_limit(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+            return replace(prompt_infilling(problem, shots), max_tokens=max_prompt_tokens)
 
-        found = replace(found, pose=pose_in_limit)
+        found = replace(found, make_prompt=prompt_in_limit)
     asked = [[problem.key, problem.prompt, problem.suffix, problem.reference] for problem in problems]
     return Task(name, found, problems, data, hash_values([asked, max_prompt_tokens]))
 
@@ -145,7 +145,7 @@ def answer_task(model: EvaluatedModel, task: Task, folder: Path, *, seed: int) -
     requests = [
         Request(
             id=problem.key,
-            prompt=profile.pose(problem, task.shots),
+            prompt=profile.make_prompt(problem, task.shots),
             samples=profile.samples,
             stops=(*profile.stops, *problem.stops),
             max_new_tokens=profile.max_new_tokens,
@@ -186,7 +186,7 @@ def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: i
         model.identity, task.profile.describe(), task.data_hash, task.is_strict, seed
     ]  # fmt: skip
     if task.executor is not None:
-        origin += [dict(task.executor.versions), task.executor.sandbox.rung]
+        origin += [dict(task.executor.versions), task.executor.sandbox.backend]
     total = sum(len(completions) for completions in answers.values())
 
     def compute() -> dict[str, object]:

@@ -108,7 +108,7 @@ def describe_run(manifests: Mapping[str, Manifest]) -> Values:
         "tokenizers": manifests["tokenizer"].measures["table"],
         "pretrain": {**pretrain.counts, **pretrain.measures},
         "pretrain_settings": pretrain.settings,
-        "pretrain_precision": pretrain.precision["arithmetic"],
+        "pretrain_precision": pretrain.precision["compute_dtype"],
         **{
             stage: {**manifests[stage].counts, **manifests[stage].measures} if stage in manifests else None
             for stage in TUNING

@@ -1,16 +1,16 @@
 """Runs untrusted programs: no network, no home, no other process, and limits on every resource."""
 
-from .limits import AnyProgram, CommandProgram, Limits, Program, Rung, StrictProgram, Verdict
+from .backends import BACKENDS, open_sandbox
+from .limits import AnyProgram, Backend, CommandProgram, Limits, Program, StrictProgram, Verdict
 from .pool import Sandbox
-from .rungs import RUNGS, open_sandbox
 
 __all__ = [
-    "RUNGS",
+    "BACKENDS",
     "AnyProgram",
+    "Backend",
     "CommandProgram",
     "Limits",
     "Program",
-    "Rung",
     "Sandbox",
     "StrictProgram",
     "Verdict",

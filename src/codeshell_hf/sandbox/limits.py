@@ -5,7 +5,7 @@ from typing import Literal
 
 from .inside.messages import Request
 
-Rung = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
+Backend = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
 Status = Literal["passed", "failed", "timed out"]
 
 

@@ -18,7 +18,7 @@ from ..errors import RunFailed
 from ..operating_system import IS_LINUX
 from ..processors import count_usable_cpus
 from .inside.messages import Handshake, LimitValues, Reply, Request
-from .limits import AnyProgram, Limits, Rung, Status, Verdict
+from .limits import AnyProgram, Backend, Limits, Status, Verdict
 
 INSIDE = Path(__file__).with_name("inside")
 # Without these, no command is found, and Windows starts no program.
@@ -30,13 +30,13 @@ class Start:
     """How a worker process is started.
 
     Args:
-        rung: What isolates its programs: "namespaces", "bubblewrap", "container" or "none".
+        backend: What isolates its programs: "namespaces", "bubblewrap", "container" or "none".
         command: The program and its arguments, to which the other settings are added as JSON.
         shown: Files and folders that programs may read.
-        bubblewrap: Path of the program of that name, for its rung.
+        bubblewrap: Path of the program of that name, for its backend.
     """
 
-    rung: Rung
+    backend: Backend
     command: tuple[str, ...]
     shown: tuple[str, ...] = ()
     bubblewrap: str = ""
@@ -57,7 +57,7 @@ class Sandbox:
     """
 
     def __init__(self, start: Start, limits: Limits, workers: int | None = None) -> None:
-        self.rung = start.rung
+        self.backend = start.backend
         self.start = start
         self.limits = limits
         self.workers = workers or count_usable_cpus()
@@ -152,16 +152,16 @@ class _Zygote:
 
     def __init__(self, start: Start) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-")
-        settings = {"rung": start.rung, "shown": start.shown, "bubblewrap": start.bubblewrap}
-        if start.rung == "bubblewrap":
+        settings = {"backend": start.backend, "shown": start.shown, "bubblewrap": start.bubblewrap}
+        if start.backend == "bubblewrap":
             # It runs as an ordinary user, who may have no access to the folder of this package.
             shutil.copytree(INSIDE, Path(self._folder.name) / "inside", copy_function=shutil.copyfile)
             for path in (Path(self._folder.name), *Path(self._folder.name).rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
         environment = {"HOME": "/tmp", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}  # noqa: S108 - its own
-        if start.rung == "container":  # the engine is trusted, and needs the environment of its caller
+        if start.backend == "container":  # the engine is trusted, and needs the environment of its caller
             environment = dict(os.environ)
-        elif start.rung == "none":
+        elif start.backend == "none":
             environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder.name)
             if not IS_LINUX:
                 environment |= {name: os.environ[name] for name in INHERITED if name in os.environ}

@@ -58,9 +58,9 @@ class Stage(Generic[S]):
         inputs: Lists the files and folders that it reads, by name.
         run: Does the work. All that its module may import or read is the stage's code.
         describe: Lines on the size of the work, for `--dry-run`.
-        kept: A pattern of files that cost days, such as checkpoints. Where there are some, unfinished work with other
-            settings is not deleted: the stage is refused. After a change of code it resumes.
-        free: Settings, or sections of them, that may change when a run resumes.
+        checkpoint_glob: Matches the checkpoints in the work folder. Where there are some, unfinished work with other
+            settings is not deleted: the stage refuses to run. After a code change it resumes.
+        changeable_on_resume: Settings, or sections of them, that may change when a run resumes.
     """
 
     name: str
@@ -68,8 +68,8 @@ class Stage(Generic[S]):
     inputs: Callable[[S], Mapping[str, Path]]
     run: Callable[[S, Work], None]
     describe: Callable[[S], list[str]] = lambda settings: []
-    kept: str | None = None
-    free: tuple[str, ...] = ()
+    checkpoint_glob: str | None = None
+    changeable_on_resume: tuple[str, ...] = ()
 
 
 def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
@@ -180,10 +180,10 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
         print_first(f"{stage.name}: nothing to do, {settings.output} is up to date")
         return
 
-    free = tuple(f"{name}." for name in stage.free)
+    changeable = tuple(f"{name}." for name in stage.changeable_on_resume)
     named = manifests.flatten(given) | inputs
-    bound = {name: value for name, value in named.items() if not f"{name}.".startswith(free)}
-    folder, begun = open_folder(stage, settings.output, bound, code)
+    bound = {name: value for name, value in named.items() if not f"{name}.".startswith(changeable)}
+    folder, code_at_start = open_folder(stage, settings.output, bound, code)
     work = Work(folder)
     stage.run(settings, work)
     if is_first_rank():
@@ -193,7 +193,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
             inputs=inputs,
             settings=values,
             code=code,
-            begun_code=begun,
+            code_at_start=code_at_start,
             outputs=manifests.hash_folder(work.folder),
             counts=work.counts,
             measures=work.measures,
@@ -211,58 +211,58 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
     """Opens `OUTPUT.partial`, in which a stage works, and deletes unfinished work of other settings or code.
 
     Args:
-        stage: Its `kept` protects work from deletion.
+        stage: Its checkpoints protect unfinished work from deletion.
         output: The stage's output, which is left alone.
         given: Settings and hashes of inputs, by name.
         code: Hash of the stage's code.
 
     Returns:
-        The folder, and the hash of the code that its work was begun with.
+        The folder, and the hash of the code that started the work in it.
 
     Raises:
         DataError: If it cannot be written.
-        SettingsError: If protected work was begun with other settings or inputs.
+        SettingsError: If protected work was started with other settings or inputs.
     """
     from ..errors import DataError, SettingsError
 
     folder = output.with_name(f"{output.name}.partial")
-    mark = folder.with_name(f"{folder.name}.json")
+    record = folder.with_name(f"{folder.name}.json")
     if not is_first_rank():
         return folder, code
     now = json.loads(json.dumps({"given": given, "code": code}))
     try:
-        begun = read_mark(mark)
-        is_kept = stage.kept is not None and any(folder.glob(stage.kept))
-        names = [*now["given"], *(name for name in begun["given"] if name not in now["given"])]
-        other = [name for name in names if now["given"].get(name) != begun["given"].get(name)]
-        if is_kept and not begun["given"]:
+        before = read_start(record)
+        has_checkpoints = stage.checkpoint_glob is not None and any(folder.glob(stage.checkpoint_glob))
+        names = [*now["given"], *(name for name in before["given"] if name not in now["given"])]
+        changed = [name for name in names if now["given"].get(name) != before["given"].get(name)]
+        if has_checkpoints and not before["given"]:
             raise SettingsError(
-                f"{folder} holds work of which {mark.name} does not say how it was begun; set output to another "
-                "folder, or remove it to begin anew"
+                f"{folder} holds unfinished work, but {record.name} does not say which settings started it; set output "
+                f"to another folder, or remove {folder} to start over"
             )
-        if is_kept and other:
-            before, after = (side["given"].get(other[0]) for side in (begun, now))
+        if has_checkpoints and changed:
+            old, new = (side["given"].get(changed[0]) for side in (before, now))
             raise SettingsError(
-                f"{folder} was begun with {other[0]} {before}, and now it is {after}; go on as it was begun, set "
-                "output to another folder, or remove it to begin anew"
+                f"{folder} was started with {changed[0]} {old}, and now it is {new}; set it back, set output to "
+                f"another folder, or remove {folder} to start over"
             )
-        if is_kept and begun["code"] != code:
-            print_first(f"{stage.name}: goes on with work that was begun by other code")
-            now["code"] = begun["code"]
-        elif begun != now:
+        if has_checkpoints and before["code"] != code:
+            print_first(f"{stage.name}: resumes work that other code started")
+            now["code"] = before["code"]
+        elif before != now:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(json.dumps(now, indent=1), encoding="utf-8")
+        record.write_text(json.dumps(now, indent=1), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); set output to a folder that can") from error
     return folder, now["code"]
 
 
-def read_mark(mark: Path) -> Values:
-    """Reads with what work was begun: `given`, settings and hashes by name, empty without a readable file; `code`."""
+def read_start(record: Path) -> Values:
+    """Reads what started unfinished work: `given`, settings and hashes by name, empty if unreadable, and `code`."""
     try:
-        begun = json.loads(mark.read_text(encoding="utf-8"))
-        return {"given": dict(begun["given"]), "code": begun["code"]}
+        values = json.loads(record.read_text(encoding="utf-8"))
+        return {"given": dict(values["given"]), "code": values["code"]}
     except (OSError, ValueError, TypeError, KeyError):
         return {"given": {}, "code": None}
 

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or absent: written under a temporary name while training goes on, sealed, renamed.
+"""Checkpoints that are complete or absent: written under a temporary name while training goes on, then renamed.
 
-The seal holds each file's hash, so that a broken checkpoint is recognised and skipped. However the model was sharded
-when one was written, any engine reads it on any number of ranks.
+`checkpoint.json`, written last, holds the hash of each file, so that a broken checkpoint is recognised and skipped.
+However the model was sharded when a checkpoint was written, any engine reads it on any number of ranks.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, write_text
-from ..precision import Arithmetic
+from ..precision import ComputeDtype
 from .engine import Engine
 from .guard import Guard
 from .progress import Progress
@@ -26,7 +26,7 @@ from .settings import CheckpointSettings
 
 logger = logging.getLogger(__name__)
 
-SEAL = "seal.json"
+RECORD = "checkpoint.json"
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -38,13 +38,13 @@ class Run:
         progress: Steps, tokens and rollbacks.
         guard: The running mean of gradient norms, and what was skipped.
         step_tokens: Tokens of a step.
-        arithmetic: Of matrix products, for those who read the seal.
+        compute_dtype: Of matrix products; recorded, not read back.
     """
 
     progress: Progress
     guard: Guard
     step_tokens: int
-    arithmetic: Arithmetic
+    compute_dtype: ComputeDtype
 
 
 class _State(TypedDict):
@@ -54,7 +54,7 @@ class _State(TypedDict):
     precision: str
 
 
-class _Seal(TypedDict):
+class _Record(TypedDict):
     step: int
     run: _State
     files: dict[str, str]
@@ -96,7 +96,7 @@ class Checkpoints:
             "progress": asdict(run.progress),
             "guard": run.guard.state(),
             "step_tokens": run.step_tokens,
-            "precision": run.arithmetic,
+            "precision": run.compute_dtype,
         }
         self.commit()
         temporary = self.folder / f".step-{step:08d}"
@@ -116,19 +116,19 @@ class Checkpoints:
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
 
     def commit(self) -> None:
-        """Waits until all ranks have written the pending checkpoint, seals it and gives it its final name."""
+        """Waits until all ranks have written the pending checkpoint, writes its record and gives it its final name."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
         hashes: list[dict[str, str]] = [{} for _ in range(self._ranks)]
         dist.all_gather_object(hashes, pending.hashes.result(), group=self._group)
         if self._rank == 0:
-            seal: _Seal = {
+            record: _Record = {
                 "step": pending.step,
                 "run": pending.state,
                 "files": {name: value for one in hashes for name, value in sorted(one.items())},
             }
-            write_text(pending.temporary / SEAL, json.dumps(seal, indent=1))
+            write_text(pending.temporary / RECORD, json.dumps(record, indent=1))
             target = self.folder / f"step-{pending.step:08d}"
             shutil.rmtree(target, ignore_errors=True)
             pending.temporary.rename(target)
@@ -169,37 +169,37 @@ class Checkpoints:
         self.commit()
         for path in reversed(list_checkpoints(self.folder)):
             try:
-                seal = self._check(path)
+                record = self._check(path)
             except CheckpointError as error:
                 if self._rank == 0:
                     logger.warning("%s; the one before it is used", error)
                 continue
             self._engine.read(path, self._group)
-            return seal["run"]
+            return record["run"]
         return None
 
-    def _check(self, path: Path) -> _Seal:
+    def _check(self, path: Path) -> _Record:
         """Compares hashes, each rank some of the files; all ranks agree."""
-        seal: _Seal | None = None
+        record: _Record | None = None
         fault: str | None = None
         try:
-            seal = _read_seal(path)
-            names = sorted(seal["files"])[self._rank :: self._ranks]
-            wrong = [name for name in names if hash_file(path / name) != seal["files"][name]]
+            record = _read_record(path)
+            names = sorted(record["files"])[self._rank :: self._ranks]
+            wrong = [name for name in names if hash_file(path / name) != record["files"][name]]
             if wrong:
-                fault = f"{path / wrong[0]} is not what was sealed: it is broken"
+                fault = f"{path / wrong[0]} has another hash than when it was written: it is broken"
         except (OSError, ValueError, KeyError) as error:
             fault = f"{path} is no whole checkpoint ({error})"
         faults: list[str | None] = [None] * self._ranks
         dist.all_gather_object(faults, fault, group=self._group)
-        if seal is None or any(faults):
+        if record is None or any(faults):
             raise CheckpointError(next(filter(None, faults), fault))
-        return seal
+        return record
 
 
-def _read_seal(path: Path) -> _Seal:
-    seal: _Seal = json.loads((path / SEAL).read_text(encoding="utf-8"))
-    return seal
+def _read_record(path: Path) -> _Record:
+    record: _Record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    return record
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

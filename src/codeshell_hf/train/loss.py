@@ -31,7 +31,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     """Cross-entropy of a linear layer's outputs, some positions at a time.
 
     Gradients are computed in the forward pass, while a chunk's logits are held, so the backward pass multiplies by one
-    number. Arithmetic is in the dtype of autocast, sums in float32.
+    number. Products are in the dtype of autocast, sums in float32.
 
     Source:
         The order of work is that of Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2.

@@ -7,7 +7,7 @@ from typing import TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from ..precision import Arithmetic, Precision
+from ..precision import ComputeDtype, Precision
 from .settings import OptimizerSettings
 
 
@@ -80,7 +80,7 @@ class Muon(torch.optim.Muon):
 
 
 def make_optimizers(
-    model: nn.Module, settings: OptimizerSettings, orthogonalization: Arithmetic = Precision.orthogonalization
+    model: nn.Module, settings: OptimizerSettings, orthogonalization: ComputeDtype = Precision.orthogonalization
 ) -> list[torch.optim.Optimizer]:
     """Makes the optimisers of a model, every trainable parameter in exactly one group.
 

@@ -16,11 +16,11 @@ import yaml
 from ..errors import SettingsError
 
 if TYPE_CHECKING:
-    from ..precision import Asked
+    from ..precision import RequestedPrecision
 
 ZERO_STAGES = (2, 3)
 # accelerate's "no" is its default, and asks for nothing.
-_PRECISIONS: "dict[str, Asked]" = {"no": "auto", "bf16": "bfloat16"}
+_PRECISIONS: "dict[str, RequestedPrecision]" = {"no": "auto", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Sharding:
         )
 
 
-def read_sharding(file: Path | None, *, precision: "Asked") -> "tuple[Sharding, Asked]":
+def read_sharding(file: Path | None, *, precision: "RequestedPrecision") -> "tuple[Sharding, RequestedPrecision]":
     """Reads the sharding and the precision that accelerate was asked for.
 
     Args:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.sandbox import Program, inside, open_sandbox
-from tests.rungs import LIMITS, mark_rung
+from tests.backends import LIMITS, mark_backend
 
 pytestmark = pytest.mark.xdist_group("sandbox")
-NAMESPACES = [pytest.param("namespaces", marks=mark_rung("namespaces"))]
+NAMESPACES = [pytest.param("namespaces", marks=mark_backend("namespaces"))]
 # By hand, from the kernel's table of x86-64.
 DENIED = {
     "socket": 41, "connect": 42, "ptrace": 101, "mount": 165, "unshare": 272, "setns": 308, "add_key": 248,
@@ -34,8 +34,8 @@ for number in map(int, sys.argv[2:]):
 """
 
 
-@pytest.mark.parametrize("rung", NAMESPACES)
-def test_a_worker_leaves_every_namespace_of_the_machine(rung: str) -> None:
+@pytest.mark.parametrize("backend", NAMESPACES)
+def test_a_worker_leaves_every_namespace_of_the_machine(backend: str) -> None:
     with open_sandbox("namespaces", LIMITS, workers=1) as opened:
         worker = Path(f"/proc/{opened._all[0]._process.pid}/ns")
 
@@ -43,8 +43,8 @@ def test_a_worker_leaves_every_namespace_of_the_machine(rung: str) -> None:
             assert (worker / name).readlink() != Path(f"/proc/self/ns/{name}").readlink(), name
 
 
-@pytest.mark.parametrize("rung", NAMESPACES)
-def test_what_is_shown_is_read_and_not_written(rung: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("backend", NAMESPACES)
+def test_what_is_shown_is_read_and_not_written(backend: str, request: pytest.FixtureRequest) -> None:
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))  # /tmp is another one inside
     request.addfinalizer(lambda: shutil.rmtree(folder))
     folder.chmod(0o777)

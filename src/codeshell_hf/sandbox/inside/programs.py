@@ -39,7 +39,7 @@ PLAIN_TYPES |= {("datetime", name): None for name in ("date", "datetime", "time"
 PLAIN_TYPES |= {("decimal", "Decimal"): None, ("fractions", "Fraction"): None}
 
 
-def become_program(request: Request, pipes: dict[str, int], *, rung: str) -> NoReturn:
+def become_program(request: Request, pipes: dict[str, int], *, backend: str) -> NoReturn:
     """Turns this child into the program."""
     # Linux alone has these, and `portable` does without.
     from .isolation import (
@@ -65,14 +65,14 @@ def become_program(request: Request, pipes: dict[str, int], *, rung: str) -> NoR
         for first, last in ((3, question), (question + 1, answer), (answer + 1, 2048)):
             os.closerange(first, last)
         limits = request["limits"]
-        if rung == "namespaces":
+        if backend == "namespaces":
             options = f"size={limits['max_file_bytes']},nr_inodes={limits['max_files']},mode=1777"
             cover_processes(is_shown=request["kind"] == "commands")
             mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, options)
             drop_capabilities()
         os.chdir(request["folder"])
         limit_resources(limits)
-        if rung != "none":
+        if backend != "none":
             forbid_new_privileges()
             filter_calls()
     except BaseException as error:
@@ -320,4 +320,4 @@ def enter() -> NoReturn:
     pipes = json.loads(sys.argv[1])["pipes"]
     with os.fdopen(pipes.pop("request"), "rb") as file:
         request = json.loads(file.read())
-    become_program(request, pipes, rung="bubblewrap")
+    become_program(request, pipes, backend="bubblewrap")

@@ -40,23 +40,23 @@ class Zygote:
     """Runs programs one after another.
 
     Args:
-        rung: What isolates them: "namespaces", "bubblewrap", "container" or "none".
+        backend: What isolates them: "namespaces", "bubblewrap", "container" or "none".
         shown: Files and folders that they may read.
-        bubblewrap: Path of the program of that name, for its rung.
+        bubblewrap: Path of the program of that name, for its backend.
     """
 
-    def __init__(self, rung: str, shown: list[str], bubblewrap: str) -> None:
-        self.rung = rung
+    def __init__(self, backend: str, shown: list[str], bubblewrap: str) -> None:
+        self.backend = backend
         self.shown = shown
         self.bubblewrap = bubblewrap
         self.null = os.open("/dev/null", os.O_RDWR)
-        if rung != "none" and platform.machine() not in CALLS:
+        if backend != "none" and platform.machine() not in CALLS:
             raise OSError(errno.ENOSYS, f"no list of system calls for {platform.machine()}")
-        if rung == "namespaces":
+        if backend == "namespaces":
             enter_namespaces(shown)
-        if rung == "bubblewrap" and os.geteuid() == 0:
+        if backend == "bubblewrap" and os.geteuid() == 0:
             become_nobody()
-        if rung == "container":
+        if backend == "container":
             inherit_orphans()
 
     def serve(self, requests: BinaryIO, replies: BinaryIO) -> None:
@@ -74,13 +74,13 @@ class Zygote:
         secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES].encode()
         if request["kind"] == "commands":
             request["files"] = [[name, text.replace(PROOF, secret.decode())] for name, text in request["files"]]
-        has_own_files = self.rung in ("namespaces", "bubblewrap")
+        has_own_files = self.backend in ("namespaces", "bubblewrap")
         request["folder"] = SCRATCH if has_own_files else tempfile.mkdtemp(dir=SCRATCH, prefix="program-")
         try:
             return self.run(request, secret)
         finally:
             if not has_own_files:
-                clean_up(request["folder"], is_alone=self.rung == "container")
+                clean_up(request["folder"], is_alone=self.backend == "container")
 
     def run(self, request: Request, secret: bytes) -> Reply:
         """Forks, watches and reads the verdict.
@@ -121,7 +121,7 @@ class Zygote:
     def supervise(self, request: Request, ends: dict[str, tuple[int, int]]) -> NoReturn:
         """Forks the program and waits for it: in a namespace of process ids, the first child is their root."""
         try:
-            if self.rung == "namespaces":
+            if self.backend == "namespaces":
                 call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC)
             child = os.fork()
         except OSError as error:
@@ -130,9 +130,9 @@ class Zygote:
         if child == 0:
             pipes = {name: ends[name][1] for name in ("answer", "output", "trouble")}
             pipes |= {"question": ends["question"][0], "null": self.null}
-            if self.rung == "bubblewrap":
+            if self.backend == "bubblewrap":
                 self.enter_bubblewrap(request, pipes)
-            become_program(request, pipes, rung=self.rung)
+            become_program(request, pipes, backend=self.backend)
         os.write(ends["child"][1], str(child).encode())
         os.closerange(3, 2048)
         status = os.waitpid(child, 0)[1]
@@ -276,7 +276,7 @@ def main() -> None:
     zygote = None
     handshake: Handshake
     try:
-        zygote = Zygote(settings["rung"], settings["shown"], settings["bubblewrap"])
+        zygote = Zygote(settings["backend"], settings["shown"], settings["bubblewrap"])
         handshake = {"ready": True, "python": platform.python_version()}
     except OSError as error:
         handshake = {"ready": False, "reason": str(error.strerror)}

@@ -9,7 +9,7 @@ from codeshell_hf.evaluate.metrics import pass_at_k
 from codeshell_hf.sandbox import Limits
 from codeshell_hf.sandbox import Program
 from codeshell_hf.sandbox import open_sandbox
-from codeshell_hf.sandbox import Rung
+from codeshell_hf.sandbox import Backend
 
 DESCRIPTION = "The chance that one of k programs passes its tests, without bias, with every program isolated."
 INPUTS = """
@@ -40,7 +40,7 @@ class PassAtK(evaluate.Metric):
         references: list[str],
         k: Sequence[int] = (1,),
         timeout_s: float = 3.0,
-        sandbox: Rung = "auto",
+        sandbox: Backend = "auto",
     ) -> dict[str, float]:
         programs = [
             Program(source, tests) for sources, tests in zip(predictions, references, strict=True) for source in sources

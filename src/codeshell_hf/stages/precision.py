@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-    from ..precision import Asked, Precision, Shape
+    from ..precision import Precision, RequestedPrecision, Shape
 
 
-def settle_precision(
-    asked: "Asked",
+def resolve_precision(
+    requested: "RequestedPrecision",
     read_config: "Callable[[], Shape]",
     work: Work,
     *,
     trains: bool = False,
-    kept: Path | None = None,
+    record_folder: Path | None = None,
     orthogonalize: "Callable[[torch.Tensor, torch.dtype], object] | None" = None,
 ) -> "Precision":
-    """Sets torch's threads, and settles what all ranks compute in: the first decides, a run that goes on keeps it.
+    """Sets torch's threads and chooses the precision of all ranks: the first rank decides, a resumed run keeps its own.
 
     Args:
-        asked: What the settings say.
+        requested: What the settings say.
         read_config: Gives the configuration of the model at hand; called only where something is tried.
         work: Filled for the manifest.
         trains: Whether there are backward passes.
-        kept: A folder that outlives a kill, such as that of the checkpoints, and holds what the run began with.
-            Where that is bfloat16 and slow on this machine, a warning says so, and it is kept. `None` chooses anew.
+        record_folder: Holds the precision that the run started with, and survives a kill, as the checkpoints' folder
+            does. A recorded bfloat16 that is slow on this machine is used, with a warning. `None` chooses anew.
         orthogonalize: Muon's iterations, where there are some.
 
     Returns:
@@ -53,18 +53,18 @@ def settle_precision(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def decide() -> "Precision":
-        begun = read_precision(kept) if kept is not None else None
-        if begun is None:
-            config = None if asked == "float32" else read_config()
-            found = choose_precision(asked, config, device, trains=trains, orthogonalize=orthogonalize)
-            if kept is not None:
-                write_precision(kept, found)
+        recorded = read_precision(record_folder) if record_folder is not None else None
+        if recorded is None:
+            config = None if requested == "float32" else read_config()
+            found = choose_precision(requested, config, device, trains=trains, orthogonalize=orthogonalize)
+            if record_folder is not None:
+                write_precision(record_folder, found)
         else:
-            found = begun
-            if kept is not None and begun.is_bf16:  # the ratio of the record may be another machine's
-                mend = f"the run goes on as it began; remove {kept / RECORD} to choose anew"
+            found = recorded
+            if record_folder is not None and recorded.is_bf16:  # the ratio of the record may be another machine's
+                mend = f"the run goes on as it began; remove {record_folder / RECORD} to choose anew"
                 choose_precision("bfloat16", read_config(), device, trains=trains, mend=mend)
-        print_first(f"{found.describe(asked, is_resumed=begun is not None)}; {threads} threads")
+        print_first(f"{found.describe(requested, is_resumed=recorded is not None)}; {threads} threads")
         return found
 
     decided: list[Precision | Exception | None] = [None]
@@ -78,7 +78,7 @@ def settle_precision(
     precision = decided[0]
     if not isinstance(precision, Precision):
         raise precision or RuntimeError("the first rank sent no precision")
-    work.precision = {"asked": asked, **asdict(precision), "device": device.type, "threads": threads}
+    work.precision = {"requested": requested, **asdict(precision), "device": device.type, "threads": threads}
     return precision
 
 

@@ -1,4 +1,4 @@
-"""The rungs of isolation, strongest first: which of them this machine offers, tested by programs that try to escape."""
+"""The isolation backends, strongest first, and which of them this machine offers: programs that try to escape tell."""
 
 import contextlib
 import logging
@@ -14,18 +14,18 @@ from typing import get_args
 
 from ..errors import RunFailed, SettingsError
 from ..operating_system import IS_LINUX
-from .limits import Limits, Program, Rung
+from .limits import Backend, Limits, Program
 from .pool import INSIDE, Sandbox, Start
 
 logger = logging.getLogger(__name__)
 
-RUNGS: tuple[Rung, ...] = get_args(Rung)
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/alternatives", "/etc/ld.so.cache")
 ENGINES = ("docker", "podman")
 
 
 def open_sandbox(
-    rung: Rung = "auto",
+    backend: Backend = "auto",
     limits: Limits | None = None,
     *,
     workers: int | None = None,
@@ -38,23 +38,23 @@ def open_sandbox(
     an image with Python 3.9 or later. "auto" takes the first of them that isolates. The first two need Linux.
 
     Args:
-        rung: "auto", or one by name; "none" isolates nothing and has to be asked for.
+        backend: "auto", or one by name; "none" isolates nothing and is never chosen by "auto".
         workers: Programs at a time; by default as many as there are cores.
         shown: Files and folders that programs may read besides the system's, such as a compiler's.
-        image: Of a container; without it, that rung is skipped.
+        image: For containers; without it, that backend is skipped.
 
     Raises:
-        SettingsError: If this machine cannot isolate programs, or the rung leaks.
+        SettingsError: If this machine cannot isolate programs, or programs escape.
     """
     limits = limits or Limits()
-    if rung not in RUNGS:
-        raise SettingsError(f"sandbox is {rung!r}; use one of {', '.join(RUNGS)}")
-    if rung == "none":
+    if backend not in BACKENDS:
+        raise SettingsError(f"sandbox is {backend!r}; use one of {', '.join(BACKENDS)}")
+    if backend == "none":
         limited = "time and memory" if IS_LINUX else "time"  # elsewhere limits on memory may be refused
         logger.warning("sandbox: none. Programs run with your rights, with limits on %s alone", limited)
         return Sandbox(plan_start("none", limits, (), None), limits, workers)
     troubles = []
-    for name in RUNGS[1:-1] if rung == "auto" else (rung,):
+    for name in BACKENDS[1:-1] if backend == "auto" else (backend,):
         try:
             sandbox = Sandbox(plan_start(name, limits, shown, image), limits, workers)
         except OSError as error:
@@ -72,13 +72,13 @@ def open_sandbox(
     if not IS_LINUX:
         mend = f"start {' or '.join(ENGINES)} and set container_image to one with Python, such as python:3.12-slim"
     raise SettingsError(
-        f"sandbox is {rung!r}, but this machine does not isolate programs ({'; '.join(troubles)}); {mend}, or write "
+        f"sandbox is {backend!r}, but this machine does not isolate programs ({'; '.join(troubles)}); {mend}, or write "
         "sandbox: none to run programs with your own rights"
     )
 
 
-def plan_start(rung: Rung, limits: Limits, shown: Sequence[str], image: str | None) -> Start:
-    """Plans how the worker processes of a rung are started.
+def plan_start(backend: Backend, limits: Limits, shown: Sequence[str], image: str | None) -> Start:
+    """Plans how the worker processes of a backend are started.
 
     Args:
         limits: For an engine of containers.
@@ -89,14 +89,14 @@ def plan_start(rung: Rung, limits: Limits, shown: Sequence[str], image: str | No
     """
     # Not the virtual environment's interpreter: its folder is hidden from programs, and they need none of it.
     interpreter = getattr(sys, "_base_executable", sys.executable)
-    if rung == "container":
+    if backend == "container":
         return plan_container(limits, image)
     if not IS_LINUX:
-        if rung != "none":
+        if backend != "none":
             raise OSError(f"Linux alone has it, and this is {platform.system()}")
-        return Start(rung, _begin(interpreter, "portable"))
+        return Start(backend, _begin(interpreter, "portable"))
     bubblewrap = shutil.which("bwrap") or ""
-    if rung == "bubblewrap":
+    if backend == "bubblewrap":
         if not bubblewrap:
             raise OSError("there is no program bwrap")
         # Bubblewrap keeps its caller's user, and the limit on processes does not hold for root.
@@ -108,7 +108,7 @@ def plan_start(rung: Rung, limits: Limits, shown: Sequence[str], image: str | No
     system = [*SYSTEM, *shown]
     if not any(Path(prefix).is_relative_to(path) for path in system):
         system.append(prefix)
-    return Start(rung, _begin(interpreter, "zygote"), tuple(system), bubblewrap)
+    return Start(backend, _begin(interpreter, "zygote"), tuple(system), bubblewrap)
 
 
 def _begin(interpreter: str, module: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The rungs: which one is taken, and what is said where there is none."""
+"""The backends: which one is taken, and what is said where there is none."""
 
 import os
 import sys
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.sandbox import Program, open_sandbox, rungs
-from codeshell_hf.sandbox.rungs import plan_start, probe
-from tests.rungs import HERE, LIMITS, leave_linux
+from codeshell_hf.sandbox import Program, backends, open_sandbox
+from codeshell_hf.sandbox.backends import plan_start, probe
+from tests.backends import HERE, LIMITS, leave_linux
 
 pytestmark = pytest.mark.xdist_group("sandbox")
 
@@ -61,7 +61,7 @@ def test_a_container_is_proven_as_the_others_are(tmp_path: Path, monkeypatch: py
     assert [verdict.passed for verdict in verdicts] == [True, False, True, True, True], verdicts
 
 
-def test_a_machine_without_any_rung_is_told_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_any_backend_is_told_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
     with pytest.raises(SettingsError, match=r"bubblewrap: there is no program bwrap.*or write sandbox: none"):
@@ -87,7 +87,7 @@ def test_a_system_that_is_not_linux_is_told_of_containers(monkeypatch: pytest.Mo
     )
 
 
-def test_unknown_rungs_are_refused() -> None:
+def test_unknown_backends_are_refused() -> None:
     with pytest.raises(
         SettingsError, match="sandbox is 'docker'; use one of auto, namespaces, bubblewrap, container, none"
     ):
@@ -103,9 +103,9 @@ def test_no_isolation_is_only_had_by_its_name_and_with_a_warning(caplog: pytest.
         assert any(name.startswith("reads ") for name in probe(bare))
 
 
-def test_a_rung_from_which_a_program_escapes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rungs, "probe", lambda sandbox: ["reaches a port"])
-    monkeypatch.setattr(rungs, "plan_start", lambda rung, *rest: plan_start("none", *rest))
+def test_a_backend_from_which_a_program_escapes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "probe", lambda sandbox: ["reaches a port"])
+    monkeypatch.setattr(backends, "plan_start", lambda backend, *rest: plan_start("none", *rest))
 
     with pytest.raises(SettingsError, match="namespaces: a program reaches a port"):
         open_sandbox("namespaces", LIMITS, workers=1)

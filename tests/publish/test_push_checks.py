@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import DataError
-from codeshell_hf.publish.checks import check_card, check_files, check_folder, check_tokenizer
+from codeshell_hf.publish.push_checks import check_card, check_files, check_folder, check_tokenizer
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "ghp_" + "a1B2" * 9  # in two parts, so that this file has none

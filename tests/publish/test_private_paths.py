@@ -4,7 +4,7 @@ import sysconfig
 from pathlib import Path
 
 from codeshell_hf.manifest import Manifest
-from codeshell_hf.publish.privacy import hide_paths, list_private_paths
+from codeshell_hf.publish.private_paths import hide_paths, list_private_paths
 
 
 def test_paths_of_settings_and_of_the_interpreter_get_placeholders() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.align.conversations import parse_conversation, read_conversations
+from codeshell_hf.align.conversation_files import parse_conversation, read_conversations
 from codeshell_hf.errors import DataError
 from codeshell_hf.text.chat import Conversation
 
