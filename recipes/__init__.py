@@ -1,1 +1,1 @@
-"""When things happen: one short module a stage, run as `python -m recipes.<stage> recipes/<system>/<stage>.yaml`."""
+"""The stages, one short program each: `codeshell STAGE recipes/SYSTEM/STAGE.yaml`, or `python -m recipes.STAGE`."""

@@ -1,6 +1,6 @@
 """Learns from pairs of a better and a worse answer directly, with TRL's DPO: no reward model, no sampling.
 
-python -m recipes.dpo recipes/nano/dpo.yaml
+codeshell dpo recipes/nano/dpo.yaml
 """
 
 import json

@@ -1,6 +1,6 @@
 """Evaluates models: on held-out files, on benchmarks whose programs run in a sandbox, and for safety.
 
-python -m recipes.evaluate recipes/nano/evaluate.yaml
+codeshell evaluate recipes/nano/evaluate.yaml
 """
 
 import gc

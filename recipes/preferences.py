@@ -1,6 +1,6 @@
 """Makes pairs of a better and a worse answer: a model's own, judged by tests or by an endpoint, or from files.
 
-python -m recipes.preferences recipes/nano/preferences.yaml
+codeshell preferences recipes/nano/preferences.yaml
 """
 
 import os

@@ -1,6 +1,6 @@
 """Pretrains a model on token shards: the one training loop, counted in tokens.
 
-python -m recipes.pretrain recipes/nano/pretrain.yaml
+codeshell pretrain recipes/nano/pretrain.yaml
 accelerate launch --config_file recipes/accelerate/fsdp2.yaml -m recipes.pretrain recipes/codeshell-small/pretrain.yaml
 torchrun --nproc-per-node 2 -m recipes.pretrain recipes/nano/pretrain.yaml accelerate=recipes/accelerate/fsdp2.yaml
 """

@@ -1,7 +1,7 @@
 """Writes a folder for the Hub, checks that it loads without this package, fills card and page, and may push it.
 
-python -m recipes.publish recipes/nano/publish.yaml
-python -m recipes.publish recipes/nano/publish.yaml push.repository=you/codeshell-nano
+codeshell publish recipes/nano/publish.yaml
+codeshell publish recipes/nano/publish.yaml push.repository=you/codeshell-nano
 """
 
 import shutil

@@ -1,6 +1,6 @@
 """Trains a reward model on pairs of a better and a worse answer with TRL.
 
-python -m recipes.reward recipes/nano/reward.yaml
+codeshell reward recipes/nano/reward.yaml
 """
 
 import math

@@ -1,6 +1,6 @@
 """Learns from rewards with TRL: RLOO or GRPO on a reward model, on unit tests run in the sandbox, on format and length.
 
-python -m recipes.rlhf recipes/nano/rlhf.yaml
+codeshell rlhf recipes/nano/rlhf.yaml
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """Fine-tunes a model on conversations with TRL; the loss falls on the assistant's words and their stop alone.
 
-python -m recipes.sft recipes/nano/sft.yaml
+codeshell sft recipes/nano/sft.yaml
 """
 
 import sys

@@ -461,7 +461,7 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
         ("curate", ["sources=[{name: a, path: HOME/hollow}]"], "no file was found in"),
         ("curate", ["rules.max_lin_bytes=3"], "unknown key 'max_lin_bytes'"),
         ("tokenizer", ["vocab_size=100"], "vocab_size is 100, but 256 bytes and 20 special tokens must fit"),
-        ("tokenizer", ["documents=HOME/hollow"], "run python -m recipes.curate first"),
+        ("tokenizer", ["documents=HOME/hollow"], "run codeshell curate first"),
         ("pack", ["documents=HOME/nowhere"], "HOME/nowhere does not exist; name a file or folder that does"),
         (
             "pretrain",
@@ -477,7 +477,7 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
         ("sft", ["model=HOME/truncated"], "name a whole CodeShell checkpoint"),
         ("sft", ["conversations=[HOME/corpus/binary.py]"], "is not JSON"),
         ("evaluate", ["models.base=HOME/truncated"], "name a whole CodeShell checkpoint"),
-        ("publish", ["stages.evaluate=HOME/hollow"], "holds no finished output of evaluate; run python -m recipes"),
+        ("publish", ["stages.evaluate=HOME/hollow"], "holds no finished output of evaluate; run codeshell evaluate first"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_what_was_there(

@@ -73,7 +73,7 @@ def require_manifest(folder: Path, stage: str) -> Manifest:
     """
     manifest = read_manifest(folder)
     if manifest is None:
-        raise DataError(f"{folder} holds no finished output of {stage}; run python -m recipes.{stage} first")
+        raise DataError(f"{folder} holds no finished output of {stage}; run codeshell {stage} first")
     return manifest
 
 

@@ -196,7 +196,7 @@ def test_bad_folders_and_empty_results_are_one_clear_error(tmp_path: Path) -> No
     (tmp_path / "empty" / "x.bin").write_bytes(b"\0")
     with pytest.raises(DataError, match=r"none of 1 documents is left \(unknown-language 1\); loosen the rules"):
         run(tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(DataError, match=r"run python -m recipes.curate first"):
+    with pytest.raises(DataError, match=r"run codeshell curate first"):
         list(read_documents(tmp_path, columns=["id"]))
 
 

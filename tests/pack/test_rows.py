@@ -142,7 +142,7 @@ def test_rate_of_infilling_is_what_was_asked(tmp_path: Path) -> None:
 def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards) -> None:
     with pytest.raises(DataError, match=r"lies|must lie inside"):
         rearrange_for_infilling(np.arange(4), (3, 5), suffix_first=False, sentinels=SENTINELS)
-    with pytest.raises(DataError, match=r"run python -m recipes.pack first"):
+    with pytest.raises(DataError, match=r"run codeshell pack first"):
         TokenShards(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"too few for one row of 65536"):
         Rows(shards, seed=0, phases=[Phase(0, 65536)], infilling=None)
@@ -156,7 +156,7 @@ def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards
     with pytest.raises(DataError, match=r"has token 320, but the vocabulary has 320 entries"):
         make_shards(tmp_path / "one-too-many", [chr(320)])
     (tmp_path / "tokens.bin").write_bytes(b"\0\0")
-    with pytest.raises(DataError, match=r"run python -m recipes.pack again"):
+    with pytest.raises(DataError, match=r"run codeshell pack again"):
         TokenShards(tmp_path)
 
 

@@ -54,7 +54,7 @@ def list_parts(folder: Path) -> list[Path]:
     """
     paths = sorted((folder / DOCUMENTS).glob("part-*.parquet"))
     if not paths:
-        raise DataError(f"{folder} holds no {DOCUMENTS}/part-*.parquet; run python -m recipes.curate first")
+        raise DataError(f"{folder} holds no {DOCUMENTS}/part-*.parquet; run codeshell curate first")
     return paths
 
 
@@ -67,7 +67,7 @@ def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} is no Parquet file that can be read; run python -m recipes.curate again") from error
+        raise DataError(f"{path} is no Parquet file that can be read; run codeshell curate again") from error
     for batch in file.iter_batches(batch_size=512, columns=sorted({*columns, "split"})):
         for row in batch.to_pylist():
             if split is None or row["split"] == split:

@@ -70,7 +70,7 @@ class TokenShards:
             self.tokens: NDArray[Any] = np.memmap(folder / TOKENS, dtype=self.header.dtype, mode="r")
             index = pq.read_table(folder / INDEX)
         except (OSError, ValueError, TypeError, KeyError, pa.ArrowInvalid) as error:
-            raise DataError(f"{folder} holds no token shards ({error}); run python -m recipes.pack first") from error
+            raise DataError(f"{folder} holds no token shards ({error}); run codeshell pack first") from error
         self.ends: NDArray[np.int64] = index["end"].to_numpy()
         self.languages: list[str] = index["language"].to_pylist()
         self.bytes: NDArray[np.int64] = index["bytes"].to_numpy()
@@ -78,7 +78,7 @@ class TokenShards:
         if len(self.tokens) != self.header.tokens or len(self.ends) != self.header.documents:
             raise DataError(
                 f"{folder} holds {len(self.tokens)} tokens where its header says {self.header.tokens}; "
-                "run python -m recipes.pack again"
+                "run codeshell pack again"
             )
 
     def __len__(self) -> int:
