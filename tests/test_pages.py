@@ -47,9 +47,9 @@ COVERED = {
 pytestmark = pytest.mark.xdist_group("commands")
 # What was run once need not be again; the first of these made the checkout, by the others.
 RUN = {"codeshell run nano"}
-RUN |= {
-    f"codeshell {path.stem} recipes/nano/{path.name}" for path in (ROOT / "recipes" / "nano").glob("*.yaml")
-} - {"codeshell rlhf-tests recipes/nano/rlhf-tests.yaml"}
+RUN |= {f"codeshell {path.stem} recipes/nano/{path.name}" for path in (ROOT / "recipes" / "nano").glob("*.yaml")} - {
+    "codeshell rlhf-tests recipes/nano/rlhf-tests.yaml"
+}
 
 
 def read_commands(path: Path) -> list[str]:

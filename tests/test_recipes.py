@@ -477,7 +477,11 @@ def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: P
         ("sft", ["model=HOME/truncated"], "name a whole CodeShell checkpoint"),
         ("sft", ["conversations=[HOME/corpus/binary.py]"], "is not JSON"),
         ("evaluate", ["models.base=HOME/truncated"], "name a whole CodeShell checkpoint"),
-        ("publish", ["stages.evaluate=HOME/hollow"], "holds no finished output of evaluate; run codeshell evaluate first"),
+        (
+            "publish",
+            ["stages.evaluate=HOME/hollow"],
+            "holds no finished output of evaluate; run codeshell evaluate first",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_what_was_there(

@@ -82,5 +82,5 @@ def test_servers_that_refuse_or_are_gone_are_named() -> None:
         answer(EndpointGenerator(Client(url, "m")), GREEDY)
     with serve([(400, {"error": "maximum context length is 10"})]) as (url, _):
         assert answer(EndpointGenerator(Client(url, "m")), GREEDY)["a"][0].end == "prompt too long"
-    with pytest.raises(RunFailed, match=r"did not answer after 2 tries.*is kept"):
+    with pytest.raises(RunFailed, match=r"did not answer after 2 tries.*are kept"):
         answer(EndpointGenerator(Client("http://127.0.0.1:9/v1", "m", tries=2)), GREEDY)

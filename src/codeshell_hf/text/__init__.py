@@ -1,1 +1,1 @@
-"""Tools that the wings share: chat prompts, decoding, a client, a cache on disk, intervals, documents and shards."""
+"""Tools that all wings share: chats, decoding, an API client, a disk cache, confidence intervals, documents, shards."""

@@ -17,34 +17,29 @@ EVALUATED_TOGETHER = 8
 
 @dataclass
 class Score:
-    """Bits and bytes of some documents.
-
-    Args:
-        document_bits: What the model needs for each.
-        document_bytes: The length of each in UTF-8.
-    """
+    """The bits that a model needs for each document, and the document's bytes in UTF-8."""
 
     document_bits: list[float] = field(default_factory=list)
     document_bytes: list[int] = field(default_factory=list)
 
     @property
     def bits(self) -> float:
-        """Of all of them."""
+        """The total over documents."""
         return math.fsum(self.document_bits)
 
     @property
     def bytes(self) -> int:
-        """Of all of them."""
+        """The total over documents."""
         return sum(self.document_bytes)
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per byte; infinite for nothing."""
+        """Bits per byte; infinite without documents."""
         return self.bits / self.bytes if self.bytes else math.inf
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of bits per byte, with documents as the unit of chance."""
+        """The 95 % bootstrap interval of bits per byte, resampled over documents."""
         return ratio_interval(self.document_bits, self.document_bytes)
 
 
@@ -56,19 +51,15 @@ def score_documents(
     window_tokens: int,
     vocab_size: int,
 ) -> dict[str, Score]:
-    """Scores documents by language.
+    """Scores documents; returns a score for each language and one for "all".
 
-    Each document is cut into windows that overlap by the one token from which the next is predicted. Its first token,
-    which nothing predicts, costs as much as a uniform guess.
+    Each document is cut into windows that overlap by one token, from which the first of the next window is predicted.
+    The first token of a document, which nothing predicts, costs as much as a uniform guess.
 
     Args:
-        model: Gives `logits` of shape (B, T, V).
         documents: Language, ids of shape (T,) and length in bytes of each.
-        window_tokens: Longest input.
-        vocab_size: Entries of the tokenizer.
-
-    Returns:
-        Scores by language, and "all".
+        window_tokens: Longest input of the model.
+        vocab_size: Entries of the tokenizer, not rows of the embedding.
     """
     device = next(model.parameters()).device
     bits: list[float] = []

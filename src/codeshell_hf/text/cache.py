@@ -1,4 +1,4 @@
-"""A cache in a JSON Lines file: append-only, whatever kills the run."""
+"""A cache in a JSON Lines file that survives a kill: rows are only appended."""
 
 import json
 import threading
@@ -11,11 +11,8 @@ from ..manifest import write_text
 class JsonLinesCache:
     """Rows by key, each written to disk at once; safe to use from several threads.
 
-    A line that a kill has cut short is dropped. The last row of a key wins.
-
-    Args:
-        path: The file; it and its folder are made when they are needed.
-        header: Written as the first line, to tell what the rows depend on.
+    A line that a kill cut short is dropped. The last row of a key wins. `header`, the first line, says what the rows
+    depend on.
     """
 
     def __init__(self, path: Path, header: Mapping[str, object] | None = None) -> None:
@@ -40,9 +37,9 @@ class JsonLinesCache:
         return self._rows.get(key)
 
     def add(self, key: str, row: Mapping[str, object]) -> None:
-        """Adds a row and writes it."""
+        """Adds a row and appends it to the file."""
         line = json.dumps({"key": key, **row}, ensure_ascii=False) + "\n"
-        data = line.encode("utf-8", "backslashreplace")  # a lone surrogate is no UTF-8, and is an escape in JSON
+        data = line.encode("utf-8", "backslashreplace")  # JSON can escape lone surrogates, UTF-8 cannot hold them
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:

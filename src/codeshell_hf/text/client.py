@@ -1,6 +1,6 @@
 """A client of OpenAI-compatible servers, such as vLLM's, llama.cpp's or the Hub's router.
 
-Busy and failing servers are asked again with growing waits, or when their `Retry-After` says.
+Requests to busy or failing servers are retried with exponential backoff, or when `Retry-After` says.
 """
 
 import json
@@ -26,25 +26,20 @@ Result = TypeVar("Result")
 
 
 class RequestRefused(SettingsError):
-    """The server refuses what it is asked: its address, model, key or parameters are wrong."""
+    """The server rejects the request: the address, model, key or a parameter is wrong."""
 
 
 class PromptTooLong(RequestRefused):
-    """The prompt and the tokens asked for do not fit the model's context."""
+    """The prompt and the requested tokens do not fit into the model's context."""
 
 
 class ServerUnavailable(RunFailed):
-    """The server did not answer, however often it was asked, or its reply cannot be read."""
+    """The server did not answer in any of the tries, or its reply cannot be read."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One choice of a reply.
-
-    Args:
-        text: What the model wrote.
-        finish_reason: Such as "stop" or "length", where the server says.
-    """
+    """One choice of a reply; `finish_reason` is such as "stop" or "length", where the server gives one."""
 
     text: str
     finish_reason: str | None
@@ -59,7 +54,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Takes one request; False where none is left."""
+        """Takes one request from the budget; False if none is left."""
         with self._lock:
             if self.used >= self._limit:
                 return False
@@ -67,7 +62,7 @@ class Budget:
             return True
 
     def refund(self) -> None:
-        """Gives back a request that brought nothing."""
+        """Returns a request that had no result."""
         with self._lock:
             self.used -= 1
 
@@ -78,11 +73,10 @@ class Client:
 
     Args:
         url: Base address, such as `http://127.0.0.1:8000/v1`; `None` for the Hub's inference providers.
-        model: Its name there.
-        token: The server's key. The Hub's own token goes to the Hub alone.
-        concurrency: Requests under way together.
-        timeout_s: Of one request.
-        tries: Requests until the server counts as unavailable.
+        model: The model's name on the server.
+        token: The server's API key. The user's Hub token is sent to the Hub only.
+        concurrency: Requests in flight at a time.
+        tries: Attempts before the server counts as unavailable.
     """
 
     url: str | None
@@ -97,7 +91,7 @@ class Client:
         import openai
         from huggingface_hub import get_token
 
-        for name in ("httpx", "httpx2"):  # which says each request
+        for name in ("httpx", "httpx2"):  # it logs every request
             logging.getLogger(name).setLevel(logging.WARNING)
         token = self.token or (get_token() if self.url is None else None)
         return openai.OpenAI(
@@ -115,10 +109,10 @@ class Client:
         seed: int | None = None,
         stops: Sequence[str] = (),
     ) -> list[Reply]:
-        """Asks for answers to a chat; some servers give one, whatever `samples` is.
+        """Requests answers to a chat; some servers return one, whatever `samples` is.
 
         Raises:
-            RequestRefused: If the server refuses.
+            RequestRefused: If the server rejects the request.
             ServerUnavailable: If it does not answer.
         """
         body = _list_parameters(max_tokens, samples, temperature, top_p, seed, stops)
@@ -135,7 +129,7 @@ class Client:
         seed: int | None = None,
         stops: Sequence[str] = (),
     ) -> list[Reply]:
-        """Asks for continuations of a text, in which servers read special tokens as such; otherwise as `chat`."""
+        """Requests continuations of a text, in which special tokens are live; otherwise as `chat`."""
         body = _list_parameters(max_tokens, samples, temperature, top_p, seed, stops)
         return self._ask(self._client.completions.with_raw_response.create, {**body, "prompt": prompt})
 
@@ -144,7 +138,7 @@ class Client:
 
         place = self.url or "the Hub"
         try:
-            # As text: some servers do not call their JSON so.
+            # Parsed here: some servers send JSON under another content type.
             raw = create(model=self.model, **body)
             reply = json.loads(raw.http_response.content)
             choices = reply.get("choices") if isinstance(reply, dict) else None
@@ -162,14 +156,14 @@ class Client:
         except (openai.OpenAIError, ValueError, KeyError, TypeError) as error:
             trouble = " ".join(str(error.__cause__ or error).split())[:160]
         raise ServerUnavailable(
-            f"{self.model} at {place} did not answer after {self.tries} tries ({trouble}); what it wrote is kept, "
+            f"{self.model} at {place} did not answer after {self.tries} tries ({trouble}); earlier answers are kept: "
             "run again when it is up"
         )
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
-        """Calls a function on items, `concurrency` at a time, and yields items with results as they come.
+        """Calls a function on items, `concurrency` at a time, and yields each item with its result as it completes.
 
-        The first error cancels what has not begun, and is raised.
+        The first error is raised, and cancels the calls that have not started.
         """
         with ThreadPoolExecutor(self.concurrency) as pool:
             waiting = {pool.submit(function, item): item for item in items}

@@ -1,4 +1,4 @@
-"""The code in an answer of a chat."""
+"""Extracts code from a chat answer."""
 
 import re
 

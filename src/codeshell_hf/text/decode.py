@@ -1,8 +1,8 @@
-"""The decoding loop: batched, greedy or sampled; `stream` shows its tokens as they come.
+"""The decoding loop: batched, greedy or sampled.
 
-One prefill serves all samples of a prompt, prompts of like length run together, and rows that have ended are dropped.
-What is sampled depends on the seed, the request's id and the number of the sample, not on the rest of the batch. Sums
-of floating-point numbers do, so that near ties may resolve differently in another batch.
+One prefill serves all samples of a prompt, prompts of similar length run together, and finished rows leave the batch.
+Samples depend on the seed, the request's id and the sample's number, not on the rest of the batch. Only rounding does:
+in another batch, near ties may resolve differently.
 """
 
 # R rows, T tokens, V vocabulary
@@ -23,7 +23,7 @@ from .chat import Message, clean_answer, encode_prompt
 from .code import extract_code
 
 End = Literal["stop", "length", "prompt too long"]
-# Rows that have ended are dropped when they are this share of all.
+# Finished rows leave the batch once they are this share of it.
 DROPPED_SHARE = 0.25
 
 
@@ -34,13 +34,10 @@ class Request:
     Args:
         id: Seeds the sampling together with `seed`.
         ids: The prompt.
-        samples: Outputs wanted.
         stops: Texts that end an output.
-        max_new_tokens: Of an output.
-        max_tokens: Of prompt and output together, `None` for the model's context.
-        temperature: 0 takes the likeliest token.
-        top_p: Share of the probability that is sampled from.
-        seed: Of the sampling.
+        max_tokens: Of prompt and output together; `None` for the model's context.
+        temperature: 0 is greedy decoding.
+        top_p: Probability mass of nucleus sampling.
     """
 
     id: str
@@ -59,9 +56,9 @@ class Output:
     """A continuation.
 
     Args:
-        text: All that was generated, its stop text included.
-        ids: Its tokens, without the token that ended it.
-        end: "stop" at a stop text or an end token, "length" at the limit, "prompt too long" where there was no room.
+        text: All generated text, including a stop text.
+        ids: Its tokens, without the end token.
+        end: "stop" at a stop text or an end token, "length" at the limit, "prompt too long" if there was no room.
     """
 
     text: str
@@ -70,12 +67,7 @@ class Output:
 
 
 class Decoder:
-    """Continues prompts with a model of transformers.
-
-    Args:
-        model: In evaluation mode.
-        batch_size: Rows at a time.
-    """
+    """Continues prompts with a transformers model in evaluation mode, `batch_size` rows at a time."""
 
     def __init__(self, model: Any, tokenizer: Any, *, batch_size: int) -> None:
         self.model = model
@@ -97,8 +89,8 @@ class Decoder:
 
         Args:
             requests: All with the same temperature and top_p.
-            on_done: Called with each request and its outputs as soon as they are complete.
-            on_token: Called with each token, of a single request with one sample.
+            on_done: Called with each request and its outputs once they are complete.
+            on_token: Called with each token; only for a single request with one sample.
         """
         ordered = sorted(requests, key=lambda request: (len(request.ids), request.id))
         for batch in self._split(ordered):
@@ -192,7 +184,7 @@ class Decoder:
 
 
 class _Row:
-    """One output while it is generated."""
+    """One output during generation."""
 
     def __init__(self, request: Request, room: int, number: int) -> None:
         self.request = request
@@ -201,7 +193,7 @@ class _Row:
         self.end: End = "length"
         self.is_open = True
         self._room = min(request.max_new_tokens, room)
-        # A token is a byte at least, so that the longest stop lies within its last tokens; some more for split letters.
+        # A token is at least one byte, so this many last tokens hold the longest stop; 4 more for split characters.
         self._tail = max((len(stop.encode()) for stop in request.stops), default=0) + 4
         key = hashlib.sha256(f"{request.seed}/{request.id}/{number}".encode()).digest()
         self._rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
@@ -234,9 +226,7 @@ def choose_tokens(logits: Tensor, uniforms: Sequence[float], *, temperature: flo
 
     Args:
         logits: Shape (R, V), float32.
-        uniforms: A number in [0, 1) for each row, which decides what is sampled.
-        temperature: 0 takes the likeliest token.
-        top_p: Share of the probability that is sampled from.
+        uniforms: A random number in [0, 1) for each row.
 
     Returns:
         Shape (R,), int64.
@@ -252,20 +242,14 @@ def choose_tokens(logits: Tensor, uniforms: Sequence[float], *, temperature: flo
     reached = kept.cumsum(-1)
     target = torch.tensor(uniforms, device=logits.device)[:, None] * reached[:, -1:]
     places = torch.searchsorted(reached, target.float(), right=True).clamp(max=logits.shape[-1] - 1)
-    # A number next to 1 must not fall on what was cut off.
+    # A number close to 1 must not select a token that top_p excluded.
     places = torch.minimum(places, (kept > 0).sum(-1, keepdim=True) - 1)
     return order.gather(-1, places)[:, 0]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of a chat.
-
-    Args:
-        text: Without its stop.
-        is_finished: Whether the model stopped by itself.
-        tokens: Its length, stop included.
-    """
+    """A chat answer without its stop; `is_finished` if the model stopped by itself; `tokens` counts the stop."""
 
     text: str
     is_finished: bool
@@ -273,12 +257,12 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The first fenced block, or all of it where there is none."""
+        """The first fenced block, or the whole text if there is none."""
         return extract_code(self.text)
 
     @property
     def turn(self) -> Message:
-        """As a trainer hands it to a reward: with its stop, if it has one."""
+        """The message as a trainer passes it to a reward: with its stop, if it has one."""
         return {"role": "assistant", "content": self.text + (END_OF_TURN if self.is_finished else "")}
 
 
@@ -294,21 +278,16 @@ def sample_answers(
     seed: int,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[Answer]]:
-    """Samples answers to prompts; the same seed, model and arguments give the same ones.
+    """Samples answers to prompts; the same seed, model and arguments give the same answers.
 
     Args:
-        model: In any mode, in which it is left.
-        tokenizer: With a chat template.
-        prompts: Chats, the last turn the user's.
+        model: Its mode, training or evaluation, is restored.
+        prompts: Chats that end with a user's turn.
         per_prompt: Answers to each.
-        max_new_tokens: Where an unfinished answer is cut.
-        temperature: 0 takes the likeliest token.
-        batch_size: Rows at a time.
-        seed: Of the sampling.
         on_progress: Called with the number of prompts just done.
 
     Returns:
-        For each prompt its answers.
+        The answers to each prompt.
     """
     answers: dict[str, list[Answer]] = {}
 

@@ -1,4 +1,4 @@
-"""Curated documents as they lie on disk: what the later stages read."""
+"""Reads curated documents from disk, for the later stages."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ DOCUMENTS = "documents"
 
 
 class DocumentRow(TypedDict, total=False):
-    """The columns of a document that were asked for; signals, which are columns too, are not listed."""
+    """The requested columns of a document; signals are columns too, and are not listed here."""
 
     id: str
     source: str
@@ -32,12 +32,12 @@ class DocumentRow(TypedDict, total=False):
 
 
 def read_documents(folder: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[DocumentRow]:
-    """Reads curated documents in their order, a part at a time.
+    """Reads curated documents in order, a part at a time.
 
     Args:
         folder: The output of `curate`.
         split: "train", "held-out", or `None` for all.
-        columns: Of `id`, `source`, `language`, `bytes`, `text`, `digest`, `split` and the signals.
+        columns: Fields of `DocumentRow`, or signals.
 
     Raises:
         DataError: If there are no documents.
@@ -47,11 +47,7 @@ def read_documents(folder: Path, *, split: str | None = None, columns: Sequence[
 
 
 def list_parts(folder: Path) -> list[Path]:
-    """Finds the files of curated documents, in order.
-
-    Raises:
-        DataError: If there are none.
-    """
+    """Lists the files of curated documents in order; a `DataError` if there are none."""
     paths = sorted((folder / DOCUMENTS).glob("part-*.parquet"))
     if not paths:
         raise DataError(f"{folder} holds no {DOCUMENTS}/part-*.parquet; run codeshell curate first")
@@ -59,11 +55,7 @@ def list_parts(folder: Path) -> list[Path]:
 
 
 def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -> Iterator[DocumentRow]:
-    """Reads one file of curated documents, as `read_documents` does.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
+    """Reads one file of curated documents, as `read_documents` does; a `DataError` if it is unreadable."""
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:

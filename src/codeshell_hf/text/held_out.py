@@ -12,34 +12,25 @@ from .shards import TokenShards
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Documents of the held-out split.
-
-    Args:
-        shards: All of them.
-        chosen: Indices of those that are scored.
-    """
+    """Documents of the held-out split: all in `shards`, and the indices of those that are scored."""
 
     shards: TokenShards
     chosen: Sequence[int]
 
     @property
     def bytes(self) -> int:
-        """Of those that are scored, in UTF-8."""
+        """Bytes of the scored documents in UTF-8."""
         return int(self.shards.bytes[list(self.chosen)].sum())
 
     @property
     def documents(self) -> list[tuple[str, NDArray[Any], int]]:
-        """Language, ids of shape (T,) and bytes of those that are scored."""
+        """Language, ids of shape (T,) and bytes of each scored document."""
         shards = self.shards
         return [(shards.languages[index], shards[index], int(shards.bytes[index])) for index in self.chosen]
 
 
 def read_held_out(shards: Path, *, max_bytes_per_language: int) -> HeldOut:
-    """Reads the held-out split of packed shards.
-
-    Args:
-        shards: Output of `pack`.
-        max_bytes_per_language: A document that would take its language beyond this is left out.
+    """Reads the held-out split of `pack`'s output, and chooses documents up to a size for each language.
 
     Raises:
         DataError: If there is no such split.
@@ -50,7 +41,7 @@ def read_held_out(shards: Path, *, max_bytes_per_language: int) -> HeldOut:
 
 
 def choose_evenly(languages: Sequence[str], sizes: Sequence[int], *, max_bytes_per_language: int) -> list[int]:
-    """Chooses documents up to a size in bytes for each language; indices, in order."""
+    """Indices of documents in order, without those that would take their language beyond the limit."""
     sums: dict[str, int] = {}
     chosen = []
     for index, (language, size) in enumerate(zip(languages, sizes, strict=True)):

@@ -1,4 +1,4 @@
-"""Intervals of measured figures at 95 %: of shares, ratios, means, and of changes over the same prompts."""
+"""95 % confidence intervals of proportions, ratios and means, and of paired changes."""
 
 import math
 from collections.abc import Sequence
@@ -16,15 +16,7 @@ _RESAMPLED_TOGETHER = 1 << 22  # indices at a time
 
 @dataclass(frozen=True)
 class Change:
-    """A mean before and after, over the same prompts.
-
-    Args:
-        before: The mean.
-        after: The mean.
-        low: Lower end of the interval of the difference.
-        high: Its upper end.
-        prompts: How many were measured both times.
-    """
+    """A mean over the same prompts before and after; `low` and `high` bound the difference."""
 
     before: float
     after: float
@@ -38,7 +30,7 @@ class Change:
 
 
 def share_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's interval of a share, which says something even where nothing succeeded.
+    """Wilson's score interval of a proportion, which is informative even without successes.
 
     Source:
         Wilson 1927, Probable inference, the law of succession, and statistical inference.
@@ -58,9 +50,9 @@ def share_interval(successes: int, trials: int) -> tuple[float, float]:
 def ratio_interval(
     numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """The bootstrap interval of a ratio of sums, such as bits over bytes; documents are what is resampled.
+    """The bootstrap interval of a ratio of sums, such as bits over bytes, resampled over documents.
 
-    Of a single document, both ends are its ratio.
+    For a single document, both ends are its ratio.
 
     Source:
         Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
@@ -77,7 +69,7 @@ def ratio_interval(
 
 
 def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The bootstrap interval of a mean over problems; where all are 0 or all are 1, Wilson's."""
+    """The bootstrap interval of a mean over problems; Wilson's interval if all are 0 or all are 1."""
     if len(set(values)) == 1 and values[0] in (0, 1):
         return share_interval(round(sum(values)), len(values))
     return ratio_interval(values, [1.0] * len(values), seed=seed, resamples=resamples)
@@ -86,7 +78,7 @@ def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = RE
 def change_interval(
     before: Sequence[float], after: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """The paired bootstrap interval of how much a mean changed; before and after are of the same problems, in order."""
+    """The paired bootstrap interval of a mean's change; `before` and `after` are of the same problems, in order."""
     changes = [new - old for old, new in zip(before, after, strict=True)]
     return ratio_interval(changes, [1.0] * len(changes), seed=seed, resamples=resamples)
 

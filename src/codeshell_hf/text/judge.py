@@ -1,4 +1,4 @@
-"""A judge behind a server that compares two answers: asked in both orders, its verdicts kept on disk."""
+"""A judge model behind a server, which compares two answers in both orders; verdicts are cached on disk."""
 
 import hashlib
 import re
@@ -25,11 +25,9 @@ VERDICT = re.compile(r"\b(A|B|tie)\b", re.IGNORECASE)
 
 
 class Judge:
-    """Compares answers; only a verdict that holds in both orders counts, since judges favour a position.
+    """Compares answers. Judges favour a position, so only a verdict that holds in both orders counts.
 
-    Args:
-        cache: Verdicts so far, so that a repeated run asks nothing twice.
-        max_requests: Limit of this run.
+    A repeated run sends no request twice: verdicts are in `cache`. `max_requests` limits this run.
     """
 
     def __init__(self, client: Client, cache: JsonLinesCache, max_requests: int) -> None:
@@ -38,10 +36,7 @@ class Judge:
         self.budget = Budget(max_requests)
 
     def compare(self, prompt: Sequence[Message], first: str, second: str) -> int | None:
-        """Compares two answers to a prompt.
-
-        Returns:
-            0 or 1 for the better one; `None` if the judge sees none, contradicts itself, or the budget is spent.
+        """The index of the better answer; `None` for a tie, contradictory verdicts or a spent budget.
 
         Raises:
             RunFailed: If the server does not answer.
@@ -56,7 +51,7 @@ class Judge:
 
     def _ask(self, prompt: Sequence[Message], first: str, second: str) -> str | None:
         request = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
-        # In one pass: a request may hold {first} itself.
+        # In one pass: a request may contain {first} itself.
         text = PROMPT.format(request=request, first=first, second=second)
         key = hashlib.sha256(f"{self.client.model}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
         if (row := self.cache.get(key)) is not None:

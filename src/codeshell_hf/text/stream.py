@@ -1,4 +1,4 @@
-"""Generates text as a person reads along: piece by piece, and nothing of what ends it."""
+"""Streams generated text in pieces, without the stop text."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +16,7 @@ from .decode import Decoder, Output, Request
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
-
-    Args:
-        max_new_tokens: Longest text.
-        temperature: 0 takes the likeliest token each time.
-        top_p: Share of the probability that is drawn from.
-        seed: Decides what is drawn; `None` leaves it to chance.
-    """
+    """How tokens are sampled: temperature 0 is greedy decoding; without a seed each call differs."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -33,14 +26,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Streamed:
-    """What was streamed.
-
-    Args:
-        text: Without its stop.
-        tokens: How many were drawn.
-        is_finished: Whether the model stopped by itself.
-        seconds: How long it took.
-    """
+    """What was streamed, without its stop; `is_finished` if the model stopped by itself."""
 
     text: str
     tokens: int
@@ -49,11 +35,7 @@ class Streamed:
 
 
 class StopFilter:
-    """Lets text through up to a stop, holding back what might become one.
-
-    Args:
-        stops: Texts that end the answer.
-        on_text: Called with each piece that is let through.
+    """Passes text on to `on_text` up to a stop text, and holds back what may be the start of one.
 
     >>> shown = []
     >>> held = StopFilter(["|<end>|"], shown.append)
@@ -70,11 +52,7 @@ class StopFilter:
         self._held = ""
 
     def feed(self, text: str) -> None:
-        """Takes a piece of text.
-
-        Args:
-            text: What comes next.
-        """
+        """Takes the next piece of text."""
         if self.is_stopped:
             return
         self._held += text
@@ -91,7 +69,7 @@ class StopFilter:
         self._let_through(len(self._held) - risky)
 
     def end(self) -> None:
-        """Lets the rest through: nothing comes any more that could make a stop of it."""
+        """Passes on the rest: no text follows that could complete a stop."""
         self._let_through(len(self._held))
 
     def _let_through(self, length: int) -> None:
@@ -119,16 +97,12 @@ def stream(
     stops: Sequence[str] = (),
     on_text: Callable[[str], None] = lambda text: None,
 ) -> Streamed:
-    """Continues a prompt and gives the text as it comes, without what ends it.
+    """Continues a prompt and passes each piece of text to `on_text`; Ctrl-C returns what there is so far.
 
     Args:
         model: In evaluation mode.
         prompt: Ids.
-        stops: Texts that end it besides the end-of-text token.
-        on_text: Called with each piece of text.
-
-    Returns:
-        What was generated; after Ctrl-C, what there was until then.
+        stops: Texts that end the output, besides the end-of-text token.
     """
     started = time.monotonic()
     held = StopFilter(stops, on_text)
