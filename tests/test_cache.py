@@ -34,7 +34,8 @@ from codeshell_hf import (
 from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.publish.folder import save_folder
-from codeshell_hf.text.stream import Sampling, stream
+from codeshell_hf.text.sampling import Sampling
+from codeshell_hf.text.stream import stream
 
 NAMES = ["cache", "past_key_values"]  # since transformers 5.24 and before
 CHANGES = [{}, {"sliding_window": 6}]

@@ -14,6 +14,7 @@ from codeshell_hf.manifest import (
     hash_folder,
     hash_input,
     hash_values,
+    read_json_lines,
     read_manifest,
     require_manifest,
     write_text,
@@ -83,6 +84,19 @@ def test_a_manifest_is_read_as_it_was_written_and_does_not_list_itself(tmp_path:
     assert read_manifest(tmp_path) is None
     with pytest.raises(DataError, match="no finished output of pack"):
         require_manifest(tmp_path, "pack")
+
+
+def test_rows_end_with_a_newline_and_with_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes('{"a": "x\u2028y\x85z"}\r\n\n{"a": 2}'.encode())
+
+    assert read_json_lines(path) == [{"a": "x\u2028y\x85z"}, {"a": 2}]
+    for data in (b'{"a": 1}\n[2]\n', b'{"a": 1}\n{"a"', b'{"a": 1}\n"\xff"'):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match="line 2"):
+            read_json_lines(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_json_lines(tmp_path / "absent")
 
 
 def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:

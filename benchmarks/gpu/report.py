@@ -100,7 +100,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         Its lines, but one that a kill cut short.
     """
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:

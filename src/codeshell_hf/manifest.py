@@ -77,6 +77,32 @@ def require_manifest(folder: Path, stage: str) -> Manifest:
     return manifest
 
 
+def read_json_lines(path: Path) -> list[Values]:
+    """Reads the objects of a JSON Lines file of this package.
+
+    Lines end with a newline and nothing else: `str.splitlines` would cut a text at U+2028 or U+0085, which JSON leaves
+    as they are.
+
+    Raises:
+        DataError: If the file is missing, or a line is no object; named by its number.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); run its stage again") from error
+    return [_parse_object(line, f"{path}, line {number},") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse_object(line: bytes, place: str) -> Values:
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise DataError(f"{place} is no JSON object ({error}); run its stage again") from error
+    return row
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a file atomically: UTF-8, with the line ends that the text has."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

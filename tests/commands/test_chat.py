@@ -16,7 +16,7 @@ from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.commands import chat
 from codeshell_hf.errors import DataError
 from codeshell_hf.loading import load_model
-from codeshell_hf.text.stream import Sampling
+from codeshell_hf.text.sampling import Sampling
 
 
 @pytest.fixture

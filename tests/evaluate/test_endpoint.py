@@ -80,7 +80,7 @@ def test_servers_fill_in_and_chat() -> None:
 def test_servers_that_refuse_or_are_gone_are_named() -> None:
     with serve([(404, {"error": "no such model"})]) as (url, _), pytest.raises(SettingsError, match="no such model"):
         answer(EndpointGenerator(Client(url, "m")), GREEDY)
-    with serve([(400, {"error": "maximum context length is 10"})]) as (url, _):
+    with serve([(400, {"error": {"code": "context_length_exceeded"}})]) as (url, _):
         assert answer(EndpointGenerator(Client(url, "m")), GREEDY)["a"][0].end == "prompt too long"
     with pytest.raises(RunFailed, match=r"did not answer after 2 tries.*are kept"):
         answer(EndpointGenerator(Client("http://127.0.0.1:9/v1", "m", tries=2)), GREEDY)

@@ -121,6 +121,44 @@ MUTATIONS = (
         "a judge that favours a position is believed",
     ),
     Mutation(
+        CLIENT,
+        "if not failed.failure.may_be_about_length:",
+        "if failed.failure.status != 400 and not failed.failure.is_refusal:",
+        "tests/text/test_client.py",
+        "any refusal counts as one of length",
+    ),
+    Mutation(
+        CLIENT, "list(stops[:MOST_STOPS])", "list(stops)", "tests/text/test_client.py", "more stops than servers take"
+    ),
+    Mutation(
+        CLIENT,
+        "if not isinstance(choices, list) or not choices:",
+        "if not isinstance(choices, list):",
+        "tests/text/test_client.py",
+        "a reply without a choice",
+    ),
+    Mutation(
+        CLIENT,
+        "while len(replies) < samples:",
+        "for _ in range(1):",
+        "tests/text/test_client.py",
+        "fewer choices than asked for",
+    ),
+    Mutation(
+        CLIENT,
+        "context - prompt_tokens < wanted:\n            return",
+        "context - prompt_tokens < wanted and False:\n            return",
+        "tests/text/test_client.py",
+        "what the server says of its context",
+    ),
+    Mutation(
+        "src/codeshell_hf/manifest.py",
+        'path.read_bytes().split(b"\\n")',
+        "path.read_bytes().decode().splitlines()",
+        "tests/test_manifest.py",
+        "U+2028 ends a row",
+    ),
+    Mutation(
         CLIENT, "if self.used >= self._limit:", "if self.used > self._limit:", "tests/text/test_client.py", "budget"
     ),
     Mutation(

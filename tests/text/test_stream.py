@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.loading import load_model
-from codeshell_hf.text.stream import Sampling, StopFilter, stream
+from codeshell_hf.text.sampling import Sampling
+from codeshell_hf.text.stream import StopFilter, stream
 
 STOP = "|<end>|"
 

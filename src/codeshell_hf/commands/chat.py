@@ -16,7 +16,7 @@ from .terminal import add_options, load, make_sampling, print_speed
 
 if TYPE_CHECKING:
     from ..modeling_codeshell import CodeShellForCausalLM
-    from ..text.stream import Sampling
+    from ..text.sampling import Sampling
     from ..tokenization_codeshell import CodeShellTokenizer
 
 HELP = """/new forgets everything, /undo the last turn, /quit leaves; Ctrl-C cuts an answer short;

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..modeling_codeshell import CodeShellForCausalLM
-    from ..text.stream import Sampling, Streamed
+    from ..text.sampling import Sampling
+    from ..text.stream import Streamed
     from ..tokenization_codeshell import CodeShellTokenizer
 
 
@@ -79,7 +80,7 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
 
 def make_sampling(options: argparse.Namespace) -> "Sampling":
     """Reads how tokens are drawn."""
-    from ..text.stream import Sampling
+    from ..text.sampling import Sampling
 
     return Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import DataError, RunFailed, SettingsError
 from ..text.cache import JsonLinesCache
 from ..text.client import Budget, Client, RequestRefused, ServerUnavailable
+from ..text.sampling import Sampling
 from .preference import Measured
 from .settings import Endpoint
 
@@ -88,7 +89,7 @@ def ask(
 def _ask_for_score(client: Client, question: str, key: str, cache: JsonLinesCache, failures: list[str]) -> int | None:
     for _ in range(client.tries):
         try:
-            [reply, *_] = client.chat([{"role": "user", "content": question}], max_tokens=256)
+            [reply, *_] = client.chat([{"role": "user", "content": question}], Sampling(256))
         except (RequestRefused, ServerUnavailable) as error:
             failures.append(str(error))
             return None

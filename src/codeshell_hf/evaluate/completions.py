@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError
-from ..manifest import hash_values, write_text
+from ..manifest import hash_values, read_json_lines, write_text
 from ..text.cache import JsonLinesCache
 from .generation import Completion
 from .problems import Problem, find_data, read_problems, read_rows
@@ -127,10 +127,10 @@ def export_programs(stored: Path, data: str, output: Path, layout: Format) -> st
         DataError: If the answers are not complete, or of a task that makes no programs.
     """
     try:
-        first, *lines = [json.loads(line) for line in stored.read_text(encoding="utf-8").splitlines()]
+        first, *lines = read_json_lines(stored)
         profile = find_profile(first["origin"]["profile"]["name"])
         answers = {row["key"]: [completion["text"] for completion in row["completions"]] for row in lines}
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise DataError(f"{stored} cannot be read ({error}); name a file of answers of evaluate") from error
     make_program = profile.program
     if make_program is None:

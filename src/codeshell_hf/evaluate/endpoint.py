@@ -1,9 +1,10 @@
 """Answers of a model behind an OpenAI-compatible server, such as vLLM's or llama.cpp's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..text.client import Client, PromptTooLong
+from ..text.sampling import Sampling
 from ..tokenization_codeshell import END_OF_TURN
 from .generation import Completion, OnDone, Request
 
@@ -26,37 +27,22 @@ class EndpointGenerator:
 
     def _ask(self, request: Request) -> list[Completion]:
         prompt = request.prompt
+        sampling = Sampling(request.max_new_tokens, request.temperature, request.top_p, request.seed)
         try:
             if prompt.is_chat:
-                replies = self.client.chat(
-                    [{"role": "user", "content": prompt.text}],
-                    max_tokens=request.max_new_tokens,
-                    samples=request.samples,
-                    temperature=request.temperature,
-                    top_p=request.top_p,
-                    seed=request.seed,
-                    stops=request.stops,
-                )
+                messages = [{"role": "user", "content": prompt.text}]
+                replies = self.client.chat(messages, sampling, samples=request.samples, stops=request.stops)
             else:
                 # Servers read sentinels in a prompt as such.
                 infilling = f"<fim_prefix>{prompt.text}<fim_suffix>{prompt.suffix}<fim_middle>"
-                replies = self.client.complete(
-                    prompt.text if prompt.suffix is None else infilling,
-                    max_tokens=request.max_new_tokens,
-                    samples=request.samples,
-                    temperature=request.temperature,
-                    top_p=request.top_p,
-                    seed=request.seed,
-                    stops=request.stops,
-                )
+                text = prompt.text if prompt.suffix is None else infilling
+                replies = self.client.complete(text, sampling, samples=request.samples, stops=request.stops)
         except PromptTooLong:
             return [Completion("", 0, "prompt too long")] * request.samples
         completions = []
         for reply in replies:
             # Some servers give the text that ended the turn, too.
             text = reply.text.partition(END_OF_TURN)[0].strip() if prompt.is_chat else reply.text
-            completions.append(Completion(text, 0, "stop" if reply.finish_reason == "stop" else "length"))
-        if len(completions) == 1 < request.samples:  # llama.cpp gives one, whatever n is
-            for number in range(1, request.samples):
-                completions += self._ask(replace(request, samples=1, seed=request.seed + number))
+            is_cut = reply.finish_reason in (None, "length", "max_tokens")
+            completions.append(Completion(text, 0, "length" if is_cut else "stop"))
         return completions

@@ -1,12 +1,11 @@
 """A page with training runs side by side: their curves on held-out documents, and their scores."""
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from ..manifest import Values, require_manifest, write_text
+from ..manifest import Values, read_json_lines, require_manifest, write_text
 from .figures import draw_runs, to_svg
 
 PAGE = """<!doctype html>
@@ -63,7 +62,7 @@ def read_logs(runs: Sequence[Path]) -> dict[str, list[Values]]:
         name = folder.parent.name
         if name in logs:
             raise DataError(f"two runs lie in a folder called {name}; name runs whose folders differ")
-        logs[name] = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        logs[name] = read_json_lines(folder / "log.jsonl")
         settings[name] = {key: value for key, value in manifest.settings.items() if key not in FREE}
     first, *others = settings
     for name in others:

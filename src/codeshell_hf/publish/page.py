@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..manifest import Values
+from ..manifest import Values, read_json_lines
 from .card import fill_template
 from .figures import (
     INK,
@@ -33,7 +33,7 @@ def make_page(values: Values, stages: Mapping[str, Path]) -> str:
     Raises:
         DataError: If it names a figure that no stage measured.
     """
-    log = [json.loads(line) for line in (stages["pretrain"] / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    log = read_json_lines(stages["pretrain"] / "log.jsonl")
     results = _read_json(stages["evaluate"] / "results.json")
     figures = {
         "funnel": draw_funnel(values["curate"]),

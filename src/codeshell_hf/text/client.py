@@ -1,28 +1,44 @@
 """A client of OpenAI-compatible servers, such as vLLM's, llama.cpp's or the Hub's router.
 
-Requests to busy or failing servers are retried with exponential backoff, or when `Retry-After` says.
+Servers differ in what they refuse and how they say it. Errors are told apart by status, by code and by further
+requests, never by words: a refusal that may be about length is followed by shorter requests, which show whether the
+number of tokens, the prompt or the parameters are refused. Requests to busy or failing servers are retried with
+exponential backoff, or when `Retry-After` says.
 """
 
 import json
 import logging
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import RunFailed, SettingsError
 from .chat import Message
+from .sampling import Sampling
 
 if TYPE_CHECKING:
     import openai
 
 HUB = "https://router.huggingface.co/v1"
-_TOO_LONG = ("context", "too long", "maximum")
+MOST_STOPS = 4  # OpenAI's limit; further stops are cut here
+LONGEST_WAIT_S = 600.0
+LONGEST_BACKOFF_S = 30.0
+
+_MAY_BE_LENGTH = frozenset({400, 413, 422})
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+# OpenAI's, Azure's and the Hub's; llama.cpp's.
+_LENGTH_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
+_FINAL_CODES = frozenset({"insufficient_quota", "content_filter", "model_not_found", "invalid_api_key"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Body = Mapping[str, object]
 
 
 class RequestRefused(SettingsError):
@@ -30,7 +46,7 @@ class RequestRefused(SettingsError):
 
 
 class PromptTooLong(RequestRefused):
-    """The prompt and the requested tokens do not fit into the model's context."""
+    """The prompt alone does not fit into the model's context."""
 
 
 class ServerUnavailable(RunFailed):
@@ -39,7 +55,10 @@ class ServerUnavailable(RunFailed):
 
 @dataclass(frozen=True)
 class Reply:
-    """One choice of a reply; `finish_reason` is such as "stop" or "length", where the server gives one."""
+    """One choice of a reply; `finish_reason` is such as "stop" or "length", where the server gives one.
+
+    The text is without its stop. Lone surrogates, which cannot be written as UTF-8, are U+FFFD.
+    """
 
     text: str
     finish_reason: str | None
@@ -65,6 +84,36 @@ class Budget:
         """Returns a request that had no result."""
         with self._lock:
             self.used -= 1
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a request brought nothing: what the server said, or the network did."""
+
+    words: str
+    status: int | None = None
+    codes: frozenset[str] = frozenset()
+    parameter: str | None = None
+    context: int | None = None
+    wait_s: float | None = None
+
+    @property
+    def is_about_length(self) -> bool:
+        return bool(self.codes & _LENGTH_CODES)
+
+    @property
+    def may_be_about_length(self) -> bool:
+        return self.is_about_length or (self.status in _MAY_BE_LENGTH and not self.codes & _FINAL_CODES)
+
+    @property
+    def is_refusal(self) -> bool:
+        return self.status is not None and (self.status not in _BUSY or bool(self.codes & _FINAL_CODES))
+
+
+class _Failed(Exception):
+    def __init__(self, failure: _Failure) -> None:
+        super().__init__(failure.words)
+        self.failure = failure
 
 
 @dataclass(frozen=True)
@@ -94,70 +143,174 @@ class Client:
         for name in ("httpx", "httpx2"):  # it logs every request
             logging.getLogger(name).setLevel(logging.WARNING)
         token = self.token or (get_token() if self.url is None else None)
-        return openai.OpenAI(
-            base_url=self.url or HUB, api_key=token or "none", timeout=self.timeout_s, max_retries=self.tries - 1
-        )
+        return openai.OpenAI(base_url=self.url or HUB, api_key=token or "none", timeout=self.timeout_s, max_retries=0)
+
+    @cached_property
+    def _renamed(self) -> dict[str, str]:
+        # OpenAI's newer models take max_completion_tokens alone, and say so by code.
+        return {}
+
+    @cached_property
+    def _context(self) -> int | None:
+        """Tokens of the model's context where the list of models says, as vLLM's and SGLang's do."""
+        try:
+            listed = _read_json(self._client.models.with_raw_response.list().http_response.content)
+        except Exception:
+            return None
+        models = listed.get("data")
+        for model in models if isinstance(models, list) else []:
+            if isinstance(model, dict) and model.get("id") == self.model:
+                length = model.get("max_model_len")
+                return length if isinstance(length, int) and length > 0 else None
+        return None
 
     def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        samples: int = 1,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stops: Sequence[str] = (),
+        self, messages: Sequence[Message], sampling: Sampling, *, samples: int = 1, stops: Sequence[str] = ()
     ) -> list[Reply]:
-        """Requests answers to a chat; some servers return one, whatever `samples` is.
+        """Requests answers to a chat.
+
+        Servers that return fewer choices than requested are asked again with other seeds. Where the prompt and
+        `max_new_tokens` do not fit the context together, the answers are as long as fits.
+
+        Args:
+            stops: Texts that end an answer, any number of them.
+
+        Returns:
+            As many as `samples`.
 
         Raises:
+            PromptTooLong: If the prompt alone does not fit.
             RequestRefused: If the server rejects the request.
-            ServerUnavailable: If it does not answer.
+            ServerUnavailable: If it does not answer, or its reply cannot be read.
         """
-        body = _list_parameters(max_tokens, samples, temperature, top_p, seed, stops)
-        return self._ask(self._client.chat.completions.with_raw_response.create, {**body, "messages": list(messages)})
+        return self._ask({"messages": [dict(message) for message in messages]}, sampling, samples, tuple(stops))
 
-    def complete(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int,
-        samples: int = 1,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stops: Sequence[str] = (),
-    ) -> list[Reply]:
+    def complete(self, prompt: str, sampling: Sampling, *, samples: int = 1, stops: Sequence[str] = ()) -> list[Reply]:
         """Requests continuations of a text, in which special tokens are live; otherwise as `chat`."""
-        body = _list_parameters(max_tokens, samples, temperature, top_p, seed, stops)
-        return self._ask(self._client.completions.with_raw_response.create, {**body, "prompt": prompt})
+        return self._ask({"prompt": prompt}, sampling, samples, tuple(stops))
 
-    def _ask(self, create: Callable[..., Any], body: Mapping[str, object]) -> list[Reply]:
+    def _ask(self, prompt: Body, sampling: Sampling, samples: int, stops: tuple[str, ...]) -> list[Reply]:
+        replies: list[Reply] = []
+        together = samples
+        try:
+            while len(replies) < samples:
+                wanted = min(together, samples - len(replies))
+                seed = None if sampling.seed is None else sampling.seed + len(replies)
+                body: Body = {**prompt, **_list_parameters(replace(sampling, seed=seed), wanted, stops)}
+                try:
+                    choices = self._request(body)
+                except _Failed as failed:
+                    if not failed.failure.may_be_about_length:
+                        raise
+                    body = self._fit(body, failed.failure)
+                    together = int(str(body["n"]))
+                    sampling = replace(sampling, max_new_tokens=int(str(body["max_tokens"])))
+                    choices = self._request(body)
+                replies += [_cut(reply, stops) for reply in choices[: samples - len(replies)]]
+        except _Failed as failed:
+            raise self._explain(failed.failure) from failed
+        return replies
+
+    def _fit(self, body: Body, refusal: _Failure) -> Body:
+        """Finds what a server takes in the place of a body that it refuses.
+
+        Raises:
+            PromptTooLong: If it refuses the prompt, but takes a shorter one.
+            _Failed: If it refuses the parameters, or this prompt at any length.
+        """
+        wanted = int(str(body["max_tokens"]))
+        least = {**body, "n": 1, "max_tokens": 1}
+        try:
+            used = self._send(least)
+        except _Failed as failed:
+            if failed.failure.is_about_length or (
+                failed.failure.may_be_about_length and any(self._takes(short) for short in _shorten(least))
+            ):
+                raise PromptTooLong(
+                    f"a prompt does not fit the context of {self.model} at {self._place} ({failed.failure.words}); "
+                    "shorten it, or serve the model with a longer context"
+                ) from failed
+            raise
+        # One token is taken: what is refused is the number of samples, or of tokens.
+        if body["n"] != 1 and self._takes({**body, "n": 1, "max_tokens": wanted}):
+            return {**body, "n": 1}
+        context = refusal.context or self._context
+        usage = used.get("usage")
+        prompt_tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        if context is not None and isinstance(prompt_tokens, int) and 0 < context - prompt_tokens < wanted:
+            return {**body, "max_tokens": context - prompt_tokens}
+        while (wanted := wanted // 2) > 1:
+            if self._takes({**body, "n": 1, "max_tokens": wanted}):
+                return {**body, "max_tokens": wanted}
+        return {**body, "max_tokens": 1}
+
+    def _takes(self, body: Body) -> bool:
+        try:
+            self._send(body)
+        except _Failed as failed:
+            if failed.failure.may_be_about_length:
+                return False
+            raise
+        return True
+
+    def _request(self, body: Body) -> list[Reply]:
+        """Sends a body and reads all choices of the reply, at least one; asks again where they cannot be read."""
+        return self._retry(lambda: _read_choices(self._send_once(body), is_chat="messages" in body))
+
+    def _send(self, body: Body) -> dict[str, object]:
+        return self._retry(lambda: self._send_once(body))
+
+    def _retry(self, send: Callable[[], Result]) -> Result:
+        for number in range(self.tries):
+            try:
+                return send()
+            except _Failed as failed:
+                failure = failed.failure
+                wait = failure.wait_s
+                if failure.is_refusal or number + 1 == self.tries or (wait is not None and wait > LONGEST_WAIT_S):
+                    raise
+            # With some randomness, since many threads are refused together.
+            backoff = min(0.5 * 2**number, LONGEST_BACKOFF_S) * random.uniform(0.75, 1.25)
+            time.sleep(backoff if wait is None else wait)
+        raise AssertionError("a client needs at least one try")
+
+    def _send_once(self, body: Body) -> dict[str, object]:
         import openai
 
-        place = self.url or "the Hub"
+        sent = _mend({name: value for name, value in body.items() if name not in self._renamed})
+        renamed = {self._renamed[name]: body[name] for name in self._renamed}
+        route = self._client.chat.completions if "messages" in body else self._client.completions
+        create: Callable[..., Any] = route.with_raw_response.create
         try:
             # Parsed here: some servers send JSON under another content type.
-            raw = create(model=self.model, **body)
-            reply = json.loads(raw.http_response.content)
-            choices = reply.get("choices") if isinstance(reply, dict) else None
-            if not isinstance(choices, list) or not choices:
-                raise ValueError("a reply without choices")
-            return [_read_choice(choice, is_chat="messages" in body) for choice in choices]
+            raw = create(model=self.model, **sent, extra_body=renamed or None)
+            reply = _read_json(raw.http_response.content)
         except openai.APIStatusError as error:
-            words = " ".join(error.response.text.split())[:160]
-            if error.status_code in (400, 401, 403, 404, 422):
-                kind = PromptTooLong if any(word in words for word in _TOO_LONG) else RequestRefused
-                raise kind(
-                    f"{place} refuses {self.model}: {error.status_code} {words}; check url, model and key"
-                ) from error
-            trouble = f"{error.status_code} {words}"
-        except (openai.OpenAIError, ValueError, KeyError, TypeError) as error:
-            trouble = " ".join(str(error.__cause__ or error).split())[:160]
-        raise ServerUnavailable(
-            f"{self.model} at {place} did not answer after {self.tries} tries ({trouble}); earlier answers are kept: "
-            "run again when it is up"
+            failure = _read_failure(error.response.text, error.status_code, error.response.headers)
+            if failure.parameter == "max_tokens" and "unsupported_parameter" in failure.codes and not self._renamed:
+                self._renamed["max_tokens"] = "max_completion_tokens"
+                return self._send_once(body)
+            raise _Failed(failure) from error
+        except (openai.OpenAIError, ValueError) as error:
+            raise _Failed(_Failure(_shorten_words(str(error.__cause__ or error)))) from error
+        if reply.get("error"):  # some gateways answer 200 all the same
+            raise _Failed(_read_failure(json.dumps(reply), None, {}))
+        return reply
+
+    @property
+    def _place(self) -> str:
+        return self.url or "the Hub"
+
+    def _explain(self, failure: _Failure) -> RequestRefused | ServerUnavailable:
+        status = "" if failure.status is None else f"{failure.status} "
+        if failure.is_refusal:
+            return RequestRefused(
+                f"{self._place} refuses {self.model}: {status}{failure.words}; check url, model, key and parameters"
+            )
+        asks = f"and asks to wait {failure.wait_s:.0f} s " if (failure.wait_s or 0) > LONGEST_WAIT_S else ""
+        return ServerUnavailable(
+            f"{self.model} at {self._place} did not answer {asks}after {self.tries} tries ({status}{failure.words}); "
+            "earlier answers are kept: run again when it is up"
         )
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
@@ -175,18 +328,132 @@ class Client:
                 raise
 
 
-def _list_parameters(
-    max_tokens: int, samples: int, temperature: float, top_p: float, seed: int | None, stops: Sequence[str]
-) -> dict[str, object]:
-    body: dict[str, object] = {"max_tokens": max_tokens, "n": samples, "temperature": temperature, "top_p": top_p}
-    if seed is not None:
-        body["seed"] = seed
+def _list_parameters(sampling: Sampling, samples: int, stops: Sequence[str]) -> dict[str, object]:
+    body: dict[str, object] = {
+        "max_tokens": sampling.max_new_tokens,
+        "n": samples,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
     if stops:
-        body["stop"] = list(stops)
+        body["stop"] = list(stops[:MOST_STOPS])
     return body
 
 
-def _read_choice(choice: Mapping[str, Any], *, is_chat: bool) -> Reply:
-    text = choice["message"]["content"] if is_chat else choice["text"]
+def _shorten(body: Body) -> Iterator[Body]:
+    """Bodies with ever less of the prompt: its longest text cut to a half, a quarter and so on."""
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        longest = max(range(len(messages)), key=lambda place: len(str(messages[place]["content"])))
+        text = str(messages[longest]["content"])
+    else:
+        text = str(body["prompt"])
+    while len(text) > 1:
+        text = text[: len(text) // 2]
+        if isinstance(messages, list):
+            yield {**body, "messages": [*messages[:longest], {**messages[longest], "content": text},
+                                        *messages[longest + 1 :]]}  # fmt: skip
+        else:
+            yield {**body, "prompt": text}
+
+
+def _cut(reply: Reply, stops: Sequence[str]) -> Reply:
+    places = [place for stop in stops if (place := reply.text.find(stop)) >= 0]
+    return Reply(reply.text[: min(places)], "stop") if places else reply
+
+
+def _read_json(content: bytes) -> dict[str, object]:
+    if content.startswith((b"data:", b"event:", b":")):
+        raise ValueError("a stream that was not asked for")
+    reply = json.loads(content.decode("utf-8", "replace"))
+    if not isinstance(reply, dict):
+        raise ValueError(f"a reply that is no object: {str(reply)[:80]}")
+    return reply
+
+
+def _read_choices(reply: Mapping[str, object], *, is_chat: bool) -> list[Reply]:
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise _Failed(_Failure(f"a reply without choices: {_shorten_words(json.dumps(reply))}"))
+    return [_read_choice(choice, is_chat=is_chat) for choice in choices]
+
+
+def _read_choice(choice: object, *, is_chat: bool) -> Reply:
+    if not isinstance(choice, dict):
+        raise _Failed(_Failure(f"a choice that is no object: {str(choice)[:80]}"))
     reason = choice.get("finish_reason")
-    return Reply(str(text or ""), reason if isinstance(reason, str) else None)
+    if reason == "error" or choice.get("error"):  # gateways, of a provider that failed half way
+        raise _Failed(_Failure(f"a choice that failed: {_shorten_words(json.dumps(choice))}"))
+    message = choice.get("message") if is_chat else {"content": choice.get("text")}
+    text = message.get("content") if isinstance(message, dict) else None
+    if isinstance(text, list):  # content in parts
+        parts = [part.get("text") for part in text if isinstance(part, dict) and part.get("type") in (None, "text")]
+        text = "".join(part for part in parts if isinstance(part, str)) if parts else None
+    if text is None and reason == "length":
+        text = ""  # a reasoning model that came to no answer
+    if not isinstance(text, str):
+        raise _Failed(_Failure(f"a choice without text: {_shorten_words(json.dumps(choice))}"))
+    return Reply(_mend_text(text), reason if isinstance(reason, str) else None)
+
+
+def _read_failure(text: str, status: int | None, headers: Mapping[str, str]) -> _Failure:
+    """Reads a server's error: OpenAI's form, FastAPI's, TGI's or plain text; a status in it counts where none is."""
+    words = _shorten_words(text)
+    try:
+        said = json.loads(text)
+    except ValueError:
+        said = None
+    error = said.get("error", said) if isinstance(said, dict) else {}
+    details = {**said, **error} if isinstance(error, dict) and isinstance(said, dict) else {}
+    codes = {str(details[name]) for name in ("code", "type", "error_type") if isinstance(details.get(name), str)}
+    inner = details.get("innererror")
+    if isinstance(inner, dict) and isinstance(inner.get("code"), str):
+        codes.add("content_filter" if inner["code"] == "ResponsibleAIPolicyViolation" else str(inner["code"]))
+    if status is None:
+        stated = details.get("code", details.get("status"))
+        status = int(str(stated)) if str(stated).isascii() and str(stated).isdecimal() else None
+        status = status if status is not None and 400 <= status < 600 else None
+    context = details.get("n_ctx")
+    parameter = details.get("param")
+    return _Failure(
+        words,
+        status,
+        frozenset(codes),
+        parameter if isinstance(parameter, str) else None,
+        context if isinstance(context, int) and context > 0 else None,
+        _read_wait(headers),
+    )
+
+
+def _read_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait, in its headers: a number, or a date."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            return max(float(value) * unit_s, 0.0)
+        except ValueError:
+            pass
+        try:
+            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        except ValueError:
+            pass
+    return None
+
+
+def _mend(body: Body) -> dict[str, object]:
+    """Makes the texts of a body UTF-8."""
+    mended: dict[str, object] = json.loads(_mend_text(json.dumps(body, ensure_ascii=False)))
+    return mended
+
+
+def _mend_text(text: str) -> str:
+    """Pairs surrogates, and replaces lone ones by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _shorten_words(text: str) -> str:
+    return " ".join(text.split())[:160]

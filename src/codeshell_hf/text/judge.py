@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .cache import JsonLinesCache
 from .chat import Message
 from .client import Budget, Client
+from .sampling import Sampling
 
 PROMPT = """Two answers to a programming request follow. Judge which one serves the person better: first whether it is \
 correct and does all that was asked, then safety, then clarity. Do not favour the longer or the first one.
@@ -58,7 +59,7 @@ class Judge:
             return str(row["verdict"])
         if not self.budget.take():
             return None
-        [reply, *_] = self.client.chat([{"role": "user", "content": text}], max_tokens=8)
+        [reply, *_] = self.client.chat([{"role": "user", "content": text}], Sampling(8))
         match = VERDICT.search(reply.text)
         verdict = match.group(1).lower() if match else "unreadable"
         self.cache.add(key, {"verdict": verdict, "said": reply.text})

@@ -12,16 +12,7 @@ from transformers import TextStreamer
 
 from ..tokenization_codeshell import CodeShellTokenizer
 from .decode import Decoder, Output, Request
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are sampled: temperature 0 is greedy decoding; without a seed each call differs."""
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
+from .sampling import Sampling
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Log:
         self.is_writer = is_writer
         self.entries: list[Entry] = []
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
             self.entries = [entry for entry in _parse_lines(lines) if entry["step"] <= step]
         self.started_s = time.monotonic()
         self.base_s = max((entry.get("elapsed_s", 0.0) for entry in self.entries), default=0.0)
