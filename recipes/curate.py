@@ -44,6 +44,9 @@ class Settings(Measuring, StageSettings):
     benchmarks: tuple[Benchmark, ...] = Field(default=(), description="what must not be trained on")
     min_benchmark_hits: int = Field(default=1, gt=0, description="common ten-word sequences that contaminate")
     redacts: bool = Field(default=True, description="whether personal data is replaced by placeholders")
+    drops_exact_duplicates: bool = Field(
+        default=True, description="whether equal documents are dropped; false where whole repositories are to be joined"
+    )
     selection: Selection | None = Field(default=None, description="null takes all that is left")
     tokenizer: str | None = Field(default=None, description="what tokens are counted with; null counts words")
 
@@ -109,7 +112,7 @@ def curate(settings: Settings, output: Path, *, compute_dtype: "ComputeDtype", o
     )
     curation = Curation(corpus, output, on_progress)
     curation.judge(settings.rules, settings.rights, min_language_bytes=settings.min_language_bytes)
-    curation.drop_duplicates(settings.near_duplicates)
+    curation.drop_duplicates(settings.near_duplicates, drops_exact=settings.drops_exact_duplicates)
     curation.inspect(
         repeated=settings.repeated_text,
         perplexity=settings.perplexity,

@@ -32,6 +32,7 @@ PAIR_ROWS = 1_000_000
 _SMALL = 20_000
 _RANK = ("preference", "stars", "id")
 _DESCENDING = [True, True, False]
+NO_DUPLICATES = pa.table({"key": pa.array([], pa.int64()), "cluster": pa.array([], pa.int64())})
 _PAIR = DataType.struct({"a": DataType.int64(), "b": DataType.int64()})
 
 
@@ -98,18 +99,15 @@ def find_near_duplicates(
     pairs = find_candidates(documents, near)
     counts = {"candidate_pairs": pairs.num_rows, "near_pairs": 0, "clusters": 0}
     if not pairs.num_rows:
-        return _NOTHING, counts
+        return NO_DUPLICATES, counts
     edges = verify(pairs, measured, folder, min_jaccard=near.min_jaccard)
     counts["near_pairs"] = edges.num_rows
     if not edges.num_rows:
-        return _NOTHING, counts
+        return NO_DUPLICATES, counts
     labels = connect(daft.from_arrow(edges.select(["a", "b"])))
     counts["clusters"] = labels.select("label").distinct().count_rows()
     members = documents.select("key", *_RANK).join(labels, on="key")
     return _drop_all_but_best(members, "label").to_arrow(), counts
-
-
-_NOTHING = pa.table({"key": pa.array([], pa.int64()), "cluster": pa.array([], pa.int64())})
 
 
 def find_candidates(documents: DataFrame, near: NearDuplicates) -> pa.Table:

@@ -21,7 +21,7 @@ from ..text.documents import DOCUMENTS
 from .annotation import annotate_by_signals, ask, read_token
 from .corpus import ROW, Corpus, Drawn
 from .decontamination import read_benchmark
-from .duplicates import find_exact_duplicates, find_near_duplicates, find_repeated_pieces
+from .duplicates import NO_DUPLICATES, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
 from .engine import count_cores
 from .inspection import STATIC, InspectShared, ScoreShared, inspect_part, score_part
 from .measurement import SIGNAL_NAMES
@@ -129,11 +129,11 @@ class Curation:
         remaining = judged.where(col("verdict").is_null())
         self._remaining = remaining.where(~col("language").is_in(small)) if small else remaining
 
-    def drop_duplicates(self, near: NearDuplicates | None) -> None:
-        """Drops exact and near duplicates."""
+    def drop_duplicates(self, near: NearDuplicates | None, *, drops_exact: bool) -> None:
+        """Drops exact and near duplicates, or keeps either."""
         self._progress("exact duplicates", 0, 1)
         ranked = self._remaining.select(*_RANK, "digest")
-        exact = self._corpus.once("exact", lambda: find_exact_duplicates(ranked))
+        exact = self._corpus.once("exact", lambda: find_exact_duplicates(ranked)) if drops_exact else NO_DUPLICATES
         self._verdicts.drop(exact["key"].to_numpy(), "exact-duplicate")
         self._progress("exact duplicates", 1, 1)
         self._count_step("exact duplicates")

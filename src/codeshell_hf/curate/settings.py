@@ -53,6 +53,10 @@ class Source(Section):
         default=(), description="shell patterns of relative paths to leave out; * matches slashes too"
     )
     licence: str | None = Field(default=None, description="SPDX name for documents that state no licence")
+    repository: Literal["source", "folder"] | None = Field(
+        default=None,
+        description="of folders, what files outside of a checkout belong to: the source, or each folder in it",
+    )
     columns: dict[Column, str] = Field(default={}, description="of tables, the columns, where they are not The Stack's")
     clones: str | None = Field(default=None, description="where repositories are cloned to; null: beside their list")
 

@@ -15,6 +15,24 @@ class Perturbation(Section):
     seed: int = Field(default=0, ge=0, description="decides which documents, and how")
 
 
+class RepositorySettings(Section):
+    """Documents that join the files of a repository."""
+
+    documents: Path | None = Field(
+        default=None, description="output of curate whose files are joined; null: the one that is packed"
+    )
+    row_tokens: int = Field(default=8192, gt=16, description="a document with its end and sentinels fits such a row")
+    min_files: int = Field(default=2, gt=0, description="repositories with fewer are left out")
+    min_jaccard: float | None = Field(
+        default=0.7, gt=0, le=1, description="shared lines from which two repositories are near; null keeps both"
+    )
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a document: a row without the end of text and three sentinels."""
+        return self.row_tokens - 4
+
+
 class MixtureSettings(Section):
     """Further shards that a training run draws from."""
 

@@ -1,5 +1,6 @@
 """Reads curated documents from disk, for the later stages."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
@@ -18,6 +19,8 @@ class DocumentRow(TypedDict, total=False):
     id: str
     source: str
     path: str
+    repository: str | None
+    stars: int | None
     language: str
     licence: str | None
     bytes: int
@@ -64,3 +67,13 @@ def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -
         for row in batch.to_pylist():
             if split is None or row["split"] == split:
                 yield cast(DocumentRow, {name: row[name] for name in columns})
+
+
+def name_repository(address: str) -> str:
+    """A short name for a repository: the last two parts of its address.
+
+    >>> name_repository("https://github.com/WisdomShell/codeshell.git")
+    'WisdomShell/codeshell'
+    """
+    parts = [part for part in re.split(r"[/:]", address.removesuffix("/").removesuffix(".git")) if part]
+    return "/".join(part for part in parts[-2:] if part not in (".", ".."))

@@ -24,7 +24,7 @@ def list_units(source: Source) -> Iterator[Unit]:
     """Finds every file, folder by folder in order; a folder that cannot be read is one unit.
 
     Links are left out: to folders so that a loop of them ends, to files since their targets count. Below a checkout,
-    files carry its address and licence.
+    files carry its address and licence, and elsewhere the repository that the source's settings say.
 
     Raises:
         DataError: If the folder is missing or cannot be read.
@@ -34,7 +34,8 @@ def list_units(source: Source) -> Iterator[Unit]:
         raise DataError(f"source {source.name} is {place}, which is no folder; name one that exists")
     if not os.access(place, os.R_OK | os.X_OK):
         raise DataError(f"source {source.name} is {place}, which cannot be read; change its rights or leave it out")
-    yield from walk(source, place, prefix=source.name, repository=None, licence=source.licence, stars=None)
+    repository = source.name if source.repository == "source" else None
+    yield from walk(source, place, prefix=source.name, repository=repository, licence=source.licence, stars=None)
 
 
 def walk(
@@ -46,14 +47,17 @@ def walk(
         prefix: What their ids begin with, without a slash.
     """
     unreadable: list[OSError] = []
-    belongs = {str(top): (repository, licence)}
+    belongs = {str(top): (repository, licence, "")}
     for parent, folders, files in os.walk(top, onerror=unreadable.append):
-        if ".git" in folders or ".git" in files:
-            belongs[parent] = (find_address(Path(parent)) or repository, find_licence(Path(parent)) or licence)
-        owner, rights = belongs.pop(parent, (repository, licence))
-        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
-        belongs |= {os.path.join(parent, name): (owner, rights) for name in folders}
         start = "" if parent == str(top) else os.path.relpath(parent, top).replace(os.sep, "/") + "/"
+        if ".git" in folders or ".git" in files:
+            belongs[parent] = (find_address(Path(parent)) or repository, find_licence(Path(parent)) or licence, start)
+        owner, rights, root = belongs.pop(parent, (repository, licence, ""))
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
+        is_folder_of_repositories = source.repository == "folder" and parent == str(top) and owner is None
+        for name in folders:
+            mine = (name, rights, f"{name}/") if is_folder_of_repositories else (owner, rights, root)
+            belongs[os.path.join(parent, name)] = mine
         for name in sorted(files):
             path = os.path.join(parent, name)
             relative = start + name
@@ -71,6 +75,7 @@ def walk(
                 licence=rights,
                 stars=stars,
                 language=name_language(name),
+                path_in_repository=relative.removeprefix(root) if owner else "",
             )
     for error in sorted(unreadable, key=lambda error: str(error.filename)):
         relative = os.path.relpath(error.filename, top)
@@ -87,7 +92,13 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
         except OSError:
             reason = "unreadable"
     yield Document(
-        *(unit.id, unit.id.removeprefix(f"{source.name}/"), content, max(unit.size, len(content)), unit.language),
+        *(
+            unit.id,
+            unit.path_in_repository or unit.id.removeprefix(f"{source.name}/"),
+            content,
+            max(unit.size, len(content)),
+            unit.language,
+        ),
         *(unit.repository, unit.licence, unit.stars, reason),
     )
 

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ...errors import DataError
 from ...manifest import write_text
+from ...text.documents import name_repository
 from ..settings import Source
 from . import folders
 from .licences import find_licence
@@ -153,13 +154,3 @@ def pick_facts(answer: dict[str, object]) -> dict[str, object]:
         licence = licence.get("spdx_id") or licence.get("nickname") or licence.get("key")
     stars = next((answer[key] for key in ("stargazers_count", "star_count", "stars_count") if key in answer), None)
     return {"licence": licence if licence not in ("NOASSERTION", "") else None, "stars": stars}
-
-
-def name_repository(address: str) -> str:
-    """A short name for a repository: the last two parts of its path.
-
-    >>> name_repository("https://github.com/WisdomShell/codeshell.git")
-    'WisdomShell/codeshell'
-    """
-    parts = [part for part in re.split(r"[/:]", address.removesuffix("/").removesuffix(".git")) if part]
-    return "/".join(part for part in parts[-2:] if part not in (".", ".."))

@@ -23,6 +23,7 @@ class Unit:
         reason: Why nothing of it can be read, `None` where it can.
         language: By its name, where it is one file.
         version: Of what changes within its folder, such as the commit that a repository is at.
+        path_in_repository: Where a file lies in its repository; empty for what has none.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Unit:
     reason: str | None = None
     language: str | None = None
     version: str = ""
+    path_in_repository: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,273 @@
+"""Bits per byte of a file behind the files of its own repository, behind another's, and behind nothing.
+
+python -m benchmarks.repository runs/repository [--tokens 3000000] [--row-tokens 1024] [--targets 12]
+
+A model of nano's shape is trained by the recipes on joined documents of installed packages, and read on packages that
+it has never seen: a file's first tokens behind as many tokens of the files before it in the order of their imports, of
+another package's in their place, and of nothing. The tokens that are scored are the same each time. Nothing is measured
+unless no held-out package is among the training documents.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import math
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.result import Result, add_output, describe_machine
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.pack.marks import Marks, find_marks
+from codeshell_hf.pack.repositories import File, order_files
+from codeshell_hf.presets import count_parameters
+from codeshell_hf.stages.stage import main as run
+from codeshell_hf.text.intervals import ratio_interval
+from codeshell_hf.text.shards import TokenShards
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = Path(sysconfig.get_paths()["purelib"])
+TRAINED = (
+    *("PIL", "_pytest", "absl", "accelerate", "aiohttp", "anyio", "datasets", "deepspeed", "fastapi", "fsspec", "gguf"),
+    *(
+        "google",
+        "hypothesis",
+        "joblib",
+        "mpmath",
+        "mypy",
+        "narwhals",
+        "networkx",
+        "nltk",
+        "opentelemetry",
+        "peft",
+        "pip",
+    ),
+    *("pydantic", "rich", "setuptools", "tensorboard", "torchgen", "trl"),
+)
+HELD_OUT = (
+    *("attr", "click", "detect_secrets", "einops", "evaluate", "filelock", "httpcore2", "importlinter", "jinja2"),
+    *("markdown", "markdown_it", "packaging", "pathspec", "requests", "sacrebleu", "starlette", "tqdm", "urllib3"),
+    *("uvicorn", "werkzeug"),
+)
+# Copies of other packages within packages, and what is no code of anybody's.
+EXCLUDED = ("*/_vendor/*", "*/vendored/*", "*/externals/*", "*/thirdparty/*", "*/tests/*")
+CONDITIONS = ("its own repository", "another repository", "nothing")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to score.
+
+    Args:
+        own: Tokens before it in its repository, shape (C,).
+        head: The mark and its path.
+        body: Its first tokens.
+        bytes: Of the body in UTF-8.
+    """
+
+    package: str
+    own: NDArray[np.int64]
+    head: NDArray[np.int64]
+    body: NDArray[np.int64]
+    bytes: int
+
+
+def list_stages(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The settings of each stage that differ from nano's."""
+    home = options.home
+    sources = [
+        {"name": name, "path": str(PACKAGES / name), "exclude": list(EXCLUDED), "repository": "source"}
+        for name in options.trained
+    ]
+    return {
+        "curate": [
+            f"output={home}/curate", f"sources={json.dumps(sources)}", "min_language_bytes=0", "quality=null",
+            "perplexity=null", "rights.licences=null", "repeated_text=null", "lints=false", "near_duplicates=null",
+        ],
+        "pack": [
+            f"output={home}/pack", f"documents={home}/curate", f"tokenizer={options.tokenizer}",
+            f"repositories={{row_tokens: {options.row_tokens}}}",
+        ],
+        "pretrain": [
+            f"output={home}/pretrain", f"shards={home}/pack/repositories", f"tokenizer={options.tokenizer}",
+            f"model.changes={{n_positions: {options.row_tokens}}}", f"schedule.total_tokens={options.tokens}",
+            f"schedule.warmup_tokens={options.tokens // 20}", f"schedule.phases={json.dumps(phases(options))}",
+            f"batch={{global_tokens: {options.step_tokens}, micro_tokens: {options.step_tokens}}}", "infilling=null",
+            f"evaluation={{shards: {home}/pack, max_bytes_per_language: 100000}}", "checkpoint.every_steps=200",
+        ],
+    }  # fmt: skip
+
+
+def phases(options: argparse.Namespace) -> list[dict[str, float]]:
+    """One length of rows."""
+    return [{"until_fraction": 1.0, "row_tokens": options.row_tokens}]
+
+
+def train(options: argparse.Namespace) -> Path:
+    """Runs the stages that have not been run, and gives the model's folder."""
+    for name, overrides in list_stages(options).items():
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = run(
+                importlib.import_module(f"recipes.{name}").STAGE, [str(ROOT / f"recipes/nano/{name}.yaml"), *overrides]
+            )
+        if code:
+            raise SystemExit(f"{name} failed, and nothing is measured")
+    return Path(options.home, "pretrain", "model")
+
+
+def read_package(name: str) -> list[File]:
+    """The Python files of an installed package, in the order of their imports."""
+    folder = PACKAGES / name
+    paths = sorted(path for path in folder.rglob("*.py") if not path.is_symlink() and path.stat().st_size > 0)
+    return order_files(
+        [File(path.relative_to(folder).as_posix(), "python", name, path.read_text(encoding="utf-8")) for path in paths]
+    )
+
+
+def list_targets(
+    package: str, tokenizer: CodeShellTokenizer, marks: Marks, *, context_tokens: int, row_tokens: int, most: int
+) -> list[Target]:
+    """Files of a package that have enough tokens before them and 64 or more of their own, spread over the package."""
+    encoder = tokenizer
+    files = read_package(package)
+    encoded = encoder(
+        [text for file in files for text in (file.path, file.text)], add_special_tokens=False, split_special_tokens=True
+    )["input_ids"]
+    before: list[int] = []
+    targets = []
+    for place in range(len(files)):
+        path, text = encoded[2 * place], encoded[2 * place + 1]
+        head = [marks.file, *path, marks.line_break]
+        body = text[: row_tokens - context_tokens - len(head)]
+        if len(before) >= context_tokens and len(body) >= 64:
+            size = len(tokenizer.decode(body, clean_up_tokenization_spaces=False).encode())
+            arrays = (np.array(part, np.int64) for part in (before[-context_tokens:], head, body))
+            targets.append(Target(package, *arrays, size))
+        before += [*head, *text]
+    chosen = np.linspace(0, len(targets) - 1, min(most, len(targets))).round().astype(int) if targets else []
+    return [targets[index] for index in chosen]
+
+
+@torch.no_grad()
+def measure_bits(model: Any, context: NDArray[np.int64], target: Target) -> float:
+    """Bits of a target's body behind a context and its path."""
+    ids = torch.from_numpy(np.concatenate([context, target.head, target.body]))[None]
+    logits = model(input_ids=ids, use_cache=False).logits[0, -len(target.body) - 1 : -1].float()
+    return float(torch.nn.functional.cross_entropy(logits, ids[0, -len(target.body) :], reduction="sum")) / math.log(2)
+
+
+def choose_context(condition: str, number: int, targets: Sequence[Target], marks: Marks) -> NDArray[np.int64]:
+    """What stands before a target: for another repository, the context of the next package's target."""
+    target = targets[number]
+    if condition == CONDITIONS[0]:
+        return target.own
+    if condition == CONDITIONS[1]:
+        further = [*targets[number:], *targets[:number]]
+        return next(other.own for other in further if other.package != target.package)
+    return np.array([], np.int64)
+
+
+def measure_all(model: Any, targets: Sequence[Target], marks: Marks) -> dict[str, list[float]]:
+    """Bits of each target by condition."""
+    return {
+        condition: [
+            measure_bits(model, choose_context(condition, number, targets, marks), target)
+            for number, target in enumerate(targets)
+        ]
+        for condition in CONDITIONS
+    }
+
+
+def sum_by_package(values: Sequence[float], targets: Sequence[Target]) -> list[float]:
+    """Sums over the targets of each package, in the order of the packages."""
+    names = list(dict.fromkeys(target.package for target in targets))
+    return [
+        math.fsum(value for value, target in zip(values, targets, strict=True) if target.package == name)
+        for name in names
+    ]
+
+
+def is_apart(home: Path, targets: Sequence[Target]) -> bool:
+    """Whether no target's body lies in the training shards."""
+    shards = TokenShards(home / "pack" / "repositories" / "train")
+    trained = b"".join(np.asarray(document, np.int64).tobytes() for document in shards)
+    return not any(target.body[:64].tobytes() in trained for target in targets)
+
+
+def read_options(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads what is to be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.repository", description=__doc__.split("\n\n")[0])
+    parser.add_argument("home", type=Path, help="folder for the stages' outputs; what is up to date is not run again")
+    parser.add_argument("--tokenizer", type=Path, default=ROOT / "runs/nano/tokenizer", help="nano's")
+    parser.add_argument("--tokens", type=int, default=3_000_000, help="to train on")
+    parser.add_argument("--row-tokens", type=int, default=1024)
+    parser.add_argument("--step-tokens", type=int, default=4096)
+    parser.add_argument("--targets", type=int, default=12, help="files of each package at most")
+    parser.add_argument("--trained", nargs="+", default=TRAINED, help="packages to train on")
+    parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="packages to measure on")
+    add_output(parser)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains, measures, and prints a table."""
+    options = read_options(arguments)
+    if both := set(options.trained) & set(options.held_out):
+        print(f"{sorted(both)[0]} is trained on and held out; nothing is measured", file=sys.stderr)
+        return 2
+    model = CodeShellForCausalLM.from_pretrained(train(options)).eval()
+    tokenizer = CodeShellTokenizer.from_pretrained(options.tokenizer)
+    marks = find_marks(tokenizer)
+    assert marks is not None
+    context_tokens = options.row_tokens // 2
+    targets = [
+        target
+        for package in options.held_out
+        for target in list_targets(
+            package,
+            tokenizer,
+            marks,
+            context_tokens=context_tokens,
+            row_tokens=options.row_tokens,
+            most=options.targets,
+        )
+    ]
+    if not is_apart(options.home, targets):
+        print("a file that is measured lies in the training documents; nothing is measured", file=sys.stderr)
+        return 1
+    bits = measure_all(model, targets, marks)
+    sizes = sum_by_package([target.bytes for target in targets], targets)
+    columns = {"behind": "22", "bits/byte": "10.4f", "beside its own": "16.4f", "low": "9.4f", "high": "9.4f"}
+    table = Result(
+        describe_machine("torch"),
+        [
+            f"{count_parameters(model.config):,} parameters, {options.tokens:,} tokens in rows of {options.row_tokens}",
+            f"trained on {len(options.trained)} packages",
+            f"{len(targets)} files of {len(sizes)} packages, {context_tokens} tokens before each",
+        ],
+        columns,
+    ).start("benchmarks.repository", arguments)
+    own = sum_by_package(bits[CONDITIONS[0]], targets)
+    for condition in CONDITIONS:
+        mine = sum_by_package(bits[condition], targets)
+        changes = [one - two for one, two in zip(mine, own, strict=True)]
+        rest = [] if condition == CONDITIONS[0] else [sum(changes) / sum(sizes), *ratio_interval(changes, sizes)]
+        table.add(condition, sum(mine) / sum(sizes), *rest)
+    better = sum(one < two for one, two in zip(own, sum_by_package(bits[CONDITIONS[1]], targets), strict=True))
+    table.note(f"{better} of {len(sizes)} packages are read better behind their own files than behind another's")
+    table.note("intervals at 95 %, paired, with packages as the unit of chance")
+    table.keep(options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
