@@ -235,3 +235,15 @@ def test_documents_carry_where_they_come_from_and_their_cluster(tmp_path: Path) 
     assert pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist() == [
         {"id": "source/b.py", "cluster": "source/a.py", "kind": "near"}
     ]
+
+
+def test_equal_documents_are_kept_where_repositories_are_to_be_joined(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "in", {"one/a.py": GOOD, "two/a.py": GOOD})
+    source = {"repository": "folder"}
+
+    run(folder, tmp_path / "each", source=source, near_duplicates=None)
+    run(folder, tmp_path / "all", source=source, near_duplicates=None, drops_exact_duplicates=False)
+
+    each, every = (pq.read_table(tmp_path / name / "documents").to_pylist() for name in ("each", "all"))
+    assert len(each) == 1
+    assert [(row["repository"], row["path"]) for row in every] == [("one", "a.py"), ("two", "a.py")]

@@ -55,6 +55,11 @@ def test_a_package_imports_its_modules_but_is_not_imported_by_them() -> None:
     assert resolve("import a\n", "python", "main.py", *others) == ["a/__init__.py"]
 
 
+def test_a_relative_import_that_leads_out_of_the_repository_means_nothing() -> None:
+    assert resolve("from .x import y\n", "python", "a.py", "x.py") == ["x.py"]
+    assert resolve("from ..x import y\n", "python", "a.py", "x.py") == []
+
+
 def test_the_nearest_of_several_files_with_one_name_is_meant() -> None:
     others = ("one/lib/util/text.py", "two/lib/util/text.py")
 

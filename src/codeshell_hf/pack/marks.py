@@ -24,9 +24,11 @@ class Marks:
 def find_marks(tokenizer: CodeShellTokenizer) -> Marks | None:
     """The marks of a vocabulary; `None` where it lacks one or writes a line break as several tokens."""
     vocabulary = tokenizer.get_vocab()
-    ids = [vocabulary.get(name, -1) for name in ("<reponame>", "<filename>")]
+    repository, file = vocabulary.get("<reponame>"), vocabulary.get("<filename>")
     line_break: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
-    return Marks(*ids, line_break[0]) if -1 not in ids and len(line_break) == 1 else None
+    if repository is None or file is None or len(line_break) != 1:
+        return None
+    return Marks(repository, file, line_break[0])
 
 
 def split_context(tokens: NDArray[np.int64], marks: Marks, draw: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

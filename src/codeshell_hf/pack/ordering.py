@@ -74,8 +74,8 @@ def _open_circle(circle: Sequence[str], imports: Mapping[str, Sequence[str]]) ->
     order: list[str] = []
     placed: set[str] = set()
     while waiting:
-        count, file = heapq.heappop(waiting)
-        if file in placed or count != left[file]:
+        _, file = heapq.heappop(waiting)
+        if file in placed:  # its place was settled with a lower count
             continue
         order.append(file)
         placed.add(file)

@@ -20,7 +20,9 @@ def test_checkouts_carry_their_address_without_credentials_and_their_licence(che
 
     assert found["s/tool/area.py"].repository == "https://example.org/owner/tool.git"
     assert found["s/tool/area.py"].licence == "MIT"
+    assert found["s/tool/area.py"].path == "area.py"
     assert found["s/loose.py"].repository is None
+    assert found["s/loose.py"].path == "loose.py"
     assert not any(".git/" in key for key in found)
 
 
@@ -75,3 +77,30 @@ def test_excluded_patterns_are_left_out(tmp_path: Path) -> None:
     write_files(tmp_path, {"tests/a.py": GOOD, "b.py": GOOD})
 
     assert sorted(read_all("folder", tmp_path, exclude=("tests/*",))) == ["s/b.py"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "expected"),
+    [
+        (None, {"one/pkg/a.py": (None, "one/pkg/a.py"), "top.py": (None, "top.py")}),
+        ("source", {"one/pkg/a.py": ("s", "one/pkg/a.py"), "top.py": ("s", "top.py")}),
+        ("folder", {"one/pkg/a.py": ("one", "pkg/a.py"), "top.py": (None, "top.py")}),
+    ],
+)
+def test_files_outside_of_a_checkout_belong_to_what_the_settings_say(
+    tmp_path: Path, repository: str | None, expected: dict[str, tuple[str | None, str]]
+) -> None:
+    write_files(tmp_path, {"one/pkg/a.py": GOOD, "two/b.py": GOOD, "top.py": GOOD})
+
+    found = read_all("folder", tmp_path, repository=repository)
+
+    assert {path: (found[f"s/{path}"].repository, found[f"s/{path}"].path) for path in expected} == expected
+    assert len({document.repository for document in found.values()}) == {None: 1, "source": 1, "folder": 3}[repository]
+
+
+@needs_git
+def test_a_checkout_in_a_folder_of_repositories_keeps_its_address(checkout: Path) -> None:
+    found = read_all("folder", checkout.parent, repository="folder")
+
+    assert found["s/tool/area.py"].repository == "https://example.org/owner/tool.git"
+    assert found["s/tool/area.py"].path == "area.py"

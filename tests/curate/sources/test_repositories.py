@@ -60,6 +60,8 @@ def test_a_list_of_repositories_is_cloned_once_and_what_cannot_be_is_named(
     found = read_all("repositories", addresses)
 
     assert found["s/owner/tool/area.py"].content == (checkout / "area.py").read_bytes()
+    assert found["s/owner/tool/area.py"].path == "area.py"
+    assert found["s/owner/tool/area.py"].repository == f"file://{checkout}"
     assert found["s/owner/tool/area.py"].stars == 42
     assert found["s/owner/tool/area.py"].licence == "MIT", "where the host says nothing, the licence's text does"
     assert found[f"s/file://{tmp_path}/nowhere.git"].reason == "not-cloned"
