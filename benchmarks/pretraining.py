@@ -54,7 +54,8 @@ def time_rows(options: argparse.Namespace) -> int:
     """Reads rows on one core and prints how many tokens a second that is."""
     os.sched_setaffinity(0, {max(list_cores())})
     from codeshell_hf.pack.infilling import Infilling
-    from codeshell_hf.pack.rows import IGNORED, Phase, Rows
+    from codeshell_hf.pack.layout import Phase
+    from codeshell_hf.pack.rows import IGNORED, Rows
 
     columns = {"tokens of a row": "16", "infilling": "10.1f", "M tokens/s": "12.2f", "spread": "8.0%"}
     table = Result(describe_machine(cores=f"one core of {os.cpu_count()}"), [f"{options.repeats} repeats"], columns)
@@ -62,7 +63,7 @@ def time_rows(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as home:
         shards = write_documents(Path(home, "shards"))
         for row_tokens in (256, 2048, 8192):
-            for infilling in (None, Infilling(0.5, 0.5)):
+            for infilling in (None, Infilling(0.5, 0.5, {"token": 1.0})):
                 rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=infilling)
                 batch = 16_384 // row_tokens
                 whole = rows.read(0, 4 * batch)
@@ -116,7 +117,8 @@ def shape_peer(shape: Any) -> Any:
 def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains with this project's engine and reader."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
-    from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.pack.layout import Phase
+    from codeshell_hf.pack.rows import Rows
     from codeshell_hf.pack.stream import read_step
     from codeshell_hf.precision import Precision
     from codeshell_hf.text.shards import TokenShards
@@ -150,7 +152,8 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import Starcoder2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-    from codeshell_hf.pack.rows import Phase, Rows
+    from codeshell_hf.pack.layout import Phase
+    from codeshell_hf.pack.rows import Rows
     from codeshell_hf.text.shards import TokenShards
 
     torch.manual_seed(0)

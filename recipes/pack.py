@@ -40,7 +40,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
     from codeshell_hf.pack.encoding import encode_documents
-    from codeshell_hf.pack.rows import describe_rows
+    from codeshell_hf.pack.layout import describe_rows
     from codeshell_hf.pack.shards import join_shards, make_header
     from codeshell_hf.text.documents import read_documents
     from codeshell_hf.text.shards import TokenShards
@@ -80,7 +80,9 @@ def run(settings: Settings, work: Work) -> None:
         )
         for row_tokens in settings.row_tokens:
             used, cut = describe_rows(shards.lengths, row_tokens)
-            work.report.append(f"{'':<10}rows of {row_tokens}: {used:.2%} of tokens used, {cut:.1%} of documents cut")
+            work.report.append(
+                f"{'':<10}rows of {row_tokens}: {used:.2%} filled, {cut:.2%} of documents that fit are cut"
+            )
     if settings.repositories is not None:
         pack_repositories(settings, settings.repositories, work, tokenizer, header, is_fast=is_fast)
     for language, tokens in list(work.counts[settings.splits[0]]["tokens_by_language"].items())[:LANGUAGES_SHOWN]:

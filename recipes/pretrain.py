@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings
+from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
 from codeshell_hf.stages.precision import PrecisionSettings, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
@@ -46,6 +46,7 @@ class Settings(StageSettings, PrecisionSettings):
     batch: BatchSettings = Field(description="batches")
     schedule: ScheduleSettings = Field(description="schedule")
     optimizer: OptimizerSettings = Field(description="optimiser")
+    rows: RowSettings = Field(default_factory=RowSettings, description="how documents become rows")
     infilling: InfillingSettings | None = Field(default=None, description="fill-in-the-middle")
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="checkpoints")
     guard: GuardSettings = Field(default_factory=GuardSettings, description="guard")
@@ -99,7 +100,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
             ranks.print(f"batch.global_tokens {requested_tokens:,} do not divide into {unit}: takes {step_tokens:,}")
         steps = math.ceil(total_tokens / step_tokens)
         phases = place_phases(schedule.phase_ends, total_tokens=total_tokens, step_tokens=step_tokens)
-        sources = (settings.shards, settings.mixture, phases, settings.infilling)
+        sources = (settings.shards, settings.mixture, phases, settings.rows, settings.infilling)
         rows = open_rows(*sources, tokenizer=settings.tokenizer, seed=settings.seed)
         check_epochs(rows.count_epochs(total_tokens), schedule)
 

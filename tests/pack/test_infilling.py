@@ -1,10 +1,21 @@
-"""Rearranged documents keep their tokens and text."""
+"""Rearranged pieces keep their tokens and text."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codeshell_hf.pack.infilling import place_cuts, rearrange_characters, rearrange_for_infilling
+from codeshell_hf.pack.infilling import (
+    LEVELS,
+    Draws,
+    Infilling,
+    draw_cuts,
+    place_cuts,
+    rearrange,
+    rearrange_for_infilling,
+)
+from codeshell_hf.pack.marks import Marks
+from codeshell_hf.pack.settings import CutLevel
 from tests.pack.common import SENTINELS
 
 
@@ -51,29 +62,89 @@ class Words:
         return [ord(pair[0]) + (1000 * ord(pair[1]) if len(pair) > 1 else 0) for pair in pairs]
 
 
-@given(st.text(alphabet="abcdefgh", min_size=1, max_size=40), st.data(), st.booleans())
-def test_cuts_between_characters_keep_the_text_and_the_length(
-    text: str, data: st.DataObject, suffix_first: bool
+class Nothing:
+    """Decodes and encodes nothing right: twice as many tokens come back."""
+
+    def decode(self, ids: list[int]) -> str:
+        return "x" * len(ids)
+
+    def encode(self, text: str) -> list[int]:
+        return [0] * (4 * len(text))
+
+
+def draw(level: CutLevel, cuts: list[float], *, suffix_first: bool) -> Draws:
+    return Draws(
+        np.array([cuts], np.float32),
+        np.array([LEVELS.index(level)], np.int8),
+        np.array([suffix_first]),
+        np.array([0.6]),
+    )
+
+
+def read_parts(found: list[int], sentinels: tuple[int, int, int]) -> tuple[list[int], list[int], list[int]]:
+    """Prefix, middle and suffix of a rearranged piece; of a suffix-first one the prefix and middle as one."""
+    parts: dict[int, list[int]] = {}
+    for value in found:
+        if value in sentinels:
+            held = parts.setdefault(value, [])
+        else:
+            held.append(value)
+    prefix, middle, suffix = (parts[sentinel] for sentinel in sentinels)
+    return prefix, middle, suffix
+
+
+@pytest.mark.parametrize("level", ["character", "line", "syntax"])
+@given(text=st.text(alphabet="abcdefgh\n", min_size=1, max_size=40), data=st.data(), suffix_first=st.booleans())
+def test_cuts_in_the_text_keep_the_text_and_the_length(
+    level: CutLevel, text: str, data: st.DataObject, suffix_first: bool
 ) -> None:
     codec = Words()
     tokens = np.array(codec.encode(text), np.int64)
     cuts = sorted([data.draw(st.floats(0, 0.999)), data.draw(st.floats(0, 0.999))])
+    infilling = Infilling(1.0, 0.5, {level: 1.0}, codec)
     sentinels = (-1, -2, -3)
 
-    found = rearrange_characters(tokens, (cuts[0], cuts[1]), codec, suffix_first=suffix_first, sentinels=sentinels)
+    drawn = draw(level, cuts, suffix_first=suffix_first)
+    found = rearrange(tokens, drawn, 0, infilling, "python", sentinels)
 
     assert len(found) == len(tokens) + 3
-    parts: dict[int, list[int]] = {}
-    for value in found.tolist():
-        if value < 0:
-            held = parts.setdefault(value, [])
-        else:
-            held.append(value)
-    suffix = codec.decode(parts[-3])
-    if suffix_first:  # the middle follows the prefix without a sentinel
-        assert text.startswith(codec.decode(parts[-2]))
-        assert text[len(codec.decode(parts[-2])) :].startswith(suffix)
-    else:
-        before = codec.decode(parts[-1]) + codec.decode(parts[-2])
-        assert text.startswith(before)
-        assert text[len(before) :].startswith(suffix)
+    prefix, middle, suffix = read_parts(found.tolist(), sentinels)
+    assert not (suffix_first and prefix)  # the middle follows the prefix without a sentinel
+    before = codec.decode(prefix) + codec.decode(middle)
+    assert text.startswith(before)
+    assert text[len(before) :].startswith(codec.decode(suffix))
+
+
+def test_a_piece_too_short_for_what_cuts_add_is_cut_between_tokens() -> None:
+    infilling = Infilling(1.0, 0.0, {"character": 1.0}, Nothing())
+
+    found = rearrange(
+        np.arange(8), draw("character", [0.25, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3)
+    )
+
+    assert found.tolist() == [-1, 0, 1, -3, 4, 5, 6, 7, -2, 2, 3]
+
+
+def test_each_level_is_drawn_as_often_as_it_was_asked_for() -> None:
+    infilling = Infilling(1.0, 0.25, {"line": 0.25, "character": 0.75})
+
+    draws = draw_cuts(infilling, 2000, np.random.default_rng(0))
+
+    # Binomials of 2,000: beyond these bounds once in 10,000 runs.
+    assert np.bincount(draws.levels, minlength=4)[[0, 3]].tolist() == [0, 0]
+    assert 424 < (draws.levels == LEVELS.index("line")).sum() < 576
+    assert 424 < draws.is_suffix_first.sum() < 576
+    assert (draws.fractions[:, 0] <= draws.fractions[:, 1]).all()
+    assert draws.fractions.max() < 1
+
+
+def test_one_file_of_joined_ones_is_rearranged_behind_the_others() -> None:
+    marks = Marks(repository=1, file=2, line_break=3)
+    piece = np.array([1, 8, 3, 2, 9, 3, 20, 21, 2, 10, 3, 30, 31, 32, 33])
+    infilling = Infilling(1.0, 0.0, {"token": 1.0}, marks=marks)
+
+    found = rearrange(piece, draw("token", [0.3, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3))
+
+    # The draw of 0.6 falls on the four tokens of the second file, whose second is the middle.
+    context = [1, 8, 3, 2, 9, 3, 20, 21, 2, 10, 3]
+    assert found.tolist() == [*context, -1, 30, -3, 32, 33, -2, 31]

@@ -4,16 +4,170 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.errors import DataError, SettingsError
+from codeshell_hf.errors import DataError
 from codeshell_hf.pack.encoder import TokenizerCodec
 from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
-from codeshell_hf.pack.rows import IGNORED, Phase, Rows, describe_rows
+from codeshell_hf.pack.layout import Phase
+from codeshell_hf.pack.rows import IGNORED, Batch, Rows
+from codeshell_hf.pack.settings import Packing, RowSettings
 from codeshell_hf.pack.shards import Document, write_shards
 from codeshell_hf.pack.stream import read_step
 from codeshell_hf.text.shards import Header, TokenShards
-from tests.pack.common import END, SENTINELS, make_shards
+from tests.pack.common import END, SENTINELS, Numbered, make_shards
+
+HALF = Infilling(0.5, 0.5, {"token": 1.0})
+
+
+@pytest.mark.parametrize("row_tokens", [16, 64])
+def test_rows_do_not_depend_on_how_they_are_asked_for(shards: TokenShards, row_tokens: int) -> None:
+    phases = [Phase(0, row_tokens)]
+    whole = Rows(shards, seed=1, phases=phases, infilling=HALF).read(0, 64)
+
+    late = Rows(shards, seed=1, phases=phases, infilling=HALF)
+    for consumed, rows in [(40, 3), (0, 5), (63, 1), (7, 2)]:
+        piece = late.read(consumed * row_tokens, rows)
+        assert np.array_equal(piece.input_ids, whole.input_ids[consumed : consumed + rows])
+        assert np.array_equal(piece.labels, whole.labels[consumed : consumed + rows])
+        assert np.array_equal(piece.position_ids, whole.position_ids[consumed : consumed + rows])
+
+    other = Rows(shards, seed=2, phases=phases, infilling=HALF).read(0, 64)
+    assert not np.array_equal(other.input_ids, whole.input_ids)
+
+
+def split_pieces(batch: Batch) -> list[list[int]]:
+    """The pieces of rows, by their positions; what nothing fills counts as one of end-of-text tokens."""
+    pieces: list[list[int]] = []
+    for ids, positions in zip(batch.input_ids.tolist(), batch.position_ids.tolist(), strict=True):
+        for token, position in zip(ids, positions, strict=True):
+            if position == 0:
+                pieces.append([])
+            assert position == len(pieces[-1])
+            pieces[-1].append(token)
+    return pieces
+
+
+def restore(piece: list[int], sentinels: tuple[int, int, int]) -> list[int]:
+    """Undoes a rearrangement, by the sentinels alone."""
+    prefix, middle, suffix = sentinels
+    if prefix not in piece:
+        return piece
+    assert all(piece.count(sentinel) == 1 for sentinel in sentinels)  # whole, whatever the row
+    if piece[1] == suffix:
+        after, rest = piece[2 : piece.index(middle)], piece[piece.index(middle) + 1 :]
+        return rest + after
+    before, after = piece[1 : piece.index(suffix)], piece[piece.index(suffix) + 1 : piece.index(middle)]
+    return before + piece[piece.index(middle) + 1 :] + after
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 90), min_size=4, max_size=30).filter(lambda lengths: sum(lengths) > 64),
+    st.sampled_from(["best-fit", "end-to-end"]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.booleans(),
+    st.sampled_from([0, 2]),
+)
+def test_no_token_is_lost_or_doubled_and_each_piece_is_whole(
+    lengths: list[int], packing: Packing, rate: float, opens: bool, blocks: int
+) -> None:
+    documents = Numbered(lengths)
+    end, sentinels = documents.header.end_of_text, documents.header.sentinels
+    assert sentinels is not None
+    rows = Rows(
+        documents,
+        seed=0,
+        phases=[Phase(0, 16), Phase(blocks * 64, 64)],
+        infilling=Infilling(rate, 0.5, {"token": 1.0}),
+        settings=RowSettings(packing=packing, predicts_first_token=opens),
+    )
+
+    pieces, consumed = [], 0
+    while rows.count_epochs(consumed) < 1:
+        pieces += split_pieces(rows.read(consumed, 1))
+        consumed += rows.find_row_tokens(consumed)
+
+    assert rows.count_epochs(consumed) == 1
+    found: list[int] = []
+    for piece in pieces:
+        tokens = [token for token in restore(piece, sentinels) if token != end]
+        assert tokens == list(range(tokens[0], tokens[0] + len(tokens))) if tokens else True  # in order, side by side
+        assert len({np.searchsorted(np.cumsum(lengths), token, side="right") for token in tokens}) <= 1
+        found += tokens
+    assert sorted(found) == list(range(documents.total))
+
+
+def test_epochs_are_shuffled_anew(shards: TokenShards) -> None:
+    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=None)
+    epoch = next(row for row in range(1, 99) if rows.count_epochs(row * 64) == 1)
+
+    first, second = rows.read(0, epoch).input_ids, rows.read(epoch * 64, epoch).input_ids
+
+    # Not only the order of rows is another: they hold other documents.
+    assert {tuple(row) for row in first.tolist()} != {tuple(row) for row in second.tolist()}
+
+
+def test_first_tokens_of_pieces_and_what_nothing_fills_are_no_targets(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, ["a" * 9, "b" * 9, "c" * 4])
+    batch = Rows(shards, seed=0, phases=[Phase(0, 10)], infilling=None).read(0, 3)
+
+    for ids, positions, labels in zip(batch.input_ids.tolist(), batch.position_ids, batch.labels.tolist(), strict=True):
+        letter = ids[0]
+        if letter == ord("c"):
+            assert ids == [letter] * 4 + [END] * 6
+            assert positions.tolist() == [*range(5), *range(5)]
+            assert labels == [IGNORED, *[letter] * 3, END, *[IGNORED] * 5]
+        else:
+            assert ids == [letter] * 9 + [END]
+            assert positions.tolist() == list(range(10))
+            assert labels == [IGNORED, *[letter] * 8, END]
+    assert (batch.input_ids[:, 0] == ord("c")).sum() == 1
+
+
+def test_the_first_token_is_a_target_where_it_is_asked_for(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, ["abc", "def"])
+    settings = RowSettings(predicts_first_token=True)
+
+    batch = Rows(shards, seed=0, phases=[Phase(0, 10)], infilling=None, settings=settings).read(0, 1)
+
+    assert sorted(split_pieces(batch)) == sorted([[END, *map(ord, "abc"), END], [END, *map(ord, "def"), END]])
+    assert (batch.labels[0] == IGNORED).nonzero()[0].tolist() == [0, 5]
+
+
+def test_rearranged_pieces_begin_with_their_sentinel_and_end_with_the_end(shards: TokenShards) -> None:
+    rows = Rows(
+        shards,
+        seed=0,
+        phases=[Phase(0, 32)],
+        infilling=Infilling(1.0, 0.5, {"token": 1.0}),
+        settings=RowSettings(predicts_first_token=True),
+    )
+
+    arranged = [piece for piece in split_pieces(rows.read(0, 60)) if SENTINELS[0] in piece]
+
+    assert all(piece[0] == SENTINELS[0] for piece in arranged)
+    # Documents are up to 59 tokens long: a part of one ends its middle, too.
+    assert all(piece[-1] == END and piece.count(END) == 1 for piece in arranged)
+    assert len(arranged) > 40
+
+
+@pytest.mark.parametrize("level", ["token", "character"])
+def test_middles_end_with_their_document_as_often_as_anywhere(tmp_path: Path, level: str) -> None:
+    shards = make_shards(tmp_path, ["abcdefgh"] * 2000)
+    infilling = Infilling(1.0, 0.0, {"token": 1.0} if level == "token" else {"character": 1.0}, Characters())
+    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=infilling)
+
+    pieces = split_pieces(rows.read(0, 420))
+    arranged = [piece for piece in pieces if SENTINELS[0] in piece][:1900]
+    without_suffix = sum(tokens.index(SENTINELS[1]) == tokens.index(SENTINELS[2]) + 1 for tokens in arranged)
+
+    # The later of two cuts is the last of nine places with probability 1 - (8 / 9) ** 2 = 0.21; of 1,900 documents,
+    # 330 to 468 have none but once in 10,000 runs.
+    assert len(arranged) == 1900
+    assert 330 < without_suffix < 468
 
 
 class Characters:
@@ -26,131 +180,30 @@ class Characters:
         return list(map(ord, text))
 
 
-@pytest.mark.parametrize("row_tokens", [16, 64])
-def test_rows_do_not_depend_on_how_they_are_asked_for(shards: TokenShards, row_tokens: int) -> None:
-    phases, infilling = [Phase(0, row_tokens)], Infilling(0.5, 0.5)
-    whole = Rows(shards, seed=1, phases=phases, infilling=infilling).read(0, 64)
-
-    late = Rows(shards, seed=1, phases=phases, infilling=infilling)
-    for consumed, rows in [(40, 3), (0, 5), (63, 1), (7, 2)]:
-        piece = late.read(consumed * row_tokens, rows)
-        assert np.array_equal(piece.input_ids, whole.input_ids[consumed : consumed + rows])
-        assert np.array_equal(piece.labels, whole.labels[consumed : consumed + rows])
-        assert np.array_equal(piece.position_ids, whole.position_ids[consumed : consumed + rows])
-
-    other = Rows(shards, seed=2, phases=phases, infilling=infilling).read(0, 64)
-    assert not np.array_equal(other.input_ids, whole.input_ids)
-
-
-def test_an_epoch_holds_every_document_once_and_each_is_shuffled_anew(shards: TokenShards) -> None:
-    rows = Rows(shards, seed=0, phases=[Phase(0, 8)], infilling=None)
-    stream = shards.header.tokens + len(shards)
-    blocks = stream // 8
-    epochs = [rows.read(epoch * blocks * 8, blocks).input_ids for epoch in range(2)]
-
-    for ids in epochs:
-        kept = np.bincount(ids.ravel(), minlength=320)
-        expected = np.bincount(shards.tokens, minlength=320)
-        expected[END] = len(shards)
-        assert kept.sum() == blocks * 8
-        assert (kept <= expected).all()
-        assert (expected - kept).sum() == stream - blocks * 8 < 8  # what does not fill a row falls
-    assert not np.array_equal(epochs[0], epochs[1])
-    assert rows.count_epochs(3 * blocks * 4) == pytest.approx(1.5, abs=0.01)
-
-
-def test_a_change_of_length_loses_and_doubles_nothing(shards: TokenShards) -> None:
-    long = Rows(shards, seed=3, phases=[Phase(0, 32)], infilling=None)
-    mixed = Rows(shards, seed=3, phases=[Phase(0, 8), Phase(320, 32)], infilling=None)
-    total = 40 * 32
-
-    expected = np.sort(long.read(0, 40).input_ids.ravel())
-    first, rest = mixed.read(0, 40), mixed.read(320, 30)
-
-    assert first.input_ids.shape == (40, 8)
-    assert rest.input_ids.shape == (30, 32)
-    assert np.array_equal(np.sort(np.concatenate([first.input_ids.ravel(), rest.input_ids.ravel()])), expected)
-    assert mixed.find_row_tokens(319) == 8
-    assert mixed.find_row_tokens(total - 1) == 32
-
-
-def test_rows_of_a_step_come_from_many_documents(tmp_path: Path) -> None:
-    shards = make_shards(tmp_path, [chr(33 + index) * 1024 for index in range(40)])
-    rows = Rows(shards, seed=0, phases=[Phase(0, 16), Phase(12800, 64)], infilling=None)
-
-    batch = rows.read(0, 32)
-
-    assert len(set(batch.input_ids[:, 0].tolist())) > 10
-
-
-def test_positions_and_labels_stop_at_documents(shards: TokenShards) -> None:
-    batch = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(0.5, 0.5)).read(0, 20)
-
-    starts = 0
-    for ids, positions, labels in zip(batch.input_ids, batch.position_ids, batch.labels, strict=True):
-        for place in range(1, 64):
-            begins = ids[place - 1] == END
-            starts += begins
-            assert positions[place] == (0 if begins else positions[place - 1] + 1)
-            assert labels[place] == (IGNORED if begins else ids[place])
-    assert starts > 20
-
-
-def test_infilling_stays_inside_documents_and_differs_between_epochs(shards: TokenShards) -> None:
-    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(1.0, 0.5))
-    forms = []
-    for epoch in range(2):
-        plan = rows._plan(epoch)
-        arranged = {int(plan.order[place]): rows._arrange(plan, place).tolist() for place in range(len(shards))}
-        for document, tokens in arranged.items():
-            letter = 33 + document
-            assert tokens[-1] == END
-            assert set(tokens[:-1]) == {letter, *SENTINELS}
-            assert tokens.count(letter) == len(shards[document])
-            assert len(tokens) == len(shards[document]) + 4
-        forms.append(arranged)
-    assert forms[0] != forms[1]
-    suffix_first = sum(tokens[1] == SENTINELS[2] for tokens in forms[0].values())
-    # 60 documents at 0.5, some of whose prefixes are empty: 12 to 55 but once in a million.
-    assert 12 < suffix_first < 55
-
-
-@pytest.mark.parametrize("codec", [None, Characters()])
-def test_middles_end_with_their_document_as_often_as_anywhere(tmp_path: Path, codec: Characters | None) -> None:
-    shards = make_shards(tmp_path, ["abcdefgh"] * 2000)
-    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(1.0, 0.0, codec))
-
-    plan = rows._plan(0)
-    arranged = [rows._arrange(plan, place).tolist() for place in range(2000)]
-    without_suffix = sum(tokens.index(SENTINELS[1]) == tokens.index(SENTINELS[2]) + 1 for tokens in arranged)
-
-    # The later of two cuts is the last of nine places with probability 1 - (8 / 9) ** 2 = 0.21; of 2,000 documents,
-    # 349 to 491 have none but once in 10,000 runs.
-    assert 349 < without_suffix < 491
-
-
 def test_rate_of_infilling_is_what_was_asked(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, ["abcdefgh"] * 2000)
+    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(0.5, 0.25, {"token": 1.0}))
 
-    plan = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(0.5, 0.25))._plan(0)
+    pieces = [piece for piece in split_pieces(rows.read(0, 350)) if ord("a") in piece]
 
-    # Binomials of 2,000: beyond these bounds once in 10,000 runs.
-    assert 912 < plan.is_infilling.sum() < 1088
-    assert 424 < plan.is_suffix_first.sum() < 576
+    arranged = [piece for piece in pieces if SENTINELS[0] in piece]
+    # Binomials, by shares beyond which 2,000 pieces come once in 10,000 runs. The suffix also comes first in a piece
+    # without a prefix: the first cut is at the beginning with probability 1 - (8 / 9) ** 2 = 0.21.
+    assert len(pieces) > 1950
+    assert 0.455 < len(arranged) / len(pieces) < 0.545
+    assert 0.35 < sum(piece[1] == SENTINELS[2] for piece in arranged) / len(arranged) < 0.47
 
 
-def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards) -> None:
-    with pytest.raises(DataError, match=r"lies|must lie inside"):
+def test_wrong_shards_are_refused(tmp_path: Path, shards: TokenShards) -> None:
+    with pytest.raises(DataError, match=r"must lie inside"):
         rearrange_for_infilling(np.arange(4), (3, 5), suffix_first=False, sentinels=SENTINELS)
-    with pytest.raises(DataError, match=r"run codeshell pack first"):
-        TokenShards(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"too few for one row of 65536"):
         Rows(shards, seed=0, phases=[Phase(0, 65536)], infilling=None)
-    with pytest.raises(SettingsError, match=r"let all lengths and steps divide evenly"):
-        Rows(shards, seed=0, phases=[Phase(0, 24), Phase(96, 32)], infilling=None)
     bare = make_shards(tmp_path / "bare", ["abc" * 30], sentinels=None)
     with pytest.raises(DataError, match=r"set infilling to null"):
-        Rows(bare, seed=0, phases=[Phase(0, 8)], infilling=Infilling(0.5, 0.5))
+        Rows(bare, seed=0, phases=[Phase(0, 8)], infilling=HALF)
+    with pytest.raises(DataError, match=r"run codeshell pack first"):
+        TokenShards(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"has token 8364, but the vocabulary has 320 entries"):
         make_shards(tmp_path / "wide", ["\u20ac"])
     with pytest.raises(DataError, match=r"has token 320, but the vocabulary has 320 entries"):
@@ -158,14 +211,6 @@ def test_wrong_shards_and_phases_are_refused(tmp_path: Path, shards: TokenShards
     (tmp_path / "tokens.bin").write_bytes(b"\0\0")
     with pytest.raises(DataError, match=r"run codeshell pack again"):
         TokenShards(tmp_path)
-
-
-def test_use_of_rows_is_told(tmp_path: Path) -> None:
-    used, cut = describe_rows(np.array([7, 7, 3, 20]), 8)
-
-    # 8 + 8 + 4 + 21 tokens with their ends: five rows of eight of 41; the last document reaches over three of them.
-    assert used == pytest.approx(40 / 41)
-    assert cut == pytest.approx(1 / 4)
 
 
 def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
@@ -176,7 +221,8 @@ def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
     texts = [f"def area_{number}(radius):\n    return {number} * radius ** 2\n" * 3 for number in range(40)]
     rows = [Document(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
     write_shards(rows, tiny_tokenizer, header, tmp_path)
-    infilling = Infilling(1.0, 0.5, TokenizerCodec(tiny_tokenizer))
+    cuts = {"character": 0.4, "line": 0.3, "syntax": 0.3}
+    infilling = Infilling(1.0, 0.5, cuts, TokenizerCodec(tiny_tokenizer))
 
     def read(consumed: int, count: int) -> np.ndarray:
         stream = Rows(TokenShards(tmp_path), seed=0, phases=[Phase(0, 32)], infilling=infilling)
@@ -189,7 +235,7 @@ def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
 
 @pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_ranks_read_the_same_step_between_them(shards: TokenShards, ranks: int) -> None:
-    rows = Rows(shards, seed=0, phases=[Phase(0, 16)], infilling=Infilling(0.5, 0.5))
+    rows = Rows(shards, seed=0, phases=[Phase(0, 16)], infilling=HALF)
     consumed, step_tokens, micro_tokens = 512, 16 * 16, 32
 
     read = [read_step(rows, consumed, step_tokens, micro_tokens, rank, ranks) for rank in range(ranks)]

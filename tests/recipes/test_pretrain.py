@@ -583,7 +583,7 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
     (tmp_path / "ds").mkdir()
     np.asarray(tokens[:6000]).tofile(tmp_path / "ds" / "0.ds")
     np.array([2000, 6000], "<u8").tofile(tmp_path / "ds" / "0.ds.index")
-    more = [f"mixture=[{{shards: {tmp_path}/ds, share: 0.25}}]", "infilling.level=character"]
+    more = [f"mixture=[{{shards: {tmp_path}/ds, share: 0.25}}]", "infilling.cuts={character: 1}"]
 
     assert run(home, tmp_path / "out", *more, "schedule.total_tokens=8192", "schedule.max_epochs=3.0") == 0
 
@@ -604,7 +604,7 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
             ["accelerate=recipes/accelerate/fsdp2.yaml"],
             "asks for another mixed_precision than float32; make them agree",
         ),
-        (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let each be above 0"),
+        (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let the first be above 0"),
         (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO shards AdamW alone; set it to adamw"),
     ],
 )

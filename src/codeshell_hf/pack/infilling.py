@@ -1,5 +1,6 @@
-"""Fill-in-the-middle: a part of a document moves behind the rest, so that the model learns to fill it in."""
+"""Fill-in-the-middle: a part of a piece moves behind the rest, so that the model learns to fill it in."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,21 +8,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .cuts import cut_lines, cut_syntax
+from .marks import Marks, split_context
+from .settings import CutLevel
+
+LEVELS: tuple[CutLevel, ...] = ("token", "character", "line", "syntax")
 
 
 @dataclass(frozen=True)
 class Infilling:
-    """How often documents are rearranged.
+    """How often pieces are rearranged, and where they are cut.
 
     Args:
-        rate: Share of documents, 0 to 1.
+        rate: Share of pieces, 0 to 1.
         spm_rate: Share of those whose suffix comes first, 0 to 1.
-        codec: For cuts between characters; `None` cuts between tokens.
+        cuts: Share of those by what they are cut between; together 1.
+        codec: For all cuts but those between tokens.
+        marks: Where the files of joined documents begin, of which one is infilled; `None`: there are none.
     """
 
     rate: float
     spm_rate: float
+    cuts: Mapping[CutLevel, float]
     codec: "Codec | None" = None
+    marks: Marks | None = None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What was drawn for each of some pieces.
+
+    Args:
+        fractions: Where the middle starts and ends, in [0, 1), sorted, float32, shape (pieces, 2).
+        levels: Index into `LEVELS`, int8.
+        is_suffix_first: bool.
+        files: Which file of a joined document is infilled, in [0, 1), float32.
+    """
+
+    fractions: NDArray[np.float32]
+    levels: NDArray[np.int8]
+    is_suffix_first: NDArray[np.bool_]
+    files: NDArray[np.float32]
+
+
+def draw_cuts(infilling: Infilling | None, pieces: int, rng: np.random.Generator) -> Draws:
+    """Draws how pieces are rearranged, if they are."""
+    shares = [infilling.cuts.get(level, 0.0) if infilling else 0.0 for level in LEVELS]
+    levels = np.searchsorted(np.cumsum(shares)[:-1], rng.random(pieces, dtype=np.float32), side="right")
+    is_suffix_first = rng.random(pieces, dtype=np.float32) < (infilling.spm_rate if infilling else 0.0)
+    fractions = np.sort(rng.random((pieces, 2), dtype=np.float32), axis=1)
+    return Draws(fractions, levels.astype(np.int8), is_suffix_first, rng.random(pieces, dtype=np.float32))
 
 
 class Codec(Protocol):
@@ -37,7 +73,7 @@ class Codec(Protocol):
 def rearrange_for_infilling(
     tokens: NDArray[np.int64], middle: tuple[int, int], *, suffix_first: bool, sentinels: tuple[int, int, int]
 ) -> NDArray[np.int64]:
-    """Moves the middle of one document behind its suffix, between sentinels: shape (T,) to (T + 3,), int64.
+    """Moves the middle of a piece behind its suffix, between sentinels: shape (T,) to (T + 3,), int64.
 
     Args:
         middle: First token of the middle and the one after its last, 0 <= start <= end <= T.
@@ -46,14 +82,14 @@ def rearrange_for_infilling(
         sentinels: Ids of `<fim_prefix>`, `<fim_middle>` and `<fim_suffix>`.
 
     Raises:
-        DataError: If the middle lies outside the document.
+        DataError: If the middle lies outside.
 
     Source:
         Bavarian et al. 2022, arXiv:2207.14255, section 3; suffix-first as StarCoder's SPMv2.
     """
     start, end = middle
     if not 0 <= start <= end <= len(tokens):
-        raise DataError(f"middle is {start} to {end} in a document of {len(tokens)} tokens; it must lie inside")
+        raise DataError(f"middle is {start} to {end} of {len(tokens)} tokens; it must lie inside")
     prefix_id, middle_id, suffix_id = ([sentinel] for sentinel in sentinels)
     before, inside, after = tokens[:start], tokens[start:end], tokens[end:]
     parts = (
@@ -68,40 +104,56 @@ def place_cuts(cuts: tuple[float, float], length: int) -> tuple[int, int]:
     """Start and end of the middle among the `length + 1` places before, between and behind tokens or characters.
 
     Args:
-        cuts: Uniform in [0, 1), sorted; every place, also the end of the document, is equally likely.
+        cuts: Uniform in [0, 1), sorted; every place, also the end, is equally likely.
     """
     start, end = (int(cut * (length + 1)) for cut in cuts)
     return start, end
 
 
-def rearrange_characters(
+def rearrange(
     tokens: NDArray[np.int64],
-    cuts: tuple[float, float],
-    codec: Codec,
-    *,
-    suffix_first: bool,
+    draws: Draws,
+    piece: int,
+    infilling: Infilling,
+    language: str,
     sentinels: tuple[int, int, int],
 ) -> NDArray[np.int64]:
-    """Moves the middle of one document, cut between characters, so that a middle may begin inside a word.
+    """Moves the middle of a piece as was drawn for it: shape (T,) to (T + 3,), int64.
 
-    The three parts are encoded again, each by itself, and the tokens that this adds are cut off the suffix: the result
-    is as long as that of `rearrange_for_infilling`, so that rows can be planned without encoding anything. Where the
-    suffix is too short for that, cuts are made between tokens.
+    Of a piece of several files one is rearranged, behind the others. Unless it is cut between tokens, its text is cut
+    and the three parts are encoded, each by itself. The tokens that this adds are cut off the suffix, so that rows can
+    be planned without encoding anything. Where the suffix is too short for that, cuts are made between tokens.
 
     Args:
-        cuts: Start and end of the middle as fractions of the document, sorted, each in [0, 1).
+        language: Of the document, as curation names it, for cuts by syntax.
 
     Source:
         StarCoder (Li et al. 2023, arXiv:2305.06161, section 5.1) transforms characters, as Bavarian et al. 2022,
         section 4.3, recommend.
     """
-    text = codec.decode(tokens.tolist())
-    start, end = place_cuts(cuts, len(text))
-    before, inside, after = (codec.encode(part) for part in (text[:start], text[start:end], text[end:]))
-    more = len(before) + len(inside) + len(after) - len(tokens)
-    if not 0 <= more <= len(after):
-        middle = place_cuts(cuts, len(tokens))
-        return rearrange_for_infilling(tokens, middle, suffix_first=suffix_first, sentinels=sentinels)
-    whole = np.array([*before, *inside, *after[: len(after) - more]], np.int64)
-    middle = (len(before), len(before) + len(inside))
-    return rearrange_for_infilling(whole, middle, suffix_first=suffix_first, sentinels=sentinels)
+    if infilling.marks is not None:
+        context, tokens = split_context(tokens, infilling.marks, float(draws.files[piece]))
+    else:
+        context = tokens[:0]
+    cuts = (float(draws.fractions[piece, 0]), float(draws.fractions[piece, 1]))
+    level = LEVELS[draws.levels[piece]]
+    suffix_first = bool(draws.is_suffix_first[piece])
+    middle = place_cuts(cuts, len(tokens))
+    if level != "token" and infilling.codec is not None:
+        text = infilling.codec.decode(tokens.tolist())
+        start, end = _cut_text(text, cuts, level, language)
+        encode = infilling.codec.encode
+        before, inside, after = encode(text[:start]), encode(text[start:end]), encode(text[end:])
+        more = len(before) + len(inside) + len(after) - len(tokens)
+        if 0 <= more <= len(after):
+            tokens = np.array([*before, *inside, *after[: len(after) - more]], np.int64)
+            middle = (len(before), len(before) + len(inside))
+    arranged = rearrange_for_infilling(tokens, middle, suffix_first=suffix_first, sentinels=sentinels)
+    return np.concatenate([context, arranged])
+
+
+def _cut_text(text: str, cuts: tuple[float, float], level: CutLevel, language: str) -> tuple[int, int]:
+    """Start and end of the middle in characters."""
+    if level == "syntax" and (found := cut_syntax(text, place_cuts(cuts, len(text)), language)):
+        return found
+    return place_cuts(cuts, len(text)) if level == "character" else cut_lines(text, cuts)

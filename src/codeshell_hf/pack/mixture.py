@@ -1,5 +1,6 @@
 """Rows from several shards by weight, in an order that is a pure function of the seed and the tokens consumed."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError
 from .infilling import Infilling
-from .rows import Batch, Documents, Phase, Rows
+from .layout import Phase
+from .rows import Batch, Documents, Rows
+from .settings import RowSettings
 
 # Shares are exact over so many blocks.
 PERIOD = 1024
@@ -21,10 +24,11 @@ class Mixture:
     own stream of rows in its own order: a change of one leaves the others as they are.
 
     Args:
-        shares: Of all tokens, for each of the shards; together 1.
+        shares: For each phase, the share of its tokens of each of the shards; together 1.
         seed: Decides the orders and what is rearranged.
         phases: Lengths of rows, in order, the first from token 0.
-        infilling: How documents are rearranged, or `None` for not at all.
+        infilling: How pieces are rearranged, or `None` for not at all.
+        settings: How documents become rows; `None` for the default.
 
     Raises:
         DataError: As `Rows`.
@@ -34,37 +38,39 @@ class Mixture:
     def __init__(
         self,
         shards: Sequence[Documents],
-        shares: Sequence[float],
+        shares: Sequence[Sequence[float]],
         *,
         seed: int,
         phases: Sequence[Phase],
         infilling: Infilling | None,
+        settings: RowSettings | None = None,
     ) -> None:
-        if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-            raise SettingsError(f"shares of shards are {list(shares)}; let each be above 0 and all together 1")
+        for some in shares:
+            if min(some) < 0 or some[0] <= 0 or abs(sum(some) - 1) > 1e-6:
+                raise SettingsError(f"shares of shards are {list(some)}; let the first be above 0 and all together 1")
         self.seed = seed
+        self.phases = tuple(phases)
         self.block_tokens = max(phase.row_tokens for phase in phases)
-        self._counts = _apportion(shares, PERIOD)
+        self._starts = [phase.start // self.block_tokens for phase in phases]
+        self._counts = [_apportion(some, PERIOD) for some in shares]
         self._order = lru_cache(maxsize=4)(self._make_order)
         self.streams = [
             Rows(
                 documents,
                 seed=seed + number,
                 phases=[
-                    Phase(self._count(phase.start // self.block_tokens, number) * self.block_tokens, phase.row_tokens)
-                    for phase in phases
+                    Phase(self._count(start, number) * self.block_tokens, phase.row_tokens)
+                    for start, phase in zip(self._starts, phases, strict=True)
                 ],
                 infilling=infilling,
+                settings=settings,
             )
             for number, documents in enumerate(shards)
         ]
-        self.phases = tuple(phases)
 
     def find_row_tokens(self, consumed: int) -> int:
         """As `Rows.find_row_tokens`."""
-        return max(
-            (phase for phase in self.phases if phase.start <= consumed), key=lambda phase: phase.start
-        ).row_tokens
+        return self.phases[self._find_phase(consumed // self.block_tokens)].row_tokens
 
     def read(self, consumed: int, rows: int) -> Batch:
         """As `Rows.read`."""
@@ -72,7 +78,9 @@ class Mixture:
         parts = []
         for row in range(rows):
             block, within = divmod(consumed + row * row_tokens, self.block_tokens)
-            number = int(self._order(block // PERIOD)[block % PERIOD])
+            phase = self._find_phase(block)
+            period, place = divmod(block - self._starts[phase], PERIOD)
+            number = int(self._order(phase, period)[place])
             parts.append(self.streams[number].read(self._count(block, number) * self.block_tokens + within, 1))
         return Batch(
             *(
@@ -89,20 +97,28 @@ class Mixture:
             for number, stream in enumerate(self.streams)
         )
 
+    def _find_phase(self, block: int) -> int:
+        return bisect_right(self._starts, block) - 1
+
     def _count(self, block: int, number: int) -> int:
         """Blocks of one of them before a block of all."""
-        period, within = divmod(block, PERIOD)
-        return period * int(self._counts[number]) + int((self._order(period)[:within] == number).sum())
+        counted = 0
+        for phase, start in enumerate(self._starts):
+            stop = min([block, *self._starts[phase + 1 : phase + 2]])
+            period, within = divmod(max(stop - start, 0), PERIOD)
+            counted += period * int(self._counts[phase][number])
+            counted += int((self._order(phase, period)[:within] == number).sum())
+        return counted
 
-    def _make_order(self, period: int) -> NDArray[np.int64]:
-        numbers = np.repeat(np.arange(len(self._counts)), self._counts)
-        return np.random.default_rng([self.seed, period, PERIOD]).permutation(numbers)
+    def _make_order(self, phase: int, period: int) -> NDArray[np.int64]:
+        numbers = np.repeat(np.arange(len(self._counts[phase])), self._counts[phase])
+        return np.random.default_rng([self.seed, phase, period, PERIOD]).permutation(numbers)
 
 
 def _apportion(shares: Sequence[float], places: int) -> NDArray[np.int64]:
-    """Integers in the given proportion that sum to `places`, by largest remainder, none of them 0."""
+    """Integers in the given proportion that sum to `places`, by largest remainder, 0 for a share of 0 alone."""
     exact = np.array(shares) * places
-    counts: NDArray[np.int64] = np.maximum(np.floor(exact), 1).astype(np.int64)
+    counts: NDArray[np.int64] = np.maximum(np.floor(exact), exact > 0).astype(np.int64)
     for index in np.argsort(counts - exact)[: max(0, places - int(counts.sum()))]:
         counts[index] += 1
     counts[np.argmax(counts)] += places - int(counts.sum())

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..settings import Section
+
+Packing = Literal["best-fit", "end-to-end"]
+CutLevel = Literal["token", "character", "line", "syntax"]
 
 
 class Perturbation(Section):
@@ -38,11 +41,34 @@ class MixtureSettings(Section):
 
     shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
     share: float = Field(gt=0, lt=1, description="of all tokens; what is left of 1 is the recipe's own shards'")
+    min_row_tokens: int = Field(default=0, ge=0, description="drawn from only while rows are at least so long")
+
+
+class RowSettings(Section):
+    """How documents become rows."""
+
+    packing: Packing = Field(
+        default="best-fit", description="best-fit cuts no document that fits a row; end-to-end cuts where a row ends"
+    )
+    predicts_first_token: bool = Field(
+        default=False, description="an end-of-text token before each document, so that its first token is a target"
+    )
 
 
 class InfillingSettings(Section):
     """Fill-in-the-middle."""
 
-    level: Literal["token", "character"] = Field(default="token", description="what documents are cut between")
-    rate: float = Field(default=0.5, ge=0, le=1, description="share of documents that are rearranged")
+    rate: float = Field(default=0.5, ge=0, le=1, description="share of pieces that are rearranged")
     spm_rate: float = Field(default=0.5, ge=0, le=1, description="share of those with the suffix first")
+    cuts: dict[CutLevel, float] = Field(
+        default={"token": 1.0},
+        description="share of those by what they are cut between: token, character, line, syntax",
+    )
+
+    @field_validator("cuts")
+    @classmethod
+    def check_cuts(cls, cuts: dict[CutLevel, float]) -> dict[CutLevel, float]:
+        """Holds the shares to a sum of 1."""
+        if any(share < 0 for share in cuts.values()) or abs(sum(cuts.values()) - 1) > 1e-6:
+            raise ValueError("shares must be 0 or more, and 1 together")
+        return cuts

@@ -10,9 +10,11 @@ from ..tokenization_codeshell import CodeShellTokenizer
 from .datatrove import SUFFIX, DatatroveShards
 from .encoder import COMPARED_DOCUMENTS, make_codec
 from .infilling import Infilling
+from .layout import Phase
+from .marks import find_marks
 from .mixture import Mixture
-from .rows import Batch, Documents, Phase, Rows
-from .settings import InfillingSettings, MixtureSettings
+from .rows import Batch, Documents, Rows
+from .settings import InfillingSettings, MixtureSettings, RowSettings
 from .shards import make_header
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def open_rows(
     shards: Path,
     mixture: Sequence[MixtureSettings],
     phases: Sequence[tuple[int, int]],
+    settings: RowSettings,
     infilling: InfillingSettings | None,
     *,
     tokenizer: Path,
@@ -47,15 +50,16 @@ def open_rows(
     rearranging = None
     if infilling is not None:
         codec = None
-        if infilling.level == "character":
+        if infilling.cuts.keys() - {"token"}:
             first = opened[0]
             sample = range(0, len(first), max(1, len(first) // COMPARED_DOCUMENTS))
             codec = make_codec(loaded, (loaded.decode(first[index]) for index in sample))
-        rearranging = Infilling(infilling.rate, infilling.spm_rate, codec)
+        rearranging = Infilling(infilling.rate, infilling.spm_rate, infilling.cuts, codec, find_marks(loaded))
     if not mixture:
-        return Rows(opened[0], seed=seed, phases=placed, infilling=rearranging)
-    further = [one.share for one in mixture]
-    return Mixture(opened, [1 - sum(further), *further], seed=seed, phases=placed, infilling=rearranging)
+        return Rows(opened[0], seed=seed, phases=placed, infilling=rearranging, settings=settings)
+    further = [[one.share * (phase.row_tokens >= one.min_row_tokens) for one in mixture] for phase in placed]
+    shares = [[1 - sum(some), *some] for some in further]
+    return Mixture(opened, shares, seed=seed, phases=placed, infilling=rearranging, settings=settings)
 
 
 def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Documents:
