@@ -91,7 +91,7 @@ def test_the_runner_tells_what_is_caught_from_what_survives(tmp_path: Path, monk
         make("value", "1", "test_double"),
     )
 
-    outcomes = Runner(root, tmp_path / "copies", jobs=2, timeout_s=60, slack_s=0).run({"toy": table})
+    outcomes = Runner(root, tmp_path / "copies", jobs=2, timeout_s=60, slack_s=0, is_warm=False).run({"toy": table})
 
     found = {(outcome.mutation.new, outcome.mutation.what): outcome.outcome for outcome in outcomes}
     assert found == {

@@ -162,7 +162,7 @@ def wait_for(*files: Any) -> Any:
 
 
 def keep(connection: socket.socket, frozen: dict[str, str]) -> NoReturn:
-    """Runs what is asked for in a fork, tells how it ended, and ends it if whoever asked is gone."""
+    """Runs what is asked for in a fork and tells how it ended; ends its process group then, or if the asker is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, _, _ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as stream:
@@ -183,8 +183,9 @@ def keep(connection: socket.socket, frozen: dict[str, str]) -> NoReturn:
     for file in files:
         os.close(file)
     end = os.pidfd_open(program)
-    if wait_for(connection, sys.stdin, end) != end:
-        os.killpg(program, signal.SIGKILL)
+    wait_for(connection, sys.stdin, end)
+    with suppress(ProcessLookupError):
+        os.killpg(program, signal.SIGKILL)  # what has ended keeps its exit status
     code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
     with suppress(OSError):
         connection.sendall(code.to_bytes(4, "little", signed=True))

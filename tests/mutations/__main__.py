@@ -17,13 +17,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from tests.mutations import ROOT, Mutation, list_wings, load_table, mutate
+from tests.warm import warm_python
 
 CAUGHT, HANGS, SURVIVES, UNFIT, FAILING, SKIPPED = (
     "caught", "caught: timeout", "SURVIVES", "not applicable", "tests fail without it", "tests skip here",
@@ -55,18 +57,24 @@ class PytestRun:
     output: str
 
 
-def run_tests(root: Path, tests: str, timeout_s: float) -> PytestRun:
-    """Runs the fast ones among these tests in a checkout, and stops at the first that fails."""
+def run_tests(root: Path, tests: str, timeout_s: float, *, is_warm: bool) -> PytestRun:
+    """Runs the fast ones among these tests in a checkout, and stops at the first that fails.
+
+    Args:
+        is_warm: Whether libraries may be imported already; the checkout's own modules never are.
+    """
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(root / "src"), str(root))),
         # Bytecode is valid by size and second: a mutation of the same length would not be seen.
         "PYTHONDONTWRITEBYTECODE": "1",
         "HF_MODULES_CACHE": str(root / ".modules"),  # else a mutated model would be found there by others
     }
+    environment.setdefault("OMP_NUM_THREADS", "1")  # toy models are no faster with more
     environment.pop("PYTEST_ADDOPTS", None)
     environment.pop("PYTEST_XDIST_WORKER", None)
+    python = warm_python(environment) if is_warm else sys.executable
     marks = ("-m", "not slow and not gpu and not shared")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *marks, *tests.split()]
+    command = [python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *marks, *tests.split()]
     begun = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -94,15 +102,25 @@ class Runner:
         jobs: Mutations tried at the same time.
         timeout_s: Of one run of tests.
         slack_s: With a mutation, tests have this and five times what they took without, if that is less.
+        is_warm: As in `run_tests`.
     """
 
-    def __init__(self, root: Path, folder: Path, *, jobs: int = 1, timeout_s: float = 300, slack_s: float = 30) -> None:
+    def __init__(
+        self,
+        root: Path,
+        folder: Path,
+        *,
+        jobs: int = 1,
+        timeout_s: float = 300,
+        slack_s: float = 30,
+        is_warm: bool = True,
+    ) -> None:
         self.root = root
         self.jobs = jobs
         self.timeout_s = timeout_s
         self.slack_s = slack_s
-        self._baselines: dict[str, PytestRun] = {}
-        self._locks: dict[str, threading.Lock] = {}
+        self.is_warm = is_warm
+        self._outcomes: list[Outcome] = []
         self._lock = threading.Lock()
         self._copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for job in range(jobs):
@@ -110,40 +128,56 @@ class Runner:
             shutil.copytree(root, copy, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
             self._copies.put(copy)
 
-    def run_unmutated(self, copy: Path, tests: str) -> PytestRun:
-        """The run of these tests without a mutation, made once."""
-        with self._lock:
-            lock = self._locks.setdefault(tests, threading.Lock())
-        with lock:
-            if tests not in self._baselines:
-                self._baselines[tests] = run = run_tests(copy, tests, self.timeout_s)
-                return run
-            run = self._baselines[tests]
-            return replace(run, output=f"as above: {_tail(run.output, 1)}")
+    def run(self, tables: Mapping[str, Sequence[Mutation]]) -> list[Outcome]:
+        """Tries all and prints a line for each as it is done, with a count and the time left."""
+        places = {mutation: place for place, mutation in enumerate(chain.from_iterable(tables.values()))}
+        groups: dict[str, list[tuple[str, Mutation]]] = {}
+        for wing, table in tables.items():
+            for mutation in table:
+                groups.setdefault(mutation.tests, []).append((wing, mutation))
+        self._outcomes, begun = [], time.monotonic()
 
-    def try_mutation(self, wing: str, mutation: Mutation) -> Outcome:
-        """Applies one mutation to a copy, runs its tests there, and restores the file."""
-        try:
-            mutated = mutate(self.root, mutation)
-        except ValueError as error:
-            return Outcome(wing, mutation, UNFIT, 0, str(error))
+        def note(outcome: Outcome) -> None:
+            with self._lock:
+                self._outcomes.append(outcome)
+                done = len(self._outcomes)
+                left_s = (time.monotonic() - begun) / done * (len(places) - done)
+                print(f"[{done:>3}/{len(places)}, {left_s / 60:4.1f} min left] {_line(outcome)}", flush=True)
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for future in [pool.submit(self._try_group, group, note) for group in groups.values()]:
+                future.result()
+        return sorted(self._outcomes, key=lambda outcome: places[outcome.mutation])
+
+    def _try_group(self, group: Sequence[tuple[str, Mutation]], note: Callable[[Outcome], None]) -> None:
+        """Tries the mutations that have the same tests, which run once without any."""
         copy = self._copies.get()
         try:
-            return self._try_in(copy, wing, mutation, mutated)
+            baseline: PytestRun | None = None
+            for wing, mutation in group:
+                try:
+                    mutated = mutate(self.root, mutation)
+                except ValueError as error:
+                    note(Outcome(wing, mutation, UNFIT, 0, str(error)))
+                    continue
+                if baseline is None:
+                    baseline = run_tests(copy, mutation.tests, self.timeout_s, is_warm=self.is_warm)
+                note(self._try_mutation(copy, wing, mutation, mutated, baseline))
         finally:
             self._copies.put(copy)
 
-    def _try_in(self, copy: Path, wing: str, mutation: Mutation, mutated: str) -> Outcome:
-        baseline = self.run_unmutated(copy, mutation.tests)
+    def _try_mutation(self, copy: Path, wing: str, mutation: Mutation, mutated: str, baseline: PytestRun) -> Outcome:
+        """Applies one mutation to a copy, runs its tests there, and restores the file."""
         if baseline.status != 0:
             return Outcome(wing, mutation, FAILING, baseline.seconds, _tail(baseline.output))
         if " passed" not in _tail(baseline.output, 1):
             return Outcome(wing, mutation, SKIPPED, baseline.seconds, _tail(baseline.output))
         file = copy / mutation.file
         original = file.read_bytes()
+        limit_s = min(self.timeout_s, self.slack_s + 5 * baseline.seconds)
         try:
             file.write_text(mutated, encoding="utf-8")
-            run = run_tests(copy, mutation.tests, min(self.timeout_s, self.slack_s + 5 * baseline.seconds))
+            run = run_tests(copy, mutation.tests, limit_s, is_warm=self.is_warm)
         finally:
             file.write_bytes(original)
         if run.status is None:
@@ -151,19 +185,6 @@ class Runner:
         if run.status == 0:
             return Outcome(wing, mutation, SURVIVES, run.seconds, _describe(mutation))
         return Outcome(wing, mutation, CAUGHT, run.seconds)
-
-    def run(self, tables: Mapping[str, Sequence[Mutation]]) -> list[Outcome]:
-        """Tries all and prints a line for each as it is done, with a count and the time left."""
-        todo = [(wing, mutation) for wing, table in tables.items() for mutation in table]
-        outcomes: list[Outcome] = []
-        begun = time.monotonic()
-        with ThreadPoolExecutor(self.jobs) as pool:
-            for future in as_completed([pool.submit(self.try_mutation, *item) for item in todo]):
-                outcomes.append(future.result())
-                done = len(outcomes)
-                left_s = (time.monotonic() - begun) / done * (len(todo) - done)
-                print(f"[{done:>3}/{len(todo)}, {left_s / 60:4.1f} min left] {_line(outcomes[-1])}", flush=True)
-        return outcomes
 
 
 def _tail(output: str, lines: int = 12) -> str:
@@ -200,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("wings", nargs="*", metavar="WING", help=f"of {', '.join(list_wings())}; without one, all")
     parser.add_argument("--list", action="store_true", help="print the mutations and run nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcomes there")
-    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N", help="at a time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="at a time")
     parser.add_argument("--timeout-s", type=float, default=300, metavar="S", help="limit of one run of tests")
     chosen = parser.parse_args(arguments)
     tables = {wing: load_table(wing) for wing in chosen.wings or list_wings()}

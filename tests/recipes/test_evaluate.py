@@ -230,12 +230,13 @@ def test_a_dry_run_tells_the_size_of_the_work(
     learnt_by_heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = {**TASKS["humaneval"], "data": str(SMALL / "humaneval.jsonl")}
-    settings = {"output": str(tmp_path / "x"), "models": {"base": str(learnt_by_heart)}, "tasks": {"humaneval": task}}
+    models = dict.fromkeys(("base", "twin"), str(learnt_by_heart))
+    settings = {"output": str(tmp_path / "x"), "models": models, "tasks": {"humaneval": task}}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings))
 
     assert main(STAGE, [str(tmp_path / "s.yaml"), "--dry-run"]) == 0
 
-    assert "humaneval: 8 problems, 24 answers of 1 models under humaneval-pass10-v1" in capsys.readouterr().out
+    assert "humaneval: 8 problems, 48 answers of 2 models under humaneval-pass10-v1" in capsys.readouterr().out
     assert not (tmp_path / "x").exists()
 
 
