@@ -14,51 +14,52 @@ import torch
 
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
+from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Question
 from codeshell_hf.evaluate.problems import read_humaneval, read_problems
 from codeshell_hf.evaluate.profiles import find_profile
-from codeshell_hf.train.weights import load_model
+from codeshell_hf.loading import load_model
+from codeshell_hf.text.sampling import Sampling
 
 Answers = dict[str, list[str]]
 
 
-def make_requests(path: Path, samples: int, new_tokens: int) -> list[Request]:
-    """Makes greedy requests, so that both sides have to write the same."""
+def make_questions(path: Path, samples: int, new_tokens: int) -> list[Question]:
+    """Asks greedily, so that both sides have to write the same."""
     profile = find_profile("humaneval-greedy-v1")
     return [
-        Request(problem.id, profile.make_prompt(problem, ()), samples, (), new_tokens, None, 0.0, 1.0, 0)
+        Question(problem.id, profile.make_prompt(problem, ()), Sampling(new_tokens, samples=samples))
         for problem in read_problems(path, read_humaneval)
     ]
 
 
-def answer_in_batches(model, tokenizer, requests: list[Request], batch_size: int) -> Answers:
+def answer_in_batches(model, tokenizer, questions: list[Question], batch_size: int) -> Answers:
     """Answers all of them by the evaluation's own generator."""
     answers: Answers = {}
 
-    def keep(request: Request, completions: list[Completion]) -> None:
-        answers[request.id] = [completion.text for completion in completions]
+    def keep(question: Question, completions: list[Completion]) -> None:
+        answers[question.id] = [completion.text for completion in completions]
 
-    ModelGenerator(model, tokenizer, batch_size=batch_size).generate(requests, keep)
+    ModelGenerator(model, tokenizer, batch_size=batch_size).generate(questions, keep)
     return answers
 
 
 @torch.no_grad()
-def answer_one_by_one(model, tokenizer, requests: list[Request]) -> Answers:
+def answer_one_by_one(model, tokenizer, questions: list[Question]) -> Answers:
     """Answers them as most harnesses do: transformers' generate for each sample of each prompt."""
     answers: Answers = {}
-    for request in requests:
-        ids = torch.tensor([tokenizer.encode_text(request.prompt.text)])
-        answers[request.id] = []
-        for _ in range(request.samples):
+    for question in questions:
+        ids = torch.tensor([tokenizer.encode_text(question.prompt.text)])
+        answers[question.id] = []
+        for _ in range(question.sampling.samples):
             written = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=request.max_new_tokens,
+                max_new_tokens=question.sampling.max_new_tokens,
                 do_sample=False,
                 pad_token_id=tokenizer.pad_token_id,
             )[0, ids.shape[1] :]
             text = tokenizer.decode(written[written != tokenizer.eos_token_id])
-            answers[request.id].append(text)
+            answers[question.id].append(text)
     return answers
 
 
@@ -75,10 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     model = load_model(str(options.model), dtype=torch.float32).eval()
     tokenizer = CodeShellTokenizer.from_pretrained(options.model)
-    requests = make_requests(options.data, options.samples, options.new_tokens)
+    questions = make_questions(options.data, options.samples, options.new_tokens)
     ways: dict[str, Callable[[], Answers]] = {
-        f"batches of {options.batch_size}": lambda: answer_in_batches(model, tokenizer, requests, options.batch_size),
-        "one at a time": lambda: answer_one_by_one(model, tokenizer, requests),
+        f"batches of {options.batch_size}": lambda: answer_in_batches(model, tokenizer, questions, options.batch_size),
+        "one at a time": lambda: answer_one_by_one(model, tokenizer, questions),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.repeats):
@@ -89,18 +90,18 @@ def main(arguments: list[str] | None = None) -> int:
             seconds[name].append(time.perf_counter() - started)
         same = sum(answers[0][key] == answers[1][key] for key in answers[0])
         # A near tie may fall otherwise in a batch; more than that is a fault.
-        if same < 0.95 * len(requests):
+        if same < 0.95 * len(questions):
             print(
-                f"only {same} of {len(requests)} problems have the same answers; nothing is measured", file=sys.stderr
+                f"only {same} of {len(questions)} problems have the same answers; nothing is measured", file=sys.stderr
             )
             return 1
     facts = [
-        f"{len(requests)} problems of {options.samples} samples, {options.new_tokens} tokens at most",
+        f"{len(questions)} problems of {options.samples} samples, {options.new_tokens} tokens at most",
         f"{same} answered alike by both, {options.repeats} repeats",
     ]
     columns = {"answers/s": "20", "median": "10.1f", "least": "10.1f", "most": "10.1f"}
     table = Result(describe_machine("torch", "transformers"), facts, columns).start("benchmarks.generation", arguments)
-    total = len(requests) * options.samples
+    total = len(questions) * options.samples
     for name, measured in seconds.items():
         table.add_rates(name, [total / each for each in measured])
     ratios = [slow / fast for fast, slow in zip(*seconds.values(), strict=True)]

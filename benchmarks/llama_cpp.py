@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     import transformers
 
     from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.loading import load_model
     from codeshell_hf.publish.gguf import TYPES, export_gguf
-    from codeshell_hf.train.weights import load_model
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)

@@ -21,11 +21,11 @@ import transformers
 
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellForCausalLM
+from codeshell_hf.loading import load_model
 from codeshell_hf.publish.gguf import export_gguf, rename
 from codeshell_hf.text.bits_per_byte import score_documents
 from codeshell_hf.text.held_out import choose_evenly
 from codeshell_hf.text.shards import TokenShards
-from codeshell_hf.train.weights import load_model
 
 
 def load_quantized(folder: str, config: Any) -> CodeShellForCausalLM:

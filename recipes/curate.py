@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from codeshell_hf.curate.settings import (
     Benchmark,
-    Engine,
+    EngineSettings,
     Measuring,
     Perplexity,
     Quality,
@@ -32,7 +32,7 @@ class Settings(Measuring, StageSettings):
 
     sources: tuple[Source, ...] = Field(description="where documents come from", min_length=1)
     cache: Path | None = Field(default=None, description="what was measured; null: beside the output, .measured")
-    engine: Engine = Field(default_factory=Engine, description="where the work is done")
+    engine: EngineSettings = Field(default_factory=EngineSettings, description="where the work is done")
     min_language_bytes: int = Field(
         default=0, ge=0, description="languages with less text are dropped (the report: 100 MB)"
     )

@@ -16,13 +16,10 @@ from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
     CHECKPOINTS,
     PairSettings,
-    check_whole_model,
-    load_policy,
     make_adapter,
     make_trainer_config,
     measure_policy,
     name_pairs,
-    quiet_logs,
     save_trained,
     train,
 )
@@ -43,17 +40,18 @@ def run(settings: Settings, work: Work) -> None:
 
     from codeshell_hf.align.examples import make_preference_rows
     from codeshell_hf.align.measurement import compare_rewards, describe_changes
-    from codeshell_hf.align.models import open_tokenizer
+    from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
     from codeshell_hf.align.rewards import make_rewards
     from codeshell_hf.align.splits import split_pairs
-    from codeshell_hf.align.training_log import first_value
+    from codeshell_hf.align.trainer_config import check_whole_model
+    from codeshell_hf.align.training_log import first_value, quiet_logs
     from codeshell_hf.publish.figures import draw_tuning, save_figure
 
     quiet_logs()
     config = make_trainer_config(DPOConfig, settings, work, owned=("eval_on_start",), eval_on_start=True)
     if settings.measure is not None:
-        check_whole_model(config)
+        check_whole_model(str(config.distributed_state.distributed_type.value))
 
     # Data
     tokenizer = open_tokenizer(settings.model)
@@ -67,7 +65,7 @@ def run(settings: Settings, work: Work) -> None:
         judge = TestsRewardSettings(kind="tests", weight=0.0)
         rewards = make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0) if sandbox else []
         trainer = DPOTrainer(
-            model=load_policy(settings.model, settings.adapter, settings.attention, config),
+            model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
             args=config,
             train_dataset=Dataset.from_list(rows),
             eval_dataset=Dataset.from_list(held_out),

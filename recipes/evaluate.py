@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 from codeshell_hf.evaluate.settings import (
     BitsPerByteSettings,
     HarnessSettings,
-    InfillingSettings,
-    JudgeSettings,
+    HeldOutLineSettings,
     MemorisationSettings,
     ModelSettings,
+    PreferenceSettings,
     ProgramSettings,
     TaskSettings,
 )
@@ -29,8 +29,7 @@ from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf.evaluate.held_out import HeldOutFiles
-    from codeshell_hf.evaluate.models import EvaluatedModel
-    from codeshell_hf.evaluate.results import ModelResult, ResultCache
+    from codeshell_hf.evaluate.results import ModelResult
     from codeshell_hf.evaluate.tasks import Task
 
 
@@ -42,11 +41,11 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     documents: Path | None = Field(default=None, description="output of curate")
     shards: Path | None = Field(default=None, description="output of pack, with a held-out split")
     bits_per_byte: BitsPerByteSettings | None = Field(default=None, description="bits per byte of held-out files")
-    infilling: InfillingSettings | None = Field(default=None, description="lines of held-out files to fill in")
+    infilling: HeldOutLineSettings | None = Field(default=None, description="lines of held-out files to fill in")
     memorisation: MemorisationSettings | None = Field(default=None, description="training files reproduced verbatim")
     tasks: dict[str, TaskSettings] = Field(default_factory=dict, description="benchmarks by name")
     harness: HarnessSettings | None = Field(default=None, description="MMLU and GSM8K by lm-evaluation-harness")
-    judge: JudgeSettings | None = Field(default=None, description="a model that prefers one of two answers")
+    judge: PreferenceSettings | None = Field(default=None, description="a model that prefers one of two answers")
     kept: Path | None = Field(default=None, description="folder of answers and scores; by default OUTPUT.kept")
     batch_size: int = Field(default=32, gt=0, description="answers at a time")
     attention: str | None = Field(default=None, description="as transformers names it; by default its choice")
@@ -85,6 +84,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.dependencies import hash_code
     from codeshell_hf.errors import SettingsError
     from codeshell_hf.evaluate.held_out import HeldOutFiles
+    from codeshell_hf.evaluate.measurement import measure_model, read_tasks
     from codeshell_hf.evaluate.models import list_models, load_model
     from codeshell_hf.evaluate.preference import answer_requests, read_requests, score_preference
     from codeshell_hf.evaluate.results import ResultCache
@@ -95,7 +95,7 @@ def run(settings: Settings, work: Work) -> None:
     sources = list_models(settings.models, settings.sweep)
     if not sources:
         raise SettingsError(f"there is no model to evaluate in {settings.sweep or 'models'}; name one under models")
-    tasks = read_tasks(settings)
+    tasks = read_tasks(settings.tasks, settings.memorisation, settings.documents)
     cache = ResultCache(settings.stored, hash_code(Path(__file__)))
     dtype = "auto"
     if folders := [source for source in sources.values() if isinstance(source, Path)]:
@@ -104,9 +104,11 @@ def run(settings: Settings, work: Work) -> None:
         dtype = resolve_precision(
             settings.precision, lambda: read_config(folders[0]), work, record_folder=record_folder
         ).compute_dtype
-    held_out = None
+    held_out = lines = None
     if settings.documents is not None and settings.shards is not None and settings.bits_per_byte is not None:
         held_out = HeldOutFiles.read(settings.documents, settings.shards, settings.bits_per_byte)
+        if settings.infilling is not None:
+            lines = held_out.make_infilling_task(settings.infilling, seed=settings.seed)
     requests = read_requests(settings.judge, list(sources)) if settings.judge is not None else None
 
     models: dict[str, ModelResult] = {}
@@ -120,7 +122,9 @@ def run(settings: Settings, work: Work) -> None:
                 name, source, dtype=dtype, batch_size=settings.batch_size,
                 attention=settings.attention, device_map=settings.device_map,
             )  # fmt: skip
-            models[name] = measure(settings, model, held_out, tasks, cache)
+            models[name] = measure_model(
+                model, tasks, cache, held_out=held_out, lines=lines, harness=settings.harness, seed=settings.seed
+            )
             if requests is not None and model.generator is not None:
                 answers[name] = answer_requests(model, requests, cache.folder, seed=settings.seed)
             del model
@@ -129,47 +133,6 @@ def run(settings: Settings, work: Work) -> None:
         for name, score in score_preference(settings.judge, requests, answers, cache.folder).items():
             models[name].tasks["preference"] = score
     write_results(settings, work, models, held_out, tasks)
-
-
-def read_tasks(settings: Settings) -> "list[Task]":
-    """Reads the benchmarks, and the beginnings of training files."""
-    from codeshell_hf.evaluate.memorisation import take_beginnings
-    from codeshell_hf.evaluate.tasks import make_task, read_task
-    from codeshell_hf.text.documents import read_documents
-
-    tasks = [read_task(name, task) for name, task in settings.tasks.items()]
-    if settings.memorisation is not None and settings.documents is not None:
-        training = read_documents(settings.documents, split="train", columns=["id", "language", "text"])
-        beginnings = take_beginnings(training, settings.memorisation)
-        tasks.append(make_task("memorisation", "memorisation-v1", beginnings, str(settings.documents)))
-    return tasks
-
-
-def measure(
-    settings: Settings,
-    model: "EvaluatedModel",
-    held_out: "HeldOutFiles | None",
-    tasks: "list[Task]",
-    cache: "ResultCache",
-) -> "ModelResult":
-    """Measures everything on one model."""
-    from codeshell_hf.evaluate.harness import score_harness
-    from codeshell_hf.evaluate.held_out import fill_in_lines, score_bits_per_byte
-    from codeshell_hf.evaluate.results import ModelResult
-    from codeshell_hf.evaluate.tasks import score_task
-
-    result = ModelResult(model.describe())
-    if held_out is not None and model.model is not None:
-        result.bits_per_byte, result.bits_per_byte_interval = score_bits_per_byte(model, held_out, cache)
-    if held_out is not None and settings.infilling is not None and model.generator is not None:
-        lines = held_out.make_infilling_task(settings.infilling, seed=settings.seed)
-        result.infilling, result.samples = fill_in_lines(model, lines, cache.folder, seed=settings.seed)
-    for task in tasks:
-        if (score := score_task(model, task, cache, seed=settings.seed)) is not None:
-            result.tasks[task.name] = score
-    if settings.harness is not None and model.model is not None:
-        result.tasks |= score_harness(model, settings.harness, cache)
-    return result
 
 
 def write_results(

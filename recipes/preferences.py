@@ -3,7 +3,6 @@
 codeshell preferences recipes/nano/preferences.yaml
 """
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from codeshell_hf.align.settings import JudgeSettings, SampleSettings
+from codeshell_hf.align.settings import SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.precision import read_config, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
+from codeshell_hf.text.settings import JudgeSettings
 
 if TYPE_CHECKING:
     from codeshell_hf.align.preferences import PairSet
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from codeshell_hf.sandbox import Sandbox
     from codeshell_hf.text.chat import Conversation
     from codeshell_hf.text.decode import Answer
-    from codeshell_hf.text.judge import Judge
 
 
 class Settings(StageSettings, SandboxSettings, PrecisionSettings):
@@ -50,8 +49,10 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.pairing import pair_by_judge
     from codeshell_hf.align.preferences import PairSet, read_all_pairs, write_pairs
     from codeshell_hf.errors import DataError, SettingsError
+    from codeshell_hf.text.judge import open_judge
 
     made = PairSet()
+    judge = None if settings.judge is None else open_judge(settings.judge, work.folder)
     if settings.model is not None:
         if settings.sample is None or not settings.prompts:
             raise SettingsError("model is given, so prompts and sample are needed too; add them or set model: null")
@@ -65,8 +66,7 @@ def run(settings: Settings, work: Work) -> None:
         if tested:
             with settings.open_sandbox() as sandbox:
                 made.extend(run_tests(tested, sandbox, settings.max_pairs_per_prompt, settings.seed, work))
-        if others and settings.judge is not None:
-            judge = open_judge(settings.judge, work.folder)
+        if others and judge is not None:
             made.extend(pair_by_judge(others, judge))
             work.counts["judge_requests"] = judge.budget.used
         elif others:
@@ -137,23 +137,6 @@ def run_tests(
     pairs, passed = pair_by_tests(answered, [verdict.passed for verdict in verdicts], max_pairs=max_pairs, seed=seed)
     work.measures["pass_rate"] = round(passed / len(programs), 4)
     return pairs
-
-
-def open_judge(judge: JudgeSettings, folder: Path) -> "Judge":
-    """Opens the judge, with its key out of the environment and its cache in the stage's folder.
-
-    Raises:
-        SettingsError: If the key is not in the environment.
-    """
-    from codeshell_hf.errors import SettingsError
-    from codeshell_hf.text.cache import JsonLinesCache
-    from codeshell_hf.text.client import Client
-    from codeshell_hf.text.judge import Judge
-
-    if judge.token_variable and judge.token_variable not in os.environ:
-        raise SettingsError(f"judge.token_variable is {judge.token_variable}, which is not set; export it")
-    token = os.environ[judge.token_variable] if judge.token_variable else None
-    return Judge(Client(judge.url, judge.model, token), JsonLinesCache(folder / "judge.jsonl"), judge.max_requests)
 
 
 STAGE = Stage(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
-from codeshell_hf.stages.precision import PrecisionSettings, resolve_precision
+from codeshell_hf.settings import PrecisionSettings
+from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
     BatchSettings,

@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from codeshell_hf.manifest import Values
-from codeshell_hf.publish.settings import CardSettings, PushSettings, SampleSettings
+from codeshell_hf.publish.settings import CardSettings, PromptSettings, PushSettings
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ class Settings(StageSettings):
     model: Path = Field(description="folder of the model, with its tokenizer")
     stages: dict[str, Path] = Field(description="outputs of the stages that made it, by stage word")
     card: CardSettings = Field(description="the card")
-    samples: tuple[SampleSettings, ...] = Field(default=(), description="prompts for the published model")
+    samples: tuple[PromptSettings, ...] = Field(default=(), description="prompts for the published model")
     push: PushSettings | None = Field(default=None, description="null keeps it here")
 
     @model_validator(mode="after")

@@ -13,7 +13,6 @@ from recipes.with_trl import (
     make_adapter,
     make_trainer_config,
     name_pairs,
-    quiet_logs,
     save_trained,
     train,
 )
@@ -40,6 +39,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.preferences import read_all_pairs
     from codeshell_hf.align.reward_model import make_reward_model
     from codeshell_hf.align.splits import split_pairs
+    from codeshell_hf.align.training_log import quiet_logs
     from codeshell_hf.errors import RunFailed, SettingsError
     from codeshell_hf.publish.figures import draw_calibration, save_figure
 

@@ -22,12 +22,9 @@ from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
     CHECKPOINTS,
     AlignmentSettings,
-    check_whole_model,
-    load_policy,
     make_adapter,
     make_trainer_config,
     measure_policy,
-    quiet_logs,
     save_trained,
     train,
 )
@@ -56,9 +53,10 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.callbacks import RewardCheck
     from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
     from codeshell_hf.align.measurement import compare_rewards, describe_changes, find_hacked_judges
-    from codeshell_hf.align.models import open_tokenizer
+    from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards
-    from codeshell_hf.align.training_log import describe_rewards, last_entry
+    from codeshell_hf.align.trainer_config import check_whole_model
+    from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
     from codeshell_hf.publish.figures import draw_rewards, save_figure
 
     quiet_logs()
@@ -75,7 +73,7 @@ def run(settings: Settings, work: Work) -> None:
         remove_unused_columns=False,
     )
     if settings.measure is not None:
-        check_whole_model(config)
+        check_whole_model(str(config.distributed_state.distributed_type.value))
 
     # Data
     tokenizer = open_tokenizer(settings.model)
@@ -100,7 +98,7 @@ def run(settings: Settings, work: Work) -> None:
             max_bad_fraction=settings.max_bad_fraction,
         )
         trainer = trainer_class(
-            model=load_policy(settings.model, settings.adapter, settings.attention, config),
+            model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
             reward_funcs=[reward.function for reward in rewards],
             reward_processing_classes=[reward.tokenizer for reward in rewards],
             args=config,

@@ -13,10 +13,8 @@ from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
     CHECKPOINTS,
     AlignmentSettings,
-    load_policy,
     make_adapter,
     make_trainer_config,
-    quiet_logs,
     save_trained,
     train,
 )
@@ -38,10 +36,10 @@ def run(settings: Settings, work: Work) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from codeshell_hf.align.examples import make_tuning_rows, read_all_conversations
-    from codeshell_hf.align.held_out_loss import HeldOutLoss, sum_losses
-    from codeshell_hf.align.models import open_tokenizer
+    from codeshell_hf.align.held_out_loss import HeldOutLoss, sum_row_losses
+    from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.splits import split_held_out
-    from codeshell_hf.align.training_log import first_value
+    from codeshell_hf.align.training_log import first_value, quiet_logs
     from codeshell_hf.publish.figures import draw_tuning, save_figure
 
     quiet_logs()
@@ -57,13 +55,13 @@ def run(settings: Settings, work: Work) -> None:
     # Training
     held_out_loss = HeldOutLoss(work.folder / "held_out_before.json", writes=is_first_rank())
     trainer = SFTTrainer(
-        model=load_policy(settings.model, settings.adapter, settings.attention, config),
+        model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
         args=config,
         train_dataset=Dataset.from_list(data.rows),
         eval_dataset=Dataset.from_list(held_out.rows),
         processing_class=tokenizer,
         peft_config=make_adapter(settings.adapter),
-        preprocess_logits_for_metrics=sum_losses,
+        preprocess_logits_for_metrics=sum_row_losses,
         compute_metrics=held_out_loss,
     )
     train(trainer)

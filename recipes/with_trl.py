@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import os
 import shutil
 import warnings
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import Trainer, TrainingArguments
 
-    from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+    from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.align.rewards import WeightedReward
     from codeshell_hf.precision import RequestedPrecision
 
@@ -109,17 +108,6 @@ def resolve_bf16(options: Mapping[str, object], work: Work, *, model: Path, prec
     return resolve_precision(requested, lambda: read_config(model), work, trains=True, record_folder=folder).is_bf16
 
 
-def load_policy(
-    model: Path, adapter: AdapterSettings | None, attention: str, config: "TrainingArguments"
-) -> "CodeShellForCausalLM":
-    """Loads the model that is trained, its weights in float32 unless they are frozen in four bits."""
-    from codeshell_hf.align.models import choose_attention, choose_weights
-    from codeshell_hf.loading import load_model
-
-    weights = choose_weights(adapter.quantization if adapter else None, bf16=config.bf16, fp16=config.fp16)
-    return load_model(str(model), attn_implementation=choose_attention(attention), **weights)
-
-
 def make_adapter(adapter: AdapterSettings | None, *, task: str = "CAUSAL_LM") -> "LoraConfig | None":
     """Makes PEFT's configuration; `None` trains all weights."""
     if adapter is None:
@@ -165,18 +153,6 @@ def train(trainer: "Trainer") -> None:
             "lower trainer.per_device_train_batch_size"
         )
     check_losses(trainer.state.log_history)
-
-
-def check_whole_model(config: "TrainingArguments") -> None:
-    """Refuses a sharded model where answers are sampled outside the trainer."""
-    from codeshell_hf.errors import SettingsError
-
-    kind = str(config.distributed_state.distributed_type.value)
-    if kind in ("FSDP", "DEEPSPEED"):
-        raise SettingsError(
-            f"measure samples answers from a whole model, but {kind} shards it; set measure: null and give the "
-            "trainer held-out data and an eval_strategy"
-        )
 
 
 def measure_policy(
@@ -235,16 +211,3 @@ def save_trained(
         (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1), encoding="utf-8")
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-
-
-def quiet_logs() -> None:
-    """Filters warnings of TRL about what these recipes have taken care of."""
-    handled = (
-        "end-of-turn",  # conversations end with the end-of-text token, inside the loss
-        "padding-free",  # this model keeps packed rows apart under every attention, which a test holds
-        "Flash Attention",
-        "flash_attention",
-    )
-    for name in ("sft", "reward", "dpo", "rloo", "grpo"):
-        logger = logging.getLogger(f"trl.trainer.{name}_trainer")
-        logger.addFilter(lambda record: not any(word in record.getMessage() for word in handled))

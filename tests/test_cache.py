@@ -31,7 +31,7 @@ from codeshell_hf import (
     CodeShellTokenizer,
     modeling_codeshell,
 )
-from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
+from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Question
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.text.sampling import Sampling
@@ -263,16 +263,16 @@ def test_checkpointing_gradients_drops_a_cache_that_replaying_would_fill_twice(f
 def test_evaluation_writes_what_a_hand_does(far_sighted: Any, tiny_tokenizer: CodeShellTokenizer) -> None:
     model = far_sighted(vocab_size=len(tiny_tokenizer), n_positions=160, eos_token_id=tiny_tokenizer.eos_token_id)
     texts = ["def area(radius):\n    return", "class Stack:\n" * 3, "x = 1"]
-    requests = [Request(str(index), Prompt(text), 2, (), STEPS, None, 0.0, 1.0, 0) for index, text in enumerate(texts)]
+    questions = [Question(str(index), Prompt(text), Sampling(STEPS, samples=2)) for index, text in enumerate(texts)]
     answers: dict[str, list[Completion]] = {}
 
     ModelGenerator(model, tiny_tokenizer, batch_size=6).generate(
-        requests, lambda request, completions: answers.update({request.id: completions})
+        questions, lambda question, completions: answers.update({question.id: completions})
     )
 
-    for request, text in zip(requests, texts, strict=True):
+    for question, text in zip(questions, texts, strict=True):
         by_hand = tiny_tokenizer.decode(write_by_hand(model, tiny_tokenizer.encode_text(text)))
-        assert {answer.text for answer in answers[request.id]} == {by_hand.partition("<|endoftext|>")[0]}
+        assert {answer.text for answer in answers[question.id]} == {by_hand.partition("<|endoftext|>")[0]}
 
 
 def test_streaming_writes_what_a_hand_does(far_sighted: Any, tiny_tokenizer: CodeShellTokenizer) -> None:

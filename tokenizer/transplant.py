@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--text", type=Path, help="measure bits per byte on it before and after")
     options = parser.parse_args(arguments)
-    from codeshell_hf.train.weights import load_model
+    from codeshell_hf.loading import load_model
 
     try:
         model = load_model(str(options.model), dtype=torch.float32)

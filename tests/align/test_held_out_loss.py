@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from codeshell_hf.align.held_out_loss import HeldOutLoss, sum_losses
+from codeshell_hf.align.held_out_loss import HeldOutLoss, sum_row_losses
 
 
 def test_a_rows_sum_is_that_of_its_labelled_tokens_naively() -> None:
@@ -25,7 +25,7 @@ def test_a_rows_sum_is_that_of_its_labelled_tokens_naively() -> None:
                 losses.append(-math.log(odds[labels[row, place]] / odds.sum()))
         expected.append([sum(losses), len(losses)])
 
-    sums = sum_losses((logits, torch.empty(0)), labels)
+    sums = sum_row_losses((logits, torch.empty(0)), labels)
 
     assert sums.dtype == torch.float64
     assert torch.allclose(sums, torch.tensor(expected, dtype=torch.float64), atol=1e-5)

@@ -1,12 +1,13 @@
 """Tokenizers, weights and attention of the stages of alignment."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.align.models import choose_attention, choose_weights, open_tokenizer
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.align.models import choose_attention, choose_weights, load_policy, open_tokenizer
 from codeshell_hf.errors import CheckpointError, SettingsError
 
 
@@ -36,3 +37,18 @@ def test_four_bits_without_a_gpu_are_refused() -> None:
 def test_attention_that_is_asked_for_is_taken() -> None:
     assert choose_attention("eager") == "eager"
     assert choose_attention("auto") in ("sdpa", "flash_attention_2")
+
+
+def test_weights_that_are_trained_are_float32_whatever_they_were_saved_in(
+    tiny_model: Callable[..., CodeShellForCausalLM], tmp_path: Path
+) -> None:
+    saved = tiny_model().to(torch.bfloat16)
+    saved.save_pretrained(tmp_path)
+
+    policy = load_policy(tmp_path, None, "eager", bf16=True, fp16=False)
+
+    assert policy.config._attn_implementation == "eager"
+    weights = saved.state_dict()
+    for name, weight in policy.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, weights[name].float())

@@ -1,17 +1,17 @@
-"""Lines out of a trainer's log, and runs that must stop."""
+"""Lines out of a trainer's log."""
 
+import logging
 import math
-from types import SimpleNamespace
 
 import pytest
 
-from codeshell_hf.align.callbacks import GradientCheck, RewardCheck
 from codeshell_hf.align.training_log import (
     check_losses,
     describe_rewards,
     first_value,
     format_entry,
     last_entry,
+    quiet_logs,
 )
 from codeshell_hf.errors import RunFailed
 
@@ -40,24 +40,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(loss: float) -> None:
         check_losses([*HISTORY, {"loss": loss}])
 
 
-def test_a_reward_that_stops_being_a_number_stops_the_run() -> None:
-    state = SimpleNamespace(global_step=7)
-    check = RewardCheck()
+def test_warnings_that_are_taken_care_of_are_not_shown_and_others_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("trl.trainer.sft_trainer")
+    monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    quiet_logs()
 
-    check.on_log(None, state, None, {"reward": 0.5, "rewards/model/mean": 0.1, "kl": math.nan})
-    for key in ("reward", "rewards/model/mean"):
-        with pytest.raises(RunFailed, match=f"{key} became nan at step 7; look at that reward"):
-            check.on_log(None, state, None, {key: math.nan})
+    logger.warning("You are using padding-free training without Flash Attention")
+    logger.warning("the learning rate is negative")
 
-
-@pytest.mark.parametrize(("kind", "stops"), [("MULTI_CPU", True), ("MULTI_GPU", True), ("NO", False), ("FSDP", False)])
-def test_ranks_whose_model_is_bare_are_an_error(kind: str, stops: bool) -> None:
-    distributed = SimpleNamespace(distributed_type=SimpleNamespace(value=kind))
-    arguments = SimpleNamespace(distributed_state=distributed, world_size=2)
-    check = GradientCheck(SimpleNamespace(model_wrapped=object()))
-
-    if not stops:
-        check.on_train_begin(arguments, None, None)
-        return
-    with pytest.raises(RunFailed, match="2 processes run, but the model is a bare object and their gradients"):
-        check.on_train_begin(arguments, None, None)
+    assert [record.getMessage() for record in caplog.records] == ["the learning rate is negative"]

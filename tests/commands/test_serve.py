@@ -21,10 +21,11 @@ from transformers import AttentionInterface
 from codeshell_hf import CodeShellForCausalLM, CodeShellModel
 from codeshell_hf.commands.main import main
 from codeshell_hf.evaluate.endpoint import EndpointGenerator
-from codeshell_hf.evaluate.generation import Completion, Request
+from codeshell_hf.evaluate.generation import Completion, Question
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.publish.gguf import export_gguf
 from codeshell_hf.text.client import Client
+from codeshell_hf.text.sampling import Sampling
 
 ROOT = Path(__file__).parents[2]
 LLAMA_SERVER = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
@@ -89,10 +90,10 @@ def test_transformers_serve_and_chat_know_a_published_folder(folder: Path, tmp_p
         evaluated: dict[str, list[Completion]] = {}
         EndpointGenerator(Client(f"{address}/v1", str(folder), concurrency=1)).generate(
             [
-                Request("turn", Prompt("add", is_chat=True), 1, (), 24, None, 0.0, 1.0, 0),
-                Request("middle", Prompt("def area(r):\n    return ", "\n"), 2, ("\n",), 24, None, 0.0, 1.0, 0),
+                Question("turn", Prompt("add", is_chat=True), Sampling(24)),
+                Question("middle", Prompt("def area(r):\n    return ", "\n"), Sampling(24, samples=2, stops=("\n",))),
             ],
-            lambda request, completions: evaluated.update({request.id: completions}),
+            lambda question, completions: evaluated.update({question.id: completions}),
         )
         chat = subprocess.run(
             [*command, "chat", str(folder), address, "max_new_tokens=24", "do_sample=False", "--save-folder", "."],

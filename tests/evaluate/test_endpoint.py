@@ -15,7 +15,7 @@ from codeshell_hf.evaluate.endpoint import EndpointGenerator
 from codeshell_hf.evaluate.generation import Completion
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.text.client import Client
-from tests.evaluate.test_generation import GREEDY, answer
+from tests.evaluate.test_generation import GREEDY, answer, resample
 
 
 @contextmanager
@@ -47,9 +47,9 @@ def serve(answers: list[tuple[int, Any]]) -> Iterator[tuple[str, list[dict[str, 
 
 def test_a_server_is_asked_for_all_samples_at_once() -> None:
     choices = [{"text": "a", "finish_reason": "stop"}, {"text": "b", "finish_reason": "length"}]
-    request = replace(GREEDY, samples=2, stops=("\ndef",), temperature=0.2, top_p=0.95, seed=3)
+    question = resample(GREEDY, samples=2, stops=("\ndef",), temperature=0.2, top_p=0.95, seed=3)
     with serve([(503, {}), (200, {"choices": choices})]) as (url, asked):
-        answers = answer(EndpointGenerator(Client(url, "m", "secret")), request)
+        answers = answer(EndpointGenerator(Client(url, "m", "secret")), question)
 
     assert answers["a"] == [Completion("a", 0, "stop"), Completion("b", 0, "length")]
     assert len(asked) == 2
@@ -59,7 +59,7 @@ def test_a_server_is_asked_for_all_samples_at_once() -> None:
 
 def test_a_server_that_gives_one_answer_is_asked_again_with_other_seeds() -> None:
     with serve([(200, {"choices": [{"text": "a", "finish_reason": "stop"}]})]) as (url, asked):
-        answers = answer(EndpointGenerator(Client(url, "m")), replace(GREEDY, samples=3))
+        answers = answer(EndpointGenerator(Client(url, "m")), resample(GREEDY, samples=3))
 
     assert len(answers["a"]) == 3
     assert [body["seed"] for body in asked] == [0, 1, 2]

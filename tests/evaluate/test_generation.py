@@ -11,16 +11,21 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError
-from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Request
+from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Question
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.text.decode import choose_tokens
+from codeshell_hf.text.sampling import Sampling
 
-GREEDY = Request("a", Prompt("def area(radius):\n"), 1, (), 24, None, 0.0, 1.0, 0)
+GREEDY = Question("a", Prompt("def area(radius):\n"), Sampling(24, seed=0))
 
 
-def answer(generator: Any, *requests: Request) -> dict[str, list[Completion]]:
+def resample(question: Question, **changes: Any) -> Question:
+    return replace(question, sampling=replace(question.sampling, **changes))
+
+
+def answer(generator: Any, *questions: Question) -> dict[str, list[Completion]]:
     answers: dict[str, list[Completion]] = {}
-    generator.generate(requests, lambda request, completions: answers.update({request.id: completions}))
+    generator.generate(questions, lambda question, completions: answers.update({question.id: completions}))
     return answers
 
 
@@ -29,38 +34,41 @@ def model(tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeS
     return tiny_model(vocab_size=len(tiny_tokenizer), n_positions=160)
 
 
-def make_requests(**changes: Any) -> list[Request]:
+def make_questions(**changes: Any) -> list[Question]:
     prompts = ["x", "def area(radius):\n    return", "for (int i = 0; i < 10; i++) { sum", "class Stack:\n" * 3]
-    return [replace(GREEDY, id=str(index), prompt=Prompt(text), **changes) for index, text in enumerate(prompts)]
+    asked = resample(GREEDY, **changes)
+    return [replace(asked, id=str(index), prompt=Prompt(text)) for index, text in enumerate(prompts)]
 
 
 def test_greedy_answers_are_those_of_transformers(
     model: CodeShellForCausalLM, tiny_tokenizer: CodeShellTokenizer
 ) -> None:
-    answers = answer(ModelGenerator(model, tiny_tokenizer, batch_size=4), *make_requests())
+    answers = answer(ModelGenerator(model, tiny_tokenizer, batch_size=4), *make_questions())
 
-    for request in make_requests():
-        ids = torch.tensor([tiny_tokenizer.encode_text(request.prompt.text)])
+    for question in make_questions():
+        ids = torch.tensor([tiny_tokenizer.encode_text(question.prompt.text)])
         expected = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False, pad_token_id=0
         )[0, ids.shape[1] :]
-        assert answers[request.id][0].text == tiny_tokenizer.decode(expected).partition("<|endoftext|>")[0]
+        assert answers[question.id][0].text == tiny_tokenizer.decode(expected).partition("<|endoftext|>")[0]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_answers_do_not_depend_on_what_shares_a_batch(
     model: CodeShellForCausalLM, tiny_tokenizer: CodeShellTokenizer, temperature: float
 ) -> None:
-    requests = make_requests(samples=3, temperature=temperature, top_p=0.9)
+    questions = make_questions(samples=3, temperature=temperature, top_p=0.9)
 
-    together = answer(ModelGenerator(model, tiny_tokenizer, batch_size=12), *requests)
-    alone = answer(ModelGenerator(model, tiny_tokenizer, batch_size=1), *requests)
-    some = answer(ModelGenerator(model, tiny_tokenizer, batch_size=5), *reversed(requests))
+    together = answer(ModelGenerator(model, tiny_tokenizer, batch_size=12), *questions)
+    alone = answer(ModelGenerator(model, tiny_tokenizer, batch_size=1), *questions)
+    some = answer(ModelGenerator(model, tiny_tokenizer, batch_size=5), *reversed(questions))
 
     assert together == alone == some
     texts = {completion.text for completion in together["1"]}
     assert len(texts) == (1 if temperature == 0 else 3)
-    other = answer(ModelGenerator(model, tiny_tokenizer, batch_size=12), *(replace(r, seed=1) for r in requests))
+    other = answer(
+        ModelGenerator(model, tiny_tokenizer, batch_size=12), *(resample(question, seed=1) for question in questions)
+    )
     assert (other == together) == (temperature == 0)
 
 
@@ -78,11 +86,11 @@ def test_sampling_draws_each_token_as_often_as_its_share_of_the_nucleus(tiny_tok
 
 
 def test_each_row_ends_at_its_own_stop(model: CodeShellForCausalLM, tiny_tokenizer: CodeShellTokenizer) -> None:
-    free = answer(ModelGenerator(model, tiny_tokenizer, batch_size=8), *make_requests())
+    free = answer(ModelGenerator(model, tiny_tokenizer, batch_size=8), *make_questions())
     stop = free["1"][0].text[3:6]
-    requests = [replace(request, stops=(stop,)) for request in make_requests()]
+    questions = make_questions(stops=(stop,))
 
-    answers = answer(ModelGenerator(model, tiny_tokenizer, batch_size=8), *requests)
+    answers = answer(ModelGenerator(model, tiny_tokenizer, batch_size=8), *questions)
 
     assert answers["1"][0].end == "stop"
     assert stop in answers["1"][0].text
@@ -96,7 +104,7 @@ def test_prompts_without_room_are_counted_and_never_cut(
     model: CodeShellForCausalLM, tiny_tokenizer: CodeShellTokenizer
 ) -> None:
     long = replace(GREEDY, id="long", prompt=Prompt("def area(radius):\n" * 60))
-    short = replace(GREEDY, id="short", max_tokens=12, max_new_tokens=99)
+    short = replace(resample(GREEDY, max_tokens=12, max_new_tokens=99), id="short")
 
     answers = answer(ModelGenerator(model, tiny_tokenizer, batch_size=2), long, short, replace(GREEDY, id="fits"))
 
@@ -155,21 +163,21 @@ def test_any_model_of_transformers_can_be_asked(tiny_tokenizer: CodeShellTokeniz
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tiny_tokenizer), max_position_embeddings=64, **sizes)).eval()
-    requests = make_requests(samples=2, max_new_tokens=8)
+    questions = make_questions(samples=2, max_new_tokens=8)
 
-    together = answer(ModelGenerator(llama, tiny_tokenizer, batch_size=8), *requests)
+    together = answer(ModelGenerator(llama, tiny_tokenizer, batch_size=8), *questions)
 
-    assert together == answer(ModelGenerator(llama, tiny_tokenizer, batch_size=1), *requests)
+    assert together == answer(ModelGenerator(llama, tiny_tokenizer, batch_size=1), *questions)
     assert {len(found) for found in together.values()} == {2}
 
 
 def test_a_chat_ends_with_its_turn(learnt_by_heart: Path) -> None:
-    from codeshell_hf.train.weights import load_model
+    from codeshell_hf.loading import load_model
 
     model = load_model(str(learnt_by_heart), dtype=torch.float32).eval()
     tokenizer = CodeShellTokenizer.from_pretrained(learnt_by_heart)
     chat = replace(GREEDY, prompt=Prompt("add", is_chat=True))
-    filled = replace(GREEDY, id="b", prompt=Prompt("def area(r):\n    return ", "\n"), stops=("\n",))
+    filled = replace(resample(GREEDY, stops=("\n",)), id="b", prompt=Prompt("def area(r):\n    return ", "\n"))
 
     answers = answer(ModelGenerator(model, tokenizer, batch_size=1), chat, filled)
 

@@ -6,7 +6,7 @@ import pytest
 
 from codeshell_hf.errors import SettingsError
 from codeshell_hf.evaluate.preference import read_requests, score_preference
-from codeshell_hf.evaluate.settings import JudgeSettings
+from codeshell_hf.evaluate.settings import PreferenceSettings
 from tests.endpoint import serve_judge
 from tests.evaluate.sets import SMALL
 
@@ -17,7 +17,7 @@ def test_the_better_answers_are_preferred(monkeypatch: pytest.MonkeyPatch, tmp_p
     rows = (SMALL / "requests.jsonl").read_text().splitlines(keepends=True)[:4]
     (tmp_path / "requests.jsonl").write_text("".join(rows))
     with serve_judge() as judge:
-        settings = JudgeSettings(url=judge.url, model="judge", against="a", requests=tmp_path / "requests.jsonl")
+        settings = PreferenceSettings(url=judge.url, model="judge", against="a", requests=tmp_path / "requests.jsonl")
         requests = read_requests(settings, ["a", "b"])
         keys = [problem.key for problem in requests.problems]
         answers = {"a": dict.fromkeys(keys, "xx"), "b": dict(zip(keys, ["xxx", "xxx", "xxx", "x"], strict=True))}
@@ -30,7 +30,9 @@ def test_the_better_answers_are_preferred(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_the_model_to_compare_with_has_to_be_evaluated() -> None:
-    settings = JudgeSettings(url="http://127.0.0.1:9", model="judge", against="c", requests=SMALL / "requests.jsonl")
+    settings = PreferenceSettings(
+        url="http://127.0.0.1:9", model="judge", against="c", requests=SMALL / "requests.jsonl"
+    )
 
     with pytest.raises(SettingsError, match="the models are a, b; name one of them"):
         read_requests(settings, ["a", "b"])

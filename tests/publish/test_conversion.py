@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.commands.convert import main
 from codeshell_hf.publish import folder as folders
-from codeshell_hf.publish.folder import Answer, load_without_package, probe
+from codeshell_hf.publish.folder import LoadResult, load_without_package, probe
 from tests.conftest import DATA
 from tests.publish.test_four_bits import pack
 
@@ -26,8 +26,8 @@ GOLDEN = DATA / "golden"
 def loads_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders are loaded in this process: other tests here start a new one."""
 
-    def load(folder: Path, samples: object = ()) -> Answer:
-        return Answer([], probe(CodeShellForCausalLM.from_pretrained(folder)), [], [])
+    def load(folder: Path, samples: object = ()) -> LoadResult:
+        return LoadResult([], probe(CodeShellForCausalLM.from_pretrained(folder)), [], [])
 
     monkeypatch.setattr(folders, "load_without_package", load)
 

@@ -16,8 +16,8 @@ import codeshell_hf
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError, RunFailed
 from codeshell_hf.publish import folder as folders
-from codeshell_hf.publish.folder import Answer, find_changed_weights, load_without_package, probe, verify_folder
-from codeshell_hf.publish.settings import SampleSettings
+from codeshell_hf.publish.folder import LoadResult, find_changed_weights, load_without_package, probe, verify_folder
+from codeshell_hf.publish.settings import PromptSettings
 from tests.hub import serve_hub, visit_hub
 
 Published = tuple[Path, CodeShellForCausalLM]
@@ -26,8 +26,8 @@ Published = tuple[Path, CodeShellForCausalLM]
 def test_a_folder_loads_without_the_package_and_gives_the_same_logits(published: Published) -> None:
     folder, model = published
     requests = [
-        SampleSettings(kind="completion", prompt="def area(", max_new_tokens=4),
-        SampleSettings(kind="chat", prompt="写一个函数", max_new_tokens=4),
+        PromptSettings(kind="completion", prompt="def area(", max_new_tokens=4),
+        PromptSettings(kind="chat", prompt="写一个函数", max_new_tokens=4),
     ]
 
     answer = load_without_package(folder, requests)
@@ -126,7 +126,7 @@ def test_a_folder_whose_logits_differ_is_refused(
     folder, model = published
     values = probe(model)
     values[7] -= shift
-    monkeypatch.setattr(folders, "load_without_package", lambda folder, samples: Answer([], values, [], []))
+    monkeypatch.setattr(folders, "load_without_package", lambda folder, samples: LoadResult([], values, [], []))
 
     if shift < folders.MAX_DIFFERENCE:
         assert verify_folder(model, folder)[1] == pytest.approx(shift, rel=1e-3)

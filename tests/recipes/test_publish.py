@@ -12,7 +12,7 @@ import yaml
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.manifest import Manifest, read_manifest
 from codeshell_hf.publish import card, folder, page
-from codeshell_hf.publish.folder import Answer, probe, save_folder
+from codeshell_hf.publish.folder import LoadResult, probe, save_folder
 from codeshell_hf.stages.stage import main
 from recipes.publish import STAGE
 from tests.hub import serve_hub, visit_here
@@ -35,8 +35,8 @@ def settings(
     sources = {"sources": [{"name": "s", "path": f"{tmp_path}/private"}]}
     Manifest("curate", "f", {}, sources, "c", counts={"documents": 1}).write(tmp_path / "curate")
 
-    def load(place: Path, samples: object) -> Answer:
-        return Answer(["return x"], probe(CodeShellForCausalLM.from_pretrained(place)), [], [])
+    def load(place: Path, samples: object) -> LoadResult:
+        return LoadResult(["return x"], probe(CodeShellForCausalLM.from_pretrained(place)), [], [])
 
     monkeypatch.setattr(folder, "load_without_package", load)
     monkeypatch.setattr(card, "describe_model", lambda *given: {"vocabulary": 320})

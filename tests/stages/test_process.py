@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from codeshell_hf.errors import DataError, RunFailed
 from codeshell_hf.stages import process
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +48,28 @@ def test_freed_memory_is_kept() -> None:
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("the C library is not glibc")
     assert count("keep") < count("leave") / 3
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (None, 0, ""),
+        (DataError("no such file; name one"), 2, "merge: error: no such file; name one\n"),
+        (RunFailed("the loss is nan"), 1, "merge: error: the loss is nan\n"),
+        (KeyboardInterrupt(), 130, "\n"),
+    ],
+)
+def test_a_command_ends_with_the_code_of_its_error_and_one_line(
+    raised: BaseException | None, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        if raised is not None:
+            raise raised
+
+    assert process.run("merge", work) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_our_own_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        process.run("merge", lambda: print(1 / 0))

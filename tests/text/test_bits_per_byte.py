@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from codeshell_hf import CodeShellForCausalLM
-from codeshell_hf.text.bits_per_byte import Score, score_documents
+from codeshell_hf.text.bits_per_byte import BitCount, score_documents
 
 VOCABULARY = 16
 
@@ -69,7 +69,7 @@ def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary_for_each_token() 
 
 
 def test_nothing_has_no_bits_per_byte() -> None:
-    assert Score().bits_per_byte == math.inf
+    assert BitCount().bits_per_byte == math.inf
 
 
 def test_bits_per_byte_equal_a_token_by_token_count(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:

@@ -103,7 +103,7 @@ def test_the_hubs_own_token_goes_to_no_other_server(monkeypatch: pytest.MonkeyPa
 def test_a_request_says_all_that_was_asked() -> None:
     choice = {"text": "b", "finish_reason": None}
     with serve((200, {"Content-Type": "text/plain"}, {"choices": [choice, choice]})) as server:
-        [reply, _] = Client(server.url, "m").complete("a", Sampling(4, 0.5, 0.9, 7), samples=2, stops=("\n",))
+        [reply, _] = Client(server.url, "m").complete("a", Sampling(4, 0.5, 0.9, 7, 2, ("\n",)))
 
     assert (reply.text, reply.finish_reason) == ("b", None)
     assert server.bodies == [{
@@ -260,16 +260,16 @@ def test_habits_of_servers_end_in_answers_or_in_one_clear_error(
     monkeypatch.setattr("codeshell_hf.text.client.time.sleep", lambda _: None)
     habit, expected = HABITS[name]
     prompt = " ".join(["word"] * WORDS)
-    stops = ["never", "not", "no", "nor", "#"]
+    stops = ("never", "not", "no", "nor", "#")
     with serve_by(habit) as server:
         client = Client(server.url, "m", tries=3)
 
         def ask() -> list[str]:
-            sampling = Sampling(9, seed=5)
+            sampling = Sampling(9, seed=5, samples=2, stops=stops)
             if is_chat:
-                replies = client.chat([{"role": "user", "content": prompt}], sampling, samples=2, stops=stops)
+                replies = client.chat([{"role": "user", "content": prompt}], sampling)
             else:
-                replies = client.complete(prompt, sampling, samples=2, stops=stops)
+                replies = client.complete(prompt, sampling)
             return [reply.text for reply in replies]
 
         if isinstance(expected, list):
@@ -297,7 +297,7 @@ def test_tokens_are_cut_to_what_fits_the_context() -> None:
 
 def test_further_samples_have_seeds_of_their_own() -> None:
     with serve_by(lambda _: (200, choices("x"))) as server:
-        Client(server.url, "m").complete("a", Sampling(4, 1.0, seed=5), samples=3)
+        Client(server.url, "m").complete("a", Sampling(4, 1.0, seed=5, samples=3))
 
     assert [(body["seed"], body["n"]) for body in server.bodies] == [(5, 3), (6, 2), (7, 1)]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.text.chat import encode_prompt
 from codeshell_hf.text.decode import Decoder, Output, Request, choose_tokens, sample_answers
+from codeshell_hf.text.sampling import Sampling
 from codeshell_hf.text.stream import StopFilter
 
 END, VOCABULARY = 0, 12
@@ -99,7 +100,7 @@ def decode(requests: Sequence[Request], batch_size: int = 8) -> dict[str, list[O
 
 @pytest.mark.usefixtures("no_cache")
 def test_each_row_counts_down_from_its_own_prompt_whatever_ends_beside_it() -> None:
-    requests = [Request(str(start), [start]) for start in (3, 11, 1, 7, 2)]
+    requests = [Request(str(start), [start], Sampling(16)) for start in (3, 11, 1, 7, 2)]
 
     outputs = decode(requests)
 
@@ -111,7 +112,7 @@ def test_each_row_counts_down_from_its_own_prompt_whatever_ends_beside_it() -> N
 
 @pytest.mark.usefixtures("no_cache")
 def test_rows_stop_at_their_own_stop_and_limit() -> None:
-    outputs = decode([Request("stop", [9], stops=("gf",)), Request("limit", [9], max_new_tokens=3)])
+    outputs = decode([Request("stop", [9], Sampling(16, stops=("gf",))), Request("limit", [9], Sampling(3))])
 
     assert (outputs["stop"][0].text, outputs["stop"][0].end) == ("ihgf", "stop")
     assert (outputs["limit"][0].text, outputs["limit"][0].end) == ("ihg", "length")
@@ -122,7 +123,7 @@ def test_samples_of_a_prompt_differ_and_are_those_of_the_prompt_alone(monkeypatc
     monkeypatch.setattr(Countdown, "forward", lambda self, input_ids, **_: SimpleNamespace(
         logits=torch.zeros(*input_ids.shape, VOCABULARY)
     ))  # fmt: skip
-    requests = [Request(name, [5], samples=3, max_new_tokens=8, temperature=1.0, seed=4) for name in ("a", "b")]
+    requests = [Request(name, [5], Sampling(8, 1.0, seed=4, samples=3)) for name in ("a", "b")]
 
     together = decode(requests)
     alone = decode(requests[:1], batch_size=3)

@@ -15,7 +15,7 @@ from transformers import EvalPrediction
 from ..text.intervals import Change, measure_change
 
 
-def sum_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+def sum_row_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
     """Reduces a batch to sums of losses, so that batches of any size can be averaged later.
 
     Args:
@@ -32,7 +32,7 @@ def sum_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
 
 
 class HeldOutLoss:
-    """Averages the sums of `sum_losses`; a trainer calls it as `compute_metrics`.
+    """Averages the sums of `sum_row_losses`; a trainer calls it as `compute_metrics`.
 
     Args:
         path: Keeps the rows' losses before the first step, so that a resumed run still has them.

@@ -8,7 +8,10 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from ..errors import CheckpointError, SettingsError
+from ..loading import load_model
+from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import CodeShellTokenizer
+from .settings import AdapterSettings
 
 
 def open_tokenizer(folder: Path) -> CodeShellTokenizer:
@@ -61,3 +64,11 @@ def choose_weights(quantization: str | None, *, bf16: bool, fp16: bool) -> Weigh
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     return {"dtype": dtype, "quantization_config": nf4}
+
+
+def load_policy(
+    model: Path, adapter: AdapterSettings | None, attention: str, *, bf16: bool, fp16: bool
+) -> CodeShellForCausalLM:
+    """Loads the model that is trained, its weights in float32 unless they are frozen in four bits."""
+    weights = choose_weights(adapter.quantization if adapter else None, bf16=bf16, fp16=fp16)
+    return load_model(str(model), attn_implementation=choose_attention(attention), **weights)

@@ -87,12 +87,3 @@ class SampleSettings(Section):
     max_new_tokens: int = Field(gt=0, description="a longer answer counts as unfinished")
     temperature: float = Field(default=1.0, gt=0, description="of sampling")
     batch_size: int = Field(default=64, gt=0, description="answers at a time")
-
-
-class JudgeSettings(Section):
-    """An OpenAI-compatible endpoint that compares answers to prompts without tests."""
-
-    url: str = Field(description="such as http://127.0.0.1:8000/v1")
-    model: str = Field(description="the judge's name there")
-    token_variable: str | None = Field(default=None, description="environment variable that holds its key")
-    max_requests: int = Field(default=1000, gt=0, description="budget of a run; each pair costs two")

@@ -1,5 +1,6 @@
 """What TRL's trainers log: one line a report, and what is looked up in the log later."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -75,3 +76,16 @@ def describe_rewards(entry: Entry) -> str:
     }
     parts = [f"{name} {float(entry[key]):.3f}" for key, name in names.items() if key in entry]
     return "in the last batches " + ", ".join(parts) if parts else "nothing was logged"
+
+
+def quiet_logs() -> None:
+    """Filters warnings of TRL about what these recipes have taken care of."""
+    handled = (
+        "end-of-turn",  # conversations end with the end-of-text token, inside the loss
+        "padding-free",  # this model keeps packed rows apart under every attention, which a test holds
+        "Flash Attention",
+        "flash_attention",
+    )
+    for name in ("sft", "reward", "dpo", "rloo", "grpo"):
+        logger = logging.getLogger(f"trl.trainer.{name}_trainer")
+        logger.addFilter(lambda record: not any(word in record.getMessage() for word in handled))

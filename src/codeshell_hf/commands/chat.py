@@ -9,6 +9,7 @@ codeshell chat runs/nano/publish/model http://localhost:8000     with a server, 
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..stages.process import make_parser, run
@@ -65,7 +66,7 @@ class Chat:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.sampling = sampling
+        self.sampling = replace(sampling, stops=tuple(tokenizer.stop_strings))
         self.system = system
         self.turns: list[dict[str, str]] = []
 
@@ -94,9 +95,7 @@ class Chat:
             is_first = is_first and not piece
             print(piece, end="", flush=True)
 
-        written = stream(
-            self.model, self.tokenizer, prompt, self.sampling, stops=self.tokenizer.stop_strings, on_text=show
-        )
+        written = stream(self.model, self.tokenizer, prompt, self.sampling, on_text=show)
         print()
         print_speed(written)
         self.turns.append({"role": "assistant", "content": written.text.strip()})

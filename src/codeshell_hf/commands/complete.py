@@ -60,12 +60,12 @@ def complete(options: argparse.Namespace) -> None:
         prompt = tokenizer.encode_infilling(text[:offset], text[offset:], max_tokens=room)
     except ValueError as error:
         raise SettingsError(f"{options.folder}: {error}") from error
-    sampling = make_sampling(options)
     # A model that was fine-tuned on conversations may end a middle as it ends a turn.
     stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
+    sampling = replace(make_sampling(options), stops=stops)
     for number in range(options.count):
         seed = None if sampling.seed is None else sampling.seed + number
-        written = stream(model, tokenizer, prompt, replace(sampling, seed=seed), stops=stops)
+        written = stream(model, tokenizer, prompt, replace(sampling, seed=seed))
         completed = text[:offset] + written.text + text[offset:]
         if options.write:
             replace_file(path, completed)

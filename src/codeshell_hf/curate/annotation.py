@@ -3,14 +3,13 @@
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import DataError, RunFailed, SettingsError
+from ..errors import DataError, RunFailed
 from ..text.cache import JsonLinesCache
-from ..text.client import Budget, Client, RequestRefused, ServerUnavailable
+from ..text.client import Budget, Client, RequestRefused, ServerUnavailable, read_token
 from ..text.sampling import Sampling
 from .preference import Measured
 from .settings import Endpoint
@@ -18,20 +17,10 @@ from .settings import Endpoint
 MAX_SCORE = 5
 TRIES = 4
 TIMEOUT_S = 120.0
+SECTION = "quality.endpoint"
 PROMPT = Path(__file__).with_name("quality_prompt.md")
 _SCORE = re.compile(r"[Ss]core\W{0,8}([0-5])\b(?!\.\d)")
 _logger = logging.getLogger(__name__)
-
-
-def read_token(variable: str | None) -> str | None:
-    """Reads an endpoint's key from an environment variable.
-
-    Raises:
-        SettingsError: If it is not set.
-    """
-    if variable is not None and variable not in os.environ:
-        raise SettingsError(f"quality.endpoint.token_variable is {variable}, which is not set; export it")
-    return os.environ[variable] if variable is not None else None
 
 
 def ask(
@@ -59,7 +48,7 @@ def ask(
         raise DataError(f"prompt {path} cannot be read ({error.strerror}); name a file") from error
     if "{text}" not in prompt:
         raise DataError(f"prompt {path} has no {{text}}; the document must stand somewhere in it")
-    token = read_token(endpoint.token_variable)
+    token = read_token(endpoint, SECTION)
     client = Client(endpoint.url, endpoint.model, token, endpoint.calls_at_once, TIMEOUT_S, TRIES)
     scores: list[int | None] = [None] * len(documents)
     failures: list[str] = []

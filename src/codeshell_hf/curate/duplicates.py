@@ -36,7 +36,7 @@ NO_DUPLICATES = pa.table({"key": pa.array([], pa.int64()), "cluster": pa.array([
 _PAIR = DataType.struct({"a": DataType.int64(), "b": DataType.int64()})
 
 
-class Pair(TypedDict):
+class KeyPair(TypedDict):
     """Keys of two documents, `a` < `b`."""
 
     a: int
@@ -122,7 +122,7 @@ def find_candidates(documents: DataFrame, near: NearDuplicates) -> pa.Table:
     signed = documents.where(col("bands").not_null()).select("key", "bands", "shingles").collect()
     at_once = max(1, min(near.bands, _BANDS_AT_ONCE // max(signed.count_rows(), 1)))
 
-    def pair_all(keys: daft.Series, sizes: daft.Series) -> list[list[Pair]]:
+    def pair_all(keys: daft.Series, sizes: daft.Series) -> list[list[KeyPair]]:
         buckets = zip(keys.to_pylist(), sizes.to_pylist(), strict=True)
         return [pair_bucket(*bucket, min_jaccard=near.min_jaccard) for bucket in buckets]
 
@@ -146,7 +146,7 @@ def find_candidates(documents: DataFrame, near: NearDuplicates) -> pa.Table:
     return found.group_by(["a", "b"]).aggregate([]).sort_by([("a", "ascending"), ("b", "ascending")])
 
 
-def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> list[Pair]:
+def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> list[KeyPair]:
     """Pairs the documents of a bucket, which share a band.
 
     Args:
@@ -155,7 +155,7 @@ def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> lis
     """
     # In order of their sizes, so that neighbours are alike, whatever order they come in.
     members = sorted(zip(sizes, keys, strict=True))
-    pairs: list[Pair] = []
+    pairs: list[KeyPair] = []
     for place, (size, key) in enumerate(members):
         others = members[place + 1 :] if len(members) <= WHOLE_BUCKET else members[place + 1 : place + 1 + _NEIGHBOURS]
         if place and len(members) > WHOLE_BUCKET:

@@ -17,8 +17,9 @@ from ..errors import DataError
 from ..manifest import hash_values, write_text
 from ..precision import ComputeDtype
 from ..text.cache import JsonLinesCache
+from ..text.client import read_token
 from ..text.documents import DOCUMENTS
-from .annotation import annotate_by_signals, ask, read_token
+from .annotation import SECTION, annotate_by_signals, ask
 from .corpus import ROW, Corpus, Drawn
 from .decontamination import read_benchmark
 from .duplicates import NO_DUPLICATES, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
@@ -67,7 +68,7 @@ def check_inputs(
     for reference in rules.custom:
         load_rule(reference)
     if quality is not None and quality.endpoint is not None:
-        read_token(quality.endpoint.token_variable)
+        read_token(quality.endpoint, SECTION)
     read_opt_outs(rights.opt_out)
     for benchmark in benchmarks:
         read_benchmark(benchmark)

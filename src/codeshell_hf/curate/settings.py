@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..extensions import Reference, is_reference
 from ..settings import PrecisionSettings, Section
+from ..text.settings import ServerSettings
 
 KINDS = ("folder", "repositories", "archives", "jsonl", "parquet", "hub", "stackoverflow", "wet", "commits", "issues")
 Column = Literal["text", "path", "language", "repository", "licence", "stars"]
@@ -179,12 +180,10 @@ class Perplexity(Section):
     max_characters: int = Field(default=8000, gt=0, description="start of each document that is scored")
 
 
-class Endpoint(Section):
-    """A model that annotates, behind an interface like OpenAI's."""
+class Endpoint(ServerSettings):
+    """A model that annotates, behind a server."""
 
     url: str | None = Field(default=None, description="base address; null for the Hub's providers")
-    model: str = Field(description="its name there")
-    token_variable: str | None = Field(default=None, description="environment variable that holds its key")
     prompt: Path | None = Field(default=None, description="file with {language} and {text}; null for the package's own")
     max_characters: int = Field(default=12_000, gt=0, description="longer documents are cut")
     max_answers: int = Field(default=100_000, gt=0, description="budget: answers paid for, over all runs")
@@ -225,7 +224,7 @@ class Selection(Section):
     seed: int = Field(default=0, description="of the random order")
 
 
-class Engine(Section):
+class EngineSettings(Section):
     """Where the work is done."""
 
     runner: Literal["local", "ray"] = Field(default="local", description="this machine, or a Ray cluster")

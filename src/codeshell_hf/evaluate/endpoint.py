@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..text.client import Client, PromptTooLong
-from ..text.sampling import Sampling
 from ..tokenization_codeshell import END_OF_TURN
-from .generation import Completion, OnDone, Request
+from .generation import Completion, OnDone, Question
 
 
 @dataclass(frozen=True)
@@ -15,30 +14,27 @@ class EndpointGenerator:
 
     client: Client
 
-    def generate(self, requests: Sequence[Request], on_done: OnDone) -> None:
-        """Answers requests, several at a time.
+    def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
+        """Answers questions, several at a time.
 
         Raises:
             RunFailed: If the server does not answer.
             SettingsError: If it refuses what it is asked.
         """
-        for request, completions in self.client.map(self._ask, requests):
-            on_done(request, completions)
+        for question, completions in self.client.map(self._ask, questions):
+            on_done(question, completions)
 
-    def _ask(self, request: Request) -> list[Completion]:
-        prompt = request.prompt
-        sampling = Sampling(request.max_new_tokens, request.temperature, request.top_p, request.seed)
+    def _ask(self, question: Question) -> list[Completion]:
+        prompt, sampling = question.prompt, question.sampling
         try:
             if prompt.is_chat:
-                messages = [{"role": "user", "content": prompt.text}]
-                replies = self.client.chat(messages, sampling, samples=request.samples, stops=request.stops)
+                replies = self.client.chat([{"role": "user", "content": prompt.text}], sampling)
             else:
                 # Servers read sentinels in a prompt as such.
                 infilling = f"<fim_prefix>{prompt.text}<fim_suffix>{prompt.suffix}<fim_middle>"
-                text = prompt.text if prompt.suffix is None else infilling
-                replies = self.client.complete(text, sampling, samples=request.samples, stops=request.stops)
+                replies = self.client.complete(prompt.text if prompt.suffix is None else infilling, sampling)
         except PromptTooLong:
-            return [Completion("", 0, "prompt too long")] * request.samples
+            return [Completion("", 0, "prompt too long")] * sampling.samples
         completions = []
         for reply in replies:
             # Some servers give the text that ended the turn, too.

@@ -1,13 +1,13 @@
 """Answers of a model in memory to the problems of a benchmark."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import CheckpointError
-from ..text import decode
 from ..text.chat import encode_prompt
-from ..text.decode import Decoder, End
+from ..text.decode import Decoder, End, Output, Request
+from ..text.sampling import Sampling
 from .prompts import Prompt
 
 if TYPE_CHECKING:
@@ -15,29 +15,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class Question:
     """A problem as it is posed to a model.
 
     Args:
-        id: The problem's key, which also seeds the sampling.
-        samples: Answers wanted.
-        stops: Texts that end an answer.
-        max_new_tokens: Of an answer.
-        max_tokens: Of prompt and answer together, `None` for the context of the model.
-        temperature: 0 takes the likeliest token.
-        top_p: Share of probability that is sampled from.
-        seed: Of sampling.
+        id: The problem's key, which decides what is drawn, together with the seed.
     """
 
     id: str
     prompt: Prompt
-    samples: int
-    stops: tuple[str, ...]
-    max_new_tokens: int
-    max_tokens: int | None
-    temperature: float
-    top_p: float
-    seed: int
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
@@ -55,14 +42,14 @@ class Completion:
     end: End
 
 
-OnDone = Callable[[Request, list[Completion]], None]
+OnDone = Callable[[Question, list[Completion]], None]
 
 
 class Generator(Protocol):
     """Generates answers."""
 
-    def generate(self, requests: Sequence[Request], on_done: OnDone) -> None:
-        """Answers requests in any order; calls `on_done` with each and its answers as soon as they are complete."""
+    def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
+        """Answers questions in any order; calls `on_done` with each and its answers as soon as they are complete."""
 
 
 class ModelGenerator:
@@ -78,16 +65,16 @@ class ModelGenerator:
         self.tokenizer = tokenizer
         self.decoder = Decoder(model, tokenizer, batch_size=batch_size)
 
-    def generate(self, requests: Sequence[Request], on_done: OnDone) -> None:
-        """Answers requests, short prompts first.
+    def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
+        """Answers questions, short prompts first.
 
         Args:
-            requests: All with the same temperature and top_p.
+            questions: All with the same temperature and top_p.
 
         Raises:
             CheckpointError: If the vocabulary lacks the sentinels of infilling, or the tokenizer a chat template.
         """
-        encoded = {request.id: (request, self.encode(request.prompt)) for request in requests}
+        encoded = {question.id: (question, self.encode(question.prompt)) for question in questions}
         rows = self.model.get_input_embeddings().num_embeddings
         highest = max((max(ids, default=0) for _, ids in encoded.values()), default=0)
         if highest >= rows:
@@ -96,31 +83,22 @@ class ModelGenerator:
                 "without that token: leave the task out, or give it the tokenizer that it was trained with"
             )
 
-        def complete(decoded: decode.Request, outputs: list[decode.Output]) -> None:
-            request, _ = encoded[decoded.id]
+        def complete(request: Request, outputs: list[Output]) -> None:
+            question, _ = encoded[request.id]
             completions = []
             for output in outputs:
                 text = output.text
-                for stop in decoded.stops if request.prompt.is_chat else ():
+                for stop in request.sampling.stops if question.prompt.is_chat else ():
                     text = text.partition(stop)[0].strip()
                 completions.append(Completion(text, len(output.ids), output.end))
-            on_done(request, completions)
+            on_done(question, completions)
 
-        self.decoder.decode([self._make_request(request, ids) for request, ids in encoded.values()], complete)
+        self.decoder.decode([self._make_request(question, ids) for question, ids in encoded.values()], complete)
 
-    def _make_request(self, request: Request, ids: Sequence[int]) -> decode.Request:
-        turns = getattr(self.tokenizer, "stop_strings", ()) if request.prompt.is_chat else ()
-        return decode.Request(
-            id=request.id,
-            ids=ids,
-            samples=request.samples,
-            stops=(*request.stops, *turns),
-            max_new_tokens=request.max_new_tokens,
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            seed=request.seed,
-        )
+    def _make_request(self, question: Question, ids: Sequence[int]) -> Request:
+        turns = getattr(self.tokenizer, "stop_strings", ()) if question.prompt.is_chat else ()
+        sampling = replace(question.sampling, stops=(*question.sampling.stops, *turns))
+        return Request(question.id, ids, sampling)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Turns a prompt into ids; special tokens that stand in its text stay text.

@@ -11,7 +11,7 @@ from .byte_trigram import ByteTrigram
 from .infilling import LineScore, first_line, score_lines, show_lines, take_lines
 from .models import EvaluatedModel
 from .results import ResultCache
-from .settings import BitsPerByteSettings, InfillingSettings
+from .settings import BitsPerByteSettings, HeldOutLineSettings
 from .tasks import Task, answer_task, make_task
 
 
@@ -48,7 +48,7 @@ class HeldOutFiles:
         """How much is scored."""
         return {"documents": len(self.split.chosen), "bytes": self.split.bytes}
 
-    def make_infilling_task(self, settings: InfillingSettings, *, seed: int) -> Task:
+    def make_infilling_task(self, settings: HeldOutLineSettings, *, seed: int) -> Task:
         """Takes lines out of the documents to fill in."""
         lines = take_lines(self.rows, per_language=settings.per_language, seed=seed)
         limit = settings.max_prompt_tokens

@@ -1,6 +1,5 @@
 """The models that are evaluated: in memory, behind a server, or known by programs that another harness generated."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,11 +74,11 @@ def load_model(
         files = {task: str(path) for task, path in source.programs.items()}
         return EvaluatedModel(name, source.programs, {"programs": files}, batch_size=batch_size)
     if isinstance(source, EndpointSettings):
-        from ..text.client import Client
+        from ..text.client import open_client
         from .endpoint import EndpointGenerator
 
-        token = os.environ.get(source.token_variable) if source.token_variable else None
-        generator = EndpointGenerator(Client(source.url, source.model, token, source.calls_at_once))
+        client = open_client(source, f"models.{name}", concurrency=source.calls_at_once)
+        generator = EndpointGenerator(client)
         identity: dict[str, object] = {"url": source.url, "model": source.model}
         return EvaluatedModel(name, identity=identity, generator=generator, batch_size=batch_size)
     return _load_folder(name, source, dtype, batch_size, attention, device_map)

@@ -1,25 +1,24 @@
 """Preference: how often a judge prefers a model's answers to those of another."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import SettingsError
-from ..text.cache import JsonLinesCache
-from ..text.client import Client
-from ..text.judge import Judge
+from ..text.client import read_token
+from ..text.judge import open_judge
 from .models import EvaluatedModel
 from .scores import Score, make_score
-from .settings import JudgeSettings, TaskSettings
+from .settings import PreferenceSettings, TaskSettings
 from .tasks import Task, answer_task, read_task
 
 
-def read_requests(settings: JudgeSettings, models: Sequence[str]) -> Task:
+def read_requests(settings: PreferenceSettings, models: Sequence[str]) -> Task:
     """Reads the requests whose answers are compared.
 
     Raises:
-        SettingsError: If none of them is the one to compare with.
+        SettingsError: If none of them is the one to compare with, or the judge's key is not in the environment.
     """
+    read_token(settings, "judge")  # before anything is generated
     if settings.against not in models:
         raise SettingsError(
             f"judge.against is {settings.against!r}, but the models are {', '.join(models)}; name one of them"
@@ -37,7 +36,7 @@ def answer_requests(model: EvaluatedModel, requests: Task, folder: Path, *, seed
 
 
 def score_preference(
-    settings: JudgeSettings, requests: Task, answers: Mapping[str, Mapping[str, str]], folder: Path
+    settings: PreferenceSettings, requests: Task, answers: Mapping[str, Mapping[str, str]], folder: Path
 ) -> dict[str, Score]:
     """Compares each model's answers with those of one of them.
 
@@ -47,9 +46,7 @@ def score_preference(
     Returns:
         By model: "preferred", where a tie counts half.
     """
-    token = os.environ.get(settings.token_variable) if settings.token_variable else None
-    client = Client(settings.url, settings.model, token)
-    judge = Judge(client, JsonLinesCache(folder / "judge.jsonl"), settings.max_requests)
+    judge = open_judge(settings, folder)
     scores = {}
     for name, own in answers.items():
         if name == settings.against:

@@ -24,7 +24,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Change:
+class ModelChange:
     """The change of the share of right answers against the first model, on the problems of both; with 95 % interval."""
 
     task: str
@@ -56,7 +56,7 @@ def list_rows(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[
     return list(rows.values())
 
 
-def list_changes(models: Mapping[str, ModelResult]) -> list[Change]:
+def list_changes(models: Mapping[str, ModelResult]) -> list[ModelChange]:
     """Compares every model with the first one, on the same problems."""
     first, *others = models
     changes = []
@@ -71,7 +71,9 @@ def list_changes(models: Mapping[str, ModelResult]) -> list[Change]:
                 old, new = [before[key] for key in both], [after[key] for key in both]
                 low, high = change_interval(old, new)
                 change = (sum(new) - sum(old)) / len(both)
-                changes.append(Change(task, name, first, len(both), round(change, 4), round(low, 4), round(high, 4)))
+                changes.append(
+                    ModelChange(task, name, first, len(both), round(change, 4), round(low, 4), round(high, 4))
+                )
     return changes
 
 
@@ -135,7 +137,7 @@ def _format_bits(models: Mapping[str, ModelResult], trigram_bits_per_byte: float
     return lines
 
 
-def _format_tasks(models: Mapping[str, ModelResult], rows: list[Row], changes: Iterable[Change]) -> list[str]:
+def _format_tasks(models: Mapping[str, ModelResult], rows: list[Row], changes: Iterable[ModelChange]) -> list[str]:
     if not rows:
         return []
     lines = [f"{'percent, 95 % interval':<44}" + "".join(f"{name:>22}" for name in models) + f"{'the report':>12}"]

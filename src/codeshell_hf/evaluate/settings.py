@@ -5,14 +5,12 @@ from pathlib import Path
 from pydantic import Field
 
 from ..settings import Section
+from ..text.settings import JudgeSettings, ServerSettings
 
 
-class EndpointSettings(Section):
-    """A model behind an OpenAI-compatible server, such as vLLM's or llama.cpp's."""
+class EndpointSettings(ServerSettings):
+    """A model that is evaluated behind a server."""
 
-    url: str = Field(description="its base address, such as http://127.0.0.1:8000/v1")
-    model: str = Field(description="the model's name there")
-    token_variable: str | None = Field(default=None, description="environment variable with the server's key")
     calls_at_once: int = Field(default=16, gt=0, description="how many are under way together")
 
 
@@ -45,16 +43,12 @@ class HarnessSettings(Section):
     max_items: int | None = Field(default=None, gt=0, description="of each subject")
 
 
-class JudgeSettings(Section):
-    """A model that compares two answers."""
+class PreferenceSettings(JudgeSettings):
+    """Answers that a judge compares with those of one of the models."""
 
-    url: str = Field(description="base address of an OpenAI-compatible server")
-    model: str = Field(description="the judge's name there")
     against: str = Field(description="which of the models the others are compared with")
     requests: Path = Field(description="JSON Lines with id, language, prompt and kind")
-    max_requests: int = Field(default=1_000, gt=0, description="budget of a run")
     max_new_tokens: int = Field(default=256, gt=0, description="of an answer")
-    token_variable: str | None = Field(default=None, description="environment variable with the server's key")
 
 
 class BitsPerByteSettings(Section):
@@ -64,7 +58,7 @@ class BitsPerByteSettings(Section):
     window_tokens: int = Field(gt=1, description="longest input")
 
 
-class InfillingSettings(Section):
+class HeldOutLineSettings(Section):
     """Whether single lines of held-out files are filled in exactly."""
 
     per_language: int = Field(default=50, gt=0, description="lines of a language at most")

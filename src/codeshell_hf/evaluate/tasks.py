@@ -10,9 +10,10 @@ from tqdm.auto import tqdm
 from ..errors import SettingsError
 from ..manifest import hash_file, hash_values
 from ..sandbox import Sandbox
+from ..text.sampling import Sampling
 from .completions import CompletionFile, read_programs
 from .execution import Executor, OnProgress, open_executor, score_programs, score_tests
-from .generation import Completion, Request
+from .generation import Completion, Question
 from .memorisation import score_memorisation
 from .models import EvaluatedModel
 from .mutation import add_mutants
@@ -142,34 +143,31 @@ def check_task(task: Task, sandbox: Sandbox) -> Task:
 def answer_task(model: EvaluatedModel, task: Task, folder: Path, *, seed: int) -> dict[str, list[Completion]]:
     """Generates the answers that an earlier run has not stored."""
     profile = task.profile
-    requests = [
-        Request(
-            id=problem.key,
-            prompt=profile.make_prompt(problem, task.shots),
-            samples=profile.samples,
-            stops=(*profile.stops, *problem.stops),
-            max_new_tokens=profile.max_new_tokens,
-            max_tokens=profile.max_tokens,
-            temperature=profile.temperature,
-            top_p=profile.top_p,
-            seed=seed,
+    sampling = Sampling(
+        profile.max_new_tokens, profile.temperature, profile.top_p, seed, profile.samples, max_tokens=profile.max_tokens
+    )
+    questions = [
+        Question(
+            problem.key,
+            profile.make_prompt(problem, task.shots),
+            replace(sampling, stops=(*profile.stops, *problem.stops)),
         )
         for problem in task.problems
     ]
-    hashes = {request.id: hash_values(asdict(request)) for request in requests}
+    hashes = {question.id: hash_values(asdict(question)) for question in questions}
     origin = {**model.identity, "profile": profile.describe(), "data": task.data_hash, "seed": seed}
     stored = CompletionFile(folder, f"{task.name}-{model.name}", origin)
-    missing = [request for request in requests if stored.find(request.id, hashes[request.id]) is None]
-    with tqdm(total=len(requests), desc=f"{task.name} {model.name}", unit="problem", disable=None) as bar:
-        bar.update(len(requests) - len(missing))
+    missing = [question for question in questions if stored.find(question.id, hashes[question.id]) is None]
+    with tqdm(total=len(questions), desc=f"{task.name} {model.name}", unit="problem", disable=None) as bar:
+        bar.update(len(questions) - len(missing))
 
-        def store(request: Request, completions: list[Completion]) -> None:
-            stored.add(request.id, hashes[request.id], completions)
+        def store(question: Question, completions: list[Completion]) -> None:
+            stored.add(question.id, hashes[question.id], completions)
             bar.update(1)
 
         if missing and model.generator is not None:
             model.generator.generate(missing, store)
-    return {request.id: stored.find(request.id, hashes[request.id]) or [] for request in requests}
+    return {question.id: stored.find(question.id, hashes[question.id]) or [] for question in questions}
 
 
 def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: int) -> Score | None:

@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..manifest import Manifest, Values, require_manifest
 from ..presets import count_parameters
 from ..tokenization_codeshell import END_OF_TURN
-from .settings import CardSettings, PushSettings, SampleSettings
+from .settings import CardSettings, PromptSettings, PushSettings
 
 TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
 SAFETY_MEASURES = {
@@ -74,7 +74,7 @@ def describe_model(
     config: CodeShellConfig,
     card: CardSettings,
     push: PushSettings | None,
-    samples: Sequence[tuple[SampleSettings, str]],
+    samples: Sequence[tuple[PromptSettings, str]],
 ) -> Values:
     """What card and page show of a model: `describe_run`, the card's settings, and each sample with its text."""
     described = describe_run(manifests)

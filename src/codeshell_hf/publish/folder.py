@@ -14,7 +14,7 @@ import torch
 from ..errors import CheckpointError, RunFailed
 from ..modeling_codeshell import CodeShellPreTrainedModel
 from ..tokenization_codeshell import CodeShellTokenizer
-from .settings import SampleSettings
+from .settings import PromptSettings
 from .tensors import Tensors
 
 
@@ -63,7 +63,7 @@ MAX_DIFFERENCE = 1e-4  # of logits
 
 
 @dataclass(frozen=True)
-class Answer:
+class LoadResult:
     """What a folder does where only transformers is installed.
 
     Args:
@@ -79,7 +79,7 @@ class Answer:
     missing: list[str]
 
 
-def load_without_package(folder: Path, samples: Sequence[SampleSettings] = ()) -> Answer:
+def load_without_package(folder: Path, samples: Sequence[PromptSettings] = ()) -> LoadResult:
     """Loads a folder in a new process in which this package cannot be imported, and generates the samples greedily.
 
     Raises:
@@ -101,7 +101,7 @@ def load_without_package(folder: Path, samples: Sequence[SampleSettings] = ()) -
     if done.returncode or not lines:
         reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         raise CheckpointError(f"{folder} does not load without this package ({reason}); publish again")
-    answer = Answer(**json.loads(lines[-1].removeprefix("ANSWER")))
+    answer = LoadResult(**json.loads(lines[-1].removeprefix("ANSWER")))
     if answer.missing:
         raise CheckpointError(f"{folder} loads without {answer.missing[0]}; publish again from a whole checkpoint")
     return answer
@@ -110,10 +110,10 @@ def load_without_package(folder: Path, samples: Sequence[SampleSettings] = ()) -
 def verify_folder(
     model: CodeShellPreTrainedModel,
     folder: Path,
-    samples: Sequence[SampleSettings] = (),
+    samples: Sequence[PromptSettings] = (),
     *,
     max_difference: float = MAX_DIFFERENCE,
-) -> tuple[Answer, float]:
+) -> tuple[LoadResult, float]:
     """Checks that a saved folder holds the model's weights and computes its logits where only transformers is.
 
     Args:

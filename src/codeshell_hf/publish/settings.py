@@ -15,7 +15,7 @@ class CardSettings(Section):
     published: str = Field(description="which of the evaluated models this is")
 
 
-class SampleSettings(Section):
+class PromptSettings(Section):
     """A prompt for the published model."""
 
     kind: Literal["completion", "chat"] = Field(description="whether the chat format is put around it")

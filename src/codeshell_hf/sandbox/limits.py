@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .inside.messages import Request
+from .inside.messages import WorkerRequest
 
 Backend = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
 Status = Literal["passed", "failed", "timed out"]
@@ -47,7 +47,7 @@ class Program:
     tests: str = ""
     limits: Limits | None = None
 
-    def request(self) -> Request:
+    def request(self) -> WorkerRequest:
         """The program as a worker process reads it."""
         return {"kind": "python", "source": self.source, "tests": self.tests}
 
@@ -70,7 +70,7 @@ class StrictProgram:
     prelude: str = ""
     limits: Limits | None = None
 
-    def request(self) -> Request:
+    def request(self) -> WorkerRequest:
         """The program as a worker process reads it."""
         return {
             "kind": "strict",
@@ -99,7 +99,7 @@ class CommandProgram:
     folders: tuple[str, ...] = ()
     limits: Limits | None = None
 
-    def request(self) -> Request:
+    def request(self) -> WorkerRequest:
         """The program as a worker process reads it."""
         return {
             "kind": "commands",

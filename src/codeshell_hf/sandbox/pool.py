@@ -17,7 +17,7 @@ from typing import cast
 from ..errors import RunFailed
 from ..operating_system import IS_LINUX
 from ..processors import count_usable_cpus
-from .inside.messages import Handshake, LimitValues, Reply, Request
+from .inside.messages import Handshake, LimitValues, WorkerReply, WorkerRequest
 from .limits import AnyProgram, Backend, Limits, Status, Verdict
 
 INSIDE = Path(__file__).with_name("inside")
@@ -183,13 +183,13 @@ class _Zygote:
             raise OSError(handshake["reason"])
         self.python = handshake["python"]
 
-    def ask(self, program: AnyProgram, limits: Limits) -> Reply:
-        request: Request = {**program.request(), "limits": cast(LimitValues, asdict(limits))}
+    def ask(self, program: AnyProgram, limits: Limits) -> WorkerReply:
+        request: WorkerRequest = {**program.request(), "limits": cast(LimitValues, asdict(limits))}
         if self._process.stdin is None:
             raise OSError("closed")
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
-        return cast(Reply, self._read())
+        return cast(WorkerReply, self._read())
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

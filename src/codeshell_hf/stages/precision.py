@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..settings import PrecisionSettings as PrecisionSettings
 from .process import keep_freed_memory
 from .stage import Work, is_first_rank, print_first
 

@@ -16,7 +16,7 @@ EVALUATED_TOGETHER = 8
 
 
 @dataclass
-class Score:
+class BitCount:
     """The bits that a model needs for each document, and the document's bytes in UTF-8."""
 
     document_bits: list[float] = field(default_factory=list)
@@ -50,7 +50,7 @@ def score_documents(
     *,
     window_tokens: int,
     vocab_size: int,
-) -> dict[str, Score]:
+) -> dict[str, BitCount]:
     """Scores documents; returns a score for each language and one for "all".
 
     Each document is cut into windows that overlap by one token, from which the first of the next window is predicted.
@@ -82,10 +82,10 @@ def score_documents(
         for row, (number, window) in enumerate(batch):
             bits[number] += losses[row, : len(window) - 1].sum().item() / math.log(2)
 
-    scores: dict[str, Score] = {"all": Score()}
+    scores: dict[str, BitCount] = {"all": BitCount()}
     for (language, _, size), needed in zip(documents, bits, strict=True):
         for name in (language, "all"):
-            score = scores.setdefault(name, Score())
+            score = scores.setdefault(name, BitCount())
             score.document_bits.append(needed)
             score.document_bytes.append(size)
     return scores

@@ -8,6 +8,7 @@ exponential backoff, or when `Retry-After` says.
 
 import json
 import logging
+import os
 import random
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import RunFailed, SettingsError
 from .chat import Message
 from .sampling import Sampling
+from .settings import ServerSettings
 
 if TYPE_CHECKING:
     import openai
@@ -164,39 +166,37 @@ class Client:
                 return length if isinstance(length, int) and length > 0 else None
         return None
 
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, *, samples: int = 1, stops: Sequence[str] = ()
-    ) -> list[Reply]:
+    def chat(self, messages: Sequence[Message], sampling: Sampling) -> list[Reply]:
         """Requests answers to a chat.
 
         Servers that return fewer choices than requested are asked again with other seeds. Where the prompt and
         `max_new_tokens` do not fit the context together, the answers are as long as fits.
 
         Args:
-            stops: Texts that end an answer, any number of them.
+            sampling: With any number of stops; `max_tokens` is not used.
 
         Returns:
-            As many as `samples`.
+            As many as `sampling.samples`.
 
         Raises:
             PromptTooLong: If the prompt alone does not fit.
             RequestRefused: If the server rejects the request.
             ServerUnavailable: If it does not answer, or its reply cannot be read.
         """
-        return self._ask({"messages": [dict(message) for message in messages]}, sampling, samples, tuple(stops))
+        return self._ask({"messages": [dict(message) for message in messages]}, sampling)
 
-    def complete(self, prompt: str, sampling: Sampling, *, samples: int = 1, stops: Sequence[str] = ()) -> list[Reply]:
+    def complete(self, prompt: str, sampling: Sampling) -> list[Reply]:
         """Requests continuations of a text, in which special tokens are live; otherwise as `chat`."""
-        return self._ask({"prompt": prompt}, sampling, samples, tuple(stops))
+        return self._ask({"prompt": prompt}, sampling)
 
-    def _ask(self, prompt: Body, sampling: Sampling, samples: int, stops: tuple[str, ...]) -> list[Reply]:
+    def _ask(self, prompt: Body, sampling: Sampling) -> list[Reply]:
         replies: list[Reply] = []
-        together = samples
+        samples = together = sampling.samples
         try:
             while len(replies) < samples:
                 wanted = min(together, samples - len(replies))
                 seed = None if sampling.seed is None else sampling.seed + len(replies)
-                body: Body = {**prompt, **_list_parameters(replace(sampling, seed=seed), wanted, stops)}
+                body: Body = {**prompt, **_list_parameters(replace(sampling, seed=seed, samples=wanted))}
                 try:
                     choices = self._request(body)
                 except _Failed as failed:
@@ -206,7 +206,7 @@ class Client:
                     together = int(str(body["n"]))
                     sampling = replace(sampling, max_new_tokens=int(str(body["max_tokens"])))
                     choices = self._request(body)
-                replies += [_cut(reply, stops) for reply in choices[: samples - len(replies)]]
+                replies += [_cut(reply, sampling.stops) for reply in choices[: samples - len(replies)]]
         except _Failed as failed:
             raise self._explain(failed.failure) from failed
         return replies
@@ -328,17 +328,43 @@ class Client:
                 raise
 
 
-def _list_parameters(sampling: Sampling, samples: int, stops: Sequence[str]) -> dict[str, object]:
+def open_client(settings: ServerSettings, section: str, *, concurrency: int = Client.concurrency) -> Client:
+    """Makes a client, with its key out of the environment.
+
+    Args:
+        section: Where the settings stand, for the message.
+
+    Raises:
+        SettingsError: If the key is not in the environment.
+    """
+    return Client(settings.url, settings.model, read_token(settings, section), concurrency)
+
+
+def read_token(settings: ServerSettings, section: str) -> str | None:
+    """Reads a server's key from the environment; `None` where it needs none.
+
+    Raises:
+        SettingsError: If it is not there.
+    """
+    variable = settings.token_variable
+    if variable is None:
+        return None
+    if not (token := os.environ.get(variable)):
+        raise SettingsError(f"{section}.token_variable is {variable}, which is not set; export it")
+    return token
+
+
+def _list_parameters(sampling: Sampling) -> dict[str, object]:
     body: dict[str, object] = {
         "max_tokens": sampling.max_new_tokens,
-        "n": samples,
+        "n": sampling.samples,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed
-    if stops:
-        body["stop"] = list(stops[:MOST_STOPS])
+    if sampling.stops:
+        body["stop"] = list(sampling.stops[:MOST_STOPS])
     return body
 
 

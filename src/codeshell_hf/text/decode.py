@@ -21,6 +21,7 @@ from ..modeling_codeshell import CACHE_NAME
 from ..tokenization_codeshell import END_OF_TURN, CodeShellTokenizer
 from .chat import Message, clean_answer, encode_prompt
 from .code import extract_code
+from .sampling import Sampling
 
 End = Literal["stop", "length", "prompt too long"]
 # Finished rows leave the batch once they are this share of it.
@@ -32,23 +33,13 @@ class Request:
     """A prompt to continue.
 
     Args:
-        id: Seeds the sampling together with `seed`.
+        id: Decides what is drawn, together with the seed.
         ids: The prompt.
-        stops: Texts that end an output.
-        max_tokens: Of prompt and output together; `None` for the model's context.
-        temperature: 0 is greedy decoding.
-        top_p: Probability mass of nucleus sampling.
     """
 
     id: str
     ids: Sequence[int]
-    samples: int = 1
-    stops: tuple[str, ...] = ()
-    max_new_tokens: int = 256
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
@@ -104,8 +95,9 @@ class Decoder:
     def _split(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         batch: list[Request] = []
         for request in requests:
-            rows = (len(batch) + 1) * request.samples
-            if batch and (rows > self.batch_size or request.samples != batch[0].samples):
+            samples = request.sampling.samples
+            is_full = (len(batch) + 1) * samples > self.batch_size
+            if batch and (is_full or samples != batch[0].sampling.samples):
                 yield batch
                 batch = []
             batch.append(request)
@@ -119,10 +111,10 @@ class Decoder:
         fitting = [request for request in batch if 0 < len(request.ids) < self._find_limit(request)]
         for request in batch:
             if request not in fitting:
-                yield [(request.id, Output("", (), "prompt too long"))] * request.samples
+                yield [(request.id, Output("", (), "prompt too long"))] * request.sampling.samples
         if not fitting:
             return
-        samples = fitting[0].samples
+        samples = fitting[0].sampling.samples
         longest = max(len(request.ids) for request in fitting)
         inputs = torch.zeros(len(fitting), longest, dtype=torch.long, device=self.model.device)
         mask = torch.zeros_like(inputs)
@@ -145,7 +137,7 @@ class Decoder:
             yield [(row.request.id, Output(row.text, row.ids, row.end)) for row in rows]
 
     def _find_limit(self, request: Request) -> int:
-        return min(self.context, request.max_tokens or self.context)
+        return min(self.context, request.sampling.max_tokens or self.context)
 
     def _forward(self, inputs: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
         logits: Tensor = self.model(
@@ -162,10 +154,10 @@ class Decoder:
         on_token: Callable[[int], None] | None,
     ) -> None:
         active = rows
-        request = rows[0].request
+        sampling = rows[0].request.sampling
         while True:
             uniforms = [row.draw() for row in active]
-            chosen = choose_tokens(logits, uniforms, temperature=request.temperature, top_p=request.top_p)
+            chosen = choose_tokens(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
             for row, token in zip(active, chosen.tolist(), strict=True):
                 row.take(token, self.ends, self.tokenizer)
                 if on_token is not None and row.ids and row.ids[-1] == token:
@@ -192,14 +184,14 @@ class _Row:
         self.text = ""
         self.end: End = "length"
         self.is_open = True
-        self._room = min(request.max_new_tokens, room)
+        self._room = min(request.sampling.max_new_tokens, room)
         # A token is at least one byte, so this many last tokens hold the longest stop; 4 more for split characters.
-        self._tail = max((len(stop.encode()) for stop in request.stops), default=0) + 4
-        key = hashlib.sha256(f"{request.seed}/{request.id}/{number}".encode()).digest()
+        self._tail = max((len(stop.encode()) for stop in request.sampling.stops), default=0) + 4
+        key = hashlib.sha256(f"{request.sampling.seed}/{request.id}/{number}".encode()).digest()
         self._rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
 
     def draw(self) -> float:
-        return float(self._rng.random()) if self.request.temperature else 0.0
+        return float(self._rng.random()) if self.request.sampling.temperature else 0.0
 
     def take(self, token: int, ends: set[int], tokenizer: Any) -> None:
         if not self.is_open:
@@ -208,9 +200,9 @@ class _Row:
             self._close("stop", tokenizer)
             return
         self.ids.append(token)
-        if self.request.stops:
+        if stops := self.request.sampling.stops:
             tail = tokenizer.decode(self.ids[-self._tail :], skip_special_tokens=False)
-            if any(stop in tail for stop in self.request.stops):
+            if any(stop in tail for stop in stops):
                 self._close("stop", tokenizer)
         if self.is_open and len(self.ids) >= self._room:
             self._close("length", tokenizer)
@@ -295,17 +287,9 @@ def sample_answers(
         answers[request.id] = [_read_answer(tokenizer, output) for output in outputs]
         on_progress(1)
 
+    sampling = Sampling(max_new_tokens, temperature, seed=seed, samples=per_prompt, stops=tuple(tokenizer.stop_strings))
     requests = [
-        Request(
-            id=str(number),
-            ids=encode_prompt(tokenizer, prompt),
-            samples=per_prompt,
-            stops=tuple(tokenizer.stop_strings),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
-        for number, prompt in enumerate(prompts)
+        Request(str(number), encode_prompt(tokenizer, prompt), sampling) for number, prompt in enumerate(prompts)
     ]
     was_training = model.training
     model.eval()

@@ -3,11 +3,13 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from .cache import JsonLinesCache
 from .chat import Message
-from .client import Budget, Client
+from .client import Budget, Client, open_client
 from .sampling import Sampling
+from .settings import JudgeSettings
 
 PROMPT = """Two answers to a programming request follow. Judge which one serves the person better: first whether it is \
 correct and does all that was asked, then safety, then clarity. Do not favour the longer or the first one.
@@ -64,3 +66,13 @@ class Judge:
         verdict = match.group(1).lower() if match else "unreadable"
         self.cache.add(key, {"verdict": verdict, "said": reply.text})
         return verdict
+
+
+def open_judge(settings: JudgeSettings, folder: Path) -> Judge:
+    """Opens the judge of the settings' section `judge`; its verdicts are kept in a folder.
+
+    Raises:
+        SettingsError: If its key is not in the environment.
+    """
+    cache = JsonLinesCache(folder / "judge.jsonl")
+    return Judge(open_client(settings, "judge"), cache, settings.max_requests)

@@ -5,9 +5,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are sampled: temperature 0 is greedy decoding; without a seed each call differs."""
+    """How a prompt is continued.
+
+    Args:
+        max_new_tokens: Longest output.
+        temperature: 0 is greedy decoding.
+        top_p: Probability mass of nucleus sampling.
+        seed: Decides what is drawn; without one, `stream` draws anew each time and servers as they like.
+        samples: Outputs of the prompt.
+        stops: Texts that end an output.
+        max_tokens: Of prompt and output together, `None` for the model's context. Servers know their own.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    samples: int = 1
+    stops: tuple[str, ...] = ()
+    max_tokens: int | None = None

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,6 @@ def stream(
     prompt: Sequence[int],
     sampling: Sampling,
     *,
-    stops: Sequence[str] = (),
     on_text: Callable[[str], None] = lambda text: None,
 ) -> Streamed:
     """Continues a prompt and passes each piece of text to `on_text`; Ctrl-C returns what there is so far.
@@ -93,23 +92,16 @@ def stream(
     Args:
         model: In evaluation mode.
         prompt: Ids.
-        stops: Texts that end the output, besides the end-of-text token.
+        sampling: Of one sample.
     """
     started = time.monotonic()
-    held = StopFilter(stops, on_text)
+    held = StopFilter(sampling.stops, on_text)
     streamer = _Streamer(tokenizer, held)
     ids: list[int] = []
     outputs: list[Output] = []
-    seed = int(np.random.default_rng().integers(2**32)) if sampling.seed is None else sampling.seed
-    request = Request(
-        id="",
-        ids=prompt,
-        stops=tuple(stops),
-        max_new_tokens=sampling.max_new_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=seed,
-    )
+    if sampling.seed is None:
+        sampling = replace(sampling, seed=int(np.random.default_rng().integers(2**32)))
+    request = Request("", prompt, sampling)
 
     def take(token: int) -> None:
         ids.append(token)

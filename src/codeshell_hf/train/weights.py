@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ..configuration_codeshell import CodeShellConfig
-from ..loading import load_model as load_model
 
 
 def draw_weight(name: str, like: Tensor, config: CodeShellConfig, *, seed: int) -> Tensor:

@@ -17,7 +17,7 @@ class LimitValues(TypedDict):
     max_output_bytes: int
 
 
-class Request(TypedDict, total=False):
+class WorkerRequest(TypedDict, total=False):
     """A program to run.
 
     `kind` is "python", "strict" or "commands"; the other keys are those of `Program`, `StrictProgram` and
@@ -39,7 +39,7 @@ class Request(TypedDict, total=False):
     answer: str
 
 
-class Reply(TypedDict, total=False):
+class WorkerReply(TypedDict, total=False):
     """A verdict, or `trouble` where the sandbox itself failed."""
 
     status: str
@@ -57,7 +57,9 @@ class Handshake(TypedDict, total=False):
     reason: str
 
 
-def judge(request: Request, *, exit_code: int | None, answer: bytes, secret: bytes, tail: bytes) -> tuple[str, str]:
+def judge(
+    request: WorkerRequest, *, exit_code: int | None, answer: bytes, secret: bytes, tail: bytes
+) -> tuple[str, str]:
     """Judges a program that has ended.
 
     Args:

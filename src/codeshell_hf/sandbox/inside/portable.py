@@ -25,7 +25,7 @@ from .messages import judge
 from .programs import run_commands, run_program, run_strict, serve_calls
 
 if TYPE_CHECKING:
-    from .messages import Handshake, LimitValues, Reply, Request
+    from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DRAIN_S = 0.5  # to read the rest of the pipe once a program has ended
@@ -42,7 +42,7 @@ def start(entry: str, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-I", "-S", "-B", "-c", code], **options)  # noqa: S603 - our own file
 
 
-class Output:
+class OutputReader:
     """Reads what a program prints, keeps its beginning and its end, and drops the rest.
 
     Args:
@@ -67,7 +67,7 @@ class Output:
         self._thread.join(DRAIN_S)
 
 
-def run_once(request: Request) -> Reply:
+def run_once(request: WorkerRequest) -> WorkerReply:
     """Runs one program until it ends or is killed."""
     secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES]
     if request["kind"] == "commands":
@@ -81,7 +81,7 @@ def run_once(request: Request) -> Reply:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def run(request: Request, folder: str) -> Reply:
+def run(request: WorkerRequest, folder: str) -> WorkerReply:
     """Starts a program, watches it and reads the verdict.
 
     Args:
@@ -94,7 +94,7 @@ def run(request: Request, folder: str) -> Reply:
         "become_program", cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,  # ignored by Windows
     )  # fmt: skip
-    output = Output(cast(IO[bytes], process.stdout), limits["max_output_bytes"])
+    output = OutputReader(cast(IO[bytes], process.stdout), limits["max_output_bytes"])
     with contextlib.suppress(OSError), cast(IO[bytes], process.stdin) as stdin:
         stdin.write(json.dumps(request).encode())
     try:
@@ -129,7 +129,7 @@ def end_all(process: subprocess.Popen[bytes]) -> None:
 
 def become_program() -> NoReturn:
     """Turns this interpreter into the program that is requested on its input."""
-    request: Request = json.loads(sys.stdin.buffer.read())
+    request: WorkerRequest = json.loads(sys.stdin.buffer.read())
     limit_resources(request["limits"])
     os.environ["HOME"] = os.getcwd()
     question, write = os.pipe()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from . import SECRET_BYTES
 
 if TYPE_CHECKING:
-    from .messages import Request
+    from .messages import WorkerRequest
 
 SCRATCH = "/tmp"  # noqa: S108 - a file system of the program's own
 MAX_REPLY_BYTES = 1 << 24
@@ -39,7 +39,7 @@ PLAIN_TYPES |= {("datetime", name): None for name in ("date", "datetime", "time"
 PLAIN_TYPES |= {("decimal", "Decimal"): None, ("fractions", "Fraction"): None}
 
 
-def become_program(request: Request, pipes: dict[str, int], *, backend: str) -> NoReturn:
+def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: str) -> NoReturn:
     """Turns this child into the program."""
     # Linux alone has these, and `portable` does without.
     from .isolation import (

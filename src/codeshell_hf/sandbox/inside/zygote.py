@@ -31,7 +31,7 @@ from .messages import judge
 from .programs import SCRATCH, become_program
 
 if TYPE_CHECKING:
-    from .messages import Handshake, LimitValues, Reply, Request
+    from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest
 
 IN_BUBBLEWRAP = "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; enter()"
 
@@ -65,7 +65,7 @@ class Zygote:
             replies.write(json.dumps(self.judge(json.loads(line))).encode() + b"\n")
             replies.flush()
 
-    def judge(self, request: Request) -> Reply:
+    def judge(self, request: WorkerRequest) -> WorkerReply:
         """Runs one program until it ends or is killed.
 
         Args:
@@ -82,7 +82,7 @@ class Zygote:
             if not has_own_files:
                 clean_up(request["folder"], is_alone=self.backend == "container")
 
-    def run(self, request: Request, secret: bytes) -> Reply:
+    def run(self, request: WorkerRequest, secret: bytes) -> WorkerReply:
         """Forks, watches and reads the verdict.
 
         Args:
@@ -109,7 +109,7 @@ class Zygote:
         os.close(ends["question"][1])
         if exit_code > 128:  # bubblewrap reports a signal so
             exit_code = 128 - exit_code
-        reply: Reply = {"seconds": time.monotonic() - started, "output": head.decode("utf-8", "replace")}
+        reply: WorkerReply = {"seconds": time.monotonic() - started, "output": head.decode("utf-8", "replace")}
         if trouble:
             reply["trouble"] = trouble.decode("utf-8", "replace").strip()
         else:
@@ -118,7 +118,7 @@ class Zygote:
             reply["status"], reply["reason"] = verdict
         return reply
 
-    def supervise(self, request: Request, ends: dict[str, tuple[int, int]]) -> NoReturn:
+    def supervise(self, request: WorkerRequest, ends: dict[str, tuple[int, int]]) -> NoReturn:
         """Forks the program and waits for it: in a namespace of process ids, the first child is their root."""
         try:
             if self.backend == "namespaces":
@@ -144,7 +144,7 @@ class Zygote:
             os.kill(os.getpid(), number)
         os._exit(os.waitstatus_to_exitcode(status))
 
-    def enter_bubblewrap(self, request: Request, pipes: dict[str, int]) -> NoReturn:
+    def enter_bubblewrap(self, request: WorkerRequest, pipes: dict[str, int]) -> NoReturn:
         """Becomes bubblewrap, which starts an interpreter inside its isolation."""
         memory = os.memfd_create("request")
         os.write(memory, json.dumps(request).encode())
