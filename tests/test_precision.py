@@ -25,8 +25,6 @@ from codeshell_hf.precision import (
     write_precision,
 )
 from codeshell_hf.presets import make_config
-from codeshell_hf.stages.precision import resolve_precision
-from codeshell_hf.stages.stage import Work
 from codeshell_hf.train.optimizer import orthogonalize
 from tests.warm import start
 
@@ -138,26 +136,6 @@ def test_a_record_is_read_as_it_was_written_and_a_broken_one_is_named(tmp_path: 
 
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_precision(tmp_path / "checkpoints")
-
-
-@pytest.mark.parametrize(("here", "warnings"), [(0.1, 1), (2.0, 0)])
-def test_a_run_that_goes_on_where_bfloat16_is_slow_warns_and_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, here: float, warnings: int
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(precisions, "measure_speedup", lambda work, device: here)
-    begun = Precision("bfloat16", "bfloat16", 2.0, 20.0)
-    write_precision(tmp_path, begun)
-    work = Work(tmp_path)
-
-    with caplog.at_level(logging.WARNING):
-        found = resolve_precision("auto", lambda: make_config("nano"), work, trains=True, record_folder=tmp_path)
-
-    assert found == begun == read_precision(tmp_path)
-    assert work.precision["compute_dtype"] == "bfloat16"
-    mend = f"the run goes on as it began; remove {tmp_path / 'precision.json'} to choose anew"
-    warning = f"precision is bfloat16, which is less than 0.10 times as fast as float32 on this cpu; {mend}"
-    assert [record.getMessage() for record in caplog.records] == [warning] * warnings
 
 
 # Float32 first, then bfloat16 until it has taken four times as long: a row at a time, gradients of all in one step.

@@ -220,14 +220,14 @@ MUTATIONS = (
         CALLBACKS,
         'if kind.startswith("MULTI") and not',
         'if kind.startswith("FSDP") and not',
-        _tests("training_log"),
+        _tests("callbacks"),
         "ranks train apart without an error",
     ),
     Mutation(
         LOG,
         "if is_mean and not math.isfinite(float(value)):",
         "if is_mean and math.isnan(float(value)) and step < 0:",
-        _tests("training_log"),
+        _tests("callbacks"),
         "a reward that is no longer a number does not stop the run",
     ),
     Mutation(

@@ -4,6 +4,8 @@ from tests.mutations import Mutation
 
 STAGE = "src/codeshell_hf/stages/stage.py"
 TESTS = "tests/stages/test_stage.py"
+PRECISION = "src/codeshell_hf/stages/precision.py"
+PROCESS = "src/codeshell_hf/stages/process.py"
 
 MUTATIONS = (
     Mutation(
@@ -62,5 +64,61 @@ MUTATIONS = (
         "        return 0\n    except OSError",
         TESTS,
         "a stage that failed exits with 0",
+    ),
+    Mutation(
+        STAGE,
+        "if done is not None and done.fingerprint",
+        "if done is not None or done.fingerprint",
+        TESTS,
+        "a stage with any output has nothing to do",
+    ),
+    Mutation(
+        STAGE,
+        "        print_plan(stage, settings)\n        else:",
+        "        print_plan(stage, settings)\n        if True:",
+        TESTS,
+        "a dry run runs",
+    ),
+    Mutation(
+        PRECISION,
+        "        if recorded is None:\n",
+        "        if True:\n",
+        "tests/stages/test_precision.py",
+        "a run that goes on changes its precision",
+    ),
+    Mutation(
+        PRECISION,
+        'config = None if requested == "float32" else read_config()',
+        "config = read_config()",
+        "tests/stages/test_precision.py",
+        "float32 wants a model's configuration",
+    ),
+    Mutation(
+        PRECISION,
+        "pickle.loads(pickle.dumps(error))",
+        "pickle.dumps(error)",
+        "tests/stages/test_precision.py",
+        "an error that other ranks cannot read is sent to them",
+    ),
+    Mutation(
+        PRECISION,
+        'choose_precision("bfloat16", read_config(), device, trains=trains, mend=mend)',
+        "pass",
+        "tests/stages/test_precision.py",
+        "a run that goes on in a slow precision does not say so",
+    ),
+    Mutation(
+        PROCESS,
+        '"M_TRIM_THRESHOLD": (-1,',
+        '"M_TRIM_THRESHOLD": (-3,',
+        "tests/stages/test_process.py",
+        "memory goes back to the kernel after each step",
+    ),
+    Mutation(
+        PROCESS,
+        "        return error.exit_code\n",
+        "        return 1\n",
+        "tests/stages/test_process.py",
+        "a wrong call is taken for a failure",
     ),
 )

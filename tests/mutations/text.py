@@ -50,8 +50,8 @@ MUTATIONS = (
     Mutation(DECODE, "(logits / temperature)", "(logits * temperature)", "tests/text/test_decode.py", "temperature"),
     Mutation(
         DECODE,
-        "{request.seed}/{request.id}/{number}",
-        "{request.seed}/{request.id}",
+        "{request.sampling.seed}/{request.id}/{number}",
+        "{request.sampling.seed}/{request.id}",
         "tests/text/test_decode.py",
         "all samples of a prompt are the same",
     ),
@@ -128,7 +128,11 @@ MUTATIONS = (
         "any refusal counts as one of length",
     ),
     Mutation(
-        CLIENT, "list(stops[:MOST_STOPS])", "list(stops)", "tests/text/test_client.py", "more stops than servers take"
+        CLIENT,
+        "list(sampling.stops[:MOST_STOPS])",
+        "list(sampling.stops)",
+        "tests/text/test_client.py",
+        "more stops than servers take",
     ),
     Mutation(
         CLIENT,

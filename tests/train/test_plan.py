@@ -1,96 +1,12 @@
 """The plan of a run: memory as it is allocated, layouts that fit or are refused, and days."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from codeshell_hf.commands.plan import main
-from codeshell_hf.presets import count_parameters, make_config
-from codeshell_hf.train.loss import TrainedModel
-from codeshell_hf.train.memory import Layout, count_activations, count_logits, estimate_memory
-from codeshell_hf.train.optimizer import make_optimizers
-from codeshell_hf.train.settings import OptimizerSettings
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"n_embd": 96, "n_layer": 3, "n_head": 6, "n_inner": 384, "vocab_size": 500}
-
-
-def allocate(config: Any, *, is_bf16: bool, recomputes: bool, rows: int = 2, row_tokens: int = 128) -> dict[str, int]:
-    """Runs a step and adds up the storages that are there: what is kept for the backward pass, and what stays."""
-    from codeshell_hf import CodeShellForCausalLM
-
-    torch.manual_seed(0)
-    model = CodeShellForCausalLM(config).train()
-    if recomputes:
-        model.gradient_checkpointing_enable()
-    (adamw,) = make_optimizers(model, OptimizerSettings(learning_rate=1e-3))
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    held: dict[int, int] = {}
-    kept = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept.append(tensor)  # a storage that is freed could come again
-        # Weights stay in any case, and so do the copies that autocast makes of them, of two dimensions.
-        is_weight = tensor.untyped_storage().data_ptr() in weights or tensor.shape in shapes
-        if not is_weight and config.vocab_size not in tensor.shape:
-            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    shapes = {shape for parameter in model.parameters() if parameter.ndim == 2
-              for shape in (parameter.shape, parameter.T.shape)}  # fmt: skip
-    ids = torch.randint(0, config.vocab_size, (rows, row_tokens))
-    positions = torch.arange(row_tokens).repeat(rows, 1)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=is_bf16),
-    ):
-        loss = TrainedModel(model)(input_ids=ids, labels=ids, position_ids=positions)
-    loss.backward()
-    adamw.step()
-    moments = [value for state in adamw.state.values() for value in state.values() if value.ndim]
-    return {
-        "weights": sum(parameter.nbytes for parameter in model.parameters()),
-        "gradients": sum(parameter.grad.nbytes for parameter in model.parameters()),
-        "moments": sum(value.nbytes for value in moments),
-        "activations": sum(held.values()),
-    }
-
-
-@pytest.mark.parametrize("is_bf16", [False, True])
-@pytest.mark.parametrize("more", [{}, {"activation_function": "swiglu"}, {"num_query_groups": 6}, {"n_inner": 1000}])
-def test_memory_is_what_a_small_run_allocates(*, is_bf16: bool, more: dict[str, object]) -> None:
-    config = make_config("nano", **(SMALL | more))
-    layout = Layout("ddp", 3, 1, micro_tokens=256, is_bf16=is_bf16)
-
-    found = allocate(config, is_bf16=is_bf16, recomputes=False)
-    planned = estimate_memory(config, layout)
-
-    copies = 2 * count_parameters(config) if is_bf16 else 0
-    assert planned.weights - copies == found["weights"]
-    assert planned.gradients == found["gradients"]
-    assert planned.moments == found["moments"]
-    assert planned.activations == pytest.approx(found["activations"], rel=0.1)
-
-
-def test_recomputing_keeps_a_block_and_the_inputs_of_all() -> None:
-    config = make_config("nano", **SMALL)
-    layout = Layout("ddp", 3, 1, micro_tokens=256, is_bf16=False, recomputes=True)
-
-    inputs = allocate(config, is_bf16=False, recomputes=True)["activations"]
-    block = allocate(make_config("nano", **(SMALL | {"n_layer": 1})), is_bf16=False, recomputes=False)["activations"]
-
-    # While the last block is computed again, its own activations are there besides.
-    ends = 256 * 4 * (2 * config.n_embd + 2 * (config.n_embd // config.n_head))
-    assert count_activations(config, layout) == pytest.approx(inputs + block - ends, rel=0.1)
-
-
-def test_chunked_logits_take_no_more_than_a_chunk_and_their_gradients() -> None:
-    wide = make_config("codeshell-7b")
-    layout = Layout("fsdp2", 3, 8, micro_tokens=16_384)
-
-    assert count_logits(wide, layout) < 2.2e9 < 16_384 * wide.vocab_size * 4
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

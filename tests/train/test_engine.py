@@ -1,0 +1,137 @@
+"""The engine of one process, against losses, gradients and updates computed by hand."""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor
+
+from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.errors import CheckpointError
+from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
+from codeshell_hf.train.settings import OptimizerSettings
+from recipes.with_accelerate import join_ranks
+from tests.train.common import step_by_hand
+
+MakeConfig = Callable[..., CodeShellConfig]
+CPU = torch.device("cpu")
+# Labels of the first row begin late: its micro-batch has fewer than that of the second row.
+IDS = torch.randint(1, 320, (2, 16), generator=torch.Generator().manual_seed(1))
+LABELS = torch.where(torch.arange(16) < torch.tensor([[10], [0]]), -100, IDS)
+COUNT = 6 + 15
+
+
+def differentiate_by_hand(model: CodeShellForCausalLM) -> dict[str, Tensor]:
+    """Gradients of the mean over all labels, each token's loss by itself."""
+    logits = model(input_ids=IDS).logits
+    losses = []
+    for row, place in ((row, place) for row in range(2) for place in range(15) if LABELS[row, place + 1] >= 0):
+        scores = logits[row, place]
+        losses.append(torch.log(torch.exp(scores).sum()) - scores[LABELS[row, place + 1]])
+    assert len(losses) == COUNT
+    torch.stack(losses).mean().backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def accumulate(engine: Engine) -> None:
+    """A micro-batch a row."""
+    for row in range(2):
+        with engine.autocast():
+            loss = engine.module(input_ids=IDS[[row]], labels=LABELS[[row]]) / COUNT
+        engine.backward(loss, is_last=row == 1)
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_micro_batches_add_up_to_the_gradient_of_the_mean_over_all_labels(
+    make_config: MakeConfig, *, recomputes: bool
+) -> None:
+    with join_ranks():
+        options = EngineOptions(seed=3, recomputes=recomputes)
+        engine = make_engine(make_config(), OptimizerSettings(learning_rate=1e-2), options, device=CPU)
+        expected = differentiate_by_hand(copy.deepcopy(engine.model))
+
+        accumulate(engine)
+
+        for name, parameter in engine.model.named_parameters():
+            torch.testing.assert_close(parameter.grad, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_step_clips_decays_matrices_and_follows_adam(engine: Engine) -> None:
+    before = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
+    accumulate(engine)
+    gradients = {name: parameter.grad.clone() for name, parameter in engine.model.named_parameters()}
+    seen: list[float] = []
+
+    def allow(found: float) -> bool:
+        seen.append(found)
+        return True
+
+    norm, is_taken = engine.step(0.5, allow)
+
+    expected_norm = math.sqrt(sum(float((one.double() ** 2).sum()) for one in gradients.values()))
+    assert is_taken
+    assert norm == pytest.approx(expected_norm, rel=1e-5)
+    assert seen == [norm]
+    assert engine.learning_rate == pytest.approx(0.5e-2)
+    clipped = {name: gradient * min(1.0, 1.0 / expected_norm) for name, gradient in gradients.items()}
+    after = step_by_hand(before, clipped, learning_rate=0.5e-2)
+    for name, parameter in engine.model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), after[name], atol=1e-6, rtol=1e-4)
+        assert parameter.grad is None
+
+
+def test_a_step_that_is_not_allowed_changes_nothing_and_clears_the_gradients(engine: Engine) -> None:
+    before = [parameter.detach().clone() for parameter in engine.model.parameters()]
+    accumulate(engine)
+
+    norm, is_taken = engine.step(1.0, lambda norm: False)
+
+    assert norm > 0
+    assert not is_taken
+    assert all(torch.equal(old, new) for old, new in zip(before, engine.model.parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in engine.model.parameters())
+
+
+def test_a_checkpoint_of_another_model_is_refused(engine: Engine, make_config: MakeConfig, tmp_path: Path) -> None:
+    group = dist.group.WORLD
+    engine.write(tmp_path, group)()
+    wider = make_engine(make_config(n_embd=64), OptimizerSettings(learning_rate=1e-2), EngineOptions(), device=CPU)
+
+    with pytest.raises(CheckpointError, match="is of another model or release; remove it to begin anew"):
+        wider.read(tmp_path, group)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_a_saved_model_is_what_transformers_loads(
+    make_config: MakeConfig, tiny_tokenizer: CodeShellTokenizer, tmp_path: Path, *, is_tied: bool
+) -> None:
+    config = make_config(tie_word_embeddings=is_tied)
+    with join_ranks():
+        engine = make_engine(config, OptimizerSettings(learning_rate=1e-2), EngineOptions(seed=3), device=CPU)
+        engine.save_whole(tmp_path, tiny_tokenizer)
+
+        again = CodeShellForCausalLM.from_pretrained(tmp_path)
+        with torch.no_grad():
+            assert torch.equal(again(IDS).logits, engine.model.eval()(IDS).logits)
+    assert ("lm_head.weight" in load_file(tmp_path / "model.safetensors")) != is_tied
+    assert CodeShellTokenizer.from_pretrained(tmp_path).get_vocab() == tiny_tokenizer.get_vocab()
+
+
+def test_a_run_starts_from_the_weights_that_are_named(
+    tiny_model: Callable[..., CodeShellForCausalLM], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    start = tiny_model(seed=5)
+    start.save_pretrained(tmp_path)
+
+    with join_ranks():
+        options = EngineOptions(start_from=str(tmp_path))
+        engine = make_engine(make_config(), OptimizerSettings(learning_rate=1e-2), options, device=CPU)
+
+        with torch.no_grad():
+            assert torch.equal(engine.model.eval()(IDS).logits, start(IDS).logits)
+            assert next(engine.model.parameters()).dtype == torch.float32
