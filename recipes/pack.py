@@ -3,9 +3,9 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from codeshell_hf.pack.settings import Perturbation, RepositorySettings
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LANGUAGES_SHOWN = 12
 # A folder of shards of its own, which mixtures name.
 REPOSITORIES = "repositories"
+TRAIN = "train"
 
 
 class Settings(StageSettings):
@@ -30,44 +31,44 @@ class Settings(StageSettings):
     repositories: RepositorySettings | None = Field(
         default=None, description="training documents that join the files of a repository, as well; null: none"
     )
+    part_bytes: int = Field(
+        default=64_000_000, gt=0, description="bytes of compressed Parquet that become one token file"
+    )
     workers: int | None = Field(
         default=None, gt=0, description="processes that encode; null: by size, up to one a core"
     )
+    share: tuple[PositiveInt, PositiveInt] | None = Field(
+        default=None, description="what this machine packs, such as [3, 16]: the third of 16 shares; null: all"
+    )
+    shares: tuple[Path, ...] = Field(
+        default=(), description="outputs of pack, one a share, in order: they are joined, and nothing is encoded"
+    )
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.share and self.share[0] > self.share[1]:
+            raise ValueError(f"share is {list(self.share)}; its first number is at most its second")
+        if self.share and self.shares:
+            raise ValueError("share and shares are both set; shares joins what was packed with share")
+        if self.repositories and (self.share or self.shares):
+            raise ValueError("repositories are joined from all documents; pack them without share and shares")
+        return self
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Writes one folder of shards a split."""
-    from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
-    from codeshell_hf.pack.encoding import encode_documents
+    """Writes one folder of shards a split, and one of joined documents where they are asked for."""
+    from codeshell_hf.errors import DataError
     from codeshell_hf.pack.layout import describe_rows
-    from codeshell_hf.pack.shards import join_shards, make_header
-    from codeshell_hf.text.documents import read_documents
     from codeshell_hf.text.shards import TokenShards
 
-    tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
-    header = make_header(tokenizer, settings.tokenizer)
-    encoder, choice = choose_encoder(
-        tokenizer, (row["text"] for row in read_documents(settings.documents, columns=["text"]))
-    )
-    work.report.append(choice)
-    is_fast = isinstance(encoder, TiktokenEncoder)
-    for split in settings.splits:
-        folder = work.folder / split
-        folder.mkdir(exist_ok=True)
-        pieces = encode_documents(
-            settings.documents,
-            split,
-            folder / "pieces",
-            header,
-            settings.tokenizer,
-            is_fast=is_fast,
-            perturbation=settings.perturbation,
-            workers=settings.workers,
-        )
-        written = join_shards(pieces, folder)
-        (folder / "pieces").rmdir()
-        shards = TokenShards(folder)
+    headers = join_splits(settings, work) if settings.shares else encode_splits(settings, work)
+    for split, written in headers.items():
+        if not written.tokens and not settings.share:
+            raise DataError(f"no document of {split} has a token; curate other sources, or leave it out of splits")
+        shards = TokenShards(work.folder / split)
+        work.hashes |= {f"{split}/{name}": digest for name, digest in shards.list_hashes().items()}
+        if split.startswith(REPOSITORIES):
+            continue
         work.counts[split] = {
             "documents": written.documents,
             "tokens": written.tokens,
@@ -76,17 +77,62 @@ def run(settings: Settings, work: Work) -> None:
         }
         work.report.append(
             f"{split:<10}{written.documents:>9,} documents {written.bytes / 1e6:>9.2f} MB "
-            f"{written.tokens:>12,} tokens  {written.bytes / written.tokens:.3f} bytes a token"
+            f"{written.tokens:>12,} tokens  {written.bytes / max(written.tokens, 1):.3f} bytes a token"
         )
-        for row_tokens in settings.row_tokens:
+        for row_tokens in settings.row_tokens if written.documents else ():
             used, cut = describe_rows(shards.lengths, row_tokens)
             work.report.append(
                 f"{'':<10}rows of {row_tokens}: {used:.2%} filled, {cut:.2%} of documents that fit are cut"
             )
-    if settings.repositories is not None:
-        pack_repositories(settings, settings.repositories, work, tokenizer, header, is_fast=is_fast)
     for language, tokens in list(work.counts[settings.splits[0]]["tokens_by_language"].items())[:LANGUAGES_SHOWN]:
         work.report.append(f"{'':<10}{language:<20}{tokens:>14,} tokens")
+
+
+def join_splits(settings: Settings, work: Work) -> "dict[str, Header]":
+    """Joins the shares of each split; returns the header of each folder of shards."""
+    from codeshell_hf.pack.shares import check_shares, join_shares
+
+    check_shares(settings.shares)
+    return {split: join_shares(settings.shares, split, _make(work.folder / split)) for split in settings.splits}
+
+
+def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
+    """Encodes documents, and joined ones where they are asked for; returns the header of each folder of shards."""
+    from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
+    from codeshell_hf.pack.encoding import encode_documents
+    from codeshell_hf.pack.shards import join_parts, make_header
+    from codeshell_hf.text.documents import read_documents
+
+    tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
+    header = make_header(tokenizer, settings.tokenizer)
+    encoder, choice = choose_encoder(
+        tokenizer, (row["text"] for row in read_documents(settings.documents, columns=["text"]))
+    )
+    work.report.append(choice)
+    is_fast = isinstance(encoder, TiktokenEncoder)
+    folders = {split: _make(work.folder / split) for split in settings.splits}
+    parts = encode_documents(
+        settings.documents,
+        folders,
+        header,
+        settings.tokenizer,
+        part_bytes=settings.part_bytes,
+        is_fast=is_fast,
+        perturbation=settings.perturbation,
+        workers=settings.workers,
+        share=settings.share or (1, 1),
+    )
+    headers = {split: join_parts(parts[split], header, folder) for split, folder in folders.items()}
+    if settings.repositories is not None:
+        joined = pack_repositories(settings, settings.repositories, work, tokenizer, header, is_fast=is_fast)
+        headers[f"{REPOSITORIES}/{TRAIN}"] = joined
+    return headers
+
+
+def _make(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def pack_repositories(
@@ -97,13 +143,12 @@ def pack_repositories(
     header: "Header",
     *,
     is_fast: bool,
-) -> None:
-    """Writes shards of joined training documents."""
+) -> "Header":
+    """Writes shards of joined training documents; returns their header."""
     from codeshell_hf.errors import DataError
-    from codeshell_hf.pack.encoding import TRAIN
     from codeshell_hf.pack.marks import find_marks
-    from codeshell_hf.pack.repositories import join_repositories
-    from codeshell_hf.pack.shards import join_shards
+    from codeshell_hf.pack.repositories import SCRATCH, join_repositories
+    from codeshell_hf.pack.shards import join_parts
 
     marks = find_marks(tokenizer)
     if marks is None:
@@ -111,12 +156,11 @@ def pack_repositories(
             f"{settings.tokenizer} has no <reponame> and <filename>, or no token for a line break, which joined "
             "documents need; set repositories to null, or pack with another tokenizer"
         )
-    folder = work.folder / REPOSITORIES / TRAIN
-    folder.mkdir(parents=True, exist_ok=True)
-    pieces, counts = join_repositories(
+    folder = _make(work.folder / REPOSITORIES / TRAIN)
+    parts, counts = join_repositories(
         repositories.documents or settings.documents,
         TRAIN,
-        folder / "pieces",
+        folder,
         header,
         marks,
         repositories,
@@ -124,8 +168,8 @@ def pack_repositories(
         is_fast=is_fast,
         workers=settings.workers,
     )
-    written = join_shards(pieces, folder)
-    shutil.rmtree(folder / "pieces")
+    written = join_parts(parts, header, folder)
+    shutil.rmtree(folder / SCRATCH)
     work.counts[REPOSITORIES] = {
         "repositories": counts.repositories,
         "near": counts.near,
@@ -138,22 +182,18 @@ def pack_repositories(
         f"{written.tokens:>12,} tokens  of {counts.repositories - counts.near:,} repositories, "
         f"{counts.near:,} near others left out"
     )
+    return written
 
 
-STAGE = Stage(
-    name="pack",
-    settings=Settings,
-    inputs=lambda settings: {
-        "documents": settings.documents,
-        "tokenizer": settings.tokenizer,
-        **(
-            {"repositories' documents": settings.repositories.documents}
-            if settings.repositories and settings.repositories.documents
-            else {}
-        ),
-    },
-    run=run,
-)
+def list_inputs(settings: Settings) -> dict[str, Path]:
+    """Documents, those of repositories, tokenizer and shares."""
+    others = {f"share {number}": path for number, path in enumerate(settings.shares, 1)}
+    if settings.repositories and settings.repositories.documents:
+        others["repositories' documents"] = settings.repositories.documents
+    return {"documents": settings.documents, "tokenizer": settings.tokenizer, **others}
+
+
+STAGE = Stage(name="pack", settings=Settings, inputs=list_inputs, run=run)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

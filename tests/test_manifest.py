@@ -1,11 +1,13 @@
 """Hashes of inputs and values, and files that are whole or absent."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from codeshell_hf import manifest
 from codeshell_hf.errors import DataError
 from codeshell_hf.manifest import (
     FILE_NAME,
@@ -41,32 +43,68 @@ def test_a_file_is_hashed_by_its_content(tmp_path: Path) -> None:
     assert hash_input(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_plain_folder_is_another_input_when_a_file_is_touched_and_bytecode_is_no_change(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "a.py"
-    file.parent.mkdir()
+def test_a_small_folder_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "deep" / "a.py"
+    file.parent.mkdir(parents=True)
     file.write_text("x = 1\n")
-    before = hash_input(tmp_path)
+    before = hash_input(tmp_path / "a")
 
-    (tmp_path / "deep" / "__pycache__").mkdir()
-    (tmp_path / "deep" / "__pycache__" / "a.pyc").write_bytes(b"0")
-    assert hash_input(tmp_path) == before
+    (file.parent / "__pycache__").mkdir()
+    (file.parent / "__pycache__" / "a.pyc").write_bytes(b"0")
+    assert hash_input(tmp_path / "a") == before
+    os.utime(file, ns=(0, 0))
+    assert hash_input(tmp_path / "a") == before
+    assert hash_input(shutil.copytree(tmp_path / "a", tmp_path / "b")) == before
 
     status = file.stat()
-    file.write_text("x = 2\n")  # as many bytes
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    file.write_text("x = 2\n")  # as many bytes at the same time
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert hash_input(tmp_path / "a") != before
+
+
+def test_a_large_folder_is_another_input_when_a_file_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "SMALL_FOLDER", 3)
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"1234")
+    os.utime(file, ns=(0, 0))
+    before = hash_input(tmp_path)
+
+    os.utime(file, ns=(0, 1))
+
     assert hash_input(tmp_path) != before
 
 
-def test_a_stages_folder_is_known_by_what_made_it_and_what_it_holds(tmp_path: Path) -> None:
+def test_a_stages_folder_is_known_by_what_made_it_and_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.bin").write_bytes(b"1234")
     MANIFEST.write(tmp_path)
     before = hash_input(tmp_path)
 
     replace(MANIFEST, wall_s=9.0).write(tmp_path)
     assert hash_input(tmp_path) == before
-    replace(MANIFEST, outputs={"a.bin": "2"}).write(tmp_path)
-    assert hash_input(tmp_path) != before
     replace(MANIFEST, fingerprint="g").write(tmp_path)
     assert hash_input(tmp_path) != before
+
+    MANIFEST.write(tmp_path)
+    (tmp_path / "a.bin").write_bytes(b"1235")
+    assert hash_input(tmp_path) != before, "a file that was exchanged is noticed"
+
+    monkeypatch.setattr(manifest, "SMALL_FOLDER", 3)
+    before = hash_input(tmp_path)
+    replace(MANIFEST, outputs={"a.bin": "2"}).write(tmp_path)
+    assert hash_input(tmp_path) != before
+
+
+def test_known_hashes_are_not_computed_again(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "b").write_bytes(b"abc")
+
+    hashes = hash_folder(tmp_path, known={"b": "known"})
+
+    assert hashes == {"a": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "b": "known"}
 
 
 def test_an_input_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -15,9 +15,7 @@ import torch
 
 from benchmarks.gpu.processes import ROOT
 from benchmarks.gpu.report import Report, read_lines
-from codeshell_hf.manifest import hash_input
-from codeshell_hf.pack.shards import write_shards
-from codeshell_hf.text.shards import Header
+from codeshell_hf.pack.shards import make_header, write_shards
 from tokenizer.bpe import train_bpe
 
 STEPS, SAVED_EVERY, KILLED_AT = 20, 5, 12
@@ -75,9 +73,7 @@ def pack_library(home: Path, *, vocabulary: int, held_out: int) -> None:
     texts = [path.read_text(encoding="utf-8", errors="ignore") for path in files]
     tokenizer = train_bpe(iter(texts[:60]), vocab_size=vocabulary)
     tokenizer.save_pretrained(home / "tokenizer")
-    ids = tokenizer.get_vocab()
-    sentinels = (ids["<fim_prefix>"], ids["<fim_middle>"], ids["<fim_suffix>"])
-    header = Header(len(tokenizer), tokenizer.eos_token_id, sentinels, hash_input(home / "tokenizer"))
+    header = make_header(tokenizer, home / "tokenizer")
     for split, part in (("train", texts[held_out:]), ("held-out", texts[:held_out])):
         folder = home / "pack" / split
         folder.mkdir(parents=True)

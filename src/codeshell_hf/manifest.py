@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .errors import DataError
@@ -15,6 +16,8 @@ from .errors import DataError
 Values = dict[str, Any]  # what JSON holds
 
 FILE_NAME = "manifest.json"
+# A folder of so many bytes is hashed in a tenth of a second.
+SMALL_FOLDER = 64_000_000
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "trl", "peft", "datasets", "daft", "pyarrow", "numpy")
 
 
@@ -140,8 +143,8 @@ def hash_file(path: Path) -> str:
 def hash_input(path: Path) -> str:
     """Hash of what a stage reads.
 
-    A file counts by its content, a stage's folder by the hashes in its manifest, another folder by names, sizes and
-    modification times, since it may be large.
+    A file counts by its content, and so does a folder of up to 64 MB, wherever it lies. A larger folder counts by the
+    hashes in its manifest, or else by names, sizes and modification times. What made a stage's folder counts as well.
 
     Raises:
         DataError: If it does not exist.
@@ -151,20 +154,32 @@ def hash_input(path: Path) -> str:
     if not path.is_dir():
         raise DataError(f"{path} does not exist; name a file or folder that does")
     manifest = read_manifest(path)
+    files = _list_files(path)
+    is_small = sum(file.stat().st_size for file in files) <= SMALL_FOLDER
     if manifest is not None:
-        return hash_values([manifest.fingerprint, manifest.outputs])
+        return hash_values([manifest.fingerprint, hash_folder(path) if is_small else manifest.outputs])
+    if is_small:
+        return hash_values(hash_folder(path))
     entries = []
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts:
-            status = file.stat()
-            entries.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
+    for file in files:
+        status = file.stat()
+        entries.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
     return hash_values(entries)
 
 
-def hash_folder(folder: Path) -> dict[str, str]:
-    """Hash of every file below a folder except the manifest, by relative path."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != FILE_NAME)
-    return {file.relative_to(folder).as_posix(): hash_file(file) for file in files}
+def hash_folder(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Hash of every file below a folder except the manifest and bytecode, by relative path.
+
+    Args:
+        known: Hashes of files that are not read again.
+    """
+    names = {file.relative_to(folder).as_posix(): file for file in _list_files(folder)}
+    return {name: known.get(name) or hash_file(file) for name, file in names.items()}
+
+
+def _list_files(folder: Path) -> list[Path]:
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != FILE_NAME)
+    return [file for file in files if "__pycache__" not in file.parts]
 
 
 def list_versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 from tests.mutations import Mutation
 
-CHAT, CODE, DECODE, INTERVALS, BITS, HELD_OUT, JUDGE, CLIENT, CACHE, SHARDS = (
+CHAT, CODE, DECODE, INTERVALS, BITS, HELD_OUT, JUDGE, CLIENT, CACHE, SHARDS, TOKEN_FILES = (
     f"src/codeshell_hf/text/{name}.py"
     for name in (
         *("chat", "code", "decode", "intervals", "bits_per_byte"),
-        *("held_out", "judge", "client", "cache", "shards"),
+        *("held_out", "judge", "client", "cache", "shards", "token_files"),
     )
 )
 
@@ -181,15 +181,64 @@ MUTATIONS = (
     ),
     Mutation(
         SHARDS,
-        "self.tokens[self.ends[document] - self.lengths[document] :",
-        "self.tokens[self.ends[document] - self.lengths[document] + 1 :",
+        "start = stop - int(self.lengths[document])",
+        "start = stop - int(self.lengths[document]) + 1",
         "tests/text/test_shards.py",
         "a document without its first token",
     ),
     Mutation(
         SHARDS,
-        "self.vocab_size <= 2**16",
-        "self.vocab_size <= 2**17",
+        "zlib.crc32(ids.data) != self._checksums[document] or",
+        "False or",
+        "tests/text/test_shards.py",
+        "a document that was changed is trained on",
+    ),
+    Mutation(
+        SHARDS,
+        "ids.max() >= self.header.vocab_size",
+        "ids.max() > self.header.vocab_size",
+        "tests/text/test_shards.py",
+        "an id as large as the vocabulary is trained on",
+    ),
+    Mutation(
+        SHARDS,
+        "            if size != expected:",
+        "            if size < expected:",
+        "tests/text/test_shards.py",
+        "a token file that grew is opened",
+    ),
+    Mutation(
+        SHARDS,
+        "            if digest != expected[path.name]:",
+        "            if digest is None:",
+        "tests/text/test_shards.py",
+        "a flipped byte is not noticed when shards are opened",
+    ),
+    Mutation(
+        SHARDS,
+        "if found != hash_values(values):",
+        "if found is None:",
+        "tests/text/test_shards.py",
+        "a header that was changed is believed",
+    ),
+    Mutation(
+        TOKEN_FILES,
+        'np.searchsorted(self._ends, start, side="right"))\n        first',
+        'np.searchsorted(self._ends, start, side="left"))\n        first',
+        "tests/text/test_token_files.py",
+        "the first token of a file is looked for in the file before",
+    ),
+    Mutation(
+        TOKEN_FILES,
+        "lru_cache(OPEN_TOGETHER)",
+        "lru_cache(None)",
+        "tests/text/test_token_files.py",
+        "thousands of token files are open at once",
+    ),
+    Mutation(
+        TOKEN_FILES,
+        "vocab_size <= 2**16",
+        "vocab_size <= 2**17",
         "tests/text/test_shards.py",
         "ids over 65,535 in two bytes",
     ),

@@ -1,5 +1,6 @@
 """tiktoken gives the same ids, or is not used."""
 
+import collections
 import json
 import random
 
@@ -7,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.pack.encoder import TokenizerCodec, choose_encoder, make_codec
+from codeshell_hf.pack.encoder import TokenizerCodec, choose_encoder, count_ids, make_codec, make_tiktoken
 from tests.tokenizer.common import CHINESE, CODE
 from tokenizer.bpe import train_bpe, wrap_backend
 from tokenizer.unigram import train_unigram
@@ -26,7 +27,9 @@ def test_tiktoken_gives_the_same_ids_and_is_chosen(bpe: CodeShellTokenizer) -> N
     assert choice == f"encodes with tiktoken: the same ids on {len(texts)} documents"
     expected = bpe(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     options = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-    assert encoder(texts, **options)["input_ids"] == expected
+    assert [ids.tolist() for ids in encoder(texts, **options)["input_ids"]] == expected
+    several = make_tiktoken(bpe.backend_tokenizer, threads=3)
+    assert [ids.tolist() for ids in several(texts)["input_ids"]] == expected
 
 
 def test_tiktoken_is_passed_by_where_it_cannot_be_exact(bpe: CodeShellTokenizer) -> None:
@@ -65,3 +68,17 @@ def test_tiktoken_is_not_used_where_its_ids_differ(bpe: CodeShellTokenizer) -> N
 
     assert encoder is with_space
     assert choice == "encodes with tokenizers: tiktoken differs on 3 of 3 documents"
+
+
+def test_ids_are_counted_by_either_encoder(bpe: CodeShellTokenizer) -> None:
+    texts = [*CODE[:600], *CHINESE[:5]]
+    for tokenizer in (bpe, train_unigram(CODE, vocab_size=600)):
+        backend = tokenizer.backend_tokenizer
+        expected = collections.Counter(
+            token for ids in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in ids
+        )
+
+        counts = count_ids(backend, iter(texts))
+
+        assert len(counts) == backend.get_vocab_size()
+        assert {token: count for token, count in enumerate(counts.tolist()) if count} == expected

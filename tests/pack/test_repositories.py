@@ -15,7 +15,7 @@ from codeshell_hf.pack import repositories
 from codeshell_hf.pack.marks import Marks, find_marks
 from codeshell_hf.pack.repositories import File, find_near_repositories, join_files, join_repositories, order_files
 from codeshell_hf.pack.settings import RepositorySettings
-from codeshell_hf.pack.shards import EncodedDocument, join_shards, make_header
+from codeshell_hf.pack.shards import EncodedDocument, join_parts, make_header
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import TokenShards
 from recipes import pack
@@ -155,14 +155,14 @@ def run_join(
     header = make_header(tokenizer, folder / "tokenizer")
     marks = find_marks(tokenizer)
     assert marks is not None
-    pieces, counts = join_repositories(
-        *(curated, "train", folder / "pieces", header, marks),
+    (folder / "shards").mkdir()
+    parts, counts = join_repositories(
+        *(curated, "train", folder / "shards", header, marks),
         RepositorySettings.model_validate(settings),
         folder / "tokenizer",
         is_fast=False,
     )
-    (folder / "shards").mkdir()
-    join_shards(pieces, folder / "shards")
+    join_parts(parts, header, folder / "shards")
     return TokenShards(folder / "shards"), counts
 
 
@@ -177,7 +177,7 @@ def test_files_of_all_parts_are_joined_by_repository(
 
     shards, counts = run_join(curated, tiny_tokenizer, tmp_path)
 
-    assert len(list((tmp_path / "pieces" / "spread").glob("*/*.parquet"))) > 2
+    assert len(list((tmp_path / "shards" / "scratch" / "spread").glob("*/*.parquet"))) > 2
     texts = sorted(tiny_tokenizer.decode(shards[number].tolist()) for number in range(len(shards)))
     expected = [
         f"<reponame>{name}\n" + "".join(f"<filename>{path}\n{text}" for _, path, text, _ in make_rows(name, 3))
@@ -226,10 +226,11 @@ def test_a_second_run_writes_only_what_is_missing(tmp_path: Path, tiny_tokenizer
     tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
     header, marks = make_header(tiny_tokenizer, tmp_path / "tokenizer"), find_marks(tiny_tokenizer)
     assert marks is not None
-    arguments = (curated, "train", tmp_path / "pieces", header, marks, RepositorySettings(), tmp_path / "tokenizer")
+    (tmp_path / "shards").mkdir()
+    arguments = (curated, "train", tmp_path / "shards", header, marks, RepositorySettings(), tmp_path / "tokenizer")
 
     def digest() -> dict[str, tuple[str, int]]:
-        files = sorted(path for path in (tmp_path / "pieces").rglob("*") if path.is_file())
+        files = sorted(path for path in (tmp_path / "shards").rglob("*") if path.is_file())
         return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
     join_repositories(*arguments, is_fast=False)
@@ -264,4 +265,4 @@ def test_the_stage_packs_files_and_repositories(tmp_path: Path, tiny_tokenizer: 
     assert manifest["counts"]["repositories"]["tokens"] == shards.header.tokens
     assert max(len(shards[number]) for number in range(len(shards))) <= 4092
     assert shards.header.bytes == sum(len(text) for _, _, text, _ in rows)
-    assert not (tmp_path / "pack" / "repositories" / "train" / "pieces").exists()
+    assert not (tmp_path / "pack" / "repositories" / "train" / "scratch").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.manifest import hash_folder
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import TokenShards
 from recipes.pack import STAGE
@@ -30,8 +31,10 @@ def test_the_stage_packs_each_split_and_reports_how_rows_are_used(
     assert "encodes with tiktoken: the same ids on 8 documents" in printed
     assert "rows of 64: " in printed
     assert {split: counts[split]["documents"] for split in counts} == {"train": 7, "held-out": 1}
-    assert counts["train"]["tokens"] == len(TokenShards(tmp_path / "out" / "train").tokens)
+    assert counts["train"]["tokens"] == sum(map(len, TokenShards(tmp_path / "out" / "train")))
     assert counts["train"]["tokens_by_language"] == {"python": counts["train"]["tokens"]}
-    assert sorted(path.name for path in (tmp_path / "out" / "train").iterdir()) == [
-        *("documents.parquet", "shards.json", "tokens.bin")
-    ]
+    files = [f"00000{ending}" for ending in (".ds", ".ds.index", ".ds.metadata", ".parquet")]
+    columns = [f"{name}.npy" for name in ("bytes", "checksums", "ends", "languages", "lengths")]
+    assert sorted(path.name for path in (tmp_path / "out" / "train").iterdir()) == [*files, *columns, "shards.json"]
+    outputs = json.loads((tmp_path / "out" / "manifest.json").read_text())["outputs"]
+    assert outputs == hash_folder(tmp_path / "out")

@@ -23,11 +23,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.manifest import hash_input, read_manifest
-from codeshell_hf.pack.shards import write_shards
+from codeshell_hf.manifest import read_manifest
+from codeshell_hf.pack.shards import make_header, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.stage import main
-from codeshell_hf.text.shards import Header
+from codeshell_hf.text.shards import TokenShards
 from codeshell_hf.train.loss import CPU_POSITIONS
 from codeshell_hf.train.operator import operator_folder
 from codeshell_hf.train.progress import Log, Progress
@@ -61,9 +61,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: CodeShellToke
     home = tmp_path_factory.mktemp("pretraining")
     tokenizer = tiny_tokenizer
     tokenizer.save_pretrained(home / "tokenizer")
-    vocabulary = tokenizer.get_vocab()
-    sentinels = (vocabulary["<fim_prefix>"], vocabulary["<fim_middle>"], vocabulary["<fim_suffix>"])
-    header = Header(len(tokenizer), tokenizer.eos_token_id, sentinels, hash_input(home / "tokenizer"))
+    header = make_header(tokenizer, home / "tokenizer")
     files = sorted((ROOT / "src" / "codeshell_hf").rglob("*.py"))
     for split, chosen in (("train", files[::2]), ("held-out", files[1::8])):
         rows = [
@@ -579,9 +577,9 @@ def test_further_training_starts_from_a_checkpoint(home: Path, whole: Path, tmp_
 
 
 def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path) -> None:
-    tokens = np.memmap(home / "pack" / "train" / "tokens.bin", dtype=np.uint16, mode="r")
+    tokens = np.concatenate(list(TokenShards(home / "pack" / "train")))
     (tmp_path / "ds").mkdir()
-    np.asarray(tokens[:6000]).tofile(tmp_path / "ds" / "0.ds")
+    tokens[:6000].tofile(tmp_path / "ds" / "0.ds")
     np.array([2000, 6000], "<u8").tofile(tmp_path / "ds" / "0.ds.index")
     more = [f"mixture=[{{shards: {tmp_path}/ds, share: 0.25}}]", "infilling.cuts={character: 1}"]
 

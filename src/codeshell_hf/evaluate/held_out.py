@@ -38,7 +38,8 @@ class HeldOutFiles:
         """Reads the outputs of `curate` and `pack`."""
         split = read_held_out(shards, max_bytes_per_language=settings.max_bytes_per_language)
         rows = list(read_documents(documents, split="held-out", columns=["id", "language", "text"]))
-        scored = {split.shards.ids[index] for index in split.chosen}
+        ids = list(split.shards.read_ids())
+        scored = {ids[index] for index in split.chosen}
         texts = (row["text"] for row in read_documents(documents, split="train", columns=["text"]))
         trigram = ByteTrigram().train(text.encode("utf-8") for text in texts)
         bits = trigram.score(row["text"].encode("utf-8") for row in rows if row["id"] in scored)

@@ -1,16 +1,23 @@
 """The fastest encoder that gives the very same ids."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..tokenization_codeshell import CodeShellTokenizer
 from .infilling import Codec
-from .shards import Encoder
+from .shards import ENCODED_TOGETHER, Encoder
 
 if TYPE_CHECKING:
     import tiktoken
+    from tokenizers import Tokenizer
 
 # GPT-2's words after StarCoder's splitting of digits, as one expression.
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
@@ -31,9 +38,15 @@ def list_bytes() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TiktokenEncoder:
-    """tiktoken with the interface of a tokenizer, whose options it ignores: special tokens are plain text."""
+    """tiktoken with the interface of a tokenizer, whose options it ignores: special tokens are plain text.
+
+    Args:
+        encoding: Without special tokens.
+        threads: That encode side by side.
+    """
 
     encoding: "tiktoken.Encoding"
+    threads: int = 1
 
     def __call__(
         self,
@@ -42,9 +55,13 @@ class TiktokenEncoder:
         add_special_tokens: bool = False,
         split_special_tokens: bool = True,
         verbose: bool = False,
-    ) -> dict[str, list[list[int]]]:
-        """Encodes texts."""
-        return {"input_ids": self.encoding.encode_ordinary_batch(text)}
+    ) -> dict[str, list[NDArray[np.uint32]]]:
+        """Encodes texts, into arrays: a list of Python's numbers takes a third of the time."""
+        encode = partial(self.encoding.encode_to_numpy, disallowed_special=())
+        if self.threads == 1:
+            return {"input_ids": list(map(encode, text))}
+        with ThreadPoolExecutor(self.threads) as pool:
+            return {"input_ids": list(pool.map(encode, text))}
 
 
 def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tuple[Encoder, str]:
@@ -57,15 +74,15 @@ def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tupl
         The encoder, and a line that says which it is and why.
     """
     try:
-        encoder = make_tiktoken(tokenizer)
+        encoder = make_tiktoken(tokenizer.backend_tokenizer)
     except (ImportError, ValueError, KeyError) as error:
         return tokenizer, f"encodes with tokenizers: {error}"
-    texts = [text for _, text in zip(range(COMPARED_DOCUMENTS), sample, strict=False)]
+    texts = list(islice(sample, COMPARED_DOCUMENTS))
     if not texts:
         return tokenizer, "encodes with tokenizers: there is no document"
     expected = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     encoded = encoder(texts)["input_ids"]
-    different = sum(one != two for one, two in zip(expected, encoded, strict=True))
+    different = sum(one != two.tolist() for one, two in zip(expected, encoded, strict=True))
     if different:
         return tokenizer, f"encodes with tokenizers: tiktoken differs on {different} of {len(texts)} documents"
     return encoder, f"encodes with tiktoken: the same ids on {len(texts)} documents"
@@ -110,7 +127,40 @@ def make_codec(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> Codec:
     return TiktokenCodec(encoder.encoding) if isinstance(encoder, TiktokenEncoder) else TokenizerCodec(tokenizer)
 
 
-def make_tiktoken(tokenizer: CodeShellTokenizer) -> TiktokenEncoder:
+def count_ids(backend: "Tokenizer", texts: Iterable[str]) -> NDArray[np.int64]:
+    """Counts how often each id is used, by tiktoken where it gives the same ids on the first texts; shape (entries,).
+
+    Special tokens are not looked for.
+    """
+    uses = np.zeros(backend.get_vocab_size(), np.int64)
+    rows = iter(texts)
+    encode: Callable[[list[str]], Iterable[NDArray[Any] | Sequence[int]]] | None = None
+    while batch := list(islice(rows, ENCODED_TOGETHER)):
+        encode = encode or _choose_encode(backend, batch[:COMPARED_DOCUMENTS])
+        for ids in encode(batch):
+            uses += np.bincount(np.asarray(ids, np.int64), minlength=len(uses))
+    return uses
+
+
+def _choose_encode(
+    backend: "Tokenizer", sample: list[str]
+) -> Callable[[list[str]], Iterable[NDArray[Any] | Sequence[int]]]:
+    def encode_slowly(texts: list[str]) -> list[Sequence[int]]:
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    try:
+        encoder = make_tiktoken(backend)
+    except (ImportError, ValueError, KeyError):
+        return encode_slowly
+
+    def encode(texts: list[str]) -> list[NDArray[np.uint32]]:
+        return encoder(texts)["input_ids"]
+
+    is_same = [ids.tolist() for ids in encode(sample)] == encode_slowly(sample)
+    return encode if is_same else encode_slowly
+
+
+def make_tiktoken(backend: "Tokenizer", *, threads: int = 1) -> TiktokenEncoder:
     """Makes a tiktoken encoding of a byte-level BPE, whose ids must be in the order of its merges.
 
     Raises:
@@ -119,7 +169,7 @@ def make_tiktoken(tokenizer: CodeShellTokenizer) -> TiktokenEncoder:
     """
     import tiktoken
 
-    values = json.loads(tokenizer.backend_tokenizer.to_str())
+    values = json.loads(backend.to_str())
     model = values["model"]
     if model["type"] != "BPE":
         raise ValueError(f"the vocabulary is {model['type']}, and tiktoken supports BPE alone")
@@ -134,7 +184,8 @@ def make_tiktoken(tokenizer: CodeShellTokenizer) -> TiktokenEncoder:
              for merge in model["merges"]]  # fmt: skip
     if not _is_first_seen_ascending(order):
         raise ValueError("ids are not in the order of the merges")
-    return TiktokenEncoder(tiktoken.Encoding("codeshell", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}))
+    encoding = tiktoken.Encoding("codeshell", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+    return TiktokenEncoder(encoding, threads)
 
 
 def _is_first_seen_ascending(ids: Sequence[int]) -> bool:

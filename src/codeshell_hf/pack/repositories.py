@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -22,17 +23,18 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..processors import count_usable_cpus
 from ..text.documents import list_parts, name_repository, read_part
-from ..text.shards import Header
+from ..text.shards import Header, Part
 from .encoding import load_encoder
 from .imports import Paths, find_imports
 from .marks import Marks
 from .ordering import order_by_imports
 from .settings import RepositorySettings
-from .shards import EncodedDocument, Encoder, write_encoded
+from .shards import EncodedDocument, Encoder, PartWriter, find_part, name_part
 
 if TYPE_CHECKING:
     from rensa import RMinHash
 
+SCRATCH = "scratch"  # folder of what is of no use when all parts are finished
 COLUMNS = ("repository", "path", "language", "source", "stars", "text")
 # What belongs to a repository and is no file of it.
 NOT_FILES = frozenset({"git-commits", "github-issues"})
@@ -159,7 +161,8 @@ def join_files(
     """
     lines = [_in_one_line(text) for text in (name_repository(address), *(file.path for file in files))]
     texts = [*lines, *(file.text for file in files)]
-    ids = encoder(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    encoded = encoder(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    ids = [np.asarray(one).tolist() for one in encoded]
     head = [marks.repository, *ids[0], marks.line_break]
     document: list[int] = list(head)
     sizes: dict[str, int] = defaultdict(int)
@@ -207,30 +210,31 @@ def join_repositories(
     *,
     is_fast: bool,
     workers: int | None = None,
-) -> tuple[list[Path], Counts]:
-    """Joins and encodes the curated documents of a split that have a repository, each group into a piece.
+) -> tuple[list[Part], Counts]:
+    """Joins and encodes the curated documents of a split that have a repository, each group into a part.
 
     Args:
         documents: The output of `curate`.
-        folder: Of the pieces; what is there is finished.
+        folder: Of the shards; parts in it that are finished and not broken stay.
         is_fast: Whether tiktoken encodes.
         workers: Processes; `None` for one a group, up to one a core.
 
     Returns:
-        Folders of pieces, and how many repositories there were.
+        The parts, and how many repositories there were.
 
     Raises:
         DataError: If no repository has enough files.
     """
-    folder.mkdir(exist_ok=True)
+    scratch = folder / SCRATCH
+    scratch.mkdir(exist_ok=True)
     parts = list_parts(documents)
     groups = 1 + sum(part.stat().st_size for part in parts) // GROUP_BYTES
     processes = min(workers or count_usable_cpus(), groups)
-    spread = [SpreadTask(part, split, folder / "spread" / part.stem, groups) for part in parts]
+    spread = [SpreadTask(part, split, scratch / "spread" / part.stem, groups) for part in parts]
     _run(spread_part, [task for task in spread if not task.folder.exists()], processes, "find repositories")
     files = [tuple(task.folder / f"{group:05d}.parquet" for task in spread) for group in range(groups)]
 
-    signed = [GroupTask(one, folder / f"signed-{group:05d}", settings.min_files) for group, one in enumerate(files)]
+    signed = [GroupTask(one, scratch / f"signed-{group:05d}", settings.min_files) for group, one in enumerate(files)]
     _run(sign_group, [task for task in signed if not task.output.exists()], processes, "sign repositories")
     signatures = [one for task in signed for one in pickle.loads(task.output.read_bytes())]  # noqa: S301 - our own file
     if not signatures:
@@ -242,13 +246,15 @@ def join_repositories(
 
     tasks = [
         JoinTask(
-            *(one, folder / f"{group:05d}", settings.min_files, left_out, settings.max_tokens),
+            *(one, folder / name_part(group), settings.min_files, left_out, settings.max_tokens),
             *(header, marks, tokenizer, is_fast),
         )
         for group, one in enumerate(files)
     ]
-    _run(join_group, [task for task in tasks if not task.output.exists()], processes, "join repositories")
-    return [task.output for task in tasks], Counts(len(signatures), len(left_out))
+    left = [task for task in tasks if find_part(task.output) is None]
+    _run(join_group, left, processes, "join repositories")
+    made = [part for task in tasks if (part := find_part(task.output)) is not None]
+    return made, Counts(len(signatures), len(left_out))
 
 
 def _run(function: Callable[[Task], None], tasks: Sequence[Task], workers: int, what: str) -> None:
@@ -342,13 +348,12 @@ def find_near_repositories(signatures: Sequence[Signature], min_jaccard: float) 
 
 
 def join_group(task: JoinTask) -> None:
-    """Writes a group's joined documents as a piece, which is whole or absent."""
-    temporary = task.output.with_name(f".{task.output.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    """Writes a group's joined documents as a part, which is whole or absent."""
     encoder = load_encoder(task.tokenizer, is_fast=task.is_fast)
-    write_encoded(_join_all(task, encoder), task.header, temporary)
-    temporary.rename(task.output)
+    writer = PartWriter(task.output, task.header)
+    for document in _join_all(task, encoder):
+        writer.add(document)
+    writer.close()
 
 
 def _join_all(task: JoinTask, encoder: Encoder) -> Iterator[EncodedDocument]:

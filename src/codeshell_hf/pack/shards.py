@@ -1,23 +1,38 @@
-"""Writes token shards: in pieces, each of which is whole or absent, and then laid end to end."""
+"""Writes token shards: part by part, each of which is whole or absent, and then the columns of all documents."""
 
+import hashlib
 import json
-import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..manifest import hash_input, write_text
-from ..text.shards import HEADER, INDEX, INDEX_SCHEMA, TOKENS, Header
+from ..manifest import hash_file, hash_values, write_text
+from ..text.shards import COLUMNS, DOCUMENTS_SUFFIX, HEADER, Contents, Header, Part
+from ..text.token_files import INDEX_SUFFIX, METADATA_SUFFIX, SUFFIX
 from ..tokenization_codeshell import CodeShellTokenizer
 
 ENCODED_TOGETHER = 256
+LONGEST_DOCUMENT = 2**32 - 1
+# Of tokenizer.json, what does not change the ids of a text.
+_WITHOUT_MEANING = ("version", "padding", "truncation")
+_ROWS_TOGETHER = 1 << 13
+_DOCUMENTS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        *(pa.field(name, pa.dictionary(pa.int32(), pa.string())) for name in ("language", "source")),
+        *(pa.field(name, pa.uint32()) for name in ("bytes", "tokens", "checksum")),
+    ]
+)
 
 
 class Document(TypedDict):
@@ -36,7 +51,7 @@ class EncodedDocument(NamedTuple):
     language: str
     source: str
     bytes: int
-    ids: Sequence[int]
+    ids: Sequence[int] | NDArray[np.integer[Any]]
 
 
 class Encoder(Protocol):
@@ -44,8 +59,8 @@ class Encoder(Protocol):
 
     def __call__(
         self, text: list[str], *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
-    ) -> Mapping[str, list[list[int]]]:
-        """Encodes texts; `input_ids` of the result are lists of ids."""
+    ) -> Mapping[str, Sequence[Sequence[int] | NDArray[np.integer[Any]]]]:
+        """Encodes texts; `input_ids` of the result are the ids of each."""
 
 
 def make_header(tokenizer: CodeShellTokenizer, folder: Path) -> Header:
@@ -56,8 +71,22 @@ def make_header(tokenizer: CodeShellTokenizer, folder: Path) -> Header:
         vocab_size=len(tokenizer),
         end_of_text=tokenizer.eos_token_id,
         sentinels=None if -1 in sentinels else (sentinels[0], sentinels[1], sentinels[2]),
-        tokenizer=hash_input(folder),
+        tokenizer=hash_tokenizer(folder),
     )
+
+
+def hash_tokenizer(folder: Path) -> str:
+    """Hash of what a tokenizer makes of a text, wherever its folder lies and whatever is padded or cut.
+
+    Raises:
+        DataError: If there is no tokenizer.json that can be read.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return hash_values({name: value for name, value in values.items() if name not in _WITHOUT_MEANING})
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); name the folder of a tokenizer") from error
 
 
 def encode_all(documents: Iterable[Document], encoder: Encoder) -> Iterator[EncodedDocument]:
@@ -70,13 +99,94 @@ def encode_all(documents: Iterable[Document], encoder: Encoder) -> Iterator[Enco
             yield EncodedDocument(row["id"], row["language"], row["source"], len(row["text"].encode("utf-8")), ids)
 
 
+class PartWriter:
+    """Writes a token file in datatrove's form, the table of its documents, and last a record of both.
+
+    Args:
+        stem: Folder and name of the files, without their endings.
+        header: Its counts are not read.
+
+    Source:
+        datatrove 0.10: the index holds the ends of documents in tokens, eight bytes each; the metadata are the
+        tokenizer with the bytes of an id, the number of tokens, and that number for people.
+    """
+
+    def __init__(self, stem: Path, header: Header) -> None:
+        self._stem = stem
+        self._header = header
+        self._end_of_text = np.array([header.end_of_text], header.dtype).tobytes()
+        self._columns: dict[str, list[Any]] = {name: [] for name in _DOCUMENTS_SCHEMA.names}
+        self._digest = hashlib.sha256()
+        _name_record(stem).unlink(missing_ok=True)
+        self._file = _add_ending(stem, SUFFIX).open("wb", buffering=1 << 20)
+
+    def add(self, document: EncodedDocument) -> None:
+        """Writes a document.
+
+        Raises:
+            DataError: If an id does not fit the vocabulary.
+        """
+        ids = np.asarray(document.ids)
+        if len(ids) and int(ids.max()) >= self._header.vocab_size:
+            raise DataError(
+                f"{document.id} has token {int(ids.max())}, but the vocabulary has {self._header.vocab_size} entries; "
+                "pack with the tokenizer that the shards are for"
+            )
+        if max(len(ids), document.bytes) > LONGEST_DOCUMENT:
+            raise DataError(f"{document.id} has {len(ids)} tokens; a document may have {LONGEST_DOCUMENT}, so split it")
+        stored = ids.astype(self._header.dtype).tobytes()
+        for one in (stored, self._end_of_text):
+            self._file.write(one)
+            self._digest.update(one)
+        row = (document.id, document.language, document.source, document.bytes, len(ids), zlib.crc32(stored))
+        for column, value in zip(self._columns.values(), row, strict=True):
+            column.append(value)
+
+    def close(self) -> Part:
+        """Writes what belongs to the token file; with it, the part is finished."""
+        self._file.close()
+        lengths = np.array(self._columns["tokens"], np.int64)
+        ends = np.cumsum(lengths + 1)
+        ends.astype("<u8").tofile(_add_ending(self._stem, INDEX_SUFFIX))
+        stored = int(ends[-1]) if len(ends) else 0
+        facts = (f"{self._header.tokenizer}|{self._header.dtype.itemsize}", str(stored), f"{stored / 1e6:.2f} MT")
+        write_text(_add_ending(self._stem, METADATA_SUFFIX), "\n".join(facts))
+        table = pa.table(self._columns, schema=_DOCUMENTS_SCHEMA)
+        pq.write_table(table, _add_ending(self._stem, DOCUMENTS_SUFFIX), row_group_size=_ROWS_TOGETHER)
+        others = (INDEX_SUFFIX, METADATA_SUFFIX, DOCUMENTS_SUFFIX)
+        hashes = {SUFFIX: self._digest.hexdigest()}
+        hashes |= {suffix: hash_file(_add_ending(self._stem, suffix)) for suffix in others}
+        part = Part(self._stem.name, len(ends), int(lengths.sum()), sum(self._columns["bytes"]), hashes)
+        values = asdict(part)
+        write_text(_name_record(self._stem), json.dumps(values | {"hash": hash_values(values)}))
+        return part
+
+
+def find_part(stem: Path) -> Part | None:
+    """The part that was written there, or `None` if it is not whole or not as it was written."""
+    try:
+        values = json.loads(_name_record(stem).read_text(encoding="utf-8"))
+        if values.pop("hash") != hash_values(values):
+            return None
+        part = Part(**values)
+        is_whole = all(hash_file(_add_ending(stem, suffix)) == digest for suffix, digest in part.hashes.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return part if is_whole else None
+
+
+def is_begun(stem: Path) -> bool:
+    """Whether a part was finished once."""
+    return _name_record(stem).exists()
+
+
 def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header, folder: Path) -> Header:
     """Encodes documents, as `encode_all` does, and writes them as `write_encoded` does."""
     return write_encoded(encode_all(documents, encoder), header, folder)
 
 
 def write_encoded(documents: Iterable[EncodedDocument], header: Header, folder: Path) -> Header:
-    """Writes documents.
+    """Writes documents as shards of one part.
 
     Args:
         header: Its counts are not read.
@@ -88,62 +198,77 @@ def write_encoded(documents: Iterable[EncodedDocument], header: Header, folder: 
     Raises:
         DataError: If an id does not fit the vocabulary.
     """
-    ids_of: list[str] = []
-    languages: list[str] = []
-    sources: list[str] = []
-    sizes: list[int] = []
-    ends: list[int] = []
-    end = 0
-    with (folder / TOKENS).open("wb") as file:
-        for row in documents:
-            ids = row.ids
-            if len(ids) and max(ids) >= header.vocab_size:
-                raise DataError(
-                    f"{row.id} has token {max(ids)}, but the vocabulary has {header.vocab_size} entries; "
-                    "pack with the tokenizer that the shards are for"
-                )
-            file.write(np.asarray(ids, dtype=header.dtype).tobytes())
-            end += len(ids)
-            ids_of.append(row.id)
-            languages.append(row.language)
-            sources.append(row.source)
-            sizes.append(row.bytes)
-            ends.append(end)
-    index = {"id": ids_of, "language": languages, "source": sources, "bytes": sizes, "end": ends}
-    pq.write_table(pa.table(index, schema=INDEX_SCHEMA), folder / INDEX)
-    counted = replace(header, documents=len(ends), tokens=end, bytes=sum(sizes))
-    write_text(folder / HEADER, json.dumps(asdict(counted), indent=1) + "\n")
-    return counted
+    writer = PartWriter(folder / name_part(0), header)
+    for document in documents:
+        writer.add(document)
+    return join_parts([writer.close()], header, folder)
 
 
-def join_shards(pieces: Sequence[Path], folder: Path) -> Header:
-    """Lays pieces end to end, and removes them.
+def name_part(number: int) -> str:
+    """The name of a part, by its place."""
+    return f"{number:05d}"
+
+
+def join_parts(parts: Sequence[Part], header: Header, folder: Path) -> Header:
+    """Makes shards of parts, whose token files stay where they are.
 
     Args:
-        pieces: Folders that `write_shards` wrote, of one tokenizer, in order.
-        folder: Where to write; it must exist.
+        parts: Finished ones in `folder`, in the order of their documents.
+        header: Of all of them; its counts are not read.
 
     Returns:
         The header, with the counts of all.
-
-    Raises:
-        DataError: If no document has a token.
     """
-    headers = [json.loads((piece / HEADER).read_text(encoding="utf-8")) for piece in pieces]
-    counts = {name: sum(header[name] for header in headers) for name in ("documents", "tokens", "bytes")}
-    if not counts["tokens"]:
-        raise DataError(f"no document has a token, so {folder} would be empty; curate other sources")
-    end = 0
-    with (folder / TOKENS).open("wb") as file, pq.ParquetWriter(folder / INDEX, INDEX_SCHEMA) as writer:
-        for piece, header in zip(pieces, headers, strict=True):
-            with (piece / TOKENS).open("rb") as one:
-                shutil.copyfileobj(one, file, 1 << 22)
-            table = pq.read_table(piece / INDEX)
-            ends = pa.array(table["end"].to_numpy() + end)
-            writer.write_table(table.set_column(table.schema.get_field_index("end"), "end", ends))
-            end += header["tokens"]
-    values = headers[0] | counts
-    write_text(folder / HEADER, json.dumps(values, indent=1) + "\n")
-    for piece in pieces:
-        shutil.rmtree(piece)
-    return Header(**values | {"sentinels": tuple(values["sentinels"]) if values["sentinels"] else None})
+    filled = [part for part in parts if part.documents]
+    counts = {name: sum(getattr(part, name) for part in filled) for name in ("documents", "tokens", "bytes")}
+    header = replace(header, **counts)
+    languages = _write_columns([folder / part.name for part in filled], folder, header.documents)
+    hashes = {name: hash_file(folder / f"{name}.npy") for name in COLUMNS}
+    write_text(folder / HEADER, Contents(header, languages, filled, hashes).dump())
+    for part in parts:
+        stem = folder / part.name
+        _name_record(stem).unlink(missing_ok=True)
+        for suffix in () if part.documents else part.hashes:
+            _add_ending(stem, suffix).unlink()
+    return header
+
+
+def _write_columns(stems: Sequence[Path], folder: Path, documents: int) -> list[str]:
+    """Lays the columns of parts end to end; returns the names of languages in the order of their codes."""
+    columns = {name: _open_column(folder / f"{name}.npy", dtype, documents) for name, dtype in COLUMNS.items()}
+    codes: dict[str, int] = {}
+    first = end = 0
+    for stem in stems:
+        table = pq.read_table(
+            _add_ending(stem, DOCUMENTS_SUFFIX), columns=["language", "bytes", "tokens", "checksum"]
+        ).combine_chunks()
+        place = slice(first, first + len(table))
+        lengths = table["tokens"].to_numpy()
+        languages = table["language"].chunk(0) if len(table) else pa.array([]).dictionary_encode()
+        own = [codes.setdefault(name, len(codes)) for name in languages.dictionary.to_pylist()]
+        columns["lengths"][place] = lengths
+        columns["ends"][place] = end + np.cumsum(lengths.astype(np.int64) + 1)
+        columns["bytes"][place] = table["bytes"].to_numpy()
+        columns["checksums"][place] = table["checksum"].to_numpy()
+        columns["languages"][place] = np.array(own, np.uint16)[languages.indices.to_numpy()]
+        first, end = place.stop, int(columns["ends"][place.stop - 1])
+    for column in columns.values():
+        if isinstance(column, np.memmap):
+            column.flush()
+    return list(codes)
+
+
+def _open_column(path: Path, dtype: np.dtype[Any], documents: int) -> NDArray[Any]:
+    if documents:
+        return open_memmap(path, mode="w+", dtype=dtype, shape=(documents,))
+    empty = np.empty(0, dtype)
+    np.save(path, empty)
+    return empty
+
+
+def _name_record(stem: Path) -> Path:
+    return stem.with_name(f".{stem.name}.json")
+
+
+def _add_ending(stem: Path, suffix: str) -> Path:
+    return stem.with_name(f"{stem.name}{suffix}")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..text.shards import TokenShards
+from ..text.token_files import SUFFIX
 from ..tokenization_codeshell import CodeShellTokenizer
-from .datatrove import SUFFIX, DatatroveShards
+from .datatrove import DatatroveShards
 from .encoder import COMPARED_DOCUMENTS, make_codec
 from .infilling import Infilling
 from .layout import Phase

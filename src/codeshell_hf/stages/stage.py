@@ -39,6 +39,7 @@ class Work:
         measures: For the manifest: what was measured.
         report: Lines to print at the end.
         precision: For the manifest: what was computed in, and with how many threads.
+        hashes: For the manifest: SHA-256 of files that were hashed when they were written, by path in the folder.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Work:
     measures: Values = field(default_factory=dict)
     report: list[str] = field(default_factory=list)
     precision: Values = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
             settings=values,
             code=code,
             code_at_start=code_at_start,
-            outputs=manifests.hash_folder(work.folder),
+            outputs=manifests.hash_folder(work.folder, known=work.hashes),
             counts=work.counts,
             measures=work.measures,
             seed=values.get("seed"),

@@ -1,26 +1,42 @@
-"""Token shards: one memory-mapped file of ids, with the end, language, source and size of each document."""
+"""Token shards: files of ids in datatrove's form, and columns of what is known of each document, all memory-mapped.
+
+A folder holds, by number, `00000.ds` with the ids of documents, each closed by the end-of-text token; `00000.ds.index`
+and `00000.ds.metadata` as datatrove writes them; and `00000.parquet`, a row a document. What training needs of all
+documents lies in columns (`lengths.npy` and others), and `shards.json` lists the files with their hashes.
+"""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, overload
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..manifest import hash_file, hash_values
+from ..processors import count_usable_cpus
+from .token_files import SUFFIX, TokenFiles, choose_dtype
 
-HEADER, TOKENS, INDEX = "shards.json", "tokens.bin", "documents.parquet"
-INDEX_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id", "language", "source")),
-        *((name, pa.int64()) for name in ("bytes", "end")),
-    ]
-)
+HEADER = "shards.json"
+FORMAT = 2
+DOCUMENTS_SUFFIX = ".parquet"
+# Each is COLUMN.npy, shape (documents,).
+COLUMNS: Mapping[str, np.dtype[Any]] = MappingProxyType({
+    "ends": np.dtype("<i8"),  # in tokens over all files, end-of-text tokens counted
+    "lengths": np.dtype("<u4"),  # in tokens, without the end-of-text token
+    "bytes": np.dtype("<u4"),  # of its text in UTF-8
+    "languages": np.dtype("<u2"),  # place in the header's list
+    "checksums": np.dtype("<u4"),  # CRC-32 of its ids as they are stored
+})  # fmt: skip
+# Reading so many bytes takes less than a second.
+CHECKED_WHEN_OPENED = 1 << 28
+_COUNTED_TOGETHER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,11 +45,11 @@ class Header:
 
     Args:
         vocab_size: Entries of the tokenizer; every id is smaller.
-        end_of_text: Id that ends a document in a row. It is not stored.
+        end_of_text: Id that closes each document.
         sentinels: Ids of prefix, middle and suffix for fill-in-the-middle, or `None` where the tokenizer has none.
-        tokenizer: Hash of the tokenizer's folder.
+        tokenizer: Hash of what the tokenizer makes of a text.
         documents: How many.
-        tokens: How many.
+        tokens: How many, without the end-of-text tokens.
         bytes: How many bytes of text they were.
     """
 
@@ -47,54 +63,159 @@ class Header:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Two bytes an id where they suffice, else four."""
-        return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+        """Of a stored id."""
+        return choose_dtype(self.vocab_size)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A token file with the table of its documents.
+
+    Args:
+        name: Of the files, without their endings.
+        documents: How many.
+        tokens: How many, without the end-of-text tokens.
+        bytes: How many bytes of text they were.
+        hashes: SHA-256 of each file, by its ending.
+    """
+
+    name: str
+    documents: int
+    tokens: int
+    bytes: int
+    hashes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that `shards.json` says.
+
+    Args:
+        header: With the counts of all parts.
+        languages: Names, in the order of their codes.
+        parts: In the order of their documents.
+        hashes: SHA-256 of each column, by its name.
+    """
+
+    header: Header
+    languages: list[str]
+    parts: list[Part]
+    hashes: dict[str, str]
+
+    def dump(self) -> str:
+        """The text of `shards.json`, with a hash of the rest."""
+        values = {"format": FORMAT, **asdict(self)}
+        return json.dumps(values | {"hash": hash_values(values)}, indent=1) + "\n"
+
+
+def read_contents(folder: Path) -> Contents:
+    """Reads `shards.json`.
+
+    Raises:
+        DataError: If it is missing, of another version, or was changed.
+    """
+    try:
+        values = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        found = values.pop("hash", None)
+        if values.get("format") != FORMAT:
+            raise DataError(f"{folder} was packed by another version; run codeshell pack again")
+        if found != hash_values(values):
+            raise DataError(f"{folder / HEADER} was changed after it was written; run codeshell pack again")
+        header = values["header"]
+        sentinels = header.pop("sentinels")
+        return Contents(
+            Header(sentinels=tuple(sentinels) if sentinels else None, **header),
+            values["languages"],
+            [Part(**part) for part in values["parts"]],
+            values["hashes"],
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{folder} holds no token shards ({error}); run codeshell pack first") from error
+
+
+class Names(Sequence[str]):
+    """Names that are stored as codes.
+
+    Args:
+        codes: Shape (documents,).
+        names: By code.
+    """
+
+    def __init__(self, codes: NDArray[np.unsignedinteger], names: Sequence[str]) -> None:
+        self.codes = codes
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Names": ...
+    def __getitem__(self, place: int | slice) -> "str | Names":
+        return Names(self.codes[place], self.names) if isinstance(place, slice) else self.names[self.codes[place]]
 
 
 class TokenShards:
-    """Token shards, read where they lie.
+    """Token shards, memory-mapped: opening takes as long for a hundred million documents as for a hundred.
+
+    Sizes are compared when shards are opened, and up to 256 MB every file with its hash. A document that is read is
+    compared with its checksum and the vocabulary. `verify` compares all files with their hashes.
 
     Args:
-        folder: What `write_shards` wrote.
+        folder: What `pack` wrote for a split.
 
     Raises:
-        DataError: If it is missing, or the files contradict each other.
+        DataError: If it is missing, or a file is broken.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            values = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-            sentinels = values.pop("sentinels")
-            self.header = Header(sentinels=tuple(sentinels) if sentinels else None, **values)
-            self.tokens: NDArray[Any] = np.memmap(folder / TOKENS, dtype=self.header.dtype, mode="r")
-            index = pq.read_table(folder / INDEX)
-        except (OSError, ValueError, TypeError, KeyError, pa.ArrowInvalid) as error:
-            raise DataError(f"{folder} holds no token shards ({error}); run codeshell pack first") from error
-        self.ends: NDArray[np.int64] = index["end"].to_numpy()
-        self.languages: list[str] = index["language"].to_pylist()
-        self.bytes: NDArray[np.int64] = index["bytes"].to_numpy()
-        self.ids: list[str] = index["id"].to_pylist()
-        if len(self.tokens) != self.header.tokens or len(self.ends) != self.header.documents:
-            raise DataError(
-                f"{folder} holds {len(self.tokens)} tokens where its header says {self.header.tokens}; "
-                "run codeshell pack again"
-            )
+        self._contents = read_contents(folder)
+        self.header = self._contents.header
+        self.parts = self._contents.parts
+        bytes_in_all = self._check_sizes()
+        columns = {name: self._map_column(name) for name in COLUMNS}
+        self.ends: NDArray[np.int64] = columns["ends"]
+        self.lengths: NDArray[np.uint32] = columns["lengths"]
+        self.bytes: NDArray[np.uint32] = columns["bytes"]
+        self.languages = Names(columns["languages"], self._contents.languages)
+        self._checksums = columns["checksums"]
+        self._files = TokenFiles(
+            [folder / f"{part.name}{SUFFIX}" for part in self.parts],
+            [part.tokens + part.documents for part in self.parts],
+            self.header.dtype,
+        )
+        if bytes_in_all <= CHECKED_WHEN_OPENED:
+            self.verify()
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return self.header.documents
 
     def __getitem__(self, document: int) -> NDArray[Any]:
-        """Ids of a document, shape (T,), in the width they are stored in."""
-        return self.tokens[self.ends[document] - self.lengths[document] : self.ends[document]]
+        """Ids of a document without its end-of-text token, shape (T,), in the width they are stored in.
+
+        Raises:
+            DataError: If they are not those that were packed.
+        """
+        stop = int(self.ends[document]) - 1
+        start = stop - int(self.lengths[document])
+        ids = self._files.read(start, stop)
+        if zlib.crc32(ids.data) != self._checksums[document] or (len(ids) and ids.max() >= self.header.vocab_size):
+            raise DataError(
+                f"document {document} in {self._files.find(start)} is not as it was packed; copy the file again, or "
+                "run codeshell pack again"
+            )
+        return ids
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[document] for document in range(len(self)))
 
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each document, shape (documents,)."""
-        return np.diff(self.ends, prepend=0)
+    def read_ids(self) -> Iterator[str]:
+        """Reads the ids that `curate` gave to documents, a file at a time."""
+        for part in self.parts:
+            table = pq.read_table(self.folder / f"{part.name}{DOCUMENTS_SUFFIX}", columns=["id"])
+            yield from table["id"].to_pylist()
 
     def count_tokens(self) -> dict[str, int]:
         """Counts tokens by language.
@@ -102,7 +223,67 @@ class TokenShards:
         Returns:
             Tokens, the language with most of them first.
         """
-        counts: dict[str, int] = {}
-        for language, length in zip(self.languages, self.lengths.tolist(), strict=True):
-            counts[language] = counts.get(language, 0) + length
+        sums = np.zeros(len(self.languages.names))
+        for start in range(0, len(self), _COUNTED_TOGETHER):
+            place = slice(start, start + _COUNTED_TOGETHER)
+            sums += np.bincount(self.languages.codes[place], self.lengths[place], minlength=len(sums))
+        counts = dict(zip(self.languages.names, sums.astype(int).tolist(), strict=True))
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    def list_hashes(self) -> dict[str, str]:
+        """SHA-256 of all files but the header, by name."""
+        hashes = {f"{name}.npy": digest for name, digest in self._contents.hashes.items()}
+        for part in self.parts:
+            hashes |= {f"{part.name}{suffix}": digest for suffix, digest in part.hashes.items()}
+        return hashes
+
+    def verify(self) -> int:
+        """Compares all files with their hashes, several at a time.
+
+        Returns:
+            How many files there are.
+
+        Raises:
+            DataError: If one is not as it was written.
+        """
+        expected = self.list_hashes()
+        paths = [self.folder / name for name in expected]
+        try:
+            with ThreadPoolExecutor(count_usable_cpus()) as pool:
+                found = list(pool.map(hash_file, paths))
+        except OSError as error:
+            raise self._refuse(Path(str(error.filename)), "cannot be read") from error
+        for path, digest in zip(paths, found, strict=True):
+            if digest != expected[path.name]:
+                raise self._refuse(path, "is not as it was written")
+        return len(paths)
+
+    def _check_sizes(self) -> int:
+        """Compares the sizes of token files; returns the bytes of all that is mapped."""
+        width = self.header.dtype.itemsize
+        sizes = sum(dtype.itemsize for dtype in COLUMNS.values()) * self.header.documents
+        for part in self.parts:
+            path = self.folder / f"{part.name}{SUFFIX}"
+            expected = (part.tokens + part.documents) * width
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise self._refuse(path, "is missing") from error
+            if size != expected:
+                raise self._refuse(path, f"holds {size} bytes where {HEADER} says {expected}")
+            sizes += size
+        return sizes
+
+    def _map_column(self, name: str) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        try:
+            column = np.load(path, mmap_mode="r" if self.header.documents else None)
+        except (OSError, ValueError, EOFError) as error:
+            raise self._refuse(path, f"cannot be read ({error})") from error
+        if column.dtype != COLUMNS[name] or column.shape != (self.header.documents,):
+            raise self._refuse(path, f"holds {column.shape} numbers where {HEADER} says {self.header.documents}")
+        return np.asarray(column)
+
+    @staticmethod
+    def _refuse(path: Path, reason: str) -> DataError:
+        return DataError(f"{path} {reason}; copy it again, or run codeshell pack again")

@@ -1,0 +1,57 @@
+"""Packing over machines: each packs a share of the parts, and the shares are joined by hard links."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import DataError
+from ..manifest import require_manifest
+from ..text.shards import Header, TokenShards
+from .shards import join_parts
+
+
+def check_shares(shares: Sequence[Path]) -> None:
+    """Checks that shares are all that there are, in order.
+
+    Raises:
+        DataError: If one is missing, out of place, or of other documents.
+    """
+    manifests = [require_manifest(share, "pack") for share in shares]
+    found = [manifest.settings.get("share") for manifest in manifests]
+    expected = [[number, len(shares)] for number in range(1, len(shares) + 1)]
+    if found != expected:
+        raise DataError(f"shares were packed with share {found}; name those of {expected}, in this order")
+    if len({manifest.inputs["documents"] for manifest in manifests}) > 1:
+        raise DataError(f"{shares[0]} and the other shares were packed of different documents; pack them again")
+
+
+def join_shares(shares: Sequence[Path], split: str, folder: Path) -> Header:
+    """Makes one split's shards of the shares' token files, which are linked, or copied to another file system.
+
+    Args:
+        shares: Outputs of pack, in order.
+        folder: Where to write; it must exist.
+
+    Raises:
+        DataError: If one is broken, or they were made with several tokenizers.
+    """
+    opened = [TokenShards(share / split) for share in shares]
+    headers = {replace(shards.header, documents=0, tokens=0, bytes=0) for shards in opened}
+    if len(headers) > 1:
+        raise DataError(f"{shares[0]} and the other shares were packed with {len(headers)} tokenizers; use one")
+    parts = [part for shards in opened for part in shards.parts]
+    for shards in opened:
+        for part in shards.parts:
+            for suffix in part.hashes:
+                _link(shards.folder / f"{part.name}{suffix}", folder / f"{part.name}{suffix}")
+    return join_parts(parts, headers.pop(), folder)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
