@@ -52,7 +52,8 @@ def run(settings: Settings, work: Work) -> None:
     from tokenizer.transplant import count_rows
     from tokenizer.unigram import train_unigram
 
-    samples = sample(settings.sources, sample_bytes=settings.sample_bytes)
+    once = settings.merged.extend_with if settings.merged is not None else ()
+    samples = sample(settings.sources, sample_bytes=settings.sample_bytes, once=once)
     size, positions = settings.vocab_size, settings.max_positions
     origins: dict[str, int] = {}
     if settings.merged is not None:

@@ -1,8 +1,8 @@
-"""Texts to build on: plain text, JSON Lines, Parquet, curated documents or folders of code, sampled by weight."""
+"""Texts to build on: plain text, JSON Lines, Parquet, word lists, curated documents or folders of code, by weight."""
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +25,30 @@ class Sample:
 
     Args:
         characters: How many `read` yields in all.
-        read: Yields the texts, as often as it is called.
+        read_counted: Yields the texts, and how often each stands, as often as it is called.
+        weight: As in `TextSource`.
     """
 
     characters: int
-    read: Callable[[], Iterator[str]]
+    read_counted: Callable[[], Iterator[tuple[str, int]]]
+    weight: float = 1.0
+
+    def read(self) -> Iterator[str]:
+        """Yields the texts, each as often as it stands."""
+        for text, count in self.read_counted():
+            yield text if count == 1 else f"{text}\n" * count
 
 
 def read_source(path: Path, language: str | None = None) -> Iterator[str]:
-    """Reads every text of a source, one at a time.
+    """Reads every text of a source, as often as it stands; see `read_counted`."""
+    yield from Sample(0, lambda: read_counted(path, language)).read()
+
+
+def read_counted(path: Path, language: str | None = None) -> Iterator[tuple[str, int]]:
+    """Reads every text of a source, one at a time, with how often it stands: once, but for word lists.
 
     Of curated documents the training split is read, of JSON Lines `text` or all `messages`, of Parquet the column
-    `text`.
+    `text`; a line of a word list (`.tsv`) is a word, a tab and a count.
 
     Args:
         path: As in `TextSource`.
@@ -45,6 +57,13 @@ def read_source(path: Path, language: str | None = None) -> Iterator[str]:
     Raises:
         DataError: If it is missing, of no known kind, or a line or file of it is broken.
     """
+    if path.suffix == ".tsv" and path.is_file():
+        yield from _read_words(path)
+    else:
+        yield from ((text, 1) for text in _read_texts(path, language))
+
+
+def _read_texts(path: Path, language: str | None) -> Iterator[str]:
     suffixes = "".join(path.suffixes[-2:])
     if path.is_dir():
         yield from _read_folder(path, language)
@@ -61,10 +80,10 @@ def read_source(path: Path, language: str | None = None) -> Iterator[str]:
     elif suffixes.endswith((".txt", ".md")):
         yield _decode(path.read_bytes(), path)
     else:
-        raise DataError(f"source {path} is of no known kind; use .txt, .jsonl, .jsonl.gz, .parquet or a folder")
+        raise DataError(f"source {path} is of no known kind; use .txt, .jsonl, .jsonl.gz, .parquet, .tsv or a folder")
 
 
-def sample(sources: Sequence[TextSource], *, sample_bytes: int) -> dict[str, Sample]:
+def sample(sources: Sequence[TextSource], *, sample_bytes: int, once: Collection[str] = ()) -> dict[str, Sample]:
     """Draws texts evenly from each source until it has its share. The same input gives the same sample.
 
     A source that is smaller than its share is repeated until the share is reached, so that weights hold. No source is
@@ -73,6 +92,7 @@ def sample(sources: Sequence[TextSource], *, sample_bytes: int) -> dict[str, Sam
     Args:
         sources: Names must differ.
         sample_bytes: Bytes of all shares together.
+        once: Names of sources that are read whole and once, whatever their share.
 
     Returns:
         Samples by the source's name.
@@ -85,23 +105,24 @@ def sample(sources: Sequence[TextSource], *, sample_bytes: int) -> dict[str, Sam
     for source in sources:
         share = int(sample_bytes * source.weight / total_weight)
         size = characters = 0
-        for text in read_source(source.path, source.language):
-            size += len(text.encode("utf-8"))
-            characters += len(text)
+        for text, count in read_counted(source.path, source.language):
+            size += len(text.encode("utf-8")) * count
+            characters += len(text) * count
         if not size:
             raise DataError(f"source {source.name} ({source.path}) holds no text; name another or leave it out")
+        share = size if source.name in once else share
         # Of a part, an estimate: its texts have about the characters a byte of the whole.
-        drawn[source.name] = Sample(round(characters * share / size), _draw(source, size, share))
+        drawn[source.name] = Sample(round(characters * share / size), _draw(source, size, share), source.weight)
     return drawn
 
 
-def _draw(source: TextSource, size: int, share: int) -> Callable[[], Iterator[str]]:
-    def draw() -> Iterator[str]:
+def _draw(source: TextSource, size: int, share: int) -> Callable[[], Iterator[tuple[str, int]]]:
+    def draw() -> Iterator[tuple[str, int]]:
         whole, rest = divmod(share, size)
         for _ in range(whole):
-            yield from read_source(source.path, source.language)
+            yield from read_counted(source.path, source.language)
         if rest:
-            yield from take_share(read_source(source.path, source.language), rest / size)
+            yield from ((text, 1) for text in take_share(read_source(source.path, source.language), rest / size))
 
     return draw
 
@@ -145,6 +166,14 @@ def _read_folder(path: Path, language: str | None) -> Iterator[str]:
                 yield file.read_bytes().decode("utf-8")
             except (UnicodeDecodeError, OSError):  # a folder of code holds such files; a named text file must not
                 continue
+
+
+def _read_words(path: Path) -> Iterator[tuple[str, int]]:
+    for number, line in enumerate(_decode(path.read_bytes(), path).splitlines(), 1):
+        word, tab, count = line.partition("\t")
+        if not tab or not count.isdecimal():
+            raise DataError(f"line {number} of {path} is {line[:60]!r}; write a word, a tab and a count")
+        yield word, int(count)
 
 
 def _read_lines(path: Path) -> Iterator[str]:

@@ -1,26 +1,25 @@
 """Merges a language into a base vocabulary: prune the base by use, continue it on the new texts, put ids in order."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tqdm import tqdm
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 
 from .bpe import train_vocabulary, wrap_backend
+from .characters import CHINESE_PUNCTUATION, has_chinese, list_characters, list_level_one, spell
+from .continuation import Source, continue_merges
 from .corpus import Sample, chain_all
-from .settings import Merged, NewMerges
+from .settings import Continuation, Merged
 from .vocabulary import BYTES, Merge, Vocabulary, check_size, find_base, read_vocabulary, to_bytes
+from .words import count_words, encode_words
 
 ENCODED_TOGETHER = 512
-LONGEST_PRODUCT = 24  # in tokens of the base
-FIRST_PRIVATE = 0xF0000  # planes 15 and 16: one character for each token of the base
-CJK = (("\u2e80", "\u9fff"), ("\uac00", "\ud7af"), ("\uf900", "\ufaff"), ("\ufe30", "\ufe4f"), ("\uff00", "\uffef"))
 
 
 def train_merged(
@@ -45,15 +44,11 @@ def train_merged(
     if merged.keeps == "all-but-chinese":
         kept = drop_chinese(base)
     else:
+        base = _select(base, set(filter(is_fit, base.tokens)))
         uses = count_uses(base, chain_all(old, step="count uses"))
         kept = prune(base, uses, size=merged.base_size or vocab_size, keep_first=merged.keep_first)
-    extended = extend(
-        kept,
-        chain_all(new, step="extend"),
-        size=vocab_size - len(SPECIAL_TOKENS),
-        new_merges=merged.new_merges,
-        show_progress=True,
-    )
+    size = vocab_size - len(SPECIAL_TOKENS)
+    extended = extend(kept, new, merged.continuation, size=size, show_progress=True)
     origins = {
         "bytes": len(BYTES),
         "from_base": len(kept) - len(BYTES),
@@ -121,31 +116,33 @@ def drop_chinese(vocabulary: Vocabulary) -> Vocabulary:
     return _select(vocabulary, kept)
 
 
-def has_chinese(token: str) -> bool:
-    """Whether a token, in byte-level characters, holds a whole character of Chinese, Japanese or Korean."""
-    text = to_bytes(token).decode("utf-8", errors="ignore")
-    return any(first <= letter <= last for letter in text for first, last in CJK)
+def is_fit(token: str) -> bool:
+    """Whether a token is one that a continuation might make: no space before Chinese, and no half of a character."""
+    if not has_chinese(token):
+        return True
+    try:
+        return not to_bytes(token).decode("utf-8")[0].isspace()
+    except UnicodeDecodeError:
+        return False
 
 
 def extend(
     vocabulary: Vocabulary,
-    texts: Iterable[str],
+    samples: Mapping[str, Sample],
+    continuation: Continuation,
     *,
     size: int,
-    new_merges: NewMerges = "beyond-ascii",
     show_progress: bool = False,
 ) -> Vocabulary:
     """Continues BPE on new texts, behind all merges of the base.
 
     Args:
         vocabulary: The base.
+        samples: Each is read once; their weights are those of the mean that ranks entries.
         size: How many tokens there are at the end, without special tokens.
-        new_merges: "beyond-ascii": each holds a byte beyond ASCII, so that text in ASCII is cut exactly as before;
-            "chinese": each holds a byte that begins a Chinese character, so that English typography is cut as before
-            too, at 3 to 5 % fewer characters a token on Chinese.
 
     Returns:
-        The base with the new merges behind its own.
+        The base with the new merges behind its own: those of single characters first.
 
     Raises:
         DataError: If the texts hold nothing beyond ASCII, or too little for so many tokens.
@@ -153,64 +150,32 @@ def extend(
     wanted = size - len(vocabulary)
     if wanted <= 0:
         raise DataError(f"the base has {len(vocabulary)} entries of {size}; lower base_size or raise vocab_size")
-    alphabet = [chr(FIRST_PRIVATE + index) for index in range(len(vocabulary))]
-    trainer = trainers.BpeTrainer(
-        vocab_size=len(alphabet) + wanted,
-        initial_alphabet=alphabet,
-        min_frequency=2,
-        max_token_length=LONGEST_PRODUCT,
-        show_progress=show_progress,
-    )
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    leads = range(0x80, 0x100) if new_merges == "beyond-ascii" else range(0xE3, 0xEA)
-    old = np.array([not any(byte in leads for byte in to_bytes(token)) for token in vocabulary.tokens])
-    trained.train_from_iterator(_hide_tokens(vocabulary, texts, old), trainer)
-    merges = json.loads(trained.to_str())["model"]["merges"]
-
-    def show(operand: str) -> str:
-        return "".join(vocabulary.tokens[ord(letter) - FIRST_PRIVATE] for letter in operand)
-
-    new: list[Merge] = []
-    tokens = set(vocabulary.tokens)
-    for left, right in merges:
-        merge = (show(left), show(right))
-        new.append(merge)
-        tokens.add(merge[0] + merge[1])
-    if not new:
+    spelled = spell(vocabulary, list_characters())
+    spellings = dict.fromkeys(merge for merges in spelled.values() for merge in merges)
+    working = Vocabulary((*vocabulary.merges, *spellings))
+    backend = working.make_backend()
+    sources = []
+    with tqdm(desc="count words", unit="word", unit_scale=True, disable=not show_progress) as bar:
+        for name, one in samples.items():
+            bar.set_postfix_str(name)
+            parts = []
+            for counts in count_words(one.read_counted()):
+                parts.append(encode_words(backend, counts))
+                bar.update(len(counts))
+            if parts:
+                sources.append(Source(one.weight, parts))
+    if not sources:
         raise DataError("the texts to extend with hold no Chinese; name Chinese texts under merged.extend_with")
-    if len(tokens) < size:
+    floor = (*list_level_one(), *CHINESE_PUNCTUATION) if continuation.floor == "chinese" else ()
+    extended = continue_merges(
+        vocabulary, working, spelled, sources, continuation, size=size, floor=floor, show_progress=show_progress
+    )
+    if len(extended) < size:
         raise DataError(
-            f"the texts to extend with give {len(tokens) - len(vocabulary)} new entries of {wanted}; "
+            f"the texts to extend with give {len(extended) - len(vocabulary)} new entries of {wanted}; "
             "name more of them or lower vocab_size"
         )
-    return _truncate(Vocabulary((*vocabulary.merges, *new)), size)
-
-
-def _hide_tokens(vocabulary: Vocabulary, texts: Iterable[str], old: NDArray[np.bool_]) -> Iterator[str]:
-    """Writes each token as one private character; a space between two that must not merge."""
-    backend = vocabulary.make_backend()
-    for batch in _batches(texts):
-        for encoding in backend.encode_batch(batch, add_special_tokens=False):
-            ids = np.asarray(encoding.ids, np.int64)
-            if len(ids) < 2 or old[ids].all():
-                continue
-            words = np.asarray(encoding.word_ids, np.int64)
-            is_cut = (words[1:] != words[:-1]) | (old[ids[1:]] & old[ids[:-1]])
-            places = np.arange(len(ids)) + np.concatenate(([0], np.cumsum(is_cut)))
-            letters = np.full(int(places[-1]) + 1, ord(" "), np.uint32)
-            letters[places] = ids + FIRST_PRIVATE
-            yield letters.astype("<u4").tobytes().decode("utf-32-le")
-
-
-def _truncate(vocabulary: Vocabulary, size: int) -> Vocabulary:
-    # A merge may give what another one gave already: entries are counted, not merges.
-    tokens = set(BYTES)
-    for number, (left, right) in enumerate(vocabulary.merges):
-        tokens.add(left + right)
-        if len(tokens) == size:
-            return Vocabulary(vocabulary.merges[: number + 1])
-    return vocabulary
+    return extended
 
 
 def _close(token: str, made_by: dict[str, Merge], kept: set[str]) -> set[str]:

@@ -19,6 +19,29 @@ class TextSource(Section):
     weight: float = Field(default=1.0, gt=0, description="share of the sample, relative to the others'")
 
 
+class Continuation(Section):
+    """Which entries continue a base vocabulary."""
+
+    new_merges: NewMerges = Field(
+        default="beyond-ascii", description="what every new merge must hold; chinese leaves all other text as it was"
+    )
+    floor: Literal["none", "chinese"] = Field(
+        default="none",
+        description="characters that get an entry whatever their use; chinese: level 1 of GB/T 2312 and punctuation",
+    )
+    max_characters: int = Field(default=8, ge=1, description="characters of a new entry at most")
+    min_sources: int = Field(
+        default=1, ge=1, description="sources that must hold a new entry, or all where there are fewer"
+    )
+    source_exponent: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="of a source's frequency in the mean that ranks entries: 1 ranks by frequency, less by how many "
+        "sources hold an entry",
+    )
+
+
 class Merged(Section):
     """How a base vocabulary is merged with another language."""
 
@@ -30,6 +53,4 @@ class Merged(Section):
     keeps: Literal["most-used", "all-but-chinese"] = Field(default="most-used", description="what stays of the base")
     base_size: int | None = Field(default=None, gt=0, description="entries that stay, by use on the other sources")
     keep_first: int = Field(default=0, ge=0, description="first merges that stay however rare they are")
-    new_merges: NewMerges = Field(
-        default="beyond-ascii", description="what every new merge must hold; chinese leaves all other text as it was"
-    )
+    continuation: Continuation = Field(default=Continuation(), description="how new entries are chosen")

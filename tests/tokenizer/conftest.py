@@ -3,9 +3,10 @@
 import pytest
 
 from codeshell_hf import CodeShellTokenizer
-from tests.tokenizer.common import CHINESE, CODE
+from tests.tokenizer.common import CHINESE, CODE, draw
 from tokenizer.bpe import train_vocabulary
 from tokenizer.merged import count_uses, extend, prune
+from tokenizer.settings import Continuation
 from tokenizer.unigram import train_unigram
 from tokenizer.vocabulary import Vocabulary
 
@@ -18,7 +19,7 @@ def base() -> Vocabulary:
 @pytest.fixture(scope="session")
 def merged(base: Vocabulary) -> Vocabulary:
     kept = prune(base, count_uses(base, CODE), size=1200, keep_first=400)
-    return extend(kept, CHINESE, size=2000)
+    return extend(kept, {"chinese": draw(CHINESE)}, Continuation(), size=2000)
 
 
 @pytest.fixture(scope="session")

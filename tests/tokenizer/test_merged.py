@@ -7,11 +7,12 @@ import pytest
 
 from codeshell_hf.errors import DataError, SettingsError
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
-from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CHINESE, HELD_OUT_CODE
+from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CHINESE, HELD_OUT_CODE, draw
+from tokenizer.characters import has_chinese
 from tokenizer.corpus import read_source
-from tokenizer.merged import count_uses, drop_chinese, extend, has_chinese, prune
+from tokenizer.merged import count_uses, drop_chinese, extend, prune
 from tokenizer.report import load_any
-from tokenizer.settings import NewMerges
+from tokenizer.settings import Continuation, NewMerges
 from tokenizer.unigram import train_unigram
 from tokenizer.vocabulary import (
     BYTES,
@@ -56,7 +57,8 @@ def test_words_of_kept_tokens_are_cut_as_before(base: Vocabulary) -> None:
 @pytest.mark.parametrize("new_merges", ["beyond-ascii", "chinese"])
 def test_new_merges_leave_ascii_as_it_was(base: Vocabulary, new_merges: NewMerges) -> None:
     kept = drop_chinese(base)
-    extended = extend(kept, CHINESE, size=len(kept) + 500, new_merges=new_merges)
+    settings = Continuation(new_merges=new_merges)
+    extended = extend(kept, {"chinese": draw(CHINESE)}, settings, size=len(kept) + 500)
     ascii_text = HELD_OUT_CODE.encode("ascii", errors="ignore").decode()
     texts = [ascii_text, "“quotes” – dashes… naïve café"] if new_merges == "chinese" else [ascii_text]
 
@@ -83,11 +85,11 @@ def test_wrong_sizes_and_texts_are_one_line_with_the_mend(base: Vocabulary, tmp_
     with pytest.raises(DataError, match=r"base_size is 500; it must lie between 656 .* and the 1500 entries"):
         prune(base, uses, size=500, keep_first=400)
     with pytest.raises(DataError, match=r"hold no Chinese; name Chinese texts under merged.extend_with"):
-        extend(base, ["plain ascii"] * 5, size=1600)
+        extend(base, {"ascii": draw(["plain ascii"] * 5)}, Continuation(), size=1600)
     with pytest.raises(DataError, match="new entries of 90000; name more of them or lower vocab_size"):
-        extend(base, CHINESE[:1], size=91500)
+        extend(base, {"chinese": draw(CHINESE[:1])}, Continuation(), size=91500)
     with pytest.raises(DataError, match="lower base_size or raise vocab_size"):
-        extend(base, CHINESE, size=1000)
+        extend(base, {"chinese": draw(CHINESE)}, Continuation(), size=1000)
     with pytest.raises(SettingsError, match="set it to 532 or more"):
         train_unigram(CODE, vocab_size=300)
     with pytest.raises(DataError, match=r"SentencePiece made no 49980 pieces .*; give more texts or lower vocab_size"):

@@ -1,0 +1,65 @@
+"""Characters as entries: which must be there, and the merges that put one together from its bytes."""
+
+import sys
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+
+from .vocabulary import BYTES, Merge, Vocabulary, to_bytes
+
+LETTERS = {byte: letter for letter, byte in BYTES.items()}
+CHINESE_PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】「」『』〔〕—…·～￥"
+CJK = (("\u2e80", "\u9fff"), ("\uac00", "\ud7af"), ("\uf900", "\ufaff"), ("\ufe30", "\ufe4f"), ("\uff00", "\uffef"))
+
+
+@cache
+def list_level_one() -> tuple[str, ...]:
+    """Lists the 3,755 characters of GB/T 2312's first level, in their order.
+
+    Source:
+        GB/T 2312-1980: rows 16 to 55, of which the last ends five cells early.
+    """
+    cells = [(row, cell) for row in range(16, 56) for cell in range(1, 95 if row < 55 else 90)]
+    return tuple(bytes((row + 0xA0, cell + 0xA0)).decode("gb2312") for row, cell in cells)
+
+
+@cache
+def list_characters() -> tuple[str, ...]:
+    """Lists the assigned characters beyond ASCII of the Basic Multilingual Plane, and emoji."""
+    codes = [*range(0x80, 0xD800), *range(0xF900, 0xFFF0), *range(0x1F300, 0x1FB00)]
+    return tuple(chr(code) for code in codes if unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs"))
+
+
+def is_chinese(character: str) -> bool:
+    """Whether a character is Chinese, Japanese or Korean, or punctuation of theirs."""
+    return any(first <= character <= last for first, last in CJK)
+
+
+def has_chinese(token: str) -> bool:
+    """Whether a token, in byte-level characters, holds a whole character of Chinese, Japanese or Korean."""
+    return any(map(is_chinese, to_bytes(token).decode("utf-8", errors="ignore")))
+
+
+def write_bytes(text: str) -> str:
+    """Writes a text in byte-level characters."""
+    return "".join(LETTERS[byte] for byte in text.encode("utf-8"))
+
+
+def spell(vocabulary: Vocabulary, characters: Iterable[str]) -> dict[str, tuple[Merge, ...]]:
+    """Finds the merges behind those of a vocabulary that make each character one token, from left to right.
+
+    Those of one character leave the others' as they are: each begins with a first byte, and no character holds two.
+
+    Returns:
+        By character, none where it is a token already.
+    """
+    wanted = list(characters)
+    backend = vocabulary.make_backend()
+    merges = {}
+    for character, encoding in zip(wanted, backend.encode_batch(wanted, add_special_tokens=False), strict=True):
+        made, found = encoding.tokens[0], []
+        for piece in encoding.tokens[1:]:
+            found.append((sys.intern(made), sys.intern(piece)))
+            made += piece
+        merges[character] = tuple(found)
+    return merges

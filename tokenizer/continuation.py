@@ -1,0 +1,348 @@
+"""BPE goes on behind a base vocabulary, on the words of several sources, in flat arrays.
+
+Pairs are ranked by a mean over the sources, so that the habits of one do not fill the vocabulary, and merged in rounds:
+under a threshold that falls, all that reach it at once, each where no better one overlaps it. Counts are summed in
+buckets first, and exactly for the few pairs whose bucket reaches the threshold, so that memory is that of the words.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from codeshell_hf.processors import count_usable_cpus
+
+from .characters import is_chinese, write_bytes
+from .settings import Continuation
+from .vocabulary import Merge, Vocabulary, to_bytes
+from .words import LINE_END, Words, drop_single
+
+FEWEST_BITS, MOST_BITS = 12, 22  # of the number of buckets
+SCORED_TOGETHER = 1 << 15
+ONCE = 1.0  # what stands once in a source may be chance, and is not counted
+STEP = 0.85  # from a round's threshold to the next, in terms of frequency
+LASTING = 0.9  # of its threshold must be left to a pair where better ones overlap it
+UNRANKED = np.iinfo(np.int32).max
+Places = NDArray[np.int64]
+Ranks = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The words of a source.
+
+    Args:
+        weight: In the mean over the sources, relative to theirs.
+    """
+
+    weight: float
+    words: Sequence[Words]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How counts in several sources become one figure.
+
+    Args:
+        weights: Of each source, summing to 1.
+        totals: Tokens of each source before anything was merged, each as often as it stands.
+        exponent: As `Continuation.source_exponent`.
+        min_sources: As `Continuation.min_sources`.
+    """
+
+    weights: NDArray[np.float64]
+    totals: NDArray[np.float64]
+    exponent: float
+    min_sources: int
+
+    def score(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores counts of shape (S, N), S sources, as shape (N,); more of any count never scores less."""
+        scores = np.empty(counts.shape[1])
+        for start in range(0, len(scores), SCORED_TOGETHER):
+            repeated = np.maximum(counts[:, start : start + SCORED_TOGETHER] - ONCE, 0)
+            frequencies = repeated / self.totals[:, None]
+            is_broad = (repeated > 0).sum(0) >= self.min_sources
+            scores[start : start + SCORED_TOGETHER] = self.weights @ frequencies**self.exponent * is_broad
+        return scores
+
+
+class Entries:
+    """Tokens with what decides whether two may merge, by id."""
+
+    def __init__(self, working: Vocabulary, continuation: Continuation, *, new: int) -> None:
+        self.tokens = list(working.tokens)
+        self.ids = {token: index for index, token in enumerate(self.tokens)}
+        self._continuation = continuation
+        size = len(self.tokens) + new
+        self._lengths = np.zeros(size, np.int16)
+        self._is_whole, self._is_new_writing, self._is_space = (np.zeros(size, np.bool_) for _ in range(3))
+        for token in self.tokens:
+            self._describe(token)
+        self.lock(LINE_END)
+
+    def _describe(self, token: str) -> None:
+        try:
+            text = to_bytes(token).decode("utf-8")
+        except UnicodeDecodeError:
+            return  # a piece of a character
+        index = self.ids[token]
+        self._is_whole[index] = True
+        self._is_space[index] = text.isspace()
+        self._lengths[index] = len(text)
+        chinese = self._continuation.new_merges == "chinese"
+        self._is_new_writing[index] = any(map(is_chinese, text)) if chinese else not text.isascii()
+
+    def add(self, token: str) -> int:
+        """Adds a token, if it is not there, and gives its id."""
+        if token not in self.ids:
+            self.ids[token] = len(self.tokens)
+            self.tokens.append(token)
+            self._describe(token)
+        return self.ids[token]
+
+    def find(self, text: str) -> int:
+        """Finds the id of a text that is one token."""
+        return self.ids[write_bytes(text)]
+
+    def lock(self, text: str) -> None:
+        """Lets a text, which is one token, merge with nothing."""
+        self._is_whole[self.find(text)] = False
+
+    def unlock(self, text: str) -> None:
+        """Lets a text merge that was locked."""
+        self._is_whole[self.find(text)] = True
+
+    def is_new_writing(self, text: str) -> bool:
+        """Whether a text, which is one token, is of the writing that new merges must hold."""
+        return bool(self._is_new_writing[self.find(text)])
+
+    def may_merge(self, left: NDArray[np.int32], right: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Tells which tokens may merge with their neighbours: whole characters, no space before, not too long."""
+        allowed = self._is_whole[left]
+        allowed &= self._is_whole[right]
+        allowed &= self._is_new_writing[left] | self._is_new_writing[right]
+        allowed &= ~self._is_space[left]
+        allowed &= self._lengths[left] + self._lengths[right] <= self._continuation.max_characters
+        return cast(NDArray[np.bool_], allowed)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Words of one source, by its number."""
+
+    source: int
+    words: Words
+
+
+@dataclass(frozen=True)
+class Found:
+    """The pairs of a part that may score well enough.
+
+    Args:
+        places: Where their left tokens stand, shape (P,), ascending.
+        pairs: The different pairs, left id << 32 | right id, ascending.
+        pair_of_place: Number among `pairs`, shape (P,).
+    """
+
+    part: Part
+    places: Places
+    pairs: NDArray[np.int64]
+    pair_of_place: NDArray[np.int64]
+
+    def count(self) -> NDArray[np.float64]:
+        """Counts each of the pairs."""
+        return np.bincount(self.pair_of_place, self.part.words.counts[self.places], len(self.pairs))
+
+
+@dataclass(frozen=True)
+class Merging:
+    """Where the pairs of a part merge, and the rank of each."""
+
+    part: Part
+    places: Places
+    ranks: Ranks
+
+    def count(self, size: int) -> NDArray[np.float64]:
+        """Counts each of `size` ranks."""
+        return np.bincount(self.ranks, self.part.words.counts[self.places], size)
+
+
+def continue_merges(
+    base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]], sources: Sequence[Source],
+    continuation: Continuation, *, size: int, floor: Sequence[str] = (), show_progress: bool = False,
+) -> Vocabulary:  # fmt: skip
+    """Continues a vocabulary with characters, and then with merges of whole characters.
+
+    Args:
+        working: The base with all characters of `spelled`; the words are in its tokens.
+        spelled: The merges that make a character one token behind the base's.
+        size: Entries at the end; there are fewer where the words have no more pairs.
+        floor: Characters that become entries first, whatever their use.
+
+    Returns:
+        The base's merges, then those of characters, then those of pairs in the order in which they were found.
+    """
+    growth = Growth(base, working, spelled, sources, continuation, size)
+    for character in floor:
+        growth.admit(character)
+    with (
+        ThreadPoolExecutor(count_usable_cpus()) as pool,
+        tqdm(desc="extend", total=size, initial=len(growth.entered), unit="entry", disable=not show_progress) as bar,
+    ):
+        while len(growth.entered) < size and growth.grow(pool):
+            bar.update(len(growth.entered) - bar.n)
+    return Vocabulary((*base.merges, *growth.character_merges, *growth.merges))
+
+
+class Growth:
+    """A vocabulary while it grows, and the words as its merges write them."""
+
+    def __init__(
+        self, base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]], sources: Sequence[Source],
+        continuation: Continuation, size: int,
+    ) -> None:  # fmt: skip
+        self.entered = set(base.tokens)
+        self.character_merges: dict[Merge, None] = {}
+        self.merges: list[Merge] = []
+        self._size, self._spelled = size, spelled
+        self._entries = Entries(working, continuation, new=size)
+        self._parts = [Part(number, words) for number, source in enumerate(sources) for words in source.words]
+        uses = np.zeros((len(sources), len(working)))
+        for part in self._parts:
+            uses[part.source] += np.bincount(part.words.tokens, part.words.counts, len(working))
+        weights = np.array([source.weight for source in sources])
+        least = min(continuation.min_sources, len(sources))
+        self._ranking = Ranking(weights / weights.sum(), uses.sum(1), continuation.source_exponent, least)
+        self._bits = int(np.clip(np.log2(uses.sum(1).max() + 1), FEWEST_BITS, MOST_BITS))
+        self._threshold = np.inf
+        # What stands twice in one source scores this or more.
+        self._least = float((self._ranking.weights / self._ranking.totals**self._ranking.exponent).min())
+        missing = [character for character, merges in spelled.items() if merges]
+        self._waiting = self._rank_characters(missing, uses)
+        for character in missing:
+            self._entries.lock(character)
+        self._parts = [Part(part.source, drop_single(part.words)) for part in self._parts]
+
+    def _rank_characters(self, characters: Sequence[str], uses: NDArray[np.float64]) -> list[tuple[float, str]]:
+        """Ranks characters of the new writing, the best last: where a pair saves one token, a spelling saves more."""
+        written = [character for character in characters if self._entries.is_new_writing(character)]
+        saved = np.array([len(self._spelled[character]) for character in written])
+        scores = self._ranking.score(uses[:, [self._entries.find(character) for character in written]] * saved)
+        return [(float(scores[index]), written[index]) for index in np.argsort(scores, kind="stable")]
+
+    def admit(self, character: str) -> None:
+        """Makes a character an entry, if its spelling has room."""
+        merges = self._spelled.get(character, ())
+        made = {left + right for left, right in merges}
+        if merges and len(self.entered | made) <= self._size:
+            self.entered |= made
+            self.character_merges |= dict.fromkeys(merges)
+            self._entries.unlock(character)
+
+    def grow(self, pool: ThreadPoolExecutor) -> bool:
+        """Goes one round, and tells whether another may find more."""
+        sums = np.zeros((len(self._ranking.weights), 1 << self._bits))
+        for part, filled in zip(self._parts, pool.map(self._fill_buckets, self._parts), strict=True):
+            sums[part.source] += filled
+        bounds = self._ranking.score(sums)
+        best = max(float(bounds.max()), self._waiting[-1][0] if self._waiting else 0.0)
+        if best <= 0:
+            return False
+        self._threshold = min(self._threshold, best) * STEP**self._ranking.exponent
+        while self._waiting and self._waiting[-1][0] >= self._threshold:
+            self.admit(self._waiting.pop()[1])
+        found = list(pool.map(self._find_pairs, self._parts, repeat(bounds >= self._threshold)))
+        return self._merge(pool, found) > 0 or self._threshold > self._least
+
+    def _fill_buckets(self, part: Part) -> NDArray[np.float64]:
+        places, buckets = self._hash_pairs(part.words)
+        return np.bincount(buckets, part.words.counts[places], 1 << self._bits)
+
+    def _hash_pairs(self, words: Words) -> tuple[Places, NDArray[np.uint32]]:
+        places = np.flatnonzero(self._entries.may_merge(words.tokens[:-1], words.tokens[1:]))
+        mixed = words.tokens[places].astype(np.uint32) * np.uint32(0x9E3779B1)
+        mixed += words.tokens[places + 1].astype(np.uint32) * np.uint32(0x85EBCA6B)
+        mixed ^= mixed >> np.uint32(15)
+        mixed *= np.uint32(0x2C1B3C6D)
+        return places, mixed >> np.uint32(32 - self._bits)
+
+    def _find_pairs(self, part: Part, is_heavy: NDArray[np.bool_]) -> Found:
+        places, buckets = self._hash_pairs(part.words)
+        places = places[is_heavy[buckets]]
+        written = part.words.tokens[places].astype(np.int64) << 32 | part.words.tokens[places + 1]
+        return Found(part, places, *np.unique(written, return_inverse=True))
+
+    def _merge(self, pool: ThreadPoolExecutor, found: Sequence[Found]) -> int:
+        pairs = np.unique(np.concatenate([one.pairs for one in found]))
+        counts = np.zeros((len(self._ranking.weights), len(pairs)))
+        for one in found:
+            counts[one.part.source, np.searchsorted(pairs, one.pairs)] += one.count()
+        scores = self._ranking.score(counts)
+        ranked = np.flatnonzero(scores >= self._threshold)
+        ranked = pairs[ranked[np.lexsort((pairs[ranked], -scores[ranked]))]]
+        # Where better pairs overlap one, it is counted again; with too little left it waits for a later round.
+        left = np.zeros((len(self._ranking.weights), len(ranked)))
+        for merging in pool.map(place_merges, found, repeat(ranked)):
+            left[merging.part.source] += merging.count(len(ranked))
+        ranked = ranked[self._ranking.score(left) >= self._threshold * LASTING**self._ranking.exponent]
+        products = self._enter(ranked)
+        mergings = pool.map(place_merges, found, repeat(ranked[: len(products)]))
+        self._parts = list(pool.map(write_products, mergings, repeat(products)))
+        return len(products)
+
+    def _enter(self, ranked: NDArray[np.int64]) -> NDArray[np.int32]:
+        products: list[int] = []
+        for pair in ranked.tolist():
+            left, right = self._entries.tokens[pair >> 32], self._entries.tokens[pair & 0xFFFFFFFF]
+            if len(self.entered) >= self._size:
+                break
+            self.merges.append((left, right))
+            self.entered.add(left + right)
+            products.append(self._entries.add(left + right))
+        return np.array(products, np.int32)
+
+
+def place_merges(found: Found, ranked: NDArray[np.int64]) -> Merging:
+    """Places the merges of the found pairs that are ranked, the first first, each from left to right."""
+    order = np.argsort(ranked)
+    index = np.minimum(np.searchsorted(ranked[order], found.pairs), max(len(ranked) - 1, 0))
+    ranks = np.full(len(found.pairs), UNRANKED, np.int32)
+    if len(ranked):
+        is_ranked = ranked[order][index] == found.pairs
+        ranks[is_ranked] = order[index[is_ranked]]
+    ranks = ranks[found.pair_of_place]
+    return Merging(found.part, *choose_places(found.places[ranks < UNRANKED], ranks[ranks < UNRANKED]))
+
+
+def choose_places(places: Places, ranks: Ranks) -> tuple[Places, Ranks]:
+    """Chooses, of places that overlap where they follow each other, those that merge when lower ranks go first."""
+    chosen: list[tuple[Places, Ranks]] = []
+    while len(places):
+        touches = places[1:] == places[:-1] + 1
+        before, after = (np.full(len(places), UNRANKED, np.int32) for _ in range(2))
+        before[1:][touches] = ranks[:-1][touches]
+        after[:-1][touches] = ranks[1:][touches]
+        wins = (ranks < before) & (ranks <= after)
+        chosen.append((places[wins], ranks[wins]))
+        is_out = wins.copy()
+        is_out[1:] |= wins[:-1] & touches
+        is_out[:-1] |= wins[1:] & touches
+        places, ranks = places[~is_out], ranks[~is_out]
+    if not chosen:
+        return places, ranks
+    return np.concatenate([one for one, _ in chosen]), np.concatenate([one for _, one in chosen])
+
+
+def write_products(merging: Merging, products: NDArray[np.int32]) -> Part:
+    """Writes each product in place of its pair, and leaves out words that have become one token."""
+    words = merging.part.words
+    tokens = words.tokens.copy()
+    tokens[merging.places] = products[merging.ranks]
+    stays = np.ones(len(tokens), np.bool_)
+    stays[merging.places + 1] = False
+    return Part(merging.part.source, drop_single(Words(tokens[stays], words.counts[stays])))
