@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,11 @@ LASTING = 0.9  # of its threshold must be left to a pair where better ones overl
 UNRANKED = np.iinfo(np.int32).max
 Places = NDArray[np.int64]
 Ranks = NDArray[np.int32]
+
+
+def count_weighted(values: NDArray[Any], weights: NDArray[np.int32], size: int) -> NDArray[np.float64]:
+    """Sums the weights of each value from 0 to `size` - 1."""
+    return cast(NDArray[np.float64], np.bincount(values, weights, size))
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class Found:
 
     def count(self) -> NDArray[np.float64]:
         """Counts each of the pairs."""
-        return np.bincount(self.pair_of_place, self.part.words.counts[self.places], len(self.pairs))
+        return count_weighted(self.pair_of_place, self.part.words.counts[self.places], len(self.pairs))
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class Merging:
 
     def count(self, size: int) -> NDArray[np.float64]:
         """Counts each of `size` ranks."""
-        return np.bincount(self.ranks, self.part.words.counts[self.places], size)
+        return count_weighted(self.ranks, self.part.words.counts[self.places], size)
 
 
 def continue_merges(
@@ -214,7 +219,7 @@ class Growth:
         self._parts = [Part(number, words) for number, source in enumerate(sources) for words in source.words]
         uses = np.zeros((len(sources), len(working)))
         for part in self._parts:
-            uses[part.source] += np.bincount(part.words.tokens, part.words.counts, len(working))
+            uses[part.source] += count_weighted(part.words.tokens, part.words.counts, len(working))
         weights = np.array([source.weight for source in sources])
         least = min(continuation.min_sources, len(sources))
         self._ranking = Ranking(weights / weights.sum(), uses.sum(1), continuation.source_exponent, least)
@@ -261,7 +266,7 @@ class Growth:
 
     def _fill_buckets(self, part: Part) -> NDArray[np.float64]:
         places, buckets = self._hash_pairs(part.words)
-        return np.bincount(buckets, part.words.counts[places], 1 << self._bits)
+        return count_weighted(buckets, part.words.counts[places], 1 << self._bits)
 
     def _hash_pairs(self, words: Words) -> tuple[Places, NDArray[np.uint32]]:
         places = np.flatnonzero(self._entries.may_merge(words.tokens[:-1], words.tokens[1:]))

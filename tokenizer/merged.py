@@ -44,7 +44,7 @@ def train_merged(
     if merged.keeps == "all-but-chinese":
         kept = drop_chinese(base)
     else:
-        base = _select(base, set(filter(is_fit, base.tokens)))
+        base = drop_unfit(base)
         uses = count_uses(base, chain_all(old, step="count uses"))
         kept = prune(base, uses, size=merged.base_size or vocab_size, keep_first=merged.keep_first)
     size = vocab_size - len(SPECIAL_TOKENS)
@@ -116,8 +116,12 @@ def drop_chinese(vocabulary: Vocabulary) -> Vocabulary:
     return _select(vocabulary, kept)
 
 
-def is_fit(token: str) -> bool:
-    """Whether a token is one that a continuation might make: no space before Chinese, and no half of a character."""
+def drop_unfit(vocabulary: Vocabulary) -> Vocabulary:
+    """Drops the tokens that join a space to Chinese or hold half a character of it, which no continuation makes."""
+    return _select(vocabulary, set(filter(_is_fit, vocabulary.tokens)))
+
+
+def _is_fit(token: str) -> bool:
     if not has_chinese(token):
         return True
     try:

@@ -104,8 +104,8 @@ def test_entries_that_many_sources_hold_come_first() -> None:
     frequent = continue_bytes(texts, 310, source_exponent=1.0)
     shared = continue_bytes(texts, 310, source_exponent=1.0, min_sources=2)
 
-    assert [entry for entry in broad if entry in ("天地", "你我")][0] == "天地"
-    assert [entry for entry in frequent if entry in ("天地", "你我")][0] == "你我"
+    assert next(entry for entry in broad if entry in ("天地", "你我")) == "天地"
+    assert next(entry for entry in frequent if entry in ("天地", "你我")) == "你我"
     assert "你我" not in shared
     assert "天地" in shared
 

@@ -12,11 +12,11 @@ from tests.pack.test_encoding import write_curated
 from tests.tokenizer.common import CODE, HELD_OUT_CHINESE, ROOT
 from tokenizer import report
 from tokenizer.bpe import wrap_backend
-from tokenizer.corpus import read_source
-from tokenizer.merged import count_uses, drop_chinese, extend, prune
+from tokenizer.corpus import read_source, sample
+from tokenizer.merged import count_uses, drop_chinese, drop_unfit, extend, prune
 from tokenizer.report import TRIED_CHARACTERS, Value, compare, load_any
 from tokenizer.report import main as report_main
-from tokenizer.settings import TextSource
+from tokenizer.settings import Continuation, TextSource
 from tokenizer.vocabulary import (
     Vocabulary,
     find_dead_tokens,
@@ -59,12 +59,17 @@ def test_vocabularies_built_on_starcoders_hold_their_claims() -> None:
         pytest.skip("StarCoder's and the released vocabulary are not beside this checkout")
     corpora = SHARED / "corpora"
     english = list(read_source(corpora / "english-python-docs.train.jsonl.gz"))
-    chinese = list(read_source(corpora / "chinese-python-docs.train.jsonl.gz"))
+    names = ("chinese-python-docs", "chinese-java-guide", "chinese-database-docs")
+    sources = [TextSource(name=name, path=corpora / f"{name}.train.jsonl.gz") for name in names]
+    chinese = sample(sources, sample_bytes=1, once=names)
     starcoder = read_vocabulary(folder / "starcoder")
-    pruned = prune(starcoder, count_uses(starcoder, [*english, *CODE]), size=30_000, keep_first=22_000)
+    fit = drop_unfit(starcoder)
+    pruned = prune(fit, count_uses(fit, [*english, *CODE]), size=30_000, keep_first=22_000)
+    settings = Continuation(floor="chinese", min_sources=2)
+    exact = settings.model_copy(update={"new_merges": "chinese"})
     built = {
-        "literal": extend(pruned, chinese, size=70_000),
-        "exact": extend(drop_chinese(starcoder), chinese, size=70_000, new_merges="chinese"),
+        "literal": extend(pruned, chinese, settings, size=70_000),
+        "exact": extend(drop_chinese(starcoder), chinese, exact, size=70_000),
     }
     for vocabulary in built.values():
         assert find_dead_tokens(vocabulary.make_backend(), vocabulary.tokens) == []
@@ -87,8 +92,8 @@ def test_vocabularies_built_on_starcoders_hold_their_claims() -> None:
             assert rows[name][f"chars_per_token.{corpus}"] > rows["codeshell"][f"chars_per_token.{corpus}"]
         assert rows[name]["lossy_characters"] == 0
     for corpus in ("english", "code"):
-        exact, wanted = (rows[name][f"chars_per_token.{corpus}"] for name in ("exact", "starcoder"))
-        assert round(exact, 3) == round(wanted, 3)
+        exact_rate, wanted = (rows[name][f"chars_per_token.{corpus}"] for name in ("exact", "starcoder"))
+        assert round(exact_rate, 3) == round(wanted, 3)
     assert rows["codeshell"]["lossy_characters"] >= 28
     assert rows["codeshell"]["dead_tokens"] == 938
     assert len(TRIED_CHARACTERS) > 20_000

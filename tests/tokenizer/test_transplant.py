@@ -8,9 +8,10 @@ import torch
 
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
-from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CODE
+from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CODE, draw
 from tokenizer.bpe import train_bpe, train_vocabulary, wrap_backend
 from tokenizer.merged import extend
+from tokenizer.settings import Continuation
 from tokenizer.transplant import Transplant, count_rows, measure_bits, transplant
 from tokenizer.vocabulary import (
     parse_vocabulary,
@@ -19,7 +20,8 @@ from tokenizer.vocabulary import (
 
 def test_transplanted_rows_are_copied_or_pieced(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     old = train_bpe(CODE, vocab_size=600)
-    new = wrap_backend(extend(train_vocabulary(CODE, size=500), CHINESE, size=700).make_backend(SPECIAL_TOKENS))
+    extended = extend(train_vocabulary(CODE, size=500), {"chinese": draw(CHINESE)}, Continuation(), size=700)
+    new = wrap_backend(extended.make_backend(SPECIAL_TOKENS))
     model = tiny_model(vocab_size=count_rows(len(old)))
     before = model.transformer.wte.weight.detach().clone()
 
