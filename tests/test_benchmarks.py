@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,11 +23,13 @@ from benchmarks import (
     generation,
     growth,
     inference,
+    infilling,
     llama_cpp,
     near_duplicates,
     precision,
     pretraining,
     quantization,
+    rows,
     sandbox,
     sft,
     startup,
@@ -436,3 +438,50 @@ def test_the_demos_seconds_are_those_of_its_manifests(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit, match="2"):
         demo.main(runs)
     assert "slow holds no dpo; run make demo to its end first" in capsys.readouterr().err
+
+
+def test_rows_compares_both_orders_of_cutting(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert rows.main(["--row-tokens", "512", "--rows", "40", "--json", str(tmp_path / "rows.json")]) == 0
+
+    before, end_to_end, best_fit = (numbers(row[2:]) for row in read_result(tmp_path / "rows.json").rows)
+    assert before[2] < 0.9
+    assert before[3] < 0.9
+    assert end_to_end[2:] == best_fit[2:] == [1, 1]
+    assert end_to_end[1] > 0.2
+    assert best_fit[1] == 0
+
+
+def test_rows_times_cuts_and_opens_a_layout(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer) -> None:
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "pack" / "train").mkdir(parents=True)
+    vocabulary = tiny_tokenizer.get_vocab()
+    sentinels = (vocabulary["<fim_prefix>"], vocabulary["<fim_middle>"], vocabulary["<fim_suffix>"])
+    header = Header(len(tiny_tokenizer), tiny_tokenizer.eos_token_id, sentinels, "made")
+    texts = [f"def area_{number}(r):\n    return r * {number}\n" * 9 for number in range(40)]
+    documents = [Document(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
+    write_shards(documents, tiny_tokenizer, header, tmp_path / "pack" / "train")
+    where = [str(tmp_path / "pack"), "--tokenizer", str(tmp_path / "tokenizer")]
+
+    assert (
+        rows.main([*where, "--row-tokens", "64", "--rows", "2", "--repeats", "1", "--json", str(tmp_path / "a")]) == 0
+    )
+    assert rows.main(["--documents", "5000", "--json", str(tmp_path / "b")]) == 0
+
+    assert [row[1] for row in read_result(tmp_path / "a").rows] == ["token", "character", "line", "syntax"]
+    assert all(value > 0 for row in read_result(tmp_path / "b").rows for value in numbers(row[1:]))
+
+
+def test_infilling_compares_models_in_pairs(
+    tmp_path: Path, tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        tiny_model().save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+    where = ["--before", str(folders[0]), "--after", str(folders[1]), "--package", "yaml"]
+
+    assert infilling.main([*where, "--lines", "3", "--prompt-tokens", "24", "--json", str(tmp_path / "json")]) == 0
+
+    found = read_result(tmp_path / "json")
+    assert [row[0] for row in found.rows] == ["before, 0", "after, 0"]
+    assert found.notes[0].startswith("change: +0.000 bits a byte")

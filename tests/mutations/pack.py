@@ -85,8 +85,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "pieces.py",
-        "pieces.sort(key=lambda piece: -piece[0])",
-        "pass",
+        'np.argsort(-pieces[0], kind="stable")',
+        "np.arange(pieces.shape[1])",
         TESTS + "test_pieces.py",
         "pieces are not packed from the longest on, and documents are cut",
     ),
@@ -99,17 +99,17 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "pieces.py",
-        "SENTINELS + (not is_last) - (self.opening if start == 0 else 0)",
-        "SENTINELS - (self.opening if start == 0 else 0)",
+        "SENTINELS + (stops < sizes) - self.rules.opening * (starts == 0)",
+        "SENTINELS - self.rules.opening * (starts == 0)",
         TESTS + "test_pieces.py " + TESTS + "test_rows.py",
         "no place is kept for the end behind the middle of a part of a document",
     ),
     Mutation(
         SRC + "pieces.py",
-        "if is_drawn and is_whole == (stop - start + extra <= room):",
-        "if is_drawn:",
+        "is_infilling &= (lengths + extra <= self.row_tokens) & (lengths > SENTINELS)",
+        "is_infilling &= lengths > SENTINELS",
         TESTS + "test_pieces.py",
-        "a document that fits its row is cut to make room for sentinels",
+        "a document that fits its row only without sentinels gets them",
     ),
     Mutation(
         SRC + "order.py",

@@ -92,43 +92,41 @@ def pack(spans: Spans, rows: int, row_tokens: int, rules: Rules, rng: np.random.
 
 
 class _Packer:
-    """Collects pieces by row."""
+    """What packs one lot of documents."""
 
     def __init__(self, rows: int, row_tokens: int, rules: Rules, rng: np.random.Generator) -> None:
+        self.rows = rows
         self.row_tokens = row_tokens
         self.rules = rules
         self.rng = rng
-        self.rows: list[list[tuple[int, int, int, bool]]] = [[] for _ in range(rows)]
 
     def pack(self, spans: Spans) -> Pieces:
         """As the function of this name."""
         # Places that are left for sentinels.
-        self.budget = len(self.rows) * self.row_tokens - int((spans[2] - spans[1]).sum())
-        self.fill(spans)
-        pieces = [piece for row in self.rows for piece in row]
-        columns = np.array(pieces, np.int64).reshape(-1, 4).T
-        offsets = np.cumsum([0, *(len(row) for row in self.rows)])
-        return Pieces(columns[0], columns[1], columns[2], columns[3].astype(bool), offsets)
+        self.budget = self.rows * self.row_tokens - int((spans[2] - spans[1]).sum())
+        columns = self.place(spans)
+        order = np.argsort(columns[0], kind="stable")
+        row, document, start, stop, is_infilling = (column[order] for column in columns)
+        offsets = np.searchsorted(row, np.arange(self.rows + 1))
+        return Pieces(document, start, stop, is_infilling.astype(bool), offsets)
 
-    def fill(self, spans: Spans) -> None:
+    def place(self, spans: Spans) -> NDArray[np.int64]:
+        """Row, document, start, stop and whether it is rearranged (1 or 0) of each piece, shape (5, pieces)."""
         raise NotImplementedError
 
-    def cut(self, start: int, stop: int, size: int, room: int, *, is_drawn: bool) -> tuple[int, bool, int]:
-        """Cuts the next piece of a document for the room in a row.
+    def cut(self, start: int, stop: int, size: int, room: int) -> tuple[int, bool, int]:
+        """Cuts the next piece of a document for the room in a row, rearranged or not as is drawn.
 
-        Args:
-            is_drawn: Whether it is to be rearranged, which it is not where the sentinels alone would cut it.
+        It is not where the sentinels alone would cut it.
 
         Returns:
             Where it stops, whether it is rearranged, and the places that it takes.
         """
-        extra = self.rules.count_extra(start, is_last=stop == size)
         is_whole = stop - start <= room
-        if is_drawn and is_whole == (stop - start + extra <= room):
-            if not is_whole:
-                extra = self.rules.count_extra(start, is_last=False)
+        if self.rng.random() < self.rules.rate:
+            extra = self.rules.count_extra(start, is_last=stop == size and is_whole)
             end = min(stop, start + room - extra)
-            if end - start > SENTINELS and extra <= self.budget:
+            if is_whole == (end == stop) and end - start > SENTINELS and extra <= self.budget:
                 self.budget -= extra
                 return end, True, end - start + extra
         end = min(stop, start + room)
@@ -136,17 +134,18 @@ class _Packer:
 
 
 class _EndToEnd(_Packer):
-    def fill(self, spans: Spans) -> None:
+    def place(self, spans: Spans) -> NDArray[np.int64]:
         row, room = 0, self.row_tokens
+        pieces = []
         for document, first, stop, size in zip(*(column.tolist() for column in spans), strict=True):
             start = first
             while start < stop:
                 if not room:
                     row, room = row + 1, self.row_tokens
-                is_drawn = self.rng.random() < self.rules.rate
-                end, is_infilling, places = self.cut(start, stop, size, room, is_drawn=is_drawn)
-                self.rows[row].append((document, start, end, is_infilling))
+                end, is_infilling, places = self.cut(start, stop, size, room)
+                pieces.append((row, document, start, end, is_infilling))
                 start, room = end, room - places
+        return _to_columns(pieces)
 
 
 class _BestFit(_Packer):
@@ -156,49 +155,91 @@ class _BestFit(_Packer):
         Ding et al. 2024, "Fewer Truncations Improve Language Modeling", arXiv:2404.10830.
     """
 
-    def fill(self, spans: Spans) -> None:
-        row_tokens = self.row_tokens
-        pieces: list[tuple[int, int, int, int, bool]] = []
-        for document, first, stop, size in zip(*(column.tolist() for column in spans), strict=True):
+    def place(self, spans: Spans) -> NDArray[np.int64]:
+        is_long = spans[2] - spans[1] > self.row_tokens
+        pieces = np.concatenate(
+            [
+                self._cut_long(*(column[is_long] for column in spans)),
+                self._draw(*(column[~is_long] for column in spans)),
+            ],
+            axis=1,
+        )
+        places, *columns = pieces[:, np.argsort(-pieces[0], kind="stable")]
+        rows, by_room = self._fit(places.tolist())
+        placed = np.stack([rows, *columns])
+        is_left = rows < 0
+        return np.concatenate([placed[:, ~is_left], self._fill_gaps(placed[:, is_left], by_room)], axis=1)
+
+    def _cut_long(
+        self,
+        documents: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        stops: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Places, document, start, stop and whether it is rearranged of the pieces of documents longer than a row."""
+        pieces = []
+        for document, first, stop, size in zip(*map(np.ndarray.tolist, (documents, starts, stops, sizes)), strict=True):
             start = first
             while start < stop:
-                is_drawn = self.rng.random() < self.rules.rate
-                end, is_infilling, places = self.cut(start, stop, size, row_tokens, is_drawn=is_drawn)
+                end, is_infilling, places = self.cut(start, stop, size, self.row_tokens)
                 pieces.append((places, document, start, end, is_infilling))
                 start = end
-        pieces.sort(key=lambda piece: -piece[0])
+        return _to_columns(pieces)
 
-        # Rows by the room that is left in them; bit r of `rooms` tells whether there is one with room r.
-        by_room: list[list[int]] = [[] for _ in range(row_tokens + 1)]
-        by_room[row_tokens] = list(range(len(self.rows) - 1, -1, -1))
-        rooms = 1 << row_tokens
-        left = []
-        for piece in pieces:
-            places = piece[0]
-            fitting = rooms >> places
+    def _draw(
+        self,
+        documents: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        stops: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """The same of documents that fit a row, each of which is a piece: as `cut`, for all of them at once."""
+        lengths = stops - starts
+        extra = SENTINELS + (stops < sizes) - self.rules.opening * (starts == 0)
+        is_infilling = self.rng.random(len(lengths)) < self.rules.rate
+        is_infilling &= (lengths + extra <= self.row_tokens) & (lengths > SENTINELS)
+        is_infilling &= np.cumsum(extra * is_infilling) <= self.budget
+        return np.stack([lengths + extra * is_infilling, documents, starts, stops, is_infilling])
+
+    def _fit(self, places: list[int]) -> tuple[NDArray[np.int64], list[list[int]]]:
+        """The row of each piece, -1 where none has room for it, and the rows by the room that is left in them."""
+        by_room: list[list[int]] = [[] for _ in range(self.row_tokens + 1)]
+        by_room[self.row_tokens] = list(range(self.rows - 1, -1, -1))
+        rooms = 1 << self.row_tokens  # bit r tells whether there is a row with room r
+        found = []
+        for size in places:
+            fitting = rooms >> size
             if not fitting:
-                left.append(piece)
+                found.append(-1)
                 continue
-            room = places + (fitting & -fitting).bit_length() - 1
+            room = size + (fitting & -fitting).bit_length() - 1
             row = by_room[room].pop()
+            found.append(row)
             if not by_room[room]:
                 rooms ^= 1 << room
-            self.rows[row].append(piece[1:])
-            if room > places:
-                if not by_room[room - places]:
-                    rooms |= 1 << (room - places)
-                by_room[room - places].append(row)
-        self._fill_gaps(left, by_room)
+            left = room - size
+            if left:
+                if not by_room[left]:
+                    rooms |= 1 << left
+                by_room[left].append(row)
+        return np.array(found, np.int64), by_room
 
-    def _fill_gaps(self, left: list[tuple[int, int, int, int, bool]], by_room: list[list[int]]) -> None:
+    def _fill_gaps(self, pieces: NDArray[np.int64], by_room: list[list[int]]) -> NDArray[np.int64]:
         """Cuts what found no place into the room that is left, the most of it first; these are not rearranged."""
         gaps = [(room, row) for room, rows in enumerate(by_room) for row in rows if room]
-        for _, document, first, stop, _ in left:
+        cut = []
+        for document, first, stop in pieces[1:4].T.tolist():
             start = first
             while start < stop:
                 room, row = gaps.pop()
                 end = min(stop, start + room)
-                self.rows[row].append((document, start, end, False))
+                cut.append((row, document, start, end, False))
                 if room > end - start:
                     gaps.append((room - (end - start), row))
                 start = end
+        return _to_columns(cut)
+
+
+def _to_columns(rows: list[tuple[int, int, int, int, bool]]) -> NDArray[np.int64]:
+    return np.array(rows, np.int64).reshape(-1, 5).T

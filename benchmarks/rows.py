@@ -1,0 +1,267 @@
+"""How rows are filled, what of an infilled piece is in one row, and how fast rows are read.
+
+python -m benchmarks.rows [--row-tokens 2048 8192] [--rows 2000]    documents as long as code's
+python -m benchmarks.rows runs/nano/pack    those of a pack
+python -m benchmarks.rows runs/nano/pack --tokenizer runs/nano/tokenizer    the speed of cuts, on one core
+python -m benchmarks.rows --documents 100_000_000    opening a layout of made lengths, and finding rows in it
+
+The first compares with documents that are rearranged before they are cut into rows, as this package did and others do:
+their rows are laid out here by a plain loop. Nothing is measured unless the rows of an epoch hold each token once.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.pretraining import write_documents
+from benchmarks.result import Result, add_output, describe_machine, list_cores
+from codeshell_hf.pack.infilling import Infilling
+from codeshell_hf.pack.layout import Layout, Phase, describe_rows
+from codeshell_hf.pack.pieces import Rules
+from codeshell_hf.pack.rows import Rows
+from codeshell_hf.pack.settings import Packing, RowSettings
+from codeshell_hf.text.shards import TokenShards
+
+RATE = 0.5
+MEDIAN, SPREAD = 500, 1.2  # of made lengths, as of files of code
+PLACES = 64
+
+
+@dataclass
+class Middles:
+    """What rows hold of rearranged pieces.
+
+    Args:
+        marked: Pieces with a sentinel.
+        whole: Those with all three.
+        tokens: Of middles.
+        seeing: Those with their prefix and suffix before them in their row.
+    """
+
+    marked: int = 0
+    whole: int = 0
+    tokens: int = 0
+    seeing: int = 0
+
+
+def rearrange_first(lengths: NDArray[np.int64], row_tokens: int, rng: np.random.Generator) -> Middles:
+    """Counts middles where documents are rearranged and then cut wherever a row ends."""
+    found, place = Middles(), 0
+    for length in rng.permutation(lengths).tolist():
+        size = length + 1
+        if rng.random() < RATE:
+            first, last = sorted(rng.integers(0, length + 1, 2).tolist())
+            size += 3
+            suffix_at = first + 1
+            middle_at = suffix_at + 1 + length - last
+            sentinels = {0, suffix_at, middle_at}
+            # Of each row that the document is in, from its first position there to the one after the last.
+            start = 0
+            while start < size:
+                stop = min(size, start + row_tokens - (place + start) % row_tokens)
+                held = sum(start <= sentinel < stop for sentinel in sentinels)
+                found.marked += held > 0
+                found.whole += held == 3
+                middle = max(0, min(stop, size - 1) - max(start, middle_at + 1))
+                found.tokens += middle
+                found.seeing += middle if start == 0 else 0
+                start = stop
+        place += size
+    return found
+
+
+def cut_first(rows: Rows, count: int) -> Middles:
+    """Counts middles in the rows of this package; all prefixes come first there."""
+    prefix, middle, suffix = rows.shards.header.sentinels or (0, 0, 0)
+    found = Middles()
+    for piece in split_rows(rows, count):
+        places = [np.flatnonzero(piece == sentinel).tolist() for sentinel in (prefix, suffix, middle)]
+        if any(places):
+            is_whole = all(len(one) == 1 for one in places) and places[0][0] < places[1][0] < places[2][0]
+            tokens = len(piece) - places[2][0] - 2 if places[2] else 0  # without the sentinel and the end
+            found.marked += 1
+            found.whole += is_whole
+            found.tokens += tokens
+            found.seeing += tokens if is_whole else 0
+    return found
+
+
+def split_rows(rows: Rows, count: int) -> Iterator[NDArray[np.int64]]:
+    """The pieces of the first rows, by their positions."""
+    row_tokens = rows.find_row_tokens(0)
+    for row in range(count):
+        batch = rows.read(row * row_tokens, 1)
+        yield from np.split(batch.input_ids[0], np.flatnonzero(batch.position_ids[0] == 0)[1:])
+
+
+def is_complete(rows: Rows, shards: TokenShards) -> bool:
+    """Whether an epoch of rows holds each token as often as the documents do."""
+    sentinels = {*(shards.header.sentinels or ()), shards.header.end_of_text}
+    size = shards.header.vocab_size
+    count = rows.layout.plan(0).end_block
+    found = np.zeros(size, np.int64)
+    for row in range(count):
+        found += np.bincount(rows.read(row * rows.layout.block_tokens, 1).input_ids[0], minlength=size)
+    expected = np.zeros(size, np.int64)
+    for document in range(len(shards)):
+        expected += np.bincount(shards[document], minlength=size)
+    text = [token for token in range(size) if token not in sentinels]
+    return bool((found[text] == expected[text]).all())
+
+
+def compare_rows(options: argparse.Namespace) -> int:
+    """Prints how rows are filled, and what of infilling they hold, for each way to lay them out."""
+    with tempfile.TemporaryDirectory() as home:
+        shards = TokenShards(options.pack / "train") if options.pack else write_documents(Path(home, "shards"))
+        return compare_ways(shards, options)
+
+
+def compare_ways(shards: TokenShards, options: argparse.Namespace) -> int:
+    """Prints a line a length of rows and a way."""
+    columns = {
+        "rows": "8",
+        "way": "36",
+        "filled": "9.2%",
+        "fitting documents cut": "23.2%",
+        "whole": "8.1%",
+        "middles that see all": "22.1%",
+    }
+    lengths = np.asarray(shards.lengths, np.int64)
+    facts = [f"{len(shards):,} documents of {lengths.mean():,.0f} tokens, {RATE} of them or of their pieces rearranged"]
+    table = Result(describe_machine(), facts, columns).start("benchmarks.rows", options.given)
+    infilling = Infilling(RATE, 0.0, {"token": 1.0})
+    for row_tokens in options.row_tokens:
+        used, cut = describe_rows(lengths, row_tokens, RowSettings(packing="end-to-end"))
+        before = rearrange_first(lengths, row_tokens, np.random.default_rng(0))
+        table.add(
+            f"{row_tokens}",
+            "rearranged, then cut",
+            used,
+            cut,
+            before.whole / before.marked,
+            before.seeing / before.tokens,
+        )
+        packings: tuple[Packing, ...] = ("end-to-end", "best-fit")
+        for packing in packings:
+            settings = RowSettings(packing=packing)
+            rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=infilling, settings=settings)
+            if not is_complete(rows, shards):
+                print("an epoch of rows lost or doubled a token; nothing is measured", file=sys.stderr)
+                return 1
+            after = cut_first(rows, min(options.rows, rows.layout.plan(0).end_block))
+            used, cut = describe_rows(lengths, row_tokens, settings)
+            shares = (after.whole / after.marked, after.seeing / after.tokens)
+            table.add(f"{row_tokens}", f"cut, then rearranged, {packing}", used, cut, *shares)
+    table.keep(options.json)
+    return 0
+
+
+def time_cuts(options: argparse.Namespace) -> int:
+    """Prints how fast rows are read with each kind of cut, all pieces rearranged at the usual rate, on one core."""
+    import os
+
+    from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.pack.encoder import make_codec
+
+    os.sched_setaffinity(0, {max(list_cores())})
+    shards = TokenShards(options.pack / "train")
+    tokenizer = CodeShellTokenizer.from_pretrained(options.tokenizer)
+    codec = make_codec(tokenizer, (tokenizer.decode(shards[number]) for number in range(min(len(shards), 50))))
+    columns = {"rows": "8", "cuts": "12", "M tokens/s": "12.2f", "spread": "8.0%"}
+    machine = describe_machine("tiktoken", "tree-sitter", cores=f"one core of {os.cpu_count()}")
+    facts = [f"{RATE} of pieces rearranged by {type(codec).__name__}, {options.repeats} repeats"]
+    table = Result(machine, facts, columns).start("benchmarks.rows", options.given)
+    for row_tokens in options.row_tokens:
+        for infilling in (
+            Infilling(RATE, 0.5, {"token": 1.0}, codec),
+            Infilling(RATE, 0.5, {"character": 1.0}, codec),
+            Infilling(RATE, 0.5, {"line": 1.0}, codec),
+            Infilling(RATE, 0.5, {"syntax": 1.0}, codec),
+        ):
+            rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=infilling)
+            count = max(1, options.rows * 256 // row_tokens)
+            if not np.array_equal(rows.read(0, 2).input_ids[1:], rows.read(row_tokens, 1).input_ids):
+                print("rows depend on how they are asked for; nothing is measured", file=sys.stderr)
+                return 1
+            speeds = []
+            for repeat in range(options.repeats):
+                started = time.process_time()
+                rows.read(repeat * count * row_tokens, count)
+                speeds.append(count * row_tokens / (time.process_time() - started) / 1e6)
+            spread = (max(speeds) - min(speeds)) / statistics.median(speeds)
+            table.add(f"{row_tokens}", next(iter(infilling.cuts)), statistics.median(speeds), spread)
+    table.keep(options.json)
+    return 0
+
+
+def open_layout(options: argparse.Namespace) -> int:
+    """Prints what it takes to open the layout of many documents, and to find and pack rows anywhere in it."""
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home, "lengths.npy")
+        lengths = np.lib.format.open_memmap(path, "w+", np.dtype(np.uint32), (options.documents,))
+        rng = np.random.default_rng(0)
+        for first in range(0, len(lengths), 1 << 22):
+            count = len(lengths[first : first + (1 << 22)])
+            lengths[first : first + count] = np.clip(rng.lognormal(np.log(MEDIAN), SPREAD, count), 10, 50_000)
+        lengths.flush()
+        del lengths
+        before = peak_memory()
+        started = time.perf_counter()
+        mapped = np.load(path, mmap_mode="r")
+        phases = [Phase(0, min(options.row_tokens)), Phase(1 << 36, max(options.row_tokens))]
+        layout = Layout(mapped, Rules(RowSettings(), RATE), seed=0, phases=phases)
+        opened = time.perf_counter() - started
+        blocks = layout.plan(0).end_block
+        finding, packing = [], []
+        for block in rng.integers(0, blocks, PLACES).tolist():
+            started = time.perf_counter()
+            part, _ = layout.locate(block * layout.block_tokens)
+            finding.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            layout.pack(part)
+            packing.append(time.perf_counter() - started)
+        facts = [f"{options.documents:,} documents, {layout.places:,} tokens, rows of {options.row_tokens}"]
+        table = Result(describe_machine("numpy"), facts, {"what": "44", "median": "12.3f", "most": "12.3f"})
+        table.start("benchmarks.rows", options.given)
+        table.add("opening, s", opened, opened)
+        table.add("memory of the process at its peak, MiB", peak_memory(), peak_memory())
+        table.add("memory before, making the lengths, MiB", before, before)
+        table.add(f"finding one of {PLACES} rows, ms", 1e3 * statistics.median(finding), 1e3 * max(finding))
+        table.add("packing its pool, once for all its rows, ms", 1e3 * statistics.median(packing), 1e3 * max(packing))
+        table.keep(options.json)
+    return 0
+
+
+def peak_memory() -> float:
+    """MiB that this process has held at most, pages of mapped files included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rows", description=__doc__)
+    parser.add_argument("pack", type=Path, nargs="?", help="output of pack")
+    parser.add_argument("--tokenizer", type=Path, help="of the pack: how fast each kind of cut is")
+    parser.add_argument("--row-tokens", type=int, nargs="+", default=[2048, 8192])
+    parser.add_argument("--rows", type=int, default=2000, help="rows that middles are counted in")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--documents", type=int, help="opens a layout of so many made lengths instead")
+    add_output(parser)
+    options = parser.parse_args(arguments)
+    options.given = arguments
+    if options.documents:
+        return open_layout(options)
+    return time_cuts(options) if options.tokenizer else compare_rows(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
