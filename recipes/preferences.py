@@ -130,8 +130,13 @@ def run_tests(
 
     from codeshell_hf.align.pairing import pair_by_tests
     from codeshell_hf.sandbox import Program
+    from codeshell_hf.text.code import extract_code, list_wanted
 
-    programs = [Program(answer.code, prompt.tests or "") for prompt, group in answered for answer in group]
+    programs = [
+        Program(extract_code(answer.text, list_wanted(prompt.tests or "")), prompt.tests or "")
+        for prompt, group in answered
+        for answer in group
+    ]
     with tqdm(total=len(programs), desc="run tests", unit="program", disable=None) as bar:
         verdicts = sandbox.run(programs, on_progress=bar.update)
     pairs, passed = pair_by_tests(answered, [verdict.passed for verdict in verdicts], max_pairs=max_pairs, seed=seed)

@@ -39,7 +39,27 @@ MUTATIONS = (
         "tests/text/test_chat.py",
         "a piece is kept whose one label is never predicted",
     ),
-    Mutation(CODE, r"(?:\n```|\Z)", r"\n```", "tests/text/test_code.py", "a block that is never closed is not found"),
+    Mutation(
+        CODE,
+        "return ends[0] if ends else len(lines)",
+        "return ends[0] if ends else opening",
+        "tests/text/test_code.py",
+        "a block that is never closed is not found",
+    ),
+    Mutation(
+        CODE,
+        "chosen = next((code for code in reversed(candidates) if _defines(code, names)), None)",
+        "chosen = next((code for code in candidates if _defines(code, names)), None)",
+        "tests/text/test_code.py",
+        "the first of two answers counts",
+    ),
+    Mutation(
+        CODE,
+        '    text = _REASONING.sub("", text)\n',
+        "",
+        "tests/text/test_code.py",
+        "what a model considers is taken for its answer",
+    ),
     Mutation(
         DECODE,
         "reached - probabilities < top_p",

@@ -1,9 +1,7 @@
 """Rewards: functions of a prompt and an answer, in the form that TRL calls them, and a guard around each."""
 
-import ast
 import logging
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from ..extensions import load_object
 from ..modeling_codeshell import CodeShellForSequenceClassification
 from ..sandbox import Program, Sandbox
 from ..text.chat import Message, clean_answer
-from ..text.code import extract_code
+from ..text.code import extract_code, is_python, list_wanted
 from ..tokenization_codeshell import CodeShellTokenizer
 from .reward_model import RewardModel, load_reward_model
 from .settings import RewardSettings
@@ -38,7 +36,10 @@ class TestsReward:
         """Runs every finished answer that has tests; without tests there is no reward."""
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
         chosen = [index for index, (_, is_finished) in enumerate(answers) if is_finished and tests[index]]
-        programs = [Program(extract_code(answers[index][0]), tests[index] or "") for index in chosen]
+        programs = [
+            Program(extract_code(answers[index][0], list_wanted(tests[index] or "")), tests[index] or "")
+            for index in chosen
+        ]
         passed = {index for index, verdict in zip(chosen, self.sandbox.run(programs), strict=True) if verdict.passed}
         return [float(index in passed) if tests[index] else None for index in range(len(answers))]
 
@@ -120,20 +121,6 @@ class GuardedReward:
                 f"reward {self.__name__} was unusable for {self.bad.total()} of {self.answers} answers ({named}), more "
                 f"than the {self.max_bad_fraction:.0%} allowed; correct it and run again"
             )
-
-
-def is_python(text: str) -> bool:
-    """Whether a text is a Python program with something in it; it is parsed, never run.
-
-    >>> is_python("x = 1"), is_python("x ="), is_python("")
-    (True, False, False)
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return bool(ast.parse(text).body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
 
 
 @dataclass(frozen=True)

@@ -131,11 +131,11 @@ PROFILES = {
             source="Chen et al. 2021, arXiv:2107.03374: pass@10 at 0.8; the released prompts and stops",
         ),
         Profile(
-            "humaneval-chat-v1", "ours: the whole function is asked for in a chat", reading.read_humaneval,
+            "humaneval-chat-v2", "ours: the whole function is asked for in a chat", reading.read_humaneval,
             prompt_function, "execution", program=program_in_answer,
         ),
         Profile(
-            "instructions-v1", "ours: conversations with tests; the code of the answer is run",
+            "instructions-v2", "ours: conversations with tests; the code of the answer is run",
             reading.read_instructions, prompt_request, "execution", max_new_tokens=256, program=program_in_answer,
         ),
         MBPP,

@@ -6,7 +6,7 @@ The names of these functions are part of a profile, and stand in results.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..text.code import extract_code
+from ..text.code import extract_code, find_body, list_wanted
 from .problems import Problem
 
 
@@ -103,12 +103,15 @@ def program_alone(problem: Problem, text: str) -> tuple[str, str]:
 
 
 def program_in_answer(problem: Problem, text: str) -> tuple[str, str]:
-    """The code in an answer of a chat, behind the imports of the prompt."""
-    code = extract_code(text)
+    """The code in an answer of a chat, behind the imports of the prompt; a mere body goes behind the prompt's head."""
+    names = {problem.name} if problem.name else list_wanted(problem.tests)
+    code = extract_code(text, names)
     if not problem.name:
         return code, problem.tests
+    if (body := find_body(code)) is not None:
+        return f"{problem.prompt.rstrip()}\n{body}\n", problem.tests
     head = problem.prompt.partition(f"def {problem.name}")[0]
-    return (f"{head}\n{code}" if f"def {problem.name}" in code else f"{problem.prompt}{code}"), problem.tests
+    return f"{head}\n{code}", problem.tests
 
 
 def program_mbpp(problem: Problem, text: str) -> tuple[str, str]:

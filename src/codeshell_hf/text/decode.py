@@ -20,7 +20,6 @@ from transformers import DynamicCache
 from ..modeling_codeshell import CACHE_NAME
 from ..tokenization_codeshell import END_OF_TURN, CodeShellTokenizer
 from .chat import Message, clean_answer, encode_prompt
-from .code import extract_code
 from .sampling import Sampling
 
 End = Literal["stop", "length", "prompt too long"]
@@ -246,11 +245,6 @@ class Answer:
     text: str
     is_finished: bool
     tokens: int
-
-    @property
-    def code(self) -> str:
-        """The first fenced block, or the whole text if there is none."""
-        return extract_code(self.text)
 
     @property
     def turn(self) -> Message:
