@@ -109,7 +109,11 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
         torch.manual_seed(settings.seed)
         tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
         config = configure_model(
-            settings.model, end_of_text=tokenizer.eos_token_id, vocab_size=len(tokenizer), longest_row=max(lengths)
+            settings.model,
+            end_of_text=tokenizer.eos_token_id,
+            padding=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            longest_row=max(lengths),
         )
         precision = resolve_precision(
             requested,

@@ -70,10 +70,11 @@ def _register() -> None:
     CodeShellConfig.__post_init__ = finish_first  # type: ignore[method-assign]
 
 
-def _recognise_released_tokenizers() -> None:
-    """Makes `AutoTokenizer` see a released tokenizer where no configuration says so, as in the folder of an adapter.
+def _recognise_tokenizers() -> None:
+    """Makes `AutoTokenizer` see CodeShell's tokenizer where no configuration says so, as in the folder of an adapter.
 
-    There it goes by `tokenizer_config.json` alone, and the class named in it would drop the splitting of digits.
+    There it goes by `tokenizer_config.json` alone, and the class named in a released one would drop the splitting of
+    digits.
     """
     read = tokenization_auto.get_tokenizer_config
 
@@ -87,7 +88,10 @@ def _recognise_released_tokenizers() -> None:
         ]
         tokens = {token["content"] if isinstance(token, dict) else str(token) for token in listed}
         is_gpt2 = str(config.get("tokenizer_class")).removesuffix("Fast") == "GPT2Tokenizer"
-        if is_gpt2 and tokens.issuperset(SPECIAL_TOKENS[1:]):  # the first one is also the end of text
+        is_released = is_gpt2 and tokens.issuperset(SPECIAL_TOKENS[1:])  # the first one is also the end of text
+        # What this package saved names transformers' class, for readers without it, and its own as code.
+        is_saved = CodeShellTokenizer.__name__ in str(config.get("auto_map"))
+        if is_released or is_saved:
             config["tokenizer_class"] = CodeShellTokenizer.__name__
         return config
 
@@ -109,4 +113,4 @@ def register_models() -> None:
 
 
 _register()
-_recognise_released_tokenizers()
+_recognise_tokenizers()

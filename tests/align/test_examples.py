@@ -22,6 +22,31 @@ def make_pair(chosen: str, rejected: str) -> Pair:
     return Pair(({"role": "user", "content": "q"},), chosen, rejected, "tests")
 
 
+def test_the_end_of_text_is_a_target_whatever_fills_rows_up(tiny_tokenizer: CodeShellTokenizer) -> None:
+    """TRL's collator, which `sft` trains with, and the two of transformers that others take."""
+    from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling as TrlCollator
+
+    end = tiny_tokenizer.eos_token_id
+    made = make_tuning_rows(
+        tiny_tokenizer, [make_conversation("q", "a"), make_conversation("q", "b" * 30)], None, purpose="train"
+    )
+    plain = [{"input_ids": row["input_ids"]} for row in made.rows]
+
+    batches = [
+        TrlCollator(pad_token_id=tiny_tokenizer.pad_token_id)(made.rows),
+        DataCollatorForSeq2Seq(tiny_tokenizer)([dict(row) for row in made.rows]),
+        DataCollatorForLanguageModeling(tiny_tokenizer, mlm=False)(plain),
+    ]
+
+    for batch in batches:
+        lengths = [len(row["input_ids"]) for row in made.rows]
+        assert batch["input_ids"].shape == (2, max(lengths))
+        assert [(labels == end).sum() for labels in batch["labels"]] == [1, 1]
+        assert [int(labels[length - 1]) for labels, length in zip(batch["labels"], lengths, strict=True)] == [end] * 2
+        assert set(batch["labels"][0, lengths[0] :].tolist()) == {NO_LOSS}  # padding is no target
+
+
 def test_long_conversations_are_split_and_counted(tiny_tokenizer: CodeShellTokenizer) -> None:
     short, long = make_conversation("q", "a"), make_conversation("q", "b" * 300)
     all_question = make_conversation("q" * 300, "a")

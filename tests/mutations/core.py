@@ -6,8 +6,52 @@ SETTINGS, MANIFEST, CREDENTIALS, PRECISION, PRESETS, PROCESSORS, EXTENSIONS = (
     f"src/codeshell_hf/{name}.py"
     for name in ("settings", "manifest", "credentials", "precision", "presets", "processors", "extensions")
 )
+TOKENIZATION, REGISTRATION = (f"src/codeshell_hf/{name}.py" for name in ("tokenization_codeshell", "registration"))
+TOKENIZATION_TESTS = "tests/test_tokenization_codeshell.py"
 
 MUTATIONS = (
+    Mutation(
+        TOKENIZATION,
+        '_CLASS_WITHOUT_CODE = "PreTrainedTokenizerFast"',
+        '_CLASS_WITHOUT_CODE = "CodeShellTokenizer"',
+        TOKENIZATION_TESTS,
+        "a built folder needs trust_remote_code",
+    ),
+    Mutation(
+        REGISTRATION,
+        "if is_released or is_saved:",
+        "if is_released:",
+        TOKENIZATION_TESTS,
+        "a tokenizer's own folder loads as transformers' class although the package is there",
+    ),
+    Mutation(
+        TOKENIZATION,
+        'PADDING = "<fim_pad>"',
+        'PADDING = "<|endoftext|>"',
+        f"{TOKENIZATION_TESTS} tests/align/test_examples.py",
+        "collators take the loss off the end of text",
+    ),
+    Mutation(
+        TOKENIZATION,
+        "reach = 2 * room * self._longest_entry",
+        "reach = 16 * room",
+        TOKENIZATION_TESTS,
+        "runs of white space are cut from a prompt that would fit",
+    ),
+    Mutation(
+        TOKENIZATION,
+        "or '|<end>' not in text -%}",
+        "or '|<end>|' not in text -%}",
+        TOKENIZATION_TESTS,
+        "the template's own stop completes a forged one",
+    ),
+    Mutation(
+        TOKENIZATION,
+        "        {%- set waiting.system = '' -%}",
+        "",
+        TOKENIZATION_TESTS,
+        "a system text stands before every question",
+    ),
     Mutation(SETTINGS, 'extra="forbid"', 'extra="ignore"', "tests/test_settings.py", "unknown keys are ignored"),
     Mutation(SETTINGS, r"?[eE][-+]?\d+$", r"?[eE][-+]\d+$", "tests/test_settings.py", "3e4 is a text"),
     Mutation(

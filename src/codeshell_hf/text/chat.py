@@ -15,9 +15,9 @@ from ..errors import DataError
 from ..tokenization_codeshell import CHAT_TEMPLATE, END_OF_TURN, CodeShellTokenizer
 
 NO_LOSS = -100
-_STOP = f"message['content'] + '{END_OF_TURN}' -}}}}{{%- endgen"
-assert CHAT_TEMPLATE.count(_STOP) == 1, "the chat template writes the assistant's stop in another way"  # noqa: S101
-POLICY_TEMPLATE = CHAT_TEMPLATE.replace(_STOP, "message['content'] | trim -}}{%- endgen")
+_ANSWER = f"' ' + read(message) + '{END_OF_TURN}'"
+assert CHAT_TEMPLATE.count(_ANSWER) == 1, "the chat template writes the assistant's answer in another way"  # noqa: S101
+POLICY_TEMPLATE = CHAT_TEMPLATE.replace(_ANSWER, "' ' + read(message) | trim")
 """The chat template for a reward model that reads a policy's answers: the stop is there only if it was generated."""
 SENTINELS = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
 

@@ -6,12 +6,15 @@ from ..presets import make_config
 from .settings import ModelSettings
 
 
-def configure_model(model: ModelSettings, *, end_of_text: int, vocab_size: int, longest_row: int) -> CodeShellConfig:
+def configure_model(
+    model: ModelSettings, *, end_of_text: int, padding: int | None, vocab_size: int, longest_row: int
+) -> CodeShellConfig:
     """Makes the architecture's configuration, or reads that of the weights to start from.
 
     Args:
         model: Names the architecture or the weights.
         end_of_text: Id of the shards' end of text.
+        padding: Id of their tokenizer's padding.
         vocab_size: Entries of the shards' tokenizer.
         longest_row: Tokens of the longest rows.
 
@@ -28,7 +31,9 @@ def configure_model(model: ModelSettings, *, end_of_text: int, vocab_size: int, 
                 f"{model.start_from} cannot be loaded ({reason}); name a whole CodeShell checkpoint"
             ) from error
     else:
-        tokens: dict[str, object] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
+        tokens: dict[str, object] = {
+            "bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": padding
+        }  # fmt: skip
         config = make_config(model.preset, **(tokens | model.changes))
     if vocab_size > config.vocab_size:
         raise SettingsError(
