@@ -1,20 +1,33 @@
-"""Gives a model another tokenizer: rows of tokens that both have are copied, new ones start from their pieces.
+"""Gives a model another tokenizer: rows of tokens that both have are copied, new ones start from old ones.
 
-python -m tokenizer.transplant MODEL TOKENIZER OUTPUT [--text FILE]
+python -m tokenizer.transplant MODEL TOKENIZER OUTPUT [--focus TEXTS] [--text FILE]
 """
 
 import argparse
+import copy
+import json
+import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CodeShellError
 
+from .corpus import read_source
+from .focus import make_vectors, weigh_neighbours
+from .vocabulary import BYTES, to_bytes
+
 ROWS_DIVIDE_BY = 128
+BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's
+LETTERS = {byte: letter for letter, byte in BYTES.items()}
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -22,14 +35,80 @@ class Transplant:
     """How the rows of the new embedding were made.
 
     Args:
-        kept: Rows copied from the same token.
-        pieced: Rows that are the mean of the old pieces of a new token.
+        kept: Rows copied from the token of the same bytes.
+        focused: Rows of new tokens, from those that stand in the same places of a text.
+        pieced: Rows of the other new tokens, the mean of the old ones that their bytes are cut into.
+        unknown: New tokens that the old vocabulary cannot write; their rows are the mean of all.
         padded: Rows beyond the vocabulary, the mean of all.
     """
 
     kept: int
+    focused: int
     pieced: int
+    unknown: tuple[str, ...]
     padded: int
+
+    def __str__(self) -> str:
+        parts = [f"{self.kept:,} kept", f"{self.pieced:,} from pieces", f"{self.padded:,} padding"]
+        if self.focused:
+            parts.insert(1, f"{self.focused:,} from tokens in the same places")
+        if self.unknown:
+            parts.append(f"{len(self.unknown):,} the mean of all, such as {', '.join(map(repr, self.unknown[:5]))}")
+        return ", ".join(parts)
+
+
+class Spelling:
+    """A vocabulary by the bytes of its entries, which vocabularies write in their own ways.
+
+    Args:
+        tokenizer: A byte-level BPE, whose entries are letters for bytes, or SentencePiece's unigram model, whose
+            entries are text, and bytes such as `<0x0A>`.
+    """
+
+    def __init__(self, tokenizer: CodeShellTokenizer) -> None:
+        self._model = tokenizer.backend_tokenizer.model
+        described = json.loads(tokenizer.backend_tokenizer.to_str())
+        self._is_byte_level = any(step["type"] == "ByteLevel" for step in _list_steps(described["pre_tokenizer"]))
+        self._has_bytes = bool(described["model"].get("byte_fallback"))
+        self._unknown = described["model"].get("unk_id")
+        self._added = {index: token.special for index, token in tokenizer.added_tokens_decoder.items()}
+        self.tokens = {index: token for token, index in tokenizer.get_vocab().items()}
+        self.meanings = {index: self._read(token, index) for index, token in self.tokens.items()}
+        # Text comes behind SentencePiece's bytes and takes their place: it is what encodes.
+        order = sorted(self.tokens, key=lambda index: not self._is_byte(self.tokens[index]))
+        self.ids = {meaning: index for index in order if (meaning := self.meanings[index]) is not None}
+
+    def cut(self, data: bytes) -> list[int]:
+        """Cuts bytes into tokens as within a word; gives none where the vocabulary cannot write them."""
+        if self._is_byte_level:
+            pieces = [piece.id for piece in self._model.tokenize("".join(LETTERS[byte] for byte in data))]
+        else:
+            pieces = []
+            # Bytes that are no whole character can be written one by one alone.
+            for part in re.split("([\udc80-\udcff])", data.decode("utf-8", errors="surrogateescape")):
+                if re.fullmatch("[\udc80-\udcff]", part):
+                    pieces.append(self.ids.get(part.encode("utf-8", errors="surrogateescape"), -1))
+                elif part:
+                    pieces += [piece.id for piece in self._model.tokenize(part)]
+        written = [meaning for piece in pieces if isinstance(meaning := self.meanings.get(piece), bytes)]
+        return pieces if len(written) == len(pieces) and b"".join(written) == data else []
+
+    def _is_byte(self, token: str) -> bool:
+        return self._has_bytes and BYTE_PIECE.fullmatch(token) is not None
+
+    def _read(self, token: str, index: int) -> bytes | str | None:
+        """Bytes, the name of a special token, or `None` for the unknown piece."""
+        if index in self._added:
+            return token if self._added[index] else token.encode("utf-8")
+        if self._is_byte_level:
+            return to_bytes(token)
+        if self._is_byte(token):
+            return bytes([int(token[3:5], 16)])
+        return None if index == self._unknown else token.encode("utf-8")
+
+
+def _list_steps(steps: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return [] if steps is None else steps.get("pretokenizers", [steps])
 
 
 def count_rows(vocab_size: int) -> int:
@@ -41,56 +120,86 @@ def count_rows(vocab_size: int) -> int:
     return -(-vocab_size // ROWS_DIVIDE_BY) * ROWS_DIVIDE_BY
 
 
+def find_sources(old: CodeShellTokenizer, new: CodeShellTokenizer) -> list[list[int]]:
+    """Finds old tokens for each new one, by its id: the one of the same bytes alone, or its pieces, or none."""
+    before, after = Spelling(old), Spelling(new)
+    sources: list[list[int]] = []
+    for index in range(len(new)):
+        meaning = after.meanings.get(index)
+        if meaning in before.ids:
+            sources.append([before.ids[meaning]])
+        else:
+            sources.append(before.cut(meaning) if isinstance(meaning, bytes) else [])
+    return sources
+
+
 @torch.no_grad()
-def transplant(model: CodeShellForCausalLM, old: CodeShellTokenizer, new: CodeShellTokenizer) -> Transplant:
+def transplant(
+    model: CodeShellForCausalLM, old: CodeShellTokenizer, new: CodeShellTokenizer, *, focus: Iterable[str] = ()
+) -> Transplant:
     """Exchanges the embedding and the output layer of a model for those of another vocabulary.
 
     Args:
         model: Changed in place, and so is its configuration.
         old: The tokenizer that it was trained with.
         new: The tokenizer that it gets.
+        focus: Texts in which new tokens are compared with kept ones, if there are any; else the pieces of a new token
+            make its row, as of tokens that are too rare in them.
     """
-    old_ids = old.get_vocab()
-    new_tokens = sorted(new.get_vocab().items(), key=lambda item: item[1])
-    sources: list[list[int]] = []
-    for token, _ in new_tokens:
-        if token in old_ids:
-            sources.append([old_ids[token]])
-        else:
-            # In byte-level letters: pieces need not be whole characters.
-            sources.append([piece.id for piece in old.backend_tokenizer.model.tokenize(token)])
-    rows = count_rows(len(new_tokens))
+    sources = find_sources(old, new)
+    mixed, anchors, vectors = _compare(new, sources, focus)
+    origins = torch.tensor([sources[anchor][0] for anchor in anchors.tolist()], dtype=torch.int64)
+    rows = count_rows(len(sources))
+
+    def move(weight: Tensor) -> Tensor:
+        moved = weight[: len(old)].float().mean(0).expand(rows, -1).clone()  # (rows, D)
+        for row, pieces in enumerate(sources):
+            if pieces:
+                moved[row] = weight[pieces].float().mean(0)
+        for first in range(0, len(mixed), ROWS_AT_ONCE):
+            part = mixed[first : first + ROWS_AT_ONCE]
+            moved[part] = weigh_neighbours(vectors[part], vectors[anchors]) @ weight[origins].float()
+        return moved.to(weight.dtype)
+
     embedding = nn.Embedding(rows, model.config.n_embd, dtype=model.transformer.wte.weight.dtype)
-    embedding.weight.copy_(_move_rows(model.transformer.wte.weight, sources, rows, len(old)))
+    embedding.weight.copy_(move(model.transformer.wte.weight))
     output = None
     if not model.config.tie_word_embeddings:
         output = nn.Linear(model.config.n_embd, rows, bias=False, dtype=embedding.weight.dtype)
-        output.weight.copy_(_move_rows(model.lm_head.weight, sources, rows, len(old)))
+        output.weight.copy_(move(model.lm_head.weight))
     model.set_input_embeddings(embedding)
     model.set_output_embeddings(output or nn.Linear(model.config.n_embd, rows, bias=False))
     model.config.vocab_size = model.vocab_size = rows
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(model.config, name, new.eos_token_id)
+    tokens = {"bos_token_id": new.eos_token_id, "eos_token_id": new.eos_token_id, "pad_token_id": new.pad_token_id}
+    for name, value in tokens.items():
+        setattr(model.config, name, value)
         if model.generation_config is not None:
-            setattr(model.generation_config, name, new.eos_token_id)
+            setattr(model.generation_config, name, value)
     model.tie_weights()
-    kept = sum(token in old_ids for token, _ in new_tokens)
-    return Transplant(kept, len(new_tokens) - kept, rows - len(new_tokens))
+    is_mixed = set(mixed.tolist())
+    unknown = [index for index, pieces in enumerate(sources) if not pieces and index not in is_mixed]
+    kept = sum(len(pieces) == 1 for pieces in sources)
+    return Transplant(
+        kept=kept,
+        focused=len(is_mixed),
+        pieced=len(sources) - kept - len(is_mixed) - len(unknown),
+        unknown=tuple(str(new.convert_ids_to_tokens(index)) for index in unknown),
+        padded=rows - len(sources),
+    )
 
 
-def _move_rows(weight: Tensor, sources: list[list[int]], rows: int, old_entries: int) -> Tensor:
-    mean = weight[:old_entries].float().mean(0)
-    moved = mean.expand(rows, -1).clone()  # (rows, D)
-    for row, pieces in enumerate(sources):
-        if pieces:
-            moved[row] = weight[pieces].float().mean(0)
-    return moved.to(weight.dtype)
+def _compare(new: CodeShellTokenizer, sources: list[list[int]], texts: Iterable[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids of new tokens that are frequent enough in texts, of kept ones likewise, and vectors of all."""
+    encoded = [np.asarray(new.encode_text(text), np.int64) for text in texts]
+    if not encoded:
+        return (nothing := torch.zeros(0, dtype=torch.int64)), nothing, torch.zeros(0, 0)
+    vectors, known = make_vectors(np.concatenate(encoded), len(sources))
+    is_kept = torch.tensor([len(pieces) == 1 for pieces in sources])
+    return (known & ~is_kept).nonzero()[:, 0], (known & is_kept).nonzero()[:, 0], vectors
 
 
 def measure_bits(model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, text: str) -> float:
     """Measures bits per byte of a text."""
-    import numpy as np
-
     from codeshell_hf.text.bits_per_byte import score_documents
 
     documents = [("text", np.array(tokenizer.encode_text(text)), len(text.encode("utf-8")))]
@@ -106,6 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="folder of the model, with its tokenizer")
     parser.add_argument("tokenizer", type=Path, help="folder of the tokenizer that it gets")
     parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("--focus", type=Path, help="texts in which the places of new tokens are compared")
     parser.add_argument("--text", type=Path, help="measure bits per byte on it before and after")
     options = parser.parse_args(arguments)
     from codeshell_hf.loading import load_model
@@ -113,17 +223,23 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model = load_model(str(options.model), dtype=torch.float32)
         old, new = (CodeShellTokenizer.from_pretrained(path) for path in (options.model, options.tokenizer))
-        text = options.text.read_text(encoding="utf-8") if options.text else None
-        before = measure_bits(model, old, text) if text else None
-        moved = transplant(model, old, new)
+        text = "\n".join(read_source(options.text)) if options.text else None
+        bits = [measure_bits(model, old, text)] if text else []
+        if text and options.focus:
+            from_pieces = copy.deepcopy(model)
+            transplant(from_pieces, old, new)
+            bits.append(measure_bits(from_pieces, new, text))
+        moved = transplant(model, old, new, focus=read_source(options.focus) if options.focus else ())
         model.save_pretrained(options.output)
         new.save_pretrained(options.output)
     except (CodeShellError, OSError) as error:
         print(f"transplant: error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    print(f"rows: {moved.kept:,} kept, {moved.pieced:,} from pieces, {moved.padded:,} padding")  # noqa: T201
+    print(f"rows: {moved}")  # noqa: T201
     if text:
-        print(f"bits per byte {before:.3f} -> {measure_bits(model, new, text):.3f}")  # noqa: T201
+        bits.append(measure_bits(model, new, text))
+        beside = f" ({bits[1]:.3f} from pieces alone)" if options.focus else ""
+        print(f"bits per byte {bits[0]:.3f} -> {bits[-1]:.3f}{beside}")  # noqa: T201
     return 0
 
 
