@@ -1,13 +1,14 @@
 """Builds the tokenizer: a BPE, a base merged with Chinese, or a unigram model; and measures it beside others."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
-from tokenizer.settings import Merged, TextSource
+from tokenizer.settings import Bpe, Merged, TextSource
 
 
 class Settings(StageSettings):
@@ -18,6 +19,7 @@ class Settings(StageSettings):
     sources: tuple[TextSource, ...] = Field(description="texts to build on", min_length=1)
     sample_bytes: int = Field(gt=0, description="how much is read of all sources together, by their weights")
     merged: Merged | None = Field(default=None, description="for kind merged")
+    bpe: Bpe | None = Field(default=None, description="for kind bpe; null is StarCoder's split, within words")
     max_positions: int | None = Field(default=None, gt=0, description="longest input in tokens")
     documents: Path | None = Field(default=None, description="output of curate, whose held-out documents are measured")
     measure_on: tuple[TextSource, ...] = Field(default=(), description="other texts to measure on, never built on")
@@ -30,6 +32,10 @@ class Settings(StageSettings):
             raise ValueError(f"sources are called {names}; give each a name of its own")
         if (self.kind == "merged") != (self.merged is not None):
             raise ValueError(f"kind is {self.kind!r}; state the section merged for kind merged, and for no other")
+        if self.bpe is not None and self.kind != "bpe":
+            raise ValueError(f"kind is {self.kind!r}; state the section bpe for kind bpe, and for no other")
+        if self.bpe is not None and (self.bpe.across_words or 0) >= self.vocab_size:
+            raise ValueError(f"bpe.across_words is {self.bpe.across_words} of {self.vocab_size} entries; lower it")
         if self.merged is not None:
             unknown = sorted(set(self.merged.extend_with) - set(names))
             if unknown or set(self.merged.extend_with) == set(names):
@@ -45,7 +51,7 @@ class Settings(StageSettings):
 
 def run(settings: Settings, work: Work) -> None:
     """Builds, saves and measures the tokenizer."""
-    from tokenizer.bpe import train_bpe
+    from tokenizer.bpe import train_across_words, train_bpe
     from tokenizer.corpus import chain_all, sample
     from tokenizer.merged import train_merged
     from tokenizer.report import read_corpora, write_measures
@@ -61,8 +67,13 @@ def run(settings: Settings, work: Work) -> None:
     elif settings.kind == "unigram":
         built = train_unigram(chain_all(samples, step="read"), vocab_size=size, max_positions=positions)
     else:
-        texts = chain_all(samples, step="read")
-        built = train_bpe(texts, vocab_size=size, max_positions=positions, show_progress=True)
+        bpe = settings.bpe or Bpe()
+        train = (
+            partial(train_bpe, chain_all(samples, step="read"))
+            if bpe.across_words is None
+            else partial(train_across_words, lambda step: chain_all(samples, step=step), across=bpe.across_words)
+        )
+        built = train(vocab_size=size, split=bpe.split, max_positions=positions, show_progress=True)
     built.save_pretrained(work.folder)
 
     work.counts = {"entries": len(built), "model_rows": count_rows(len(built)), **origins}

@@ -1,18 +1,31 @@
-"""Byte-level BPE behind StarCoder's steps: digits one by one, then GPT-2's words."""
+"""Byte-level BPE behind one of the splits of `codeshell_hf.text.splits`, within words or across them."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
-from tokenizers import Tokenizer, trainers
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.tokenization_codeshell import CHAT_TEMPLATE, SPECIAL_TOKENS
+from codeshell_hf.errors import DataError
+from codeshell_hf.text.splits import ACROSS_WORDS, STARCODER, SplitName, make_steps
+from codeshell_hf.tokenization_codeshell import CHAT_TEMPLATE, PADDING, SPECIAL_TOKENS
 
-from .vocabulary import BYTES, Vocabulary, check_size, parse_vocabulary
+from .vocabulary import BYTES, Merge, Vocabulary, check_size, parse_vocabulary
+
+ENCODED_TOGETHER = 512
+FIRST_PRIVATE = 0xF0000  # planes 15 and 16: one character for each entry of the first stage
+MOST_JOINED = 4  # as many entries of the first stage may make one across words
 
 
 def train_bpe(
-    texts: Iterable[str], *, vocab_size: int, max_positions: int | None = None, show_progress: bool = False
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    split: SplitName = STARCODER,
+    max_positions: int | None = None,
+    show_progress: bool = False,
 ) -> CodeShellTokenizer:
     """Trains a byte-level BPE and puts CodeShell's 20 special tokens last.
 
@@ -21,22 +34,116 @@ def train_bpe(
 
     Args:
         vocab_size: All entries, bytes and special tokens included. There are fewer where the texts have no more pairs.
+        split: What no entry crosses.
         max_positions: The longest input in tokens, for the tokenizer's configuration.
 
     Raises:
         SettingsError: If the bytes and the special tokens do not fit.
     """
     check_size(vocab_size)
-    vocabulary = train_vocabulary(texts, size=vocab_size - len(SPECIAL_TOKENS), show_progress=show_progress)
-    return wrap_backend(vocabulary.make_backend(SPECIAL_TOKENS), max_positions=max_positions)
+    vocabulary = train_vocabulary(
+        texts, size=vocab_size - len(SPECIAL_TOKENS), split=split, show_progress=show_progress
+    )
+    return wrap_backend(_make_backend(vocabulary, split), max_positions=max_positions)
 
 
-def train_vocabulary(texts: Iterable[str], *, size: int, show_progress: bool = False) -> Vocabulary:
+def train_across_words(
+    read: Callable[[str], Iterable[str]],
+    *,
+    vocab_size: int,
+    across: int,
+    split: SplitName,
+    max_positions: int | None = None,
+    show_progress: bool = False,
+) -> CodeShellTokenizer:
+    """Trains a BPE in two stages: entries within words first, then entries that may join words.
+
+    Args:
+        read: Yields the texts of a stage, whose name it gets.
+        vocab_size: As for `train_bpe`.
+        across: How many of them come from the second stage.
+        split: What no entry of the first stage crosses.
+        max_positions: As for `train_bpe`.
+
+    Raises:
+        SettingsError: If the bytes and the special tokens do not fit.
+        DataError: If the texts give too few entries.
+
+    Source:
+        SuperBPE, Liu et al. 2025, arXiv:2503.13423, with digits one by one, and at most four entries of the first stage
+        in one of the second where the authors have four words.
+    """
+    check_size(vocab_size - across)
+    size = vocab_size - len(SPECIAL_TOKENS)
+    words = train_vocabulary(read("within words"), size=size - across, split=split, show_progress=show_progress)
+    joined = join_words(words, read("across words"), size=size, show_progress=show_progress)
+    return wrap_backend(_make_backend(joined, ACROSS_WORDS), max_positions=max_positions)
+
+
+def train_vocabulary(
+    texts: Iterable[str], *, size: int, split: SplitName = STARCODER, show_progress: bool = False
+) -> Vocabulary:
     """Trains merges until there are `size` entries, the 256 bytes included; the same texts give the same merges."""
-    backend = Vocabulary(()).make_backend()
+    backend = _make_backend(Vocabulary(()), split, special_tokens=())
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=list(BYTES), show_progress=show_progress)
     backend.train_from_iterator(texts, trainer)
     return parse_vocabulary(json.loads(backend.to_str()), "the trained vocabulary")
+
+
+def join_words(vocabulary: Vocabulary, texts: Iterable[str], *, size: int, show_progress: bool = False) -> Vocabulary:
+    """Continues a vocabulary without the borders of words.
+
+    Args:
+        vocabulary: Of the first stage.
+        texts: Encoded with it, its merges free to fire across words, as they are when the result encodes.
+        size: Entries at the end, without special tokens.
+
+    Raises:
+        DataError: If the texts give too few entries.
+    """
+    wanted = size - len(vocabulary)
+    alphabet = [chr(FIRST_PRIVATE + index) for index in range(len(vocabulary))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size + wanted,  # two merges may give the same entry, which counts once
+        initial_alphabet=alphabet,
+        max_token_length=MOST_JOINED + 1,  # of which an entry stays below
+        show_progress=show_progress,
+    )
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trained.train_from_iterator(_write_entries(vocabulary, texts), trainer)
+
+    def show(operand: str) -> str:
+        return "".join(vocabulary.tokens[ord(letter) - FIRST_PRIVATE] for letter in operand)
+
+    new: list[Merge] = []
+    entries = set(vocabulary.tokens)
+    for left, right in json.loads(trained.to_str())["model"]["merges"]:
+        new.append((show(left), show(right)))
+        entries.add("".join(new[-1]))
+        if len(entries) == size:
+            return Vocabulary((*vocabulary.merges, *new))
+    raise DataError(
+        f"the texts give {len(entries) - len(vocabulary)} entries across words of {wanted}; "
+        "give more texts or lower bpe.across_words"
+    )
+
+
+def _write_entries(vocabulary: Vocabulary, texts: Iterable[str]) -> Iterator[str]:
+    """Writes each entry of a text as one private character, and a space at each border."""
+    backend = _make_backend(vocabulary, ACROSS_WORDS, special_tokens=())
+    rows = iter(texts)
+    while batch := list(islice(rows, ENCODED_TOGETHER)):
+        for encoding in backend.encode_batch(batch, add_special_tokens=False):
+            ids, pieces = np.asarray(encoding.ids, np.int64), np.asarray(encoding.word_ids, np.int64)
+            letters = np.insert(ids + FIRST_PRIVATE, np.flatnonzero(pieces[1:] != pieces[:-1]) + 1, ord(" "))
+            yield letters.astype("<u4").tobytes().decode("utf-32-le")
+
+
+def _make_backend(vocabulary: Vocabulary, split: str, special_tokens: Iterable[str] = SPECIAL_TOKENS) -> Tokenizer:
+    backend = vocabulary.make_backend(list(special_tokens))
+    backend.pre_tokenizer = make_steps(split)
+    return backend
 
 
 def wrap_backend(backend: Tokenizer, *, max_positions: int | None = None) -> CodeShellTokenizer:
@@ -46,7 +153,7 @@ def wrap_backend(backend: Tokenizer, *, max_positions: int | None = None) -> Cod
         tokenizer_object=backend,
         bos_token=end_of_text,
         eos_token=end_of_text,
-        pad_token=end_of_text,
+        pad_token=PADDING,
         extra_special_tokens=list(SPECIAL_TOKENS[1:]),
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,

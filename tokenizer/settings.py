@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from codeshell_hf.settings import Section
+from codeshell_hf.text.splits import STARCODER, SplitName
 
 NewMerges = Literal["beyond-ascii", "chinese"]
 
@@ -39,6 +40,18 @@ class Continuation(Section):
         le=1,
         description="of a source's frequency in the mean that ranks entries: 1 ranks by frequency, less by how many "
         "sources hold an entry",
+    )
+
+
+class Bpe(Section):
+    """How a BPE is trained."""
+
+    split: SplitName = Field(
+        default=STARCODER,
+        description="what no entry crosses: StarCoder's words, or GPT-4's, which take a sign along and the line's end",
+    )
+    across_words: int | None = Field(
+        default=None, gt=0, description="entries that may join words, of all (SuperBPE); null keeps all within words"
     )
 
 

@@ -9,7 +9,7 @@ import regex
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from codeshell_hf.pack.encoder import PATTERN
+from codeshell_hf.text.splits import SPLITS, STARCODER
 
 from .characters import write_bytes
 
@@ -42,7 +42,7 @@ def count_words(texts: Iterable[tuple[str, int]], *, held: int = HELD_WORDS) -> 
     Yields:
         Counts of words, not empty; a word may stand in several.
     """
-    pattern = regex.compile(PATTERN)
+    pattern = regex.compile(SPLITS[STARCODER].pattern)
     counts: Counter[str] = Counter()
     for text, times in texts:
         if not text.isascii():

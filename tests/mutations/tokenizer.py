@@ -6,6 +6,34 @@ TESTS = "tests/tokenizer/"
 
 MUTATIONS = (
     Mutation(
+        "src/codeshell_hf/text/splits.py",
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|",
+        r"| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|",
+        "tests/text/test_splits.py",
+        "GPT-4's split leaves line ends off the punctuation",
+    ),
+    Mutation(
+        "src/codeshell_hf/text/splits.py",
+        r"(?:(?!{_BORDERS})[\s\S]){{1,512}}",
+        r"(?:(?!{_BORDERS})[\s\S])+",
+        "tests/text/test_splits.py",
+        "a long text without a border stops the engine",
+    ),
+    Mutation(
+        "tokenizer/bpe.py",
+        "np.flatnonzero(pieces[1:] != pieces[:-1]) + 1",
+        "np.flatnonzero(pieces[1:] == pieces[:-1]) + 1",
+        TESTS + "test_bpe.py",
+        "entries across words cross digits and stay within words",
+    ),
+    Mutation(
+        "tokenizer/bpe.py",
+        "return wrap_backend(_make_backend(joined, ACROSS_WORDS), max_positions",
+        "return wrap_backend(_make_backend(joined, split), max_positions",
+        TESTS + "test_bpe.py",
+        "entries across words are never used",
+    ),
+    Mutation(
         "tokenizer/merged.py",
         "*(left + right for left, right in vocabulary.merges[:keep_first])",
         "*(left + right for left, right in vocabulary.merges[:1])",

@@ -9,9 +9,11 @@ from tokenizers import Tokenizer
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.encoder import TokenizerCodec, choose_encoder, count_ids, make_codec, make_tiktoken
+from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.tokenizer.common import CHINESE, CODE
 from tokenizer.bpe import train_bpe, wrap_backend
 from tokenizer.unigram import train_unigram
+from tokenizer.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,19 @@ def test_tiktoken_is_not_used_where_its_ids_differ(bpe: CodeShellTokenizer) -> N
     encoder, choice = choose_encoder(with_space, CODE[:3])
 
     assert encoder is with_space
-    assert choice == "encodes with tokenizers: tiktoken differs on 3 of 3 documents"
+    assert choice.startswith("encodes with tokenizers: the steps before BPE are none of starcoder, gpt4")
+
+
+def test_tiktoken_is_not_used_where_it_joins_what_no_merge_does() -> None:
+    """Its merges are any two entries whose bytes make a third: of "abc", "a" and "bc" although only "ab" and "c" do."""
+    merges = (("b", "c"), ("a", "b"), ("ab", "c"))
+    tokenizer = wrap_backend(Vocabulary(merges).make_backend(SPECIAL_TOKENS))
+    assert tokenizer.tokenize("abc") == ["a", "bc"]
+
+    encoder, choice = choose_encoder(tokenizer, ["abc", "x"])
+
+    assert encoder is tokenizer
+    assert choice == "encodes with tokenizers: tiktoken differs on 1 of 2 documents"
 
 
 def test_ids_are_counted_by_either_encoder(bpe: CodeShellTokenizer) -> None:

@@ -17,8 +17,9 @@ from codeshell_hf.commands.gguf import main
 from codeshell_hf.errors import CheckpointError, DataError, SettingsError
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.publish.gguf import export_gguf, rename
+from codeshell_hf.text.splits import SplitName
 from tests.conftest import DATA, TEXTS
-from tokenizer.bpe import train_bpe
+from tokenizer.bpe import train_across_words, train_bpe
 
 TEXT = "def area(r):\n    return 3.14 * r ** 2  # 面积 12345 café ½\n\n\n\tclass A:\n        x = 'don''t'\n"
 SHAPES: dict[str, dict[str, object]] = {
@@ -92,6 +93,23 @@ def test_file_holds_the_weights_of_the_model(
         assert float((parameter - model.state_dict()[name]).abs().max()) <= tolerance * scale, name
     assert counts["bytes"] == (tmp_path / "m.gguf").stat().st_size
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_file_names_the_split_of_its_tokenizer(tiny_model: Callable[..., CodeShellForCausalLM], tmp_path: Path) -> None:
+    names: dict[SplitName, str] = {"starcoder": "codeshell", "gpt4": "qwen2"}
+    for split, name in names.items():
+        tokenizer = train_bpe(TEXTS, vocab_size=320, split=split)
+        save_folder(tiny_model(), tokenizer, tmp_path / split)
+
+        export_gguf(tmp_path / split, tmp_path / f"{split}.gguf", "f16")
+
+        read = gguf.GGUFReader(tmp_path / f"{split}.gguf").fields
+        assert read["tokenizer.ggml.pre"].contents() == name
+        assert read["tokenizer.ggml.padding_token_id"].contents() == tokenizer.convert_tokens_to_ids("<fim_pad>")
+    across = train_across_words(lambda stage: TEXTS * 5, vocab_size=320, across=10, split="gpt4")
+    save_folder(tiny_model(), across, tmp_path / "across")
+    with pytest.raises(DataError, match="this tokenizer splits text in another way"):
+        export_gguf(tmp_path / "across", tmp_path / "across.gguf", "f16")
 
 
 def test_file_holds_the_tokenizer_and_what_the_graph_needs(

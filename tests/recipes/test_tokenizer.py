@@ -46,6 +46,8 @@ def test_the_same_texts_give_the_same_file(tmp_path: Path, monkeypatch: pytest.M
     ("more", "message"),
     [
         (["kind=bpe"], "state the section merged for kind merged, and for no other"),
+        (["bpe.split=gpt4"], "state the section bpe for kind bpe, and for no other"),
+        (["kind=bpe", "merged=null", "bpe.across_words=4096"], "bpe.across_words is 4096 of 4096 entries; lower it"),
         (["merged.extend_with=[klingon]"], "merged.extend_with is ['klingon']; name some of"),
         (["merged.base=x.json"], "state either merged.base or merged.trained_size"),
         (["merged.keeps=all-but-chinese"], "state merged.base_size for keeps most-used"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..text.splits import SPLITS, name_split
 from ..tokenization_codeshell import CodeShellTokenizer
 from .infilling import Codec
 from .shards import ENCODED_TOGETHER, Encoder
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import tiktoken
     from tokenizers import Tokenizer
 
-# GPT-2's words after StarCoder's splitting of digits, as one expression.
-PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 COMPARED_DOCUMENTS = 200
 
 
@@ -173,9 +172,9 @@ def make_tiktoken(backend: "Tokenizer", *, threads: int = 1) -> TiktokenEncoder:
     model = values["model"]
     if model["type"] != "BPE":
         raise ValueError(f"the vocabulary is {model['type']}, and tiktoken supports BPE alone")
-    steps = [step["type"] for step in (values["pre_tokenizer"] or {}).get("pretokenizers", [])]
-    if steps != ["Digits", "ByteLevel"]:
-        raise ValueError(f"the steps before BPE are {steps}, and tiktoken supports Digits and ByteLevel alone")
+    split = name_split(values["pre_tokenizer"])
+    if split is None:
+        raise ValueError(f"the steps before BPE are none of {', '.join(SPLITS)}, whose expressions tiktoken has")
     letters = list_bytes()
     ranks = {bytes(letters[letter] for letter in token): index for token, index in model["vocab"].items()}
     if any(bytes([byte]) not in ranks for byte in range(256)):
@@ -184,7 +183,8 @@ def make_tiktoken(backend: "Tokenizer", *, threads: int = 1) -> TiktokenEncoder:
              for merge in model["merges"]]  # fmt: skip
     if not _is_first_seen_ascending(order):
         raise ValueError("ids are not in the order of the merges")
-    encoding = tiktoken.Encoding("codeshell", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+    pattern = SPLITS[split].pattern
+    encoding = tiktoken.Encoding("codeshell", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     return TiktokenEncoder(encoding, threads)
 
 

@@ -15,6 +15,7 @@ from ..configuration_codeshell import SLIDING, CodeShellConfig
 from ..errors import CheckpointError, DataError, SettingsError
 from ..manifest import Values
 from ..settings import unknown_key
+from ..text.splits import SPLITS, name_split
 from ..tokenization_codeshell import CodeShellTokenizer
 from .tensors import Tensors
 
@@ -149,7 +150,7 @@ def _add_architecture(writer: GGUFWriter, config: CodeShellConfig, name: str, fi
 
 def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: CodeShellConfig, folder: Path) -> None:
     described = json.loads(tokenizer.backend_tokenizer.to_str())
-    _check_splits(described, folder)
+    split = _name_split(described, folder)
     texts = {number: text for text, number in tokenizer.get_vocab().items()}
     if max(texts) >= config.vocab_size:
         raise DataError(f"{folder}: the tokenizer has {max(texts) + 1} entries, the model {config.vocab_size} rows")
@@ -157,7 +158,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: Co
     added = set(tokenizer.added_tokens_decoder)
     kinds = {True: TokenType.CONTROL, False: TokenType.USER_DEFINED}
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("codeshell")
+    writer.add_tokenizer_pre(split)
     # The model may have more rows than the tokenizer has entries; llama.cpp wants a text for each.
     writer.add_token_list([texts.get(number, f"[PAD{number}]") for number in range(config.vocab_size)])
     writer.add_token_types(
@@ -172,7 +173,8 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: Co
     if end is not None:
         writer.add_bos_token_id(end)
         writer.add_eos_token_id(end)
-        writer.add_pad_token_id(end)
+    if tokenizer.pad_token_id is not None:
+        writer.add_pad_token_id(tokenizer.pad_token_id)
     writer.add_add_bos_token(value=False)
     vocabulary = tokenizer.get_vocab()
     for part, key in (("prefix", "fim_pre"), ("suffix", "fim_suf"), ("middle", "fim_mid"), ("pad", "fim_pad")):
@@ -183,25 +185,16 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: Co
         writer.add_chat_template(_TRAINING_TAGS.sub("", tokenizer.chat_template))
 
 
-def _check_splits(described: Values, folder: Path) -> None:
-    pre = described.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
-    digits, byte_level = [*steps, {}, {}][:2]
-    is_like_codeshell = (
-        described["model"].get("type") == "BPE"
-        and described.get("normalizer") is None
-        and len(steps) == 2
-        and digits.get("type") == "Digits"
-        and digits.get("individual_digits")
-        and byte_level.get("type") == "ByteLevel"
-        and not byte_level.get("add_prefix_space")
-        and byte_level.get("use_regex", True)
-    )
-    if not is_like_codeshell:
+def _name_split(described: Values, folder: Path) -> str:
+    """llama.cpp's name of the tokenizer's split."""
+    split = name_split(described.get("pre_tokenizer"))
+    name = SPLITS[split].llama_cpp if split is not None else None
+    if name is None or described["model"].get("type") != "BPE" or described.get("normalizer") is not None:
         raise DataError(
-            f"{folder}: llama.cpp knows byte-level BPE behind single digits for CodeShell, and this tokenizer splits "
-            "text in another way; serve it with transformers or vLLM"
+            f"{folder}: llama.cpp knows byte-level BPE behind StarCoder's split and GPT-4's with single digits, and "
+            "this tokenizer splits text in another way; serve it with transformers or vLLM"
         )
+    return name
 
 
 def _plan(

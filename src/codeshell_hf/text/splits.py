@@ -1,0 +1,87 @@
+"""How text is split before BPE: the same rule for the tokenizer, for tiktoken and for llama.cpp."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from tokenizers.pre_tokenizers import PreTokenizer
+
+SplitName = Literal["starcoder", "gpt4"]
+STARCODER: SplitName = "starcoder"
+ACROSS_WORDS = "across-words"
+
+# The borders that no entry of a vocabulary across words crosses: digits, runs of punctuation, indentation. What lies
+# between is cut after 512 characters, which bounds the time of a merge and the steps back of the engines.
+_BORDERS = r"\p{N}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)"
+_ACROSS_WORDS = rf"{_BORDERS}|(?:(?!{_BORDERS})[\s\S]){{1,512}}"
+_GPT4 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A rule.
+
+    Args:
+        steps: As `tokenizer.json` writes it under `pre_tokenizer`.
+        pattern: One expression whose matches are the pieces of any text, for tiktoken.
+        llama_cpp: llama.cpp's name of it, where it has one.
+    """
+
+    steps: Mapping[str, object]
+    pattern: str
+    llama_cpp: str | None
+
+
+def _byte_level(*, splits: bool) -> dict[str, object]:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": splits}
+
+
+def _sequence(*steps: dict[str, object]) -> dict[str, object]:
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+def _by_expression(pattern: str) -> dict[str, object]:
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return _sequence(split, _byte_level(splits=False))
+
+
+SPLITS: dict[str, Split] = {
+    # Digits one by one, then GPT-2's words.
+    STARCODER: Split(
+        _sequence({"type": "Digits", "individual_digits": True}, _byte_level(splits=True)),
+        r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+",
+        "codeshell",
+    ),
+    # GPT-4's split with single digits, as Qwen2 has it: a word keeps the sign before it, a run of punctuation the end
+    # of its line, and line ends stay together.
+    "gpt4": Split(_by_expression(_GPT4), _GPT4, "qwen2"),
+    ACROSS_WORDS: Split(_by_expression(_ACROSS_WORDS), _ACROSS_WORDS, None),
+}
+"""The rules by name. "across-words" is that of the second stage of SuperBPE (Liu et al. 2025, arXiv:2503.13423), with
+single digits."""
+
+
+def make_steps(name: str) -> "PreTokenizer":
+    """Makes the steps before BPE."""
+    from tokenizers import Tokenizer, models
+
+    described = json.loads(Tokenizer(models.BPE()).to_str())
+    steps: PreTokenizer = Tokenizer.from_str(
+        json.dumps({**described, "pre_tokenizer": SPLITS[name].steps})
+    ).pre_tokenizer
+    return steps
+
+
+def name_split(steps: Mapping[str, object] | None) -> str | None:
+    """Names the rule that a tokenizer's `pre_tokenizer` is, if it is one of these; offsets do not matter."""
+
+    def simplify(step: object) -> object:
+        if isinstance(step, Mapping):
+            return {key: simplify(value) for key, value in step.items() if key != "trim_offsets"}
+        return [simplify(one) for one in step] if isinstance(step, list) else step
+
+    return next((name for name, split in SPLITS.items() if simplify(split.steps) == simplify(steps)), None)
