@@ -29,6 +29,7 @@ POSIX_ALONE = {
         "fork", "forkpty", "setsid", "setpgid", "getpgid", "killpg", "geteuid", "getegid", "getuid", "getgid", "setuid",
         "uname", "nice", "getloadavg", "mkfifo", "chown", "wait", "wait3", "wait4", "WIFSIGNALED", "sysconf", "statvfs",
         "posix_spawn", "pipe2", "sync", "register_at_fork", "openpty", "O_DIRECTORY", "O_CLOEXEC", "O_NOFOLLOW",
+        "pread",
     },
     "signal": {
         "SIGUSR1", "SIGUSR2", "SIGKILL", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGCHLD", "SIGSTOP", "SIGPIPE", "alarm",

@@ -67,8 +67,8 @@ def test_encoding_checks_the_ids_and_prints_both(
     assert encoding.main([str(tmp_path / "tokenizer"), str(tmp_path / "texts.txt"), "--repeats", "1"]) == 0
 
     printed = capsys.readouterr().out
-    assert "the same ids from both" in printed
-    assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["tokenizers", "tiktoken"]
+    assert "the same ids from all" in printed
+    assert [line.split()[0] for line in printed.splitlines()[-4:-1]] == ["tokenizers", "tiktoken", "pack"]
 
 
 def test_fine_tuning_runs_beside_trls_script(

@@ -211,8 +211,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "datatrove.py",
-        "is_read_whole = path.stat().st_size <= CHECKED_WHEN_OPENED",
-        "is_read_whole = False",
+        "            self._check_vocabulary(ids, start)\n            return",
+        "            return",
         TESTS + "test_datatrove.py",
         "an id beyond the vocabulary is noticed in the middle of training",
     ),

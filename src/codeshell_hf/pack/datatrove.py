@@ -81,20 +81,18 @@ class DatatroveShards:
             ends: Of its documents, counted over all files.
             sizes: Of its documents, in stored tokens.
         """
-        start, stop = int(ends[0] - sizes[0]), int(ends[-1])
-        places = np.flatnonzero(sizes)
-        is_read_whole = path.stat().st_size <= CHECKED_WHEN_OPENED
-        if is_read_whole:
-            self._check_vocabulary(self._files.read(start, stop), start)
-        else:
-            places = places[:: max(1, len(places) // COMPARED_DOCUMENTS)]
-        is_closed = np.zeros(len(ends), np.bool_)
-        is_closed[places] = self._files.read(start, stop)[ends[places] - start - 1] == self.header.end_of_text
-        if is_read_whole:
-            return is_closed
-        if is_closed.any() and not is_closed[places].all():
+        end_of_text = self.header.end_of_text
+        if path.stat().st_size <= CHECKED_WHEN_OPENED:
+            start = int(ends[0] - sizes[0])
+            ids = self._files.read(start, int(ends[-1]))
+            self._check_vocabulary(ids, start)
+            return (sizes > 0) & (ids[ends - start - 1] == end_of_text)
+        filled = ends[sizes > 0]
+        last = filled[:: max(1, len(filled) // COMPARED_DOCUMENTS)] - 1
+        closed = sum(int(self._files.read(place, place + 1)[0]) == end_of_text for place in last.tolist())
+        if closed not in (0, len(last)):
             raise self._refuse_ends(path)
-        return (sizes > 0) & is_closed.any()
+        return (sizes > 0) & (closed > 0)
 
     def _check_vocabulary(self, ids: NDArray[Any], start: int) -> None:
         highest = int(ids.max()) if len(ids) else 0

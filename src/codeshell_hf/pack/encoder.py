@@ -40,7 +40,7 @@ class TiktokenEncoder:
     """tiktoken with the interface of a tokenizer, whose options it ignores: special tokens are plain text.
 
     Args:
-        encoding: Without special tokens.
+        encoding: Its special tokens are not looked for.
         threads: That encode side by side.
     """
 
@@ -55,7 +55,7 @@ class TiktokenEncoder:
         split_special_tokens: bool = True,
         verbose: bool = False,
     ) -> dict[str, list[NDArray[np.uint32]]]:
-        """Encodes texts, into arrays: a list of Python's numbers takes a third of the time."""
+        """Encodes texts, into arrays."""
         encode = partial(self.encoding.encode_to_numpy, disallowed_special=())
         if self.threads == 1:
             return {"input_ids": list(map(encode, text))}
@@ -183,8 +183,10 @@ def make_tiktoken(backend: "Tokenizer", *, threads: int = 1) -> TiktokenEncoder:
              for merge in model["merges"]]  # fmt: skip
     if not _is_first_seen_ascending(order):
         raise ValueError("ids are not in the order of the merges")
+    # Without a special token, tiktoken looks for an empty one before every character: 1.8 times the time.
+    specials = {"<|endoftext|>": max(ranks.values()) + 1}
     pattern = SPLITS[split].pattern
-    encoding = tiktoken.Encoding("codeshell", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    encoding = tiktoken.Encoding("codeshell", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
     return TiktokenEncoder(encoding, threads)
 
 

@@ -1,21 +1,26 @@
 """Files of token ids in datatrove's form, read as if they lay end to end."""
 
-import mmap
 from collections.abc import Sequence
-from functools import lru_cache
+from io import FileIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..operating_system import read_at
+
 SUFFIX, INDEX_SUFFIX, METADATA_SUFFIX = ".ds", ".ds.index", ".ds.metadata"
-# A mapping keeps a file open, and a process may often open a thousand.
+# A process may often have a thousand files open.
 OPEN_TOGETHER = 256
 
 
 class TokenFiles:
-    """Token files, of which the last that were read stay mapped.
+    """Token files, of which the last that were read stay open.
+
+    Documents are read and not mapped: where one lies alone among others, the system reads ahead of a mapped page what
+    nobody asks for, and what is mapped counts as the process's memory.
 
     Args:
         paths: Of the files, none of them empty.
@@ -31,14 +36,15 @@ class TokenFiles:
         self._ends = np.cumsum(tokens, dtype=np.int64)
         self._starts = self._ends - np.asarray(tokens, np.int64)
         self._dtype = dtype
-        self._map = lru_cache(OPEN_TOGETHER)(self._map_file)
+        self._opened: dict[int, FileIO] = {}  # the one that was read last stands last
+        self._lock = Lock()
 
     def find(self, start: int) -> Path:
         """The file that holds a token."""
-        return self._paths[int(np.searchsorted(self._ends, start, side="right"))]
+        return self._paths[self._find(start)]
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Ids of one file, shape (stop - start,).
+        """Ids of one file, shape (stop - start,); fewer where the file is shorter.
 
         Args:
             start: First of them, counted over all files.
@@ -46,15 +52,25 @@ class TokenFiles:
         """
         if start >= stop:
             return np.empty(0, self._dtype)
-        number = int(np.searchsorted(self._ends, start, side="right"))
-        first = int(self._starts[number])
-        ids: NDArray[Any] = self._map(number)[start - first : stop - first]
-        return ids
+        number = self._find(start)
+        width = self._dtype.itemsize
+        with self._lock:
+            data = read_at(self._open(number), (stop - start) * width, (start - int(self._starts[number])) * width)
+        return np.frombuffer(data, self._dtype, len(data) // width)
 
-    def _map_file(self, number: int) -> NDArray[Any]:
-        with self._paths[number].open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapped, self._dtype)
+    def _find(self, start: int) -> int:
+        return int(np.searchsorted(self._ends, start, side="right"))
+
+    def _open(self, number: int) -> FileIO:
+        file = self._opened.pop(number, None) or self._paths[number].open("rb", buffering=0)
+        self._opened[number] = file
+        if len(self._opened) > OPEN_TOGETHER:
+            self._opened.pop(next(iter(self._opened))).close()
+        return file
+
+    def __del__(self) -> None:
+        for file in self._opened.values():
+            file.close()
 
 
 def choose_dtype(vocab_size: int) -> np.dtype[Any]:
