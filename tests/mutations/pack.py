@@ -231,6 +231,27 @@ MUTATIONS = (
         "documents of later files are read from the first",
     ),
     Mutation(
+        SRC + "stream.py",
+        "if shards.header.tokenizer != header.tokenizer:",
+        "if not shards.header.tokenizer:",
+        TESTS + "test_stream.py",
+        "shards of another tokenizer are trained on",
+    ),
+    Mutation(
+        SRC + "stream.py",
+        "range(consumed + rank * micro_tokens, consumed + step_tokens, ranks * micro_tokens)",
+        "range(consumed + rank * micro_tokens, consumed + step_tokens, micro_tokens)",
+        TESTS + "test_stream.py",
+        "ranks train on each other's rows",
+    ),
+    Mutation(
+        SRC + "stream.py",
+        "batch.labels[:, 1:] != -100",
+        "batch.labels != -100",
+        TESTS + "test_stream.py",
+        "labels that nothing predicts count in the loss",
+    ),
+    Mutation(
         SRC + "encoder.py",
         "    if different:",
         "    if different > len(texts):",

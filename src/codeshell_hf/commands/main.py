@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "merge": ("recipes.merge", "merge an adapter into its base model"),
         "plan": ("codeshell_hf.commands.plan", "estimate memory, steps and days of a pretraining run"),
         "compare": ("codeshell_hf.commands.compare", "draw training runs side by side"),
+        "verify": ("codeshell_hf.commands.verify", "compare packed shards with the hashes they were written with"),
         "programs": ("codeshell_hf.commands.programs", "write generated programs in the layout of another harness"),
         "transformers": ("codeshell_hf.commands.serve", "any command of transformers, with CodeShell registered"),
     }

@@ -1,0 +1,92 @@
+"""The stream of a run: which shards it is drawn from, and what each rank reads."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.errors import DataError
+from codeshell_hf.pack.datatrove import DatatroveShards
+from codeshell_hf.pack.layout import Phase
+from codeshell_hf.pack.rows import IGNORED, Batch, Rows
+from codeshell_hf.pack.shards import Document, make_header, write_shards
+from codeshell_hf.pack.stream import count_labels, open_shards, read_step, to_tensors
+from codeshell_hf.text.shards import TokenShards
+from tests.pack.common import make_shards
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer) -> Path:
+    """A tokenizer and shards that were packed with it."""
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "pack" / "train").mkdir(parents=True)
+    rows = [Document(id=str(n), language="python", source="own", text=f"x = {n}\n") for n in range(9)]
+    header = make_header(tiny_tokenizer, tmp_path / "tokenizer")
+    write_shards(rows, tiny_tokenizer, header, tmp_path / "pack" / "train")
+    return tmp_path
+
+
+def test_the_training_split_of_packed_shards_is_opened(home: Path, tiny_tokenizer: CodeShellTokenizer) -> None:
+    shards = open_shards(home / "pack", home / "tokenizer", tiny_tokenizer)
+
+    assert isinstance(shards, TokenShards)
+    assert [tiny_tokenizer.decode(ids) for ids in shards] == [f"x = {n}\n" for n in range(9)]
+
+
+def test_a_copied_tokenizer_is_the_same_and_an_exchanged_one_is_refused(
+    home: Path, tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    (home / "tokenizer").rename(home / "moved")
+    path = home / "moved" / "tokenizer.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+
+    path.write_text(json.dumps(values, indent=3), encoding="utf-8")
+    assert len(open_shards(home / "pack", home / "moved", tiny_tokenizer)) == 9
+
+    values["model"]["merges"].reverse()
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(DataError, match=r"pack was packed with another tokenizer than .*moved"):
+        open_shards(home / "pack", home / "moved", tiny_tokenizer)
+
+
+def test_a_folder_of_datatroves_files_is_opened_as_such(home: Path, tiny_tokenizer: CodeShellTokenizer) -> None:
+    (home / "foreign").mkdir()
+    np.array([65, 66, tiny_tokenizer.eos_token_id], "<u2").tofile(home / "foreign" / "00000.ds")
+    np.array([3], "<u8").tofile(home / "foreign" / "00000.ds.index")
+
+    shards = open_shards(home / "foreign", home / "tokenizer", tiny_tokenizer)
+
+    assert isinstance(shards, DatatroveShards)
+    assert shards[0].tolist() == [65, 66]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_ranks_share_a_step_micro_batch_by_micro_batch(tmp_path: Path, ranks: int) -> None:
+    rows = Rows(make_shards(tmp_path, ["abcdefg" * 40] * 9), seed=0, phases=[Phase(0, 8)], infilling=None)
+
+    read = [read_step(rows, 64, 8 * 16, 16, rank, ranks) for rank in range(ranks)]
+
+    assert all(len(batches) == 8 // ranks for batches in read)
+    found = [batches[turn].input_ids for turn in range(8 // ranks) for batches in read]
+    assert np.array_equal(np.concatenate(found), rows.read(64, 16).input_ids)
+
+
+def test_labels_are_counted_without_first_positions_and_ignored_ones() -> None:
+    labels = np.array([[1, 2, IGNORED, 4], [IGNORED, 6, 7, 8]])
+    batch = Batch(labels, labels, labels)
+
+    assert count_labels([batch, batch]) == 2 * 5
+
+
+def test_a_batch_becomes_the_models_arguments() -> None:
+    ids, positions, labels = (np.full((2, 3), value) for value in (1, 2, 3))
+
+    tensors = to_tensors(Batch(ids, positions, labels), "cpu")  # type: ignore[arg-type]
+
+    assert {name: int(tensor[0, 0]) for name, tensor in tensors.items()} == {
+        "input_ids": 1,
+        "position_ids": 2,
+        "labels": 3,
+    }
