@@ -86,7 +86,8 @@ class DatatroveShards:
             start = int(ends[0] - sizes[0])
             ids = self._files.read(start, int(ends[-1]))
             self._check_vocabulary(ids, start)
-            return (sizes > 0) & (ids[ends - start - 1] == end_of_text)
+            is_closed: NDArray[np.bool_] = (sizes > 0) & (ids[ends - start - 1] == end_of_text)
+            return is_closed
         filled = ends[sizes > 0]
         last = filled[:: max(1, len(filled) // COMPARED_DOCUMENTS)] - 1
         closed = sum(int(self._files.read(place, place + 1)[0]) == end_of_text for place in last.tolist())
