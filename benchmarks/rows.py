@@ -3,14 +3,12 @@
 python -m benchmarks.rows [--row-tokens 2048 8192] [--rows 2000]    documents as long as code's
 python -m benchmarks.rows runs/nano/pack    those of a pack
 python -m benchmarks.rows runs/nano/pack --tokenizer runs/nano/tokenizer    the speed of cuts, on one core
-python -m benchmarks.rows --documents 100_000_000    opening a layout of made lengths, and finding rows in it
 
 The first compares with documents that are rearranged before they are cut into rows, as this package did and others do:
 their rows are laid out here by a plain loop. Nothing is measured unless the rows of an epoch hold each token once.
 """
 
 import argparse
-import resource
 import statistics
 import sys
 import tempfile
@@ -25,15 +23,12 @@ from numpy.typing import NDArray
 from benchmarks.pretraining import write_documents
 from benchmarks.result import Result, add_output, describe_machine, list_cores
 from codeshell_hf.pack.infilling import Infilling
-from codeshell_hf.pack.layout import Layout, Phase, describe_rows
-from codeshell_hf.pack.pieces import Rules
+from codeshell_hf.pack.layout import Phase, describe_rows
 from codeshell_hf.pack.rows import Rows
 from codeshell_hf.pack.settings import Packing, RowSettings
 from codeshell_hf.text.shards import TokenShards
 
 RATE = 0.5
-MEDIAN, SPREAD = 500, 1.2  # of made lengths, as of files of code
-PLACES = 64
 
 
 @dataclass
@@ -45,12 +40,16 @@ class Middles:
         whole: Those with all three.
         tokens: Of middles.
         seeing: Those with their prefix and suffix before them in their row.
+        fitting: Documents that fit a row.
+        cut: Those that are in two.
     """
 
     marked: int = 0
     whole: int = 0
     tokens: int = 0
     seeing: int = 0
+    fitting: int = 0
+    cut: int = 0
 
 
 def rearrange_first(lengths: NDArray[np.int64], row_tokens: int, rng: np.random.Generator) -> Middles:
@@ -75,6 +74,8 @@ def rearrange_first(lengths: NDArray[np.int64], row_tokens: int, rng: np.random.
                 found.tokens += middle
                 found.seeing += middle if start == 0 else 0
                 start = stop
+        found.fitting += length < row_tokens
+        found.cut += length < row_tokens and place // row_tokens != (place + length) // row_tokens
         place += size
     return found
 
@@ -140,16 +141,9 @@ def compare_ways(shards: TokenShards, options: argparse.Namespace) -> int:
     table = Result(describe_machine(), facts, columns).start("benchmarks.rows", options.given)
     infilling = Infilling(RATE, 0.0, {"token": 1.0})
     for row_tokens in options.row_tokens:
-        used, cut = describe_rows(lengths, row_tokens, RowSettings(packing="end-to-end"))
         before = rearrange_first(lengths, row_tokens, np.random.default_rng(0))
-        table.add(
-            f"{row_tokens}",
-            "rearranged, then cut",
-            used,
-            cut,
-            before.whole / before.marked,
-            before.seeing / before.tokens,
-        )
+        shares = (before.whole / before.marked, before.seeing / before.tokens)
+        table.add(f"{row_tokens}", "rearranged, then cut", 1.0, before.cut / before.fitting, *shares)
         packings: tuple[Packing, ...] = ("end-to-end", "best-fit")
         for packing in packings:
             settings = RowSettings(packing=packing)
@@ -203,49 +197,6 @@ def time_cuts(options: argparse.Namespace) -> int:
     return 0
 
 
-def open_layout(options: argparse.Namespace) -> int:
-    """Prints what it takes to open the layout of many documents, and to find and pack rows anywhere in it."""
-    with tempfile.TemporaryDirectory() as home:
-        path = Path(home, "lengths.npy")
-        lengths = np.lib.format.open_memmap(path, "w+", np.dtype(np.uint32), (options.documents,))
-        rng = np.random.default_rng(0)
-        for first in range(0, len(lengths), 1 << 22):
-            count = len(lengths[first : first + (1 << 22)])
-            lengths[first : first + count] = np.clip(rng.lognormal(np.log(MEDIAN), SPREAD, count), 10, 50_000)
-        lengths.flush()
-        del lengths
-        before = peak_memory()
-        started = time.perf_counter()
-        mapped = np.load(path, mmap_mode="r")
-        phases = [Phase(0, min(options.row_tokens)), Phase(1 << 36, max(options.row_tokens))]
-        layout = Layout(mapped, Rules(RowSettings(), RATE), seed=0, phases=phases)
-        opened = time.perf_counter() - started
-        blocks = layout.plan(0).end_block
-        finding, packing = [], []
-        for block in rng.integers(0, blocks, PLACES).tolist():
-            started = time.perf_counter()
-            part, _ = layout.locate(block * layout.block_tokens)
-            finding.append(time.perf_counter() - started)
-            started = time.perf_counter()
-            layout.pack(part)
-            packing.append(time.perf_counter() - started)
-        facts = [f"{options.documents:,} documents, {layout.places:,} tokens, rows of {options.row_tokens}"]
-        table = Result(describe_machine("numpy"), facts, {"what": "44", "median": "12.3f", "most": "12.3f"})
-        table.start("benchmarks.rows", options.given)
-        table.add("opening, s", opened, opened)
-        table.add("memory of the process at its peak, MiB", peak_memory(), peak_memory())
-        table.add("memory before, making the lengths, MiB", before, before)
-        table.add(f"finding one of {PLACES} rows, ms", 1e3 * statistics.median(finding), 1e3 * max(finding))
-        table.add("packing its pool, once for all its rows, ms", 1e3 * statistics.median(packing), 1e3 * max(packing))
-        table.keep(options.json)
-    return 0
-
-
-def peak_memory() -> float:
-    """MiB that this process has held at most, pages of mapped files included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rows", description=__doc__)
@@ -254,12 +205,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--row-tokens", type=int, nargs="+", default=[2048, 8192])
     parser.add_argument("--rows", type=int, default=2000, help="rows that middles are counted in")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--documents", type=int, help="opens a layout of so many made lengths instead")
     add_output(parser)
     options = parser.parse_args(arguments)
     options.given = arguments
-    if options.documents:
-        return open_layout(options)
     return time_cuts(options) if options.tokenizer else compare_rows(options)
 
 
