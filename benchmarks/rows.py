@@ -42,6 +42,7 @@ class Middles:
         seeing: Those with their prefix and suffix before them in their row.
         fitting: Documents that fit a row.
         cut: Those that are in two.
+        filled: Places that are not left empty.
     """
 
     marked: int = 0
@@ -50,6 +51,7 @@ class Middles:
     seeing: int = 0
     fitting: int = 0
     cut: int = 0
+    filled: int = 0
 
 
 def rearrange_first(lengths: NDArray[np.int64], row_tokens: int, rng: np.random.Generator) -> Middles:
@@ -85,6 +87,7 @@ def cut_first(rows: Rows, count: int) -> Middles:
     prefix, middle, suffix = rows.shards.header.sentinels or (0, 0, 0)
     found = Middles()
     for piece in split_rows(rows, count):
+        found.filled += len(piece) if (piece != rows.shards.header.end_of_text).any() else 0
         places = [np.flatnonzero(piece == sentinel).tolist() for sentinel in (prefix, suffix, middle)]
         if any(places):
             is_whole = all(len(one) == 1 for one in places) and places[0][0] < places[1][0] < places[2][0]
@@ -151,10 +154,11 @@ def compare_ways(shards: TokenShards, options: argparse.Namespace) -> int:
             if not is_complete(rows, shards):
                 print("an epoch of rows lost or doubled a token; nothing is measured", file=sys.stderr)
                 return 1
-            after = cut_first(rows, min(options.rows, rows.layout.plan(0).end_block))
-            used, cut = describe_rows(lengths, row_tokens, settings)
+            count = min(options.rows, rows.layout.plan(0).end_block)
+            after = cut_first(rows, count)
+            filled, (_, cut) = after.filled / (count * row_tokens), describe_rows(lengths, row_tokens, settings)
             shares = (after.whole / after.marked, after.seeing / after.tokens)
-            table.add(f"{row_tokens}", f"cut, then rearranged, {packing}", used, cut, *shares)
+            table.add(f"{row_tokens}", f"cut, then rearranged, {packing}", filled, cut, *shares)
     table.keep(options.json)
     return 0
 

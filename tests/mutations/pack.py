@@ -99,8 +99,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "pieces.py",
-        "SENTINELS + (stops < sizes) - self.rules.opening * (starts == 0)",
-        "SENTINELS - self.rules.opening * (starts == 0)",
+        "SENTINELS + self.rules.more + (stops < sizes) - self.rules.opening * (starts == 0)",
+        "SENTINELS + self.rules.more - self.rules.opening * (starts == 0)",
         TESTS + "test_pieces.py " + TESTS + "test_rows.py",
         "no place is kept for the end behind the middle of a part of a document",
     ),
@@ -134,10 +134,10 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "infilling.py",
-        "*after[: len(after) - more]",
-        "*after",
+        "<= len(tokens) + infilling.more:",
+        "<= len(tokens) + 99:",
         TESTS + "test_infilling.py",
-        "what cuts between characters add is not cut off, and rows overflow",
+        "cuts between characters add more tokens than rows have places for",
     ),
     Mutation(
         SRC + "shards.py",

@@ -95,7 +95,7 @@ def read_parts(found: list[int], sentinels: tuple[int, int, int]) -> tuple[list[
 
 @pytest.mark.parametrize("level", ["character", "line", "syntax"])
 @given(text=st.text(alphabet="abcdefgh\n", min_size=1, max_size=40), data=st.data(), suffix_first=st.booleans())
-def test_cuts_in_the_text_keep_the_text_and_the_length(
+def test_cuts_in_the_text_keep_the_text_and_add_few_tokens(
     level: CutLevel, text: str, data: st.DataObject, suffix_first: bool
 ) -> None:
     codec = Words()
@@ -107,15 +107,13 @@ def test_cuts_in_the_text_keep_the_text_and_the_length(
     drawn = draw(level, cuts, suffix_first=suffix_first)
     found = rearrange(tokens, drawn, 0, infilling, "python", sentinels)
 
-    assert len(found) == len(tokens) + 3
+    assert len(found) <= len(tokens) + 3 + 4
     prefix, middle, suffix = read_parts(found.tolist(), sentinels)
     assert not (suffix_first and prefix)  # the middle follows the prefix without a sentinel
-    before = codec.decode(prefix) + codec.decode(middle)
-    assert text.startswith(before)
-    assert text[len(before) :].startswith(codec.decode(suffix))
+    assert codec.decode(prefix) + codec.decode(middle) + codec.decode(suffix) == text
 
 
-def test_a_piece_too_short_for_what_cuts_add_is_cut_between_tokens() -> None:
+def test_a_piece_to_which_cuts_would_add_more_is_cut_between_tokens() -> None:
     infilling = Infilling(1.0, 0.0, {"character": 1.0}, Nothing())
 
     found = rearrange(

@@ -29,7 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_layout(
     lengths: list[int], phases: list[Phase], *, seed: int = 0, packing: Packing = "best-fit", rate: float = 0.5
 ) -> Layout:
-    return Layout(np.array(lengths), Rules(RowSettings(packing=packing), rate), seed=seed, phases=phases)
+    return Layout(np.array(lengths), Rules(RowSettings(packing=packing), rate, 0), seed=seed, phases=phases)
 
 
 def walk(layout: Layout, start: int, stop: int) -> Counter[tuple[int, int]]:

@@ -22,9 +22,10 @@ def pack_sizes(
     packing: Packing = "best-fit",
     rate: float = 0.0,
     opens: bool = False,
+    more: int = 0,
     seed: int = 0,
 ) -> Pieces:
-    rules = Rules(RowSettings(packing=packing, predicts_first_token=opens), rate)
+    rules = Rules(RowSettings(packing=packing, predicts_first_token=opens), rate, more)
     return pack(make_spans(sizes), rows, row_tokens, rules, np.random.default_rng(seed))
 
 
@@ -34,7 +35,7 @@ def list_rows(pieces: Pieces) -> list[list[tuple[int, int, int]]]:
     return [each[start:stop] for start, stop in zip(pieces.offsets, pieces.offsets[1:], strict=False)]
 
 
-def count_places(pieces: Pieces, sizes: list[int], *, opens: bool) -> NDArray[np.int64]:
+def count_places(pieces: Pieces, sizes: list[int], *, opens: bool, more: int) -> NDArray[np.int64]:
     """Places that each row needs, counted piece by piece."""
     needed = []
     number = 0
@@ -43,7 +44,7 @@ def count_places(pieces: Pieces, sizes: list[int], *, opens: bool) -> NDArray[np
         for document, start, stop in row:
             total += stop - start
             if pieces.is_infilling[number]:
-                total += 3
+                total += 3 + more
                 total += stop < sizes[document]  # an end behind the middle, though the document goes on
                 total -= opens and start == 0
             number += 1
@@ -57,22 +58,23 @@ def count_places(pieces: Pieces, sizes: list[int], *, opens: bool) -> NDArray[np
     st.sampled_from(["best-fit", "end-to-end"]),
     st.sampled_from([0.0, 0.5, 1.0]),
     st.booleans(),
+    st.sampled_from([0, 4]),
     st.integers(0, 3),
 )
 def test_every_position_is_in_one_piece_and_every_piece_in_its_row(
-    sizes: list[int], row_tokens: int, packing: Packing, rate: float, opens: bool, more: int
+    sizes: list[int], row_tokens: int, packing: Packing, rate: float, opens: bool, more: int, spare: int
 ) -> None:
     sizes = [size + 1 + opens for size in sizes]
-    rows = -(-sum(sizes) // row_tokens) + more
+    rows = -(-sum(sizes) // row_tokens) + spare
 
-    pieces = pack_sizes(sizes, rows, row_tokens, packing=packing, rate=rate, opens=opens)
+    pieces = pack_sizes(sizes, rows, row_tokens, packing=packing, rate=rate, opens=opens, more=more)
 
     seen = [np.zeros(size, int) for size in sizes]
     for document, start, stop in zip(pieces.documents, pieces.starts, pieces.stops, strict=True):
         seen[document][start:stop] += 1
     assert all((one == 1).all() for one in seen)
     assert len(pieces.offsets) == rows + 1
-    assert count_places(pieces, sizes, opens=opens).max() <= row_tokens
+    assert count_places(pieces, sizes, opens=opens, more=more).max() <= row_tokens
 
 
 @given(st.lists(st.integers(1, 33), min_size=1, max_size=40), st.integers(0, 9))

@@ -160,7 +160,7 @@ def test_middles_end_with_their_document_as_often_as_anywhere(tmp_path: Path, le
     infilling = Infilling(1.0, 0.0, {"token": 1.0} if level == "token" else {"character": 1.0}, Characters())
     rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=infilling)
 
-    pieces = split_pieces(rows.read(0, 420))
+    pieces = split_pieces(rows.read(0, 560))
     arranged = [piece for piece in pieces if SENTINELS[0] in piece][:1900]
     without_suffix = sum(tokens.index(SENTINELS[1]) == tokens.index(SENTINELS[2]) + 1 for tokens in arranged)
 

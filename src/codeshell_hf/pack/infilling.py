@@ -12,6 +12,7 @@ from .cuts import cut_lines, cut_syntax
 from .marks import Marks, split_context
 from .settings import CutLevel
 
+ADDED = 4  # tokens that cuts in a text may add; 99 in 100 add no more
 LEVELS: tuple[CutLevel, ...] = ("token", "character", "line", "syntax")
 
 
@@ -32,6 +33,11 @@ class Infilling:
     cuts: Mapping[CutLevel, float]
     codec: "Codec | None" = None
     marks: Marks | None = None
+
+    @property
+    def more(self) -> int:
+        """The most tokens that cuts add to a piece beside the sentinels."""
+        return ADDED if self.codec is not None and self.cuts.keys() - {"token"} else 0
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,11 @@ def rearrange(
     language: str,
     sentinels: tuple[int, int, int],
 ) -> NDArray[np.int64]:
-    """Moves the middle of a piece as was drawn for it: shape (T,) to (T + 3,), int64.
+    """Moves the middle of a piece as was drawn for it: shape (T,) to (T + 3 + more,), int64, or a few less.
 
     Of a piece of several files one is rearranged, behind the others. Unless it is cut between tokens, its text is cut
-    and the three parts are encoded, each by itself. The tokens that this adds are cut off the suffix, so that rows can
-    be planned without encoding anything. Where the suffix is too short for that, cuts are made between tokens.
+    and the three parts are encoded, each by itself. Where this adds more tokens than rows have places for, cuts are
+    made between tokens.
 
     Args:
         language: Of the document, as curation names it, for cuts by syntax.
@@ -144,9 +150,8 @@ def rearrange(
         start, end = _cut_text(text, cuts, level, language)
         encode = infilling.codec.encode
         before, inside, after = encode(text[:start]), encode(text[start:end]), encode(text[end:])
-        more = len(before) + len(inside) + len(after) - len(tokens)
-        if 0 <= more <= len(after):
-            tokens = np.array([*before, *inside, *after[: len(after) - more]], np.int64)
+        if len(before) + len(inside) + len(after) <= len(tokens) + infilling.more:
+            tokens = np.array([*before, *inside, *after], np.int64)
             middle = (len(before), len(before) + len(inside))
     arranged = rearrange_for_infilling(tokens, middle, suffix_first=suffix_first, sentinels=sentinels)
     return np.concatenate([context, arranged])

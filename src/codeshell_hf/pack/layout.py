@@ -177,7 +177,7 @@ def describe_rows(
     Args:
         lengths: Tokens of each document, shape (documents,).
     """
-    layout = Layout(lengths, Rules(settings or RowSettings(), 0.0), seed=0, phases=[Phase(0, row_tokens)])
+    layout = Layout(lengths, Rules(settings or RowSettings(), 0.0, 0), seed=0, phases=[Phase(0, row_tokens)])
     epoch = layout.plan(0)
     filled = places = cut = fitting = 0
     for pool, blocks in enumerate(np.diff(epoch.blocks)[:POOLS_COUNTED].tolist()):

@@ -42,10 +42,12 @@ class Rules:
     Args:
         settings: How they are packed, and whether a document has a mark before its first token.
         rate: Share of pieces that are rearranged for infilling, 0 to 1.
+        more: Places that each of those gets for tokens that cuts inside of tokens add.
     """
 
     settings: RowSettings
     rate: float
+    more: int
 
     @property
     def opening(self) -> int:
@@ -55,15 +57,15 @@ class Rules:
     def count_extra(self, start: int, *, is_last: bool) -> int:
         """Places that a piece takes beyond its positions when it is rearranged.
 
-        Three sentinels, and an end behind the middle of a piece that is not the last; the mark before a document is
-        left out.
+        Three sentinels, what cuts may add, and an end behind the middle of a piece that is not the last; the mark
+        before a document is left out.
         """
-        return SENTINELS + (not is_last) - (self.opening if start == 0 else 0)
+        return SENTINELS + self.more + (not is_last) - (self.opening if start == 0 else 0)
 
     def count_blocks(self, places: int, documents: int, *, row_tokens: int, block_tokens: int) -> int:
         """Blocks in which documents find their places, with the sentinels that are to be expected."""
         pieces = documents + places / row_tokens
-        return int((places * (1 + SPARE) + self.rate * (SENTINELS + 1) * pieces) / block_tokens) + 1
+        return int((places * (1 + SPARE) + self.rate * (SENTINELS + self.more + 1) * pieces) / block_tokens) + 1
 
 
 def select(spans: Spans, start: int, stop: int) -> Spans:
@@ -196,7 +198,7 @@ class _BestFit(_Packer):
     ) -> NDArray[np.int64]:
         """The same of documents that fit a row, each of which is a piece: as `cut`, for all of them at once."""
         lengths = stops - starts
-        extra = SENTINELS + (stops < sizes) - self.rules.opening * (starts == 0)
+        extra = SENTINELS + self.rules.more + (stops < sizes) - self.rules.opening * (starts == 0)
         is_infilling = self.rng.random(len(lengths)) < self.rules.rate
         is_infilling &= (lengths + extra <= self.row_tokens) & (lengths > SENTINELS)
         is_infilling &= np.cumsum(extra * is_infilling) <= self.budget

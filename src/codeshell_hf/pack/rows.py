@@ -91,7 +91,8 @@ class Rows:
             )
         self.shards = shards
         self.infilling = infilling
-        rules = Rules(settings or RowSettings(), infilling.rate if infilling else 0.0)
+        rate, more = (infilling.rate, infilling.more) if infilling else (0.0, 0)
+        rules = Rules(settings or RowSettings(), rate, more)
         self.layout = Layout(shards.lengths, rules, seed=seed, phases=phases)
         if self.layout.places < self.layout.block_tokens:
             raise DataError(
