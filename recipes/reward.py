@@ -77,7 +77,7 @@ def run(settings: Settings, work: Work) -> None:
     scores = torch.as_tensor(predictions[0] if isinstance(predictions, tuple) else predictions)
     margins = compute_margins(scores, batch, len(held_out))
     if not all(map(math.isfinite, margins)):
-        raise RunFailed("a score became something that is not a number; lower trainer.learning_rate and run again")
+        raise RunFailed("a score is not finite; lower trainer.learning_rate and run again")
     save_trained(trainer, settings.model, settings.adapter, work.folder, task="SEQ_CLS")
 
     # Report

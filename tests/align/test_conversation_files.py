@@ -19,7 +19,7 @@ TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
         ({"messages": []}, "has no messages"),
         ({"conversations": "hello"}, "has no messages"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "turn 1 .* has role 'tool'; use user or"),
-        ({"messages": [{"role": "system", "content": "a"}]}, "has a system text alone"),
+        ({"messages": [{"role": "system", "content": "a"}]}, "has only a system message"),
         ({"messages": [{"role": "system", "content": ""}, *TURNS]}, "turn 1 .* is empty"),
         ({"messages": [*TURNS, {"role": "system", "content": "a"}]}, "turn 3 .* has role 'system'"),
         ({"messages": TURNS[::-1]}, "turn 1 .* is the assistant's, but turns alternate"),

@@ -89,7 +89,7 @@ def test_rewards_that_cannot_train_are_refused() -> None:
     check_rewards([tests])
     with pytest.raises(SettingsError, match="rewards are tests, tests; give each once"):
         check_rewards([tests, tests])
-    with pytest.raises(SettingsError, match="every reward has weight 0, so nothing would be learnt"):
+    with pytest.raises(SettingsError, match="every reward has weight 0, so nothing would be learned"):
         check_rewards([FormatRewardSettings(kind="format", weight=0.0)])
     with pytest.raises(SettingsError, match="soft_tokens is 24, but answers end at 24 tokens"):
         make_rewards([LengthRewardSettings(kind="length", soft_tokens=24)], None, max_tokens=24, max_bad_fraction=0.1)

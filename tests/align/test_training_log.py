@@ -36,7 +36,7 @@ def test_values_are_looked_up_in_the_log() -> None:
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run(loss: float) -> None:
     check_losses(HISTORY)
-    with pytest.raises(RunFailed, match="the loss became something that is not a number"):
+    with pytest.raises(RunFailed, match="the loss is no longer finite"):
         check_losses([*HISTORY, {"loss": loss}])
 
 

@@ -119,4 +119,4 @@ def test_ranks_that_would_train_apart_are_an_error(aligned: Path, tmp_path: Path
     printed = process.communicate(timeout=240)[0]
 
     assert process.returncode != 0
-    assert "and their gradients would not be shared" in printed
+    assert "and their gradients would not be averaged" in printed

@@ -1,1 +1,1 @@
-"""Alignment: conversations, preferences, and rewards that say which answers are good."""
+"""Alignment: conversations, preference pairs, reward models and rewards."""

@@ -1,22 +1,22 @@
-"""How often a reward model prefers the better answer, and whether it is as sure as it is right."""
+"""A reward model's accuracy on pairs, and how well its confidence is calibrated."""
 
 import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
-# Pairs of which a model is about equally sure: `sure`, its mean probability that the answer it prefers is the better
-# one; `right`, the share for which that holds; `pairs`, how many they are.
+# Pairs of similar confidence: `sure` is the mean probability that the preferred answer is the better one, `right` the
+# share of pairs for which it is, `pairs` their number.
 CalibrationBin = dict[str, float]
 
 
 def compute_margins(scores: Tensor, batch_size: int, pairs: int) -> list[float]:
-    """The chosen answer's score minus the rejected one's, for each pair, out of what TRL's reward trainer predicts.
+    """The chosen answer's score minus the rejected one's for each pair, from the predictions of TRL's reward trainer.
 
     Args:
-        scores: One a text, any shape: per batch the scores of the chosen answers, then those of the rejected ones.
+        scores: One per text: in each batch the scores of the chosen answers, then those of the rejected ones.
         batch_size: Pairs in a batch.
-        pairs: How many there are; further ones fill the last batch.
+        pairs: Their number; what follows fills the last batch.
     """
     sides = scores.float().reshape(-1, 2, batch_size)
     margins = (sides[:, 0] - sides[:, 1]).flatten()[:pairs]
@@ -24,7 +24,7 @@ def compute_margins(scores: Tensor, batch_size: int, pairs: int) -> list[float]:
 
 
 def measure_accuracy(margins: Sequence[float]) -> float:
-    """The share of pairs whose better answer scores higher; a tie counts half.
+    """The share of pairs whose better answer scores higher; a tie counts as half.
 
     >>> measure_accuracy([1.0, -1.0, 2.0, 0.0])
     0.625
@@ -33,7 +33,7 @@ def measure_accuracy(margins: Sequence[float]) -> float:
 
 
 def calibrate(margins: Sequence[float], *, bins: int = 5) -> list[CalibrationBin]:
-    """Compares how sure a reward model is, in equal bins from 0.5 to 1, with how often it is right; no empty bins.
+    """Compares confidence with accuracy in equal bins from 0.5 to 1; empty bins are left out.
 
     >>> calibrate([0.1, -0.1, 5.0])[0]["right"]
     0.5
@@ -53,7 +53,7 @@ def calibrate(margins: Sequence[float], *, bins: int = 5) -> list[CalibrationBin
 
 
 def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
-    """The mean distance between `sure` and `right`, weighted by pairs, between 0 and 1.
+    """The mean distance between confidence and accuracy, weighted by pairs, from 0 to 1.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599, section 2.

@@ -1,4 +1,4 @@
-"""Callbacks of TRL's trainers: one line a report, and checks that stop a run that is going wrong."""
+"""Callbacks of TRL's trainers: one line per log entry, and checks that stop a broken run."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from .training_log import check_mean_rewards, format_entry
 
 
 class ReportLines(ProgressCallback):  # type: ignore[misc, unused-ignore]  # transformers is not typed
-    """The trainer's own bar, with one line of fixed width a report above it in place of dictionaries."""
+    """The trainer's progress bar; log entries are printed above it as fixed-width lines, not as dictionaries."""
 
     def on_log(
         self,
@@ -21,7 +21,7 @@ class ReportLines(ProgressCallback):  # type: ignore[misc, unused-ignore]  # tra
         logs: Mapping[str, float | str] | None = None,
         **_: object,
     ) -> None:
-        """Writes what was logged."""
+        """Prints the entry."""
         line = format_entry(state.global_step, state.max_steps, logs or {})
         if line and state.is_world_process_zero and self.training_bar is not None:
             self.training_bar.write(line)
@@ -30,8 +30,8 @@ class ReportLines(ProgressCallback):  # type: ignore[misc, unused-ignore]  # tra
 class GradientCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Checks, before the first step, that the ranks will average their gradients.
 
-    A model that was evaluated before `train()` is marked as prepared by accelerate and not wrapped again: every rank
-    then trains for itself, without a warning. So no stage evaluates first, and this check makes sure of it.
+    accelerate marks a model that is evaluated before `train()` as prepared, and does not wrap it for training: each
+    rank then silently trains a model of its own. No stage evaluates first; this check enforces it.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -40,17 +40,13 @@ class GradientCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Looks at the wrapped model.
-
-        Raises:
-            RunFailed: If several ranks run and the model is not wrapped.
-        """
+        """Raises `RunFailed` if several ranks run and the model is not wrapped."""
         kind = str(args.distributed_state.distributed_type.value)
         model = self.trainer.model_wrapped
         if kind.startswith("MULTI") and not isinstance(model, DistributedDataParallel):
             raise RunFailed(
                 f"{args.world_size} processes run, but the model is a bare {type(model).__name__} and their gradients "
-                "would not be shared; this is a fault of the recipe"
+                "would not be averaged; this is a bug in the recipe"
             )
 
 
@@ -65,5 +61,5 @@ class RewardCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
         logs: Mapping[str, float | str] | None = None,
         **_: object,
     ) -> None:
-        """Looks at every entry of the log."""
+        """Checks every log entry."""
         check_mean_rewards(logs or {}, state.global_step)

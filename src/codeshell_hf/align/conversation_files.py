@@ -1,4 +1,4 @@
-"""Conversations: one reader for the three ways they are written; errors name the line."""
+"""Reads conversations in three formats; errors name the line."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ KINDS: dict[object, Kind] = {"chat": "chat", "copilot": "copilot"}
 def read_conversations(path: Path) -> Iterator[Conversation]:
     """Reads JSON Lines, one conversation a line.
 
-    A line has `messages` (role and content, as in ChatML), or `prompt` and `completion` (texts or messages), or
-    `conversations` (from and value, as the released CodeShell models are tuned). A first system turn is put before the
-    first question, since the chat format has no place of its own for it. With `"type": "copilot"` the turns are raw
-    code, in which `<fim_prefix>`, `<fim_suffix>` and `<fim_middle>` mark a place to fill in.
+    A line has `messages` (role and content, as in ChatML), `prompt` and `completion` (texts or messages), or
+    `conversations` (from and value, the format that the released CodeShell models were tuned on). A system message is
+    prepended to the first question, since the chat format has no system turn. With `"type": "copilot"` the turns are
+    raw code, in which `<fim_prefix>`, `<fim_suffix>` and `<fim_middle>` mark a place to fill in.
 
     Raises:
-        DataError: If the file cannot be read, holds nothing, or a line is wrong; with the line's number.
+        DataError: If the file cannot be read, is empty, or has an invalid line, whose number is given.
     """
     is_empty = True
     for number, values in read_json_lines(path):
@@ -32,11 +32,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """Reads the objects of a file of JSON Lines with their line numbers, from 1; blank lines are skipped.
-
-    Raises:
-        DataError: If the file cannot be read or a line is no object; with the line's number.
-    """
+    """Reads JSON Lines with line numbers from 1; blank lines are skipped, others must be objects."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -56,10 +52,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 
 
 def parse_conversation(values: Mapping[str, object], place: str) -> Conversation:
-    """Turns one line's object into a conversation and checks its turns; `place` is for the message.
+    """Parses one line's object; `place` names the line in errors.
 
     Raises:
-        DataError: If it is no conversation.
+        DataError: If it is not a valid conversation.
     """
     kind = KINDS.get(values.get("type", "chat"))
     if kind is None:
@@ -71,11 +67,7 @@ def parse_conversation(values: Mapping[str, object], place: str) -> Conversation
 
 
 def read_text(values: Mapping[str, object], key: str, place: str) -> str | None:
-    """A text that a line may have.
-
-    Raises:
-        DataError: If it is something else.
-    """
+    """Gets an optional text of a line; a `DataError` if the value is anything else."""
     text = values.get(key)
     if text is not None and not isinstance(text, str):
         raise DataError(f"{place} has {key} {text!r}; write a text, or leave it out")
@@ -83,7 +75,7 @@ def read_text(values: Mapping[str, object], key: str, place: str) -> str | None:
 
 
 def check_turns(messages: Sequence[object], place: str) -> list[Message]:
-    """Checks that turns alternate and are not empty, and puts a system text before the first question.
+    """Checks that turns alternate and are not empty, and prepends a system message to the first question.
 
     Raises:
         DataError: If a role is unknown or out of turn, or a turn is empty.
@@ -93,7 +85,7 @@ def check_turns(messages: Sequence[object], place: str) -> list[Message]:
         system = _read_content(messages[0], "system", f"turn 1 on {place}")
         messages = messages[1:]
     if not messages:
-        raise DataError(f"{place} has a system text alone; add the user's turn")
+        raise DataError(f"{place} has only a system message; add the user's turn")
     turns = [
         _check_turn(message, ROLES[index % 2], f"turn {index + 1 + bool(system)} on {place}")
         for index, message in enumerate(messages)
@@ -104,7 +96,7 @@ def check_turns(messages: Sequence[object], place: str) -> list[Message]:
 
 
 def as_messages(value: object, role: str) -> list[object]:
-    """A text as a turn of this role; a list of turns as it is, unchecked."""
+    """Wraps a text as a turn of this role; a list of turns is returned unchecked."""
     return value if isinstance(value, list) else [{"role": role, "content": value}]
 
 

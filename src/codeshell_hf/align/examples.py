@@ -1,4 +1,4 @@
-"""Training examples as TRL's trainers take them: rows of ids and labels, pairs, and prompts."""
+"""Training examples in the format of TRL's trainers: rows of ids and labels, pairs, prompts."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -52,7 +52,7 @@ class PromptRow(TypedDict):
 
 @dataclass(frozen=True)
 class TuningRows:
-    """Conversations as rows; how many were split, and how many gave no row, since no token of theirs has a loss."""
+    """Conversations as rows, with the number of those split and of those without a token in the loss."""
 
     rows: list[TuningRow]
     split: int
@@ -77,7 +77,7 @@ def read_all_conversations(paths: Iterable[Path]) -> list[Conversation]:
 def make_tuning_rows(
     tokenizer: CodeShellTokenizer, conversations: Sequence[Conversation], max_tokens: int | None, *, purpose: str
 ) -> TuningRows:
-    """Encodes conversations and splits those that are too long; `purpose`, "train" or "measure", is for the message.
+    """Encodes conversations and splits those that are too long; `purpose`, "train" or "measure", is for errors.
 
     Raises:
         DataError: If no row is left.
@@ -100,7 +100,7 @@ def make_tuning_rows(
 def make_reward_rows(
     tokenizer: CodeShellTokenizer, pairs: Sequence[Pair], max_tokens: int | None, *, purpose: str
 ) -> list[RewardRow]:
-    """Encodes pairs, without those of which one answer with its prompt is too long.
+    """Encodes pairs, and drops those with an answer that is too long together with its prompt.
 
     Raises:
         DataError: If no pair is left.
@@ -122,7 +122,7 @@ def make_reward_rows(
 def make_preference_rows(
     tokenizer: CodeShellTokenizer, pairs: Sequence[Pair], max_tokens: int | None, *, purpose: str
 ) -> list[PreferenceRow]:
-    """Gives pairs as turns, without those that TRL would cut.
+    """Converts pairs to turns, and drops those that TRL would truncate.
 
     Raises:
         DataError: If no pair is left.
@@ -157,10 +157,10 @@ def make_prompt_rows(
     context_tokens: int,
     needs_tests: bool,
 ) -> tuple[list[PromptRow], dict[str, int]]:
-    """Takes the prompts that can be learnt from: with room for an answer, and with tests where nothing else rewards.
+    """Keeps the prompts that can be learned from: those with room for an answer, and with tests if only tests reward.
 
     Returns:
-        Rows, and how many prompts were dropped, by reason.
+        Rows, and the number of dropped prompts by reason.
 
     Raises:
         DataError: If none is left.

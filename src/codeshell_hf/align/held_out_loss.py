@@ -1,7 +1,4 @@
-"""The held-out loss of fine-tuning, per token, before and after.
-
-The trainer's own is a mean of means over batches of unequal size.
-"""
+"""The held-out loss of fine-tuning per token; the trainer's own is a mean of means over batches of unequal size."""
 
 import json
 from pathlib import Path
@@ -20,10 +17,10 @@ def sum_row_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tenso
 
     Args:
         logits: Shape (B, T, V), alone or first of several outputs.
-        labels: Shape (B, T), -100 where there is no loss.
+        labels: Shape (B, T), -100 for tokens without a loss.
 
     Returns:
-        Shape (B, 2), float64: the sum of a row's losses in nats, and how many tokens have one.
+        Shape (B, 2), float64: the sum of a row's losses in nats, and the number of tokens in it.
     """
     logits = logits[0] if isinstance(logits, tuple) else logits
     targets = labels[:, 1:]
@@ -34,9 +31,7 @@ def sum_row_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tenso
 class HeldOutLoss:
     """Averages the sums of `sum_row_losses`; a trainer calls it as `compute_metrics`.
 
-    Args:
-        path: Keeps the rows' losses before the first step, so that a resumed run still has them.
-        writes: Whether this rank writes the file.
+    The rows' losses before the first step are saved in `path`, so that a resumed run still has them.
     """
 
     def __init__(self, path: Path, *, writes: bool) -> None:
@@ -45,7 +40,7 @@ class HeldOutLoss:
         self.rows: list[float] = []
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Gives the mean loss per token in nats, and remembers each row's own."""
+        """The mean loss per token in nats; each row's mean is stored."""
         sums = np.asarray(prediction.predictions).reshape(-1, 2)
         self.rows = [float(total / count) for total, count in sums if count]
         if self.writes and not self.path.exists():
@@ -54,11 +49,7 @@ class HeldOutLoss:
         return {"token_loss": float(total / count)}
 
     def measure_change(self, seed: int) -> Change | None:
-        """Compares the rows before the first step with those measured last.
-
-        Returns:
-            The change, or `None` where there is a single row or packing grouped them differently.
-        """
+        """The change since the first step; `None` for a single row, or if packing grouped rows differently."""
         before = json.loads(self.path.read_text(encoding="utf-8"))
         if len(before) != len(self.rows) or len(before) < 2:
             return None

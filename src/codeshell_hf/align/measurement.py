@@ -1,4 +1,4 @@
-"""Rewards of a policy's answers to held-out prompts, before and after training, and the alarm for reward hacking."""
+"""Rewards of a policy's answers to held-out prompts before and after training, and detection of reward hacking."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ def measure_rewards(
     batch_size: int,
     seed: int,
 ) -> dict[str, list[float]]:
-    """Lets the policy answer held-out prompts and gives `score_answers` of what it writes; every rank does the same."""
+    """Samples the policy's answers to held-out prompts and returns their `score_answers`; every rank does the same."""
     with tqdm(total=len(conversations), desc="measure", unit="prompt", disable=None) as bar:
         answers = sample_answers(
             model,
@@ -52,11 +52,11 @@ def score_answers(
     *,
     device: torch.device,
 ) -> dict[str, list[float]]:
-    """Rewards answers, as many to each prompt, by every reward, whatever its weight.
+    """Scores answers, equally many to each prompt, by every reward, including those of weight 0.
 
     Returns:
-        A mean for each prompt: of every reward by name (NaN where one has none), of their weighted sum ("weighted",
-        if some reward has a weight), of "tokens", and of whether the answer "finished".
+        Means for each prompt: of every reward by name (NaN if one is missing), of their weighted sum ("weighted", if
+        some reward has a weight), of "tokens", and of the share of answers that "finished".
     """
     pairs = [(prompt, answer) for prompt, group in zip(conversations, answers, strict=True) for answer in group]
     values = {reward.name: _score(reward, pairs, device) for reward in rewards}
@@ -86,7 +86,7 @@ def _score(reward: WeightedReward, pairs: Sequence[tuple[Conversation, Answer]],
 
 
 def weigh(values: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -> list[float]:
-    """Sums rewards by weight; as in TRL, a missing reward (NaN) adds nothing.
+    """The weighted sum of rewards; as in TRL, a missing reward (NaN) adds nothing.
 
     >>> weigh({"a": [1.0, 2.0], "b": [1.0, math.nan], "judge": [9.0, 9.0]}, {"a": 1.0, "b": -0.5})
     [0.5, 2.0]
@@ -101,7 +101,7 @@ def weigh(values: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -
 def compare_rewards(
     before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, seed: int
 ) -> dict[str, Change]:
-    """Compares what was measured before and after, over the prompts that have a value both times (two at least)."""
+    """Compares measurements before and after, over the prompts with both values; at least two are needed."""
     changes: dict[str, Change] = {}
     for name, old in before.items():
         known = [pair for pair in zip(old, after[name], strict=True) if not any(map(math.isnan, pair))]
@@ -111,10 +111,10 @@ def compare_rewards(
 
 
 def find_hacked_judges(changes: Mapping[str, Change], judges: Iterable[str]) -> list[str]:
-    """Names the judges that fell while the trained reward rose, both beyond their 95 % intervals: reward hacking.
+    """Names the judges that fell while the trained reward rose, both with 95 % confidence: reward hacking.
 
     Source:
-        Gao et al. 2022, arXiv:2210.10760, of rewards that are optimised too far.
+        Gao et al. 2022, arXiv:2210.10760, on reward over-optimisation.
     """
     trained = changes.get(WEIGHTED)
     if trained is None or trained.low <= 0:
@@ -123,7 +123,7 @@ def find_hacked_judges(changes: Mapping[str, Change], judges: Iterable[str]) -> 
 
 
 def describe_changes(changes: Mapping[str, Change], judges: Sequence[str]) -> list[str]:
-    """A line for each change, and one more where the reward was hacked."""
+    """A line for each change, and a warning if the reward was hacked."""
     roles = {WEIGHTED: "trained reward ", **dict.fromkeys(judges, "held-out judge ")}
     lines = [f"{roles.get(name, '')}{name}: {change}" for name, change in changes.items()]
     if hacked := find_hacked_judges(changes, judges):

@@ -1,4 +1,4 @@
-"""Tokenizers, weights and attention as the stages of alignment load them."""
+"""How the alignment stages load tokenizers, weights and attention."""
 
 import importlib.util
 from pathlib import Path
@@ -15,24 +15,26 @@ from .settings import AdapterSettings
 
 
 def open_tokenizer(folder: Path) -> CodeShellTokenizer:
-    """Opens a tokenizer that encodes special tokens inside a text as ordinary characters.
+    """Opens a tokenizer that encodes special tokens within a text as plain text, for training and sampling.
 
-    It is for training and sampling; saved models get a copy of the folder's own.
+    Saved models get a copy of the folder's own tokenizer files.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If the folder has no tokenizer.
     """
     try:
         tokenizer = CodeShellTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder} has no tokenizer ({reason}); name a folder with a model and both") from error
+        raise CheckpointError(
+            f"{folder} has no tokenizer ({reason}); name a folder with a model and its tokenizer"
+        ) from error
     tokenizer.split_special_tokens = True
     return tokenizer
 
 
 def choose_attention(asked: str) -> str:
-    """Transformers' name of the attention to use: `auto` takes FlashAttention 2 on a GPU that has it, else SDPA."""
+    """Transformers' name of the attention to use; "auto" is FlashAttention 2 on a GPU where installed, else SDPA."""
     if asked != "auto":
         return asked
     has_flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
@@ -47,16 +49,16 @@ class Weights(TypedDict):
 
 
 def choose_weights(quantization: str | None, *, bf16: bool, fp16: bool) -> Weights:
-    """Chooses how weights are held: in float32, or frozen in four bits (NF4) and multiplied in the trainer's precision.
+    """Chooses how weights are loaded: in float32, or frozen in 4 bits (NF4) with products in the trainer's precision.
 
     Raises:
-        SettingsError: If four bits are asked for where there is no GPU or no bitsandbytes.
+        SettingsError: If 4 bits are requested without a GPU or bitsandbytes.
     """
     if quantization is None:
         return {"dtype": torch.float32}
     if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
         raise SettingsError(
-            "adapter.quantization is 4bit, which needs a GPU and bitsandbytes; run where both are, "
+            "adapter.quantization is 4bit, which needs a GPU and bitsandbytes; run where both exist, "
             "or set adapter.quantization: null"
         )
     dtype = torch.bfloat16 if bf16 else torch.float16 if fp16 else torch.float32

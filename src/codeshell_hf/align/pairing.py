@@ -1,4 +1,4 @@
-"""Pairs out of a model's own answers: by the tests of their prompts, or by a judge."""
+"""Preference pairs from a model's own answers, judged by the prompts' tests or by a judge model."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -20,19 +20,18 @@ def pair_by_tests(
 
     Args:
         answered: Prompts with tests, and the answers to each.
-        passes: Whether each answer passes, all in one row.
-        max_pairs: Most pairs of a prompt.
-        seed: Of which answers are paired.
+        passes: Whether each answer passes, in the same order, flattened.
+        max_pairs: Limit for each prompt.
 
     Returns:
-        Pairs, and how many finished answers passed.
+        Pairs, and the number of finished answers that passed.
     """
     rng = random.Random(seed)
     verdicts = iter(passes)
     made = PairSet()
     passed = 0
     for conversation, answers in answered:
-        # An answer that did not stop by itself is run too, but is no text to learn from.
+        # Unfinished answers are run too, but are not trained on.
         judged = [(answer, next(verdicts)) for answer in answers]
         finished = [(answer.text, is_good) for answer, is_good in judged if answer.is_finished]
         passed += sum(is_good for _, is_good in finished)
@@ -53,7 +52,7 @@ def pair_by_tests(
 
 
 def pair_by_judge(answered: Sequence[Answered], judge: Judge) -> PairSet:
-    """Lets a judge compare the first two different finished answers to each prompt, in both orders."""
+    """Lets a judge compare the first two distinct finished answers to each prompt, in both orders."""
     made = PairSet()
     for conversation, answers in tqdm(answered, desc="judge", unit="prompt", disable=None):
         texts = list(dict.fromkeys(answer.text for answer in answers if answer.is_finished and answer.text))
@@ -78,15 +77,15 @@ def pair_by_verdict(
     rng: random.Random,
     tests: str | None = None,
 ) -> list[Pair]:
-    """Pairs answers that are good with answers that are not, each of these at most once.
+    """Pairs good answers with bad ones; each bad answer is used once, and duplicates are ignored.
 
-    Equal answers count once. There is no pair where all answers are good or none is.
+    There is no pair if all answers are good or all are bad.
     """
     verdicts = dict(zip((answer.strip() for answer in answers), is_good, strict=True))
     good = [answer for answer, verdict in verdicts.items() if verdict and answer]
     bad = [answer for answer, verdict in verdicts.items() if not verdict and answer]
     rng.shuffle(good)
     rng.shuffle(bad)
-    # One good answer may meet several bad ones: a model that is sure writes the same good one each time.
+    # Good answers are reused: a confident model writes the same good answer each time.
     count = min(max_pairs, len(bad)) if good else 0
     return [Pair(tuple(prompt), good[index % len(good)], bad[index], source, tests) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Preferences: pairs of answers to one prompt, of which one is better."""
+"""Preference pairs: two answers to one prompt, of which one is better."""
 
 import json
 from collections import Counter
@@ -16,11 +16,9 @@ class Pair:
     """Two answers to one prompt.
 
     Args:
-        prompt: Turns, the last of them the user's.
-        chosen: The better answer.
-        rejected: The other.
+        prompt: Turns, ending with the user's.
         source: Who judged: "tests", "judge", or a file's name.
-        tests: Python that a good answer passes, where there is any.
+        tests: Python that a good answer passes, if there is any.
     """
 
     prompt: tuple[Message, ...]
@@ -32,7 +30,7 @@ class Pair:
 
 @dataclass
 class PairSet:
-    """Pairs, and how many lines or prompts gave none, by reason."""
+    """Pairs, and the number of lines or prompts without one, by reason."""
 
     pairs: list[Pair] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -44,13 +42,10 @@ class PairSet:
 
 
 def read_pairs(path: Path) -> PairSet:
-    """Reads JSON Lines with `prompt`, `chosen` and `rejected`.
+    """Reads JSON Lines with `prompt`, `chosen` and `rejected`; pairs of equal answers are dropped and counted.
 
-    Each is a text or a list of turns with role and content; without `prompt`, the turns that `chosen` and `rejected`
-    share in front are it.
-
-    Returns:
-        The pairs, and how many were dropped because both answers are the same.
+    Each is a text or a list of turns with role and content; without `prompt`, it is the turns that `chosen` and
+    `rejected` have in common.
 
     Raises:
         DataError: If the file cannot be read, a line is no pair, or no pair is left.
@@ -71,10 +66,10 @@ def read_pairs(path: Path) -> PairSet:
 
 
 def parse_pair(values: Mapping[str, object], place: str, *, source: str) -> Pair:
-    """Turns one line's object into a pair, whose answers may be equal; `place` is for the message.
+    """Parses one line's object, whose answers may be equal; `place` names the line in errors.
 
     Raises:
-        DataError: If a key is missing, a turn is wrong, or the answers have different prompts.
+        DataError: If a key is missing, a turn is invalid, or the answers have different prompts.
     """
     if "chosen" not in values or "rejected" not in values:
         raise DataError(f"{place} lacks chosen or rejected; write prompt, chosen and rejected")
@@ -85,7 +80,7 @@ def parse_pair(values: Mapping[str, object], place: str, *, source: str) -> Pair
         raise DataError(f"{place} is no prompt with two answers; write a question and end both with the assistant")
     if chosen[:-1] != rejected[:-1]:
         raise DataError(
-            f"{place} has answers to two different prompts; write pairs that differ in the last answer alone"
+            f"{place} has answers to two different prompts; write pairs that differ only in the last answer"
         )
     return Pair(
         tuple(chosen[:-1]), chosen[-1]["content"], rejected[-1]["content"], source, read_text(values, "tests", place)
@@ -107,7 +102,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def read_all_pairs(paths: Iterable[Path]) -> PairSet:
-    """Reads files of pairs, one after the other."""
+    """Reads several files of pairs."""
     everything = PairSet()
     for path in paths:
         everything.extend(read_pairs(path))

@@ -1,4 +1,4 @@
-"""Reward models: a causal model with a head that gives one score, new or trained, and how it scores texts."""
+"""Reward models: a causal model with a head for one score; making, loading and scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,22 +15,19 @@ from .models import open_tokenizer
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A trained reward model, frozen, and a tokenizer whose template leaves the last turn as a policy wrote it."""
+    """A frozen, trained reward model, and a tokenizer whose template leaves the last turn as the policy wrote it."""
 
     model: CodeShellForSequenceClassification
     tokenizer: CodeShellTokenizer
 
 
 def make_reward_model(folder: Path, *, attention: str, pad_token_id: int) -> CodeShellForSequenceClassification:
-    """Puts a new head on a causal model; its weights are zero, so at first every text scores 0.
+    """Puts a new head on a causal model, in float32; its weights are zero, so at first every text scores 0.
 
     Args:
         folder: A causal model.
-        attention: transformers' name of it.
+        attention: Transformers' name of the attention.
         pad_token_id: The score is read at the last token that is not this one.
-
-    Returns:
-        The model, its weights in float32.
 
     Raises:
         CheckpointError: If it cannot be loaded.
@@ -73,7 +70,7 @@ def load_reward_model(folder: Path) -> RewardModel:
 def score_texts(
     reward_model: RewardModel, conversations: Sequence[Sequence[Message]], *, batch_size: int = 64
 ) -> list[float]:
-    """Scores conversations, each ending with an answer; those of similar length share a batch."""
+    """Scores conversations that end with an answer; those of similar length share a batch."""
     model, tokenizer = reward_model.model, reward_model.tokenizer
     encoded = [
         tokenizer.apply_chat_template(list(turns), return_dict=True, tokenizer_kwargs={"split_special_tokens": True})[

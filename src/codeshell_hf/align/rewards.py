@@ -1,4 +1,4 @@
-"""Rewards: functions of a prompt and an answer, in the form that TRL calls them, and a guard around each."""
+"""Reward functions as TRL calls them, each wrapped in a guard."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ Reward = Callable[..., Sequence[float | None]]
 
 
 class TestsReward:
-    """1 where the code of a finished answer passes its tests in the sandbox, else 0."""
+    """1 if the code of a finished answer passes its tests in the sandbox, else 0."""
 
     __name__ = "tests"
     __test__ = False
@@ -33,7 +33,7 @@ class TestsReward:
     def __call__(
         self, completions: Sequence[list[Message]], tests: Sequence[str | None], **_: object
     ) -> list[float | None]:
-        """Runs every finished answer that has tests; without tests there is no reward."""
+        """Runs every finished answer that has tests; without tests the reward is `None`."""
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
         chosen = [index for index, (_, is_finished) in enumerate(answers) if is_finished and tests[index]]
         programs = [
@@ -45,18 +45,18 @@ class TestsReward:
 
 
 class FormatReward:
-    """1 where an answer stopped by itself and its code is Python that parses, else 0."""
+    """1 if an answer stopped by itself and its code parses as Python, else 0."""
 
     __name__ = "format"
 
     def __call__(self, completions: Sequence[list[Message]], **_: object) -> list[float | None]:
-        """Parses every answer; nothing is run."""
+        """Parses every answer; runs nothing."""
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
         return [float(is_finished and is_python(extract_code(text))) for text, is_finished in answers]
 
 
 class LengthReward:
-    """0 up to `soft_tokens`, and from there in a straight line to -1 at `max_tokens`."""
+    """0 up to `soft_tokens`, then linearly down to -1 at `max_tokens`."""
 
     __name__ = "length"
 
@@ -65,18 +65,15 @@ class LengthReward:
         self.max_tokens = max_tokens
 
     def __call__(self, completion_ids: Sequence[Sequence[int]], **_: object) -> list[float | None]:
-        """Measures every answer in tokens, its stop included."""
+        """Counts every answer's tokens, its stop included."""
         room = self.max_tokens - self.soft_tokens
         return [-min(1.0, max(0, len(ids) - self.soft_tokens) / room) for ids in completion_ids]
 
 
 class GuardedReward:
-    """Guards a trainer from a reward's faults: a value that is not finite becomes `None`, and is counted by reason.
+    """Guards a trainer from a faulty reward: exceptions and non-finite values become `None` and are counted by reason.
 
-    Args:
-        reward: The function.
-        max_bad_fraction: If more of all answers so far had no usable reward, the run stops.
-        min_answers: No run stops before that many.
+    After `min_answers`, the run stops if more than `max_bad_fraction` of all answers had no usable reward.
     """
 
     def __init__(self, reward: Reward, *, max_bad_fraction: float = 0.1, min_answers: int = 32) -> None:
@@ -88,7 +85,7 @@ class GuardedReward:
         self.bad: Counter[str] = Counter()
 
     def __call__(self, completions: Sequence[list[Message]], **columns: object) -> list[float | None]:
-        """Calls the reward and gives a finite number or `None` for each answer.
+        """Calls the reward; a finite number or `None` for each answer.
 
         Raises:
             RunFailed: If too many answers had no usable reward.
@@ -125,7 +122,7 @@ class GuardedReward:
 
 @dataclass(frozen=True)
 class WeightedReward:
-    """A reward by name; weight 0 measures and does not train."""
+    """A named reward; with weight 0 it is measured and not trained on."""
 
     name: str
     weight: float
@@ -133,27 +130,27 @@ class WeightedReward:
 
     @property
     def function(self) -> GuardedReward | CodeShellForSequenceClassification:
-        """What TRL calls: a function, or a reward model, which TRL places."""
+        """What TRL gets: a function, or a reward model, which TRL moves to its device."""
         return self.scorer.model if isinstance(self.scorer, RewardModel) else self.scorer
 
     @property
     def tokenizer(self) -> CodeShellTokenizer | None:
-        """Of a reward model."""
+        """The reward model's tokenizer."""
         return self.scorer.tokenizer if isinstance(self.scorer, RewardModel) else None
 
     @property
     def unusable(self) -> dict[str, int]:
-        """How many values were unusable, by reason."""
+        """The number of unusable values by reason."""
         return {} if isinstance(self.scorer, RewardModel) else dict(self.scorer.bad)
 
 
 def make_rewards(
     sections: Sequence[RewardSettings], sandbox: Sandbox | None, *, max_tokens: int, max_bad_fraction: float
 ) -> list[WeightedReward]:
-    """Makes rewards from their settings, in the same order; only a reward of kind "tests" needs a sandbox.
+    """Makes rewards from their settings, in order; only a reward of kind "tests" needs a sandbox.
 
     Raises:
-        SettingsError: If the length without a penalty is not below the longest answer.
+        SettingsError: If `soft_tokens` is not below the longest answer.
         CheckpointError: If a reward model cannot be loaded.
     """
     rewards = []
@@ -188,11 +185,7 @@ def name_reward(section: RewardSettings) -> str:
 
 
 def load_reward(reference: str) -> Reward:
-    """Loads a function of the user's own.
-
-    Raises:
-        SettingsError: If it is none.
-    """
+    """Loads a user's reward function; a `SettingsError` if it is not callable."""
     function = load_object(reference)
     if not callable(function):
         raise SettingsError(f"{reference} is {function!r}; make it a function that takes completions and **columns")
@@ -200,16 +193,12 @@ def load_reward(reference: str) -> Reward:
 
 
 def list_judges(rewards: Sequence[WeightedReward]) -> list[str]:
-    """Names the rewards that measure and do not train."""
+    """Names the rewards that are measured and not trained on."""
     return [reward.name for reward in rewards if not reward.weight]
 
 
 def check_rewards(sections: Sequence[RewardSettings]) -> None:
-    """Checks that no name comes twice, that functions can be loaded, and that one of the rewards trains.
-
-    Raises:
-        SettingsError: If not.
-    """
+    """Raises `SettingsError` for duplicate names, functions that cannot be loaded, or if no reward has a weight."""
     names = [name_reward(section) for section in sections]
     if len(set(names)) < len(names):
         raise SettingsError(f"rewards are {', '.join(names)}; give each once")
@@ -217,4 +206,4 @@ def check_rewards(sections: Sequence[RewardSettings]) -> None:
         if section.kind == "function":
             load_reward(section.function)
     if not any(section.weight for section in sections):
-        raise SettingsError("every reward has weight 0, so nothing would be learnt; give one of them a weight")
+        raise SettingsError("every reward has weight 0, so nothing would be learned; give one of them a weight")

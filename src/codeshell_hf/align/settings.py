@@ -1,4 +1,4 @@
-"""Settings of alignment: adapters, rewards, sampling, and the judge of preferences."""
+"""Settings of alignment: adapters, rewards, sampling, and the judge."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ class AdapterSettings(Section):
     """A low-rank adapter (LoRA) in place of all weights."""
 
     r: int = Field(default=16, gt=0, description="rank")
-    alpha: int = Field(default=32, gt=0, description="scale, over the rank")
+    alpha: int = Field(default=32, gt=0, description="scaling; the adapter is multiplied by alpha / r")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before the adapter")
     target_modules: str | tuple[str, ...] = Field(
         default="all-linear", description="names such as c_attn, or all-linear"
@@ -33,7 +33,7 @@ class ModelRewardSettings(Section):
 
 
 class TestsRewardSettings(Section):
-    """1 where the prompt's tests pass in the sandbox."""
+    """1 if the prompt's tests pass in the sandbox."""
 
     __test__ = False  # not a test class of pytest
 
@@ -42,7 +42,7 @@ class TestsRewardSettings(Section):
 
 
 class FormatRewardSettings(Section):
-    """1 where the answer stops by itself and is Python."""
+    """1 if the answer stops by itself and parses as Python."""
 
     kind: Literal["format"]
     weight: float = Field(default=1.0, description="0 measures and does not train")
@@ -57,7 +57,7 @@ class LengthRewardSettings(Section):
 
 
 class FunctionRewardSettings(Section):
-    """A function of the user's own, in the form that TRL calls it."""
+    """A user's function, as TRL calls it."""
 
     kind: Literal["function"]
     function: Reference = Field(description="folder/file.py:name")
@@ -71,7 +71,7 @@ RewardSettings = Annotated[
 
 
 class MeasureSettings(Section):
-    """How rewards are measured before and after training, on held-out prompts."""
+    """How rewards are measured on held-out prompts before and after training."""
 
     prompts: tuple[Path, ...] = Field(min_length=1, description="conversations; their last answer is not used")
     per_prompt: int = Field(default=4, gt=0, description="answers to each")
@@ -81,7 +81,7 @@ class MeasureSettings(Section):
 
 
 class SampleSettings(Section):
-    """How a model answers prompts for preferences."""
+    """How answers are sampled for preference pairs."""
 
     per_prompt: int = Field(default=8, gt=1, description="answers to each prompt")
     max_new_tokens: int = Field(gt=0, description="a longer answer counts as unfinished")

@@ -1,4 +1,4 @@
-"""Splits of examples into those to train on and held-out ones."""
+"""Splits examples into training and held-out sets."""
 
 import json
 import random
@@ -12,10 +12,7 @@ Item = TypeVar("Item")
 
 
 def split_held_out(items: Sequence[Item], fraction: float, seed: int, *, what: str) -> tuple[list[Item], list[Item]]:
-    """Holds a fraction of the items out; `what` names them in the message.
-
-    Returns:
-        The items to train on, shuffled, and the held-out ones.
+    """The items to train on, shuffled, and the held-out fraction; `what` names them in errors.
 
     Raises:
         DataError: If one of the two would be empty.
@@ -32,7 +29,7 @@ def split_held_out(items: Sequence[Item], fraction: float, seed: int, *, what: s
 
 
 def split_pairs(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Holds out all pairs of a fraction of the prompts, so that no prompt is on both sides; as `split_held_out`."""
+    """Splits by prompt as `split_held_out` does, so that no prompt is on both sides."""
     by_prompt: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_prompt.setdefault(json.dumps(pair.prompt), []).append(pair)

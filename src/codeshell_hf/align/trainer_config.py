@@ -7,16 +7,12 @@ from ..settings import unknown_key
 
 TrainerOptions = Mapping[str, object]
 
-# What `accelerate launch` sets where its file asks for a kind of sharding.
+# What `accelerate launch` sets if its file asks for a kind of sharding.
 SHARDING = {"FSDP": "ACCELERATE_USE_FSDP", "DEEPSPEED": "ACCELERATE_USE_DEEPSPEED"}
 
 
 def check_keys(options: TrainerOptions, known: Iterable[str], owned: Sequence[str]) -> None:
-    """Checks the names of a trainer's options against those that are known, and those that the recipe decides.
-
-    Raises:
-        SettingsError: If a name is unknown, with the nearest known one, or is the recipe's.
-    """
+    """Raises `SettingsError` for options that are unknown, or that the recipe decides (`owned`)."""
     free = set(known) - set(owned)
     for key in options:
         if key in owned:
@@ -26,25 +22,22 @@ def check_keys(options: TrainerOptions, known: Iterable[str], owned: Sequence[st
 
 
 def agree_on_precision(precision: str, options: TrainerOptions, launched: str) -> str:
-    """Finds the one precision that is asked for in up to four places.
+    """The precision requested by the setting, the section `trainer` or accelerate's launcher; "auto" if by none.
 
     Args:
-        precision: The setting; "auto" leaves it open.
+        precision: The setting.
         options: The section `trainer`, perhaps with `bf16` or `fp16`.
-        launched: accelerate's mixed precision: "no", "bf16", "fp16" or another word.
-
-    Returns:
-        "auto" where no place names one.
+        launched: accelerate's mixed precision, such as "no" or "bf16".
 
     Raises:
-        SettingsError: If two places name different ones.
+        SettingsError: If two of them name different ones.
     """
     requested = {"precision": precision}
     if "bf16" in options:
         requested["trainer.bf16"] = "bfloat16" if options["bf16"] else "float32"
     if options.get("fp16"):
         requested["trainer.fp16"] = "float16"
-        if not options.get("bf16"):  # bf16: false beside fp16: true is no wish for float32
+        if not options.get("bf16"):  # bf16: false beside fp16: true does not request float32
             requested.pop("trainer.bf16", None)
     if launched != "no":
         requested["accelerate's mixed_precision"] = {"bf16": "bfloat16", "fp16": "float16"}.get(launched, launched)
@@ -56,29 +49,22 @@ def agree_on_precision(precision: str, options: TrainerOptions, launched: str) -
 
 
 def check_launch(environment: Mapping[str, str], *, has_gpu: bool) -> None:
-    """Refuses sharding on a CPU, where accelerate turns it off without a warning.
-
-    Raises:
-        SettingsError: If it is asked for.
-    """
+    """Raises `SettingsError` for sharding on a CPU, where accelerate silently turns it off."""
     for word in _list_sharding(environment):
         if not has_gpu:
             raise SettingsError(
-                f"accelerate's file asks for {word}, which needs GPUs, and there is none; launch where there are, "
+                f"accelerate's file asks for {word}, which needs GPUs, and there is none; launch on GPUs, "
                 "or with recipes/accelerate/cpu.yaml or torchrun"
             )
 
 
 def check_processes(environment: Mapping[str, str], kind: str, processes: int) -> None:
-    """Refuses a run that is not what its launcher was asked for.
+    """Raises `SettingsError` if the kind of sharding or the number of processes is not what was launched.
 
     Args:
         environment: As the launcher set it.
-        kind: accelerate's word for how the processes work together, such as "MULTI_CPU".
-        processes: How many see each other.
-
-    Raises:
-        SettingsError: If another kind of sharding runs, or the number of processes is another.
+        kind: accelerate's distributed type, such as "MULTI_CPU".
+        processes: Size of the process group.
     """
     for word in _list_sharding(environment):
         if kind != word:

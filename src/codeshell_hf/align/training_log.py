@@ -1,4 +1,4 @@
-"""What TRL's trainers log: one line a report, and what is looked up in the log later."""
+"""The log of TRL's trainers: printed lines, checks and lookups."""
 
 import logging
 import math
@@ -8,7 +8,7 @@ from ..errors import RunFailed
 
 Entry = Mapping[str, float]
 
-# Columns of a line: the trainer's key, our name, the format.
+# Columns of a line: the trainer's key, the printed name, the format.
 COLUMNS = {
     "loss": ("loss", "{:6.3f}"),
     "eval_loss": ("held-out loss", "{:6.3f}"),
@@ -22,7 +22,7 @@ COLUMNS = {
 
 
 def format_entry(step: int, steps: int, entry: Mapping[str, float | str]) -> str:
-    """Writes an entry of the log as one line of fixed width; empty where no column is in it.
+    """Formats a log entry as a fixed-width line; empty if it has none of the columns.
 
     >>> format_entry(3, 40, {"loss": "1.25", "learning_rate": 1e-3, "epoch": 1})
     'step      3/40 | loss  1.250 | lr 1.0e-03'
@@ -37,37 +37,28 @@ def first_value(history: Sequence[Entry], key: str) -> float:
 
 
 def last_entry(history: Sequence[Entry], key: str) -> Entry:
-    """The last entry with a key; empty where none has it."""
+    """The last entry with a key; empty if none has it."""
     return next((entry for entry in reversed(history) if key in entry), {})
 
 
 def check_losses(history: Sequence[Entry]) -> None:
-    """Checks that every loss is finite.
-
-    Raises:
-        RunFailed: If one is not.
-    """
+    """Raises `RunFailed` if a loss is not finite."""
     if not all(math.isfinite(float(entry["loss"])) for entry in history if "loss" in entry):
-        raise RunFailed("the loss became something that is not a number; lower trainer.learning_rate and run again")
+        raise RunFailed("the loss is no longer finite; lower trainer.learning_rate and run again")
 
 
 def check_mean_rewards(entry: Mapping[str, float | str], step: int) -> None:
-    """Checks that the mean rewards of an entry are finite.
-
-    Raises:
-        RunFailed: If one is not.
-    """
+    """Raises `RunFailed` if a mean reward of an entry is not finite."""
     for key, value in entry.items():
         is_mean = key == "reward" or (key.startswith("rewards/") and key.endswith("/mean"))
         if is_mean and not math.isfinite(float(value)):
             raise RunFailed(
-                f"{key} became {value} at step {step}; look at that reward, or lower trainer.learning_rate, and run "
-                "again"
+                f"{key} became {value} at step {step}; check that reward, or lower trainer.learning_rate, and run again"
             )
 
 
 def describe_rewards(entry: Entry) -> str:
-    """Puts reward, KL, length and pass rate of an entry into words, those that are in it."""
+    """Describes the reward, KL, length and pass rate of an entry in words."""
     names = {
         "reward": "reward",
         "kl": "KL (nats a token)",
