@@ -78,8 +78,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "rollback.py",
-        "if progress.rollbacks == guard.settings.max_returns or",
-        "if progress.rollbacks > guard.settings.max_returns or",
+        "if progress.rollbacks == guard.settings.max_rollbacks or",
+        "if progress.rollbacks > guard.settings.max_rollbacks or",
         TESTS + "test_checkpoint.py",
         "one rollback too many",
     ),

@@ -438,7 +438,7 @@ def test_broken_checkpoints_are_skipped_and_the_one_before_them_is_used(home: Pa
 
     printed = complete(home, output, *more)
 
-    assert printed.count("the one before it is used") == 3
+    assert printed.count("falling back to the checkpoint before it") == 3
     assert f"resumes at step {int(found[-4].name.removeprefix('step-'))} of 20" in printed
     assert losses_of(output) == losses_of(whole)
 
@@ -463,7 +463,7 @@ def test_a_run_rolls_back_to_older_weights_and_goes_on_with_newer_data(
     home: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     """A rate that is far too high makes norms jump, and what is called a spike is little."""
-    guard = "guard={max_norm_ratio: 1.05, warmup_steps: 4, max_skips: 2, max_returns: 1000}"
+    guard = "guard={max_norm_ratio: 1.05, warmup_steps: 4, max_skips: 2, max_rollbacks: 1000}"
     wild = ["optimizer.learning_rate=0.5", "optimizer.max_gradient_norm=null", "schedule.warmup_tokens=0"]
 
     assert run(home, tmp_path / "out", guard, *wild, "checkpoint.every_steps=2") == 0
@@ -558,7 +558,7 @@ def test_benchmarks_that_fail_do_not_stop_the_training(home: Path, tmp_path: Pat
     assert run(home, tmp_path / "out", more.replace("BENCH", str(tmp_path / "bench.yaml"))) == 0
 
     printed = capsys.readouterr().out
-    assert printed.count("benchmarks failed, training goes on: evaluate: error: x does not exist") == 1
+    assert printed.count("benchmarks failed, training continues: evaluate: error: x does not exist") == 1
 
 
 def test_loss_by_position_is_measured_before_and_after_the_change_of_length(home: Path, whole: Path) -> None:
@@ -593,7 +593,7 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
         (["tokenizer=OTHER"], "was packed with another tokenizer than"),
         (["shards=DS"], "token 60000, but the vocabulary has"),
         (["schedule.warmup_tokens=20480"], "but the run ends after 20480; set it to less"),
-        (["schedule.max_epochs=0.01"], "ask for fewer tokens or pack more"),
+        (["schedule.max_epochs=0.01"], "set fewer tokens, or pack more"),
         (["model.changes.vocab_size=300"], "set model.changes.vocab_size to"),
         (["schedule.phases=[{until_fraction: 1.0, row_tokens: 48}]"], "rows of 48 do not divide"),
         (["model.start_from=HOME/nowhere"], "name a whole CodeShell checkpoint"),
@@ -641,7 +641,7 @@ def test_a_checkpoint_of_another_model_is_refused(whole: Path) -> None:
     with join_ranks() as ranks:
         config = make_config("nano", vocab_size=400, n_embd=48, n_head=4, n_layer=2, n_inner=64)
         engine = make_engine(config, OptimizerSettings(learning_rate=1e-3), EngineOptions(), device=ranks.device)
-        with pytest.raises(CheckpointError, match="is of another model or release; remove it to begin anew"):
+        with pytest.raises(CheckpointError, match="is of another model or release; remove it to start over"):
             Checkpoints(whole / "checkpoints", engine, CheckpointSettings(keep=1)).load_weights()
 
 

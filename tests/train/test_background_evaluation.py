@@ -72,7 +72,7 @@ def test_each_export_is_evaluated_alone_and_a_failure_does_not_stop_the_run(
     assert recorder.logged[0] == ({f"benchmarks/{name}": value for name, value in figures.items()}, 1)
     printed = capsys.readouterr().out
     assert "step      1 | lines: exact match 25.0 %" in printed
-    assert "step      2 | benchmarks failed, training goes on: no such model" in printed
+    assert "step      2 | benchmarks failed, training continues: no such model" in printed
 
 
 def test_other_ranks_and_runs_without_benchmarks_evaluate_nothing(tmp_path: Path) -> None:

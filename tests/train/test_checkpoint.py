@@ -59,7 +59,7 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before_it(
 
     assert resumed.progress.step == 1
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [warning.endswith("; the one before it is used") for warning in warnings] == [True]
+    assert [warning.endswith("; falling back to the checkpoint before it") for warning in warnings] == [True]
 
 
 def test_the_last_are_kept_and_multiples_for_good(engine: Engine, tmp_path: Path) -> None:

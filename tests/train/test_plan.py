@@ -42,7 +42,7 @@ def test_a_batch_that_does_not_divide_is_rounded_and_said(capsys: pytest.Capture
     )
 
     assert code == 0
-    assert "a step of 2,500,000 tokens does not divide: 2,621,440 are taken" in printed
+    assert "a step of 2,500,000 tokens does not divide evenly: steps have 2,621,440 tokens" in printed
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,6 @@ def test_a_report_has_the_first_loss_the_mean_of_the_last_and_bits_before_and_af
     assert (report.measures["tokens_per_s"], report.measures["training_s"]) == (20.0, 15.0)
     assert report.lines == [
         "loss 1.000 -> 20.500 over 300 tokens (0.12 epochs) at 20 tokens/s",
-        "2 steps were skipped for their gradients",
+        "2 steps were skipped because of their gradient norms",
         "held-out bits per byte 4.000 -> 3.000",
     ]

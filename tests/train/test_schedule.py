@@ -51,7 +51,7 @@ def test_phases_change_between_steps() -> None:
 
 @pytest.mark.parametrize("ends", [[0.5], [1.0, 0.5], [0.5, 0.5, 1.0], []])
 def test_phases_that_do_not_cover_the_run_are_refused(ends: list[float]) -> None:
-    with pytest.raises(SettingsError, match="let until_fraction grow and the last be 1"):
+    with pytest.raises(SettingsError, match="until_fraction must increase, and the last must be 1"):
         place_phases([(end, 8) for end in ends], total_tokens=100, step_tokens=10)
 
 

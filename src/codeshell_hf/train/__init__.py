@@ -1,1 +1,1 @@
-"""Training: schedules in tokens, optimisers, checkpoints that can be trusted, and what a step costs."""
+"""Pretraining: schedules in tokens, optimisers, sharding, checkpoints, and the cost of a step."""

@@ -1,6 +1,6 @@
-"""Attention over packed rows by the lengths of their documents, with no mask of a row's square.
+"""Attention over packed rows from document lengths, without a T x T mask.
 
-Shapes are written with B rows, T tokens of a row, H heads, G of keys and values, and W, a head's width.
+B rows, T tokens of a row, H heads, G heads of keys and values, W width of a head.
 """
 
 import inspect
@@ -14,31 +14,28 @@ from transformers.masking_utils import flash_attention_mask
 
 from ..configuration_codeshell import CodeShellConfig
 
-VARLEN = "varlen"  # the model measures documents for this name
-# The kernel always knew groups of heads; torch asks for a word since 2.12.
+VARLEN = "varlen"  # for this name, the model computes the documents' lengths
+# The kernel always supported query groups; since 2.12 torch wants them requested.
 GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 
 
 def register_attention() -> str:
-    """Makes `attend_varlen` known to transformers, and gives its name there."""
+    """Registers `attend_varlen` with transformers, and returns its name there."""
     AttentionInterface.register(VARLEN, attend_varlen)
     AttentionMaskInterface.register(VARLEN, flash_attention_mask)
     return VARLEN
 
 
 def agrees_with_mask(config: CodeShellConfig, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `attend_varlen` runs on a device, and gives there what attention behind a mask gives, gradients too.
+    """Whether `attend_varlen` runs on a device with this model's heads, and agrees with masked attention there.
 
-    Args:
-        config: Whose heads are tried.
-        device: Where.
-        dtype: Of queries, keys and values.
+    Outputs and gradients are compared.
     """
     generator = torch.Generator().manual_seed(0)
     width, ends = config.n_embd // config.n_head, [0, 20, 64]
     groups = config.num_query_groups or config.n_head
     heads = (config.n_head, groups, groups)
-    # On the CPU by name: FSDP2 asks while its model is made on the meta device, where tensors hold nothing.
+    # Explicitly on the CPU: FSDP2 makes its model on the meta device, where tensors have no data.
     drawn = [torch.randn(1, n, 64, width, generator=generator, device="cpu") for n in heads]
     parts = [one.to(device, dtype).requires_grad_() for one in drawn]
     query, key, value = parts
@@ -55,9 +52,9 @@ def agrees_with_mask(config: CodeShellConfig, device: torch.device, dtype: torch
                 scaling=width**-0.5, sliding_window=window, cu_seq_lens_q=borders,
             )  # fmt: skip
             found = [output, *torch.autograd.grad(output.square().sum(), parts)]
-        except RuntimeError:  # a device or a head that the kernel does not know
+        except RuntimeError:  # a device or head width that the kernel does not support
             return False
-        # Rounding to bfloat16 is a hundredth; a token too many or too few is far more.
+        # Rounding to bfloat16 is about 0.01; one token too many or too few is far more.
         if any((a - b).float().norm() > 0.05 * b.float().norm() for a, b in zip(found, expected, strict=True)):
             return False
     return True
@@ -76,25 +73,25 @@ def attend_varlen(
     cu_seq_lens_q: Tensor | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Attends inside each document: by torch's flash kernel on a GPU, one after the other on a CPU.
+    """Attends within each document: with torch's flash kernel on a GPU, document by document on a CPU.
 
     Args:
-        module: The attention layer.
+        module: Unused.
         query: Shape (B, H, T, W).
-        key: Shape (B, G, T, W), H being a multiple of G.
-        value: As `key`; its dtype is computed in.
-        attention_mask: `None`: rows are whole or packed, and not padded.
-        scaling: Of the scores.
-        dropout: Not done.
-        sliding_window: How many tokens each one sees, itself among them; `None` for all before it.
-        cu_seq_lens_q: Where documents begin in the rows laid end to end, and their end; `None` where each row is one.
-        kwargs: What other implementations take.
+        key: Shape (B, G, T, W); H is a multiple of G.
+        value: As `key`; its dtype is the compute dtype.
+        attention_mask: `None`, since padding is not supported.
+        scaling: Multiplies the scores.
+        dropout: 0, since dropout is not supported.
+        sliding_window: Number of tokens that each token sees, itself included; `None` for all before it.
+        cu_seq_lens_q: Cumulative document lengths over all rows, from 0; `None` if each row is one document.
+        kwargs: Unused arguments of other implementations.
 
     Returns:
-        Shape (B, T, H, W), and no weights.
+        Shape (B, T, H, W), and no attention weights.
 
     Raises:
-        ValueError: Rows are padded, or dropout is asked for.
+        ValueError: For padding or dropout.
     """
     if attention_mask is not None or dropout:
         raise ValueError(f"{VARLEN} takes neither padding nor dropout; use sdpa")
@@ -106,7 +103,7 @@ def attend_varlen(
         ends = torch.arange(0, (B + 1) * T, T, device=query.device, dtype=torch.int32)
     q, k, v = (part.transpose(1, 2).reshape(B * T, -1, W).to(value.dtype) for part in (query, key, value))
     window = (-1 if sliding_window is None else sliding_window - 1, 0)
-    # The longest document is as long as a row at most; a bound that never changes compiles once.
+    # No document is longer than a row; a constant bound compiles once.
     grouped = GROUPED if key.shape[1] != H else {}
     output = varlen_attn(q, k, v, ends, ends, T, T, scale=scaling, window_size=window, **grouped)
     return cast(Tensor, output).view(B, T, H, W), None
@@ -119,7 +116,7 @@ def _attend_on_cpu(
     if ends is None or len(ends) == B + 1:  # each row is one document
         return _attend(query, key, value, window, scaling).transpose(1, 2)
     lengths = ends.diff().tolist()
-    # Split at once: the gradient of a slice is as large as what it was taken from.
+    # One split, since the gradient of each slice would be as large as its source.
     parts = (given.transpose(0, 1).reshape(1, -1, B * T, W).split(lengths, dim=2) for given in (query, key, value))  # type: ignore[no-untyped-call]
     documents = [_attend(q, k, v, window, scaling) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(documents, dim=2).view(H, B, T, W).permute(1, 2, 0, 3)

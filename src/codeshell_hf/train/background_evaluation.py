@@ -1,4 +1,4 @@
-"""Benchmarks in the background of a training run: each exported model is evaluated in a process of its own."""
+"""Evaluates the exports of a training run in the background, each in its own process."""
 
 import json
 import os
@@ -11,24 +11,22 @@ from .progress import Log
 from .ranks import Ranks
 from .trackers import Trackers
 
-# What a launcher sets for its ranks must not reach a process that is none of them.
+# A launcher sets these for its ranks; the evaluation is not one of them.
 LAUNCHER_VARIABLES = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
 
 
 class BackgroundEvaluation:
-    """Evaluates one export after another while training goes on, and puts the figures into the run's log.
+    """Evaluates one export after another while training continues, and adds the results to the run's log.
 
-    What a stop interrupts is evaluated when the run is resumed.
+    An interrupted evaluation is repeated when the run resumes. Only the first rank evaluates.
 
     Args:
-        command: Starts the evaluation; what it evaluates and where it writes is appended.
-        root: Folder that holds the command's module; paths in `settings` are of the current folder, as the run's are.
+        command: Starts the evaluation; models and outputs are appended as overrides.
+        root: Folder of the command's module; paths in `settings` are relative to the current folder.
         settings: Settings of `evaluate`, whose models are replaced by the export; `None` for no evaluation.
-        folder: The run's, with `exports`.
-        log: Where figures go.
-        ranks: The first of them evaluates.
+        folder: The run's folder, with `exports`.
     """
 
     def __init__(
@@ -45,7 +43,7 @@ class BackgroundEvaluation:
         self._failed: set[str] = set()
 
     def poll(self, trackers: Trackers) -> None:
-        """Logs what has finished and starts what is next, without waiting."""
+        """Logs a finished evaluation and starts the next one, without waiting."""
         if self._settings is None:
             return
         if self._running is not None and self._running[1].poll() is not None:
@@ -54,14 +52,14 @@ class BackgroundEvaluation:
             self._start(export)
 
     def finish(self, trackers: Trackers) -> None:
-        """Evaluates all exports that are left."""
+        """Evaluates the remaining exports, and waits for them."""
         self.poll(trackers)
         while self._running is not None:
             self._running[1].wait()
             self.poll(trackers)
 
     def stop(self) -> None:
-        """Ends the running evaluation; it starts again when the run is resumed."""
+        """Stops the running evaluation; it is repeated when the run resumes."""
         if self._running is not None:
             _, process, output = self._running
             process.terminate()
@@ -104,7 +102,7 @@ class BackgroundEvaluation:
             self._failed.add(export.name)
             printed = (self._results / f"{export.name}.txt").read_text(encoding="utf-8", errors="replace")
             last = printed.strip().rpartition("\n")[2] or f"exit {process.returncode}"
-            self._ranks.print(f"step {step:>6} | benchmarks failed, training goes on: {last}")
+            self._ranks.print(f"step {step:>6} | benchmarks failed, training continues: {last}")
             return
         results = json.loads((self._results / export.name / "results.json").read_text(encoding="utf-8"))
         figures: dict[str, float] = {

@@ -32,14 +32,7 @@ _NAME = re.compile(r"step-(\d{8})")
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run is, besides what the engine holds; the same on all ranks.
-
-    Args:
-        progress: Steps, tokens and rollbacks.
-        guard: The running mean of gradient norms, and what was skipped.
-        step_tokens: Tokens of a step.
-        compute_dtype: Of matrix products; recorded, not read back.
-    """
+    """A run's state outside the engine, the same on all ranks; `compute_dtype` is recorded and not read back."""
 
     progress: Progress
     guard: Guard
@@ -71,13 +64,7 @@ class _Pending:
 
 
 class Checkpoints:
-    """The checkpoints of a run, in a folder that all ranks see.
-
-    Args:
-        folder: Holds them.
-        engine: What is saved.
-        settings: How many are kept.
-    """
+    """Writes and reads the checkpoints of a run, in a folder that all ranks share."""
 
     def __init__(self, folder: Path, engine: Engine, settings: CheckpointSettings) -> None:
         self.folder = folder
@@ -85,12 +72,12 @@ class Checkpoints:
         self._settings = settings
         self._pending: _Pending | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
-        # The default group is busy with gradients while a checkpoint is written.
+        # The default group communicates gradients while a checkpoint is written.
         self._group = dist.new_group(backend="gloo")
         self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
 
     def save(self, run: Run) -> None:
-        """Begins to save; returns when the weights may change again."""
+        """Starts to save; returns once the weights may change again."""
         step = run.progress.step
         state: _State = {
             "progress": asdict(run.progress),
@@ -139,15 +126,15 @@ class Checkpoints:
         dist.barrier(self._group)
 
     def is_written(self) -> bool:
-        """Whether this rank has written its part of the pending checkpoint, so that `commit` need not wait for it."""
+        """Whether this rank has written its part of the pending checkpoint, so that `commit` does not wait for it."""
         return self._pending is not None and self._pending.hashes.done()
 
     def resume(self, run: Run) -> bool:
-        """Loads the newest checkpoint that is whole, weights and `run` alike; gives whether there is one.
+        """Loads the newest complete checkpoint, weights and `run`; returns whether there is one.
 
         Raises:
             CheckpointError: If it is of another model.
-            SettingsError: If it was made by steps of another size.
+            SettingsError: If its steps have another size.
         """
         state = self.load_weights()
         if state is None:
@@ -158,10 +145,10 @@ class Checkpoints:
         return True
 
     def load_weights(self) -> _State | None:
-        """Loads the engine's part of the newest checkpoint that is whole.
+        """Loads the weights of the newest complete checkpoint; broken ones are skipped with a warning.
 
         Returns:
-            Where the run was, or `None` without a checkpoint; broken ones are named in a warning and skipped.
+            The run's state, or `None` without a checkpoint.
 
         Raises:
             CheckpointError: If it is of another model.
@@ -172,14 +159,14 @@ class Checkpoints:
                 record = self._check(path)
             except CheckpointError as error:
                 if self._rank == 0:
-                    logger.warning("%s; the one before it is used", error)
+                    logger.warning("%s; falling back to the checkpoint before it", error)
                 continue
             self._engine.read(path, self._group)
             return record["run"]
         return None
 
     def _check(self, path: Path) -> _Record:
-        """Compares hashes, each rank some of the files; all ranks agree."""
+        """Checks the hashes, each rank some of the files; all ranks get the same answer."""
         record: _Record | None = None
         fault: str | None = None
         try:
@@ -189,7 +176,7 @@ class Checkpoints:
             if wrong:
                 fault = f"{path / wrong[0]} has another hash than when it was written: it is broken"
         except (OSError, ValueError, KeyError) as error:
-            fault = f"{path} is no whole checkpoint ({error})"
+            fault = f"{path} is not a complete checkpoint ({error})"
         faults: list[str | None] = [None] * self._ranks
         dist.all_gather_object(faults, fault, group=self._group)
         if record is None or any(faults):
@@ -203,5 +190,5 @@ def _read_record(path: Path) -> _Record:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, which may be missing, the oldest first."""
+    """The checkpoints in a folder, which may be missing, oldest first."""
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))

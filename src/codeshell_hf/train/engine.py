@@ -1,7 +1,7 @@
-"""What the training loop calls: a model that is not sharded, in one process or by DDP over several.
+"""The training loop's interface to a model: here unsharded, in one process or with DDP over several.
 
-The same code runs on GPUs and, over gloo, on CPUs, so that what is tested is what trains. Every engine has the same few
-methods, and the loop does not know which one it has.
+The same code runs on GPUs and, over gloo, on CPUs, so that tests cover what trains. The loop calls the same methods of
+every engine.
 """
 
 import math
@@ -37,21 +37,21 @@ from .sharding import Sharding
 from .weights import draw_weight
 
 FLOAT32, WHOLE = Precision("float32"), Sharding()
-StateDict = dict[str, Any]  # nested, of tensors and plain values, as torch's checkpoints take it
+StateDict = dict[str, Any]  # nested, with tensors and plain values, as torch's checkpoints expect
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine is made with besides the architecture and its optimiser.
+    """Options of an engine besides the architecture and the optimiser.
 
     Args:
         seed: Of new weights.
         start_from: A checkpoint to start from, a folder or a Hub name; `None` for new weights.
-        precision: Of arithmetic; weights and moments are float32 in any case.
-        recomputes: Whether activations are recomputed in the backward pass rather than kept.
-        compiles: Whether blocks are compiled, each by itself.
-        micro_rows: Rows of a micro-batch, which DeepSpeed wants to know.
-        sharding: How the model lies over the ranks.
+        precision: Of matrix products; weights and moments are always float32.
+        recomputes: Whether the backward pass recomputes activations (gradient checkpointing).
+        compiles: Whether each block is compiled.
+        micro_rows: Rows of a micro-batch, which DeepSpeed needs.
+        sharding: How the model is spread over the ranks.
     """
 
     seed: int = 0
@@ -70,7 +70,7 @@ def make_engine(
 
     Raises:
         CheckpointError: If the weights to start from cannot be loaded.
-        SettingsError: If the model cannot be sharded so.
+        SettingsError: If the model cannot be sharded this way.
     """
     if options.sharding.kind == "fsdp2":
         from .fsdp import ShardedEngine
@@ -84,9 +84,9 @@ def make_engine(
 
 
 class Engine:
-    """A model whole on one rank or on several (DDP); its subclasses shard it.
+    """An unsharded model on one rank, or replicated over several (DDP); subclasses shard it.
 
-    `module` is what a loop calls for losses, `inner` the same without a wrapper, `model` the model inside.
+    The loop calls `module` for losses; `inner` is the same without DDP's or DeepSpeed's wrapper, `model` the model in it.
     """
 
     module: nn.Module
@@ -115,7 +115,7 @@ class Engine:
         return f"{type(self.module).__name__} of {type(next(self.model.parameters())).__name__}"
 
     def _build(self) -> CodeShellForCausalLM:
-        """Makes the model, whatever is in its weights."""
+        """Makes the model; its weights are set later."""
         model: CodeShellForCausalLM = self._make().to(self.device)
         return model
 
@@ -126,7 +126,7 @@ class Engine:
         return model
 
     def _choose_attention(self) -> str:
-        """The fastest one that keeps documents apart."""
+        """The fastest attention that keeps packed documents separate."""
         is_half = self.device.type == "cuda" and self.options.precision.is_bf16
         if is_half and is_flash_attn_2_available():
             return "flash_attention_2"
@@ -147,7 +147,7 @@ class Engine:
                 parameter.copy_(draw_weight(name, parameter, self.config, seed=self.options.seed))
 
     def _make_optimizers(self, optimizer: OptimizerSettings) -> None:
-        """Makes the optimisers, and the module that the loop calls."""
+        """Makes the optimisers and `module`."""
         self.optimizers = make_optimizers(self.inner, optimizer, self.options.precision.orthogonalization)
         self.module = self.inner
         if self.ranks > 1:
@@ -155,33 +155,28 @@ class Engine:
             self.module = DistributedDataParallel(self.inner, device_ids=devices, gradient_as_bucket_view=True)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The arithmetic of a forward pass."""
+        """The autocast of a forward pass."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision.is_bf16)
 
     def evaluation(self) -> AbstractContextManager[object]:
-        """The arithmetic of a measurement: float32 on a CPU; on a GPU, for FlashAttention, that of training."""
+        """The autocast of an evaluation: none on a CPU; on a GPU that of training, which FlashAttention needs."""
         return self.autocast() if self.device.type == "cuda" else nullcontext()
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        """Accumulates gradients.
-
-        Args:
-            loss: This rank's share of the step's loss.
-            is_last: Whether this is the step's last micro-batch.
-        """
-        # DDP and FSDP2 average the ranks' gradients, and a step's loss is their sum.
+        """Accumulates the gradients of this rank's share of the step's loss; `is_last` for the last micro-batch."""
+        # DDP and FSDP2 average gradients over ranks; the step's loss is the sum over ranks.
         (loss * self.ranks).backward()  # type: ignore[no-untyped-call]
 
     def no_sync(self) -> AbstractContextManager[object]:
-        """Leaves out the gradients' all-reduce, for all micro-batches of a step but the last."""
+        """Skips the gradients' all-reduce, for all micro-batches of a step but the last."""
         return self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else nullcontext()
 
     def step(self, factor: float, allows: Callable[[float], bool]) -> tuple[float, bool]:
-        """Updates the weights, unless the norm of the gradients speaks against it.
+        """Clips the gradients and updates the weights, if `allows` accepts the gradient norm.
 
         Args:
-            factor: Share of the peak learning rates.
-            allows: Decides by the norm.
+            factor: Learning rates as a share of their peaks.
+            allows: Decides from the norm.
 
         Returns:
             The norm before clipping, the same on all ranks, and whether the step was taken.
@@ -199,18 +194,18 @@ class Engine:
 
     @property
     def learning_rate(self) -> float:
-        """AdamW's rate of the last step."""
+        """AdamW's learning rate in the last step."""
         return float(groups(self.optimizers)[0]["lr"])
 
     def write(self, folder: Path, group: dist.ProcessGroup) -> Callable[[], object]:
-        """Begins to write weights, moments and the RNG state; any engine reads them, on any number of ranks.
+        """Starts to write weights, moments and the RNG state; any engine can read them, on any number of ranks.
 
         Args:
             folder: An empty folder.
-            group: For the ranks' communication meanwhile; the loop must not use it.
+            group: A process group that nothing else uses until the files are written.
 
         Returns:
-            A function that waits until all is written. The loop may go on at once.
+            A function that waits for the files. The loop may continue at once.
         """
         future = async_save(self._state(), checkpoint_id=folder, process_group=group)
         wait: Callable[[], object] = future.result  # type: ignore[union-attr]
@@ -227,7 +222,7 @@ class Engine:
             load(state, checkpoint_id=folder, process_group=group)
             self._restore(state)
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
-            raise CheckpointError(f"{folder} is of another model or release; remove it to begin anew") from error
+            raise CheckpointError(f"{folder} is of another model or release; remove it to start over") from error
         torch.set_rng_state(state["rng"])
 
     def _state(self) -> StateDict:
@@ -240,13 +235,13 @@ class Engine:
         )
 
     def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
-        """Saves model and tokenizer as transformers reads them; called on all ranks, written by the first."""
+        """Saves model and tokenizer in transformers' format; all ranks call it, the first writes."""
         options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = states.get_model_state_dict(self.model, options=options)
         self._save(folder, dict(weights), tokenizer)
 
     def _save(self, folder: Path, weights: StateDict, tokenizer: CodeShellTokenizer) -> None:
-        if self.config.tie_word_embeddings:  # gathered, it is a copy
+        if self.config.tie_word_embeddings:  # gathered weights are copies
             weights.pop("lm_head.weight", None)
         if dist.get_rank() == 0:
             self.model.save_pretrained(folder, state_dict=weights)

@@ -1,4 +1,4 @@
-"""Sharding by torch's FSDP2: weights, gradients and optimiser states, over all ranks or within replicas."""
+"""Sharding with torch's FSDP2: weights, gradients and optimiser states, over all ranks or within replicas."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -19,10 +19,10 @@ from .weights import draw_weight
 
 
 class ShardedEngine(Engine):
-    """FSDP2: blocks are gathered when they are needed; embedding, output layer and last norm are one group."""
+    """FSDP2: each block is gathered when it is needed; embedding, output layer and last norm are one group."""
 
     def _build(self) -> CodeShellForCausalLM:
-        with torch.device("meta"):  # no rank ever holds all of it
+        with torch.device("meta"):  # no rank ever holds the whole model
             return self._make()
 
     def _shard(self) -> None:
@@ -33,7 +33,7 @@ class ShardedEngine(Engine):
         shape = (self.ranks,) if replicas == 1 else (replicas, self.ranks // replicas)
         names = ("shard",) if replicas == 1 else ("replicate", "shard")
         mesh = init_device_mesh(self.device.type, shape, mesh_dim_names=names)
-        # Shards stay float32; what is gathered and computed with is bfloat16.
+        # Shards stay float32; gathered parameters are bfloat16.
         policy = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if self.options.precision.is_bf16 else None, reduce_dtype=torch.float32
         )
@@ -45,13 +45,13 @@ class ShardedEngine(Engine):
         fully_shard(self.inner, mesh=mesh, mp_policy=policy, offload_policy=offload)
         place = torch.device("cpu") if sharding.offloads else self.device
         self.inner.to_empty(device=place)
-        # Its frequencies are buffers, which `to_empty` leaves undefined.
+        # `to_empty` leaves buffers undefined, and the frequencies are buffers.
         self.model.transformer.rotary_emb = CodeShellRotaryEmbedding(self.config).to(self.device)
         is_tied = self.model.lm_head.weight is self.model.transformer.wte.weight
         if is_tied != self.config.tie_word_embeddings or not all(
             isinstance(parameter, DTensor) for parameter in self.model.parameters()
         ):
-            raise SettingsError("FSDP2 was asked for, but parameters are whole on every rank or not tied as they were")
+            raise SettingsError("FSDP2 was requested, but parameters are not sharded, or no longer tied")
 
     def _init_weights(self) -> None:
         if self.options.start_from is not None:
@@ -72,5 +72,5 @@ class ShardedEngine(Engine):
         self.module = self.inner
 
     def autocast(self) -> AbstractContextManager[object]:
-        """None: FSDP2 casts what it gathers."""
+        """None: FSDP2 casts the parameters that it gathers."""
         return nullcontext()

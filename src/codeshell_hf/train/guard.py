@@ -1,27 +1,22 @@
-"""Steps to skip: a gradient norm that is not finite, or far above the usual ones."""
+"""Skips steps whose gradient norm is not finite, or far above the running mean."""
 
 import math
 from dataclasses import dataclass, field
 
 from .settings import GuardSettings
 
-DECAY = 0.98  # of the running mean, a step
+DECAY = 0.98  # of the running mean, per step
 STATE = ("mean", "taken", "skipped", "skipped_in_a_row")
 
 
 @dataclass
 class Guard:
-    """Decides whether a step is taken. Every rank has the same norm, so all decide alike.
+    """Decides whether a step is taken. All ranks have the same norm, so they decide alike.
 
-    Args:
-        settings: What counts as a spike, and after how many skipped steps the weights are suspect.
-        mean: Running mean of the norms of the steps taken.
-        taken: Steps taken.
-        skipped: Steps skipped, of the whole run.
-        skipped_in_a_row: Of those, the last ones, without one taken between.
+    `mean` is the running mean of the norms of steps that were taken.
 
     Source:
-        Rolling back and leaving out the data, after Chowdhery et al. 2022, "PaLM", arXiv:2204.02311, section 5.1.
+        Rolling back and skipping data: Chowdhery et al. 2022, "PaLM", arXiv:2204.02311, section 5.1.
     """
 
     settings: GuardSettings = field(default_factory=GuardSettings)
@@ -31,7 +26,7 @@ class Guard:
     skipped_in_a_row: int = 0
 
     def allows(self, norm: float) -> bool:
-        """Decides on a step by the norm of all gradients before clipping, and records it."""
+        """Decides on a step from the gradient norm before clipping, and counts it."""
         ratio = self.settings.max_norm_ratio
         is_warm = self.taken >= self.settings.warmup_steps
         is_spike = ratio is not None and is_warm and norm > ratio * self.mean
@@ -46,14 +41,14 @@ class Guard:
 
     @property
     def wants_rollback(self) -> bool:
-        """Whether so many steps were skipped in a row that the weights themselves are suspect."""
+        """Whether so many steps in a row were skipped that the weights themselves are suspect."""
         return self.skipped_in_a_row >= self.settings.max_skips
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps of it."""
+        """The state for a checkpoint."""
         return {name: getattr(self, name) for name in STATE}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Takes back what `state` gave."""
+        """Restores `state`."""
         for name, value in state.items():
             setattr(self, name, value)

@@ -1,4 +1,4 @@
-"""Held-out documents, measured while a run goes on."""
+"""Measures held-out documents during a run."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,7 @@ from .ranks import Ranks
 
 @dataclass(frozen=True)
 class HeldOutEvaluation:
-    """Measures the model on held-out documents, and writes what it measures to the log.
-
-    Args:
-        split: The documents.
-        row_tokens: The longest rows.
-        log: The run's.
-        ranks: All measure the same; the first prints.
-    """
+    """Evaluates the model on held-out documents in rows of up to `row_tokens`, and logs the results."""
 
     split: HeldOut
     row_tokens: int
@@ -27,7 +20,7 @@ class HeldOutEvaluation:
     ranks: Ranks
 
     def log_bits_per_byte(self, engine: Engine, progress: Progress) -> dict[str, float]:
-        """Logs bits per byte by language, and gives them by the names that trackers show."""
+        """Logs bits per byte by language, and returns them under the names that trackers show."""
         documents, vocab_size = self.split.documents, self.split.shards.header.vocab_size
         engine.inner.eval()
         with engine.evaluation():
@@ -39,7 +32,7 @@ class HeldOutEvaluation:
         return {f"bits_per_byte/{name}": value for name, value in bits.items()}
 
     def log_loss_by_position(self, engine: Engine, progress: Progress) -> None:
-        """Logs the loss by position in the longest rows, if enough documents fill one."""
+        """Logs the loss by position in the longest rows, if enough documents are that long."""
         documents = [ids for _, ids, _ in self.split.documents]
         engine.inner.eval()
         with engine.evaluation():

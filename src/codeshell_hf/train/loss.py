@@ -1,4 +1,4 @@
-"""The training loss, from hidden states straight to a number: logits of all positions are never held together."""
+"""The training loss from hidden states, in chunks: the logits of all positions are never in memory together."""
 
 from typing import Protocol
 
@@ -9,12 +9,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from ..configuration_codeshell import CodeShellConfig
 from ..modeling_codeshell import CodeShellForCausalLM
 
-# Logits of at most so many numbers are held at once: 512 MiB in float32. Every chunk reads the output layer and adds to
-# its gradient, so that small chunks wait for memory; larger ones than this gain nothing more.
+# Numbers in the logits of a chunk: 512 MiB in float32. Every chunk reads the output layer and adds to its gradient, so
+# small chunks are bound by memory bandwidth; larger ones than this are no faster.
 HELD_LOGITS = 1 << 27
-TILE = 128  # positions; a chunk of another size leaves tiles of the matrix product half empty
-OUTPUTS = 8192  # whose gradients are added at a time, where a product cannot add to float32
-CPU_POSITIONS = 512  # a chunk's on a CPU, near its caches, where the layer is no wider
+TILE = 128  # positions; chunks that are no multiple of it leave tiles of the matrix product half empty
+OUTPUTS = 8192  # rows of the gradient at a time, where a product cannot accumulate in float32
+CPU_POSITIONS = 512  # smallest chunk on a CPU, so that it stays near the caches
 IGNORED = -100
 
 
@@ -28,28 +28,25 @@ class _Context(Protocol):
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of a linear layer's outputs, some positions at a time.
+    """Cross-entropy of a linear layer's outputs, in chunks of positions.
 
-    Gradients are computed in the forward pass, while a chunk's logits are held, so the backward pass multiplies by one
-    number. Products are in the dtype of autocast, sums in float32.
+    The forward pass computes the gradients while a chunk's logits are in memory, so the backward pass multiplies by one
+    number. Products are in autocast's dtype, sums in float32.
 
     Source:
-        The order of work is that of Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2.
+        Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2, for the order of work.
     """
 
     @staticmethod
     def forward(ctx: _Context, hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int) -> Tensor:
-        """Sums the losses, and keeps the gradients.
+        """The sum of the losses, a float32 scalar; gradients are saved.
 
         Args:
-            ctx: Torch's.
-            hidden: Shape (N, D), floating.
-            weight: Shape (V, D), floating.
+            ctx: Autograd's context.
+            hidden: Shape (N, D).
+            weight: Shape (V, D).
             labels: Shape (N,), int64.
             chunk: Positions at a time.
-
-        Returns:
-            A scalar, float32.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -58,7 +55,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             total = torch.zeros((), device=hidden.device)
             hidden_gradient = torch.empty_like(hidden, dtype=dtype)
             weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
-            # Filled again by each chunk: on a CPU, large blocks that come and go cost more than what is done in them.
+            # Reused by each chunk: on a CPU, allocating large blocks costs more than computing in them.
             logits = torch.empty(min(chunk, len(hidden)), len(weight), dtype=dtype, device=hidden.device)
             exact = torch.empty_like(logits, dtype=torch.float32)
             for start in range(0, len(hidden), chunk):
@@ -78,31 +75,31 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """Gradients of `hidden` and `weight`: those of the forward pass, times that of the sum."""
+        """The saved gradients of `hidden` and `weight`, times that of the sum."""
         hidden, weight = ctx.saved_tensors
         (scale,) = gradients
         return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None
 
 
 def _log_softmax(logits: Tensor, *, out: Tensor) -> None:
-    if out.device.type == "cpu":  # in place: another conversion costs as much as the rest
+    if out.device.type == "cpu":  # in place: a further conversion costs as much as the rest
         torch.log_softmax(out.copy_(logits), -1, out=out)
     else:
         torch.log_softmax(logits, -1, dtype=torch.float32, out=out)
 
 
 def _to_gradient(logits: Tensor, log_probabilities: Tensor, right: Tensor, expected: Tensor) -> Tensor:
-    """Turns logits into the gradient of the losses' sum, in place: probabilities, less one at the right output."""
-    if logits.is_cuda:  # half the traffic of an exponential in float32 that is rounded afterwards
+    """Turns logits into the gradient of the summed loss in place: probabilities, minus one at the label."""
+    if logits.is_cuda:  # half the memory traffic of an exponential in float32
         torch.softmax(logits, -1, out=logits)
     else:
         logits.copy_(log_probabilities.exp_())
-    # Near one, a probability that is rounded before one is taken off keeps no digit of the difference.
+    # expm1, since p - 1 of a rounded p near 1 has no correct digit.
     return logits.scatter_(1, expected, torch.expm1(right).to(logits.dtype))
 
 
 def _add_product(total: Tensor, gradient: Tensor, part: Tensor) -> None:
-    """Adds `gradient.T @ part` to `total`, which is in float32."""
+    """Adds `gradient.T @ part` to the float32 `total`."""
     if gradient.dtype == torch.float32:
         total.addmm_(gradient.T, part)
     elif gradient.is_cuda:
@@ -114,22 +111,19 @@ def _add_product(total: Tensor, gradient: Tensor, part: Tensor) -> None:
 
 
 def count_held_positions(vocab_size: int, width: int, device: torch.device) -> int:
-    """Positions whose logits are held at a time: on a CPU about the layer's width, else the tiles in `HELD_LOGITS`."""
+    """The size of a chunk: about the layer's width on a CPU, else whole tiles within `HELD_LOGITS`."""
     most = max(1, HELD_LOGITS // vocab_size)
     return min(most, max(CPU_POSITIONS, width)) if device.type == "cpu" else max(1, most // TILE * TILE)
 
 
 def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions: int) -> Tensor:
-    """Sums the losses of predicting each next token.
+    """The sum of the next-token losses, a float32 scalar.
 
     Args:
         hidden: Shape (B, T, D).
         weight: Of the output layer, shape (V, D).
-        labels: Shape (B, T), int64, aligned with the inputs; -100 where nothing is to be predicted.
-        held_positions: How many positions' logits are there at a time.
-
-    Returns:
-        A scalar, float32.
+        labels: Shape (B, T), int64, aligned with the inputs; -100 for tokens that are not predicted.
+        held_positions: Positions in a chunk.
     """
     expected = labels[:, 1:].reshape(-1)
     is_counted = expected != IGNORED
@@ -140,11 +134,11 @@ def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions
 
 
 class TrainedModel(nn.Module):
-    """A causal language model as a training loop calls it: with labels it gives the summed loss alone.
+    """A causal language model for a training loop: with labels it returns only the summed loss.
 
     Args:
-        model: The model, whose output layer has no bias.
-        held_positions: More positions are computed in chunks of so many; `None` for what suits the device.
+        model: Its output layer has no bias.
+        held_positions: Size of a chunk; `None` for the device's.
     """
 
     def __init__(self, model: CodeShellForCausalLM, *, held_positions: int | None = None) -> None:
@@ -161,15 +155,12 @@ class TrainedModel(nn.Module):
     def forward(
         self, input_ids: Tensor, labels: Tensor | None = None, **kwargs: Tensor
     ) -> Tensor | CausalLMOutputWithPast:
-        """Runs the model.
+        """Runs the model: the sum of the losses, a float32 scalar; without labels, the model's own outputs.
 
         Args:
             input_ids: Shape (B, T), int64.
-            labels: Shape (B, T), int64, or `None` for the model's own outputs.
-            kwargs: What the model takes.
-
-        Returns:
-            The sum of the losses, a scalar in float32; without labels, the model's outputs.
+            labels: Shape (B, T), int64.
+            kwargs: Passed on to the model.
         """
         if labels is None:
             return self.model(input_ids=input_ids, **kwargs)

@@ -1,4 +1,4 @@
-"""What a training step holds in a device's memory, by part."""
+"""Estimates a training step's memory on a device, by part."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from ..presets import count_parameters
 from .loss import HELD_LOGITS
 
 FP32, BF16 = 4, 2
-# What the driver, the communication library and torch's allocator keep to themselves; measured by nobody here.
+# For the driver, the communication library and torch's allocator; a guess, not measured.
 RESERVED_GB = 6.0
 
 
@@ -18,11 +18,9 @@ class Layout:
 
     Args:
         kind: As in `Sharding`, like `stage`, `replicas` and `offloads`.
-        ranks: Devices.
+        ranks: Number of devices.
         micro_tokens: Tokens of a device's forward pass.
-        is_bf16: Whether arithmetic is in bfloat16.
-        recomputes: Whether activations are recomputed.
-        has_moments: Moments of an optimiser: 2 for AdamW.
+        has_moments: Moments that the optimiser has for a parameter: 2 for AdamW.
     """
 
     kind: Literal["ddp", "fsdp2", "zero"]
@@ -38,15 +36,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a device holds.
+    """Bytes on one device.
 
     Args:
-        weights: Parameters, in float32 and as they are computed with.
-        gradients: Of all of them.
-        moments: Of the optimiser.
-        gathered: Parameters of others, and their gradients on the way.
-        activations: What the forward pass keeps for the backward pass.
-        logits: And their gradients, of the positions that are there at a time.
+        weights: Parameters in float32, and their copy in the compute dtype.
+        gathered: Parameters gathered from other ranks, and their gradients before they are reduced.
+        activations: Saved by the forward pass for the backward pass.
+        logits: Of a chunk, with their gradients.
     """
 
     weights: float
@@ -58,15 +54,15 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The sum of all parts."""
         return self.weights + self.gradients + self.moments + self.gathered + self.activations + self.logits
 
 
 def count_block_numbers(config: CodeShellConfig) -> int:
-    """Counts the numbers that one block keeps of one token for its backward pass.
+    """Counts the numbers that one block saves per token for its backward pass.
 
     They are its input, both norms' outputs, queries and keys after rotation, the fused projection, attention's output,
-    the middle of the residual, and the MLP's inner width before and after its activation.
+    the residual between attention and MLP, and the MLP's inner width before and after its activation.
     """
     width, groups = config.n_embd, config.num_query_groups or config.n_head
     shared = groups * (config.n_embd // config.n_head)
@@ -75,7 +71,7 @@ def count_block_numbers(config: CodeShellConfig) -> int:
 
 
 def count_activations(config: CodeShellConfig, layout: Layout) -> float:
-    """Counts the bytes that a forward pass keeps, logits apart."""
+    """Bytes that a forward pass saves, without logits."""
     width = config.n_embd
     size = BF16 if layout.is_bf16 else FP32
     # Under autocast the residual stream stays in float32; FSDP2 and ZeRO compute in bfloat16 throughout.
@@ -88,7 +84,7 @@ def count_activations(config: CodeShellConfig, layout: Layout) -> float:
 
 
 def count_logits(config: CodeShellConfig, layout: Layout) -> float:
-    """Counts the bytes of logits: in float32 and in the arithmetic, or of chunks and the gradients kept with them."""
+    """Bytes of the logits in float32 and the compute dtype; or of a chunk, with the gradients saved beside it."""
     size = BF16 if layout.is_bf16 else FP32
     logits = layout.micro_tokens * config.vocab_size
     if logits <= HELD_LOGITS:
@@ -98,7 +94,7 @@ def count_logits(config: CodeShellConfig, layout: Layout) -> float:
 
 
 def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
-    """Estimates the bytes that each device holds at the most, by part."""
+    """Estimates the peak memory of a device, by part."""
     numbers = count_parameters(config)
     moments = layout.has_moments * FP32
     shares = layout.ranks // layout.replicas
@@ -113,7 +109,7 @@ def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
         shared = numbers * FP32 / shares if layout.is_bf16 else 0.0
         held = Memory(whole + shared, numbers * FP32 / shares, numbers * moments / shares, block * size, 0.0, 0.0)
     else:
-        # The group at the ends stays gathered through the step; of blocks, one computes and one is on its way.
+        # Embedding and output layer stay gathered through the step; so are the current block and the prefetched one.
         gathered = (ends + 2 * block) * size + max(ends, block) * FP32
         held = Memory(
             numbers * FP32 / shares, numbers * FP32 / shares, numbers * moments / shares, gathered, 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The configuration of the model to train."""
+"""Chooses the configuration of the model to train."""
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError, SettingsError
@@ -20,12 +20,12 @@ def configure_model(
 
     Raises:
         CheckpointError: If the weights' configuration cannot be read.
-        SettingsError: If the vocabulary or the rows do not fit.
+        SettingsError: If the vocabulary or the rows do not fit the model.
     """
     if model.start_from is not None:
         try:
             config: CodeShellConfig = CodeShellConfig.from_pretrained(model.start_from)
-        except Exception as error:  # JSON, the Hub and the file system each have their own kinds
+        except Exception as error:  # JSON, the Hub and the file system each raise their own
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"{model.start_from} cannot be loaded ({reason}); name a whole CodeShell checkpoint"

@@ -1,4 +1,4 @@
-"""What DeepSpeed sums gradients with on a CPU, which it compiles on the machine it runs on."""
+"""Builds DeepSpeed's operator for all-reduce on CPUs, which is compiled on the machine where it runs."""
 
 import hashlib
 import os
@@ -10,36 +10,38 @@ import torch
 
 from ..errors import SettingsError
 
-VARIABLE = "TORCH_EXTENSIONS_DIR"  # where torch looks for what it compiled
+VARIABLE = "TORCH_EXTENSIONS_DIR"  # where torch caches compiled extensions
 
 
 def operator_folder() -> Path:
-    """Where the operator of this torch and this environment lies, below TORCH_EXTENSIONS_DIR or the user's caches."""
+    """The operator's folder for this torch and environment, in TORCH_EXTENSIONS_DIR or the user's caches."""
     caches = os.environ.get(VARIABLE) or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    # It is compiled against this torch, found by this environment's path.
+    # It is linked against this torch at this environment's path.
     made_by = hashlib.sha256(f"{torch.__version__} {sys.prefix}".encode()).hexdigest()[:12]
     return Path(caches) / "codeshell_hf" / "operators" / made_by
 
 
 def build_operator() -> None:
-    """Compiles the operator, about a minute of a core, or loads what was compiled before.
+    """Compiles the operator, which takes about a minute, or loads the compiled one.
 
-    torch keeps builders apart by a file that only its maker removes: one that is killed leaves it behind, and whoever
-    comes later waits for ever. So this function builds in a folder that nothing else builds in, behind a lock that
-    goes with its holder; torch's file, when found there, was left.
+    torch locks a build with a file that only its creator removes: after a kill, later builds wait for ever. So this
+    function builds in its own folder, under a lock that ends with the process; a lock file of torch found there is
+    stale.
 
     Raises:
-        SettingsError: There is no compiler, or the folder cannot be written.
+        SettingsError: If there is no compiler, or the folder cannot be written.
     """
     from deepspeed.accelerator import get_accelerator
     from filelock import FileLock
 
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is None or not builder.is_compatible():
-        return  # DeepSpeed does without, and sums by gloo
+        return  # DeepSpeed then uses gloo
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
-        raise SettingsError(f"ZeRO on a CPU is compiled, but there is no {compiler}; install g++, or shard by FSDP2")
+        raise SettingsError(
+            f"ZeRO on a CPU needs a compiler, but there is no {compiler}; install g++, or shard with FSDP2"
+        )
     given = os.environ.get(VARIABLE)
     folder = operator_folder()
     try:

@@ -12,7 +12,7 @@ from .settings import OptimizerSettings
 
 
 class ParameterGroup(TypedDict, total=False):
-    """What this package reads and writes of an optimiser's parameter group."""
+    """The fields of an optimiser's parameter group that this package uses."""
 
     params: list[nn.Parameter]
     lr: float
@@ -27,21 +27,21 @@ ITERATIONS = 5
 
 
 def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """Moves the singular values of a matrix near to 1 by Newton-Schulz iterations.
+    """Moves the singular values of a matrix close to 1 with Newton-Schulz iterations.
 
     Args:
-        matrix: Shape (M, N), floating.
-        dtype: Of the products. torch's Muon has bfloat16 alone, which is a plain loop on many processors.
+        matrix: Shape (M, N).
+        dtype: Of the products. torch's Muon supports only bfloat16, which is very slow on many CPUs.
 
     Returns:
-        Shape (M, N), in that dtype; singular values that were not tiny are between 0.6 and 1.3.
+        Shape (M, N), in that dtype; singular values are between 0.6 and 1.3, unless they were tiny.
 
     Source:
         Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
     linear, cubic, quintic = COEFFICIENTS
     is_tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if is_tall else matrix).to(dtype)  # the smaller square is multiplied
+    x = (matrix.T if is_tall else matrix).to(dtype)  # so that the smaller square is computed
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
         square = x @ x.T
@@ -50,7 +50,7 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon, for parameters of two dimensions, with iterations in any dtype; its state is the same."""
+    """torch's Muon with iterations in any dtype; the state has the same format."""
 
     def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float, dtype: torch.dtype) -> None:
         super().__init__(matrices, lr=lr, weight_decay=weight_decay)
@@ -82,24 +82,17 @@ class Muon(torch.optim.Muon):
 def make_optimizers(
     model: nn.Module, settings: OptimizerSettings, orthogonalization: ComputeDtype = Precision.orthogonalization
 ) -> list[torch.optim.Optimizer]:
-    """Makes the optimisers of a model, every trainable parameter in exactly one group.
+    """Makes AdamW, or AdamW and Muon, with each trainable parameter in exactly one group.
 
-    Matrices and embeddings have weight decay; norms and biases have none.
-
-    Args:
-        model: A CodeShell model.
-        settings: Which optimiser, and its rates.
-        orthogonalization: What Muon's iterations are in.
-
-    Returns:
-        AdamW alone, or AdamW and Muon. Each group keeps its peak learning rate as `peak`.
+    Matrices and embeddings have weight decay; norms and biases have none. Each group has its peak learning rate as
+    `peak`. Muon's iterations are in `orthogonalization`.
     """
     matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            # ZeRO-3 flattens what it shards, and keeps the shape in an attribute of its own.
+            # ZeRO-3 flattens parameters, and stores the shape in an attribute.
             dimensions = len(getattr(parameter, "ds_shape", parameter.shape))
             is_block_matrix = dimensions == 2 and ".h." in f".{name}"
             uses_muon = settings.name == "muon" and is_block_matrix
@@ -122,11 +115,11 @@ def make_optimizers(
 
 
 def set_learning_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
-    """Sets every group to a share of its peak, 0 to 1."""
+    """Sets every group's learning rate to a share of its peak, 0 to 1."""
     for group in groups(optimizers):
         group["lr"] = group["peak"] * factor
 
 
 def groups(optimizers: Iterable[torch.optim.Optimizer]) -> list[ParameterGroup]:
-    """All parameter groups, in order."""
+    """All parameter groups of all optimisers, in order."""
     return [cast(ParameterGroup, group) for optimizer in optimizers for group in optimizer.param_groups]

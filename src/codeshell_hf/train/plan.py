@@ -1,4 +1,4 @@
-"""What a pretraining run takes before it is started: memory by part, steps, tokens a second, days."""
+"""Estimates a pretraining run before it starts: memory by part, steps, tokens per second, days."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +18,7 @@ FILES = {"zero": "zero3.yaml", "fsdp2": "fsdp2.yaml"}  # under recipes/accelerat
 
 @dataclass(frozen=True)
 class Cluster:
-    """The GPUs of a run.
-
-    Args:
-        gpus: How many.
-        gpu: Their kind, a key of `DEVICES`.
-        mfu: Expected share of the peak, causal attention counted once.
-    """
+    """The GPUs of a run: `gpu` is a key of `DEVICES`, `mfu` the expected share of the peak (causal attention)."""
 
     gpus: int
     gpu: str
@@ -32,24 +26,18 @@ class Cluster:
 
     @property
     def device(self) -> Device:
-        """Their data sheet."""
+        """The GPU's data sheet."""
         return DEVICES[self.gpu]
 
     @property
     def room_gb(self) -> float:
-        """Memory of one that is left to the model, in 10**9 bytes."""
+        """Memory of a GPU for the model, in 10**9 bytes."""
         return self.device.gigabytes - RESERVED_GB
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What is trained on.
-
-    Args:
-        global_tokens: Tokens of a step, as asked for.
-        total_tokens: Tokens of the whole run.
-        phases: Share of all tokens at which each ends, and its row length.
-    """
+    """Tokens of a step as requested, tokens of the run, and each phase's end (a share) and row length."""
 
     global_tokens: int
     total_tokens: int
@@ -57,11 +45,7 @@ class Steps:
 
 
 def read_cluster(values: Mapping[str, str]) -> Cluster:
-    """Reads `gpus`, `gpu` and `mfu`.
-
-    Raises:
-        SettingsError: If one is no number or unknown.
-    """
+    """Parses `gpus`, `gpu` and `mfu`; a `SettingsError` if one is invalid."""
     if values["gpu"] not in DEVICES:
         raise SettingsError(unknown_key(values["gpu"], DEVICES, "gpu"))
     if not values["gpus"].isdigit() or int(values["gpus"]) < 1:
@@ -76,20 +60,10 @@ def read_cluster(values: Mapping[str, str]) -> Cluster:
 
 
 def plan_run(config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: Steps, *, sharding: str) -> list[str]:
-    """Plans a run.
-
-    Args:
-        config: The architecture.
-        layout: How a step is laid out over the GPUs.
-        cluster: The GPUs.
-        steps: What is trained on.
-        sharding: The layout in words, for messages.
-
-    Returns:
-        Lines to print.
+    """Estimates a run; returns lines to print. `sharding` is the layout in words.
 
     Raises:
-        SettingsError: If the run does not fit into the GPUs; with a layout that does.
+        SettingsError: If the run does not fit into the GPUs; the error suggests a layout that does.
     """
     lengths = [row_tokens for _, row_tokens in steps.phases]
     memory = estimate_memory(config, layout)
@@ -108,13 +82,13 @@ def plan_run(config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: S
     lines = [
         f"{count_parameters(config):,} parameters by {sharding} on {kind}",
         "",
-        "memory of a GPU in GB, at its fullest",
+        "peak memory of a GPU in GB",
         *(f"  {part:<14}{getattr(memory, part) / 1e9:>9.2f}" for part in PARTS),
-        f"  {'all':<14}{memory.total / 1e9:>9.2f} of {room:.1f}, {RESERVED_GB:.0f} being left to driver and allocator",
+        f"  {'all':<14}{memory.total / 1e9:>9.2f} of {room:.1f}; {RESERVED_GB:.0f} are reserved for driver and allocator",
         "",
     ]
     if step != steps.global_tokens:
-        lines.append(f"a step of {steps.global_tokens:,} tokens does not divide: {step:,} are taken")
+        lines.append(f"a step of {steps.global_tokens:,} tokens does not divide evenly: steps have {step:,} tokens")
     passes = step // (layout.micro_tokens * layout.ranks)
     lines.append(
         f"{-(-steps.total_tokens // step):,} steps of {step:,} tokens: {layout.ranks} GPUs x {passes} forward passes "
@@ -126,10 +100,10 @@ def plan_run(config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: S
 def _list_phases(
     config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: Steps, step_tokens: int
 ) -> list[str]:
-    """Tokens a second of each row length, and days and GPU hours in all."""
+    """Tokens per second for each row length, and days and GPU hours in total."""
     placed = place_phases(steps.phases, total_tokens=steps.total_tokens, step_tokens=step_tokens)
     ends = [start for start, _ in placed[1:]] + [steps.total_tokens]
-    # A recomputed forward pass takes time, but does not count as work in MFU.
+    # Recomputation takes time, but MFU does not count it.
     recomputation = 4 / 3 if layout.recomputes else 1
     lines, seconds = [], 0.0
     for (start, row_tokens), end in zip(placed, ends, strict=True):
@@ -144,13 +118,13 @@ def _list_phases(
 
 
 def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, row_tokens: int) -> str:
-    """What to change so that the run fits: the first in order of more GPUs, sharding, recomputing, smaller passes.
+    """Suggests changes with which a run fits: fewest GPUs first, then least sharding, recomputation and splitting.
 
     Args:
         config: The architecture.
         layout: One that does not fit.
-        room_gb: Memory that there is, in 10**9 bytes.
-        row_tokens: The longest row, which a forward pass holds whole.
+        room_gb: Available memory in 10**9 bytes.
+        row_tokens: The longest row, which is not split over forward passes.
     """
     smaller = [layout.micro_tokens // part for part in (1, 2, 4, 8, 16) if layout.micro_tokens // part >= row_tokens]
     changes = [

@@ -1,4 +1,4 @@
-"""The loss by position in a row, which shows how much of the context a model uses."""
+"""Measures the loss by position in a row, which shows how much of the context a model uses."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,13 @@ MAX_ROWS = 64
 def score_positions(
     model: nn.Module, documents: Sequence[NDArray[np.integer]], *, row_tokens: int
 ) -> list[float] | None:
-    """Measures the loss of predicting each next token by its position, in documents that fill a row.
-
-    Args:
-        model: Gives `logits` of shape (1, T, V).
-        documents: Ids of each, shape (T,).
-        row_tokens: Longest input; shorter documents are left out.
+    """The mean loss in nats for each of 16 equal parts of a row, over documents of at least `row_tokens`.
 
     Returns:
-        Mean loss in nats of each of 16 equal parts of the row, or `None` where fewer than two documents fill one.
+        `None` if fewer than two documents are long enough.
 
     Source:
-        The report, section 2.3.2, whose second length is there for what lies further back than the first.
+        CodeShell's report, section 2.3.2, on training with a second, longer context.
     """
     rows = [ids[:row_tokens] for ids in documents if len(ids) >= row_tokens][:MAX_ROWS]
     if len(rows) < MIN_ROWS:

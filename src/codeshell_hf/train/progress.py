@@ -1,4 +1,4 @@
-"""Where a run is, and its log."""
+"""A run's progress and its log."""
 
 import json
 import time
@@ -14,13 +14,7 @@ SHOWN_STEPS = 20
 
 @dataclass
 class Progress:
-    """Where a run is.
-
-    Args:
-        step: Steps done.
-        tokens: Tokens consumed.
-        rollbacks: How often it went back to older weights.
-    """
+    """Steps taken or skipped, tokens consumed, and rollbacks to older weights."""
 
     step: int = 0
     tokens: int = 0
@@ -28,7 +22,7 @@ class Progress:
 
 
 class Entry(TypedDict, total=False):
-    """A line of the log: a step, or something that was measured between two steps."""
+    """A line of the log: a step, or a measurement between two steps."""
 
     step: Required[int]
     tokens: int
@@ -44,13 +38,7 @@ class Entry(TypedDict, total=False):
 
 
 class Log:
-    """The run's own log, one JSON object a line; a resumed run drops the entries of what it repeats.
-
-    Args:
-        path: The file.
-        step: Where the run resumes; later entries are dropped.
-        is_writer: Whether this process writes the file.
-    """
+    """The run's log in JSON Lines. A run that resumes after `step` drops later entries, whose steps it repeats."""
 
     def __init__(self, path: Path, step: int, *, is_writer: bool) -> None:
         self.path = path
@@ -65,7 +53,7 @@ class Log:
             path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries), encoding="utf-8")
 
     def start_clock(self) -> None:
-        """Lets the time of steps count from now."""
+        """Starts the time measurement of steps."""
         self.started_s = time.monotonic()
 
     def add(self, entry: Entry) -> None:
@@ -78,7 +66,7 @@ class Log:
     def add_step(
         self, progress: Progress, loss: float, norm: float, rate: float, row_tokens: int, *, is_taken: bool
     ) -> None:
-        """Appends a step that ends now: its loss, its gradients' norm, its learning rate, the length of its rows."""
+        """Appends a step that ends now."""
         entry: Entry = {
             "step": progress.step,
             "tokens": progress.tokens,
@@ -94,11 +82,11 @@ class Log:
 
     @property
     def row_tokens(self) -> int | None:
-        """Length of the rows of the last step, `None` before the first."""
+        """Row length of the last step; `None` before the first."""
         return next((entry["row_tokens"] for entry in reversed(self.entries) if "row_tokens" in entry), None)
 
     def last_measures(self, step_tokens: int) -> dict[str, float]:
-        """The last step's measures by name, for trackers; a step has `step_tokens` tokens."""
+        """The last step's measures by name, for trackers."""
         entries = self._recent()
         last = entries[-1]
         return {
@@ -118,17 +106,14 @@ class Log:
         return (len(entries) - 1) * step_tokens / seconds if seconds > 0 else 0.0
 
     def format_line(self, steps: int, step_tokens: int, cost: TokenCost, peak_tflops: float | None, ranks: int) -> str:
-        """The fixed-width line of the last step.
+        """The last step as a fixed-width line, with MFU for causal attention and, in brackets, full attention.
 
         Args:
             steps: Steps of the run.
             step_tokens: Tokens of a step.
             cost: Operations of a token.
-            peak_tflops: A device's peak in 10**12 operations a second.
-            ranks: Devices.
-
-        Returns:
-            One line; MFU with causal attention counted once and, in brackets, as a square.
+            peak_tflops: A device's peak in 10**12 operations per second.
+            ranks: Number of devices.
         """
         entries = self._recent()
         last = entries[-1]
@@ -149,5 +134,5 @@ def _parse_lines(lines: list[str]) -> Iterator[Entry]:
     for line in lines:
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:  # the line that a kill cut short
+        except json.JSONDecodeError:  # a line that a kill cut short
             return

@@ -1,4 +1,4 @@
-"""The processes of a run, and what they sum over each other."""
+"""The processes of a run, and sums over them."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run, as this one sees them.
-
-    Args:
-        device: This process's.
-        rank: This process's number, from 0.
-        count: How many there are.
-    """
+    """This process's device and rank, and the number of ranks."""
 
     device: torch.device
     rank: int
@@ -22,7 +16,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process prints and writes for all."""
+        """Whether this rank prints and writes for all."""
         return self.rank == 0
 
     def print(self, text: str) -> None:
@@ -31,7 +25,7 @@ class Ranks:
             print(text, flush=True)  # noqa: T201 - the loop's own output
 
     def all_reduce_sum(self, *values: float) -> list[float]:
-        """Sums each number over all ranks; the result is the same on all."""
+        """Sums each number over all ranks; every rank gets the same result."""
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(numbers)
         return [float(value) for value in numbers.tolist()]

@@ -1,4 +1,4 @@
-"""What a finished run says of itself."""
+"""Summarizes a finished run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ AVERAGED_STEPS = 20
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of a run for its manifest, and lines to print."""
+    """Figures for the manifest, and lines to print."""
 
     counts: dict[str, object]
     measures: dict[str, object]
@@ -18,14 +18,7 @@ class Report:
 
 
 def summarize_run(entries: Sequence[Entry], *, epochs: float, held_out_documents: int, skipped_steps: int) -> Report:
-    """Summarizes a run's log: losses, held-out bits per byte, speed.
-
-    Args:
-        entries: The whole log.
-        epochs: Passes over the shards.
-        held_out_documents: How many bits per byte were measured on.
-        skipped_steps: How many the guard skipped.
-    """
+    """Summarizes a run's log: losses, held-out bits per byte over so many documents, speed."""
     steps = [entry for entry in entries if "loss" in entry]
     bits = [entry["bits_per_byte"] for entry in entries if "bits_per_byte" in entry]
     tokens, seconds = steps[-1]["tokens"], steps[-1]["elapsed_s"]
@@ -35,7 +28,7 @@ def summarize_run(entries: Sequence[Entry], *, epochs: float, held_out_documents
     training = f"loss {first:.3f} -> {last_loss:.3f} over {tokens:,} tokens ({epochs:.2f} epochs)"
     lines = [f"{training} at {speed or 0:,.0f} tokens/s"]
     if skipped_steps:
-        lines.append(f"{skipped_steps} steps were skipped for their gradients")
+        lines.append(f"{skipped_steps} steps were skipped because of their gradient norms")
     lines.append(f"held-out bits per byte {bits[0]['all']:.3f} -> {bits[-1]['all']:.3f}")
     counts: dict[str, object] = {
         "steps": steps[-1]["step"],

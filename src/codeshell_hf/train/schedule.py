@@ -1,4 +1,4 @@
-"""What changes during a run, as functions of the tokens consumed."""
+"""Learning rates, row lengths and batch sizes, as functions of the tokens consumed."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from .settings import ScheduleSettings
 
 
 def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:
-    """The learning rate of the step that ends at `tokens`, as a share of its peak: linear warm-up, then a cosine."""
+    """The learning rate at `tokens` as a share of the peak: linear warm-up, then cosine decay."""
     warmup, total, floor = schedule.warmup_tokens, schedule.total_tokens, schedule.floor_fraction
     if tokens < warmup:
         return tokens / warmup
@@ -17,43 +17,31 @@ def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:
 
 
 def place_phases(phases: Sequence[tuple[float, int]], *, total_tokens: int, step_tokens: int) -> list[tuple[int, int]]:
-    """Places changes of the row length between steps.
+    """The first token, rounded to whole steps, and the row length of each phase.
 
     Args:
-        phases: Share of all tokens at which each ends, and its row length, in order; the last share is 1.
-        total_tokens: Of the whole run.
+        phases: Share of all tokens at which each ends, and its row length; the shares increase to 1.
+        total_tokens: Of the run.
         step_tokens: Of a step.
-
-    Returns:
-        First token and row length of each.
-
-    Raises:
-        SettingsError: If the shares do not grow to 1.
 
     >>> place_phases([(0.9, 2048), (1.0, 8192)], total_tokens=1_000_000, step_tokens=16_384)
     [(0, 2048), (901120, 8192)]
     """
     ends = [until for until, _ in phases]
     if not ends or ends != sorted(set(ends)) or ends[-1] != 1 or ends[0] <= 0:
-        raise SettingsError(f"schedule.phases end at {ends}; let until_fraction grow and the last be 1")
+        raise SettingsError(f"schedule.phases end at {ends}; until_fraction must increase, and the last must be 1")
     starts = [0, *(round(until * total_tokens / step_tokens) * step_tokens for until in ends[:-1])]
     return [(start, row_tokens) for start, (_, row_tokens) in zip(starts, phases, strict=True)]
 
 
 def fit_batch(step_tokens: int, *, micro_tokens: int, row_lengths: Sequence[int], ranks: int) -> int:
-    """Rounds a step to what ranks and micro-batches divide, as 2.5 million tokens are not by 128 GPUs of 20,480.
+    """Rounds the tokens of a step to a multiple of all ranks' micro-batches, which rows have to divide.
 
     Args:
-        step_tokens: Tokens of a step, as asked for.
+        step_tokens: The requested size.
         micro_tokens: Tokens of a rank's forward pass.
-        row_lengths: Every length of rows in the run.
-        ranks: Processes that take the step together.
-
-    Returns:
-        The nearest number of tokens, at least one forward pass of every rank.
-
-    Raises:
-        SettingsError: If rows do not divide a forward pass.
+        row_lengths: Every row length of the run.
+        ranks: Number of processes.
 
     >>> fit_batch(2_500_000, micro_tokens=20_480, row_lengths=[4096], ranks=128)
     2621440
@@ -69,18 +57,18 @@ def fit_batch(step_tokens: int, *, micro_tokens: int, row_lengths: Sequence[int]
 
 
 def check_step_tokens(before: int, now: int) -> None:
-    """Raises SettingsError for a run that would resume with another batch size than that of its checkpoint."""
+    """Raises `SettingsError` if a run would resume with another batch size than its checkpoint's."""
     if before != now:
         raise SettingsError(
-            f"the checkpoint was made by steps of {before:,} tokens, but this run would take {now:,}; set "
+            f"the checkpoint is from steps of {before:,} tokens, but this run would take {now:,}; set "
             f"batch.micro_tokens or the number of processes so that they divide {before:,}"
         )
 
 
 def check_epochs(epochs: float, schedule: ScheduleSettings) -> None:
-    """Raises SettingsError for a run of more passes over the shards than the schedule allows."""
+    """Raises `SettingsError` if a run takes more epochs than the schedule allows."""
     if schedule.max_epochs is not None and epochs > schedule.max_epochs:
         raise SettingsError(
             f"schedule.total_tokens is {schedule.total_tokens}, which is {epochs:.2f} passes over the shards, but "
-            f"schedule.max_epochs is {schedule.max_epochs}; ask for fewer tokens or pack more"
+            f"schedule.max_epochs is {schedule.max_epochs}; set fewer tokens, or pack more"
         )

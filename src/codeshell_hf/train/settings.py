@@ -1,4 +1,4 @@
-"""The sections of a pretraining recipe."""
+"""Settings of pretraining."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,32 +12,32 @@ class ModelSettings(Section):
     """The model to train."""
 
     preset: str = Field(default="nano", description="an architecture of codeshell_hf.presets")
-    start_from: str | None = Field(default=None, description="weights to go on from: a folder or a Hub name")
+    start_from: str | None = Field(default=None, description="weights to continue from: a folder or a Hub name")
     changes: dict[str, object] = Field(default_factory=dict, description="config fields that differ from the preset")
 
 
 class BatchSettings(Section):
-    """How many tokens go together."""
+    """The batch size in tokens."""
 
     global_tokens: int = Field(gt=0, description="tokens of a step, over all ranks")
     micro_tokens: int = Field(gt=0, description="tokens of one forward pass of one rank")
 
 
 class PhaseSettings(Section):
-    """A part of the run with one length of rows."""
+    """A part of the run with one row length."""
 
     until_fraction: float = Field(gt=0, le=1, description="share of all tokens at which it ends")
     row_tokens: int = Field(gt=1, description="tokens of a row")
 
 
 class ScheduleSettings(Section):
-    """How long, and with which rows and learning rates."""
+    """Length of the run, row lengths and learning rates."""
 
     total_tokens: int = Field(gt=0, description="tokens of the whole run")
-    max_epochs: float | None = Field(default=None, gt=0, description="more than so many passes are refused")
+    max_epochs: float | None = Field(default=None, gt=0, description="a run of more passes over the data is refused")
     warmup_tokens: int = Field(ge=0, description="tokens until the peak learning rate")
     floor_fraction: float = Field(default=0.1, ge=0, le=1, description="last learning rate as a share of the peak")
-    phases: tuple[PhaseSettings, ...] = Field(description="lengths of rows, in order", min_length=1)
+    phases: tuple[PhaseSettings, ...] = Field(description="row lengths, in order", min_length=1)
 
     @model_validator(mode="after")
     def _check_warmup(self) -> "ScheduleSettings":
@@ -75,18 +75,26 @@ class CheckpointSettings(Section):
     """When the run is saved."""
 
     every_steps: int = Field(default=1000, gt=0, description="steps between checkpoints")
-    keep: int = Field(default=2, gt=0, description="how many of the last are kept")
-    keep_every_steps: int | None = Field(default=None, gt=0, description="those at multiples of it are kept for good")
+    keep: int = Field(default=2, gt=0, description="how many of the newest are kept")
+    keep_every_steps: int | None = Field(
+        default=None, gt=0, description="checkpoints at multiples of it are never deleted"
+    )
 
 
 class EvaluationSettings(Section):
     """What is measured on held-out documents."""
 
-    every_steps: int | None = Field(default=None, gt=0, description="steps between measurements besides first and last")
-    max_bytes_per_language: int = Field(default=200_000, gt=0, description="how much of a language is read")
-    shards: Path | None = Field(default=None, description="output of pack with held-out documents; null: shards")
-    exports: bool = Field(default=False, description="save the model for transformers at each measurement")
-    benchmarks: Path | None = Field(default=None, description="settings of evaluate, run on each export meanwhile")
+    every_steps: int | None = Field(
+        default=None, gt=0, description="steps between evaluations; the first and last are always done"
+    )
+    max_bytes_per_language: int = Field(default=200_000, gt=0, description="held-out bytes of a language")
+    shards: Path | None = Field(
+        default=None, description="output of pack with held-out documents; null for the training shards' own"
+    )
+    exports: bool = Field(default=False, description="save the model for transformers at each evaluation")
+    benchmarks: Path | None = Field(
+        default=None, description="settings of evaluate, run on each export in the background"
+    )
 
     @model_validator(mode="after")
     def _check_exports(self) -> "EvaluationSettings":
@@ -101,7 +109,11 @@ class EvaluationSettings(Section):
 class GuardSettings(Section):
     """Which steps are skipped."""
 
-    max_norm_ratio: float | None = Field(default=20.0, gt=1, description="of a gradient norm to the running mean")
-    warmup_steps: int = Field(default=100, ge=0, description="steps before spikes are looked for")
-    max_skips: int = Field(default=10, gt=0, description="after so many in a row the run rolls back to a checkpoint")
-    max_returns: int = Field(default=3, ge=0, description="after so many rollbacks the run fails")
+    max_norm_ratio: float | None = Field(
+        default=20.0, gt=1, description="limit of a gradient norm, as a multiple of the running mean"
+    )
+    warmup_steps: int = Field(default=100, ge=0, description="steps before the limit applies")
+    max_skips: int = Field(
+        default=10, gt=0, description="after so many skipped steps in a row, the run rolls back to a checkpoint"
+    )
+    max_rollbacks: int = Field(default=3, ge=0, description="after so many rollbacks the run fails")

@@ -1,8 +1,8 @@
-"""How a model and its optimisers are sharded over ranks, as accelerate's file says.
+"""Reads from accelerate's file how a model and its optimisers are sharded over ranks.
 
-`accelerate launch` hands its file on as environment variables; torchrun does not, so there the recipe names the file.
-accelerate itself silently ignores FSDP and DeepSpeed on a CPU, so both are read here and applied by the engines, on
-every device alike.
+`accelerate launch` passes its file on as environment variables; torchrun does not, so the recipe names the file.
+accelerate itself silently ignores FSDP and DeepSpeed on a CPU, so both are read here and applied by the engines on
+every device.
 """
 
 import os
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from ..precision import RequestedPrecision
 
 ZERO_STAGES = (2, 3)
-# accelerate's "no" is its default, and asks for nothing.
+# accelerate's default "no" requests nothing.
 _PRECISIONS: "dict[str, RequestedPrecision]" = {"no": "auto", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """What every rank holds.
+    """How the model is sharded.
 
     Args:
-        kind: "ddp", all of it; "fsdp2", a shard of parameters, gradients and moments; "zero", DeepSpeed's.
-        stage: Of ZeRO: 2 shards gradients and moments, 3 parameters as well.
-        replicas: Of FSDP2: so many groups of ranks hold the whole model each, sharded inside the group.
-        reshards: Of FSDP2: whether a block's parameters are freed after its forward pass.
-        offloads: Whether shards lie in the host's memory.
+        kind: "ddp", not at all; "fsdp2", parameters, gradients and moments; "zero", DeepSpeed.
+        stage: ZeRO's: 2 shards gradients and moments, 3 parameters as well.
+        replicas: FSDP2's: number of replicas, each sharded over its own group of ranks.
+        reshards: FSDP2's: whether a block's parameters are freed after its forward pass.
+        offloads: Whether shards are in CPU memory.
     """
 
     kind: Literal["ddp", "fsdp2", "zero"] = "ddp"
@@ -53,18 +53,15 @@ class Sharding:
 
 
 def read_sharding(file: Path | None, *, precision: "RequestedPrecision") -> "tuple[Sharding, RequestedPrecision]":
-    """Reads the sharding and the precision that accelerate was asked for.
+    """Reads the sharding, and the precision that the recipe or accelerate requests.
 
     Args:
-        file: accelerate's file where torchrun started the processes, `None` where accelerate did or nothing is sharded.
-        precision: The recipe's, which the launcher must not contradict.
-
-    Returns:
-        The sharding; and the precision that the recipe or accelerate asks for.
+        file: accelerate's file, for processes started by torchrun; `None` under accelerate, or without sharding.
+        precision: The recipe's setting.
 
     Raises:
-        SettingsError: If the file cannot be read, asks for what does not exist here, or contradicts the launcher or
-            the recipe.
+        SettingsError: If the file cannot be read, requests something unsupported, or contradicts the launcher or the
+            recipe.
     """
     launched = _read_environment(os.environ)
     named = None
@@ -145,7 +142,7 @@ def _make_zero(*, stage: int, offloads: bool) -> Sharding:
 def _section(values: Mapping[str, object], name: str) -> Mapping[str, object]:
     section = values.get(name) or {}
     if not isinstance(section, Mapping):
-        raise ValueError(f"{name} is {section!r} and no section")
+        raise ValueError(f"{name} is {section!r}, not a section")
     return section
 
 

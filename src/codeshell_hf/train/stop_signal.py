@@ -1,4 +1,4 @@
-"""Whether a scheduler asked the run to stop."""
+"""Catches a scheduler's request to stop."""
 
 import signal
 from types import FrameType
@@ -7,7 +7,7 @@ from ..operating_system import list_stop_signals
 
 
 class StopSignal:
-    """Remembers SIGTERM and its like, so that the loop can save before it leaves."""
+    """Records SIGTERM and similar signals, so that the loop can save before it exits."""
 
     def __init__(self) -> None:
         self.is_received = False

@@ -1,4 +1,4 @@
-"""What a token costs in arithmetic, and which share of a device's peak a run reaches."""
+"""Floating-point operations per token, and the peaks of devices, for MFU."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ class TokenCost:
     """Floating-point operations of one token in training, forward and backward.
 
     Args:
-        matrices: 6 for each parameter that multiplies: all, the output layer included and a lookup excluded.
-        causal_attention: Scores and weighted sums, each position seeing half the row.
+        matrices: 6 for each parameter in a matrix product: all, except an untied embedding.
+        causal_attention: Scores and weighted sums; each position sees half the row on average.
     """
 
     matrices: float
@@ -22,35 +22,35 @@ class TokenCost:
 
     @property
     def causal(self) -> float:
-        """All operations, causal attention counted once."""
+        """All operations with causal attention."""
         return self.matrices + self.causal_attention
 
     @property
     def square(self) -> float:
-        """All operations, attention counted as the whole square, as some peers publish it."""
+        """All operations, with attention counted as the full square, as some others publish it."""
         return self.matrices + 2 * self.causal_attention
 
 
 def cost_token(config: CodeShellConfig, row_tokens: int) -> TokenCost:
-    """Counts the operations of a token in rows of so many; the forward pass is a third of them."""
+    """Counts the operations of a token in rows of this length; the forward pass is a third of them."""
     lookup = 0 if config.tie_word_embeddings else config.vocab_size * config.n_embd
     window = config.sliding_window or row_tokens
     spans = [
         min(window, row_tokens) if kind == "sliding_attention" else row_tokens for kind in config.layer_types or ()
     ]
-    # A product of 2 operations, for scores and for values, at half the span, three times for forward and backward.
+    # 2 operations per product, for scores and values, over half the span, times 3 for forward and backward.
     attention = sum(2 * 2 * (span / 2) * config.n_embd * 3 for span in spans)
     return TokenCost(6.0 * (count_parameters(config) - lookup), attention)
 
 
 @dataclass(frozen=True)
 class Device:
-    """A kind of GPU.
+    """A GPU model.
 
     Args:
-        tflops: Peak in bfloat16 without sparsity, 10**12 operations a second.
-        gigabytes: Memory, 10**9 bytes.
-        mark: Part of the name that the driver gives it.
+        tflops: Dense bfloat16 peak in 10**12 operations per second.
+        gigabytes: Memory in 10**9 bytes.
+        mark: Part of the driver's name for it.
     """
 
     tflops: float
@@ -58,7 +58,7 @@ class Device:
     mark: str
 
 
-# As the maker's data sheets say.
+# From the data sheets.
 DEVICES = {
     "a100-40g": Device(312.0, 42.4, "A100-SXM4-40GB"),
     "a100-80g": Device(312.0, 85.0, "A100"),
@@ -69,7 +69,7 @@ DEVICES = {
 
 
 def find_peak_tflops(device: torch.device) -> float | None:
-    """A device's peak in bfloat16, in 10**12 operations a second; `None` for an unknown one."""
+    """A device's bfloat16 peak in 10**12 operations per second; `None` if unknown."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

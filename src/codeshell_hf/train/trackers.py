@@ -1,4 +1,4 @@
-"""Trackers such as TensorBoard, which show the figures of the log; only on the first rank."""
+"""Experiment trackers such as TensorBoard, on the first rank only."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,29 +12,29 @@ PROJECT = "codeshell-pretrain"
 
 
 class Tracker(Protocol):
-    """One of accelerate's adapters."""
+    """A tracker of accelerate."""
 
     def store_init_configuration(self, values: dict[str, int | float | str]) -> None:
-        """Shows the settings of the run."""
+        """Logs the settings of the run."""
 
     def log(self, values: Mapping[str, float], step: int | None) -> None:
-        """Shows measures by name."""
+        """Logs measures by name."""
 
     def finish(self) -> None:
-        """Writes what is buffered."""
+        """Flushes and closes."""
 
 
 class Trackers:
-    """The trackers of a run. A resumed run continues in each under the same name.
+    """The trackers of a run; a resumed run continues in each under the same name.
 
     Args:
-        names: Which ones.
-        start: Starts one by its name; the project's name and the tracker's own options follow.
-        folder: Of the run; the files of trackers that write some go into it.
-        values: Settings of the run, `output` among them.
+        names: The trackers.
+        start: Starts a tracker from its name, the project's name and the tracker's own options.
+        folder: The run's; file-based trackers write below it.
+        values: Settings of the run, with `output`.
 
     Raises:
-        SettingsError: If one is not installed.
+        SettingsError: If a tracker is not installed.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class Trackers:
             self._trackers.append(tracker)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Logs measures by name, after so many steps."""
+        """Logs measures by name at a step."""
         for tracker in self._trackers:
             tracker.log(values, step=step)
 
     def finish(self) -> None:
-        """Lets each write what it has buffered."""
+        """Flushes and closes all trackers."""
         for tracker in self._trackers:
             tracker.finish()
 
 
 def _name_run(file: Path, system: str) -> str:
-    """The run's name, drawn once and kept in a file."""
+    """The run's name, generated once and stored in a file."""
     if not file.exists():
         file.write_text(f"{system}-{uuid4().hex[:8]}", encoding="utf-8")
     return file.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""New weights, the same on any number of ranks."""
+"""Initial weights, the same on any number of ranks."""
 
 import hashlib
 import math
@@ -10,17 +10,16 @@ from ..configuration_codeshell import CodeShellConfig
 
 
 def draw_weight(name: str, like: Tensor, config: CodeShellConfig, *, seed: int) -> Tensor:
-    """Draws one new parameter, by its name alone, so that it does not matter who draws it and in which order.
+    """Draws an initial parameter; the seed depends on its name, so the rank and the order do not matter.
+
+    Matrices are normal with `initializer_range`, divided by sqrt(2 * layers) for those that write into the residual
+    stream; biases are zero, norms one.
 
     Args:
-        name: Of the parameter in the causal language model.
-        like: Of its whole shape, dtype and device.
+        name: In the causal language model.
+        like: Has the full shape, dtype and device.
         config: The architecture.
         seed: Of the run.
-
-    Returns:
-        Matrices normal with the configuration's range, those that write into the residual stream narrower by the root
-        of how many do; biases zero, norms one.
 
     Source:
         Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.

@@ -1,4 +1,4 @@
-"""Sharding by DeepSpeed's ZeRO-2 or ZeRO-3."""
+"""Sharding with DeepSpeed's ZeRO-2 or ZeRO-3."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ from .settings import OptimizerSettings
 from .sharding import ZERO_STAGES
 from .weights import draw_weight
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # as AdamW calls them
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's names
 
 
 class _GatedAdamW(torch.optim.AdamW):
-    """AdamW that asks, each time DeepSpeed is about to step a shard, whether it may."""
+    """AdamW that steps a shard only if `gate` allows it."""
 
     gate: Callable[[], bool] = staticmethod(lambda: True)
 
@@ -46,7 +46,7 @@ class ZeroEngine(Engine):
         self, config: CodeShellConfig, optimizer: OptimizerSettings, options: EngineOptions, *, device: torch.device
     ) -> None:
         if optimizer.name != "adamw":
-            raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO shards AdamW alone; set it to adamw")
+            raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO supports only AdamW; set it to adamw")
         try:
             import deepspeed
         except ImportError as error:
@@ -79,15 +79,15 @@ class ZeroEngine(Engine):
     def _build(self) -> CodeShellForCausalLM:
         if not self._shards_parameters:
             return super()._build()
-        # Its argument `dtype` is overruled on a device without float16; what the settings say is not.
+        # On a device without float16, Init overrides its argument `dtype`, but not these settings.
         with self._deepspeed.zero.Init(config_dict_or_path=self._settings()):
             model = self._make()
-        # Inside, frequencies are made in the parameters' dtype, which is too coarse for far positions.
+        # Within Init, frequencies are in the parameters' dtype, which is too coarse for far positions.
         model.transformer.rotary_emb = CodeShellRotaryEmbedding(self.config).to(self.device)
         return model
 
     def _shard(self) -> None:
-        if self._shards_parameters:  # used outside of its layer, by the loss
+        if self._shards_parameters:  # the loss uses it outside of its layer
             self._deepspeed.zero.register_external_parameter(self.inner, self.model.lm_head.weight)
 
     def _init_weights(self) -> None:
@@ -122,15 +122,15 @@ class ZeroEngine(Engine):
         self.module = self._engine
         if self._engine.zero_optimization_stage() != self.options.sharding.stage:
             raise SettingsError(
-                f"{self.options.sharding} was asked for, but DeepSpeed gives {type(self.module).__name__}"
+                f"{self.options.sharding} was requested, but DeepSpeed gives {type(self.module).__name__}"
             )
         wanted = torch.bfloat16 if self.options.precision.is_bf16 else torch.float32
         if found := {parameter.dtype for parameter in self.model.parameters()} - {wanted}:
-            raise SettingsError(f"{wanted} was asked for, but DeepSpeed keeps parameters in {found.pop()}")
+            raise SettingsError(f"{wanted} was requested, but DeepSpeed keeps parameters in {found.pop()}")
         self.optimizers = [gated]
 
     def autocast(self) -> AbstractContextManager[object]:
-        """None: DeepSpeed keeps parameters in bfloat16 beside its float32 ones."""
+        """None: DeepSpeed has bfloat16 copies of the float32 parameters."""
         return nullcontext()
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
@@ -141,12 +141,12 @@ class ZeroEngine(Engine):
             self._engine.step()
 
     def step(self, factor: float, allows: Callable[[float], bool]) -> tuple[float, bool]:
-        """As in `Engine`; DeepSpeed itself skips a norm that is not finite."""
+        """As in `Engine`; DeepSpeed itself skips steps with a non-finite norm."""
         decisions: list[tuple[float, bool]] = []
 
         def gate() -> bool:
             if not decisions:
-                # Set before the first shard is stepped; DeepSpeed's own accessor is filled after the last.
+                # Set before the first shard steps; DeepSpeed's public accessor is set after the last.
                 norm = float(self._engine.optimizer._global_grad_norm)  # noqa: SLF001
                 decisions.append((norm, allows(norm)))
             return decisions[0][1]
@@ -164,7 +164,7 @@ class ZeroEngine(Engine):
         return float(self._engine.optimizer.param_groups[0]["lr"])
 
     def _state(self) -> StateDict:
-        """As the other engines' state, so that any of them reads it: whole tensors, each on one rank, in its memory."""
+        """State that any engine can read: full tensors, each on one rank, in CPU memory."""
         self._make_moments()
         weights: dict[str, Tensor] = {}
         moments: dict[str, dict[str, Tensor]] = {}
@@ -186,7 +186,7 @@ class ZeroEngine(Engine):
         weights, moments = state["model"], state["optimizers"]["state"]
         steps = torch.zeros((), device=self.device)
         for names, parameter, owner in self._assign_owners():
-            # On any rank but the owner, this is a buffer of the same shape.
+            # On other ranks than the owner, a buffer of the same shape.
             like = torch.empty(getattr(parameter, "ds_shape", parameter.shape), device=self.device)
             self._set_weight(parameter, _broadcast(weights.get(names[0], like), owner, self.device))
             mine = moments.get(names[0], {})
@@ -199,7 +199,7 @@ class ZeroEngine(Engine):
             moment["step"].fill_(float(steps))
 
     def _assign_owners(self) -> Iterator[tuple[list[str], nn.Parameter, int]]:
-        """Every parameter with its names and the rank that holds it in a checkpoint, about as many numbers on each."""
+        """Every parameter with its names and the rank that saves it; ranks save about equally many numbers."""
         names: dict[nn.Parameter, list[str]] = {}
         for name, parameter in self.inner.named_parameters(remove_duplicate=False):
             names.setdefault(parameter, []).append(name)
@@ -210,7 +210,7 @@ class ZeroEngine(Engine):
             yield known_as, parameter, owner
 
     def _make_moments(self) -> None:
-        """Creates each shard's moments, as AdamW otherwise does in its first step."""
+        """Creates each shard's moments, which AdamW otherwise does in its first step."""
         inner = self._engine.optimizer
         state = self.optimizers[0].state
         shards = (
@@ -227,7 +227,7 @@ class ZeroEngine(Engine):
         return torch.tensor(steps)
 
     def _set_weight(self, parameter: nn.Parameter, whole: Tensor) -> None:
-        """Sets the parameter that is computed with and the float32 one that is stepped."""
+        """Sets both the parameter and its float32 master copy."""
         gathered = (
             self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
             if self._shards_parameters
@@ -238,7 +238,7 @@ class ZeroEngine(Engine):
         self._set_shard(parameter, whole)
 
     def _set_shard(self, parameter: nn.Parameter, whole: Tensor, key: str | None = None) -> None:
-        """Sets this rank's shard of a float32 parameter or of one of its moments."""
+        """Sets this rank's shard of a float32 parameter, or of one of its moments."""
         tools = self._deepspeed.utils
         if not self._shards_parameters:
             if key is None:
