@@ -86,7 +86,7 @@ def make_engine(
 class Engine:
     """An unsharded model on one rank, or replicated over several (DDP); subclasses shard it.
 
-    The loop calls `module` for losses; `inner` is the same without DDP's or DeepSpeed's wrapper, `model` the model in it.
+    The loop calls `module` for losses; `inner` is `module` without a wrapper, `model` the model inside it.
     """
 
     module: nn.Module

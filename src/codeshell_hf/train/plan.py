@@ -84,7 +84,7 @@ def plan_run(config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: S
         "",
         "peak memory of a GPU in GB",
         *(f"  {part:<14}{getattr(memory, part) / 1e9:>9.2f}" for part in PARTS),
-        f"  {'all':<14}{memory.total / 1e9:>9.2f} of {room:.1f}; {RESERVED_GB:.0f} are reserved for driver and allocator",
+        f"  {'all':<14}{memory.total / 1e9:>9.2f} of {room:.1f}; {RESERVED_GB:.0f} are for driver and allocator",
         "",
     ]
     if step != steps.global_tokens:
