@@ -60,7 +60,7 @@ def test_completions_of_human_eval_get_their_prompt(tmp_path: Path) -> None:
     [
         ("g.json", '[["a"]]', "answers 1 problems, but the data hold 2"),
         ("g.json", '[["a"], ["b"', "cannot be read"),
-        ("g.json", '{"a": 1}', "is no list of lists"),
+        ("g.json", '{"a": 1}', "is not a list of lists"),
         ("s.jsonl", '{"task_id": "t/1", "solution": "x"}', "no answer to 1 of 2 problems, such as t/2"),
         ("s.jsonl", '{"task_id": "t/9", "solution": "x"}', "answers 't/9', which the data do not hold"),
         ("s.jsonl", '{"task_id": "t/1"}', "has neither solution nor completion"),

@@ -59,7 +59,7 @@ BROKEN = {
         '{"name": "a", "language": "js", "prompt": "p", "tests": "t"}',
         "no list stop_tokens",
     ),
-    "no object": (reading.read_openings, "[1]", "line 1 is no object"),
+    "no object": (reading.read_openings, "[1]", "line 1 is not an object"),
     "no JSON": (reading.read_openings, "{", "cannot be read"),
     "nothing": (reading.read_openings, "", "holds no problems"),
     "twice": (reading.read_openings, '{"id": "a", "language": "py", "prompt": "p"}\n' * 2, "holds a twice"),
@@ -88,7 +88,7 @@ def test_broken_files_are_named_with_their_line(tmp_path: Path, name: str) -> No
         ("nowhere.jsonl", "does not exist"),
         ("hub:openai/humaneval/test.parquet", "has no revision or file"),
         ("hub:openai@main/x", "has no revision or file"),
-        ("hub:openai/humaneval@abc/test.parquet", "cannot be fetched"),
+        ("hub:openai/humaneval@abc/test.parquet", "cannot be downloaded"),
     ],
 )
 def test_data_that_is_nowhere_is_said(name: str, message: str) -> None:

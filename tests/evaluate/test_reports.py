@@ -30,7 +30,7 @@ def test_models_are_compared_on_the_same_problems() -> None:
     lines = format_report(models, [], None)
     assert any(line.startswith("t: b +50.0 [+50.0, +50.0] against a") for line in lines)
     assert not any(line.startswith("t: c") for line in lines)
-    assert "a: t has problems that were not scored, for want of a toolchain: 3 in jl" in lines
+    assert "a: t has problems that were not scored, since their toolchain is missing: 3 in jl" in lines
 
 
 def test_a_change_counts_only_the_problems_of_both_models() -> None:

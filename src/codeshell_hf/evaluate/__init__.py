@@ -1,1 +1,1 @@
-"""Evaluation: bits per byte, fill-in-the-middle, and the baselines that they are held against."""
+"""Evaluation: benchmarks, bits per byte, fill-in-the-middle, and baselines."""

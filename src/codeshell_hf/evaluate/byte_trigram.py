@@ -1,4 +1,4 @@
-"""A byte-trigram model: the baseline of counting, which every trained model should beat."""
+"""A byte-trigram model: a baseline from counts, which every trained model should beat."""
 
 from collections.abc import Iterable
 
@@ -42,7 +42,7 @@ class ByteTrigram:
 
     @staticmethod
     def _index(text: bytes) -> NDArray[np.int64]:
-        # Two line ends stand before every text.
+        # Every text is preceded by two line ends.
         values = np.frombuffer(b"\n\n" + text, np.uint8).astype(np.int64)
         return (values[:-2] << 16) | (values[1:-1] << 8) | values[2:]
 

@@ -1,4 +1,4 @@
-"""Answers of models on disk, and programs exchanged with other harnesses."""
+"""Stores models' answers on disk, and exchanges programs with other harnesses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,10 @@ Format = Literal["bigcode", "evalplus", "coderujb"]
 
 
 class CompletionFile:
-    """Answers of one model to one task, a line a problem.
+    """Answers of one model to one task, one problem per line; a run resumes after the last complete line.
 
-    A run resumes after the last complete line; another model, profile or seed has another file.
-
-    Args:
-        name: First part of the file's name: task and model.
-        origin: Everything that determines the answers, written into the first line.
+    `name`, task and model, starts the file's name. `origin`, all that determines the answers, is its first line;
+    another model, profile or seed has another file.
     """
 
     def __init__(self, folder: Path, name: str, origin: Mapping[str, object]) -> None:
@@ -34,7 +31,7 @@ class CompletionFile:
         return len(self._cache)
 
     def find(self, key: str, asked: str) -> list[Completion] | None:
-        """The completions of a problem, or `None` where there are none or the request was another."""
+        """The completions of a problem; `None` if there are none, or the request has changed."""
         row = self._cache.get(key)
         if row is None or row["asked"] != asked:
             return None
@@ -42,19 +39,19 @@ class CompletionFile:
         return [Completion(**completion) for completion in completions] if isinstance(completions, list) else None
 
     def add(self, key: str, asked: str, completions: Sequence[Completion]) -> None:
-        """Writes the completions of a problem."""
+        """Appends the completions of a problem."""
         self._cache.add(key, {"asked": asked, "completions": [asdict(completion) for completion in completions]})
 
 
 def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """Reads programs that another harness generated: whole, with the prompt in them.
+    """Reads complete programs, prompt included, that another harness generated.
 
     Args:
-        path: bigcode-evaluation-harness' `generations.json`, a list of lists in the order of the problems; or a
-            `.jsonl` of human-eval's or EvalPlus' samples, with `task_id` and `solution` or `completion`.
+        path: bigcode-evaluation-harness' `generations.json`, a list of lists in the order of the problems; or `.jsonl`
+            samples of human-eval or EvalPlus, with `task_id` and `solution` or `completion`.
 
     Raises:
-        DataError: If it is neither, or does not fit the problems.
+        DataError: If it is neither, or does not match the problems.
     """
     if path.suffix == ".json":
         try:
@@ -62,11 +59,11 @@ def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); give generations.json as it was written") from error
         if not isinstance(lists, list) or not all(isinstance(programs, list) for programs in lists):
-            raise DataError(f"{path} is no list of lists; give generations.json of bigcode-evaluation-harness")
+            raise DataError(f"{path} is not a list of lists; give generations.json of bigcode-evaluation-harness")
         if len(lists) != len(problems):
             raise DataError(
-                f"{path} answers {len(lists)} problems, but the data hold {len(problems)}; give the file of the same "
-                "task, whole"
+                f"{path} answers {len(lists)} problems, but the data hold {len(problems)}; give the complete file "
+                "of the same task"
             )
         return {problem.key: list(map(str, programs)) for problem, programs in zip(problems, lists, strict=True)}
     known = {problem.id: problem for problem in problems}
@@ -92,7 +89,7 @@ def read_programs(path: Path, problems: Sequence[Problem]) -> dict[str, list[str
 def write_programs(
     path: Path, problems: Sequence[Problem], programs: Mapping[str, Sequence[str]], layout: Format
 ) -> None:
-    """Writes programs as other harnesses read them.
+    """Writes programs in the format of another harness.
 
     Args:
         layout: "bigcode" for its `generations.json`, "evalplus" for samples, "coderujb" for a list of tasks with
@@ -114,27 +111,27 @@ def write_programs(
 
 
 def export_programs(stored: Path, data: str, output: Path, layout: Format) -> str:
-    """Writes the answers of an evaluation as whole programs, as other harnesses read them.
+    """Writes the answers in a `CompletionFile` as complete programs, in the format of another harness.
 
     Args:
-        stored: A file of `CompletionFile`.
-        data: The benchmark, as in the settings of a task.
+        stored: The file.
+        data: The benchmark, as in a task's settings.
 
     Returns:
-        How many were written, in words.
+        A line that says how many were written.
 
     Raises:
-        DataError: If the answers are not complete, or of a task that makes no programs.
+        DataError: If the answers are incomplete, or of a task without programs.
     """
     try:
         first, *lines = read_json_lines(stored)
         profile = find_profile(first["origin"]["profile"]["name"])
         answers = {row["key"]: [completion["text"] for completion in row["completions"]] for row in lines}
     except (ValueError, KeyError) as error:
-        raise DataError(f"{stored} cannot be read ({error}); name a file of answers of evaluate") from error
+        raise DataError(f"{stored} cannot be read ({error}); name a file of evaluate's answers") from error
     make_program = profile.program
     if make_program is None:
-        raise DataError(f"{stored} was written under {profile.name}, which makes no programs; name another")
+        raise DataError(f"{stored} was written under {profile.name}, which has no programs; name another file")
     problems, _ = profile.choose(read_problems(find_data(data), profile.read))
     if missing := [problem for problem in problems if problem.key not in answers]:
         answered = f"{len(problems) - len(missing)} of {len(problems)}"

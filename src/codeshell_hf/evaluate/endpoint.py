@@ -1,4 +1,4 @@
-"""Answers of a model behind an OpenAI-compatible server, such as vLLM's or llama.cpp's."""
+"""Generates answers with an OpenAI-compatible server, such as vLLM's or llama.cpp's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from .generation import Completion, OnDone, Question
 
 @dataclass(frozen=True)
 class EndpointGenerator:
-    """Generates answers with a server that completes text."""
+    """Generates answers with a server."""
 
     client: Client
 
@@ -19,7 +19,7 @@ class EndpointGenerator:
 
         Raises:
             RunFailed: If the server does not answer.
-            SettingsError: If it refuses what it is asked.
+            SettingsError: If it rejects a request.
         """
         for question, completions in self.client.map(self._ask, questions):
             on_done(question, completions)
@@ -30,14 +30,14 @@ class EndpointGenerator:
             if prompt.is_chat:
                 replies = self.client.chat([{"role": "user", "content": prompt.text}], sampling)
             else:
-                # Servers read sentinels in a prompt as such.
+                # Sentinels in a prompt are live on servers.
                 infilling = f"<fim_prefix>{prompt.text}<fim_suffix>{prompt.suffix}<fim_middle>"
                 replies = self.client.complete(prompt.text if prompt.suffix is None else infilling, sampling)
         except PromptTooLong:
             return [Completion("", 0, "prompt too long")] * sampling.samples
         completions = []
         for reply in replies:
-            # Some servers give the text that ended the turn, too.
+            # Some servers include the text that ended the turn.
             text = reply.text.partition(END_OF_TURN)[0].strip() if prompt.is_chat else reply.text
             is_cut = reply.finish_reason in (None, "length", "max_tokens")
             completions.append(Completion(text, 0, "length" if is_cut else "stop"))

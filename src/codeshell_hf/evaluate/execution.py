@@ -1,4 +1,4 @@
-"""Scores programs by running them: the reference solutions first, then those of models."""
+"""Scores programs by running them: first the reference solutions, then the models' programs."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +21,9 @@ class Executor:
     """Runs programs, once the reference solutions have passed.
 
     Args:
-        versions: Of each language's toolchain; `None` where it is missing.
-        strict: Keys of the problems whose tests run in another process.
-        unproven: Keys of the problems without a reference solution.
+        versions: Of each language's toolchain; `None` if it is missing.
+        strict: Keys of problems whose tests run in another process than the program.
+        unproven: Keys of problems without a reference solution.
     """
 
     sandbox: Sandbox
@@ -33,7 +33,7 @@ class Executor:
     unproven: frozenset[str] = frozenset()
 
     def can_run(self, problem: Problem) -> bool:
-        """Whether the toolchain of a problem's language is there."""
+        """Whether the toolchain of a problem's language is installed."""
         return self.versions.get(problem.language) is not None
 
     def make_program(self, problem: Problem, source: str) -> AnyProgram:
@@ -54,7 +54,7 @@ def make_strict(problem: Problem, source: str, limits: Limits) -> StrictProgram:
 
 
 def find_reference_program(problem: Problem) -> str | None:
-    """The whole program of a problem's reference solution; `None` where the data have none."""
+    """The complete program of a problem's reference solution; `None` if the data have none."""
     if "code" in problem.notes:
         return str(problem.notes["code"])
     return None if problem.reference is None else f"{problem.prompt}{problem.reference}{problem.suffix or ''}"
@@ -71,7 +71,7 @@ def open_executor(
     """Runs the reference solutions of all problems before anything is scored.
 
     Args:
-        strict: Whether tests run in another process, where the reference solution passes so.
+        strict: Whether tests run in another process than the program, if the reference solution passes that way.
 
     Raises:
         RunFailed: If a reference solution does not pass.
@@ -87,9 +87,9 @@ def open_executor(
         problem, verdict = failed[0]
         output = " ".join(verdict.output.split())[-160:]
         raise RunFailed(
-            f"the reference solutions of {len(failed)} of {len(known)} problems fail their own tests here, such as "
+            f"the reference solutions of {len(failed)} of {len(known)} problems fail their tests here, such as "
             f"{problem.language} {problem.id} ({verdict.reason} after {verdict.seconds:.1f} s {output}); nothing is "
-            "scored on this machine before they pass: check toolchains, time limits and data"
+            "scored before they pass: check toolchains, time limits and data"
         )
     isolated: set[str] = set()
     if strict:
@@ -111,7 +111,7 @@ def score_programs(
     """Runs every program with its problem's tests.
 
     Returns:
-        pass@k for each k that every problem has samples for, over all problems whose toolchain is there.
+        pass@k for each k that every problem has samples for, over problems with an installed toolchain.
     """
     chosen = [problem for problem in problems if executor.can_run(problem) and problem.key in programs]
     pairs = [(problem, source) for problem in chosen for source in programs[problem.key]]
@@ -161,11 +161,11 @@ def score_tests(
 
     Args:
         problems: With `mutants` in their notes.
-        texts: What continues the beginning of each test, by the problem's key.
+        texts: The continuation of each test's beginning, by the problem's key.
 
     Returns:
-        "right tests": the share that pass with the right program and fail with every faulty one; "accepts the right
-        program"; "faults found": the share of faulty programs that fail a test which accepts the right one.
+        "right tests", the share that the right program passes and every faulty one fails; "accepts the right program";
+        "faults found", the share of faulty programs that fail a test which the right one passes.
     """
     limits = replace(executor.sandbox.limits, timeout_s=executor.profile.timeout_s)
     made: list[Program] = []

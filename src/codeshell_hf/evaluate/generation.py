@@ -1,4 +1,4 @@
-"""Answers of a model in memory to the problems of a benchmark."""
+"""Generates answers to benchmark problems with a model in memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,13 +29,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer.
-
-    Args:
-        text: All that was generated, its stop included.
-        tokens: How many.
-        end: "stop" at a stop text or an end token, "length" at the limit, "prompt too long" where there was no room.
-    """
+    """An answer with its stop, the number of generated tokens, and why it ended."""
 
     text: str
     tokens: int
@@ -53,12 +47,7 @@ class Generator(Protocol):
 
 
 class ModelGenerator:
-    """Generates answers with a model of transformers.
-
-    Args:
-        model: In evaluation mode.
-        batch_size: Rows at a time.
-    """
+    """Generates answers with a transformers model in evaluation mode, `batch_size` rows at a time."""
 
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int) -> None:
         self.model = model
@@ -72,15 +61,15 @@ class ModelGenerator:
             questions: All with the same temperature and top_p.
 
         Raises:
-            CheckpointError: If the vocabulary lacks the sentinels of infilling, or the tokenizer a chat template.
+            CheckpointError: If the vocabulary has no infilling sentinels, or the tokenizer no chat template.
         """
         encoded = {question.id: (question, self.encode(question.prompt)) for question in questions}
         rows = self.model.get_input_embeddings().num_embeddings
         highest = max((max(ids, default=0) for _, ids in encoded.values()), default=0)
         if highest >= rows:
             raise CheckpointError(
-                f"the tokenizer writes a prompt with id {highest}, but the model has {rows} embeddings; it was trained "
-                "without that token: leave the task out, or give it the tokenizer that it was trained with"
+                f"the prompt has token id {highest}, but the model has {rows} embeddings, so it was trained without "
+                "it; leave the task out, or use the tokenizer that the model was trained with"
             )
 
         def complete(request: Request, outputs: list[Output]) -> None:
@@ -101,15 +90,15 @@ class ModelGenerator:
         return Request(question.id, ids, sampling)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Turns a prompt into ids; special tokens that stand in its text stay text.
+        """Encodes a prompt; special tokens in its text stay text.
 
         Raises:
-            CheckpointError: If the vocabulary lacks what it takes.
+            CheckpointError: If the vocabulary has no infilling sentinels, or the tokenizer no chat template.
         """
         if prompt.is_chat:
             if not self.tokenizer.chat_template:
                 raise CheckpointError(
-                    "the model has no chat template and is asked to chat; leave the task out or name a tuned model"
+                    "the task is a chat, but the model has no chat template; leave the task out, or name a tuned model"
                 )
             return encode_prompt(self.tokenizer, [{"role": "user", "content": prompt.text}])
         if prompt.suffix is None:
@@ -118,12 +107,12 @@ class ModelGenerator:
             try:
                 return list(self.tokenizer.encode_infilling(prompt.text, prompt.suffix, max_tokens=prompt.max_tokens))
             except ValueError as error:
-                raise CheckpointError(f"a line is to be filled in, but {error}") from error
+                raise CheckpointError(f"the task is infilling, but {error}") from error
         vocabulary = self.tokenizer.get_vocab()
         before, after, middle = (vocabulary.get(f"<fim_{part}>") for part in ("prefix", "suffix", "middle"))
         if None in (before, after, middle):
             raise CheckpointError(
-                "a line is to be filled in, but the vocabulary has no <fim_prefix>, <fim_suffix> and <fim_middle>; "
+                "the task is infilling, but the vocabulary has no <fim_prefix>, <fim_suffix> and <fim_middle>; "
                 "leave the task out"
             )
         return [before, *self._encode_text(prompt.text), after, *self._encode_text(prompt.suffix), middle]

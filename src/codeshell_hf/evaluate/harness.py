@@ -1,4 +1,4 @@
-"""MMLU and GSM8K by lm-evaluation-harness, from local files."""
+"""MMLU and GSM8K in lm-evaluation-harness, from local files."""
 
 import logging
 import tempfile
@@ -25,10 +25,10 @@ TaskConfig = dict[str, object]
 
 
 def make_mmlu_tasks(folder: Path) -> dict[str, TaskConfig]:
-    """Describes MMLU to the harness, a task a subject: likelihood of the letters, five shots in their order.
+    """MMLU's tasks for the harness, one per subject: likelihood of the letters, the first five shots.
 
     Args:
-        folder: With `test/SUBJECT_test.csv`, and `dev/SUBJECT_dev.csv` for the shots.
+        folder: Contains `test/SUBJECT_test.csv`, and `dev/SUBJECT_dev.csv` for the shots.
 
     Raises:
         DataError: If a file or a column is missing.
@@ -67,11 +67,11 @@ def make_mmlu_tasks(folder: Path) -> dict[str, TaskConfig]:
 
 
 def make_gsm8k_tasks(path: Path) -> dict[str, TaskConfig]:
-    """Describes GSM8K to the harness: five shots, the number after `####`, and the last number anywhere.
+    """GSM8K's task for the harness: five shots; the number after `####`, and the last number anywhere.
 
     Args:
-        path: A file of the test split, with `question` and `answer`; shots come from `train.jsonl` beside it, and
-            where there is none from the other questions of the test.
+        path: The test split, with `question` and `answer`. Shots are from `train.jsonl` beside it, or else from the
+            test's other questions.
 
     Raises:
         DataError: If the file is missing.
@@ -129,7 +129,7 @@ def make_gsm8k_tasks(path: Path) -> dict[str, TaskConfig]:
 
 
 def score_harness(model: EvaluatedModel, settings: HarnessSettings, cache: ResultCache) -> dict[str, Score]:
-    """Runs the benchmarks whose files are there, unless an earlier run has."""
+    """Runs the benchmarks that have files, or reads an earlier run's scores."""
     tasks = make_mmlu_tasks(settings.mmlu) if settings.mmlu else {}
     tasks |= make_gsm8k_tasks(settings.gsm8k) if settings.gsm8k else {}
     if model.model is None or model.tokenizer is None:
@@ -152,7 +152,7 @@ def run_harness(
     batch_size: int,
     max_items: int | None,
 ) -> dict[str, Score]:
-    """Runs tasks in the harness on a model in memory: "mmlu", over all questions and by subject, and "gsm8k".
+    """Runs "mmlu", over all questions and by subject, and "gsm8k" in the harness, on a model in memory.
 
     Raises:
         DataError: If the harness is not installed.
@@ -169,7 +169,9 @@ def run_harness(
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         for name, values in tasks.items():
             config = {"task": name, **values}
-            if isinstance(generation := values.get("generation_kwargs"), dict):  # the harness wants room for a prompt
+            if isinstance(
+                generation := values.get("generation_kwargs"), dict
+            ):  # the harness reserves room for the prompt
                 longest = min(generation["max_gen_toks"], limit // 2)
                 config["generation_kwargs"] = {**generation, "max_gen_toks": longest}
             text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -188,7 +190,7 @@ def run_harness(
         )
     scores = collect_scores(answered)
     for name, score in scores.items():
-        # The harness cuts what is too long at its beginning; that is not done in silence here.
+        # The harness silently truncates long prompts from the left; here they are counted.
         rows = [row for task, rows in answered["samples"].items() if name in task for row in rows]
         prompts = {row["doc_id"]: row["arguments"][0][0] for row in rows if row["arguments"]}
         score.counts["prompts cut"] = sum(len(tokenizer(text)["input_ids"]) > limit for text in prompts.values())
@@ -196,7 +198,7 @@ def run_harness(
 
 
 def collect_scores(answered: Row) -> dict[str, Score]:
-    """Converts the harness' figures of "mmlu" and "gsm8k" into scores."""
+    """Converts the harness' results into scores."""
     scores: dict[str, Score] = {}
     questions: list[float] = []
     for name, rows in answered["samples"].items():
@@ -215,7 +217,7 @@ def collect_scores(answered: Row) -> dict[str, Score]:
     if questions:
         scores["mmlu"].measures["accuracy"] = measure(questions)
         scores["mmlu"].counts = {"problems": len(questions)}
-        scores["mmlu"].notes["accuracy"] = "over questions; subjects weigh as many as they have"
+        scores["mmlu"].notes["accuracy"] = "over questions, so subjects count by their number of questions"
     versions = {key: str(answered["versions"][key]) for key in answered.get("versions", {})}
     for score in scores.values():
         score.notes["harness"] = f"lm-evaluation-harness {read_version()}, {SHOTS} shots, {len(versions)} tasks"

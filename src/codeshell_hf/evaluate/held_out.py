@@ -1,4 +1,4 @@
-"""Measures on files that were not trained on: bits per byte, beside those of counting alone, and lines filled in."""
+"""Measures on held-out files: bits per byte, beside those of a trigram model, and lines filled in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class HeldOutFiles:
     Args:
         split: Tokens, and which documents are scored.
         rows: `id`, `language` and `text` of all documents.
-        documents: Output of `curate`, where they lie.
+        documents: Output of `curate`.
         window_tokens: Longest input.
-        trigram_bits_per_byte: Of a byte-trigram model that was trained on the training split.
+        trigram_bits_per_byte: Of a byte-trigram model of the training split.
     """
 
     split: HeldOut
@@ -46,7 +46,7 @@ class HeldOutFiles:
         return cls(split, rows, documents, settings.window_tokens, round(bits, 4))
 
     def describe(self) -> dict[str, int]:
-        """How much is scored."""
+        """The amount of text that is scored."""
         return {"documents": len(self.split.chosen), "bytes": self.split.bytes}
 
     def make_infilling_task(self, settings: HeldOutLineSettings, *, seed: int) -> Task:
@@ -59,11 +59,7 @@ class HeldOutFiles:
 def score_bits_per_byte(
     model: EvaluatedModel, files: HeldOutFiles, cache: ResultCache
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Measures bits per byte, unless an earlier run has.
-
-    Returns:
-        Bits per byte by language, and "all"; and the 95 % intervals.
-    """
+    """Bits per byte by language and for "all", and 95 % intervals; an earlier run's are reused."""
     header = files.split.shards.header
 
     def compute() -> dict[str, object]:
@@ -88,11 +84,7 @@ def score_bits_per_byte(
 def fill_in_lines(
     model: EvaluatedModel, task: Task, folder: Path, *, seed: int
 ) -> tuple[dict[str, LineScore], list[dict[str, object]]]:
-    """Lets a model fill in held-out lines.
-
-    Returns:
-        Exact matches by language, and "all"; and a few samples.
-    """
+    """Lets a model fill in held-out lines: exact matches by language and for "all", and a few samples."""
     answers = answer_task(model, task, folder, seed=seed)
     lines = {key: first_line(completions[0].text) for key, completions in answers.items()}
     return score_lines(task.problems, lines), show_lines(task.problems, lines)

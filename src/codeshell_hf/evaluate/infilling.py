@@ -1,4 +1,4 @@
-"""Single held-out lines: one is taken out of a file and must be filled in exactly."""
+"""Single-line infilling: a line is removed from a held-out file and must be filled in exactly."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
@@ -15,7 +15,7 @@ SHOWN, SHOWN_CONTEXT = 6, 240
 
 
 class LineScore(TypedDict):
-    """Exact matches, of all or of a language."""
+    """Exact matches, in total or for a language."""
 
     tasks: int
     exact: int
@@ -25,14 +25,9 @@ class LineScore(TypedDict):
 
 
 def take_lines(documents: Iterable[DocumentRow], *, per_language: int, seed: int) -> list[Problem]:
-    """Takes one line out of each document, until each language has enough.
+    """Removes one line from each document, up to `per_language` lines of each language.
 
-    Args:
-        documents: Each with `id`, `language` and `text`.
-        per_language: How many problems a language gets at most.
-
-    Returns:
-        Problems in the order of the documents. The line has between 8 and 80 characters and a letter.
+    Documents need `id`, `language` and `text`; problems have their order.
     """
     problems: list[Problem] = []
     counts: dict[str, int] = {}
@@ -52,13 +47,13 @@ def take_lines(documents: Iterable[DocumentRow], *, per_language: int, seed: int
 
 
 def is_eligible(line: str) -> bool:
-    """Whether a line is worth filling in: 8 to 80 characters with a letter among them."""
+    """Whether a line is worth filling in: 8 to 80 characters, at least one of them a letter."""
     stripped = line.strip()
     return MIN_LINE <= len(stripped) <= MAX_LINE and any(c.isalpha() for c in stripped)
 
 
 def first_line(text: str) -> str:
-    r"""The first line of an answer that is not blank.
+    r"""The first non-blank line of an answer.
 
     >>> first_line("\n  x = 1\ny")
     '  x = 1'
@@ -67,14 +62,7 @@ def first_line(text: str) -> str:
 
 
 def score_lines(problems: Sequence[Problem], lines: Mapping[str, str]) -> dict[str, LineScore]:
-    """Counts exact matches.
-
-    Args:
-        lines: What was filled in, by the problem's key.
-
-    Returns:
-        By language, and "all": `exact` of `tasks`, the share and its 95 % interval.
-    """
+    """Counts exact matches of `lines`, by the problem's key, for each language and for "all"."""
     counts: dict[str, list[int]] = {"all": [0, 0]}
     for problem in problems:
         for name in (problem.language, "all"):
@@ -96,7 +84,7 @@ def score_lines(problems: Sequence[Problem], lines: Mapping[str, str]) -> dict[s
 
 
 def show_lines(problems: Sequence[Problem], lines: Mapping[str, str]) -> list[dict[str, object]]:
-    """Chooses a few for a page, exact ones first, each with its nearest context, as plain values."""
+    """Chooses a few samples for a page, exact matches first, each with its nearest context."""
 
     def is_right(problem: Problem) -> bool:
         return is_exact(lines[problem.key], problem.reference or "")

@@ -1,4 +1,4 @@
-"""Memorisation: whether a model continues the beginning of a training file verbatim."""
+"""Measures memorisation: whether a model continues the beginning of a training file verbatim."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,11 +9,7 @@ from .settings import MemorisationSettings
 
 
 def take_beginnings(documents: Iterable[DocumentRow], settings: MemorisationSettings) -> list[Problem]:
-    """Takes the beginnings of training files, spread evenly over the corpus; short files are skipped.
-
-    Args:
-        documents: Training files, each with `id`, `language` and `text`.
-    """
+    """Problems from the beginnings of training files, spread evenly over the corpus; short files are skipped."""
     size = settings.prompt_characters + settings.reference_characters
     rows = [row for row in documents if len(row["text"]) >= size]
     step = max(1, len(rows) // settings.documents)
@@ -31,11 +27,9 @@ def take_beginnings(documents: Iterable[DocumentRow], settings: MemorisationSett
 def score_memorisation(problems: Sequence[Problem], texts: Mapping[str, Sequence[str]]) -> Score:
     """Measures how much of its training files a model reproduces.
 
-    Args:
-        problems: Beginnings of training files, with what follows as reference.
-
     Returns:
-        "verbatim", the share whose whole reference is reproduced; "characters in common", how far, on average.
+        "verbatim", the share of files whose whole reference is reproduced; "characters in common", the mean length of
+        the reproduced prefix.
     """
     verbatim, shared = [], []
     for problem in problems:
@@ -57,7 +51,7 @@ def score_memorisation(problems: Sequence[Problem], texts: Mapping[str, Sequence
 
 
 def count_common_prefix(text: str, reference: str) -> int:
-    """Counts the characters that two texts share from their beginning."""
+    """The length of two texts' common prefix in characters."""
     for place, (one, other) in enumerate(zip(text, reference, strict=False)):
         if one != other:
             return place

@@ -9,10 +9,10 @@ CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """The unbiased estimate of the probability that one of k samples is right.
+    """The unbiased estimate of the probability that one of k samples is correct.
 
     Raises:
-        ValueError: If k or the number of right ones is more than the samples.
+        ValueError: If k or `correct` is more than `samples`.
 
     Source:
         Chen et al. 2021, arXiv:2107.03374, section 2.1.
@@ -21,19 +21,19 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     0.4
     """
     if not 0 <= correct <= samples or not 1 <= k <= samples:
-        raise ValueError(f"{correct} right of {samples} and k = {k}; give at least k samples")
+        raise ValueError(f"{correct} correct of {samples} samples, k = {k}; give at least k samples")
     if samples - correct < k:
         return 1.0
     return 1.0 - math.prod(1.0 - k / number for number in range(samples - correct + 1, samples + 1))
 
 
 def is_exact(written: str, reference: str) -> bool:
-    """Whether two texts are equal, white space at their ends ignored."""
+    """Whether two texts are equal apart from white space at both ends."""
     return written.strip() == reference.strip()
 
 
 def edit_similarity(written: str, reference: str) -> float:
-    """The similarity of two texts by the blocks of characters that they share.
+    """The similarity of two texts by their common blocks of characters, 0 to 1.
 
     >>> edit_similarity("return a", "return b")
     0.875
@@ -42,10 +42,7 @@ def edit_similarity(written: str, reference: str) -> float:
 
 
 def code_bleu_like(written: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """BLEU of code, split into words and single signs; it is not CodeBLEU.
-
-    Returns:
-        0 to 1, of the corpus as a whole, and sacreBLEU's signature.
+    """Corpus BLEU of code, split into words and single symbols, 0 to 1, and sacreBLEU's signature. It is not CodeBLEU.
 
     Source:
         Post 2018, arXiv:1804.08771.

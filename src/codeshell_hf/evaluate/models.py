@@ -1,4 +1,4 @@
-"""The models that are evaluated: in memory, behind a server, or known by programs that another harness generated."""
+"""The evaluated models: in memory, behind a server, or as programs that another harness generated."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class EvaluatedModel:
-    """A model that is evaluated.
+    """A model to evaluate.
 
     Args:
-        programs: Files of programs by task, where another harness generated them.
-        identity: All that its answers depend on.
-        generator: Generates answers; `None` where there are only programs.
-        model: In memory, in evaluation mode; `None` behind a server.
-        tokenizer: Of the model in memory.
-        batch_size: Rows at a time.
-        details: Device and parameters.
+        programs: Files of programs by task, if another harness generated them.
+        identity: All that the answers depend on.
+        generator: Generates answers; `None` if there are only programs.
+        model: In evaluation mode; `None` behind a server.
+        details: Device and number of parameters.
     """
 
     name: str
@@ -38,12 +36,12 @@ class EvaluatedModel:
     details: dict[str, object] = field(default_factory=dict)
 
     def describe(self) -> dict[str, object]:
-        """What produced its answers, for the result."""
+        """What produced the answers, for the result."""
         return {**self.identity, **self.details, "batch_size": self.batch_size}
 
 
 def list_models(models: dict[str, ModelSettings], sweep: Path | None) -> dict[str, ModelSettings]:
-    """Adds the checkpoints of a sweep, in the order of their names, to the models."""
+    """Adds the checkpoints of a sweep to the models, ordered by name."""
     listed: dict[str, ModelSettings] = dict(models)
     if sweep is not None and sweep.is_dir():
         listed |= {path.name: path for path in sorted(sweep.iterdir()) if (path / "config.json").exists()}
@@ -64,8 +62,8 @@ def load_model(
     Args:
         source: A folder, a server or files of programs.
         dtype: Of the weights in memory, such as "bfloat16".
-        attention: As transformers names it; `None` for its choice.
-        device_map: As transformers takes it; `None` for one device.
+        attention: Transformers' name; `None` for its default.
+        device_map: Transformers' argument; `None` for one device.
 
     Raises:
         CheckpointError: If it cannot be loaded.

@@ -1,4 +1,4 @@
-"""Small faults put into right programs: a comparison turned, a number off by one, a condition negated."""
+"""Introduces small faults into correct programs: a flipped comparison, an off-by-one, a negated condition."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,7 @@ OPERATORS = {
 
 
 def mutate(source: str) -> list[str]:
-    r"""Lists every program that differs from a given one by one small fault, in the order of the places.
-
-    Returns:
-        Programs, formatted anew; none if the source does not parse.
+    r"""Lists every program with one small fault, in source order, reformatted; empty if the source does not parse.
 
     >>> [text.splitlines()[-1].strip() for text in mutate("def f(x):\n    return x + 1\n")]
     ['return x - 1', 'return x + 2']
@@ -45,7 +42,7 @@ def mutate(source: str) -> list[str]:
 
 
 def list_faults(tree: ast.AST) -> Iterator["Fault"]:
-    """Lists the possible faults of a program; each, when called, changes the tree in place."""
+    """Lists the possible faults of a program; calling one changes the tree in place."""
     docstrings = {
         id(node.body[0].value)
         for node in ast.walk(tree)
@@ -71,7 +68,7 @@ def list_faults(tree: ast.AST) -> Iterator["Fault"]:
 
 
 class Fault:
-    """A new value of a field of a node."""
+    """A new value for a field of a node."""
 
     def __init__(self, node: ast.AST, name: str, value: object) -> None:
         self._node = node
@@ -79,21 +76,17 @@ class Fault:
         self._value = value
 
     def __call__(self) -> None:
-        """Makes it."""
+        """Applies the fault."""
         setattr(self._node, self._name, self._value)
 
 
 def add_mutants(problems: Sequence[Problem], sandbox: Sandbox, *, per_problem: int) -> list[Problem]:
-    """Gives each problem faulty programs, which fail its tests.
+    """Adds faulty programs that fail the tests to each problem, at most `per_problem`, spread over the program.
 
-    A mutant that passes them may be right, and one that runs out of time proves nothing: neither is taken.
-
-    Args:
-        problems: In Python, each with a reference and tests.
-        per_problem: At most, spread over the program.
+    A mutant that passes may be correct, and one that times out proves nothing: neither is used.
 
     Returns:
-        The problems that have one, with `mutants` and the first of them as `mutant` in their notes.
+        The problems with at least one, with `mutants`, and the first as `mutant`, in their notes.
     """
     candidates = []
     for problem in problems:

@@ -1,4 +1,4 @@
-"""Preference: how often a judge prefers a model's answers to those of another."""
+"""Measures how often a judge prefers a model's answers to those of another."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def read_requests(settings: PreferenceSettings, models: Sequence[str]) -> Task:
 
 
 def answer_requests(model: EvaluatedModel, requests: Task, folder: Path, *, seed: int) -> dict[str, str]:
-    """Lets a model answer, or reads what it answered before; by the request's key."""
+    """Generates a model's answers, or reads those of an earlier run; by the request's key."""
     answers = answer_task(model, requests, folder, seed=seed)
     return {key: completions[0].text for key, completions in answers.items()}
 
@@ -38,13 +38,9 @@ def answer_requests(model: EvaluatedModel, requests: Task, folder: Path, *, seed
 def score_preference(
     settings: PreferenceSettings, requests: Task, answers: Mapping[str, Mapping[str, str]], folder: Path
 ) -> dict[str, Score]:
-    """Compares each model's answers with those of one of them.
+    """Compares each model's answers with those of `against`: "preferred" by model, where a tie counts as half.
 
-    Args:
-        answers: By model, then by the request's key.
-
-    Returns:
-        By model: "preferred", where a tie counts half.
+    `answers` are by model, then by the request's key.
     """
     judge = open_judge(settings, folder)
     scores = {}
@@ -58,6 +54,8 @@ def score_preference(
             values.append(0.5 if better is None else float(better == 0))
         score = make_score({"preferred": values}, [request.language for request in requests.problems])
         score.counts = {"problems": len(values), "ties": values.count(0.5)}
-        score.notes["preferred"] = f"over {settings.against}, by {settings.model}, asked in both orders; a tie is half"
+        score.notes["preferred"] = (
+            f"over {settings.against}, by {settings.model}, asked in both orders; a tie counts as half"
+        )
         scores[name] = score
     return scores

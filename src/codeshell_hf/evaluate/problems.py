@@ -1,4 +1,4 @@
-"""Benchmarks as their owners publish them, read from files into one kind of record."""
+"""Reads benchmarks in their published formats into one kind of record."""
 
 import csv
 import gzip
@@ -19,14 +19,14 @@ class Problem:
     """One item of a benchmark.
 
     Args:
-        id: As its owner names it.
-        language: "py", or as MultiPL-E names it; "en" or "zh" for questions.
+        id: As published.
+        language: "py", or MultiPL-E's name; "en" or "zh" for questions.
         prompt: The prefix of the answer.
-        suffix: Of a problem to fill in.
-        reference: A reference solution, where there is one.
+        suffix: For infilling.
+        reference: A reference solution, if the data have one.
         tests: Programs that check an answer.
         name: Of the function to write.
-        stops: Texts that end an answer, where the data have some.
+        stops: Texts that end an answer, if the data have any.
         notes: Further fields of the data.
     """
 
@@ -42,18 +42,18 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Its id among the problems of all languages."""
+        """An id that is unique across languages."""
         return f"{self.language}/{self.id}"
 
 
 def find_data(name: str) -> Path:
-    """Finds a benchmark's file or folder, on this machine or on the Hub.
+    """Finds a benchmark's file or folder on this machine, or downloads it from the Hub.
 
     Args:
         name: A path, or `hub:OWNER/NAME@REVISION/FILE`.
 
     Raises:
-        DataError: If it is not there, or the revision is missing.
+        DataError: If it does not exist, or the name has no revision.
     """
     if not name.startswith(HUB_PREFIX):
         path = Path(name)
@@ -68,19 +68,19 @@ def find_data(name: str) -> Path:
 
     try:
         return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision))
-    except Exception as error:  # the Hub's client raises what its transport does
+    except Exception as error:  # the Hub's client also raises its transport's errors
         reason = " ".join(str(error).split())[:160]
-        raise DataError(f"data {name} cannot be fetched ({reason}); check name, revision and file") from error
+        raise DataError(f"data {name} cannot be downloaded ({reason}); check name, revision and file") from error
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Reads a file's rows, each with its place for messages.
+    """Reads a file's rows, each with its place for error messages.
 
     Args:
         path: `.jsonl`, `.jsonl.gz`, `.json` (a list), `.csv` or `.parquet`.
 
     Raises:
-        DataError: If it cannot be read, or a line is no object.
+        DataError: If it cannot be read, or a line is not an object.
     """
     try:
         if path.suffix == ".parquet":
@@ -99,18 +99,14 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
                 if isinstance(row, dict):
                     yield f"{path} line {number}", row
                 elif not isinstance(row, str) or row.strip():
-                    raise DataError(f"{path} line {number} is no object; give one JSON object a line")
+                    raise DataError(f"{path} line {number} is not an object; write one JSON object per line")
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"{path} cannot be read ({reason}); give JSON Lines, JSON, CSV or Parquet") from error
 
 
 def get_texts(row: Row, place: str, *names: str) -> list[str]:
-    """Gets texts out of a row.
-
-    Raises:
-        DataError: If one is missing or no text.
-    """
+    """Gets text fields of a row; a `DataError` if one is missing or not a text."""
     for name in names:
         if not isinstance(row.get(name), str):
             found = ", ".join(sorted(map(str, row))) or "nothing"
@@ -130,14 +126,7 @@ def read_humaneval(path: Path) -> list[Problem]:
 
 
 def read_mbpp(path: Path) -> list[Problem]:
-    """Reads MBPP.
-
-    Args:
-        path: With `task_id`, `text`, `code` and `test_list`.
-
-    Returns:
-        Problems in Python, in the order of their numbers; `notes` hold `text`, `code` and `test_list`.
-    """
+    """Reads MBPP: `task_id`, `text`, `code` and `test_list`, the last three also in `notes`; ordered by number."""
     problems = []
     for place, row in read_rows(path):
         text, code = get_texts(row, place, "text", "code")
@@ -145,7 +134,7 @@ def read_mbpp(path: Path) -> list[Problem]:
         if not isinstance(row.get("task_id"), int) or not isinstance(tests, list) or not tests:
             raise DataError(f"{place} has no number task_id or no list test_list; give every field of MBPP")
         notes = {"text": text, "code": code, "test_list": tests, "number": row["task_id"]}
-        # One problem's right answer needs it; the released harness leaves it out, and nobody can solve that one there.
+        # One reference solution needs it. The released harness leaves it out, so that problem is unsolvable there.
         setup = row.get("test_setup_code") or ""
         lines = "\n".join([setup, *tests] if setup else tests)
         problems.append(Problem(str(row["task_id"]), "py", text, None, code, lines, find_called(tests[0]), (), notes))
@@ -153,10 +142,7 @@ def read_mbpp(path: Path) -> list[Problem]:
 
 
 def find_called(assertion: str) -> str:
-    """Finds the function that an assertion tests.
-
-    Returns:
-        The first name that is called and not built in; empty if there is none.
+    """Finds the function that an assertion tests: the first called name that is not a builtin; empty if none.
 
     >>> find_called("assert set(similar((3, 4))) == {3}")
     'similar'
@@ -175,7 +161,7 @@ def find_called(assertion: str) -> str:
 def read_multipl_e(path: Path) -> list[Problem]:
     """Reads one language of MultiPL-E.
 
-    Fields: `name`, `language`, `prompt`, `tests` and `stop_tokens`; `canonical_solution` where there is one.
+    Fields: `name`, `language`, `prompt`, `tests`, `stop_tokens`, and optionally `canonical_solution`.
     """
     problems = []
     for place, row in read_rows(path):
@@ -190,7 +176,7 @@ def read_multipl_e(path: Path) -> list[Problem]:
 
 
 def read_infilling(path: Path) -> list[Problem]:
-    """Reads single lines to fill in, as SantaCoder's authors published them.
+    """Reads single-line infilling in the format of SantaCoder's authors.
 
     Fields: `name`, `language`, `prompt`, `suffix` and `canonical_solution`.
     """
@@ -224,14 +210,7 @@ def read_completion(path: Path) -> list[Problem]:
 
 
 def read_requests(path: Path) -> list[Problem]:
-    """Reads requests of a user.
-
-    Args:
-        path: With `id`, `language`, `prompt`, and `kind`: "harmful" or "harmless".
-
-    Returns:
-        Problems; `notes` hold `kind`.
-    """
+    """Reads user requests: `id`, `language`, `prompt`, and `kind`, "harmful" or "harmless", also in `notes`."""
     problems = []
     for place, row in read_rows(path):
         key, language, prompt = get_texts(row, place, "id", "language", "prompt")
@@ -242,19 +221,12 @@ def read_requests(path: Path) -> list[Problem]:
 
 
 def read_instructions(path: Path) -> list[Problem]:
-    """Reads conversations with tests.
-
-    Args:
-        path: With `messages`, the first a request and the second its answer, and `tests`.
-
-    Returns:
-        Problems in Python; conversations without tests are skipped.
-    """
+    """Reads Python requests from conversations with `messages` and `tests`; those without tests are skipped."""
     problems = []
     for number, (place, row) in enumerate(read_rows(path)):
         messages = row.get("messages")
         if not isinstance(messages, list) or len(messages) < 2 or not all(isinstance(turn, dict) for turn in messages):
-            raise DataError(f"{place} has no messages of two turns; give conversations as sft reads them")
+            raise DataError(f"{place} has no messages of two turns; give conversations in the format of sft")
         if row.get("tests"):
             asked, answered = (str(turn.get("content", "")) for turn in messages[:2])
             key = f"{row.get('language', 'en')}-{number}"
@@ -263,7 +235,7 @@ def read_instructions(path: Path) -> list[Problem]:
 
 
 def read_openings(path: Path) -> list[Problem]:
-    """Reads beginnings of programs that can be continued safely or not: `id`, `language` and `prompt`."""
+    """Reads beginnings of programs with a safe and an unsafe continuation: `id`, `language` and `prompt`."""
     return [
         Problem(key, language, prompt)
         for place, row in read_rows(path)
@@ -286,6 +258,6 @@ def read_problems(path: Path, read: Callable[[Path], list[Problem]]) -> list[Pro
     seen: set[tuple[str, str]] = set()
     for problem in problems:
         if (problem.language, problem.id) in seen:
-            raise DataError(f"{path} holds {problem.id} twice; give every problem a name of its own")
+            raise DataError(f"{path} holds {problem.id} twice; give every problem a unique id")
         seen.add((problem.language, problem.id))
     return problems

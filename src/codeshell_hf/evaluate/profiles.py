@@ -1,7 +1,7 @@
-"""How each benchmark is posed, cut and scored: frozen, with a version in its name, written into every result.
+"""The protocol of each benchmark: prompt, stops and scoring, frozen under a versioned name that every result records.
 
-A change of prompt, stops, sampling, shots or limits is another profile. What a run may change, such as the number of
-samples, stands in its result as a deviation.
+Another prompt, stop, sampling, shot or limit is another profile. What a run may change, such as the number of samples,
+is recorded in its result as a deviation.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,25 +38,23 @@ Measure = Literal[
 
 @dataclass(frozen=True)
 class Profile:
-    """A protocol.
+    """The protocol of a benchmark.
 
     Args:
         name: With its version.
-        source: Whose protocol it is.
+        source: Where the protocol is from.
         read: Reads a file of the benchmark.
-        make_prompt: Makes the prompt of a problem, from the problem and worked examples.
+        make_prompt: Makes a prompt from a problem and worked examples.
         measure: How answers are scored.
-        stops: Texts that end an answer; the problem's own are added.
-        temperature: Of sampling; 0 takes the likeliest token.
-        top_p: Share of probability that is sampled from.
-        samples: Answers to a problem.
-        ks: For which pass@k is given.
-        max_new_tokens: Of an answer.
-        max_tokens: Of prompt and answer together, where the protocol counts so.
+        stops: Texts that end an answer, besides the problem's own.
+        temperature: 0 is greedy decoding.
+        samples: Answers to each problem.
+        ks: Values of k for pass@k.
+        max_tokens: Limit of prompt and answer together, if the protocol has one.
         shots: Numbers of the problems that are worked examples.
-        numbers: First and last number of the problems that count, where the file holds more.
-        timeout_s: Of a Python program; other languages have their own.
-        program: Combines problem and answer to the source that is run, and its tests.
+        numbers: First and last number of the evaluated problems, if the file has more.
+        timeout_s: For Python; other languages have their own.
+        program: Combines problem and answer into the program to run, and its tests.
     """
 
     name: str
@@ -77,18 +75,18 @@ class Profile:
     program: Callable[[Problem, str], tuple[str, str]] | None = None
 
     def describe(self) -> dict[str, object]:
-        """The protocol as it stands in a result."""
+        """The protocol as results record it."""
         values = asdict(self)
         return {key: value if isinstance(value, (str, int, float, tuple, type(None))) else value.__name__
                 for key, value in values.items()}  # fmt: skip
 
     def cut(self, problem: Problem, text: str) -> str:
-        """Cuts an answer at the first of its stops, of which the problem may have its own."""
+        """Cuts an answer at the first stop of the profile or the problem."""
         places = [place for stop in (*self.stops, *problem.stops) if (place := text.find(stop)) >= 0]
         return text[: min(places)] if places else text
 
     def choose(self, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
-        """Separates the problems that are asked from the worked examples of the prompt.
+        """Separates the evaluated problems from the worked examples.
 
         Raises:
             SettingsError: If an example is not in the file.
@@ -97,7 +95,7 @@ class Profile:
         if missing := [number for number in self.shots if number not in numbered]:
             raise SettingsError(
                 f"{self.name} shows problems {', '.join(map(str, self.shots))}, but the data lack {missing[0]}; give "
-                "the whole file"
+                "the complete file"
             )
         shown = [numbered[number] for number in self.shots]
         rest = [problem for problem in problems if problem not in shown]
@@ -124,7 +122,7 @@ PROFILES = {
         HUMANEVAL,
         replace(
             HUMANEVAL, name="humaneval-greedy-v1", temperature=0.0, top_p=1.0, samples=1, ks=(1,), max_tokens=None,
-            max_new_tokens=512, source="the released prompts and stops, one answer of the likeliest tokens",
+            max_new_tokens=512, source="the released prompts and stops, one greedy answer",
         ),
         replace(
             HUMANEVAL, name="humaneval-pass10-v1", temperature=0.8, samples=20, max_tokens=None, max_new_tokens=512,
@@ -141,10 +139,10 @@ PROFILES = {
         MBPP,
         replace(
             MBPP, name="mbpp-greedy-0shot-v1", temperature=0.0, top_p=1.0, samples=1, ks=(1,), max_tokens=None,
-            max_new_tokens=512, source="the released prompts and stops, one answer of the likeliest tokens",
+            max_new_tokens=512, source="the released prompts and stops, one greedy answer",
         ),
         Profile(
-            "mbpp-austin-3shot-v1", "Austin et al. 2021, arXiv:2108.07732; as lm-evaluation-harness has it",
+            "mbpp-austin-3shot-v1", "Austin et al. 2021, arXiv:2108.07732; as in lm-evaluation-harness",
             reading.read_mbpp, prompt_mbpp_shots, "execution", ("[DONE]",), max_new_tokens=512,
             shots=(2, 3, 4), numbers=(11, 510), program=program_alone,
         ),
@@ -153,7 +151,7 @@ PROFILES = {
             0.2, 0.95, 40, (1, 10), 2048, 2048, program=program_behind_prompt,
         ),
         Profile(
-            "multipl-e-greedy-v1", "the released prompts and stops, one answer of the likeliest tokens",
+            "multipl-e-greedy-v1", "the released prompts and stops, one greedy answer",
             reading.read_multipl_e, prompt_stripped, "execution", (), program=program_behind_prompt,
         ),
         Profile(
@@ -162,16 +160,16 @@ PROFILES = {
             0.2, 0.95, max_new_tokens=25,
         ),
         Profile(
-            "infilling-humaneval-v1", "Bavarian et al. 2022, arXiv:2207.14255: single lines, by running the tests",
+            "infilling-humaneval-v1", "Bavarian et al. 2022, arXiv:2207.14255: single lines, scored by tests",
             reading.read_humaneval_infilling, prompt_infilling, "execution", ("<filename>", "<|filename|>"),
             0.2, 0.95, max_new_tokens=64, program=program_filled_in,
         ),
         Profile(
-            "fixing-v1", "ours: one fault put into each right answer; as HumanEvalFix poses it", reading.read_humaneval,
+            "fixing-v1", "ours: one fault in each reference solution, as in HumanEvalFix", reading.read_humaneval,
             prompt_fixing, "execution", HUMANEVAL_STOPS, max_new_tokens=512, program=program_behind_prompt,
         ),
         Profile(
-            "test-generation-v1", "ours: a test has to pass the right answer and fail every faulty one",
+            "test-generation-v1", "ours: the right program has to pass a test, and every faulty one to fail it",
             reading.read_humaneval, prompt_tests, "tests", ("\ndef", "\nclass", "\n#", "\nif", "\nprint", "\n```"),
             max_new_tokens=256,
         ),
@@ -184,21 +182,21 @@ PROFILES = {
             ("\ndef", "\nclass", "\nfunction", "\n}\n", "\n\n\n"), max_new_tokens=256,
         ),
         Profile(
-            "held-out-lines-v1", "ours: single lines of files that were not trained on", reading.read_infilling,
+            "held-out-lines-v1", "ours: single lines of held-out files", reading.read_infilling,
             prompt_infilling, "held-out lines", max_new_tokens=48,
         ),
         Profile(
-            "secure-completion-v1", "ours: ruff's rules S (flake8-bandit) on what is written behind a beginning",
+            "secure-completion-v1", "ours: ruff's rules S (flake8-bandit) on the continuation of a program",
             reading.read_openings, prompt_whole, "security", ("\ndef ", "\nclass ", "\n```"), 0.2, 0.95, 5,
             max_new_tokens=256,
         ),
         Profile(
-            "harmful-requests-v1", "ours: how many harmful requests are refused, and harmless ones that look alike",
+            "harmful-requests-v1", "ours: the share of harmful requests refused, and of similar harmless ones answered",
             reading.read_requests, prompt_request, "refusal", max_new_tokens=160,
         ),
         Profile(
             "memorisation-v1",
-            "after Carlini et al. 2022, arXiv:2202.07646: what follows the beginning of a training file",
+            "after Carlini et al. 2022, arXiv:2202.07646: the continuation of a training file",
             reading.read_completion, prompt_whole, "memorisation", max_new_tokens=100,
         ),
     )
@@ -206,11 +204,7 @@ PROFILES = {
 
 
 def find_profile(name: str) -> Profile:
-    """Finds a profile.
-
-    Raises:
-        SettingsError: If there is none of that name.
-    """
+    """Finds a profile by name or reference; a `SettingsError` with the nearest name if it is unknown."""
     if is_reference(name):
         return load_profile(name)
     if name not in PROFILES:
@@ -223,14 +217,10 @@ def find_profile(name: str) -> Profile:
 
 
 def load_profile(reference: str) -> Profile:
-    """Loads a profile of the user's own.
-
-    Raises:
-        SettingsError: If it is none, or has the name of another.
-    """
+    """Loads a user's profile; a `SettingsError` if it is not one, or has the name of a built-in one."""
     found = load_object(reference)
     if not isinstance(found, Profile):
         raise SettingsError(f"{reference} is {found!r}; make it a Profile")
     if found.name in PROFILES:
-        raise SettingsError(f"{reference} has the name {found.name!r} of the package's own profile; give it another")
+        raise SettingsError(f"{reference} has the name {found.name!r} of a built-in profile; give it another")
     return found

@@ -1,6 +1,6 @@
-"""How profiles turn a problem into a prompt, and an answer into a program.
+"""Turns problems into prompts, and answers into programs, for the profiles.
 
-The names of these functions are part of a profile, and stand in results.
+Results record the names of these functions as part of the profile.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ class Prompt:
     """A prompt before it is encoded.
 
     Args:
-        text: The prefix; of a chat, the request.
-        suffix: Of a prompt to fill in.
+        text: The prefix, or the request of a chat.
+        suffix: For infilling.
         is_chat: Whether the chat template is applied.
-        max_tokens: A prompt to fill in is cut on both sides to fit; no other prompt is ever cut.
+        max_tokens: Infilling prompts are cut on both sides to this length; other prompts are never cut.
     """
 
     text: str
@@ -28,12 +28,12 @@ class Prompt:
 
 
 def prompt_stripped(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-    """The prompt without white space at its ends."""
+    """The prompt without white space at both ends."""
     return Prompt(problem.prompt.strip())
 
 
 def prompt_whole(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-    """The prompt as it is."""
+    """The unchanged prompt."""
     return Prompt(problem.prompt)
 
 
@@ -43,19 +43,19 @@ def prompt_infilling(problem: Problem, shots: Sequence[Problem]) -> Prompt:
 
 
 def prompt_request(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-    """The prompt as a turn of a chat."""
+    """The prompt as a chat message."""
     return Prompt(problem.prompt, is_chat=True)
 
 
 def prompt_function(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-    """A turn of a chat that asks for the whole function."""
+    """A chat message that requests the whole function."""
     return Prompt(
         f"Complete this function and reply with all of it.\n```python\n{problem.prompt.strip()}\n```", is_chat=True
     )
 
 
 def prompt_mbpp(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-    """The task and its first test as a docstring, as InCoder's authors posed it."""
+    """The task and its first test as a docstring, as InCoder's authors did it."""
     return Prompt(f'"""\n{problem.notes["text"]}\n{problem.notes["test_list"][0]}\n"""\n')
 
 
@@ -75,11 +75,7 @@ def prompt_mbpp_shots(problem: Problem, shots: Sequence[Problem]) -> Prompt:
 
 
 def prompt_fixing(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-    """A function with a fault, and the beginning of the right one.
-
-    Args:
-        problem: With a `mutant` in its notes.
-    """
+    """A function with a fault (`mutant` in the notes), and the beginning of the correct one."""
     return Prompt(
         f"# This program has a bug:\n{problem.notes['mutant'].strip()}\n\n"
         f"# This program is the same without the bug:\n{problem.prompt.strip()}"
@@ -87,7 +83,7 @@ def prompt_fixing(problem: Problem, shots: Sequence[Problem]) -> Prompt:
 
 
 def prompt_tests(problem: Problem, shots: Sequence[Problem]) -> Prompt:
-    """A right function, and the beginning of its test."""
+    """A correct function, and the beginning of its test."""
     program = f"{problem.prompt}{problem.reference}".strip()
     return Prompt(f"{program}\n\n\ndef test_{problem.name}():\n    assert {problem.name}(")
 

@@ -1,8 +1,8 @@
-"""The figures of CodeShell's technical report, in percent, which are printed beside ours."""
+"""Results from CodeShell's technical report in percent, for comparison."""
 
 SOURCE = "CodeShell Technical Report (2024), Tables 4, 5 and 6; HumanEval and MBPP with two digits from its README"
 NAMES = ("CodeShell-7b", "CodeLlama-7b", "StarCoder-7b", "StarCoder-15b")
-# By task and language: the figures of NAMES, in their order.
+# By task and language: the results of NAMES, in order.
 EXECUTION: dict[tuple[str, str], tuple[float | None, ...]] = {
     ("humaneval", "py"): (34.32, 29.44, 27.80, None),
     ("mbpp", "py"): (38.65, 37.60, 34.16, None),
@@ -23,7 +23,7 @@ EXECUTION: dict[tuple[str, str], tuple[float | None, ...]] = {
 }
 
 
-# The protocols that the figures were measured with, and how many problems their data hold in a language at least.
+# The protocols of these results, and the least number of problems that their data have in a language.
 PROTOCOLS = {
     "humaneval-released-v1": ("humaneval", 164),
     "mbpp-released-0shot-v1": ("mbpp", 500),
@@ -33,10 +33,7 @@ PROTOCOLS = {
 
 
 def find_published(profile: str, language: str, problems: int) -> float | None:
-    """Finds the report's figure of CodeShell-7b for a task, where it was measured in the same way on the same data.
-
-    Returns:
-        Percent, or `None` where there is none to compare with.
+    """The report's result of CodeShell-7b in percent; `None` unless protocol and data are the same.
 
     >>> find_published("multipl-e-released-v1", "js", 161), find_published("multipl-e-greedy-v1", "js", 161)
     (33.17, None)

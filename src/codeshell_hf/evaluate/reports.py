@@ -11,12 +11,12 @@ from .scores import Measure, Score
 from .tasks import Task
 
 MEASURES_SHOWN = 3
-COMPARED = {"pass@1", "exact match", "right tests"}  # shares of right answers
+COMPARED = {"pass@1", "exact match", "right tests"}  # shares of correct answers
 
 
 @dataclass
 class Row:
-    """A row of the table of benchmarks: a measure of each model, and what the report published, in percent."""
+    """A row of the table of benchmarks: a measure of each model, and the technical report's in percent."""
 
     name: str
     models: dict[str, Measure] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def _list_shares(score: Score) -> dict[tuple[str, str], float]:
 def summarise(
     models: Mapping[str, ModelResult], tasks: Iterable[Task], trigram_bits_per_byte: float | None
 ) -> dict[str, object]:
-    """The part of the results that manifest, card and page show."""
+    """The results for manifest, card and page."""
     values: dict[str, object] = {}
     if trigram_bits_per_byte is not None:
         values["byte_trigram_bits_per_byte"] = trigram_bits_per_byte
@@ -115,7 +115,7 @@ def describe_results(
 def format_report(
     models: Mapping[str, ModelResult], tasks: Iterable[Task], trigram_bits_per_byte: float | None
 ) -> list[str]:
-    """The tables that are printed at the end."""
+    """The tables for the terminal."""
     lines = [] if trigram_bits_per_byte is None else _format_bits(models, trigram_bits_per_byte)
     return lines + _format_tasks(models, list_rows(models, tasks), list_changes(models))
 
@@ -155,7 +155,9 @@ def _format_tasks(models: Mapping[str, ModelResult], rows: list[Row], changes: I
         for task, score in result.tasks.items():
             if score.missing_toolchains:
                 missing = ", ".join(f"{count} in {language}" for language, count in score.missing_toolchains.items())
-                lines.append(f"{name}: {task} has problems that were not scored, for want of a toolchain: {missing}")
+                lines.append(
+                    f"{name}: {task} has problems that were not scored, since their toolchain is missing: {missing}"
+                )
     return lines
 
 
@@ -166,11 +168,10 @@ def _format_cell(cell: Measure | None) -> str:
 def collect_curves(models: Mapping[str, ModelResult]) -> dict[str, list[tuple[int, float, float, float]]]:
     """Collects each task's first measure, and bits per byte, over the checkpoints of a run.
 
-    Args:
-        models: Results by checkpoint, in their order; the digits of a name are the step.
+    The step is taken from the digits of a checkpoint's name.
 
     Returns:
-        By measure: step, value, and the ends of its interval.
+        By measure: step, value, and the bounds of its interval.
     """
     curves: dict[str, list[tuple[int, float, float, float]]] = {}
     for place, (name, result) in enumerate(models.items()):

@@ -1,4 +1,4 @@
-"""What evaluation measured, as it stands in results.json, and a cache of it between runs."""
+"""The results of an evaluation, as in results.json, and their cache between runs."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ from .scores import Score
 
 @dataclass
 class ModelResult:
-    """What was measured on one model.
+    """The results of one model.
 
     Args:
         made_by: Weights, tokenizer, precision, device and code; or a server.
         tasks: Scores by task.
-        bits_per_byte: By language, and "all"; empty where it was not measured.
-        bits_per_byte_interval: Ends of its 95 % interval.
-        infilling: Of held-out lines, by language, and "all"; empty where it was not measured.
-        samples: A few of these lines, as they were filled in.
+        bits_per_byte: By language and for "all"; empty if not measured.
+        bits_per_byte_interval: Bounds of the 95 % interval.
+        infilling: Held-out lines, by language and for "all"; empty if not measured.
+        samples: A few of these lines, as filled in.
     """
 
     made_by: Mapping[str, object] = field(default_factory=dict)
@@ -32,11 +32,11 @@ class ModelResult:
     samples: list[dict[str, object]] = field(default_factory=list)
 
     def to_values(self) -> dict[str, object]:
-        """All of it as JSON has it, without what was not measured."""
+        """JSON values, without what was not measured."""
         return {name: value for name, value in asdict(self).items() if value or name in ("made_by", "tasks")}
 
     def to_summary(self) -> dict[str, object]:
-        """The part for manifest, card and page: without single problems and samples."""
+        """JSON values for manifest, card and page, without single problems and samples."""
         tasks = {name: score.to_summary() for name, score in self.tasks.items()}
         values = self.to_values()
         return {**{name: value for name, value in values.items() if name not in ("samples", "tasks")}, "tasks": tasks}
@@ -44,25 +44,21 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class ResultCache:
-    """Results of earlier runs, a JSON file each.
-
-    Args:
-        folder: Where they lie.
-        code: Hash of the code that computes them.
-    """
+    """Results of earlier runs, one JSON file each; `code` is the hash of the code that computes them."""
 
     folder: Path
     code: str
 
     def compute(self, name: str, origin: object, compute: Callable[[], Mapping[str, object]]) -> Row:
-        """Computes a result, unless an earlier run computed it from the same.
+        """Computes a result, or reads that of an earlier run with the same origin.
 
         Args:
             name: First part of the file's name.
-            origin: Everything that the result depends on, besides the code.
+            origin: All that the result depends on besides the code.
+            compute: Computes it.
 
         Returns:
-            The result as JSON gives it back: with lists for tuples.
+            The result after a round trip through JSON, so with lists for tuples.
         """
         digest = hash_values([self.code, json.loads(json.dumps(origin, default=str))])[:12]
         path = self.folder / f"{name}-{digest}.json"

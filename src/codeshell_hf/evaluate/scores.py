@@ -1,4 +1,4 @@
-"""A task's result: measures with intervals, and a few answers to look at."""
+"""A task's score: measures with intervals, and a few answers."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ DIGITS = 4
 
 @dataclass
 class Measure:
-    """A mean over problems, with the ends of its 95 % interval."""
+    """A mean over problems, with the bounds of its 95 % interval."""
 
     value: float
     low: float
@@ -24,7 +24,7 @@ class Measure:
 
 
 class ProblemRow(TypedDict):
-    """One problem of a score."""
+    """The result of one problem."""
 
     id: str
     language: str
@@ -40,9 +40,9 @@ class Score:
     Args:
         measures: By name, over all problems.
         languages: By language, then by name.
-        missing_toolchains: Numbers of problems that were not scored, by language.
-        samples: A few answers, as they were scored.
-        notes: How a measure was computed, by its name.
+        missing_toolchains: Number of problems that were not scored, by language.
+        samples: A few scored answers.
+        notes: How a measure was computed, by the measure's name.
     """
 
     measures: dict[str, Measure] = field(default_factory=dict)
@@ -54,17 +54,17 @@ class Score:
     notes: dict[str, str] = field(default_factory=dict)
 
     def to_values(self) -> dict[str, object]:
-        """The result as JSON holds it."""
+        """JSON values."""
         return asdict(self)
 
     def to_summary(self) -> dict[str, object]:
-        """The result without single problems and answers."""
+        """JSON values without single problems and answers."""
         values = self.to_values()
         return {name: values[name] for name in ("measures", "languages", "counts")}
 
     @classmethod
     def from_values(cls, values: Row) -> "Score":
-        """Reads a result that was written as JSON."""
+        """Reads a score from JSON values."""
         measures = {name: Measure(**own) for name, own in values["measures"].items()}
         languages = {
             language: {name: Measure(**own) for name, own in measures.items()}
@@ -74,11 +74,7 @@ class Score:
 
 
 def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) -> Score:
-    """Computes means, over all problems and by language.
-
-    Args:
-        values: By name, one of each problem.
-    """
+    """Computes means over all problems and by language; `values` are by name, one for each problem."""
     score = Score()
     for name, numbers in values.items():
         if not numbers:
@@ -98,13 +94,9 @@ def measure(numbers: Sequence[float]) -> Measure:
 
 
 def score_texts(problems: Sequence[Problem], written: Mapping[str, Sequence[str]], *, has_bleu: bool) -> Score:
-    """Compares texts with references.
+    """Compares texts with references: "exact match", and with `has_bleu` also "edit similarity" and "bleu".
 
-    Args:
-        has_bleu: Whether to add BLEU and edit similarity to exact match.
-
-    Returns:
-        "exact match"; with BLEU, "edit similarity" and "bleu" of the first answers as one corpus, too.
+    BLEU is that of the first answers as one corpus.
     """
     pairs = [(problem, list(written[problem.key])) for problem in problems]
     values = {"exact match": [mean([float(is_exact(text, p.reference or "")) for text in texts]) for p, texts in pairs]}
@@ -130,7 +122,7 @@ def score_texts(problems: Sequence[Problem], written: Mapping[str, Sequence[str]
 
 
 def interval_of_bleu(pairs: Sequence[tuple[Problem, list[str]]], resamples: int = 200) -> tuple[float, float]:
-    """The 95 % bootstrap interval of BLEU, which is no mean of its parts: it is recomputed for every resample."""
+    """The 95 % bootstrap interval of BLEU, which is recomputed for every resample, since it is not a mean."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -143,11 +135,11 @@ def interval_of_bleu(pairs: Sequence[tuple[Problem, list[str]]], resamples: int 
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean, 0 of an empty sequence."""
+    """The mean; 0 of an empty sequence."""
     return sum(values) / len(values) if values else 0.0
 
 
 def count_ends(ends: Sequence[str]) -> dict[str, int]:
-    """Counts how many answers stopped, reached the limit, or had no room because the prompt was too long."""
+    """Counts the answers that stopped, reached the limit, or had no room after a long prompt."""
     counted = Counter(ends)
     return {f"ended by {end}" if end != "prompt too long" else end: counted[end] for end in sorted(counted)}

@@ -1,4 +1,4 @@
-"""Settings of evaluation, a section each."""
+"""Settings of evaluation."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ class EndpointSettings(ServerSettings):
 
 
 class ProgramSettings(Section):
-    """Programs that another harness has generated."""
+    """Programs that another harness generated."""
 
-    programs: dict[str, Path] = Field(description="by task: generations.json of bigcode's, .jsonl of EvalPlus'")
+    programs: dict[str, Path] = Field(description="by task: bigcode's generations.json, or EvalPlus' .jsonl")
 
 
 ModelSettings = Path | EndpointSettings | ProgramSettings
@@ -28,11 +28,15 @@ class TaskSettings(Section):
 
     profile: str = Field(description="the protocol, by name and version, or folder/file.py:name")
     data: str = Field(description="a file, a folder of files, or hub:OWNER/NAME@REVISION/FILE")
-    samples: int | None = Field(default=None, gt=0, description="answers to a problem, instead of the profile's")
-    max_new_tokens: int | None = Field(default=None, gt=0, description="of an answer, instead of the profile's")
-    timeout_s: float | None = Field(default=None, gt=0, description="of a Python program, instead of the profile's")
-    max_problems: int | None = Field(default=None, gt=0, description="the first of each language alone")
-    strict: bool = Field(default=False, description="run Python's tests in another process than the program")
+    samples: int | None = Field(
+        default=None, gt=0, description="answers to each problem, in place of the profile's number"
+    )
+    max_new_tokens: int | None = Field(default=None, gt=0, description="of an answer, in place of the profile's limit")
+    timeout_s: float | None = Field(
+        default=None, gt=0, description="of a Python program, in place of the profile's limit"
+    )
+    max_problems: int | None = Field(default=None, gt=0, description="only so many of each language, the first ones")
+    strict: bool = Field(default=False, description="run Python tests in another process than the program")
 
 
 class HarnessSettings(Section):
@@ -54,20 +58,20 @@ class PreferenceSettings(JudgeSettings):
 class BitsPerByteSettings(Section):
     """How well held-out text is predicted."""
 
-    max_bytes_per_language: int = Field(default=100_000, gt=0, description="how much of a language is read")
+    max_bytes_per_language: int = Field(default=100_000, gt=0, description="held-out bytes of a language")
     window_tokens: int = Field(gt=1, description="longest input")
 
 
 class HeldOutLineSettings(Section):
     """Whether single lines of held-out files are filled in exactly."""
 
-    per_language: int = Field(default=50, gt=0, description="lines of a language at most")
+    per_language: int = Field(default=50, gt=0, description="lines of each language, at most")
     max_prompt_tokens: int = Field(gt=8, description="longer prompts are cut on both sides")
 
 
 class MemorisationSettings(Section):
     """Whether training files are reproduced verbatim."""
 
-    documents: int = Field(default=100, gt=0, description="training files at most")
-    prompt_characters: int = Field(default=200, gt=0, description="how much of each is the prompt")
-    reference_characters: int = Field(default=100, gt=0, description="how much has to be reproduced exactly")
+    documents: int = Field(default=100, gt=0, description="training files, at most")
+    prompt_characters: int = Field(default=200, gt=0, description="length of the prompt")
+    reference_characters: int = Field(default=100, gt=0, description="length that has to be reproduced exactly")

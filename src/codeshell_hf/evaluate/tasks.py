@@ -1,4 +1,4 @@
-"""A benchmark from its file to a score: read, checked, answered, and scored."""
+"""Takes a benchmark from its file to a score: reads, checks, answers and scores it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,15 +31,15 @@ MUTANTS_PER_PROBLEM = 5
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark, read and checked.
+    """A benchmark whose data were read.
 
     Args:
-        profile: The protocol, with what the settings change.
-        shots: Worked examples of the prompt.
-        data: Where the problems were read.
+        profile: The protocol, with the changes of the settings.
+        shots: Worked examples.
+        data: The file of the problems.
         deviations: What the settings change in the profile.
-        is_strict: Whether Python's tests run in another process than the program.
-        executor: Where programs run, once the reference solutions have passed.
+        is_strict: Whether Python tests run in another process than the program.
+        executor: Runs programs; set once the reference solutions have passed.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Task:
         return self.profile.measure in ("execution", "tests")
 
     def describe(self) -> dict[str, object]:
-        """What produced the task's figures, as plain values."""
+        """What produced the task's results, as plain values."""
         described: dict[str, object] = {
             "profile": self.profile.describe(),
             "deviations": self.deviations,
@@ -70,7 +70,7 @@ class Task:
         return described
 
     def describe_size(self, models: int) -> str:
-        """One line on the work of a task for `--dry-run`."""
+        """A line on the size of the task, for `--dry-run`."""
         answers = len(self.problems) * self.profile.samples * models
         return (
             f"{self.name}: {len(self.problems):,} problems, {answers:,} answers of {models} models under "
@@ -105,11 +105,7 @@ def read_task(name: str, settings: TaskSettings) -> Task:
 def make_task(
     name: str, profile: str, problems: Sequence[Problem], data: str, *, max_prompt_tokens: int | None = None
 ) -> Task:
-    """Makes a task of problems that this run has taken out of its own files.
-
-    Args:
-        max_prompt_tokens: Prompts to fill in are cut on both sides to this length.
-    """
+    """Makes a task from problems of the run's own files; infilling prompts are cut to `max_prompt_tokens`."""
     found = find_profile(profile)
     if max_prompt_tokens is not None:
 
@@ -122,17 +118,17 @@ def make_task(
 
 
 def check_task(task: Task, sandbox: Sandbox) -> Task:
-    """Runs the reference solutions of a task, and makes the faulty programs of the profiles that need them.
+    """Runs the reference solutions of a task, and makes faulty programs for the profiles that need them.
 
     Returns:
-        The task, ready to score programs; the same where it runs none.
+        The task, ready to score programs; unchanged if it runs none.
 
     Raises:
         RunFailed: If a reference solution does not pass.
     """
     if not task.runs_programs:
         return task
-    with tqdm(total=len(task.problems), desc=f"right answers {task.name}", unit="program", disable=None) as bar:
+    with tqdm(total=len(task.problems), desc=f"reference solutions {task.name}", unit="program", disable=None) as bar:
         executor = open_executor(task.profile, task.problems, sandbox, strict=task.is_strict, on_progress=bar.update)
     problems = task.problems
     if task.profile.name.startswith(("fixing", "test-generation")):
@@ -141,7 +137,7 @@ def check_task(task: Task, sandbox: Sandbox) -> Task:
 
 
 def answer_task(model: EvaluatedModel, task: Task, folder: Path, *, seed: int) -> dict[str, list[Completion]]:
-    """Generates the answers that an earlier run has not stored."""
+    """Generates the answers that no earlier run has stored."""
     profile = task.profile
     sampling = Sampling(
         profile.max_new_tokens, profile.temperature, profile.top_p, seed, profile.samples, max_tokens=profile.max_tokens
@@ -171,10 +167,10 @@ def answer_task(model: EvaluatedModel, task: Task, folder: Path, *, seed: int) -
 
 
 def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: int) -> Score | None:
-    """Lets a model answer a task and scores the answers, unless an earlier run has scored the same.
+    """Generates and scores a model's answers to a task, or reads an earlier run's score.
 
     Returns:
-        The score; `None` where the model is a set of programs that has none for this task.
+        `None` for a model of given programs that has none for this task.
     """
     if model.generator is None:
         path = model.programs.get(task.name)
@@ -195,7 +191,7 @@ def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: i
     score = Score.from_values(cache.compute(name, [origin, len(task.problems)], compute))
     if too_long := score.counts.get("prompt too long"):
         logger.warning(
-            "%s: %d of %d answers to %s have no room behind their prompt, and count as wrong",
+            "%s: %d of %d answers to %s have no room after their prompt, and count as wrong",
             model.name, too_long, total, task.name,
         )  # fmt: skip
     return score
@@ -204,7 +200,7 @@ def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: i
 def score_answers(
     task: Task, answers: Mapping[str, Sequence[Completion]], *, on_progress: OnProgress = lambda done: None
 ) -> Score:
-    """Scores answers as the task's profile says."""
+    """Scores answers by the task's profile."""
     profile, problems = task.profile, task.problems
     texts = {
         problem.key: [profile.cut(problem, completion.text) for completion in answers[problem.key]]
@@ -230,11 +226,11 @@ def score_answers(
 
 
 def score_program_file(task: Task, path: Path) -> Score:
-    """Scores programs that another harness has generated.
+    """Scores programs that another harness generated.
 
     Raises:
         SettingsError: If the task does not run programs.
     """
     if task.profile.measure != "execution" or task.executor is None:
-        raise SettingsError(f"tasks.{task.name} runs no programs; give programs for tasks of execution alone")
+        raise SettingsError(f"tasks.{task.name} runs no programs; give programs only for tasks that do")
     return score_programs(task.executor, task.problems, read_programs(path, task.problems))

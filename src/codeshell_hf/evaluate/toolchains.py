@@ -1,4 +1,4 @@
-"""The languages of programs: their files, their commands, and the proof that the end of their tests was reached."""
+"""Languages of programs: files, commands, and the proof that their tests ran to the end."""
 
 import logging
 import shutil
@@ -15,7 +15,7 @@ from ..sandbox.inside import PROOF
 logger = logging.getLogger(__name__)
 HELLO = Path(__file__).with_name("hello.txt")
 
-# Where a compiler's own settings lie outside of /usr.
+# Settings of compilers outside of /usr.
 SETTINGS = ("/etc/R", "/etc/racket", "/etc/ldc2.conf", "/etc/php", "/usr/share/java")
 JAVA_FLAGS = ("-Xmx512m", "-Xss64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto")
 JAVAC_FLAGS = ("-J-Xmx512m", "-J-XX:+UseSerialGC", "-J-XX:TieredStopAtLevel=1")
@@ -29,15 +29,15 @@ class Language:
     """A language of programs and tests.
 
     Args:
-        key: As MultiPL-E names it.
-        name: As people do.
+        key: MultiPL-E's name.
+        name: The usual name.
         file: Name of the program's file.
-        commands: What builds and runs it.
-        version: Command that prints its version.
-        timeout_s: As MultiPL-E has it, for all commands together.
+        commands: Build and run the program.
+        version: Command that prints the toolchain's version.
+        timeout_s: MultiPL-E's limit, for all commands together.
         statement: Prints the proof.
-        proven_by: Where that statement goes.
-        package: Debian's package of it.
+        proven_by: Where the statement goes.
+        package: Debian's package.
     """
 
     key: str
@@ -51,11 +51,7 @@ class Language:
     package: str
 
     def add_proof(self, tests: str) -> tuple[str, bool]:
-        """Adds a statement that prints the proof to the end of tests in MultiPL-E's form.
-
-        Returns:
-            The tests, and whether there was a place for it.
-        """
+        """Adds a statement that prints the proof to the end of MultiPL-E tests; returns whether there is a place."""
         if self.proven_by == "statement at the end":
             return f"{tests}\n{self.statement}\n", True
         if self.proven_by == "result":
@@ -67,12 +63,12 @@ class Language:
 
     @property
     def hello(self) -> tuple[str, str]:
-        """A program and tests that pass, in MultiPL-E's form."""
+        """A program and tests that pass, in MultiPL-E's format."""
         program, _, tests = HELLO.read_text(encoding="utf-8").partition(f"== {self.key}\n")[2].partition("-- tests\n")
         return program, tests.partition("\n== ")[0]
 
     def make_program(self, source: str, tests: str, timeout_s: float | None = None) -> CommandProgram:
-        """Combines a candidate and its tests."""
+        """Combines a program and its tests."""
         proven, is_proven = self.add_proof(tests)
         return CommandProgram(
             files=((self.file, f"{source}\n{proven}"),),
@@ -83,7 +79,7 @@ class Language:
         )
 
 
-# Address space is what a runtime reserves, not what it fills.
+# Of address space, which runtimes reserve and do not fill.
 LIMITS = Limits(max_memory_bytes=24 << 30, max_processes=128, max_file_bytes=256 << 20, max_files=4096)
 RACKET = "racket program.rkt 2> err; status=$?; cat err; [ $status = 0 ] && [ ! -s err ]"
 LANGUAGES = {
@@ -128,7 +124,7 @@ LANGUAGES = {
             f'cat("{PROOF}")', "statement at the end", "r-base-core",
         ),
         Language(
-            # rackunit tells of a failure on standard error, and ends with 0.
+            # rackunit prints failures to standard error, and exits with 0.
             "rkt", "Racket", "program.rkt", (("sh", "-c", RACKET),), ("racket", "--version"), 15.0,
             f'(display "{PROOF}")', "statement at the end", "racket",
         ),
@@ -145,18 +141,18 @@ LANGUAGES = {
 
 
 def find_folders() -> tuple[str, ...]:
-    """Folders of the compilers outside the system's, such as those of rustup."""
+    """Folders of compilers outside the system's folders, such as rustup's."""
     return tuple(dict.fromkeys(str(path) for language in LANGUAGES.values() if (path := find_folder(language))))
 
 
 @cache
 def find_folder(language: Language) -> Path | None:
-    """The folder of a language's compiler; `None` where it is the system's, or missing."""
+    """The folder of a language's compiler; `None` if it is the system's, or missing."""
     found = shutil.which(language.version[0])
     if found is None:
         return None
     path = Path(found)
-    if path.resolve().name == "rustup":  # it forwards to a toolchain, which fails inside the sandbox
+    if path.resolve().name == "rustup":  # a proxy for a toolchain, which fails inside the sandbox
         done = subprocess.run([found, "--print", "sysroot"], capture_output=True, encoding="utf-8", check=False)  # noqa: S603
         path = Path(done.stdout.strip()) / "bin" / path.name
     path = path if path.parent.is_relative_to("/usr") else path.resolve()
@@ -164,7 +160,7 @@ def find_folder(language: Language) -> Path | None:
 
 
 def list_shown() -> list[str]:
-    """Lists what compilers and interpreters read besides the system's libraries."""
+    """Lists the files that compilers and interpreters read besides the system's libraries."""
     settings = [*SETTINGS, *(str(path) for path in Path("/etc").glob("java-*"))]
     return [
         path for path in (*settings, *(str(Path(folder).parent) for folder in find_folders())) if Path(path).exists()
@@ -172,13 +168,10 @@ def list_shown() -> list[str]:
 
 
 def check_toolchains(sandbox: Sandbox, keys: Iterable[str]) -> dict[str, str | None]:
-    """Runs a program in each language, in the sandbox where candidates will run.
-
-    Args:
-        sandbox: That shows what `list_shown` lists.
+    """Runs a program in each language, in a sandbox that shows the files of `list_shown`.
 
     Returns:
-        The version of each toolchain; `None` where it is missing or does not work.
+        The version of each toolchain; `None` if it is missing or does not work.
     """
     keys = list(dict.fromkeys(keys))
     chosen = [LANGUAGES[key] for key in keys if key in LANGUAGES]
@@ -191,5 +184,5 @@ def check_toolchains(sandbox: Sandbox, keys: Iterable[str]) -> dict[str, str | N
         works = version.passed and hello.passed
         versions[language.key] = version.output.strip().partition("\n")[0] if works else None
         if version.passed and not hello.passed:
-            logger.warning("%s is there and does not run: %s %s", language.name, hello.reason, hello.output[:200])
+            logger.warning("%s is installed but does not run: %s %s", language.name, hello.reason, hello.output[:200])
     return versions

@@ -1,20 +1,20 @@
-"""BLEU over words and signs of code, for `evaluate.load` of this folder. It is not CodeBLEU."""
+"""BLEU over words and symbols of code, for `evaluate.load` of this folder. It is not CodeBLEU."""
 
 import datasets
 import evaluate
 
 from codeshell_hf.evaluate.metrics import code_bleu_like
 
-DESCRIPTION = "BLEU of code that is cut into words and single signs, with sacreBLEU's signature of how."
+DESCRIPTION = "BLEU of code, split into words and single symbols, with sacreBLEU's signature."
 INPUTS = """
 Args:
-    predictions: What was written.
-    references: One for each.
+    predictions: Generated code.
+    references: One for each prediction.
 """
 
 
 class CodeBleuLike(evaluate.Metric):
-    """BLEU and nothing more: no syntax tree, no data flow."""
+    """BLEU only: no syntax tree, no data flow."""
 
     def _info(self) -> evaluate.MetricInfo:
         text = datasets.Value("string")

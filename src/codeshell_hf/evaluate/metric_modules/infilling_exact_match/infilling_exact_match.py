@@ -1,15 +1,15 @@
-"""Exact match of lines that were filled in, for `evaluate.load` of this folder."""
+"""Exact match of filled-in lines, for `evaluate.load` of this folder."""
 
 import datasets
 import evaluate
 
 from codeshell_hf.evaluate.metrics import is_exact
 
-DESCRIPTION = "The share of lines that are right letter for letter, white space at their ends aside."
+DESCRIPTION = "The share of lines that match exactly, apart from white space at both ends."
 INPUTS = """
 Args:
-    predictions: Lines that were written.
-    references: Lines that were taken out.
+    predictions: Generated lines.
+    references: The removed lines.
 """
 
 

@@ -1,4 +1,4 @@
-"""pass@k of programs that are run in the sandbox, for `evaluate.load` of this folder."""
+"""pass@k of programs, run in the sandbox, for `evaluate.load` of this folder."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from codeshell_hf.sandbox import Program
 from codeshell_hf.sandbox import open_sandbox
 from codeshell_hf.sandbox import Backend
 
-DESCRIPTION = "The chance that one of k programs passes its tests, without bias, with every program isolated."
+DESCRIPTION = "The unbiased estimate of the probability that one of k programs passes its tests; programs are isolated."
 INPUTS = """
 Args:
-    predictions: For each problem a list of programs in Python.
-    references: For each problem its tests.
-    k: For which k the figure is wanted.
-    timeout_s: Of a program.
-    sandbox: "auto", or a way of isolation by name; "none" runs programs with your rights.
+    predictions: A list of Python programs for each problem.
+    references: The tests of each problem.
+    k: Values of k.
+    timeout_s: For each program.
+    sandbox: "auto", or an isolation backend by name; "none" runs programs with your rights.
 """
 
 
