@@ -78,7 +78,7 @@ def test_an_endpoint_that_never_answers_and_a_prompt_without_text_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(annotation, "TRIES", 1)
-    with pytest.raises(RunFailed, match=r"judge at http://127.0.0.1:9 answered no call"):
+    with pytest.raises(RunFailed, match=r"judge at http://127.0.0.1:9 answered no request"):
         ask(make_endpoint("http://127.0.0.1:9"), DOCUMENTS[:1], JsonLinesCache(tmp_path / "a.jsonl"))
     (tmp_path / "p.md").write_text("Judge.")
     with pytest.raises(DataError, match=r"has no \{text\}"):

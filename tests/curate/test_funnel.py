@@ -188,7 +188,7 @@ def test_selection_keeps_the_shares_of_languages(tmp_path: Path) -> None:
 
 
 def test_bad_folders_and_empty_results_are_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"which is no folder; name one that exists"):
+    with pytest.raises(DataError, match=r"which is not a folder; name one that exists"):
         run(tmp_path / "none", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no file was found in"):

@@ -158,9 +158,9 @@ def test_broken_models_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "no.arpa").write_text("nothing of the kind")
     (tmp_path / "cut.arpa").write_text("\\data\\\nngram 1=5\n\n\\1-grams:\n-1.0\t<unk>\n")
     for name in ("no.arpa", "cut.arpa", "none.arpa"):
-        with pytest.raises(DataError, match=r"is no ARPA file that can be read"):
+        with pytest.raises(DataError, match=r"cannot be read as ARPA"):
             read_arpa(tmp_path / name)
-    with pytest.raises(DataError, match=r"there is no word to train"):
+    with pytest.raises(DataError, match=r"there are no words to train"):
         train([], order=3)
 
 

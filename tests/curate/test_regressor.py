@@ -51,9 +51,9 @@ def test_a_regressor_learns_and_is_loaded_as_any_model(trained: tuple[Path, dict
 
 
 def test_too_few_documents_and_wrong_models_are_named(trained: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"3 annotated documents are too few to learn from; annotate 40 or more"):
+    with pytest.raises(DataError, match=r"3 annotated documents are too few to train on; annotate 40 or more"):
         fit(["a"] * 3, [1.0] * 3, tmp_path, QUALITY, "float32")
-    with pytest.raises(CheckpointError, match=r"is no regressor of quality that can be loaded"):
+    with pytest.raises(CheckpointError, match=r"cannot be loaded as a quality regressor"):
         Regressor(str(tmp_path / "none"), max_tokens=48, precision="float32")
     shutil.copytree(trained[0], tmp_path / "two")
     config = json.loads((tmp_path / "two" / "config.json").read_text())

@@ -45,5 +45,5 @@ def test_every_licence_that_is_named_must_be_allowed(licence: str, *, is_right: 
 
 def test_a_list_of_opt_outs_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
     assert read_opt_outs(None) == ()
-    with pytest.raises(DataError, match="which cannot be read; name a text file, one name a line"):
+    with pytest.raises(DataError, match="which cannot be read; name a text file with one name per line"):
         read_opt_outs(tmp_path / "none.txt")

@@ -41,5 +41,5 @@ def test_a_tokenizer_can_split_and_a_missing_one_is_named(tmp_path: Path) -> Non
     assert len(words) > 5
     assert not any(map(str.isspace, "".join(words)))
     assert math.isfinite(score(train([words, words], order=2), [words])[0][0])
-    with pytest.raises(DataError, match=r"is no tokenizer.json that can be read; name one, or set words to code"):
+    with pytest.raises(DataError, match=r"cannot be read as a tokenizer; name one, or set words to code"):
         load_splitter(str(tmp_path / "none"))

@@ -335,5 +335,5 @@ def test_a_model_without_sentinels_is_told_once_and_the_rest_is_kept(
     )
 
     assert code == 2
-    assert "it was trained without that token: leave the task out" in said
+    assert "so it was trained without it; leave the task out" in said
     assert len(next((tmp_path / "evaluate.kept").glob("lines-bare-*.jsonl")).read_text().splitlines()) == 25

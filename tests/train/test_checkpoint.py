@@ -91,5 +91,5 @@ def test_another_batch_size_is_refused(engine: Engine, tmp_path: Path) -> None:
     checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
     save(checkpoints, run)
 
-    with pytest.raises(SettingsError, match="by steps of 32 tokens, but this run would take 64"):
+    with pytest.raises(SettingsError, match="from steps of 32 tokens, but this run would take 64"):
         checkpoints.resume(Run(Progress(), Guard(), 64, "float32"))

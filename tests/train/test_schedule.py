@@ -65,7 +65,7 @@ def test_batches_that_do_not_divide_are_rounded_to_what_does() -> None:
 
 def test_a_run_resumes_with_the_batch_that_it_began_with() -> None:
     check_step_tokens(1024, 1024)
-    with pytest.raises(SettingsError, match="by steps of 1,024 tokens, but this run would take 768"):
+    with pytest.raises(SettingsError, match="from steps of 1,024 tokens, but this run would take 768"):
         check_step_tokens(1024, 768)
 
 

@@ -1,7 +1,7 @@
-"""Curation: sources -> languages -> signals -> rules -> duplicates -> Parquet, with a table that adds up."""
+"""Curation: sources -> languages -> signals -> rules -> duplicates -> Parquet, with a count for every drop."""
 
 import os
 
-# One bar, ours; and no call home. Both are read when daft is imported.
+# No progress bar beside ours, no telemetry. Daft reads both when it is imported.
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 os.environ.setdefault("DO_NOT_TRACK", "true")

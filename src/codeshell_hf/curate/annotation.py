@@ -1,4 +1,4 @@
-"""Scores of quality from 0 to 5 for a sample: from a model behind an endpoint, or computed from the signals."""
+"""Quality scores from 0 to 5 for a sample, from a model behind an endpoint or computed from the signals."""
 
 import hashlib
 import json
@@ -30,16 +30,16 @@ def ask(
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[int | None]:
-    """Asks a model for scores; `None` where it gave none, or the budget was spent.
+    """Requests scores from a model; `None` without an answer, or after the budget is spent.
 
     Args:
         documents: Text and language of each.
-        cache: Earlier answers, which are not asked for again; new ones are added.
-        on_progress: Called with documents done and in all.
+        cache: Earlier answers, which are reused; new ones are added.
+        on_progress: Called with the documents done and their total.
 
     Raises:
         DataError: If the prompt cannot be read or lacks `{text}`.
-        RunFailed: If no call at all was answered.
+        RunFailed: If no request was answered.
     """
     path = endpoint.prompt or PROMPT
     try:
@@ -68,7 +68,9 @@ def ask(
     for done, _ in enumerate(client.map(answer, range(len(documents))), 1):
         on_progress(done, len(documents))
     if documents and failures and all(score is None for score in scores):
-        raise RunFailed(f"{endpoint.model} at {endpoint.url or 'the Hub'} answered no call ({failures[-1]})")
+        raise RunFailed(
+            f"{endpoint.model} at {endpoint.url or 'the Hub'} answered no request ({failures[-1]}); check that it is up"
+        )
     if missing := sum(score is None for score in scores):
         budget_spent = f"no answer, or the budget of {endpoint.max_answers} is spent"
         _logger.warning("%d of %d documents have no score: %s", missing, len(scores), budget_spent)
@@ -101,10 +103,10 @@ def read_score(answer: str) -> int | None:
 
 
 def annotate_by_signals(signals: Measured) -> float:
-    """Scores a document from 0 to 5 by what linters and grammars find, where no model annotates.
+    """Scores a document from 0 to 5 by its signals, for runs without a model that annotates.
 
-    Correctness is that it parses and that linters find little, readability its comments, lines and paths, security
-    what ruff's security rules find, value its functions, documentation and libraries.
+    Correctness counts parsing and linter findings; readability comments, lines and paths; security the findings of
+    ruff's security rules; value functions, documentation and libraries.
     """
     lines = max(signals["lines"], 1)
     parses = 1.0 if signals["parses"] is None else float(signals["parses"])

@@ -1,4 +1,4 @@
-"""A measured corpus: its parts, the verdict of each document, and access to its texts."""
+"""A measured corpus: its parts, a verdict for each document, and access to the texts."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,14 +33,14 @@ Answer = TypeVar("Answer")
 
 
 class Drawn(Measured):
-    """A document that was drawn: its key, language and signals."""
+    """A sampled document: its key, language and signals."""
 
     key: int
     language: str
 
 
 class MeasureTask(TypedDict):
-    """What a worker needs to measure a part; units are plain values."""
+    """A worker's task: the part to measure, with its units as plain values."""
 
     index: int
     units: list[dict[str, str | int | None]]
@@ -48,14 +48,14 @@ class MeasureTask(TypedDict):
 
 
 class MeasureShared(TypedDict):
-    """What all workers need: sources by name and the settings that measurements depend on, as plain values."""
+    """Arguments of all tasks: sources by name, and the settings that measurements depend on, as plain values."""
 
     sources: dict[str, dict[str, object]]
     measuring: dict[str, object]
 
 
 def split_parts(units: Sequence[Unit], *, part_bytes: int) -> list[list[Unit]]:
-    """Cuts a list of units into parts of about one size, each at least one unit, that end at `part_bytes` or more."""
+    """Groups units into parts; a part ends with the unit that reaches `part_bytes`."""
     parts: list[list[Unit]] = [[]]
     size = 0
     for unit in units:
@@ -68,11 +68,7 @@ def split_parts(units: Sequence[Unit], *, part_bytes: int) -> list[list[Unit]]:
 
 
 def list_all(sources: Sequence[Source]) -> list[Unit]:
-    """Finds what all sources hold, in order.
-
-    Raises:
-        DataError: If there is nothing at all.
-    """
+    """Lists the units of all sources, in order; a `DataError` if there are none."""
     units = [unit for source in sources for unit in list_units(source)]
     if not units:
         named = ", ".join(source.path for source in sources) or "no source"
@@ -81,12 +77,12 @@ def list_all(sources: Sequence[Source]) -> list[Unit]:
 
 
 def describe_sources(sources: Sequence[Source], *, part_bytes: int) -> list[str]:
-    """Says how much there is to read, for a dry run: nothing is cloned, and a missing source is one line."""
+    """Describes the size of the sources for a dry run; clones nothing, and reports missing sources."""
     lines: list[str] = []
     units: list[Unit] = []
     for source in sources:
         if source.kind == "repositories":
-            lines.append(f"{source.name}: repositories of {source.path}, which a run clones")
+            lines.append(f"{source.name}: repositories in {source.path}, which a run clones")
             continue
         try:
             listed = list(list_units(source))
@@ -103,12 +99,12 @@ def describe_sources(sources: Sequence[Source], *, part_bytes: int) -> list[str]
 class Corpus:
     """A measured corpus.
 
-    What is measured of a part is cached under a name that depends on its files, the sources' settings and the code that
-    measures: a run that was killed, or is run again with other thresholds, measures nothing twice.
+    Measured parts are cached under a name that depends on their files, the sources' settings and the measuring code, so
+    that a resumed run, or one with other thresholds, measures nothing twice.
 
     Args:
         cache: Folder of measured parts.
-        work: Folder of what steps write for later ones.
+        work: Folder for the intermediate files of steps.
     """
 
     def __init__(
@@ -153,12 +149,7 @@ class Corpus:
         return results
 
     def list_parts(self, step: str, folder: Path, *, prefix: str = "") -> list[Part]:
-        """Parts for the workers of a step, with the verdicts so far.
-
-        Args:
-            folder: Where the step's files go.
-            prefix: Of their names.
-        """
+        """Lists a step's parts with the verdicts so far; its files go to `folder`, with names after `prefix`."""
         codes = self.work / f"before-{step}"
         self.verdicts.save(codes)
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +171,7 @@ class Corpus:
         *,
         max_workers: int | None = None,
     ) -> None:
-        """Runs a step, which writes a file for each part, over the parts that it has not finished."""
+        """Runs a step, which writes one file for each part, over its unfinished parts."""
         parts = self.list_parts(step, self.work / step)
         missing = [part for part in parts if not Path(part["output"]).exists()]
         answers = map_tasks(function, missing, shared, max_workers=max_workers)
@@ -189,16 +180,16 @@ class Corpus:
     def gather(
         self, step: str, function: Callable[[Task, Shared], Answer], tasks: Sequence[Task], shared: Shared
     ) -> list[Answer]:
-        """Runs a step over all parts and collects its answers, in the order in which they come."""
+        """Runs a step over all parts, and returns the answers in the order of completion."""
         return self._follow(step, map_tasks(function, tasks, shared), len(tasks), len(tasks))
 
     def read(self, step: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Reads what a step has written, one table a part."""
+        """Reads a step's files, one table for each part."""
         for index in range(len(self.measured)):
             yield pq.read_table(self.work / step / f"{index:05d}.parquet", columns=list(columns))
 
     def once(self, name: str, compute: Callable[[], pa.Table]) -> pa.Table:
-        """Computes a table, unless an earlier try has written it."""
+        """Computes a table, or reads it if an earlier try has written it."""
         path = self.work / f"{name}.parquet"
         if not path.exists():
             temporary = path.with_suffix(".tmp")
@@ -207,11 +198,11 @@ class Corpus:
         return pq.read_table(path)
 
     def take(self, keys: NDArray[np.int64], columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Reads columns of some documents, one table for each part that has any.
+        """Reads columns of some documents, one table for each part with any of them.
 
         Args:
             keys: Sorted.
-            columns: Without the text, which `read_texts` reads in batches.
+            columns: Not the text; use `read_texts`.
         """
         for part, path in enumerate(self.measured):
             mine = keys[np.searchsorted(keys, part << 32) : np.searchsorted(keys, (part + 1) << 32)]
@@ -219,7 +210,7 @@ class Corpus:
                 yield pq.read_table(path, columns=list(columns)).take(pa.array(mine & ROW))
 
     def read_texts(self, keys: Sequence[int]) -> Iterator[str]:
-        """Reads the texts of some documents, given by sorted keys."""
+        """Reads the texts of documents by sorted keys."""
         wanted = np.array(keys, np.int64)
         for part, path in enumerate(self.measured):
             mine = wanted[np.searchsorted(wanted, part << 32) : np.searchsorted(wanted, (part + 1) << 32)]
@@ -228,7 +219,7 @@ class Corpus:
                     yield from batch.filter(pc.is_in(batch["key"], pa.array(mine)))["text"].to_pylist()
 
     def sample_preferred(self, sample_bytes: int) -> Iterator[str]:
-        """Texts of the most preferred remaining documents, about so many bytes, each language by its share."""
+        """About `sample_bytes` of text from the most preferred remaining documents, each language by its share."""
         rows: dict[str, list[tuple[float, int, int]]] = {}
         for part, path in enumerate(self.measured):
             table = pq.read_table(path, columns=["key", "language", "bytes", "preference"])
@@ -247,7 +238,7 @@ class Corpus:
         yield from self.read_texts(sorted(chosen))
 
     def draw(self, count: int, seed: int) -> list[Drawn]:
-        """Draws some of the remaining documents, in the order of their keys."""
+        """Samples remaining documents, ordered by key."""
         staying = [
             (np.int64(part) << 32) + np.flatnonzero(self.verdicts.select(part) == 0)
             for part in range(len(self.measured))
@@ -267,7 +258,7 @@ def measure_task(task: MeasureTask, shared: MeasureShared) -> None:
 
 
 def _sign(unit: Unit) -> list[str | int | None]:
-    """Values by which a changed unit is noticed."""
+    """The values that identify a unit's version."""
     try:
         changed = Path(unit.path).stat().st_mtime_ns
     except OSError:

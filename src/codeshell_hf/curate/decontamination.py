@@ -1,4 +1,4 @@
-"""Finds documents that hold a benchmark's prompts or solutions."""
+"""Finds documents that contain a benchmark's prompts or solutions."""
 
 import gzip
 import json
@@ -37,13 +37,13 @@ _CHOICE_COLUMNS = 6
 
 
 def read_benchmark(benchmark: Benchmark) -> tuple[str, ...]:
-    """Reads the texts of a benchmark, each once.
+    """Reads the distinct texts of a benchmark.
 
-    Its path is JSON Lines, compressed or not, Parquet, CSV of multiple choice, plain text with an empty line between
-    texts, or a folder of those; without fields in its settings, all of `FIELDS` that it has are read.
+    Its path is JSON Lines, compressed or not, Parquet, multiple-choice CSV, plain text with empty lines between texts,
+    or a folder of those. Without `fields` in the settings, those of `FIELDS` that exist are read.
 
     Raises:
-        DataError: If it cannot be read or holds no text.
+        DataError: If it cannot be read or has no text.
     """
     name, path, fields = benchmark.name, benchmark.path, benchmark.fields or FIELDS
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -91,14 +91,14 @@ def _pick(row: Mapping[str, object], fields: Sequence[str]) -> Iterator[str]:
 
 
 class Decontaminator:
-    """Looks documents up among the word sequences of benchmarks.
+    """Searches documents for word sequences of benchmarks.
 
-    A document is contaminated if ten words in sequence are a benchmark's, whatever their case and punctuation, or, of
-    texts of six to nine words, all of them. That finds whole prompts and solutions as substrings, too.
+    A document is contaminated if it contains ten consecutive words of a benchmark, ignoring case and punctuation; of
+    texts with six to nine words, all of them. This includes complete prompts and solutions as substrings.
 
     Args:
         texts: Of each benchmark, by name.
-        min_hits: Number of common sequences from which a document is contaminated.
+        min_hits: Number of common sequences that make a document contaminated.
 
     Source:
         10-gram overlap as in Qwen2.5-Coder (Hui et al. 2024, arXiv:2409.12186, section 3.1.2); case-insensitive
@@ -125,7 +125,7 @@ class Decontaminator:
             self._sizes.append((size, keys, np.array([values[int(key)] for key in keys]), mask))
 
     def find(self, text: bytes) -> str | None:
-        """Names the benchmark that a document, given as UTF-8, contains something of."""
+        """The name of a benchmark that contaminates a document (UTF-8); `None` if there is none."""
         words = hash_text(text)
         for size, keys, places, mask in self._sizes:
             rolled = roll(words, size)
@@ -140,13 +140,13 @@ class Decontaminator:
 
 
 def hash_text(text: bytes) -> NDArray[np.uint64]:
-    """Hashes the words of a text, given as UTF-8, whatever their case; uint64, shape (W,)."""
+    """Hashes the words of a UTF-8 text, ignoring case; uint64, shape (W,)."""
     data = np.frombuffer(text.translate(_UPPER), np.uint8)
     return hash_words(data, *find_words(data))
 
 
 def roll(words: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
-    """Hashes every `size` words in sequence: uint64, shape (W,) to (max(W - size + 1, 0),)."""
+    """Hashes every `size` consecutive words: uint64, shape (W,) to (max(W - size + 1, 0),)."""
     count = len(words) - size + 1
     if count <= 0:
         return np.empty(0, np.uint64)

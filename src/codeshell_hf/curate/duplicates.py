@@ -1,6 +1,6 @@
-"""Duplicates: exact ones by MD5; near ones by MinHash, each pair checked by its Jaccard, and of each cluster the best.
+"""Finds duplicates: exact ones by MD5, near ones by MinHash, verified by their Jaccard similarity.
 
-Keys, digests and hashed shingles go through shuffles, text never does.
+Of each cluster the best document stays. Shuffles carry keys, digests and hashed shingles, never text.
 """
 
 from collections import defaultdict
@@ -21,14 +21,14 @@ from .engine import map_tasks
 from .settings import NearDuplicates
 from .shingles import find_sets, measure_jaccard, shingle
 
-# In buckets of this many documents or fewer every pair is compared; in larger ones each document with the first and
-# its neighbours, which grows linearly with the bucket.
+# In buckets of up to this many documents every pair is compared; in larger ones each document with the first one and
+# its neighbours, so that the work grows linearly.
 WHOLE_BUCKET = 24
 _NEIGHBOURS = 3
-# Bands are grouped so many at a time, so that memory does not grow with the corpus.
+# Bands in a group; groups are processed in turn, to bound memory.
 _BANDS_AT_ONCE = 3_000_000
 PAIR_ROWS = 1_000_000
-# Fewer candidates are compared faster than processes start.
+# Fewer candidates are compared in this process, which is faster than starting workers.
 _SMALL = 20_000
 _RANK = ("preference", "stars", "id")
 _DESCENDING = [True, True, False]
@@ -44,7 +44,7 @@ class KeyPair(TypedDict):
 
 
 class Near(TypedDict):
-    """What all workers need to compare candidates."""
+    """Arguments of all tasks that compare candidates."""
 
     folder: str
     min_jaccard: float
@@ -58,7 +58,7 @@ class PartFile(TypedDict):
 
 
 def find_exact_duplicates(documents: DataFrame) -> pa.Table:
-    """Finds of each group of equal documents all but the best by preference, then stars, then id.
+    """Finds duplicates in each group of equal documents; the best by preference, then stars, then id, stays.
 
     Args:
         documents: Columns `key`, `digest`, `preference`, `stars` and `id`.
@@ -72,7 +72,7 @@ def find_exact_duplicates(documents: DataFrame) -> pa.Table:
 
 
 def _drop_all_but_best(documents: DataFrame, group: str) -> DataFrame:
-    """Of each group, all but the best, with the best one's key as `cluster`."""
+    """All but the best of each group, with the key of the best as `cluster`."""
     ranked = documents.with_column("stars", col("stars").fill_null(-1)).with_column(
         "place", row_number().over(Window().partition_by(group).order_by(*_RANK, desc=_DESCENDING))
     )
@@ -88,8 +88,8 @@ def find_near_duplicates(
 
     Args:
         documents: Columns `key`, `bands`, `shingles`, `preference`, `stars` and `id`, without exact duplicates.
-        measured: The parts' files, in order, with the texts that candidates are compared by.
-        folder: For shingles and pairs; it may be deleted afterwards.
+        measured: The parts' files, in order, with the texts to compare.
+        folder: For temporary files.
 
     Returns:
         Columns `key` and `cluster` of all but the best of each cluster; counts of candidate pairs, near pairs and
@@ -111,7 +111,7 @@ def find_near_duplicates(
 
 
 def find_candidates(documents: DataFrame, near: NearDuplicates) -> pa.Table:
-    """Finds the pairs that share a band of their MinHash and could be near by their sizes.
+    """Finds the pairs that share a MinHash band and are similar enough in size.
 
     Args:
         documents: Columns `key`, `bands` and `shingles`.
@@ -151,9 +151,9 @@ def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> lis
 
     Args:
         sizes: Shingles of each document.
-        min_jaccard: Two documents cannot be near where one has less than this share of the other's shingles.
+        min_jaccard: Documents are not near if one has less than this share of the other's number of shingles.
     """
-    # In order of their sizes, so that neighbours are alike, whatever order they come in.
+    # Sorted by size, so that neighbours are similar and the order of input does not matter.
     members = sorted(zip(sizes, keys, strict=True))
     pairs: list[KeyPair] = []
     for place, (size, key) in enumerate(members):
@@ -161,14 +161,14 @@ def pair_bucket(keys: list[int], sizes: list[int], *, min_jaccard: float) -> lis
         if place and len(members) > WHOLE_BUCKET:
             others = [*others, members[0]]
         for other_size, other in others:
-            # Shingles are counted with repetition, which can only make sizes differ more than their sets do.
+            # Counts include repetitions, so sizes may differ more than those of the sets.
             if min(size, other_size) >= 0.5 * min_jaccard * max(size, other_size):
                 pairs.append({"a": min(key, other), "b": max(key, other)})
     return pairs
 
 
 def verify(pairs: pa.Table, measured: Sequence[Path], folder: Path, *, min_jaccard: float) -> pa.Table:
-    """Keeps the pairs `a`, `b` whose sets of shingles are near, with their `jaccard`."""
+    """Keeps the pairs `a`, `b` whose sets of shingles are similar enough, with their `jaccard`."""
     keys = np.unique(np.concatenate([pairs["a"].to_numpy(), pairs["b"].to_numpy()]))
     parts = np.unique(keys >> 32).tolist()
     np.save(folder / "candidates.npy", keys)
@@ -184,7 +184,7 @@ def verify(pairs: pa.Table, measured: Sequence[Path], folder: Path, *, min_jacca
 
 
 def write_sets(task: PartFile, shared: Near) -> None:
-    """Writes the sets of shingles of a part's candidates as one flat array that can be read at any place."""
+    """Writes the sets of shingles of a part's candidates as a flat array with random access."""
     folder, part = Path(shared["folder"]), task["part"]
     wanted = np.load(folder / "candidates.npy", mmap_mode="r")
     wanted = wanted[np.searchsorted(wanted, part << 32) : np.searchsorted(wanted, (part + 1) << 32)]
@@ -195,7 +195,7 @@ def write_sets(task: PartFile, shared: Near) -> None:
             for members in find_sets(shingle([text.encode() for text in chosen["text"].to_pylist()])):
                 sizes.append(len(members))
                 out.write(members.tobytes())
-    # Candidates are all in the part, in the order of their keys.
+    # All candidates are in the part, ordered by key.
     np.save(folder / f"places-{part:05d}.npy", np.concatenate([[0], np.cumsum(sizes)]))
 
 
@@ -260,7 +260,7 @@ def connect(edges: DataFrame) -> DataFrame:
         passed = labels.join(seen, left_on="key", right_on="a").select(
             "key", "label", _lesser("label", "least").alias("next")
         )
-        # A label is a key too: its own label holds for every key that has it.
+        # Pointer jumping: a label is a key too, so its own label applies to every key with it.
         targets = labels.select(col("key").alias("target"), col("label").alias("far"))
         jumped = (
             passed.join(targets, left_on="next", right_on="target")
@@ -277,7 +277,7 @@ def _lesser(first: str, second: str) -> daft.Expression:
 
 
 def find_repeated_pieces(documents: DataFrame, *, min_documents: int) -> NDArray[np.int64]:
-    """Finds the lines or paragraphs that many documents share; their hashes, sorted, int64.
+    """The sorted hashes, int64, of the lines or paragraphs that many documents share.
 
     Args:
         documents: Columns `key` and `pieces`.

@@ -1,4 +1,4 @@
-"""Daft, on this machine or on a Ray cluster: the one module that knows which."""
+"""Runs Daft on this machine or on a Ray cluster; no other module depends on which."""
 
 import json
 import logging
@@ -23,10 +23,10 @@ Answer = TypeVar("Answer")
 
 
 def start(runner: Literal["local", "ray"], address: str | None = None) -> None:
-    """Chooses where Daft works, for the life of the process.
+    """Selects where Daft runs, for the lifetime of the process.
 
     Args:
-        address: Of `ray`, the head's address; `None` for the cluster this process runs in, or a new local one.
+        address: The Ray head's address; `None` for the cluster that this process runs in, or a new local one.
 
     Raises:
         DataError: If the cluster cannot be reached or Ray is not installed.
@@ -35,7 +35,7 @@ def start(runner: Literal["local", "ray"], address: str | None = None) -> None:
     if _started == (runner, address):
         return
     if _started is not None:
-        raise DataError(f"this process works on {_started[0]} already; start another for {runner}")
+        raise DataError(f"this process already uses {_started[0]}; start another process for {runner}")
     if runner == "ray":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -43,7 +43,7 @@ def start(runner: Literal["local", "ray"], address: str | None = None) -> None:
             import ray
 
             if address is not None:
-                _try_connection(address)  # ray itself waits for minutes, and ends the process
+                _try_connection(address)  # Ray itself waits for minutes, and exits the process
             ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except ImportError as error:
             raise DataError('runner is ray, which is not installed; pip install "codeshell-hf[ray]"') from error
@@ -61,7 +61,7 @@ def _try_connection(address: str) -> None:
 
 
 def count_cores() -> int:
-    """Cores that Daft may use: of the cluster, or those this process may run on."""
+    """Cores that Daft may use: the cluster's, or those of this process."""
     if _started is not None and _started[0] == "ray":
         import ray
 
@@ -70,7 +70,7 @@ def count_cores() -> int:
 
 
 class _Call(Generic[Task, Shared]):
-    """Calls a function and returns its failure as a value: Daft ends a query on an exception, with its own trace."""
+    """Calls a function and returns its error as a value, since Daft replaces exceptions with its own."""
 
     def __init__(self, function: Callable[[Task, Shared], object], shared: str) -> None:
         self._function = function
@@ -83,11 +83,11 @@ class _Call(Generic[Task, Shared]):
             return json.dumps({"error": str(error), "exit_code": error.exit_code})
         except OSError as error:
             reason = error.strerror or " ".join(str(error).split())
-            mend = "what was finished is kept: run the same command again once it can be"
+            mend = "finished parts are kept: fix this and run the same command again"
             return json.dumps(
                 {"error": f"{error.filename or 'a part'} cannot be read or written ({reason}); {mend}", "exit_code": 1}
             )
-        except Exception as error:  # it is raised again, by name, where the run ends
+        except Exception as error:  # raised again in the main process
             return json.dumps(
                 {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc(), "exit_code": 1}
             )
@@ -102,17 +102,17 @@ def map_tasks(
     max_workers: int | None = None,
     is_small: bool = False,
 ) -> Iterator[Answer]:
-    """Calls a function on every task, as many at once as there are cores, and yields answers as they come.
+    """Calls a function on every task, one per core at a time, and yields answers as they complete.
 
-    Tasks, what they share and answers travel as JSON; bulk data goes through files that are whole or absent.
+    Tasks, shared arguments and answers are passed as JSON; bulk data through files that are complete or absent.
 
     Args:
-        function: At the top of a module, so that worker processes can import it.
-        gpus: Of a cluster, how many a task needs.
-        is_small: Whether all of it takes less than the seconds that processes take to start.
+        function: At the top level of a module, so that workers can import it.
+        gpus: GPUs of the cluster that a task needs.
+        is_small: Whether the work takes less time than starting processes.
 
     Raises:
-        CodeShellError: What a task raised, or that a process died.
+        CodeShellError: If a task raised it, or a worker process died.
     """
     texts, plain = [json.dumps(task) for task in tasks], json.dumps(shared)
     is_local = _started is None or _started[0] == "local"
@@ -151,7 +151,7 @@ def _run(
         if isinstance(error, CodeShellError):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise RunFailed(f"a worker process ended before its work did ({reason}); run the same command again") from error
+        raise RunFailed(f"a worker process died ({reason}); run the same command again") from error
 
 
 class _Worker:

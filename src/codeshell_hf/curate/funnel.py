@@ -1,4 +1,4 @@
-"""The steps of curation. Each reads what the earlier ones left and writes what the later ones need."""
+"""The steps of curation. Each step works on the documents that earlier ones left."""
 
 import json
 import shutil
@@ -59,11 +59,11 @@ def check_inputs(
     quality: Quality | None,
     tokenizer: str | None,
 ) -> None:
-    """Finds what would stop a run hours later.
+    """Checks at the start for errors that would stop a run hours later.
 
     Raises:
         DataError: If a list, benchmark, model or tokenizer cannot be read.
-        SettingsError: If the endpoint's key is not set, or a rule of the user's own is none.
+        SettingsError: If the endpoint's key is not set, or a user's rule is invalid.
     """
     for reference in rules.custom:
         load_rule(reference)
@@ -75,7 +75,7 @@ def check_inputs(
     if perplexity is not None:
         load_splitter(perplexity.words)
         if perplexity.model is not None and not perplexity.model.is_file():
-            raise DataError(f"perplexity.model is {perplexity.model}, which is no file; name one, or null to train")
+            raise DataError(f"perplexity.model is {perplexity.model}, which is not a file; name one, or null to train")
     if tokenizer is not None:
         load_splitter(tokenizer)
 
@@ -84,9 +84,9 @@ class Curation:
     """The steps over one corpus, in the order of their methods.
 
     Args:
-        output: Folder for `documents/part-*.parquet`, `duplicates.parquet`, `funnel.json` and, where they are trained
-            here, `ngrams.arpa` and `quality/`.
-        on_progress: Called with the step, parts done and parts in all.
+        output: Folder for `documents/part-*.parquet`, `duplicates.parquet`, `funnel.json` and, if trained here,
+            `ngrams.arpa` and `quality/`.
+        on_progress: Called with the step, the parts done and their total.
     """
 
     def __init__(self, corpus: Corpus, output: Path, on_progress: Progress) -> None:
@@ -106,7 +106,7 @@ class Curation:
         self.outcome.steps.append((name, self._verdicts.count_kept()))
 
     def judge(self, rules: Rules, rights: Rights, *, min_language_bytes: int) -> None:
-        """Drops what cannot be read, small languages, and what breaks a rule."""
+        """Drops unreadable documents, small languages, and documents that break a rule."""
         paths = [str(path) for path in self._corpus.measured]
         read = daft.read_parquet(paths).select("key", "id", "stars", *_JUDGED)
         judged = read.with_column("verdict", daft.functions.coalesce(col("reason"), judge(rules, rights)))
@@ -118,7 +118,7 @@ class Curation:
         self._progress("judge", 0, len(paths))
         for batch in judged.select("key", "reason", "language", "verdict").to_arrow_iter():
             keys, verdicts = batch["key"].to_pylist(), batch["verdict"].to_pylist()
-            # What cannot be read, then languages, then rules.
+            # Order of reasons: unreadable, language, rules.
             early = [
                 reason or ("small-language" if language in small else None)
                 for reason, language in zip(batch["reason"].to_pylist(), batch["language"].to_pylist(), strict=True)
@@ -168,7 +168,7 @@ class Curation:
         min_benchmark_hits: int,
         tokenizer: str | None,
     ) -> None:
-        """Reads the remaining texts once, for the next steps, and drops what is little without repeated text."""
+        """Reads the remaining texts once for the next steps, and drops those that are short without repeated text."""
         if repeated is not None:
             path = self._work / "repeated.npy"
             if not path.exists():
@@ -206,7 +206,7 @@ class Curation:
         return path
 
     def cut_by_perplexity(self, keep_fraction: float) -> None:
-        """Drops of every language the documents of highest perplexity."""
+        """Drops the documents of highest perplexity in every language."""
         values: dict[str, list[float]] = {}
         for _, language, value in self._read_perplexities():
             values.setdefault(language, []).append(value)
@@ -225,10 +225,10 @@ class Curation:
                     yield key, languages[key & ROW], value
 
     def score(self, quality: Quality, compute_dtype: ComputeDtype, answers: Path) -> None:
-        """Scores quality, and drops what is below the threshold, if there is one.
+        """Scores quality, and drops documents below the threshold, if there is one.
 
         Args:
-            answers: File of what the endpoint answered, kept between runs.
+            answers: File of the endpoint's answers, which later runs reuse.
         """
         model = quality.model or self._train_quality(quality, compute_dtype, answers)
         workers = count_cores() if model == STATIC else max(1, count_cores() // 2)
@@ -277,7 +277,7 @@ class Curation:
         return [*ask(quality.endpoint, documents, JsonLinesCache(answers), on_progress=show)]
 
     def decontaminate(self) -> None:
-        """Drops what contains something of a benchmark."""
+        """Drops documents that contain text of a benchmark."""
         hits: dict[str, int] = {}
         for table in self._corpus.read("inspect", ["key", "benchmark"]):
             rows = table.filter(table["benchmark"].is_valid())
@@ -288,7 +288,7 @@ class Curation:
         self._count_step("decontamination")
 
     def select(self, selection: Selection) -> None:
-        """Takes a number of tokens, the best or at random; languages keep their shares."""
+        """Selects a number of tokens, the best or at random; languages keep their shares."""
         keys, tokens, scores, languages = [], [], [], []
         for part, table in enumerate(self._corpus.read("inspect", ["key", "tokens"])):
             staying = table.filter(pa.array(self._verdicts.select(part)[table["key"].to_numpy() & ROW] == 0))
@@ -310,7 +310,7 @@ class Curation:
         self._count_step("selection")
 
     def write(self, *, held_out_fraction: float, redacts: bool) -> None:
-        """Writes documents, who repeats whom, and the counts, and removes what only the steps needed.
+        """Writes documents, duplicates and counts, and removes temporary files.
 
         Raises:
             DataError: If nothing is left.
@@ -344,7 +344,7 @@ class Curation:
         shutil.rmtree(self._work)
 
     def _write_duplicates(self) -> None:
-        """Who repeats whom, by id, and the size of each cluster by the document that stays."""
+        """Writes which document duplicates which, and returns the size of each cluster by the document that stays."""
         clusters = self._clusters
         best, counts = np.unique(clusters["cluster"].to_numpy(), return_counts=True)
         np.save(self._work / "clusters.npy", np.stack([best, counts + 1], axis=1).astype(np.int64))
@@ -362,15 +362,15 @@ class Curation:
 
 
 def take_shares(tokens: NDArray[np.int64], groups: NDArray[np.object_], max_tokens: int) -> NDArray[np.bool_]:
-    """Takes the first of every group until it has its share of so many tokens.
+    """Selects the first documents of every group, up to the group's share of `max_tokens`.
 
     Args:
-        tokens: Of documents, the most wanted first, int64, shape (D,).
-        groups: Their groups' names, shape (D,).
-        max_tokens: How many to take in all; a group's share is its share of all tokens.
+        tokens: Of documents, the best first, int64, shape (D,).
+        groups: Names of their groups, shape (D,).
+        max_tokens: In total; a group's share is its share of all tokens.
 
     Returns:
-        Whether each is taken, bool, shape (D,).
+        Whether each is selected, bool, shape (D,).
 
     >>> take_shares(np.array([10, 10, 20, 20]), np.array(["a", "b", "a", "b"]), 30)
     array([ True,  True, False, False])

@@ -1,4 +1,4 @@
-"""What is read in the text of remaining documents: perplexity, benchmarks, tokens, quality."""
+"""Measures the remaining documents: perplexity, benchmark texts, tokens, quality."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -37,7 +37,7 @@ STATIC = "static"
 
 
 class Ngrams(TypedDict):
-    """An n-gram model: its file, what splits words, and how many characters of a document it reads."""
+    """An n-gram model: its file, its word splitter, and how many characters of a document it scores."""
 
     path: str
     words: str
@@ -45,7 +45,7 @@ class Ngrams(TypedDict):
 
 
 class InspectShared(TypedDict):
-    """What all workers need; benchmarks are their settings as plain values."""
+    """Arguments of all tasks; benchmarks are settings as plain values."""
 
     ngrams: Ngrams | None
     benchmarks: list[dict[str, object]]
@@ -55,7 +55,7 @@ class InspectShared(TypedDict):
 
 
 class ScoreShared(TypedDict):
-    """What all workers need; `model` is a folder, or "static"."""
+    """Arguments of all tasks; `model` is a folder, or "static"."""
 
     model: str
     max_tokens: int
@@ -65,7 +65,7 @@ class ScoreShared(TypedDict):
 
 
 def inspect_part(part: Part, shared: InspectShared) -> None:
-    """Measures perplexity, benchmark texts, tokens and what is left without repeated pieces."""
+    """Measures perplexity, benchmark texts, tokens, and the size without repeated pieces."""
     ngrams, repeated = shared["ngrams"], shared["repeated"]
     scorer = _load_scorer(ngrams["path"]) if ngrams else None
     tokenize = _load_splitter(shared["tokenizer"]) if shared["tokenizer"] else None
@@ -91,7 +91,7 @@ def inspect_part(part: Part, shared: InspectShared) -> None:
             writer.write(rows)
 
 
-# What takes long to load is loaded once a process.
+# Slow to load, so once per process.
 _load_scorer = lru_cache(maxsize=1)(lambda path: load_scorer(Path(path)))
 _load_splitter = lru_cache(maxsize=2)(load_splitter)
 
@@ -124,7 +124,7 @@ def _load_regressor(folder: str, max_tokens: int, precision: ComputeDtype) -> Re
 
 
 class _Writer:
-    """Writes rows to a part's file, which is whole or absent."""
+    """Writes rows to a part's file, which is complete or absent."""
 
     def __init__(self, part: Part, schema: pa.Schema) -> None:
         self._path = Path(part["output"])

@@ -1,4 +1,4 @@
-"""Programming languages by file name, extension and shebang, under the names of The Stack."""
+"""Identifies programming languages by file name, extension and shebang, under The Stack's names."""
 
 import re
 from pathlib import PurePath
@@ -99,7 +99,7 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
 _BY_EXTENSION = {ext: name for name, (exts, _, _) in LANGUAGES.items() for ext in exts.split()}
 _BY_FILE_NAME = {file: name for name, (_, files, _) in LANGUAGES.items() for file in files.split()}
 _BY_INTERPRETER = {word: name for name, (_, _, words) in LANGUAGES.items() for word in words.split()}
-# Spellings of other tables.
+# Other spellings.
 _SPELLINGS = {
     **dict.fromkeys(("python3", "py"), "python"),
     **dict.fromkeys(("csharp", "c#"), "c-sharp"),
@@ -136,7 +136,7 @@ def name_language_by_shebang(start: bytes) -> str | None:
 
 
 def find_language(name: object) -> str | None:
-    """Finds a language by its name in another table, such as "C++", "Jupyter Notebook" or "Python".
+    """Finds a language by another spelling of its name, such as "C++", "Jupyter Notebook" or "Python".
 
     >>> find_language("C++"), find_language("Common Lisp"), find_language(None)
     ('cpp', 'common-lisp', None)

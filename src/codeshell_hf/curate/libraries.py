@@ -1,4 +1,4 @@
-"""What a document imports, and which of it belongs to well-known libraries of others."""
+"""Counts a document's imports, and those of well-known libraries."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _IMPORTS: dict[str, re.Pattern[bytes]] = {
     "haskell": re.compile(rb"^import[ \t]+(?:qualified[ \t]+)?([\w.]+)", re.MULTILINE),
     "dart": re.compile(rb"^import[ \t]+['\"]package:(\w+)", re.MULTILINE),
 }  # fmt: skip
-# All imports of a language contain its word: matching only lines that do takes a third of the time.
+# All imports of a language contain this word; matching only lines with it takes a third of the time.
 _WORDS = {
     **dict.fromkeys(("python", "java", "kotlin", "swift", "haskell", "dart"), b"import"),
     **dict.fromkeys(("ruby", "lua"), b"require"),
@@ -56,9 +56,9 @@ _MAX_IMPORTS = 400
 
 
 def count_imports(lines: Sequence[bytes], language: str | None) -> tuple[int, int] | None:
-    """Counts the modules that a document imports, each once: all, and those of well-known libraries.
+    """Counts the distinct modules that a document imports: all, and those of well-known libraries.
 
-    `None` for languages whose imports are not read.
+    `None` for languages whose imports are not parsed.
     """
     family = _SAME.get(language or "", language or "")
     pattern = _IMPORTS.get(family)
@@ -77,7 +77,7 @@ def count_imports(lines: Sequence[bytes], language: str | None) -> tuple[int, in
 
 
 def is_known(name: str, known: frozenset[str]) -> bool:
-    """Whether a module's name, or its part before one of its separators, is among the libraries'.
+    """Whether a module's name, or a prefix of it up to a separator, is a known library's.
 
     >>> is_known("org.slf4j.Logger", frozenset({"org.slf4j"})), is_known("reactor", frozenset({"react"}))
     (True, False)

@@ -1,4 +1,4 @@
-"""Reads a part of the corpus once and writes all that is measured of it, text included."""
+"""Reads a part of the corpus once, and writes its texts with all measurements."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ from .sources import Document, Unit, read_unit
 from .standards import Standards, lint
 from .syntax import Syntax, parse
 
-# Documents are measured together up to so many bytes of text: linters and hashes work on many at once.
+# Documents in a batch have up to so many bytes: linters and hashing are faster on many at once.
 BATCH_BYTES = 8_000_000
 BATCH_DOCUMENTS = 4_000
-# The settings that measurements depend on; all others are thresholds, which may change without measuring again.
+# The settings that measurements depend on; others are thresholds, which may change without measuring again.
 MEASURED_BY: dict[str, bool | set[str]] = {
     "max_file_bytes": True,
     "reads_syntax": True,
@@ -73,12 +73,12 @@ Row = dict[str, object]
 def measure_part(
     units: Sequence[Unit], sources: Mapping[str, Source], measuring: Measuring, path: Path, index: int
 ) -> None:
-    """Reads and measures a part, and writes it to a file that is whole or absent.
+    """Reads and measures a part, and writes it to a file that is complete or absent.
 
     Args:
         sources: By name.
-        path: Where to write: Parquet with the columns of `SCHEMA`, documents in the order of their units.
-        index: Number of the part; a document's key is the number and its row in the part, 32 bits each.
+        path: The Parquet file to write, with the columns of `SCHEMA` and documents in the order of their units.
+        index: The part's number; a document's key is this number and its row, 32 bits each.
     """
     temporary = path.with_suffix(".tmp")
     row = index << 32
@@ -115,7 +115,7 @@ def measure_batch(batch: Sequence[tuple[str, Document]], measuring: Measuring) -
     """Measures documents, each given with its source's name.
 
     Returns:
-        One row a document, of the columns of `SCHEMA` but `key`; what is not measured is absent.
+        One row per document with the columns of `SCHEMA` except `key`; what is not measured is absent.
     """
     rows: list[Row] = []
     readable: list[tuple[Row, Document, str, str | None]] = []
@@ -162,10 +162,10 @@ def _values(measured: Syntax | Standards | None, kind: type[Syntax | Standards])
 
 
 def decode(document: Document, *, max_bytes: int) -> tuple[str | None, str | None, str | None]:
-    """Decides whether a document can be read.
+    """Decodes a document.
 
     Returns:
-        Text, language and `None`; or `None`, the language as far as it is known, and the reason: the source's own, or
+        Text, language and `None`; or `None`, the language if known, and the reason: the source's, or
         "unknown-language", "too-large", "empty" or "not-text".
     """
     content, language = document.content, document.language or name_language_by_shebang(document.content[:128])

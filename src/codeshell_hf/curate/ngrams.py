@@ -1,7 +1,7 @@
-"""An n-gram language model: interpolated modified Kneser-Ney, trained with sorted arrays, kept as ARPA.
+"""An n-gram language model with interpolated modified Kneser-Ney smoothing, trained on sorted arrays, stored as ARPA.
 
-Words become numbers; an n-gram is known by the number of its first n - 1 words among the (n - 1)-grams and its last
-word, so every order is one sorted array of 64-bit pairs, for training and for scoring alike.
+Words are numbers. An n-gram is a pair: the number of its first n - 1 words among the (n - 1)-grams, and its last word.
+So each order is one sorted array of 64-bit pairs, in training and in scoring.
 """
 
 import gzip
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 MAX_ORDER = 6
-_NEVER = -99.0  # log10 of the probability of what no model predicts, as ARPA writes it
+_NEVER = -99.0  # ARPA's log10 probability of what is never predicted
 _WORD_BITS = 24
 
 
@@ -30,11 +30,11 @@ class NgramModel:
 
     Args:
         words: The vocabulary, by number: `<unk>`, `<s>`, `</s>` and the rest.
-        pairs: Of each order from 2: the number of the first words' (n - 1)-gram shifted left by 24 bits, and the last
-            word's, sorted, int64.
-        probabilities: Of each order from 1: log10 of the probability of the last word, float32, in the order of
-            `pairs`; of order 1 by word.
-        backoffs: Of each order but the last: log10 of what shorter contexts are weighted with, likewise.
+        pairs: For each order from 2: the number of the first n - 1 words, shifted left by 24 bits, plus the last word's
+            number; sorted, int64.
+        probabilities: For each order from 1: log10 of the last word's probability, float32, in the order of `pairs`; by
+            word for order 1.
+        backoffs: For each order but the last: log10 of the backoff weight, in the same order.
     """
 
     words: Sequence[str]
@@ -44,29 +44,29 @@ class NgramModel:
 
     @property
     def order(self) -> int:
-        """Words in the longest n-gram."""
+        """Length of the longest n-gram."""
         return len(self.probabilities)
 
 
 def train(documents: Iterable[Sequence[str]], *, order: int, min_word_count: int = 1) -> NgramModel:
-    """Trains a model on the words of whole documents, each between `<s>` and `</s>`.
+    """Trains a model on the words of documents, each between `<s>` and `</s>`.
 
     Args:
-        order: Words in the longest n-gram, 1 to 6.
-        min_word_count: Rarer words are `<unk>`.
+        order: 1 to 6.
+        min_word_count: Rarer words become `<unk>`.
 
     Raises:
         DataError: If there is no word.
 
     Source:
-        Chen and Goodman 1998, "An empirical study of smoothing techniques", section 3: three discounts an order from
-        the counts of counts; Heafield et al. 2013, section 2, for the details (adjusted counts, the uniform end).
+        Chen and Goodman 1998, "An empirical study of smoothing techniques", section 3: three discounts per order, from
+        counts of counts; Heafield et al. 2013, section 2, for adjusted counts and the interpolation with uniform.
     """
     ids, words = _number_words(documents, min_word_count)
     if len(words) <= 3:
-        raise DataError("there is no word to train an n-gram model on; name a reference sample with text in it")
+        raise DataError("there are no words to train an n-gram model on; name sources with text")
     begin = 1
-    # prefix[i] is the number of the n-gram that ends at i, or -1 where it would reach over a <s>.
+    # prefix[i] is the number of the n-gram that ends at i, or -1 if it would cross a <s>.
     pairs: list[NDArray[np.int64]] = []
     ends: list[NDArray[np.int64]] = [ids]
     counts = [np.bincount(ids, minlength=len(words))]
@@ -108,10 +108,10 @@ def _estimate(
     counts: list[NDArray[np.int64]],
 ) -> NgramModel:
     order = len(counts)
-    # The n-gram less its first word, at the same place, is the (n - 1)-gram that ends there.
+    # The n-gram without its first word is the (n - 1)-gram that ends at the same position.
     suffixes = [_first_at(ends[n], ends[n - 1], len(counts[n])) for n in range(1, order)]
     for n in range(order - 1):
-        # Shorter n-grams count how many words they follow, not how often; those that begin a document, as they are.
+        # Adjusted counts: shorter n-grams count the distinct words before them, except at the start of a document.
         follows = np.bincount(suffixes[n], minlength=len(counts[n]))
         starts = _begins(n, pairs, len(counts[n]))
         counts[n] = np.where(starts, counts[n], follows)
@@ -160,13 +160,13 @@ def _begins(n: int, pairs: list[NDArray[np.int64]], size: int) -> NDArray[np.boo
 
 
 def _discount(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What is taken of each count: one of three discounts for 1, 2, and 3 or more."""
+    """The discount of each count: one of three, for counts of 1, 2, and 3 or more."""
     many = [int((counts == value).sum()) for value in range(1, 5)]
     discounts = [0.5, 1.0, 1.5]
     if all(many[:3]):
         share = many[0] / (many[0] + 2 * many[1])
         estimates = [place + 1 - (place + 2) * share * many[place + 1] / many[place] for place in range(3)]
-        # The usual values stay where the sample is too small or too odd for the estimate.
+        # Default values, if the sample is too small or unusual for the estimate.
         if all(0 <= value <= place + 1 for place, value in enumerate(estimates)):
             discounts = estimates
     taken: NDArray[np.float64] = np.minimum(np.select([counts == 1, counts == 2, counts > 2], discounts, 0.0), counts)
@@ -174,10 +174,7 @@ def _discount(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def score(model: NgramModel, documents: Sequence[Sequence[str]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Scores documents, each between `<s>` and `</s>`: log10 of their probabilities, and their words, each (D,).
-
-    The end counts as a word.
-    """
+    """Scores documents between `<s>` and `</s>`: log10 probabilities and word counts, shape (D,); `</s>` is counted."""
     numbers = {word: number for number, word in enumerate(model.words)}
     lengths = np.array([len(document) + 1 for document in documents], np.int64)
     if not len(lengths):
@@ -193,14 +190,14 @@ def score_numbers(model: NgramModel, ids: NDArray[np.int64]) -> NDArray[np.float
     """Scores words by number.
 
     Args:
-        ids: Documents one after another, each beginning with `<s>`, int64, shape (N,).
+        ids: Concatenated documents, each starting with `<s>`, int64, shape (N,).
 
     Returns:
         log10 of each word's probability, 0 for `<s>`, shape (N,).
     """
     logs = model.probabilities[0][ids].astype(np.float64)
     begin = ids == 1
-    ends = ids.copy()  # number of the n-gram that ends at each place, -1 where it is unknown
+    ends = ids.copy()  # number of the n-gram that ends at each position, -1 if unknown
     for n in range(1, model.order):
         before = np.concatenate([[-1], ends[:-1]])
         before[begin] = -1
@@ -211,7 +208,7 @@ def score_numbers(model: NgramModel, ids: NDArray[np.int64]) -> NDArray[np.float
         found = np.searchsorted(pairs, codes)
         np.minimum(found, len(pairs) - 1, out=found)
         is_found = has_context & (pairs[found] == codes) if len(pairs) else np.zeros(len(ids), bool)
-        # A longer match replaces the shorter ones' probability; a context without the word multiplies by its backoff.
+        # A longer match replaces the probability; a known context without the word multiplies by its backoff.
         logs = np.where(has_context, logs + weight[np.maximum(before, 0)], logs)
         logs = np.where(is_found, model.probabilities[n][found] if len(pairs) else logs, logs)
         ends = np.where(is_found, found, -1)
@@ -220,7 +217,7 @@ def score_numbers(model: NgramModel, ids: NDArray[np.int64]) -> NDArray[np.float
 
 
 def write_arpa(model: NgramModel, path: Path) -> None:
-    """Writes a model as ARPA to a file that is whole or absent, compressed where its name ends in `.gz`."""
+    """Writes a model as ARPA to a file that is complete or absent; a name in `.gz` is compressed."""
     temporary = path.with_name(f".{path.name}.tmp")
     with _open(temporary, "wt", is_compressed=path.suffix == ".gz") as file:
         sizes = [len(values) for values in model.probabilities]
@@ -251,16 +248,12 @@ def _open(path: Path, mode: str, *, is_compressed: bool) -> IO[str]:
 
 
 def read_arpa(path: Path) -> NgramModel:
-    """Reads a model from an ARPA file of any program, compressed or not.
-
-    Raises:
-        DataError: If it is no ARPA file.
-    """
+    """Reads an ARPA file of any program, compressed or not; a `DataError` if it is not valid."""
     try:
         with _open(path, "rt", is_compressed=path.suffix == ".gz") as file:
             return _parse_arpa(line.rstrip("\n") for line in file)
     except (OSError, EOFError, UnicodeDecodeError, ValueError, KeyError, IndexError, StopIteration) as error:
-        raise DataError(f"{path} is no ARPA file that can be read ({error}); train one or name another") from error
+        raise DataError(f"{path} cannot be read as ARPA ({error}); train one, or name another") from error
 
 
 def _parse_arpa(lines: Iterator[str]) -> NgramModel:
@@ -282,7 +275,7 @@ def _parse_arpa(lines: Iterator[str]) -> NgramModel:
                 pass
         rows.append([_parse_row(next(lines), n) for _ in range(size)])
     for text, _, _ in rows[0]:
-        # Some write <UNK>.
+        # Some programs write <UNK>.
         numbers.setdefault(UNKNOWN if text == "<UNK>" else text, len(numbers))
     first = np.full((2, len(numbers)), [[_NEVER], [0.0]], np.float32)
     for text, value, weight in rows[0]:
@@ -304,14 +297,14 @@ def _parse_arpa(lines: Iterator[str]) -> NgramModel:
 def _parse_row(line: str, n: int) -> tuple[str, float, float]:
     value, text, *weight = line.split("\t")
     if len(text.split(" ")) != n:
-        raise ValueError(f"{line!r} is no {n}-gram")
+        raise ValueError(f"{line!r} is not a {n}-gram")
     return text, float(value), float(weight[0]) if weight else 0.0
 
 
 def _find(pairs: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
     found = np.searchsorted(pairs, codes)
     if len(codes) and (found.max() >= len(pairs) or (pairs[found] != codes).any()):
-        raise ValueError("an n-gram stands without its beginning")
+        raise ValueError("the prefix of an n-gram is missing")
     return found
 
 
@@ -319,11 +312,11 @@ Scorer = Callable[[Sequence[Sequence[str]]], tuple[NDArray[np.float64], NDArray[
 
 
 def load_scorer(path: Path, *, prefers_kenlm: bool = True) -> Scorer:
-    """Loads a model for scoring as `score` does, by kenlm where it is installed.
+    """Loads a model for scoring as `score` does, with kenlm if installed.
 
     Args:
-        path: ARPA, or a binary of KenLM's, which kenlm alone can read.
-        prefers_kenlm: False scores ARPA by our own code in any case.
+        path: ARPA, or a KenLM binary, which only kenlm can read.
+        prefers_kenlm: False scores ARPA with this module.
 
     Raises:
         DataError: If it cannot be read, or is a binary and kenlm is not installed.
@@ -336,13 +329,13 @@ def load_scorer(path: Path, *, prefers_kenlm: bool = True) -> Scorer:
         import kenlm
     except ImportError as error:
         if is_binary:
-            raise DataError(f"{path} is a binary of KenLM's; pip install kenlm, or name the ARPA file") from error
+            raise DataError(f"{path} is a KenLM binary; pip install kenlm, or name the ARPA file") from error
         model = read_arpa(path)
         return lambda documents: score(model, documents)
     try:
         engine = kenlm.Model(str(path), _quiet())
     except OSError as error:
-        raise DataError(f"{path} is no model that kenlm can read; train one or name another") from error
+        raise DataError(f"{path} cannot be read by kenlm; train one, or name another") from error
 
     def score_all(documents: Sequence[Sequence[str]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         logs = [engine.score(" ".join(document), bos=True, eos=True) for document in documents]
@@ -352,7 +345,7 @@ def load_scorer(path: Path, *, prefers_kenlm: bool = True) -> Scorer:
 
 
 def _quiet() -> "kenlm.Config":
-    """Kenlm's settings without its bar."""
+    """Settings of kenlm without a progress bar."""
     import kenlm
 
     config = kenlm.Config()

@@ -1,4 +1,4 @@
-"""The report of curation as one HTML file with its pictures in it, and as JSON."""
+"""The report of curation as a self-contained HTML file and as JSON."""
 
 import json
 import math
@@ -99,7 +99,7 @@ def _draw(name: str, described: _Described) -> _Drawing:
     width = _WIDTH / BINS
     bars: list[_Bar] = []
     for place, (kept, dropped) in enumerate(zip(described["kept"], described["dropped"], strict=True)):
-        # The root, so that few documents are seen beside many.
+        # The square root, so that small bars stay visible.
         whole = math.sqrt((kept + dropped) / tallest) * _HEIGHT
         part = whole * kept / max(kept + dropped, 1)
         bars.append({"x": place * width, "width": width - 0.6, "kept": part, "whole": whole, "count": kept + dropped})

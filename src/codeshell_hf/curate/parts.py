@@ -1,4 +1,4 @@
-"""A part of the corpus as workers see it."""
+"""A part of the corpus, as workers get it."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
@@ -13,11 +13,7 @@ _ROWS = 512
 
 
 class Part(TypedDict):
-    """A part as workers get it.
-
-    `measured` is the file with all that was measured, `codes` that of its documents' verdicts, `output` the file to
-    write.
-    """
+    """A part: `measured` is the file of measurements, `codes` that of the documents' verdicts, `output` is to write."""
 
     index: int
     measured: str
@@ -26,7 +22,7 @@ class Part(TypedDict):
 
 
 class Repeated(TypedDict):
-    """The pieces to remove: a file with their hashes, what they are, and how long at least."""
+    """The pieces to remove: a file with their hashes, their kind, and their minimum length."""
 
     path: str
     piece: Piece
@@ -34,7 +30,7 @@ class Repeated(TypedDict):
 
 
 def read_kept(part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Reads the documents of a part that are not dropped."""
+    """Reads the documents of a part that have not been dropped."""
     codes = np.load(part["codes"])
     row = 0
     for batch in pq.ParquetFile(part["measured"]).iter_batches(_ROWS, columns=list(columns)):

@@ -1,12 +1,11 @@
-"""How much a document is preferred over another, where a threshold would be too harsh.
+"""Scores how much a document is preferred over others, by signals for which a threshold would be too strict.
 
-It counts well-known libraries and suitable complexity, which the report names, and the other signals.
+The report names well-known libraries and suitable complexity.
 """
 
 from typing import TypedDict
 
-# Corners of trapezoids. Functions with two to eight paths do something and can be read; a comment for every three to
-# thirty bytes of code.
+# Corners of trapezoids: two to eight paths in a function, one byte of comments for every three to thirty of code.
 _COMPLEXITY = (1.5, 2.5, 8.0, 16.0)
 _COMMENTS = (0.0, 0.05, 0.35, 0.8)
 _LINES = (3.0, 20.0, 800.0, 5000.0)
@@ -15,7 +14,7 @@ _FAULTS_PER_LINE = 0.2
 
 
 class Measured(TypedDict):
-    """Signals that scores are computed from; `None` where one means nothing for the document's language."""
+    """The signals of a score; `None` if a signal does not apply to the document's language."""
 
     lines: int
     mean_line: float
@@ -35,12 +34,12 @@ class Measured(TypedDict):
 def prefer(signals: Measured) -> float:
     """Scores a document by its signals, 0 to 1.
 
-    The mean of those of these criteria that its language has, each from 0 to 1: it parses; its functions have two to
-    eight paths; it has some comments; it imports well-known libraries, up to three; linters find little; it has twenty
-    to eight hundred lines.
+    The mean of the criteria that apply to its language, each from 0 to 1: it parses; its functions have two to eight
+    paths; it has some comments; it imports up to three well-known libraries; linters find little; it has 20 to 800
+    lines.
 
     Source:
-        The report, section 2.1, names the traits and no weights; the bands are ours.
+        CodeShell's report, section 2.1, names the traits without weights; the bands are ours.
     """
     parts = [_band(signals["lines"], _LINES), 1 - min(signals["duplicate_line_fraction"], 1.0)]
     if signals["parses"] is not None:

@@ -1,16 +1,16 @@
-"""Progress of the steps: a bar that begins anew with each."""
+"""Progress of the steps: a bar that restarts with each step."""
 
 from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
 
-# Called with the step, parts done and parts in all.
+# Called with the step, the parts done and their total.
 Progress = Callable[[str, int, int], None]
 
 
 class StepBar:
-    """A progress bar over the parts of the step under way, used as a `Progress`."""
+    """A progress bar over the parts of the current step; a `Progress`."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -21,7 +21,7 @@ class StepBar:
         return self
 
     def __call__(self, step: str, done: int, total: int) -> None:
-        """Shows the step; the bar begins anew where it is another one."""
+        """Shows the progress; the bar restarts with a new step."""
         if step != self._step:
             self._step = step
             self._bar.reset(total)

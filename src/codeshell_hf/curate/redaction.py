@@ -12,11 +12,11 @@ EMAIL, IP_ADDRESS, KEY, PASSWORD = "<EMAIL>", "<IP_ADDRESS>", "<KEY>", "<PASSWOR
 _EMAIL = re.compile(
     r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.)+[A-Za-z]{2,18}\b(?!\()"
 )
-# Domains reserved for examples (RFC 2606), and file extensions, which follow an @ in names of images and packages.
+# Domains reserved for examples (RFC 2606), and extensions of file names with an @, such as icon@2x.png.
 _EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "example.edu", "localhost", "domain.com", "email.com")
 _FILE_EXTENSIONS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "html", "json", "so"})
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
-_FOUR_NUMBERS = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")  # begins with what is looked for fastest
+_FOUR_NUMBERS = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")  # starts with a dot, which is found fast
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:.])")
 _VERSION_NEAR = re.compile(r"(?:\b|_)(?:version|ver|v|release)\b[^\n]{0,12}$", re.IGNORECASE)
 _PRIVATE_KEY = re.compile(
@@ -40,7 +40,7 @@ _PASSWORD_WORDS = (
         "authtoken",
     ),
 )
-# Values that stand in place of a password: variables, placeholders, paths.
+# Values that are not passwords: variables, placeholders, paths.
 _NO_PASSWORD = re.compile(
     r"(?i)^(?:[\w.\-]*(?:password|passwd|secret|token|key|example|changeme|placeholder|your|test|dummy|sample)[\w.\-]*"
     r"|[x*.#_-]+|<.*>|[$%]?\{.*\}|%\w|none|null|true|false|string|text|[a-z]+(?:[._-][a-z]+)*|[A-Z]+(?:_[A-Z]+)*|/.*|\w+://.*)$"
@@ -49,7 +49,7 @@ _NO_PASSWORD = re.compile(
 
 @dataclass
 class Redacted:
-    """A text with placeholders, and how many of each there are."""
+    """A text with placeholders, and the number of each."""
 
     text: str
     counts: Counter[str] = field(default_factory=Counter)
@@ -58,12 +58,11 @@ class Redacted:
 def redact(text: str) -> Redacted:
     """Replaces personal and secret data by placeholders.
 
-    Addresses reserved for examples and documentation, private, loopback and unspecified networks and version numbers
-    stay.
+    Example and documentation addresses, private, loopback and unspecified networks, and version numbers stay.
 
     Source:
-        The kinds of StarCoder (Li et al. 2023, arXiv:2305.06161, section 4), without names of people, which take a
-        trained recogniser.
+        The categories of StarCoder (Li et al. 2023, arXiv:2305.06161, section 4), without names of people, which need
+        a trained model.
 
     >>> redact("mail ann@corp.io from 8.8.8.8, not 127.0.0.1").text
     'mail <EMAIL> from <IP_ADDRESS>, not 127.0.0.1'
@@ -78,7 +77,7 @@ def redact(text: str) -> Redacted:
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub(lambda match: count(KEY), text)
     for credential in list(find_credentials(text)):
-        # A private key whose end is missing stays: it holds no more than its first line.
+        # A private key without its end line stays.
         if len(credential.value) >= 8 and credential.value in text and not credential.value.startswith("BEGIN"):
             counts[KEY] += text.count(credential.value)
             text = text.replace(credential.value, KEY)
@@ -103,9 +102,9 @@ def _replace_lines(
     *,
     folds: bool = False,
 ) -> str:
-    """Replaces matches of a pattern in the lines that contain a mark: patterns are slow, marks are found fast."""
+    """Replaces matches of a pattern in lines that contain a mark, since a mark is found faster than a pattern."""
     looked = text.lower() if folds else text
-    if len(looked) != len(text):  # a few letters grow when they are folded
+    if len(looked) != len(text):  # case folding lengthens a few letters
         looked = text
     starts = set()
     for mark in marks:

@@ -1,4 +1,4 @@
-"""A BERT-style regressor of quality: trained on annotated documents, then run over the corpus."""
+"""A BERT-style quality regressor, trained on annotated documents and run over the corpus."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .settings import Quality
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-# An encoder from scratch: enough to learn from some thousand documents on a CPU.
+# A small encoder, which learns from some thousand documents on a CPU.
 _SMALL = {
     "hidden_size": 128,
     "num_hidden_layers": 2,
@@ -27,7 +27,7 @@ _SMALL = {
 }
 _SMALL_VOCABULARY = 4_000
 MIN_DOCUMENTS = 40
-# Ordinary text has shorter tokens on average; characters beyond would be encoded only to be cut off.
+# More than ordinary text has; further characters would be encoded only to be cut off.
 _TOKEN_CHARACTERS = 10
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MEASURES = "quality.json"
@@ -43,14 +43,14 @@ def fit(
         folder: For model, tokenizer and measures.
 
     Returns:
-        On held-out documents: Pearson's and Spearman's correlation, mean squared error, variance; and both counts.
+        On held-out documents: Pearson and Spearman correlation, mean squared error, variance; and both set sizes.
 
     Raises:
         DataError: If there are too few documents.
         CheckpointError: If the encoder cannot be loaded.
     """
     if len(texts) < MIN_DOCUMENTS:
-        raise DataError(f"{len(texts)} annotated documents are too few to learn from; annotate {MIN_DOCUMENTS} or more")
+        raise DataError(f"{len(texts)} annotated documents are too few to train on; annotate {MIN_DOCUMENTS} or more")
     import torch
     from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
 
@@ -145,19 +145,14 @@ def _correlate(first: NDArray[np.floating], second: NDArray[np.floating]) -> flo
 
 
 def _rank(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Ranks; equal values have the mean of theirs."""
+    """Ranks; ties have their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
     return ranks[inverse]
 
 
 class Regressor:
-    """A trained regressor.
-
-    Args:
-        folder: Its model and tokenizer, or a name on the Hub.
-        max_tokens: Longer documents are cut.
-        precision: Of weights and products.
+    """A trained regressor, from a folder or the Hub; longer documents are cut at `max_tokens`.
 
     Raises:
         CheckpointError: If it cannot be loaded.
@@ -173,15 +168,15 @@ class Regressor:
             model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{folder} is no regressor of quality that can be loaded ({reason})") from error
+            raise CheckpointError(f"{folder} cannot be loaded as a quality regressor ({reason})") from error
         if model.config.num_labels != 1:
-            raise CheckpointError(f"{folder} has {model.config.num_labels} outputs; a regressor of quality has one")
+            raise CheckpointError(f"{folder} has {model.config.num_labels} outputs; a quality regressor has one")
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = model.to(self._device).eval()
         self._max_tokens = min(max_tokens, getattr(model.config, "max_position_embeddings", max_tokens))
 
     def score(self, texts: Sequence[str], *, batch_documents: int) -> list[float]:
-        """Scores documents from 0 to 5; batches are made of documents of similar length."""
+        """Scores documents from 0 to 5; those of similar length share a batch."""
         import torch
 
         starts = [text[: self._max_tokens * _TOKEN_CHARACTERS] for text in texts]
@@ -199,10 +194,10 @@ class Regressor:
 
 
 def read_encoder(name: str | None) -> "PreTrainedConfig":
-    """Reads the configuration of a regressor or an encoder, by folder or name on the Hub; `None` for the small one.
+    """Reads the configuration of a regressor or an encoder, from a folder or the Hub; `None` is the small encoder.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If it cannot be read.
     """
     from transformers import AutoConfig, BertConfig
 

@@ -1,4 +1,4 @@
-"""Paragraphs and lines that stand in many documents: licence headers, vendored blocks, menus of web pages."""
+"""Removes paragraphs and lines that many documents share: licence headers, vendored blocks, menus of web pages."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _SEPARATORS: dict[Piece, str] = {"line": "\n", "paragraph": "\n\n"}
 
 
 def split_pieces(text: str, kind: Piece) -> Iterator[tuple[str, str]]:
-    """Splits a text at line ends or empty lines into pairs of piece and separator; together they are the text."""
+    """Splits a text at line ends or empty lines into pairs of piece and separator, which join to the text."""
     separator = _SEPARATORS[kind]
     *pieces, last = text.split(separator)
     for piece in pieces:
@@ -23,25 +23,25 @@ def split_pieces(text: str, kind: Piece) -> Iterator[tuple[str, str]]:
 
 
 def hash_piece(piece: str) -> int:
-    """Hashes a piece, whatever white space is in it, to 63 bits."""
+    """Hashes a piece to 63 bits, ignoring white space."""
     plain = " ".join(piece.split()).encode("utf-8")
     return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little") >> 1
 
 
 def hash_pieces(text: str, kind: Piece, *, min_bytes: int) -> list[int]:
-    """Hashes a text's pieces, without those that are shorter; each hash once, sorted."""
+    """The sorted distinct hashes of a text's pieces of at least `min_bytes`."""
     return sorted({hash_piece(piece) for piece, _ in split_pieces(text, kind) if len(piece) >= min_bytes})
 
 
 def find_holders(pieces: pa.Array, repeated: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Finds the texts that hold repeated pieces.
+    """Finds the texts that contain repeated pieces.
 
     Args:
-        pieces: Hashes of each text's pieces, lists of int64, shape (D,); null where there are none.
+        pieces: Hashes of each text's pieces, lists of int64, shape (D,); null if there are none.
         repeated: Hashes of repeated pieces, sorted, int64.
 
     Returns:
-        Whether each holds one, bool, shape (D,).
+        Whether each contains one, bool, shape (D,).
     """
     is_holder = np.zeros(len(pieces), bool)
     values = pc.list_flatten(pieces).to_numpy(zero_copy_only=False)
@@ -52,12 +52,7 @@ def find_holders(pieces: pa.Array, repeated: NDArray[np.int64]) -> NDArray[np.bo
 
 
 def remove_pieces(text: str, kind: Piece, repeated: NDArray[np.int64], *, min_bytes: int) -> str:
-    """Removes the pieces that many documents share, each with its separator.
-
-    Args:
-        repeated: Hashes of those to remove, sorted, int64.
-        min_bytes: Shorter pieces stay.
-    """
+    """Removes repeated pieces of at least `min_bytes` with their separators; `repeated` are sorted hashes, int64."""
     kept = []
     for piece, separator in split_pieces(text, kind):
         if len(piece) >= min_bytes and len(repeated):

@@ -1,4 +1,4 @@
-"""What comes of a run: counts of each language before and after, why documents were dropped, histograms, examples."""
+"""The results of a run: counts by language before and after, reasons of drops, histograms, examples."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class LanguageRow(TypedDict):
 
 
 class Counts(TypedDict):
-    """Totals, reasons and the languages: what the manifest holds."""
+    """Totals, reasons and languages, for the manifest."""
 
     documents_before: int
     bytes_before: int
@@ -51,9 +51,9 @@ class Funnel:
     """Counts by language and verdict. Kept and dropped documents add up to what came in.
 
     Args:
-        bytes: Of what came in.
-        written: Bytes of what was written; fewer where something was removed or replaced.
-        tokens: Of what was written.
+        bytes: Of the input.
+        written: Bytes of the output; fewer if text was removed or replaced.
+        tokens: Of the output.
     """
 
     documents: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -70,12 +70,12 @@ class Funnel:
         self.tokens[key] += tokens
 
     def languages(self) -> list[str]:
-        """Languages by bytes kept, most first."""
+        """Languages, those with the most kept bytes first."""
         names = {language for language, _ in self.documents}
         return sorted(names, key=lambda name: (-self.written[name, KEPT], name))
 
     def reasons(self) -> list[tuple[str, int]]:
-        """Reasons with their number of documents, most first."""
+        """Reasons with their number of documents, the most frequent first."""
         total: Counter[str] = Counter()
         for (_, verdict), count in self.documents.items():
             if verdict != KEPT:
@@ -83,7 +83,7 @@ class Funnel:
         return sorted(total.items(), key=lambda item: (-item[1], item[0]))
 
     def rows(self) -> list[LanguageRow]:
-        """One row a language: documents and bytes before and after, tokens, shares, and every reason."""
+        """One row per language: documents and bytes before and after, tokens, shares, and every reason."""
         all_before = sum(self.bytes.values()) or 1
         all_after = sum(self.written.values()) or 1
         rows: list[LanguageRow] = []
@@ -109,7 +109,7 @@ class Funnel:
         return rows
 
     def counts(self) -> Counts:
-        """Totals, reasons and the rows."""
+        """Totals, reasons and rows."""
         return {
             "documents_before": sum(self.documents.values()),
             "bytes_before": sum(self.bytes.values()),
@@ -123,14 +123,14 @@ class Funnel:
 
 @dataclass
 class Outcome:
-    """What comes of a run.
+    """The results of a run.
 
     Args:
         histograms: By signal.
-        examples: By reason, up to three documents.
-        placeholders: How often each replaced something.
+        examples: Up to three documents for each reason.
+        placeholders: Number of replacements by each.
         steps: Documents left after each step, in order.
-        measures: Figures of single steps.
+        measures: Measures of single steps.
     """
 
     funnel: Funnel = field(default_factory=Funnel)
@@ -142,11 +142,9 @@ class Outcome:
 
 
 def print_table(funnel: Funnel, *, unit: str = "words", max_rows: int = 20) -> list[str]:
-    """The table as fixed-width lines, with the sum and the reasons below it.
+    """The table as fixed-width lines, with totals and reasons; beyond `max_rows`, languages share one row.
 
-    Args:
-        unit: What is counted as tokens.
-        max_rows: Languages shown; the rest is summed in one row.
+    `unit` names what is counted as tokens.
     """
     head = f"{'language':<18}{'files':>9}{'MB':>9}{'share':>8}  ->{'files':>9}{'M ' + unit:>10}{'MB':>9}{'share':>8}"
     rows = [row for row in funnel.rows() if row["documents_after"]]

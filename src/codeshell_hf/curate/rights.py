@@ -1,4 +1,4 @@
-"""Whose documents may be used: licences, and authors who opted out."""
+"""Decides which documents may be used, by licences and opt-outs."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from .sources.licences import PERMISSIVE
 
 
 def read_opt_outs(path: Path | None) -> tuple[str, ...]:
-    """Reads repositories, owners (as `owner/`) and ids of documents, one a line; `#` begins a comment.
+    """Reads repositories, owners (`owner/`) and document ids, one per line; `#` starts a comment.
 
     Raises:
         DataError: If the file cannot be read.
@@ -21,12 +21,14 @@ def read_opt_outs(path: Path | None) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"rights.opt_out is {path}, which cannot be read; name a text file, one name a line") from error
+        raise DataError(
+            f"rights.opt_out is {path}, which cannot be read; name a text file with one name per line"
+        ) from error
     return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
 
 
 def judge_rights(rights: Rights) -> list[tuple[str, Expression]]:
-    """Reasons, with expressions that are true of the documents to drop for each."""
+    """Reasons, each with an expression that is true for the documents to drop."""
     verdicts: list[tuple[str, Expression]] = []
     opted_out = read_opt_outs(rights.opt_out)
     if opted_out:
@@ -35,7 +37,7 @@ def judge_rights(rights: Rights) -> list[tuple[str, Expression]]:
         opted = col("repository").is_in(names) | col("id").is_in(names) if names else daft.lit(False)  # noqa: FBT003
         for owner in owners:
             opted = opted | col("repository").startswith(owner) | col("repository").contains(f"/{owner}")
-        # A document of no repository has not opted out.
+        # A document without a repository has not opted out.
         verdicts.append(("opted-out", opted.fill_null(daft.lit(False)) | col("id").is_in(names)))  # noqa: FBT003
     if rights.licences is not None:
         allowed = PERMISSIVE if rights.licences == "permissive" else rights.licences
@@ -48,7 +50,7 @@ def judge_rights(rights: Rights) -> list[tuple[str, Expression]]:
 
 
 def is_allowed(licence: str | None, allowed: tuple[str, ...], *, allows_unknown: bool) -> bool:
-    """Whether every licence that a document names is allowed, whether they are joined by `AND` or by `OR`.
+    """Whether every licence of a document is allowed, joined by `AND` or by `OR`.
 
     >>> is_allowed("MIT AND GPL-3.0", ("MIT",), allows_unknown=True)
     False

@@ -1,4 +1,4 @@
-"""Thresholds over signals. Every drop has one named reason: the first rule, in order, that a document breaks."""
+"""Thresholds over signals. Every dropped document has one reason: the first rule, in order, that it breaks."""
 
 import daft
 from daft import DataType, Expression, col
@@ -8,7 +8,7 @@ from ..extensions import load_object
 from .rights import judge_rights
 from .settings import Rights, Rules, Threshold
 
-# In order: rule: (reason, signal). The rule's name says which side of the threshold breaks it.
+# Rule: (reason, signal), in order. min_ or max_ in the name says which side of the threshold breaks the rule.
 RULES: dict[str, tuple[str, str]] = {
     "drops_generated": ("generated", "is_generated"),
     "drops_scaffolds": ("scaffold", "is_scaffold"),
@@ -46,9 +46,9 @@ RULES: dict[str, tuple[str, str]] = {
 
 
 def judge(rules: Rules, rights: Rights) -> Expression:
-    """An expression for the first reason to drop a document, or null where it may stay.
+    """An expression for the first reason to drop a document, or null if it stays.
 
-    It stands over the columns of signals, `language`, `licence`, `repository` and `id`.
+    It uses the columns of signals, `language`, `licence`, `repository` and `id`.
     """
     verdicts = judge_rights(rights)
     for rule, (reason, _) in RULES.items():
@@ -63,10 +63,10 @@ def judge(rules: Rules, rights: Rights) -> Expression:
 
 
 def load_rule(reference: str) -> tuple[str, Expression]:
-    """Loads a rule of a user's own: a function that gives a reason, and an expression that is true where it holds.
+    """Loads a user's rule: a function that returns a reason, and an expression for the documents to drop.
 
     Raises:
-        SettingsError: If it is something else.
+        SettingsError: If it is anything else.
     """
     rule = load_object(reference)
     try:
@@ -81,7 +81,7 @@ def load_rule(reference: str) -> tuple[str, Expression]:
 
 
 def _break(rule: str, rules: Rules) -> Expression | None:
-    """Whether a document breaks a rule; `None` where the rule is off for every language."""
+    """Whether a document breaks a rule; `None` if the rule is off for every language."""
     signal = _signal(RULES[rule][1])
     special = {name: own[rule] for name, own in rules.by_language.items() if rule in own}
     general: Threshold = getattr(rules, rule)

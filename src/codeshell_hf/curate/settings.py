@@ -1,4 +1,4 @@
-"""The settings of curation, a section for each step."""
+"""Settings of curation, one section per step."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,8 +24,8 @@ PROSE: dict[str, Threshold] = {
     "max_symbol_fraction": 0.3,
     "max_bullet_fraction": 0.9,
 }
-# Thresholds of their own: The Stack v2's exemptions for lines and 512 lines of data, bigcode-dataset's visible text of
-# HTML and sizes of JSON, Gopher's words for prose, widened for Chinese and for headings.
+# Per language: The Stack v2's exemptions for lines and 512 lines of data, bigcode-dataset's visible text of HTML and
+# sizes of JSON, Gopher's words for prose, relaxed for Chinese and headings.
 BY_LANGUAGE: LanguageRules = {
     "html": {**LINES_ARE_FREE, "min_visible_fraction": 0.2, "min_visible_bytes": 100, "drops_xml": False},
     "json": {**LINES_ARE_FREE, "min_bytes": 100, "max_bytes": 5000, "max_lines": 512, "max_digit_fraction": 0.5},
@@ -45,20 +45,20 @@ BY_LANGUAGE: LanguageRules = {
 
 
 class Source(Section):
-    """One place that documents come from."""
+    """A source of documents."""
 
-    name: str = Field(description="name that ids of its documents begin with", pattern=r"^[\w.-]+$")
+    name: str = Field(description="name, which starts the ids of its documents", pattern=r"^[\w.-]+$")
     kind: str = Field(default="folder", description=f"how it is read: {', '.join(KINDS)}, or folder/file.py:name")
-    path: str = Field(description="a folder or file; of hub owner/name@revision/folder")
+    path: str = Field(description="a folder or file; for hub, owner/name@revision/folder")
     exclude: tuple[str, ...] = Field(
-        default=(), description="shell patterns of relative paths to leave out; * matches slashes too"
+        default=(), description="shell patterns of relative paths to exclude; * also matches slashes"
     )
     licence: str | None = Field(default=None, description="SPDX name for documents that state no licence")
     repository: Literal["source", "folder"] | None = Field(
         default=None,
-        description="of folders, what files outside of a checkout belong to: the source, or each folder in it",
+        description="for folders, what files outside of a checkout belong to: the source, or each folder in it",
     )
-    columns: dict[Column, str] = Field(default={}, description="of tables, the columns, where they are not The Stack's")
+    columns: dict[Column, str] = Field(default={}, description="for tables: column names that differ from The Stack's")
     clones: str | None = Field(default=None, description="where repositories are cloned to; null: beside their list")
 
     @field_validator("kind")
@@ -80,15 +80,15 @@ class Rights(Section):
     licences: tuple[str, ...] | Literal["permissive"] | None = Field(
         default=None, description='SPDX names to keep; "permissive" for a list, null for all'
     )
-    allows_unknown: bool = Field(default=False, description="whether documents of unknown licence are kept then")
-    opt_out: Path | None = Field(default=None, description="file with repositories, owners/ or ids, one a line")
+    allows_unknown: bool = Field(default=False, description="whether documents of unknown licence are kept")
+    opt_out: Path | None = Field(default=None, description="file with repositories, owners/ or ids, one per line")
 
 
 class Rules(Section):
-    """Thresholds over signals; null turns a rule off. A signal that a language does not have breaks no rule."""
+    """Thresholds over signals; null turns a rule off. Signals that a language does not have break no rule."""
 
-    drops_generated: bool = Field(default=True, description="drop files that say they were generated")
-    drops_scaffolds: bool = Field(default=True, description="drop what a tool writes into new projects")
+    drops_generated: bool = Field(default=True, description="drop files that are marked as generated")
+    drops_scaffolds: bool = Field(default=True, description="drop files that tools write into new projects")
     drops_xml: bool = Field(default=True, description="drop XML under another name (bigcode-dataset)")
     max_line_bytes: int | None = Field(default=1000, gt=0, description="longest line in bytes (bigcode-dataset)")
     max_mean_line: float | None = Field(default=100, gt=0, description="mean line in characters (bigcode-dataset)")
@@ -100,7 +100,7 @@ class Rules(Section):
     max_digit_fraction: float | None = Field(default=None, ge=0, le=1, description="digits (OpenCoder: 0.2)")
     max_space_fraction: float | None = Field(default=None, ge=0, le=1, description="white space (OpenCoder: 0.5)")
     max_encoded_fraction: float | None = Field(default=0.5, ge=0, le=1, description="encoded data (The Stack v2)")
-    max_encoded_bytes: int | None = Field(default=1024, gt=0, description="its longest run (The Stack v2)")
+    max_encoded_bytes: int | None = Field(default=1024, gt=0, description="longest run of encoded data (The Stack v2)")
     max_duplicate_line_fraction: float | None = Field(
         default=0.7, ge=0, le=1, description="bytes in repeated lines (OpenCoder, which counts lines)"
     )
@@ -110,7 +110,7 @@ class Rules(Section):
     min_comment_fraction: float | None = Field(default=None, ge=0, le=1, description="comments (StarCoder: 0.01)")
     max_comment_fraction: float | None = Field(default=0.8, ge=0, le=1, description="comments (StarCoder, OpenCoder)")
     max_string_fraction: float | None = Field(default=0.6, ge=0, le=1, description="strings (OpenCoder)")
-    must_parse: bool = Field(default=False, description="drop what breaks its grammar")
+    must_parse: bool = Field(default=False, description="drop documents that do not parse")
     max_depth: int | None = Field(default=None, gt=0, description="nested blocks")
     max_complexity: float | None = Field(default=None, gt=0, description="mean cyclomatic complexity of functions")
     max_faults_per_line: float | None = Field(default=None, gt=0, description="findings of linters for each line")
@@ -120,9 +120,9 @@ class Rules(Section):
     min_mean_word: float | None = Field(default=None, gt=0, description="of prose, mean word (Gopher: 3)")
     max_mean_word: float | None = Field(default=None, gt=0, description="of prose, mean word (Gopher: 10)")
     max_symbol_fraction: float | None = Field(
-        default=None, gt=0, description="of prose, # and ... a word (Gopher: 0.1)"
+        default=None, gt=0, description="of prose, # and ... per word (Gopher: 0.1)"
     )
-    max_bullet_fraction: float | None = Field(default=None, gt=0, le=1, description="of prose, lines of lists (Gopher)")
+    max_bullet_fraction: float | None = Field(default=None, gt=0, le=1, description="of prose, lines in lists (Gopher)")
     custom: tuple[Reference, ...] = Field(
         default=(), description="rules of your own, each folder/file.py:name of a function (CONTRIBUTING.md)"
     )
@@ -144,7 +144,9 @@ class Rules(Section):
 class NearDuplicates(Section):
     """Near duplicates by MinHash, checked by exact Jaccard."""
 
-    min_jaccard: float = Field(default=0.7, gt=0, le=1, description="shared shingles from which two are near")
+    min_jaccard: float = Field(
+        default=0.7, gt=0, le=1, description="similarity from which two documents are near duplicates"
+    )
     bands: int = Field(default=22, gt=0, le=64, description="bands of each MinHash")
     rows: int = Field(default=5, gt=0, le=32, description="minima in each band")
 
@@ -159,13 +161,13 @@ class RepeatedText(Section):
 
 
 class Measuring(Section):
-    """What is measured of every document, whatever the thresholds are later."""
+    """What is measured for every document; thresholds come later."""
 
     max_file_bytes: int = Field(default=1_000_000, gt=0, description="larger documents are dropped")
-    reads_syntax: bool = Field(default=True, description="whether tree-sitter parses")
-    lints: bool = Field(default=True, description="whether ruff lints Python")
+    reads_syntax: bool = Field(default=True, description="parse with tree-sitter")
+    lints: bool = Field(default=True, description="lint Python with ruff")
     near_duplicates: NearDuplicates | None = Field(default_factory=NearDuplicates, description="null keeps them")
-    repeated_text: RepeatedText | None = Field(default=None, description="null leaves it")
+    repeated_text: RepeatedText | None = Field(default=None, description="null keeps repeated text")
 
 
 class Perplexity(Section):
@@ -186,8 +188,8 @@ class Endpoint(ServerSettings):
     url: str | None = Field(default=None, description="base address; null for the Hub's providers")
     prompt: Path | None = Field(default=None, description="file with {language} and {text}; null for the package's own")
     max_characters: int = Field(default=12_000, gt=0, description="longer documents are cut")
-    max_answers: int = Field(default=100_000, gt=0, description="budget: answers paid for, over all runs")
-    calls_at_once: int = Field(default=8, gt=0, description="concurrent calls")
+    max_answers: int = Field(default=100_000, gt=0, description="budget of answers, over all runs")
+    calls_at_once: int = Field(default=8, gt=0, description="concurrent requests")
 
 
 class Quality(PrecisionSettings):
@@ -199,13 +201,13 @@ class Quality(PrecisionSettings):
     encoder: str | None = Field(default=None, description="checkpoint to start from; null: a small one from scratch")
     max_tokens: int = Field(default=512, gt=8, description="longer documents are cut")
     epochs: float = Field(default=3, gt=0, description="passes over the annotated documents")
-    batch_documents: int = Field(default=32, gt=0, description="documents a step")
+    batch_documents: int = Field(default=32, gt=0, description="documents per step")
     learning_rate: float = Field(default=5e-5, gt=0, description="peak")
-    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="annotated documents to measure on")
+    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of annotated documents to measure on")
     min_score: float | None = Field(
-        default=None, ge=0, le=5, description="documents below are dropped; null scores only"
+        default=None, ge=0, le=5, description="documents below it are dropped; null only scores"
     )
-    seed: int = Field(default=0, description="of sample, weights and order")
+    seed: int = Field(default=0, description="of the sample, weights and order")
 
 
 class Benchmark(Section):
@@ -217,7 +219,7 @@ class Benchmark(Section):
 
 
 class Selection(Section):
-    """A number of tokens of what is left, each language by its share."""
+    """Selects a number of tokens from the remaining documents; languages keep their shares."""
 
     max_tokens: int = Field(gt=0, description="how many")
     by: Literal["quality", "random"] = Field(description="best first, or at random")
@@ -228,5 +230,9 @@ class EngineSettings(Section):
     """Where the work is done."""
 
     runner: Literal["local", "ray"] = Field(default="local", description="this machine, or a Ray cluster")
-    address: str | None = Field(default=None, description="of the cluster's head; null: this one, or a new local one")
-    part_bytes: int = Field(default=32_000_000, gt=0, description="bytes of a part, the unit of work and of resuming")
+    address: str | None = Field(
+        default=None, description="address of the cluster's head; null: the current cluster, or a new local one"
+    )
+    part_bytes: int = Field(
+        default=32_000_000, gt=0, description="bytes of a part, which is the unit of work and of resuming"
+    )

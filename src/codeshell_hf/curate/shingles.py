@@ -1,7 +1,7 @@
-"""Shingles of words as numbers, and their MinHash, for many documents at a time without a loop over words.
+"""Hashed shingles of words and their MinHash, vectorised over many documents.
 
-A word is a run of ASCII letters, digits and underscores, or one character beyond ASCII, so that Chinese, which has no
-spaces, is compared by its characters. A shingle is five words in sequence; a shorter document is one shingle.
+A word is a run of ASCII letters, digits and underscores, or a single non-ASCII character, so that Chinese, which has no
+spaces, is compared by characters. A shingle is five consecutive words; a shorter document is one shingle.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHINGLE_WORDS = 5
-# What is hashed in one go, so that it stays in the processor's cache.
+# Bytes of a block, which stays in the processor's cache.
 BLOCK_BYTES = 300_000
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
@@ -30,12 +30,12 @@ _LONG_WORD = 256
 
 @dataclass(frozen=True)
 class Shingles:
-    """Shingles of documents, one after another.
+    """Concatenated shingles of documents.
 
     Args:
-        hashes: Of every shingle in its order, repeated ones too, uint32, shape (S,).
-        offsets: Where each document's begin, and the end of all, int64, shape (D + 1,).
-        words: Words of each document, int64, shape (D,).
+        hashes: Of every shingle in order, with repetitions, uint32, shape (S,).
+        offsets: Start of each document's shingles, and the end of the last, int64, shape (D + 1,).
+        words: Number of words in each document, int64, shape (D,).
     """
 
     hashes: NDArray[np.uint32]
@@ -44,7 +44,7 @@ class Shingles:
 
 
 def shingle(documents: Sequence[bytes]) -> Shingles:
-    """Hashes every five words of documents, given as UTF-8; a document without a word has no shingle."""
+    """Hashes every five consecutive words of UTF-8 documents; a document without words has no shingle."""
     parts: list[Shingles] = []
     block: list[bytes] = []
     held = 0
@@ -67,7 +67,7 @@ def _shingle_block(documents: Sequence[bytes]) -> Shingles:
     joined = np.frombuffer(b"\n".join([*documents, b""]), np.uint8)
     starts, ends = find_words(joined)
     words = hash_words(joined, starts, ends)
-    # A document ends with the line feed that was put behind it.
+    # Each document is followed by a line feed.
     sizes = np.fromiter(map(len, documents), np.int64, len(documents)) + 1
     first = np.searchsorted(starts, np.concatenate([[0], np.cumsum(sizes)]))
     counts = np.diff(first)
@@ -77,7 +77,7 @@ def _shingle_block(documents: Sequence[bytes]) -> Shingles:
             rolled += words[place : len(words) - SHINGLE_WORDS + 1 + place] * _ROLL[place]
     else:
         rolled = np.empty(0, np.uint64)
-    # Those that begin in a document's last four words reach into the next.
+    # Shingles that start in a document's last four words would cross into the next one.
     whole = np.ones(len(rolled), bool)
     for back in range(1, SHINGLE_WORDS):
         reaching = first[1:] - back
@@ -94,7 +94,7 @@ def _shingle_block(documents: Sequence[bytes]) -> Shingles:
 
 
 def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Finds the words of UTF-8, uint8, shape (B,): first bytes and those after the last, int64, each (W,)."""
+    """Finds the words in UTF-8 bytes of shape (B,): their start and end offsets, int64, shape (W,)."""
     padded = np.zeros(len(data) + 2, bool)
     is_word = padded[1:-1]
     np.take(_WORD, data, out=is_word, mode="clip")
@@ -109,9 +109,9 @@ def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hashes the words that `find_words` found, eight bytes at a time, all words at once; uint64, shape (W,)."""
+    """Hashes the words of `find_words`, eight bytes at a time, all words at once; uint64, shape (W,)."""
     padded = np.concatenate([data, np.zeros(_STEP, np.uint8)])
-    # Eight bytes from every byte on.
+    # The eight bytes from every position.
     eights = np.ndarray((len(data) + 1,), np.dtype("<u8"), padded, strides=(1,))
     lengths = ends - starts
     words = eights[starts] & _MASKS[np.minimum(lengths, _STEP)]
@@ -124,7 +124,7 @@ def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
         words[left] = _mix(words[left] ^ piece)
         left = left[more > _STEP]
         done += _STEP
-    for place in left:  # data rather than words: too long to go on step by step
+    for place in left:  # very long words, which are data: hashed one by one
         rest = data[starts[place] + done : ends[place]].tobytes()
         words[place] ^= np.uint64(int.from_bytes(hashlib.blake2b(rest, digest_size=_STEP).digest(), "little"))
     return words
@@ -149,7 +149,7 @@ def _finish(hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
 
 
 def find_sets(shingles: Shingles) -> list[NDArray[np.uint32]]:
-    """The set of shingles of each document: sorted, without repetition, uint32."""
+    """The set of shingles of each document: sorted and distinct, uint32."""
     pairs = zip(shingles.offsets[:-1], shingles.offsets[1:], strict=True)
     return [_unique(shingles.hashes[start:end]) for start, end in pairs]
 
@@ -160,7 +160,7 @@ def _unique(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def measure_jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> float:
-    """Jaccard similarity of two sets of `find_sets`; 0 where both are empty."""
+    """The Jaccard similarity of two sets of `find_sets`; 0 if both are empty."""
     if not len(first) or not len(second):
         return 0.0
     merged = np.concatenate([first, second])
@@ -170,7 +170,7 @@ def measure_jaccard(first: NDArray[np.uint32], second: NDArray[np.uint32]) -> fl
 
 
 def sign(shingles: Shingles, *, bands: int, rows: int, seed: int = 1) -> NDArray[np.uint64]:
-    """Signs documents for locality-sensitive hashing: one number a band, equal where all `rows` minima are.
+    """Signatures for locality-sensitive hashing: one number per band, equal if all `rows` minima are equal.
 
     Returns:
         Shape (D, bands), uint64. Two documents of Jaccard J share a given band with probability J ** rows.

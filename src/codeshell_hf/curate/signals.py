@@ -1,4 +1,4 @@
-"""Signals: what is measured of every document, once, whatever the thresholds are later."""
+"""Measures the signals of a document, once; thresholds come later."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _SCAFFOLD = re.compile(
     rb"|Welcome to your new (?:app|Rails|CDK)|class ExampleUnitTest|addition_isCorrect|Hello from create-t3-app"
 )
 SCAFFOLD_LINES = 60
-# Runs of at least this many characters of Base64's alphabet are data, not names; so are this many escapes in a file.
+# Runs of at least this many Base64 characters are data, not names; so is a file with this many escapes.
 RUN_BYTES = 64
 _ENCODING = bytes(
     byte if (chr(byte).isalnum() and byte < 128) or byte in b"+/=" else ord(" ") for byte in range(256)
@@ -46,27 +46,27 @@ _BULLETS = ("-", "*", "•", "+")
 
 @dataclass(frozen=True)
 class Signals:
-    """Signals of one document; fractions are 0 to 1, and `None` is a signal that its language does not have.
+    """Signals of one document. Fractions are 0 to 1; `None` if the signal does not apply to the language.
 
     Args:
         mean_line: In characters, without line ends.
         longest_line: In bytes.
-        letter_fraction: Of characters, ASCII letters and those beyond ASCII.
+        letter_fraction: Of characters, ASCII letters and non-ASCII characters.
         digit_fraction: Of characters, ASCII digits.
         space_fraction: Of bytes, white space.
         duplicate_line_fraction: Of bytes, those in lines that repeat an earlier one.
         encoded_fraction: Of bytes, Base64, hexadecimal or escaped data.
         longest_encoded: Longest run of such data in bytes.
-        is_generated: One of the first lines says that a program wrote the file.
+        is_generated: One of the first lines says that the file is generated.
         is_scaffold: A tool writes it into new projects.
-        is_xml: It begins as XML, whatever its name.
-        header_fraction: Of lines, those of a comment at the top on copyright or licence.
-        visible_fraction: Of bytes of markup, those that a reader would see.
+        is_xml: It starts as XML, whatever its name.
+        header_fraction: Of lines, those of a comment on copyright or licence at the top.
+        visible_fraction: Of bytes of markup, visible text.
         imports: Modules that it imports.
         known_imports: Those of well-known libraries.
         words: Of prose; every character of a script without spaces is one.
         mean_word: Of prose, in characters.
-        symbol_fraction: Of prose, hash signs and ellipses for each word.
+        symbol_fraction: Of prose, hash signs and ellipses per word.
         bullet_fraction: Of lines of prose, items of lists.
         style_faults: Lines with trailing white space, longer than 120 characters, or indented by tabs after spaces.
     """
@@ -96,17 +96,17 @@ class Signals:
 
 
 _LONG_LINE = 120
-# Ends of lines after white space, and tabs after a space that begins a line: most files hold none of the rarer bytes.
+# Trailing white space, and tabs after leading spaces. Most files contain none of the rarer bytes.
 _STYLE = {b"\n": (b" \n",), b"\t": (b"\t\n", b"\n \t", b"\n    \t"), b"\r": (b" \r\n", b"\t\r\n")}
 
 
 def measure(text: str, language: str | None = None) -> Signals:
-    """Measures a document that is not empty.
+    """Measures a non-empty document.
 
     Source:
-        The set of bigcode-dataset's basic filters, The Stack v2's marks of generated and encoded files (Lozhkov et al.
-        2024, arXiv:2402.19173, section 3) and Gopher's of prose (Rae et al. 2021, arXiv:2112.11446, appendix A), where
-        letters beyond ASCII count as letters, so that files with Chinese comments do not look like data.
+        bigcode-dataset's basic filters; The Stack v2's signs of generated and encoded files (Lozhkov et al. 2024,
+        arXiv:2402.19173, section 3); Gopher's for prose (Rae et al. 2021, arXiv:2112.11446, appendix A). Non-ASCII
+        letters count as letters, so that files with Chinese comments do not look like data.
     """
     data = text.encode("utf-8")
     lines = data.split(b"\n")
@@ -151,7 +151,7 @@ def find_encoded(data: bytes, lines: list[bytes]) -> tuple[int, int]:
     words = long_lines.translate(_ENCODING).split()
     if max(map(len, words), default=0) >= RUN_BYTES:
         for word in words:
-            # A ruler of equal signs is no data.
+            # A line of equal signs is not data.
             if len(word) >= RUN_BYTES and len(set(word)) >= _RUN_LETTERS:
                 total += len(word)
                 longest = max(longest, len(word))
@@ -163,7 +163,7 @@ def find_encoded(data: bytes, lines: list[bytes]) -> tuple[int, int]:
 
 
 def _measure_header(lines: list[bytes]) -> int:
-    """Lines of the comment at the top, if it is one of rights."""
+    """Lines of the comment at the top, if it is about rights."""
     header = 0
     for line in lines[:SCAFFOLD_LINES]:
         if not _COMMENT_LINE.match(line):

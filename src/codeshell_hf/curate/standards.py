@@ -1,4 +1,4 @@
-"""Adherence to coding standards: ruff over Python, many files at once, since each process costs 6 ms to start."""
+"""Lints Python with ruff, many files per process, since starting one takes 6 ms."""
 
 import importlib.util
 import re
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Errors and style, what is never used, complexity, names, security, likely bugs.
+# Errors and style, unused names, complexity, naming, security, likely bugs.
 RULES = "E,F,W,C90,N,S,B"
-# The length and ends of lines are signals of their own, and asserts are no security risk.
+# Line lengths and line ends are separate signals, and asserts are not a security risk.
 IGNORED = "E501,S101,W291,W293,W191,E101"
 _FINDING = re.compile(rb"^(\d+)\.py:\d+:\d+: ([A-Z]+|invalid-syntax)", re.MULTILINE)
 TIMEOUT_S = 300
@@ -18,14 +18,14 @@ TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Standards:
-    """Ruff's findings in a document: all, and those of its security rules."""
+    """The number of ruff's findings in a document: all, and those of security rules."""
 
     faults: int
     security_faults: int
 
 
 def lint(texts: Sequence[str]) -> list[Standards | None]:
-    """Lints Python files of any version; `None` for all where ruff is not installed or fails.
+    """Lints Python files of any version; `None` for all if ruff is not installed or fails.
 
     Source:
         ruff's rule families E, F, W, C90, N, S and B, without those on the length and ends of lines.
@@ -40,7 +40,7 @@ def lint(texts: Sequence[str]) -> list[Standards | None]:
         command = [find_ruff_bin(), "check", "--isolated", "--no-cache", "--quiet", "--exit-zero"]
         options = ["--output-format", "concise", "--select", RULES, "--ignore", IGNORED]
         try:
-            # --ignore-noqa: findings count that a file itself ignores.
+            # --ignore-noqa: suppressed findings count too.
             result = subprocess.run(
                 [*command, *options, "--ignore-noqa", "."],
                 cwd=folder,

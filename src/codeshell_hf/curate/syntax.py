@@ -1,4 +1,4 @@
-"""Syntax and control flow by tree-sitter: whether a document parses, its functions, their depth and complexity."""
+"""Measures syntax and control flow with tree-sitter: parsing, functions, nesting depth and complexity."""
 
 import functools
 from bisect import bisect_right
@@ -10,8 +10,7 @@ from ..text.grammars import load_grammar
 if TYPE_CHECKING:
     import tree_sitter
 
-# By language. A query names comments, strings, functions (@function), branches (@branch: one more path through the
-# program each) and blocks that nest (@block).
+# By language. A query captures comments, strings, functions, branches, each of which adds a path, and nesting blocks.
 _C = """
 (comment) @comment
 [(string_literal) (char_literal)] @string
@@ -114,18 +113,17 @@ class Syntax:
     """Syntax and control flow of a document.
 
     Args:
-        parses: Whether all of it follows the grammar.
+        parses: Whether the whole document parses.
         comment_fraction: Of bytes, comments and docstrings, 0 to 1.
         string_fraction: Of bytes, other strings, 0 to 1.
         functions: Number of functions.
-        depth: The most blocks inside one another.
-        complexity: Mean cyclomatic complexity of the functions, 1 without a branch; of all the code where there is no
-            function.
-        worst_complexity: The highest.
+        depth: The deepest nesting of blocks.
+        complexity: Mean cyclomatic complexity of functions, 1 without branches; of the whole code if there are none.
+        worst_complexity: The highest cyclomatic complexity.
         syntax_faults: Functions of more than 80 lines or 15 paths, and whether blocks nest deeper than 5.
 
     Source:
-        McCabe 1976, "A Complexity Measure": paths through a function are its branches and one.
+        McCabe 1976, "A Complexity Measure": a function's paths are its branches plus one.
     """
 
     parses: bool
@@ -150,7 +148,7 @@ def load_query(language: str) -> "tuple[tree_sitter.Parser, tree_sitter.Query] |
 
 
 def parse(data: bytes, language: str | None) -> Syntax | None:
-    """Parses a document; `None` where its language has no grammar."""
+    """Measures a document; `None` if its language has no grammar."""
     loaded = load_query(language) if language else None
     if loaded is None:
         return None
@@ -182,11 +180,11 @@ def parse(data: bytes, language: str | None) -> Syntax | None:
 
 
 def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[int]:
-    """Counts the paths through each function: its branches, without those of functions inside it, and one.
+    """Counts the paths through each function: its branches, without those of inner functions, plus one.
 
     Args:
-        functions: First byte and the one after the last, in order; without one, all code is one function.
-        branches: First bytes, in order.
+        functions: Start and end offsets, in order; without functions, the whole code is one.
+        branches: Start offsets, in order.
 
     >>> count_paths([(0, 100), (10, 20)], [5, 12, 50])
     [3, 2]
@@ -197,7 +195,7 @@ def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[i
     starts = [start for start, _ in functions]
     for branch in branches:
         index = bisect_right(starts, branch) - 1
-        # The innermost function that holds it begins last among those that have not ended.
+        # The innermost enclosing function is the last one that started and has not ended.
         while index >= 0 and functions[index][1] <= branch:
             index -= 1
         if index >= 0:
@@ -206,7 +204,7 @@ def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[i
 
 
 def measure_depth(blocks: list[tuple[int, int]]) -> int:
-    """Counts the most blocks that are nested at one place, given by first byte and the one after the last, in order.
+    """The deepest nesting of blocks, given as start and end offsets in order.
 
     >>> measure_depth([(0, 50), (5, 20), (25, 30)])
     2

@@ -1,4 +1,4 @@
-"""One verdict a document, a byte each, in the order of the parts."""
+"""A one-byte verdict for every document, in the order of the parts."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,12 +10,9 @@ KEPT = "kept"
 
 
 class Verdicts:
-    """Reasons by document. The first reason that a document is dropped for stays.
+    """The reason of every dropped document; the first one stays. `sizes` are the documents of each part.
 
     A document's key is the number of its part and its row there, 32 bits each.
-
-    Args:
-        sizes: Documents of each part.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -23,7 +20,7 @@ class Verdicts:
         self.reasons: list[str] = [KEPT]
 
     def drop(self, keys: "NDArray[np.int64] | Sequence[int]", reason: str) -> int:
-        """Drops documents, except those that are dropped already, and counts them."""
+        """Drops documents that are not dropped yet, and returns their number."""
         code = self._code(reason)
         keys = np.asarray(keys, np.int64)
         dropped = 0
@@ -39,7 +36,7 @@ class Verdicts:
         return dropped
 
     def drop_each(self, keys: Sequence[int], reasons: Iterable[str | None]) -> None:
-        """Drops documents, each for its own reason; `None` for those that stay."""
+        """Drops documents, each for its own reason; those with `None` stay."""
         by_reason: dict[str, list[int]] = {}
         for key, reason in zip(keys, reasons, strict=True):
             if reason is not None:
@@ -53,15 +50,15 @@ class Verdicts:
         return self.reasons.index(reason)
 
     def select(self, part: int) -> NDArray[np.uint8]:
-        """Codes of a part's documents: places in `reasons`, 0 for those that stay; uint8, shape (D,)."""
+        """Codes of a part's documents: indices of `reasons`, 0 for those that stay; uint8, shape (D,)."""
         return self._parts[part]
 
     def count_kept(self) -> int:
-        """How many stay."""
+        """The number of documents that stay."""
         return int(sum((codes == 0).sum() for codes in self._parts))
 
     def save(self, folder: Path) -> None:
-        """Writes a file a part for the workers."""
+        """Writes one file per part, for the workers."""
         folder.mkdir(parents=True, exist_ok=True)
         for part, codes in enumerate(self._parts):
             np.save(folder / f"{part:05d}.npy", codes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError
 
-# Names and numbers whole, every other character by itself, the end of a line and a step in depth as words of their own.
+# Words are names, numbers, single other characters, and line ends with the next line's indentation.
 _WORD = re.compile(r"\n[ \t]*|[A-Za-z_]\w*|\d+|[^\s\w]|\w")
 _NEW_LINE, _DEEPER = "¶", "→"
 Splitter = Callable[[str], list[str]]
@@ -14,7 +14,7 @@ CODE_WORDS = "code"
 
 
 def split_code(text: str) -> list[str]:
-    r"""Splits code into names, numbers, marks, and line ends: `¶`, with `→` and the indentation in fours behind it.
+    r"""Splits code into names, numbers, symbols, and line ends: `¶`, followed by `→` and the indentation in fours.
 
     >>> split_code("if x:\n    return 42")
     ['if', 'x', ':', '¶→1', 'return', '42']
@@ -28,13 +28,13 @@ def _name_line(space: str) -> str:
 
 
 def load_splitter(name: str) -> Splitter:
-    """Loads a function that splits text into words without white space.
+    """Loads a function that splits text into words.
 
     Args:
         name: "code", or a folder with a tokenizer or its `tokenizer.json`.
 
     Raises:
-        DataError: If there is no tokenizer that can be read.
+        DataError: If the tokenizer cannot be read.
     """
     if name == CODE_WORDS:
         return split_code
@@ -44,7 +44,7 @@ def load_splitter(name: str) -> Splitter:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception
-        raise DataError(f"{path} is no tokenizer.json that can be read; name one, or set words to code") from error
+        raise DataError(f"{path} cannot be read as a tokenizer; name one, or set words to code") from error
     tokenizer.encode_special_tokens = True
     return lambda text: [
         token.replace(" ", "▁").replace("\n", _NEW_LINE).replace("\t", _DEEPER)

@@ -1,4 +1,4 @@
-"""Writes the documents that stay, redacted; counts all, and shows examples of the dropped ones."""
+"""Writes the remaining documents, redacted, and collects counts and examples of dropped ones."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _ROWS = 512
 EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 600
 BINS = 40
-# Signals whose histograms are drawn: from, to, and whether their bins grow by a factor.
+# Signals with histograms: lower bound, upper bound, and whether bins are logarithmic.
 HISTOGRAMS: dict[str, tuple[float, float, bool]] = {
     "bytes": (10, 1e7, True),
     "lines": (1, 1e5, True),
@@ -59,14 +59,14 @@ DOCUMENT_SCHEMA = pa.schema(
 
 
 class WriteTask(Part):
-    """A part, with its file of perplexity and tokens and its file of quality, where documents were scored."""
+    """A part, with its files of perplexity, tokens and, if documents were scored, quality."""
 
     inspected: str
     scored: str | None
 
 
 class WriteShared(TypedDict):
-    """What all workers need; `clusters` is a file with the size of each cluster by the key of the one that stays."""
+    """Arguments of all tasks; `clusters` is a file with cluster sizes by the key of the document that stays."""
 
     clusters: str
     reasons: list[str]
@@ -76,7 +76,7 @@ class WriteShared(TypedDict):
 
 
 class Written(TypedDict):
-    """What came of a part: documents, bytes before and after, and tokens by language and verdict; and the rest."""
+    """The results of a part: documents, bytes and tokens by language and verdict, histograms, examples."""
 
     counts: list[tuple[str, str, int, int, int, int]]
     histograms: dict[str, Histogram]
@@ -85,22 +85,14 @@ class Written(TypedDict):
 
 
 def choose_split(digest: str, held_out_fraction: float) -> str:
-    """Chooses "held-out" or "train" by a document's content alone, so that copies stay together.
-
-    Args:
-        digest: Its MD5 in hexadecimal.
-        held_out_fraction: Share to hold out, 0 to 1.
-    """
-    # Another hash of the digest: the split must not depend on what else the digest is used for.
+    """Chooses "held-out" or "train" from the hexadecimal MD5 of a document, so that copies stay together."""
+    # Hashed once more, so that the split is independent of other uses of the digest.
     uniform = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], "big") / 2**64
     return "held-out" if uniform < held_out_fraction else "train"
 
 
 def write_part(task: WriteTask, shared: WriteShared) -> Written:
-    """Writes a part's documents and counts all of it.
-
-    The counts are also written to a file beside the part, so that a finished part is not written again.
-    """
+    """Writes a part's documents and returns its counts, which are also stored beside it for resuming."""
     output = Path(task["output"])
     summary = output.with_name(f".{output.name}.json")
     if output.exists() and summary.exists():
@@ -146,7 +138,7 @@ def _finish(
     shared: WriteShared,
     tally: "_Tally",
 ) -> pa.Table:
-    """Turns measured documents into the table that is written."""
+    """Turns measured documents into the output table."""
     texts = []
     holders = find_holders(batch["pieces"], hashes).tolist()
     repeated = shared["repeated"]

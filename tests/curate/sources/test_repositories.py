@@ -71,5 +71,5 @@ def test_a_list_of_repositories_is_cloned_once_and_what_cannot_be_is_named(
 
 def test_a_list_with_a_line_that_is_no_address_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("https://example.org/a/b\n--upload-pack=touch\n")
-    with pytest.raises(DataError, match=r"'--upload-pack=touch' in .* is no address of a repository; write https://"):
+    with pytest.raises(DataError, match=r"'--upload-pack=touch' in .* is not a repository's address; write https://"):
         read_addresses(tmp_path / "list.txt")

@@ -1,6 +1,6 @@
-"""Where documents come from: every kind of source lists units of work and reads them.
+"""Sources of documents: every kind lists units of work and reads them.
 
-One broken file or row never ends a run: it is a document with a reason.
+A broken file or row never stops a run: it becomes a document with a reason.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,10 +31,10 @@ READERS: dict[str, _Reader] = {
 
 
 def find_reader(kind: str) -> _Reader:
-    """The functions that list and read a kind of source; of a user's own, what `folder/file.py:name` holds.
+    """The functions that list and read a kind of source, built in or a user's `folder/file.py:name`.
 
     Raises:
-        SettingsError: If that is not a pair of functions.
+        SettingsError: If a user's object is not a pair of functions.
     """
     if kind in READERS:
         return READERS[kind]
@@ -47,7 +47,7 @@ def find_reader(kind: str) -> _Reader:
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Finds what a source holds, in a fixed order.
+    """Lists the units of a source, in a fixed order.
 
     Raises:
         DataError: If the source is missing or cannot be read.
@@ -56,9 +56,9 @@ def list_units(source: Source) -> Iterator[Unit]:
 
 
 def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads a unit, notebooks in both their forms.
+    """Reads a unit; a notebook becomes two documents.
 
-    Documents longer than `max_bytes` come without content, as "too-large".
+    Documents longer than `max_bytes` have no content, and the reason "too-large".
     """
     for document in find_reader(source.kind)[1](source, unit, max_bytes=max_bytes):
         if document.language == "jupyter-notebook" and document.reason is None:

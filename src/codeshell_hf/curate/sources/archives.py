@@ -1,4 +1,4 @@
-"""Tar and zip archives, read as a stream: nothing is ever unpacked to disk."""
+"""Tar and zip archives, read as streams: nothing is unpacked to disk."""
 
 import fnmatch
 import lzma
@@ -16,7 +16,7 @@ from .folders import SKIPPED_FOLDERS
 from .source import Document, Unit
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".whl", ".jar")
-# An archive is a bomb if it holds more bytes than this, and this many for each of its own.
+# An archive is a bomb if it unpacks to more bytes than this, and to this many times its own size.
 BOMB_BYTES = 1_000_000_000
 BOMB_RATIO = 200
 _ZIP = (".zip", ".whl", ".jar")
@@ -26,8 +26,8 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOF
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     """Reads the members of an archive, one document each.
 
-    A name that leads outside of the archive's folder gets the reason "unsafe-path". Where the archive is cut short or a
-    bomb, one document says so ("corrupt-file", "archive-bomb") and the rest is not read.
+    A name that leads out of the archive's folder gets the reason "unsafe-path". If the archive is truncated or a bomb,
+    one document says so ("corrupt-file", "archive-bomb") and the rest is not read.
     """
     members = _read_zip if unit.path.lower().endswith(_ZIP) else _read_tar
     limit = max(BOMB_BYTES, BOMB_RATIO * unit.size)
@@ -39,7 +39,7 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
                 return
             if _is_excluded(name, source):
                 continue
-            # An archive may hold a name twice; both are documents.
+            # A name may occur twice in an archive; both are documents.
             seen[name] = seen.get(name, 0) + 1
             key = f"{unit.id}!{name}" + (f"#{seen[name]}" if seen[name] > 1 else "")
             found = Document(key, name, size=size, language=name_language(name), licence=unit.licence)
@@ -89,7 +89,7 @@ def _read_zip(path: str) -> Iterator[tuple[str, int, int, IO[bytes] | None]]:
             held += member.file_size
             if member.is_dir():
                 continue
-            if member.flag_bits & 1:  # locked with a password
+            if member.flag_bits & 1:  # encrypted
                 yield member.filename, member.file_size, held, None
                 continue
             with archive.open(member) as stream:

@@ -1,4 +1,4 @@
-"""Commits, one document each: message and diff."""
+"""Commits: each is a document of message and diff."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ _OPTIONS = (
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Finds repositories: the source is a checkout, or a folder with checkouts or bare repositories in it.
+    """Finds repositories: the source is a checkout, or a folder with checkouts or bare repositories.
 
     Raises:
         DataError: If there is none.
@@ -26,7 +26,9 @@ def list_units(source: Source) -> Iterator[Unit]:
     repositories = [place] if is_repository(place) else sorted(path for path in place.glob("*") if is_repository(path))
     repositories = repositories or sorted({path.parent for path in place.glob("*/*/.git")})
     if not repositories:
-        raise DataError(f"source {source.name} is {place}, where no git checkout lies; name one or their folder")
+        raise DataError(
+            f"source {source.name} is {place}, which has no git checkout; name a checkout or a folder of them"
+        )
     for path in repositories:
         name = path.relative_to(place).as_posix() if path != place else path.name
         history = find_history(path, place)
@@ -52,7 +54,7 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
         if history is None or not are_objects_regular(history.folder):
             raise GitFailed
         fields = _split(read_log(history, *_OPTIONS), max_bytes)
-        next(fields, None)  # what comes before the first commit
+        next(fields, None)  # before the first commit
         for name in fields:
             message, change = next(fields, None), next(fields, None)
             key = f"{unit.id}@{(name or b'').decode(errors='replace')}"
@@ -70,7 +72,7 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
 
 
 def _split(pieces: Iterable[bytes], max_bytes: int) -> Iterator[bytes | None]:
-    """The fields between NUL bytes; `None` for one that is longer than a document may be."""
+    """The fields between NUL bytes; `None` for one that is longer than `max_bytes`."""
     held, is_long = bytearray(), False
     for piece in pieces:
         *ends, rest = piece.split(b"\0")

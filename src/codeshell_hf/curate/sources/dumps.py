@@ -1,4 +1,4 @@
-"""Text from elsewhere: Common Crawl's WET files and the dumps of Stack Exchange."""
+"""Text dumps: Common Crawl's WET files and Stack Exchange's posts."""
 
 import tempfile
 import xml.etree.ElementTree as ET
@@ -16,7 +16,7 @@ from .tables import BROKEN, open_file, read_lines
 
 WET_SUFFIXES = (".wet", ".wet.gz", ".warc.wet.gz")
 POSTS_SUFFIXES = ("posts.xml",)
-# Questions are joined with their answers one bucket at a time, so that a bucket must fit in memory.
+# Questions are joined with their answers one bucket at a time; a bucket must fit into memory.
 BUCKET_BYTES = 100_000_000
 _QUESTION, _ANSWER = "1", "2"
 _HEADER_BYTES = 65_536
@@ -55,7 +55,7 @@ def _read_headers(file: IO[bytes]) -> dict[str, str] | None:
     if not line:
         return None
     if not line.startswith(b"WARC/"):
-        raise ValueError(f"{line[:20]!r} begins no record")
+        raise ValueError(f"{line[:20]!r} does not start a record")
     headers = {}
     while (line := file.readline(_HEADER_BYTES)) not in (b"\r\n", b"\n", b""):
         name, _, value = line.decode("utf-8", errors="replace").partition(":")
@@ -67,7 +67,7 @@ def _skip(file: IO[bytes], size: int) -> None:
     while size > 0:
         piece = file.read(min(size, 1 << 20))
         if not piece:
-            raise EOFError("a record is cut short")
+            raise EOFError("a record is truncated")
         size -= len(piece)
 
 
@@ -99,7 +99,7 @@ def read_posts(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Docume
 
 
 def parse_row(line: bytes) -> dict[str, str] | None:
-    """Parses a row of a dump, `<row Id="1" ... />`; `None` where it is no such row."""
+    """Parses a row of a dump, `<row Id="1" ... />`; `None` for other lines."""
     try:
         row = dict(ET.fromstring(line).attrib)  # noqa: S314 - one line of bounded length, without entities of its own
         int(row["Id"]), int(row.get("ParentId", 0)), int(row.get("Score", 0))
@@ -130,7 +130,7 @@ def _join_answers(path: Path, unit: Unit, *, max_bytes: int) -> Iterator[Documen
 
 
 def format_question(question: dict[str, str], answers: list[dict[str, str]]) -> str:
-    """Writes a question and its answers as Markdown."""
+    """Formats a question and its answers as Markdown."""
     accepted = question.get("AcceptedAnswerId")
     ranked = sorted(answers, key=lambda row: (row["Id"] != accepted, -int(row.get("Score", 0)), int(row["Id"])))
     parts = [f"# {question.get('Title', '').strip()}", html_to_markdown(question.get("Body", ""))]
@@ -141,7 +141,7 @@ def format_question(question: dict[str, str], answers: list[dict[str, str]]) -> 
 
 
 def html_to_markdown(html: str) -> str:
-    r"""Turns the HTML of a post into Markdown: paragraphs, code, lists, headings; quotes and emphasis are left out.
+    r"""Converts the HTML of a post to Markdown: paragraphs, code, lists, headings; quotes and emphasis are dropped.
 
     >>> html_to_markdown("<p>Use <code>len</code>:</p><pre><code>len(x) &lt; 3\n</code></pre>")
     'Use `len`:\n\n```\nlen(x) < 3\n```'

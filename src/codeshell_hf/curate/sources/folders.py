@@ -1,4 +1,4 @@
-"""Folders of files, with or without git checkouts in them."""
+"""Folders of files, with or without git checkouts."""
 
 import fnmatch
 import os
@@ -21,19 +21,21 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@]+@")
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Finds every file, folder by folder in order; a folder that cannot be read is one unit.
+    """Lists every file, folder by folder in order; an unreadable folder is one unit.
 
-    Links are left out: to folders so that a loop of them ends, to files since their targets count. Below a checkout,
-    files carry its address and licence, and elsewhere the repository that the source's settings say.
+    Symbolic links are skipped: those to folders may form a loop, and targets of those to files are read anyway. Files
+    of a checkout have its address and licence, and others the repository that the source's settings name.
 
     Raises:
         DataError: If the folder is missing or cannot be read.
     """
     place = source.place
     if not place.is_dir():
-        raise DataError(f"source {source.name} is {place}, which is no folder; name one that exists")
+        raise DataError(f"source {source.name} is {place}, which is not a folder; name one that exists")
     if not os.access(place, os.R_OK | os.X_OK):
-        raise DataError(f"source {source.name} is {place}, which cannot be read; change its rights or leave it out")
+        raise DataError(
+            f"source {source.name} is {place}, which cannot be read; change its permissions, or leave it out"
+        )
     repository = source.name if source.repository == "source" else None
     yield from walk(source, place, prefix=source.name, repository=repository, licence=source.licence, stars=None)
 
@@ -41,11 +43,7 @@ def list_units(source: Source) -> Iterator[Unit]:
 def walk(
     source: Source, top: Path, *, prefix: str, repository: str | None, licence: str | None, stars: int | None
 ) -> Iterator[Unit]:
-    """Finds the files below a folder, in order.
-
-    Args:
-        prefix: What their ids begin with, without a slash.
-    """
+    """Lists the files below a folder, in order; `prefix`, without a slash, starts their ids."""
     unreadable: list[OSError] = []
     belongs = {str(top): (repository, licence, "")}
     for parent, folders, files in os.walk(top, onerror=unreadable.append):
@@ -66,8 +64,8 @@ def walk(
             try:
                 size = os.stat(path).st_size
             except OSError:
-                size = 0  # reading it gives the reason
-            if not os.path.isfile(path):  # opening a pipe would wait for ever
+                size = 0  # read() reports the reason
+            if not os.path.isfile(path):  # opening a pipe would block
                 continue
             yield Unit(
                 *(source.name, path, size, f"{prefix}/{relative}"),

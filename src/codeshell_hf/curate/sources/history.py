@@ -1,8 +1,8 @@
-"""The history of an untrusted repository, read by git with nothing of the repository in force but its objects.
+"""Reads the history of an untrusted repository with git, using nothing of the repository but its objects.
 
-A repository's configuration names programs that git runs, files that it reads, and encodings. So git's repository is an
-empty folder of ours, without any configuration, and the objects alone are the other's. It never fetches, and what is no
-regular file is never opened, since a pipe would block for ever.
+A repository's configuration can name programs that git runs, files that it reads, and encodings. So git runs in an
+empty repository of ours, without configuration, on the other's objects. It never fetches, and opens only regular files,
+since a pipe would block for ever.
 """
 
 import os
@@ -18,22 +18,17 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
-IDLE_S = 120.0  # without a byte of output, git is stopped
+IDLE_S = 120.0  # after so long without output, git is stopped
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REFERENCE = re.compile(r"refs/[^\x00-\x20~^:?*\[\\]{1,1000}")
 _MAX_REFERENCES = 1 << 26
-_BIG_FILE = "16m"  # differences of larger files are not worked out
+_BIG_FILE = "16m"  # git does not diff larger files
 _PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class History:
-    """A repository as it is read.
-
-    Args:
-        folder: With `objects` in it.
-        head: The commit that is checked out, 40 or 64 hexadecimal digits.
-    """
+    """A repository: the folder with `objects`, and the checked-out commit as 40 or 64 hexadecimal digits."""
 
     folder: Path
     head: str
@@ -43,14 +38,15 @@ def find_history(checkout: Path, top: Path) -> History | None:
     """Finds the history of a checkout or a bare repository.
 
     Args:
-        top: The source's folder; a `.git` that leads out of it is not followed.
+        checkout: The folder of the repository.
+        top: The source's folder; a `.git` that points outside of it is not followed.
 
     Returns:
-        `None` where there is no commit, or something is not as git writes it.
+        `None` if there is no commit, or the repository is malformed.
     """
     try:
         folder = checkout / ".git" if os.path.lexists(checkout / ".git") else checkout
-        if folder.is_file():  # of a submodule or another worktree
+        if folder.is_file():  # a submodule or a linked worktree
             folder = checkout / _read_line(folder).removeprefix("gitdir: ")
         shared = folder / _read_line(folder / "commondir") if os.path.lexists(folder / "commondir") else folder
         inside = top.resolve()
@@ -64,7 +60,7 @@ def find_history(checkout: Path, top: Path) -> History | None:
 
 def _resolve(folder: Path, shared: Path) -> str | None:
     word = _read_line(folder / "HEAD")
-    for _ in range(5):  # a reference may name another
+    for _ in range(5):  # symbolic references
         if not word.startswith("ref: "):
             return word if _HASH.fullmatch(word) else None
         name = word.removeprefix("ref: ").strip()
@@ -92,17 +88,17 @@ def open_regular(path: Path | str) -> BinaryIO:
     """Opens a regular file for reading.
 
     Raises:
-        OSError: If it is something else, such as a pipe or a device, or cannot be read.
+        OSError: If it is a pipe, a device or the like, or cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{path} is no regular file")
+        raise OSError(f"{path} is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
 def are_objects_regular(folder: Path) -> bool:
-    """Whether git can open all files of a repository's objects without waiting for ever."""
+    """Whether git can open all object files of a repository without blocking."""
     waiting = [str(folder / "objects")]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
@@ -115,17 +111,14 @@ def are_objects_regular(folder: Path) -> bool:
 
 
 class GitFailed(Exception):
-    """git ended with an error, or wrote nothing for too long."""
+    """git failed, or wrote nothing for too long."""
 
 
 def read_log(history: History, *options: str) -> Iterator[bytes]:
-    """Runs `git log` on a history.
-
-    Yields:
-        Its output, in pieces.
+    """Runs `git log` on a history, and yields its output in pieces.
 
     Raises:
-        GitFailed: If it did not end well; what came before is right.
+        GitFailed: If it fails; the output until then is correct.
         FileNotFoundError: If git is not installed.
     """
     with _open_plain(history) as (command, environment):
@@ -160,7 +153,7 @@ def _read_in_time(process: "subprocess.Popen[bytes]", stdout: BufferedReader) ->
 
 @contextmanager
 def _open_plain(history: History) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """An empty repository of ours: a command and an environment in which its objects are the other's."""
+    """An empty repository of ours: a command and environment with which git reads the other's objects."""
     with tempfile.TemporaryDirectory(prefix="history-") as name:
         own = Path(name)
         for folder in ("objects", "refs"):
@@ -189,7 +182,7 @@ def _open_plain(history: History) -> Iterator[tuple[list[str], dict[str, str]]]:
 
 
 def _copy_shallow(file: Path, copy: Path) -> None:
-    """Copies where a shallow clone ends; without it git would miss the parents there."""
+    """Copies the list of a shallow clone's last commits, whose parents git would otherwise miss."""
     if not os.path.lexists(file):
         return
     with open_regular(file) as opened:

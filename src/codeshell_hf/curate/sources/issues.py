@@ -8,7 +8,7 @@ from .tables import LINE_FACTOR, LINE_MORE, parse_object, read_lines
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads issues, one document each; a line that is no JSON object is "broken-line", one without words "no-text"."""
+    """Reads issues, one document each; invalid JSON has the reason "broken-line", an issue without text "no-text"."""
     for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
         if place < 0:
@@ -37,10 +37,10 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
 
 
 def format_issue(row: Mapping[str, object]) -> str:
-    r"""Writes an issue as a conversation, people numbered in order of appearance, without bots; empty without text.
+    r"""Formats an issue as a conversation; people are numbered by appearance, bots are left out; empty without text.
 
     Args:
-        row: As GitHub's interface gives it, with `comments` as a list, or with `events` as The Stack does.
+        row: As in GitHub's API, with `comments` as a list, or with `events` as in The Stack.
 
     >>> row = {"title": "Crash", "user": {"login": "ann"}, "body": "It fails.", "comments": []}
     >>> format_issue(row)

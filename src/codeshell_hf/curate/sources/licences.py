@@ -1,4 +1,4 @@
-"""Names a licence by the phrases of its text."""
+"""Identifies a licence by phrases of its text."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from .history import open_regular
 
 FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
-# In order: a text is named by the first whose phrases it all holds. White space counts as one space, case not at all.
+# In order: the first whose phrases are all in the text. White space is collapsed, case ignored.
 PHRASES: dict[str, tuple[str, ...]] = {
     "Apache-2.0": ("apache license", "version 2.0"),
     "AGPL-3.0": ("gnu affero general public license", "version 3"),
@@ -33,7 +33,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "BSD-2-Clause": ("redistribution and use in source and binary forms",),
     "MIT": ("permission is hereby granted, free of charge", "the above copyright notice and this permission notice"),
 }
-# Licences that ask for attribution at most: what a team may usually train on and publish without opening its own work.
+# Licences that require attribution at most, so that derived work can usually stay closed.
 PERMISSIVE = (
     *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT", "PSF-2.0"),
     *("Unlicense", "Zlib"),
@@ -42,7 +42,7 @@ _START_BYTES = 40_000
 
 
 def name_licence(text: str) -> str | None:
-    """Names the licence that a text is by its SPDX name; `None` where it is none of the common ones.
+    """The SPDX name of a licence text; `None` if it is not a common one.
 
     >>> name_licence("Boost Software License - Version 1.0 - August 17th, 2003")
     'BSL-1.0'
@@ -52,14 +52,14 @@ def name_licence(text: str) -> str | None:
 
 
 def find_licence(folder: Path) -> str | None:
-    """Names the licence of a checkout by the file at its top, by its SPDX name."""
+    """The SPDX name of a checkout's licence, from the file at its top."""
     try:
         files = sorted(path for path in folder.iterdir() if path.name.upper().startswith(FILE_NAMES))
         for path in files:
             try:
                 with open_regular(path) as file:
                     text = file.read(_START_BYTES).decode("utf-8", "replace")
-            except OSError:  # a folder, a pipe, or not ours to read
+            except OSError:  # a folder, a pipe, or not readable
                 continue
             if (name := name_licence(text)) is not None:
                 return name

@@ -1,4 +1,4 @@
-"""Jupyter notebooks as scripts and as structured text: two of the corpora of the report's Table 1."""
+"""Jupyter notebooks as scripts and as structured text, two of the corpora in the report's Table 1."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..languages import find_language
 
-# A cell may hold anything; what does not fit the format ends in `convert_notebook`.
+# A cell may be anything; `convert_notebook` handles malformed ones.
 Json = Mapping[str, Any]
 FORMS = ("jupyter-scripts", "jupyter-structured")
 _OUTPUT_CHARACTERS = 1_000
@@ -14,11 +14,12 @@ _COMMENTS = {"r": "#", "julia": "#", "python": "#", "scala": "//", "javascript":
 
 
 def convert_notebook(content: bytes, form: str) -> str | None:
-    """Writes an `.ipynb` file as text; `None` where it is no notebook.
+    """Converts an `.ipynb` file to text; `None` if it is not a notebook.
 
     Args:
-        form: "jupyter-scripts": code as it runs, text cells and magic commands as comments. "jupyter-structured":
-            Markdown with fenced code and the text of its outputs, each cut at 1,000 characters.
+        content: The file.
+        form: "jupyter-scripts": code, with text cells and magic commands as comments. "jupyter-structured": Markdown
+            with fenced code and text outputs, each cut at 1,000 characters.
     """
     try:
         notebook = json.loads(content)

@@ -1,4 +1,4 @@
-"""A list of repository addresses: cloned shallowly, with licence and stars from their hosts."""
+"""Lists of repository addresses, which are cloned shallowly, with licence and stars from their hosts."""
 
 import hashlib
 import json
@@ -30,15 +30,15 @@ _logger = logging.getLogger(__name__)
 
 
 def list_units(source: Source) -> Iterator[Unit]:
-    """Clones the repositories of a list, unless they are there, and finds every file with its licence and stars.
+    """Clones the repositories of a list, unless they exist, and lists every file with its licence and stars.
 
     A repository that cannot be cloned is one unit with the reason "not-cloned".
 
     Args:
-        source: A text file with one address a line; `#` begins a comment.
+        source: A text file with one address per line; `#` starts a comment.
 
     Raises:
-        DataError: If the list is missing, or a line is no address.
+        DataError: If the list is missing, or a line is not an address.
     """
     addresses = read_addresses(source.place)
     clones = Path(source.clones or f"{source.path}.clones")
@@ -64,30 +64,26 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
 
 
 def read_addresses(path: Path) -> list[str]:
-    """Reads a list of repositories: their addresses, each once, in order.
+    """Reads the distinct addresses of a list, in order.
 
     Raises:
-        DataError: If it cannot be read or a line is no address.
+        DataError: If it cannot be read, or a line is not an address.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no text file that can be read; name one with an address a line") from error
+        raise DataError(f"{path} cannot be read as text; name a file with one address per line") from error
     addresses = [text for line in lines if (text := line.partition("#")[0].strip())]
     if not addresses:
-        raise DataError(f"{path} names no repository; write one address a line")
+        raise DataError(f"{path} names no repository; write one address per line")
     for address in addresses:
         if not _ADDRESS.fullmatch(address):
-            raise DataError(f"{address!r} in {path} is no address of a repository; write https://host/owner/name")
+            raise DataError(f"{address!r} in {path} is not a repository's address; write https://host/owner/name")
     return list(dict.fromkeys(addresses))
 
 
 def clone(address: str, clones: Path) -> Path | None:
-    """Clones the last commit of a repository, unless it is there; `None` where git fails.
-
-    Args:
-        clones: Folder of all clones.
-    """
+    """Clones the last commit of a repository into the folder `clones`, unless it exists; `None` if git fails."""
     checkout = clones / f"{name_repository(address)}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
     if (checkout / ".git" / "facts.json").exists():
         return checkout
@@ -95,7 +91,7 @@ def clone(address: str, clones: Path) -> Path | None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     command = ["git", "-c", "core.symlinks=false", "clone", "--quiet", "--depth", "1", "--no-tags", "--", address]
-    # No password prompt, no filters of the user's, no LFS files.
+    # No password prompt, no user-defined filters, no LFS files.
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "GIT_ASKPASS": "true"}
     try:
         result = subprocess.run(
@@ -103,11 +99,11 @@ def clone(address: str, clones: Path) -> Path | None:
         )
         failure = result.stderr.decode(errors="replace").strip().splitlines()[-1:] if result.returncode else None
     except FileNotFoundError as error:
-        raise DataError("git is not installed, so no repository can be cloned; install it") from error
+        raise DataError("git is not installed, so repositories cannot be cloned; install it") from error
     except subprocess.TimeoutExpired:
         failure = [f"it took more than {CLONE_TIMEOUT_S} s"]
     if failure is not None:
-        _logger.warning("%s was not cloned: %s", address, " ".join(failure) or "git gave no reason")
+        _logger.warning("%s was not cloned: %s", address, " ".join(failure) or "unknown reason")
         shutil.rmtree(temporary, ignore_errors=True)
         return None
     facts = find_facts(address)
@@ -118,9 +114,9 @@ def clone(address: str, clones: Path) -> Path | None:
 
 
 def find_facts(address: str) -> dict[str, object]:
-    """Asks a repository's host for `licence` and `stars`; each is `None` where it does not answer.
+    """Requests `licence` and `stars` from a repository's host; each is `None` without an answer.
 
-    GitHub, GitLab and Gitea (so Forgejo and Codeberg) are known; a token in `GITHUB_TOKEN` is used for the first.
+    GitHub, with the token in `GITHUB_TOKEN`, GitLab and Gitea (Forgejo, Codeberg) are supported.
     """
     place = urlsplit(address)
     name = place.path.strip("/").removesuffix(".git")
@@ -146,7 +142,7 @@ def find_facts(address: str) -> dict[str, object]:
 
 
 def pick_facts(answer: dict[str, object]) -> dict[str, object]:
-    """Picks `licence` and `stars` out of an answer of GitHub, GitLab or Gitea."""
+    """Extracts `licence` and `stars` from an answer of GitHub, GitLab or Gitea."""
     licence = answer.get("license")
     if licence is None and isinstance(names := answer.get("licenses"), list) and names:
         licence = names[0]

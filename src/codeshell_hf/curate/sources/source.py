@@ -1,4 +1,4 @@
-"""What can be read of a source at a time, and the documents that come out."""
+"""Units of sources, and documents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from ..settings import Source
 
 @dataclass(frozen=True)
 class Unit:
-    """What is read at once: a file, or a range of a large one.
+    """A unit of reading: a file, or a range of a large one.
 
     Args:
         source: The source's name.
         path: The file.
-        size: Its bytes, for cutting parts.
-        id: The document's id where the unit is one document.
+        size: In bytes, for grouping into parts.
+        id: The document's id, if the unit is one document.
         start: First byte or row group.
-        stop: The byte or row group after the last; `None` for the whole file.
-        repository: Address, where it is known; licence and stars are the repository's.
-        reason: Why nothing of it can be read, `None` where it can.
-        language: By its name, where it is one file.
-        version: Of what changes within its folder, such as the commit that a repository is at.
-        path_in_repository: Where a file lies in its repository; empty for what has none.
+        stop: Byte or row group after the last; `None` for the whole file.
+        repository: Address, if known; licence and stars are the repository's.
+        reason: Why it cannot be read; `None` if it can.
+        language: By its name, if it is one document.
+        version: Of a folder that changes, such as a repository's commit.
+        path_in_repository: A file's path in its repository; empty if it has none.
     """
 
     source: str
@@ -47,12 +47,12 @@ class Document:
 
     Args:
         id: Unique.
-        path: In its repository, or what stands for it.
-        content: Bytes that should be UTF-8; empty where `reason` says why.
-        size: In bytes, also of what was not read.
-        language: A key of `LANGUAGES`, `None` where it is not known.
+        path: In its repository, or an equivalent.
+        content: Bytes that should be UTF-8; empty if there is a `reason`.
+        size: In bytes, even if it was not read.
+        language: A key of `LANGUAGES`; `None` if unknown.
         licence: SPDX name.
-        reason: Why it cannot be read, `None` where it can.
+        reason: Why it cannot be read; `None` if it can.
     """
 
     id: str
@@ -67,11 +67,11 @@ class Document:
 
 
 def list_files(source: Source, suffixes: tuple[str, ...]) -> list[Path]:
-    """Finds the files of a source that are tables, archives or dumps, without links, in order.
+    """Lists the tables, archives or dumps of a source in order, without symbolic links.
 
     Args:
-        source: Its path is a file, whatever its name, or a folder.
-        suffixes: What names end in, in lower case.
+        source: Its path is a file of any name, or a folder.
+        suffixes: In lower case.
 
     Raises:
         DataError: If there is none.
@@ -83,18 +83,18 @@ def list_files(source: Source, suffixes: tuple[str, ...]) -> list[Path]:
         raise DataError(f"source {source.name} is {place}, which does not exist; name a file or folder that does")
     paths = [path for path in sorted(place.rglob("*")) if path.name.lower().endswith(suffixes) and is_plain_file(path)]
     if not paths:
-        raise DataError(f"source {source.name} is {place}, where no file ends in {' or '.join(suffixes)}")
+        raise DataError(f"source {source.name} is {place}, which has no file that ends in {' or '.join(suffixes)}")
     return paths
 
 
 def list_whole_files(source: Source, suffixes: tuple[str, ...]) -> Iterator[Unit]:
-    """Finds files that are each read at once, as `list_files` does."""
+    """Lists files, each as one unit, as `list_files` does."""
     for path in list_files(source, suffixes):
         yield Unit(source.name, str(path), path.stat().st_size, name_file(source, path), licence=source.licence)
 
 
 def is_plain_file(path: Path) -> bool:
-    """Whether a path is a file and no link; False also where its status cannot be read."""
+    """Whether a path is a regular file and no symbolic link; False if its status cannot be read."""
     try:
         return path.is_file() and not path.is_symlink()
     except OSError:
@@ -102,6 +102,6 @@ def is_plain_file(path: Path) -> bool:
 
 
 def name_file(source: Source, path: Path) -> str:
-    """The start of a document's id: the source's name and the path below it, with slashes."""
+    """The start of a document's id: the source's name and the relative path, with slashes."""
     place = source.place
     return f"{source.name}/{path.relative_to(place).as_posix() if path != place else path.name}"

@@ -1,4 +1,4 @@
-"""JSON Lines and Parquet, under The Stack's column names or any others, here or on the Hub."""
+"""JSON Lines and Parquet with The Stack's column names or any others, local or on the Hub."""
 
 import bz2
 import gzip
@@ -30,7 +30,7 @@ COLUMN_NAMES: dict[Column, tuple[str, ...]] = {
 RANGE_BYTES = 32_000_000
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json.gz", ".jsonl.bz2", ".jsonl.xz", ".jsonl.zst")
 PARQUET_SUFFIXES = (".parquet",)
-# JSON writes a byte with up to six characters, and a row holds more than its text.
+# JSON escapes take up to six characters per byte, and a row has more than its text.
 LINE_FACTOR = 6
 LINE_MORE = 1_000_000
 _BATCH_ROWS = 256
@@ -38,7 +38,7 @@ BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
 def list_json_units(source: Source) -> Iterator[Unit]:
-    """Finds JSON Lines: large files as several ranges of bytes, for many cores, compressed files as one unit each."""
+    """Lists JSON Lines: large files as several byte ranges for many cores, compressed files as one unit each."""
     for path in list_files(source, JSON_SUFFIXES):
         size = path.stat().st_size
         key = name_file(source, path)
@@ -51,9 +51,9 @@ def list_json_units(source: Source) -> Iterator[Unit]:
 
 
 def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads the lines that begin in a unit's range.
+    """Reads the lines that start in a unit's range.
 
-    A line that is no JSON object gets the reason "broken-line", one without text "no-text".
+    A line that is not a JSON object has the reason "broken-line", one without text "no-text".
     """
     for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
@@ -70,7 +70,7 @@ def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
 
 
 def parse_object(line: bytes) -> dict[str, object] | None:
-    """Parses a JSON object; `None` where the line is none."""
+    """Parses a JSON object; `None` if the line is not one."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -79,20 +79,19 @@ def parse_object(line: bytes) -> dict[str, object] | None:
 
 
 def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes | None, int]]:
-    """Reads the lines that begin in a range, without ever holding more than one of bounded length.
+    """Reads the lines that start in a range, with at most one line of bounded length in memory.
 
     Args:
         unit: A file, compressed or not, or a range of it.
         max_line_bytes: Longer lines are skipped.
 
     Yields:
-        First byte of the line, the line (`None` where it is too long) and its bytes; (-1, None, 0) where the file is
-        corrupt.
+        The line's offset, the line (`None` if too long) and its size in bytes; (-1, None, 0) if the file is corrupt.
     """
     try:
         with open_file(Path(unit.path)) as file:
             if unit.start:
-                # A line belongs to the range that it begins in.
+                # A line belongs to the range that it starts in.
                 file.seek(unit.start - 1)
                 while (piece := file.readline(max_line_bytes)) and not piece.endswith(b"\n"):
                     pass
@@ -114,7 +113,7 @@ def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes 
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a file for reading, decompressed by its suffix: `.gz`, `.bz2`, `.xz`, `.zst`."""
+    """Opens a file for reading, and decompresses by suffix: `.gz`, `.bz2`, `.xz`, `.zst`."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
         return gzip.open(path, "rb")  # type: ignore[return-value]
@@ -128,7 +127,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def list_parquet_units(source: Source) -> Iterator[Unit]:
-    """Finds Parquet files, as one unit for each row group; a file that cannot be read is one with a reason.
+    """Lists Parquet files, one unit for each row group; an unreadable file is one unit with a reason.
 
     Raises:
         DataError: If a file has no column of text.
@@ -148,15 +147,7 @@ def list_parquet_units(source: Source) -> Iterator[Unit]:
 
 
 def require_text(source: Source, names: list[str], place: str) -> None:
-    """Stops where a table has no text.
-
-    Args:
-        names: The table's columns.
-        place: The table, for the message.
-
-    Raises:
-        DataError: If none of the columns is the text's.
-    """
+    """Raises `DataError` if a table has no text column; `place` names the table in the message."""
     if find_column(source.columns, "text", names) is None:
         wanted = source.columns.get("text") or " or ".join(COLUMN_NAMES["text"])
         raise DataError(
@@ -165,7 +156,7 @@ def require_text(source: Source, names: list[str], place: str) -> None:
 
 
 def read_parquet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads the rows of row groups; one document says "corrupt-file" where the file cannot be read on."""
+    """Reads the rows of row groups; if the file is corrupt, one document has the reason "corrupt-file"."""
     if unit.reason is not None:
         yield Document(f"{unit.id}@", unit.id, size=unit.size, reason=unit.reason)
         return
@@ -184,13 +175,13 @@ def read_parquet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Docu
 
 
 def list_hub_units(source: Source) -> Iterator[Unit]:
-    """Finds the tables of a data set on the Hub, at one commit.
+    """Lists the tables of a data set on the Hub, at one commit.
 
     Args:
-        source: Its path is `owner/name`, with `@revision` and `/folder` where wanted, after `hf://datasets/` or not.
+        source: Its path is `owner/name`, optionally with `@revision`, `/folder`, and `hf://datasets/` before it.
 
     Raises:
-        DataError: If the data set cannot be listed or holds no table.
+        DataError: If the data set cannot be listed, or has no table.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -210,14 +201,14 @@ def list_hub_units(source: Source) -> Iterator[Unit]:
         raise DataError(f"source {source.name} is {source.path}, which the Hub does not list ({reason})") from error
     tables = [(path, size) for path, size in files if path.lower().endswith((*PARQUET_SUFFIXES, *JSON_SUFFIXES))]
     if not tables:
-        raise DataError(f"source {source.name} is {source.path}, which holds no Parquet or JSON Lines")
+        raise DataError(f"source {source.name} is {source.path}, which has no Parquet or JSON Lines")
     for path, size in tables:
         place = f"hf://datasets/{repository}@{commit}/{path}"
         yield Unit(source.name, place, size, f"{source.name}/{path}", licence=source.licence)
 
 
 def read_hub(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Downloads a file into the Hub's cache and reads it; one document says "unreadable" where that fails.
+    """Downloads a file into the Hub's cache and reads it; if that fails, one document has the reason "unreadable".
 
     Raises:
         DataError: If a Parquet file has no column of text.
@@ -246,12 +237,7 @@ def read_hub(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document
 
 
 def find_column(named: Mapping[Column, str], field: Column, columns: Container[str]) -> str | None:
-    """Finds the column that holds a field.
-
-    Args:
-        named: Columns by field, as the settings name them; they win over the default names.
-        columns: Those of the table.
-    """
+    """Finds the column of a field in a table; the settings' names (`named`) take precedence over the defaults."""
     candidates = (named[field],) if field in named else COLUMN_NAMES[field]
     return next((name for name in candidates if name in columns), None)
 
@@ -264,7 +250,7 @@ class _Facts(TypedDict):
 
 
 def make_document(row: Mapping[str, object], source: Source, unit: Unit, key: str, *, max_bytes: int) -> Document:
-    """Makes a document of a row of values by column; without text it gets the reason "no-text"."""
+    """Makes a document from a row; without text it has the reason "no-text"."""
     values = {
         field: row.get(column) if (column := find_column(source.columns, field, row)) else None
         for field in COLUMN_NAMES
@@ -272,7 +258,7 @@ def make_document(row: Mapping[str, object], source: Source, unit: Unit, key: st
     text, path = values["text"], str(values["path"] or unit.id)
     licence, stars = values["licence"], values["stars"]
     if isinstance(licence, list):
-        # Under several licences, all must be allowed: they are joined as SPDX does.
+        # Several licences are joined with AND, since all must be allowed.
         licence = " AND ".join(sorted(map(str, licence))) or None
     facts: _Facts = {
         "language": find_language(values["language"]) or name_language(path),
