@@ -35,7 +35,7 @@ def merge(adapter: Path, output: Path) -> None:
     from codeshell_hf.errors import CheckpointError, DataError
 
     if output.exists():
-        raise DataError(f"{output} is there already; name a folder that is not")
+        raise DataError(f"{output} exists already; name another folder")
     try:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:

@@ -197,7 +197,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
                 if is_stopping and progress.step < steps:
                     checkpoints.commit()
                     benchmarks.stop()
-                    raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to go on")
+                    raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to continue")
 
         checkpoints.commit()
         trackers.log(held_out.log_bits_per_byte(engine, progress), progress.step)

@@ -21,13 +21,13 @@ def test_weights_that_are_missing_broken_or_of_another_shape_are_one_clear_error
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="name a whole CodeShell checkpoint"):
+    with pytest.raises(CheckpointError, match="name a complete CodeShell checkpoint"):
         load_model(str(tmp_path), dtype=torch.float32)
 
     weights.write_bytes(whole)
     config = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"n_inner": 192', '"n_inner": 160'))
-    with pytest.raises(CheckpointError, match="name a whole CodeShell checkpoint"):
+    with pytest.raises(CheckpointError, match="name a complete CodeShell checkpoint"):
         load_model(str(tmp_path), dtype=torch.float32)
     (tmp_path / "config.json").write_text(
         config.replace('"n_layer": 3', '"n_layer": 4').replace(

@@ -388,7 +388,7 @@ settle("broken")
     )
 
     assert printed.count("arithmetic in bfloat16: products in bfloat16 are 2.0 times as fast") == 1
-    assert printed.count("arithmetic in bfloat16, as the run began") == 1
+    assert printed.count("arithmetic in bfloat16, as the run started") == 1
     for rank in (0, 1):
         assert f"rank {rank}, first: bfloat16" in printed
         assert f"rank {rank}, second: bfloat16" in printed

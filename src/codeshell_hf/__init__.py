@@ -1,4 +1,4 @@
-"""CodeShell for today's transformers: importing this package makes every Auto class know it.
+"""CodeShell for current transformers: importing this package registers it with every Auto class.
 
 ```python
 import codeshell_hf
@@ -47,8 +47,8 @@ __all__ = [
 class _RegisterAfterTransformers(MetaPathFinder):
     """Registers the models as soon as transformers is imported.
 
-    Importing transformers and torch takes seconds, which `codeshell --help` and code that uses neither do not need.
-    Where a model's own file is the first to import transformers, registration waits until that file is imported.
+    Importing transformers and torch takes seconds, which `codeshell --help` and other code without them should not wait
+    for. If a file of the model itself imports transformers first, registration waits until that file is imported.
     """
 
     files = frozenset(f"{__name__}.{name}_codeshell" for name in ("configuration", "modeling", "tokenization"))

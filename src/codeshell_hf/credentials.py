@@ -1,4 +1,4 @@
-"""Finds keys and passwords in text: detect-secrets, on the lines that a fast look suspects."""
+"""Finds keys and passwords in text with detect-secrets, on lines that a fast prefilter selects."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from functools import lru_cache
 from detect_secrets.core.scan import scan_line
 from detect_secrets.settings import transient_settings
 
-# Those that know a format; the others of detect-secrets measure entropy and report every hash.
+# Detectors of known formats; the others measure entropy and report every hash.
 DETECTORS = (
     *("AWSKeyDetector", "ArtifactoryDetector", "AzureStorageKeyDetector", "BasicAuthDetector"),
     *("DiscordBotTokenDetector", "GitHubTokenDetector", "GitLabTokenDetector", "JwtTokenDetector"),
@@ -17,9 +17,8 @@ DETECTORS = (
     *("TelegramBotTokenDetector", "TwilioKeyDetector"),
 )
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z]{30,}\b")
-HUB_TOKEN_KIND = "Hugging Face token"  # noqa: S105 - a kind of secret, none itself
-# detect-secrets reads a fifth of a megabyte a second. What it looks for lies in a long word of one of these forms, or
-# on a line with one of the marks.
+HUB_TOKEN_KIND = "Hugging Face token"  # noqa: S105 - a kind of secret, not a secret
+# detect-secrets reads 0.2 MB/s. What it finds is in a long word of one of these forms, or on a line with a mark.
 _KEY_BYTES = 11
 _KEY_WORD = re.compile(
     rb"hf_[A-Za-z]{30}|A3T[A-Z0-9]{17}|A(?:BIA|CCA|KIA|SIA)[0-9A-Z]{16}|AKC[A-Za-z0-9]{10}|AP[\dA-F][A-Za-z0-9]{8}"
@@ -27,7 +26,7 @@ _KEY_WORD = re.compile(
     rb"|sq0csp-|k_live_\w{24}|(?:AC|SK)[a-z0-9]{32}|[MNO][\w-]{23}|[\w-]{35}"
 )
 _MARKS = (b"BEGIN", b"hooks.slack", b"_authToken", b"AccountKey", b"SG.")
-# Such a line is worth a scan.
+# Lines with a match are scanned.
 _SUSPICIOUS = re.compile(
     r"hf_|://[^/\s]*:[^/\s]*@|A3T|A(?:BIA|CCA|KIA|SIA)|AKC\w{10}|AP[\dA-F]\w{8}|AccountKey|[MNO][\w-]{23,25}\.[\w-]{6}\."
     r"|gh[pousr]_|gl[a-z]+-|GR1348941|eyJ|-us\d|_authToken|T3BlbkFJ|BEGIN|pypi-|SG\.|(?i:xox)|(?i:hooks\.slack)|sq0csp-"
@@ -40,7 +39,7 @@ _WORDS = bytes(byte if byte < 128 and (chr(byte).isalnum() or byte in b"_-") els
 
 @dataclass(frozen=True)
 class Credential:
-    """What looks like a key or password; lines count from 1, `kind` is detect-secrets' word."""
+    """A likely key or password; lines count from 1, `kind` is detect-secrets' name."""
 
     line: int
     kind: str
@@ -48,7 +47,7 @@ class Credential:
 
 
 def find_credentials(text: str, *, uses_prefilter: bool = True) -> Iterator[Credential]:
-    """Finds what looks like a secret, line by line; without the prefilter the same, slower."""
+    """Finds likely secrets, line by line; without the prefilter the result is the same, but slower."""
     suspects = _find_suspects(text) if uses_prefilter else list(enumerate(text.split("\n"), 1))
     if not suspects:
         return
@@ -61,7 +60,7 @@ def find_credentials(text: str, *, uses_prefilter: bool = True) -> Iterator[Cred
 
 
 def _complete(value: str, line: str) -> str:
-    """The whole word, where a detector gives no more than a token's beginning."""
+    """The whole word, since a detector may return only a token's beginning."""
     if len(value) >= _KEY_BYTES or value not in line:
         return value
     found = next((word for word in _TOKEN.findall(line) if word.startswith(value)), value)
@@ -74,7 +73,7 @@ def _may_be_key(word: bytes) -> bool:
 
 
 def _find_suspects(text: str) -> list[tuple[int, str]]:
-    """Lines that need a closer look."""
+    """The lines that detect-secrets has to scan."""
     data = text.encode("utf-8", errors="surrogatepass")
     words = {word for word in data.translate(_WORDS).split() if len(word) >= _KEY_BYTES}
     marks = [*filter(_may_be_key, words), *(mark for mark in _MARKS if mark in data)]

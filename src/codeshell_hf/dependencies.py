@@ -1,9 +1,9 @@
-"""What a module depends on, computed from its source: modules of ours that it may import, and files that it may read.
+"""Computes a module's dependencies from its source: modules of this project that it may import, files that it may read.
 
-Imports count anywhere, in functions too, with the `__init__` of every package on the way. So do modules named by a
-string, as in `[sys.executable, "-m", "recipes.evaluate"]`. Imports for type checkers alone do not. Files are found from
-`__file__`: `Path(__file__).with_suffix(".yaml")`, or `ROOT / "card.md"` where `ROOT` is another module's. A folder
-stands for all files in it; the module's own folder stands for its files that are no modules.
+Imports count anywhere, also in functions, with the `__init__` of each enclosing package; so do modules named by a
+string, as in `[sys.executable, "-m", "recipes.evaluate"]`. Imports for type checkers do not. Files are found from
+`__file__`: `Path(__file__).with_suffix(".yaml")`, or `ROOT / "card.md"` with `ROOT` of another module. A folder means
+all files in it; the module's own folder means its files that are not modules.
 """
 
 import ast
@@ -30,7 +30,7 @@ def hash_code(start: Path) -> str:
 
 
 def list_dependencies(start: Path) -> dict[str, Path]:
-    """All files that a module may import or read, itself among them, by their path from their package's parent.
+    """All files that a module may import or read, itself included, by path relative to their package's parent.
 
     Files of other projects' packages are left out.
     """
@@ -50,15 +50,15 @@ def list_dependencies(start: Path) -> dict[str, Path]:
 
 @dataclass
 class _Source:
-    """What the source of one module says.
+    """The relevant parts of a module's source.
 
     Args:
         path: Its file.
-        digest: Of its syntax tree without docstrings.
-        imports: Dots before a module's name, the name, and what is taken from it.
-        texts: Texts that may name modules of ours.
-        taken: What names stand for that come from other modules: the module as in `imports`, and the name there.
-        assigned: What names stand for that are assigned at module level.
+        digest: Hash of its syntax tree without docstrings.
+        imports: Number of leading dots, module name, and imported names.
+        texts: Strings that may name modules.
+        taken: For each imported name, the module as in `imports`, and the name there.
+        assigned: For each name assigned at module level, its value.
         names: Names that are used.
         places: Expressions that may be paths.
     """
@@ -80,12 +80,12 @@ def _read(path: Path) -> _Source:
 
 @functools.lru_cache(maxsize=1024)
 def _parse(path: Path, changed_ns: int, size: int) -> _Source:
-    """Reads a module, once in a process unless its file changes."""
+    """Parses a module, once per process unless its file changes."""
     text = path.read_bytes()
     source = _Source(path)
     try:
         tree = ast.parse(text, filename=str(path))
-    except (SyntaxError, ValueError):  # it cannot be imported, and may still be read
+    except (SyntaxError, ValueError):  # not importable, but it may still be read
         source.digest = hash_bytes(text).encode()
         return source
     words: list[str] = []
@@ -102,7 +102,7 @@ def _parse(path: Path, changed_ns: int, size: int) -> _Source:
 
 
 def _write(node: ast.AST, words: list[str]) -> None:
-    """Appends a syntax tree as words, without empty fields: which of them there are differs between Pythons."""
+    """Appends a syntax tree as words, without empty fields, which differ between Python versions."""
     words.append(type(node).__name__)
     for name in node._fields:
         value = getattr(node, name, None)
@@ -120,7 +120,7 @@ def _write(node: ast.AST, words: list[str]) -> None:
 
 
 def _scan(tree: ast.Module, source: _Source) -> None:
-    """Collects imports, names and places. A folder that is only given a name is not read there."""
+    """Collects imports, names and places; a folder that is only assigned to a name is not read there."""
     named = set(map(id, source.assigned.values()))
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -154,7 +154,7 @@ def _scan(tree: ast.Module, source: _Source) -> None:
 
 
 def _step_back(node: ast.expr) -> ast.expr | None:
-    """The expression of a path that another one starts from, or `None`."""
+    """The expression that a path starts from, or `None`."""
     match node:
         case (
             ast.BinOp(left=before, op=ast.Div())
@@ -168,7 +168,7 @@ def _step_back(node: ast.expr) -> ast.expr | None:
 
 
 def _list_parts(node: ast.expr) -> Iterator[ast.AST]:
-    """What stands in an expression of a path, besides what it starts from."""
+    """The parts of a path expression, besides what it starts from."""
     step: ast.expr | None = node
     while step is not None:
         node, step = step, _step_back(step)
@@ -182,7 +182,7 @@ def _list_parts(node: ast.expr) -> Iterator[ast.AST]:
 
 
 class _Packages:
-    """Our packages, wherever they are installed."""
+    """This project's packages, wherever they are installed."""
 
     def __init__(self) -> None:
         self._folders: dict[str, Path] = {}
@@ -194,7 +194,7 @@ class _Packages:
                 self._folders[name] = Path(spec.origin).resolve().parent
 
     def name_file(self, path: Path) -> str:
-        """Names a file independently of where packages are installed."""
+        """A file's name, independent of where packages are installed."""
         if path not in self._names:
             above = {folder.parent for folder in self._folders.values() if path.is_relative_to(folder.parent)}
             names = (path.relative_to(folder).as_posix() for folder in above)
@@ -202,7 +202,7 @@ class _Packages:
         return self._names[path]
 
     def list_enclosing(self, path: Path) -> Iterator[Path]:
-        """Lists the `__init__` of the packages that a file lies in, which run before it."""
+        """Lists the `__init__` of a file's packages, which run before it."""
         *parents, _ = self.name_file(path).split("/")
         yield from self._find_module(".".join(parents))
 
@@ -215,19 +215,19 @@ class _Packages:
                 yield from self._find_module(f"{name}.{taken}")
         for text in source.texts:
             files = self._find_module(text)
-            place = text.replace(".", "/")  # "tokenizer.json" is no module
+            place = text.replace(".", "/")  # "tokenizer.json" is not a module
             if files and self.name_file(files[-1]) in (f"{place}.py", f"{place}/__init__.py"):
                 yield from files
 
     def list_read(self, source: _Source) -> Iterator[Path]:
-        """Lists files that a module's paths lead to."""
+        """Lists the files that a module's paths refer to."""
         for node in source.assigned.values():
             place = self._evaluate(node, source)
             if isinstance(place, Path) and not source.path.is_relative_to(place):
                 yield from self._list_place(place, source)
         for node in (*source.places, *map(ast.Name, source.names)):
             step: ast.expr | None = node
-            # What is put behind a folder may be known only as it runs: then it may be any file there.
+            # A part that is known only at run time may be any file in the folder.
             while step is not None and (place := self._evaluate(step, source)) is None:
                 step = _step_back(step)
             if isinstance(place, Path):
@@ -242,7 +242,7 @@ class _Packages:
             yield from (file for file in place.glob("[!.]*") if file.is_file() and file.suffix != ".py")
 
     def _evaluate(self, node: ast.expr, source: _Source, seen: tuple[object, ...] = ()) -> Path | str | None:
-        """The path or text that an expression stands for; `None` where only running it would tell."""
+        """The path or text of an expression; `None` if it is known only at run time."""
         match node:
             case ast.Constant(value=str(text)):
                 return text
@@ -272,7 +272,7 @@ class _Packages:
             return None
         try:
             return Path(getattr(path, method)(*texts))
-        except ValueError:  # a name or a suffix that there cannot be
+        except ValueError:  # an invalid name or suffix
             return None
 
     def _look_up(self, name: str, source: _Source, seen: tuple[object, ...]) -> Path | str | None:
@@ -289,14 +289,14 @@ class _Packages:
         return None
 
     def _resolve(self, level: int, module: str, path: Path) -> str:
-        """The full name of a module that is imported, of which the first `level` dots say where from."""
+        """The full name of an imported module; `level` is the number of leading dots."""
         if level == 0:
             return module
         own = self.name_file(path).split("/")[:-1]
         return ".".join((*own[: len(own) - level + 1], *filter(None, [module])))
 
     def _find_module(self, name: str) -> list[Path]:
-        """Gives the files that run when a module is imported, its packages' first; the last part may be no module."""
+        """The files that run when a module is imported, its packages' first; the last part may not be a module."""
         if name not in self._modules:
             self._modules[name] = list(self._walk_to(name))
         return self._modules[name]

@@ -1,31 +1,31 @@
-"""What can go wrong, as one tree.
+"""The tree of errors.
 
 ```
-CodeShellError        this package found a reason to stop; a run that dies of it exits with 1
-|-- RunFailed         the run went wrong by itself
-|-- CalledWrongly     the caller can mend it: exits with 2
-|   |-- SettingsError     a key, a value, or two values that contradict each other
+CodeShellError        an error with a clear reason; exit code 1
+|-- RunFailed         the run failed by itself
+|-- CalledWrongly     the caller can fix it; exit code 2
+|   |-- SettingsError     an unknown key, a wrong value, or contradicting values
 |   |-- DataError         an input file or folder that is missing, empty or malformed
 |   `-- CheckpointError   weights that are missing, broken or of another shape
-`-- Interrupted       stopped from outside with everything saved: exits with 75, run it again
+`-- Interrupted       stopped from outside with everything saved; exit code 75, run it again
 ```
 
-Every message gives the value, the rule and the mend, in one line.
+Every message gives the value, the rule and the fix in one line.
 """
 
 
 class CodeShellError(Exception):
-    """A run failed for a reason that this package can name."""
+    """An error with a clear reason."""
 
     exit_code = 1
 
 
 class RunFailed(CodeShellError):
-    """The run went wrong, though nothing that was given is at fault by itself."""
+    """The run failed, without a fault in its settings or inputs."""
 
 
 class CalledWrongly(CodeShellError):
-    """The caller gave something that cannot work."""
+    """Settings or inputs that cannot work."""
 
     exit_code = 2
 
@@ -43,6 +43,6 @@ class CheckpointError(CalledWrongly):
 
 
 class Interrupted(CodeShellError):
-    """The run was stopped from outside and saved everything; run it again to go on."""
+    """The run was stopped from outside and saved everything; run it again to continue."""
 
     exit_code = 75

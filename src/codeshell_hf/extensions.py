@@ -1,4 +1,4 @@
-"""Objects of a user's own files: where settings take a name, they also take `folder/file.py:name`."""
+"""Loads objects from users' files: where settings take a name, they also take `folder/file.py:name`."""
 
 import hashlib
 import importlib.util
@@ -21,7 +21,7 @@ Reference = Annotated[str, StringConstraints(pattern=f"^{REFERENCE}$")]
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is one of an object in a file.
+    """Whether a name refers to an object in a file.
 
     >>> is_reference("mine/rewards.py:short"), is_reference("tests"), is_reference("mine/rewards.py")
     (True, False, False)
@@ -30,16 +30,16 @@ def is_reference(name: str) -> bool:
 
 
 def list_extension_files(names: Iterable[str]) -> dict[str, Path]:
-    """The files of those names that are references, for the inputs of a stage: it runs again when one changes."""
+    """The files of all references among names, as inputs of a stage, which runs again when one changes."""
     paths = [Path(name.rpartition(":")[0]) for name in names if is_reference(name)]
     return {f"extension {path}": path for path in paths}
 
 
 def load_object(reference: str) -> object:
-    """Loads an object of a file, in whichever process needs it.
+    """Loads an object from a file.
 
     Args:
-        reference: `folder/file.py:name`, the folder from the current one.
+        reference: `folder/file.py:name`, relative to the current folder.
 
     Raises:
         SettingsError: If the file is missing, fails, or has no such object.
@@ -66,12 +66,12 @@ def _load_module(path: Path, changed_ns: int) -> ModuleType:
     name = f"codeshell_extension_{path.stem}_{digest[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SettingsError(f"{path} is no Python file; name one that ends with .py")
+        raise SettingsError(f"{path} is not a Python file; name one that ends with .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up
+    sys.modules[name] = module  # dataclasses and pickle look it up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise SettingsError(f"{path} failed: {type(error).__name__}: {error}; mend it and run again") from error
+        raise SettingsError(f"{path} failed: {type(error).__name__}: {error}; fix it and run again") from error
     return module

@@ -1,4 +1,4 @@
-"""What made a folder: inputs by hash, settings, code, versions, counts and measures, in its `manifest.json`."""
+"""The `manifest.json` of a stage's output: inputs by hash, settings, code, versions, counts and measures."""
 
 import hashlib
 import importlib.metadata
@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import DataError
 
-Values = dict[str, Any]  # what JSON holds
+Values = dict[str, Any]  # JSON values
 
 FILE_NAME = "manifest.json"
 # A folder of so many bytes is hashed in a tenth of a second.
@@ -23,22 +23,22 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "trl", "peft",
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that made a stage's folder.
+    """Everything that a stage's output depends on, and what the stage reports.
 
     Args:
-        stage: The stage word.
-        fingerprint: Hash of settings, inputs and code; a stage whose fingerprint matches is not run again.
+        stage: The stage's name.
+        fingerprint: Hash of settings, inputs and code; a stage with the same fingerprint is skipped.
         inputs: Hash of each input, by name.
         settings: The settings as plain values.
         code: Hash of all that the stage's module may import or read.
         code_at_start: Hash of the code that started the work; differs from `code` if it resumed after a change.
-        outputs: Hash of each file of the folder, by its path in it.
-        counts: What came in and went out.
-        measures: What was measured, by name with its unit.
-        seed: The seed, or `None` where nothing is random.
-        wall_s: Seconds from start to end, earlier tries not counted.
-        versions: Python's and the libraries'.
-        precision: What was computed in, as in `codeshell_hf.precision`; empty where nothing was.
+        outputs: Hash of each file of the folder, by relative path.
+        counts: Counts of inputs and outputs.
+        measures: Measurements by name.
+        seed: `None` if nothing is random.
+        wall_s: Seconds from start to end, without earlier tries.
+        versions: Of Python and libraries.
+        precision: Compute dtype, threads and device, as in `codeshell_hf.precision`; empty without computation.
     """
 
     stage: str
@@ -61,7 +61,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Reads a folder's manifest; `None` where there is none that can be read."""
+    """Reads a folder's manifest; `None` if it is missing or unreadable."""
     try:
         return Manifest(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -69,11 +69,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def require_manifest(folder: Path, stage: str) -> Manifest:
-    """Reads the manifest of a stage that must have run.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """Reads the manifest of a finished stage; a `DataError` if there is none."""
     manifest = read_manifest(folder)
     if manifest is None:
         raise DataError(f"{folder} holds no finished output of {stage}; run codeshell {stage} first")
@@ -107,21 +103,21 @@ def _parse_object(line: bytes, place: str) -> Values:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically: UTF-8, with the line ends that the text has."""
+    """Writes a UTF-8 file atomically, with unchanged line ends."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8", newline="\n")
     temporary.replace(path)
 
 
 def share_weights(folder: Path) -> None:
-    """Gives weights that `save_pretrained` wrote the mode of the config beside them; safetensors writes mode 0600."""
-    mode = next(folder.glob("*config.json")).stat().st_mode & 0o777  # as the user's umask decided
+    """Gives saved weights, for which safetensors uses mode 0600, the mode of the config beside them."""
+    mode = next(folder.glob("*config.json")).stat().st_mode & 0o777  # from the user's umask
     for weights in folder.glob("*.safetensors"):
         weights.chmod(mode)
 
 
 def hash_bytes(*parts: bytes) -> str:
-    """SHA-256 of parts, each with its length, as 64 hexadecimal digits."""
+    """SHA-256 of length-prefixed parts, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
@@ -130,7 +126,7 @@ def hash_bytes(*parts: bytes) -> str:
 
 
 def hash_values(values: object) -> str:
-    """Hash of what JSON can hold, whatever the order of keys; other values count by their text."""
+    """Hash of JSON values, independent of key order; other values are hashed as text."""
     return hash_bytes(json.dumps(values, sort_keys=True, default=str).encode())
 
 
@@ -141,7 +137,7 @@ def hash_file(path: Path) -> str:
 
 
 def hash_input(path: Path) -> str:
-    """Hash of what a stage reads.
+    """Hash of a stage's input.
 
     A file counts by its content, and so does a folder of up to 64 MB, wherever it lies. A larger folder counts by the
     hashes in its manifest, or else by names, sizes and modification times. What made a stage's folder counts as well.

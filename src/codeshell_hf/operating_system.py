@@ -1,19 +1,15 @@
-"""What Linux has and other systems may lack: the one place that asks for it."""
+"""Features of Linux that other systems may lack, checked only here."""
 
 import os
 import signal
 from io import FileIO
 
-# Namespaces, seccomp, memfd and pidfd come together; of the four, Python names the last two.
+# Namespaces, seccomp, memfd and pidfd come together; Python exposes the last two.
 IS_LINUX = hasattr(os, "pidfd_open") and hasattr(os, "memfd_create") and hasattr(os, "fork")
 
 
 def list_stop_signals() -> list[signal.Signals]:
-    """Lists the signals by which schedulers and consoles ask a run to stop, as far as this system has them.
-
-    Returns:
-        SIGTERM everywhere; SIGUSR1, which Slurm sends before its limit, on POSIX; SIGBREAK, Ctrl-Break, on Windows.
-    """
+    """The signals that request a stop: SIGTERM, on POSIX SIGUSR1 (Slurm's before its limit), on Windows SIGBREAK."""
     names = ("SIGTERM", "SIGUSR1", "SIGBREAK")
     return [signal.Signals(getattr(signal, name)) for name in names if hasattr(signal, name)]
 

@@ -1,6 +1,6 @@
-"""Which arithmetic a device is fast in, found by trying rather than by its name.
+"""Chooses the compute dtype that is fast on a device, by measuring it.
 
-Processors without instructions for bfloat16 multiply it by a plain loop, ten to a hundred times slower than float32.
+CPUs without bfloat16 instructions multiply it in a plain loop, ten to a hundred times slower than float32.
 """
 
 import json
@@ -22,16 +22,16 @@ logger = logging.getLogger(__name__)
 
 ComputeDtype = Literal["float32", "bfloat16"]
 RequestedPrecision = Literal["auto", "float32", "bfloat16"]
-MIN_SPEEDUP = 1.2  # below it, exactness is worth more
-SIZES = {"cpu": (64, 1 << 18), "cuda": (2048, 1 << 24)}  # tokens, and numbers of a matrix at most
+MIN_SPEEDUP = 1.2  # below it, float32's accuracy is worth more
+SIZES = {"cpu": (64, 1 << 18), "cuda": (2048, 1 << 24)}  # tokens, and largest size of a matrix
 MAX_SIDE = {"cpu": 256, "cuda": 4096}  # of a matrix to orthogonalise
 PROBE_RUNS = 3
-MAX_SLOWDOWN = 4  # a try in bfloat16 that takes so many times as long as in float32 is cut short
+MAX_SLOWDOWN = 4  # a bfloat16 measurement is stopped after so many times float32's duration
 RECORD = "precision.json"
 
 
 class Shape(Protocol):
-    """What is read of a configuration, which may be another model's."""
+    """The fields that are read of a configuration, which may be another model's."""
 
     hidden_size: int
     vocab_size: int
@@ -40,14 +40,14 @@ class Shape(Protocol):
 
 @dataclass(frozen=True)
 class Precision:
-    """What a run computes in, and why.
+    """The precision of a run, and its reason.
 
     Args:
-        arithmetic: Of matrix products; weights that are trained and optimiser states are float32 in any case.
+        compute_dtype: Of matrix products; trained weights and optimiser states are always float32.
         orthogonalization: Of Muon's iterations.
-        speedup: How many times as fast the model's products are in bfloat16 as in float32 on the device that chose, an
-            upper bound below 1 / `MAX_SLOWDOWN`; `None` where nothing was tried.
-        probe_ms: What trying took, in milliseconds; on a CPU of processor time.
+        speedup: Speed of the model's products in bfloat16 relative to float32 on the device that was measured; below
+            1 / `MAX_SLOWDOWN` an upper bound; `None` if nothing was measured.
+        probe_ms: Duration of the measurement; on a CPU, CPU time.
     """
 
     compute_dtype: ComputeDtype
@@ -62,16 +62,16 @@ class Precision:
 
     @property
     def dtype(self) -> "torch.dtype":
-        """The same as torch names it."""
+        """The compute dtype as torch's."""
         import torch
 
         return torch.bfloat16 if self.is_bf16 else torch.float32
 
     def describe(self, requested: RequestedPrecision, *, is_resumed: bool = False) -> str:
-        """Describes the choice in one line, by what the settings asked for and whether a resumed run keeps it."""
+        """Describes the choice and its reason in one line."""
         line = f"arithmetic in {self.compute_dtype}"
         if is_resumed:
-            return f"{line}, as the run began"
+            return f"{line}, as the run started"
         if requested != "auto":
             return f"{line}, as requested"
         if self.speedup is None:
@@ -93,26 +93,23 @@ def choose_precision(
     orthogonalize: "Callable[[torch.Tensor, torch.dtype], object] | None" = None,
     mend: str = "set it to auto",
 ) -> Precision:
-    """Chooses what to compute in, by the products of a block in each.
+    """Chooses the compute dtype from the speed of a block's matrix products.
 
     Args:
         requested: "auto" takes bfloat16 from `MIN_SPEEDUP` on. "bfloat16" is taken in any case, with a warning where it
             is slower than float32.
-        config: Of the model at hand; `None` for float32 alone, of which nothing is tried.
+        config: Of the model; may be `None` for float32, for which nothing is measured.
         device: Where it runs.
-        trains: Whether the products of backward passes count too.
-        orthogonalize: Muon's iterations over a matrix in a dtype; `None` where nothing is orthogonalised.
-        mend: What the warning says that the user can do.
-
-    Returns:
-        The choice.
+        trains: Whether backward passes are measured too.
+        orthogonalize: Muon's iterations on a matrix in a dtype; `None` without Muon.
+        mend: The warning's advice.
     """
     if requested == "float32" or not can_compute(device):
         if requested == "bfloat16":
             logger.warning("precision is bfloat16, which this %s has no instructions for; %s", device.type, mend)
         return Precision("bfloat16" if requested == "bfloat16" else "float32")
     if config is None:
-        raise ValueError("precision is to be tried, but no configuration is given; pass that of the model")
+        raise ValueError("precision is to be measured, but config is None; pass the model's")
     started = _now(device)
     iterations: ComputeDtype = "float32"
     with one_thread():
@@ -130,7 +127,7 @@ def choose_precision(
 
 
 def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str) -> None:
-    """Warns of bfloat16 where float32 was measured to be faster; `mend` is what the user can do."""
+    """Warns if the precision is bfloat16 but float32 was measured to be faster; `mend` is the advice."""
     if precision.is_bf16 and precision.speedup is not None and precision.speedup < 1:
         logger.warning(
             "precision is bfloat16, which is %s as fast as float32 on this %s; %s",
@@ -139,27 +136,21 @@ def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str) -> 
 
 
 def can_compute(device: "torch.device") -> bool:
-    """Whether a device computes in bfloat16 without emulation; a CPU always does, fast or slowly."""
+    """Whether a device supports bfloat16 without emulation; a CPU always does, fast or slowly."""
     import torch
 
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-Work = Callable[["torch.dtype"], Iterator[None]]  # yields where it may be cut short
+Work = Callable[["torch.dtype"], Iterator[None]]  # yields where it may be stopped
 
 
 def measure_speedup(work: Work, device: "torch.device") -> float:
-    """Times work in float32 and in bfloat16.
-
-    On a CPU by the processor time of this thread, which a busy machine does not stretch.
-
-    Args:
-        work: Does the same in either dtype.
-        device: Where it does.
+    """Times work in float32 and in bfloat16; on a CPU by this thread's CPU time, whatever else runs.
 
     Returns:
-        The time in float32 over that in bfloat16, the best of `PROBE_RUNS` after one that warms up. Where bfloat16
-        takes more than `MAX_SLOWDOWN` times as long, it is not waited for, and the true ratio is smaller.
+        The time in float32 divided by that in bfloat16, each the best of `PROBE_RUNS` after a warm-up. If bfloat16
+        takes more than `MAX_SLOWDOWN` times as long, it is stopped, and the true ratio is smaller.
     """
     import torch
 
@@ -172,7 +163,7 @@ def measure_speedup(work: Work, device: "torch.device") -> float:
 
     exact = min([run(torch.float32, float("inf")) for _ in range(PROBE_RUNS + 1)][1:])
     rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
-    if rounded > MAX_SLOWDOWN * exact:  # once more: the first one also prepares what later ones find
+    if rounded > MAX_SLOWDOWN * exact:  # once more: the first run includes the warm-up
         rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
     if rounded <= MAX_SLOWDOWN * exact:
         rounded = min(run(torch.bfloat16, MAX_SLOWDOWN * exact) for _ in range(PROBE_RUNS))
@@ -189,9 +180,9 @@ def _now(device: "torch.device") -> float:
 
 
 def probe_products(config: Shape, device: "torch.device", *, trains: bool) -> Work:
-    """Makes a function that does the products of a block and of its share of the output layer once, to be timed.
+    """Makes a function to time: the matrix products of a block, and of its share of the output layer.
 
-    Sizes are the model's, wider ones cut to what takes a moment even in a plain loop.
+    Sizes are the model's, reduced to what takes a moment even in a plain loop.
     """
     import torch
 
@@ -205,7 +196,7 @@ def probe_products(config: Shape, device: "torch.device", *, trains: bool) -> Wo
         n, m = max(1, int(inputs * cut)), max(1, int(outputs * cut))
         made = [torch.full(size, 0.5, device=device) for size in ((m, n), (tokens, n), (tokens, m))]
         for dtype, some in operands.items():
-            # Weights are converted once a step; what flows is float32 between the products of a training step.
+            # Weights are converted once per step; in training, activations are float32 between products.
             weight, *flowing = made
             some.append((weight.to(dtype), *(flowing if trains else [one.to(dtype) for one in flowing])))
 
@@ -227,7 +218,7 @@ def probe_products(config: Shape, device: "torch.device", *, trains: bool) -> Wo
 def probe_matrix(
     config: Shape, device: "torch.device", orthogonalize: "Callable[[torch.Tensor, torch.dtype], object]"
 ) -> Work:
-    """Makes a function that orthogonalises a matrix of a block once, to be timed."""
+    """Makes a function to time: the orthogonalisation of one matrix of a block."""
     import torch
 
     side = min(config.hidden_size, MAX_SIDE["cuda" if device.type == "cuda" else "cpu"])
@@ -253,12 +244,12 @@ def read_precision(folder: Path) -> Precision | None:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error}), so what the run computes in is not known; write it anew, or remove "
-            f"{folder} to begin anew"
+            f"{path} cannot be read ({error}), so the run's precision is unknown; restore it, or remove {folder} "
+            "to start over"
         ) from error
 
 
 def write_precision(folder: Path, precision: Precision) -> None:
-    """Writes what a run computes in beside its checkpoints, into a folder that is made."""
+    """Writes a run's precision beside its checkpoints; creates the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / RECORD, json.dumps(asdict(precision), indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The architectures of the systems, by name."""
+"""Architectures by name."""
 
 from .configuration_codeshell import CodeShellConfig
 from .errors import SettingsError
@@ -58,7 +58,7 @@ PRESETS: dict[str, dict[str, object]] = {
     },
 }
 
-RELEASED_TOKEN = 70_000  # the release's end of text, beginning and padding, which are the configuration's defaults
+RELEASED_TOKEN = 70_000  # the release's end of text, also its beginning and padding: the configuration's defaults
 # The last row of each vocabulary's 20 special tokens is known only with its tokenizer.
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -68,18 +68,14 @@ def make_config(name: str, **changes: object) -> CodeShellConfig:
 
     Args:
         name: A key of `PRESETS`.
-        changes: Fields that differ; ids of special tokens among them, which otherwise are the release's where they
-            fit and `None` elsewhere.
-
-    Returns:
-        The configuration.
+        changes: Fields that differ. Without ids of special tokens, they are the release's if they fit, else `None`.
 
     Raises:
         SettingsError: If there is no such system, no such field, or the values contradict each other.
     """
     if name not in PRESETS:
         raise SettingsError(unknown_key(name, PRESETS, "model.preset"))
-    # One spelling of each field, the release's, so that what is changed takes the place of what the preset says.
+    # Fields by the release's names, so that changes replace the preset's values.
     released = {field: alias for alias, field in CodeShellConfig.attribute_map.items()}
     fields = [released.get(field, field) for field in CodeShellConfig.__dataclass_fields__]
     if unknown := sorted(changes.keys() - set(fields)):
@@ -90,7 +86,7 @@ def make_config(name: str, **changes: object) -> CodeShellConfig:
         values = dict.fromkeys(_TOKENS) | values
     try:
         return CodeShellConfig(**values)
-    except Exception as error:  # huggingface_hub wraps every refusal in kinds of its own
+    except Exception as error:  # huggingface_hub wraps errors in its own
         reason = " ".join(str(error.__cause__ or error).split())
         for field, alias in released.items():
             reason = reason.replace(field, alias)
@@ -98,14 +94,7 @@ def make_config(name: str, **changes: object) -> CodeShellConfig:
 
 
 def count_parameters(config: CodeShellConfig) -> int:
-    """Counts the parameters of a causal language model, a tied embedding once.
-
-    Args:
-        config: The architecture.
-
-    Returns:
-        How many numbers are learnt.
-    """
+    """The number of parameters of a causal language model; a tied embedding counts once."""
     width, head = config.n_embd, config.n_embd // config.n_head
     inner, groups = config.n_inner or 4 * width, config.num_query_groups or config.n_head
     query_key_value = width + 2 * groups * head

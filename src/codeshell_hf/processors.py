@@ -1,4 +1,4 @@
-"""How many processors this process may really use, which on a shared or contained machine is fewer than it has."""
+"""Counts the processors that this process may use, which may be fewer than the machine has."""
 
 import os
 from collections.abc import Iterator
@@ -9,24 +9,21 @@ ROOT = Path("/")  # where /proc and /sys are
 
 
 def count_usable_cpus() -> int:
-    """Counts the processors that this process and those that it starts may use together.
+    """The number of processors that this process and its children may use together.
 
-    Returns:
-        The fewest of: those that the machine has, those that the scheduler may place this process on, and the quota of
-        its control groups rounded up; at least 1.
+    It is the minimum of the machine's, the CPU affinity's and the control groups' quota, rounded up; at least 1.
     """
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux's own
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     placed = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = find_quota()
     return max(1, placed if quota is None else min(placed, -int(-quota // 1)))
 
 
 def count_threads() -> int:
-    """Counts the threads that arithmetic in this process may take.
+    """The number of compute threads for this process.
 
-    Returns:
-        This rank's share of the usable processors among the ranks that a launcher started on this machine, and no more
-        than `OMP_NUM_THREADS`, if a person set it.
+    It is this rank's share of the usable processors among the ranks on this machine, limited by `OMP_NUM_THREADS` if a
+    user set it.
     """
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     share = max(1, count_usable_cpus() // max(1, ranks))
@@ -37,14 +34,7 @@ def count_threads() -> int:
 
 
 def set_threads(processes: int = 1) -> int:
-    """Has torch compute with the threads that are this process's to take.
-
-    Args:
-        processes: How many such processes work side by side and share them.
-
-    Returns:
-        How many threads those are.
-    """
+    """Sets and returns torch's number of threads; `processes` such processes share the processors."""
     import torch
 
     threads = max(1, count_threads() // max(1, processes))
@@ -54,7 +44,7 @@ def set_threads(processes: int = 1) -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Has torch compute with one thread for a while."""
+    """A context in which torch uses one thread."""
     import torch
 
     threads = torch.get_num_threads()
@@ -66,10 +56,9 @@ def one_thread() -> Iterator[None]:
 
 
 def find_quota() -> float | None:
-    """Finds the tightest limit on processor time among this process's control groups and those that they lie in.
+    """The tightest CPU quota of this process's control groups and their parents, in processors, such as 1.5.
 
-    Returns:
-        Processors, such as 1.5, or `None` where nothing is limited or there are no control groups.
+    `None` without a quota or without control groups.
     """
     try:
         lines = (ROOT / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -84,14 +73,14 @@ def find_quota() -> float | None:
         mounts = ["sys/fs/cgroup", "sys/fs/cgroup/unified"] if not controllers else ["sys/fs/cgroup/cpu"]
         mounts += [f"sys/fs/cgroup/{controllers}"] if controllers else []
         for mount in mounts:
-            # In a container, the path is the host's, and what is mounted is the group itself.
+            # In a container the path is the host's, and the group itself is mounted.
             groups = [ROOT / mount / place.strip("/"), ROOT / mount]
             limits += [limit for group in groups for limit in _read_limits(group, ROOT / mount)]
     return min(limits, default=None)
 
 
 def _read_limits(group: Path, mount: Path) -> list[float]:
-    """The limits of a group and of all above it, up to where control groups are mounted."""
+    """The limits of a group and its parents, up to the mount point."""
     limits = []
     for folder in (group, *group.parents):
         if not folder.is_relative_to(mount):
@@ -103,7 +92,7 @@ def _read_limits(group: Path, mount: Path) -> list[float]:
 
 
 def _read_limit(folder: Path) -> tuple[float, float]:
-    """Quota and period of a group, in microseconds, of version 2 or version 1; not positive where there is none."""
+    """Quota and period of a group (version 1 or 2) in microseconds; not positive without a quota."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
@@ -116,7 +105,7 @@ def _read_limit(folder: Path) -> tuple[float, float]:
 
 
 def _is_torchruns_own(asked: str) -> bool:
-    """Whether the 1 in OMP_NUM_THREADS is torchrun's, which writes it for several ranks where nobody set another."""
+    """Whether OMP_NUM_THREADS=1 was set by torchrun, which does so for several ranks if it is unset."""
     if asked != "1" or "TORCHELASTIC_RUN_ID" not in os.environ:
         return False
     try:

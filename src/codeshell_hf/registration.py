@@ -1,4 +1,4 @@
-"""Makes transformers know CodeShell: its Auto classes, its pipelines, and the folders of the release."""
+"""Registers CodeShell with transformers: Auto classes, pipelines, and the folders of the release."""
 
 import functools
 import sys
@@ -38,8 +38,8 @@ _MODELS = (
         modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
     ),
 )
-# Released configs call the type "kclgpt". A type needs a config class of its own, which the Auto classes compare by
-# name; it writes "codeshell".
+# Released configs have the type "kclgpt". Each type needs its own config class, since the Auto classes compare by name;
+# it writes "codeshell".
 _CONFIGS: tuple[type[CodeShellConfig], ...] = (
     CodeShellConfig,
     type("CodeShellConfig", (CodeShellConfig,), {"model_type": "kclgpt", "__module__": __package__}),
@@ -50,16 +50,16 @@ def _register() -> None:
     for config in _CONFIGS:
         AutoConfig.register(config.model_type, config, exist_ok=True)
         for _, name, names in _MODELS:
-            # Registering does not enter these tables, by which pipelines know what they support, and by which the
-            # Trainer knows whether to shift labels when it smooths them: without a word, it would not.
+            # Registration does not fill these tables, which tell pipelines what they support, and the Trainer whether
+            # to shift labels for label smoothing: without the entry it silently would not.
             names[config.model_type] = name
         AutoTokenizer.register(config, tokenizer_class=CodeShellTokenizer, exist_ok=True)
-        # Released folders name GPT2Tokenizer, which drops the splitting of digits. Only these two tables of
-        # transformers make the type win over the name in the folder.
+        # Released folders name GPT2Tokenizer, which does not split digits. Only these two tables of transformers make
+        # the type take precedence over that name.
         tokenization_auto.TOKENIZER_MAPPING_NAMES[config.model_type] = CodeShellTokenizer.__name__
         tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS.add(config.model_type)
-    # Nobody asks for a model's class without a configuration. Until the first one is made, the models are not imported:
-    # that is a second, which a tokenizer does not need.
+    # A model's class is never needed without a configuration, so the models, whose import takes a second, are imported
+    # with the first one.
     finish = CodeShellConfig.__post_init__
 
     def finish_first(self: CodeShellConfig, **kwargs: Any) -> None:
@@ -99,15 +99,15 @@ def _recognise_tokenizers() -> None:
 
 
 def register_models() -> None:
-    """Imports the models and makes the Auto classes know them; done by itself when the first configuration is made."""
+    """Imports the models and registers them with the Auto classes; called when the first configuration is made."""
     from . import modeling_codeshell
 
     for auto_class, name, _ in _MODELS:
         model_class = getattr(modeling_codeshell, name)
         for config in _CONFIGS:
             auto_class.register(config, model_class, exist_ok=True)
-        # `transformers serve`, vLLM and others look a checkpoint's class up there, by its name. Importing the models
-        # may put another module in the place of the one that they hold.
+        # `transformers serve`, vLLM and others look up a checkpoint's class by name there. Importing the models may
+        # replace the module that they hold.
         for module in (transformers, sys.modules["transformers"]):
             setattr(module, name, model_class)
 

@@ -1,4 +1,4 @@
-"""YAML files and `section.key=value` on the command line become one frozen model a stage."""
+"""Turns YAML files and `section.key=value` overrides into frozen models of settings."""
 
 import difflib
 import re
@@ -16,22 +16,22 @@ from .manifest import Values
 
 
 class Section(BaseModel):
-    """A part of a stage's settings: frozen, and a key that is not named here stops the run."""
+    """A part of a stage's settings: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class PrecisionSettings(Section):
-    """What the settings of every stage, or section of one, that computes have."""
+    """Settings of every stage or section that computes."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="of products; auto takes bfloat16 where it is 1.2 times as fast as float32 or faster",
+        description="of matrix products; auto takes bfloat16 if it is at least 1.2 times as fast as float32",
     )
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as people write it: `3e-4` is a number, which YAML 1.1 takes for a text."""
+    """YAML in which `3e-4` is a number; in YAML 1.1 it is a text."""
 
 
 Loader.add_implicit_resolver(
@@ -42,18 +42,18 @@ SettingsModel = TypeVar("SettingsModel", bound=BaseModel)
 
 
 def load_settings(model: type[SettingsModel], path: Path, overrides: Sequence[str] = ()) -> SettingsModel:
-    """Reads a stage's settings, frozen.
+    """Reads and checks a stage's settings.
 
-    `${python}` stands for the folder of the standard library, `${packages}` for that of the installed packages. A path
-    under `recipes/` that the current folder lacks is taken from the recipes that the YAML file belongs to.
+    `${python}` stands for the folder of the standard library, `${packages}` for that of installed packages. A path
+    under `recipes/` that does not exist in the current folder is taken from the recipes of the YAML file.
 
     Args:
-        model: What the settings are checked against; it must forbid unknown keys.
+        model: The model of the settings; it must forbid unknown keys.
         path: The YAML file.
-        overrides: `section.key=value` each, the value in YAML; they win over the file.
+        overrides: Each `section.key=value` with a YAML value; they override the file.
 
     Raises:
-        SettingsError: If the file or an override cannot be read, or a key or value is wrong; with the nearest key.
+        SettingsError: If the file or an override cannot be read, or a key or value is wrong; suggests the nearest key.
     """
     values = read_yaml(path)
     workspace = next((folder.parent for folder in path.resolve().parents if folder.name == "recipes"), Path())
@@ -69,11 +69,7 @@ def load_settings(model: type[SettingsModel], path: Path, overrides: Sequence[st
 
 
 def read_yaml(path: Path) -> Values:
-    """Reads a YAML file that holds keys and values.
-
-    Raises:
-        SettingsError: If the file is missing, broken, or no mapping.
-    """
+    """Reads a YAML file with keys and values; a `SettingsError` if it is missing, broken or not a mapping."""
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
@@ -81,16 +77,12 @@ def read_yaml(path: Path) -> Values:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not a text file; name a YAML file under recipes/") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"{path} holds {type(values).__name__}; it must hold keys and values")
+        raise SettingsError(f"{path} contains a {type(values).__name__}; write keys and values")
     return values
 
 
 def parse_yaml(text: str, source: str) -> object:
-    """Parses YAML; `source` names it in messages.
-
-    Raises:
-        SettingsError: If it does not parse.
-    """
+    """Parses YAML; a `SettingsError`, which names `source`, if it does not parse."""
     try:
         values: object = yaml.load(text, Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
@@ -99,24 +91,20 @@ def parse_yaml(text: str, source: str) -> object:
 
 
 def set_value(values: Values, keys: Sequence[str], value: object) -> None:
-    """Sets a value in nested mappings, in place.
-
-    Raises:
-        SettingsError: If the keys lead through something that is no mapping.
-    """
+    """Sets a value in nested mappings, in place; a `SettingsError` if a key leads through another value."""
     *sections, last = keys
     for section in sections:
         if values.get(section) is None:  # a section that was off
             values[section] = {}
         inner = values[section]
         if not isinstance(inner, dict):
-            raise SettingsError(f"{'.'.join(keys)} leads through {section}, which is {inner!r} and no section")
+            raise SettingsError(f"{'.'.join(keys)} leads through {section}, which is {inner!r} and not a section")
         values = inner
     values[last] = value
 
 
 def expand_paths(value: object, workspace: Path) -> object:
-    """Replaces `${python}`, `${packages}` and paths under `recipes/` that only `workspace` has, in nested values."""
+    """Expands `${python}`, `${packages}` and paths under `recipes/` that only `workspace` has, in nested values."""
     if isinstance(value, Mapping):
         return {key: expand_paths(inner, workspace) for key, inner in value.items()}
     if isinstance(value, list):
@@ -130,7 +118,7 @@ def expand_paths(value: object, workspace: Path) -> object:
 
 
 def explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
-    """The first problem in one line: the value, the rule and the mend."""
+    """The first problem in one line: the value, the rule and the fix."""
     # A missing key goes first: an unknown one is often the same, misspelt.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = [part for part in first["loc"] if isinstance(part, str)]
@@ -145,7 +133,7 @@ def explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
 
 
 def unknown_key(key: str, known: Iterable[str], source: Path | str) -> str:
-    """One line on an unknown key in `source`, with the nearest known one."""
+    """A line on an unknown key in `source`, with the nearest known one."""
     known = sorted(known)
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     mend = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
@@ -153,7 +141,7 @@ def unknown_key(key: str, known: Iterable[str], source: Path | str) -> str:
 
 
 def known_keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:
-    """The keys of a section, `place` leading to it from the model; empty where the section has no model."""
+    """The keys of the section at `place` in the model; empty if it has no model."""
     section: type[BaseModel] | None = model
     for key in place:
         field = section.model_fields.get(key) if section is not None else None
@@ -163,7 +151,7 @@ def known_keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:
 
 
 def unwrap(annotation: object) -> list[object]:
-    """An annotation such as `list[Source] | None`, and all that it is made of."""
+    """An annotation such as `list[Source] | None`, and all of its parts."""
     return [annotation, *(inner for part in get_args(annotation) for inner in unwrap(part))]
 
 

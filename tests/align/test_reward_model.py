@@ -83,5 +83,5 @@ def test_what_is_no_reward_model_is_refused(folder: Path, tiny_tokenizer: CodeSh
         load_reward_model(folder.parent / "three")
     with pytest.raises(CheckpointError, match=r"none cannot be loaded .*; name the model of a reward stage"):
         load_reward_model(folder.parent / "none")
-    with pytest.raises(CheckpointError, match=r"none cannot be loaded .*; name a whole CodeShell checkpoint"):
+    with pytest.raises(CheckpointError, match=r"none cannot be loaded .*; name a complete CodeShell checkpoint"):
         make_reward_model(folder.parent / "none", attention="sdpa", pad_token_id=0)

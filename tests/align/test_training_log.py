@@ -29,7 +29,7 @@ def test_values_are_looked_up_in_the_log() -> None:
     assert first_value(HISTORY, "eval_loss") == 5.0
     assert last_entry(HISTORY, "eval_loss") == {"eval_loss": 4.0}
     assert last_entry(HISTORY, "tokens") == {}
-    assert describe_rewards(HISTORY[1]) == "in the last batches reward 0.500, KL (nats a token) 0.010"
+    assert describe_rewards(HISTORY[1]) == "in the last batches reward 0.500, KL (nats per token) 0.010"
     assert describe_rewards({}) == "nothing was logged"
 
 

@@ -76,7 +76,7 @@ def test_chat_in_a_real_terminal(folder: Path) -> None:
     wait_for("tokens, ", 2)
     wait_for(">>> ", 4)
     os.write(leader, b"/what\n")
-    wait_for("/undo the last turn", 2)
+    wait_for("/undo removes the last turn", 2)
     wait_for(">>> ", 5)
     for _ in range(30):  # an end of input that comes before the prompt is ready is lost
         os.write(leader, b"\x04")
@@ -102,7 +102,7 @@ def test_long_conversations_lose_their_oldest_turns_and_say_so(
     assert len(talk.turns) < 16
     assert talk.turns[0]["role"] == "user"
     before = list(talk.turns)
-    with pytest.raises(DataError, match=r"the prompt has \d+ tokens, and of 160 positions 152 are left"):
+    with pytest.raises(DataError, match=r"the prompt has \d+ tokens, but 152 of 160 positions are left"):
         talk.answer("word " * 200)
     assert talk.turns == before
 
@@ -145,4 +145,4 @@ def test_the_oldest_turns_are_dropped_and_the_system_text_stays(
     assert text.endswith("## assistant:")
     dropped = 13 - len(conversation.turns)
     assert dropped % 2 == 0
-    assert f"[the first {dropped} turns no longer fit and are left out]" in capsys.readouterr().err
+    assert f"[the first {dropped} turns no longer fit, and are left out]" in capsys.readouterr().err

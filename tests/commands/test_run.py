@@ -74,7 +74,7 @@ def test_it_stops_where_a_stage_stops_with_its_code(called: Calls, capsys: pytes
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["tyo"], "recipes/tyo holds no settings of a stage; did you mean 'toy'?"),
+        (["tyo"], "recipes/tyo has no settings of a stage; did you mean 'toy'?"),
         (["toy", "max_steps=3"], "max_steps=3 sets nothing; write stage.key=value with a stage among curate, rlhf"),
         (["toy", "rlhf.max_steps"], "rlhf.max_steps sets nothing"),
         (["toy", "rlfh.max_steps=3"], "did you mean 'rlhf'?"),
@@ -140,5 +140,5 @@ def test_the_shell_script_calls_the_same(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (
         2,
-        "run: error: recipes/nan holds no settings of a stage; did you mean 'nano'?\n",
+        "run: error: recipes/nan has no settings of a stage; did you mean 'nano'?\n",
     )

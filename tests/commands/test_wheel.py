@@ -106,11 +106,11 @@ def test_nano_runs_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
     done = call(python, folder, "run", "nano", "--sandbox", BACKEND, *toy)
 
     assert packaged.returncode == 0, packaged.stderr
-    assert "codeshell: with the recipes of codeshell-hf in" in packaged.stderr
+    assert "codeshell: using the recipes of codeshell-hf in" in packaged.stderr
     assert "_workspace/recipes/nano/data/tasks-held-out.jsonl" in packaged.stdout
     assert written.returncode == 0, written.stderr
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    assert "codeshell: with the recipes of this folder" in done.stderr
+    assert "codeshell: using the recipes of this folder" in done.stderr
     assert (folder / "runs" / "nano" / "publish" / "index.html").is_file()
     assert str(tmp_path) not in (folder / "runs" / "nano" / "publish" / "manifests" / "curate.json").read_text()
 
@@ -119,4 +119,4 @@ def test_a_released_checkpoint_is_converted(python: Path, tmp_path: Path, releas
     done = call(python, tmp_path, "convert", str(released), "new")
 
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "loads with transformers alone" in done.stdout
+    assert "loads without codeshell_hf" in done.stdout

@@ -43,6 +43,6 @@ def test_runs_that_differ_in_more_than_their_data_are_refused(
     runs = [make_run(tmp_path / name / "pretrain", 2.5, seed=seed) for name, seed in (("a", 0), ("b", 1))]
 
     assert main([*map(str, runs), "--output", str(tmp_path / "page.html")]) == 2
-    assert "a and b were not trained alike: seed differ" in capsys.readouterr().err
+    assert "a and b are not comparable: seed differ" in capsys.readouterr().err
     assert main([str(tmp_path), "--output", str(tmp_path / "page.html")]) == 2
     assert main([str(runs[0]), str(runs[0]), "--output", str(tmp_path / "page.html")]) == 2

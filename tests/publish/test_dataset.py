@@ -60,7 +60,7 @@ def test_documents_are_split_and_those_with_secrets_are_left_out(tmp_path: Path)
 
 
 def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no documents/part-\*\.parquet; run the curate stage first"):
+    with pytest.raises(DataError, match=r"holds no documents/part-\*\.parquet; run codeshell curate first"):
         make_dataset_folder(tmp_path, tmp_path / "data", COUNTS)
 
 

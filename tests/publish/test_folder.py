@@ -143,7 +143,7 @@ def test_a_folder_with_other_weights_is_refused_before_it_is_loaded(
     with torch.no_grad():
         model.transformer.ln_f.bias[0] += 1e-6
 
-    with pytest.raises(RunFailed, match=r"transformer\.ln_f\.bias in .* is not what was saved"):
+    with pytest.raises(RunFailed, match=r"transformer\.ln_f\.bias in .* differs from what was saved"):
         verify_folder(model, folder)
 
 

@@ -146,11 +146,11 @@ def test_file_holds_the_tokenizer_and_what_the_graph_needs(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"activation_function": "swiglu"}, r"'swiglu', llama.cpp has GELU, so its answers would be others"),
+        ({"activation_function": "swiglu"}, r"'swiglu', llama.cpp has GELU, so its answers would differ"),
         ({"sliding_window": 8}, r"sliding window, llama.cpp attends to everything"),
         (
             {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}},
-            r"rope_type is 'dynamic', llama.cpp turns by 'default' and 'linear'",
+            r"rope_type is 'dynamic', llama.cpp has 'default' and 'linear'",
         ),
         ({"vocab_size": 300}, r"tokenizer has 320 entries, the model 300 rows"),
     ],
@@ -180,7 +180,7 @@ def test_other_splits_of_text_are_refused(make_folder: MakeFolder, tmp_path: Pat
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.save_pretrained(folder)
 
-    with pytest.raises(DataError, match="splits text in another way"):
+    with pytest.raises(DataError, match="splits text differently"):
         export_gguf(folder, tmp_path / "m.gguf", "f16")
 
 

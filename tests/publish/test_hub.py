@@ -98,7 +98,7 @@ def test_a_push_that_dies_leaves_the_repository_as_it_was_and_resumes(
     before = dict(hub.repositories["me/tiny"])
     hub.fails_after_uploads = 1
 
-    with pytest.raises(DataError, match=r"me/tiny refuses .*what was sent is kept"):
+    with pytest.raises(DataError, match=r"me/tiny refuses .*uploaded files are kept"):
         push(folder)
 
     assert hub.repositories["me/tiny"] == before

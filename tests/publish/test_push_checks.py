@@ -96,10 +96,10 @@ model-index:
         ("", "", None),
         ("## Safety\n", "", 'README.md has no section "Safety"'),
         ("license: apache-2.0\n", "", "README.md has no license in its metadata"),
-        ("1.5", ".nan", "README.md gives bits_per_byte as nan, which is no number"),
-        ("## Limits", "## Limits\n{{ limits }}", "README.md still holds {{ limits }}"),
-        ("## Limits", "## Limits\nTODO", "README.md still holds TODO"),
-        ("## Limits", "## Limits\nIt has None", "README.md still holds None"),
+        ("1.5", ".nan", "README.md gives bits_per_byte as nan, which is not a number"),
+        ("## Limits", "## Limits\n{{ limits }}", "README.md still contains {{ limits }}"),
+        ("## Limits", "## Limits\nTODO", "README.md still contains TODO"),
+        ("## Limits", "## Limits\nIt has None", "README.md still contains None"),
         ("## Limits", "## Limits\n`{{ x }}`\n```text\nreturn None  # TODO\n```\n", None),
         ("license: apache", "license: [apache", "README.md has metadata that cannot be read"),
     ],
@@ -118,7 +118,7 @@ def test_tokenizers_that_lose_text_are_found(
 
     kept = tiny_tokenizer.decode
     monkeypatch.setattr(tiny_tokenizer, "decode", lambda ids: kept(ids).replace("    ", " "))
-    assert check_tokenizer(tiny_tokenizer, texts)[0] == "a.py does not come back from the tokenizer as it went in"
+    assert check_tokenizer(tiny_tokenizer, texts)[0] == "a.py is changed by encoding and decoding"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_problem_stops_a_push_and_says_which(tmp_path: Path, name: str, text: 
     with pytest.raises(DataError) as refused:
         check_folder(folder, ["/data/private"], {})
 
-    assert str(refused.value) == f"{problem}; nothing was pushed, mend it and run again"
+    assert str(refused.value) == f"{problem}; nothing was pushed; fix it and run again"
 
 
 def test_a_tokenizer_in_the_folder_is_tried_on_the_documents(
@@ -149,5 +149,7 @@ def test_a_tokenizer_in_the_folder_is_tried_on_the_documents(
     check_folder(tmp_path / "tokenizer", [], {"a.py": "x = 1\n"})
     monkeypatch.setattr(CodeShellTokenizer, "decode", lambda self, ids: "")
 
-    with pytest.raises(DataError, match=r"tokenizer/a\.py does not come back .* \(and 5 more\); nothing was pushed"):
+    with pytest.raises(
+        DataError, match=r"tokenizer/a\.py is changed by encoding .* \(and 5 more\); nothing was pushed"
+    ):
         check_folder(tmp_path / "tokenizer", [], {"a.py": "x = 1\n"})

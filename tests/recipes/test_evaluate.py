@@ -181,7 +181,7 @@ def test_a_probe_that_says_otherwise_asks_nothing_again(
 
     assert code == 0, said
     assert len(asked) == 24
-    assert "arithmetic in float32, as the run began" in said
+    assert "arithmetic in float32, as the run started" in said
     assert read_results(tmp_path)["models"]["base"]["made_by"]["dtype"] == "float32"
     code, said = evaluate(tmp_path, capsys, precision="bfloat16", **given)
     assert "arithmetic in bfloat16, as requested" in said

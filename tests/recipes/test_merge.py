@@ -34,7 +34,7 @@ def test_a_kept_adapter_is_merged_later_by_a_command(
     config.write_text(config.read_text().replace(str(aligned / "base"), str(tmp_path / "gone")))
     assert merge.main([str(tmp_path / "out" / "adapter"), str(tmp_path / "later")]) == 2
     errors = capsys.readouterr().err
-    assert "is there already" in errors
+    assert "exists already" in errors
     assert "holds no adapter_config.json" in errors
     assert f"cannot be merged into {tmp_path}/gone" in errors
 

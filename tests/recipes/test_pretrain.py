@@ -191,7 +191,7 @@ def test_a_run_that_a_signal_stops_resumes_bit_for_bit_through_the_change_of_len
     assert [run(home, tmp_path / "out") for _ in range(3)] == [75, 75, 0]
 
     printed = capsys.readouterr()
-    assert "saved step 7 of 20; run the same command again to go on" in printed.err
+    assert "saved step 7 of 20; run the same command again to continue" in printed.err
     assert "resumes at step 7 of 20" in printed.out
     assert "resumes at step 14 of 20" in printed.out
     assert losses_of(tmp_path / "out") == losses_of(whole)
@@ -276,7 +276,7 @@ def test_zero_without_a_compiler_is_one_line(home: Path, tmp_path: Path, capsys:
 
     assert run(home, tmp_path / "out", f"accelerate={tmp_path}/zero.yaml") == 2
 
-    assert "but there is no no-such-compiler; install g++, or shard by FSDP2" in capsys.readouterr().err
+    assert "but there is no no-such-compiler; install g++, or shard with FSDP2" in capsys.readouterr().err
 
 
 @slow
@@ -596,7 +596,7 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
         (["schedule.max_epochs=0.01"], "set fewer tokens, or pack more"),
         (["model.changes.vocab_size=300"], "set model.changes.vocab_size to"),
         (["schedule.phases=[{until_fraction: 1.0, row_tokens: 48}]"], "rows of 48 do not divide"),
-        (["model.start_from=HOME/nowhere"], "name a whole CodeShell checkpoint"),
+        (["model.start_from=HOME/nowhere"], "name a complete CodeShell checkpoint"),
         (["accelerate=HOME/nowhere.yaml"], "which cannot be read"),
         (
             ["accelerate=recipes/accelerate/fsdp2.yaml"],

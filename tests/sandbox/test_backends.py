@@ -64,11 +64,11 @@ def test_a_container_is_proven_as_the_others_are(tmp_path: Path, monkeypatch: py
 def test_a_machine_without_any_backend_is_told_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
-    with pytest.raises(SettingsError, match=r"bubblewrap: there is no program bwrap.*or write sandbox: none"):
+    with pytest.raises(SettingsError, match=r"bubblewrap: bwrap is not installed.*or write sandbox: none"):
         open_sandbox("bubblewrap")
-    with pytest.raises(SettingsError, match="container: there is none of docker, podman"):
+    with pytest.raises(SettingsError, match="container: neither docker nor podman is installed"):
         open_sandbox("container", image="python:3.12-slim")
-    with pytest.raises(SettingsError, match="container: no image is named"):
+    with pytest.raises(SettingsError, match="container: container_image is not set"):
         open_sandbox("container")
 
 
@@ -80,8 +80,8 @@ def test_a_system_that_is_not_linux_is_told_of_containers(monkeypatch: pytest.Mo
         open_sandbox("auto")
 
     assert str(told.value) == (
-        "sandbox is 'auto', but this machine does not isolate programs (namespaces: Linux alone has it, and this is "
-        "Linux; bubblewrap: Linux alone has it, and this is Linux; container: no image is named); start docker or "
+        "sandbox is 'auto', but this machine does not isolate programs (namespaces: it needs Linux, and this is "
+        "Linux; bubblewrap: it needs Linux, and this is Linux; container: container_image is not set); start docker or "
         "podman and set container_image to one with Python, such as python:3.12-slim, or write sandbox: none to run "
         "programs with your own rights"
     )

@@ -92,7 +92,7 @@ def run_apart(
     if is_other and not is_open_to_all(interpreter):
         interpreter = "/usr/bin/python3"
         if not Path(interpreter).exists():
-            pytest.skip("an ordinary user cannot run this interpreter")
+            pytest.skip("an unprivileged user cannot run this interpreter")
     done = subprocess.run(
         [interpreter, "-c", drop + RUNNER],
         input=json.dumps([backend, programs, vars(LIMITS)]),

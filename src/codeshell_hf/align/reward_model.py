@@ -38,7 +38,7 @@ def make_reward_model(folder: Path, *, attention: str, pad_token_id: int) -> Cod
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder} cannot be loaded ({reason}); name a whole CodeShell checkpoint") from error
+        raise CheckpointError(f"{folder} cannot be loaded ({reason}); name a complete CodeShell checkpoint") from error
     torch.nn.init.zeros_(model.score.weight)
     model.config.pad_token_id = pad_token_id
     return model

@@ -61,7 +61,7 @@ def describe_rewards(entry: Entry) -> str:
     """Describes the reward, KL, length and pass rate of an entry in words."""
     names = {
         "reward": "reward",
-        "kl": "KL (nats a token)",
+        "kl": "KL (nats per token)",
         "completions/mean_length": "tokens",
         "rewards/tests/mean": "pass rate",
     }

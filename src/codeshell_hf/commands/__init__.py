@@ -1,1 +1,1 @@
-"""The `codeshell` command: one module a subcommand."""
+"""The `codeshell` command: one module per subcommand."""

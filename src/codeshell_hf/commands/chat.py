@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from ..text.sampling import Sampling
     from ..tokenization_codeshell import CodeShellTokenizer
 
-HELP = """/new forgets everything, /undo the last turn, /quit leaves; Ctrl-C cuts an answer short;
-three double quotes begin and end a turn of several lines"""
+HELP = """/new starts a new conversation, /undo removes the last turn, /quit exits; Ctrl-C stops an answer;
+three double quotes start and end a message of several lines"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Chats until the input ends; returns 0, or 2 if called wrongly."""
     parser = make_parser("chat", __doc__)
     parser.add_argument("folder", help="a model that was fine-tuned on conversations, or its name on the Hub")
-    parser.add_argument("--prompt", help="answers this alone and leaves")
-    parser.add_argument("--system", help="put before the first turn")
+    parser.add_argument("--prompt", help="answer this prompt and exit")
+    parser.add_argument("--system", help="a system message, prepended to the first turn")
     add_options(parser, max_new_tokens=512)
     options = parser.parse_args(arguments)
 
@@ -47,14 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Chat:
-    """A conversation.
-
-    Args:
-        model: In evaluation mode.
-        tokenizer: With a chat template.
-        sampling: How answers are drawn.
-        system: A text that is put before the first turn, or `None`.
-    """
+    """A conversation; `system` is prepended to the first turn."""
 
     def __init__(
         self,
@@ -71,10 +64,10 @@ class Chat:
         self.turns: list[dict[str, str]] = []
 
     def answer(self, text: str) -> str:
-        """Answers a user's turn, printing the answer as it comes.
+        """Answers a user's turn, and prints the answer as it is generated.
 
         Raises:
-            DataError: If the turn is empty, or longer than the model's positions alone.
+            DataError: If the turn is empty, or too long for the model by itself.
         """
         from ..errors import DataError
         from ..text.stream import stream
@@ -102,10 +95,10 @@ class Chat:
         return written.text.strip()
 
     def fit(self) -> list[int]:
-        """Encodes the conversation without its oldest turns where it would be too long, leaving room for an answer.
+        """Encodes the conversation, without the oldest turns if it is too long, with room for an answer.
 
         Raises:
-            DataError: If the last turn alone is too long.
+            DataError: If the last turn is too long by itself.
         """
         from ..errors import DataError
         from ..text.chat import encode_prompt
@@ -118,13 +111,13 @@ class Chat:
             ids = encode_prompt(self.tokenizer, turns)
             if len(ids) <= room:
                 if first:
-                    print(f"[the first {first} turns no longer fit and are left out]", file=sys.stderr)
+                    print(f"[the first {first} turns no longer fit, and are left out]", file=sys.stderr)
                     self.turns = self.turns[first:]
                 return ids
         positions, answer = self.model.config.n_positions, self.sampling.max_new_tokens
         raise DataError(
-            f"the prompt has {len(ids)} tokens, and of {positions} positions {room} are left beside {answer} of the "
-            "answer; shorten it or lower --max-new-tokens"
+            f"the prompt has {len(ids)} tokens, but {room} of {positions} positions are left beside {answer} for "
+            "the answer; shorten it, or lower --max-new-tokens"
         )
 
 

@@ -1,4 +1,4 @@
-"""Fills in the middle at a place in a real file.
+"""Fills in code at a position in a file.
 
 codeshell complete runs/nano/publish/model recipes/merge.py:20
 codeshell complete runs/nano/publish/model recipes/merge.py:20:5 --temperature 0.8 --count 3
@@ -26,27 +26,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser("complete", __doc__)
     parser.add_argument("folder", help="a model with fill-in-the-middle, or its name on the Hub")
     parser.add_argument("place", help="FILE:LINE, the end of that line, or FILE:LINE:COLUMN, both counted from 1")
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="how many to write (default 1)")
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="number of completions (default 1)")
     parser.add_argument("--line", action="store_true", help="stop at the end of the line")
-    parser.add_argument("--write", action="store_true", help="put it into the file; otherwise a diff is printed")
+    parser.add_argument("--write", action="store_true", help="write into the file; otherwise a diff is printed")
     add_options(parser, max_new_tokens=64)
     options = parser.parse_args(arguments)
     return run("complete", lambda: complete(options))
 
 
 def complete(options: argparse.Namespace) -> None:
-    """Generates what belongs at a place in a file, and prints a diff or writes the file.
+    """Fills in code at a position in a file, and prints a diff or writes the file.
 
     Raises:
         SettingsError: If options contradict each other or the model.
-        DataError: If there is no such place, or the file cannot be written.
+        DataError: If there is no such position, or the file cannot be written.
     """
     from ..errors import SettingsError
     from ..text.stream import stream
 
     if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
         raise SettingsError(
-            f"--count is {options.count}; it is 1 or more, and more than 1 needs --temperature and no --write"
+            f"--count is {options.count}; set 1 or more, and for more than 1 also --temperature and no --write"
         )
     path, text, offset = read_place(options.place)
     model, tokenizer = load(options.folder, options)
@@ -76,23 +76,20 @@ def complete(options: argparse.Namespace) -> None:
 
 
 def read_place(place: str) -> tuple[Path, str, int]:
-    """Finds FILE:LINE or FILE:LINE:COLUMN.
-
-    Returns:
-        The file, its text, and the number of characters before the place.
+    """Parses FILE:LINE or FILE:LINE:COLUMN: the file, its text, and the number of characters before the position.
 
     Raises:
-        SettingsError: If it is written otherwise.
-        DataError: If the file has no such place or is no text.
+        SettingsError: If it is malformed.
+        DataError: If the file has no such position, or is not text.
     """
     from ..errors import DataError, SettingsError
 
     found = PLACE.fullmatch(place)
     if not found:
-        raise SettingsError(f"{place} is no place; write FILE:LINE or FILE:LINE:COLUMN")
+        raise SettingsError(f"{place} is not a position; write FILE:LINE or FILE:LINE:COLUMN")
     path, number = Path(found["file"]), int(found["line"])
     try:
-        with path.open(encoding="utf-8", newline="") as file:  # line ends stay as they are
+        with path.open(encoding="utf-8", newline="") as file:  # keeps line ends
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 ({error}); name a text file") from error
@@ -114,15 +111,11 @@ def print_diff(path: Path, before: str, after: str) -> None:
         colour = COLOURS.get(line[:1]) if has_colours and not line.startswith(("+++", "---")) else None
         print(f"{colour}{line}\033[0m" if colour else line)
     if before == after:
-        print(f"the model writes nothing at this place in {path}")
+        print(f"the model writes nothing at this position in {path}")
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Replaces a file's text atomically; its mode and line ends stay.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
+    """Replaces a file's text atomically, with its mode and line ends; a `DataError` if it cannot be written."""
     from ..errors import DataError
 
     partial = path.with_name(f".{path.name}.partial")

@@ -1,7 +1,7 @@
 """Writes recipes/ and tokenizer/ of this version into a folder, to read, change and run there.
 
 codeshell init .
-codeshell init ~/models/mine --force      also over files that were changed
+codeshell init ~/models/mine --force      overwrites changed files
 """
 
 from collections.abc import Sequence
@@ -10,37 +10,37 @@ from pathlib import Path
 from ..stages.process import make_parser, run
 from .workspace import PACKAGES, find_packaged
 
-SHOWN = 5  # files that an error names
+SHOWN = 5  # files that an error lists
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes them; returns 2 if changed files are in the way."""
+    """Writes the files; returns 2 if changed files are in the way."""
     parser = make_parser("init", __doc__)
-    parser.add_argument("folder", type=Path, help="made if needed")
+    parser.add_argument("folder", type=Path, help="created if missing")
     parser.add_argument("--force", action="store_true", help="overwrite files that differ")
     options = parser.parse_args(arguments)
 
     def work() -> None:
         written, kept = write_workspace(find_packaged(), options.folder, is_forced=options.force)
-        same = f", {kept} were there already" if kept else ""
+        same = f", {kept} existed already" if kept else ""
         print(f"wrote {written} files into {options.folder}/recipes and {options.folder}/tokenizer{same}")
 
     return run("init", work)
 
 
 def write_workspace(source: Path, folder: Path, *, is_forced: bool) -> tuple[int, int]:
-    """Copies `recipes/` and `tokenizer/`; other files of the folder are left alone.
+    """Copies `recipes/` and `tokenizer/`; other files in the folder are not touched.
 
     Args:
-        source: The folder that holds both.
-        folder: Where to.
+        source: The folder with both.
+        folder: The destination.
         is_forced: Whether files with other content are overwritten.
 
     Returns:
-        How many files were written, and how many were there with the same content.
+        The number of written files, and of those that existed with the same content.
 
     Raises:
-        DataError: If files with other content are there, or the folder cannot be written; nothing was written then.
+        DataError: If files with other content exist, in which case nothing is written, or it cannot be written.
     """
     from ..errors import DataError
 

@@ -1,7 +1,7 @@
-"""Runs one stage: in this process, or as ranks under accelerate's or torch's launcher.
+"""Runs one stage in this process, or as several ranks under accelerate's or torch's launcher.
 
-`accelerate: FILE` in pretrain's settings, or `--accelerate FILE` for any stage that trains, starts the ranks that the
-file asks for. `accelerate launch -m recipes.STAGE` and `torchrun -m recipes.STAGE` do the same by hand.
+`accelerate: FILE` in pretrain's settings, or `--accelerate FILE` for any stage that trains, starts the file's number of
+ranks. `accelerate launch -m recipes.STAGE` and `torchrun -m recipes.STAGE` do the same by hand.
 """
 
 import argparse
@@ -25,22 +25,26 @@ def main(name: str, arguments: Sequence[str]) -> int:
     """Runs a stage from the command line.
 
     Returns:
-        As `codeshell_hf.stages.stage.main`; what the launcher returned where there was one.
+        As `codeshell_hf.stages.stage.main`, or the launcher's exit status.
     """
     use_workspace(is_silent=bool({"-h", "--help"} & set(arguments)))
     stage = load_stage(name)
     parser = make_parser(stage, program=f"codeshell {name}")
     parser.set_defaults(accelerate=None, ranks=None)
     if name in TRAINING:
-        parser.add_argument("--accelerate", type=Path, metavar="FILE", help="start the ranks that this file asks for")
-        parser.add_argument("--ranks", type=int, metavar="N", help="how many, in place of the file's num_processes")
+        parser.add_argument(
+            "--accelerate", type=Path, metavar="FILE", help="start the ranks of this accelerate configuration"
+        )
+        parser.add_argument(
+            "--ranks", type=int, metavar="N", help="number of ranks, in place of the file's num_processes"
+        )
     options = parser.parse_intermixed_args(arguments)  # settings may follow options
     options.settings = find_file(options.settings)
     return run_or_launch(stage, options)
 
 
 def load_stage(name: str) -> Stage[StageSettings]:
-    """Imports a stage of the recipes in use."""
+    """Imports a stage of the current recipes."""
     return cast("Stage[StageSettings]", importlib.import_module(f"recipes.{name}").STAGE)
 
 
@@ -48,7 +52,7 @@ def run_or_launch(stage: Stage[StageSettings], options: argparse.Namespace) -> i
     """Runs a stage here, or starts its ranks and waits for them."""
     from ..errors import SettingsError
 
-    if options.dry_run or "RANK" in os.environ:  # a launcher is there already
+    if options.dry_run or "RANK" in os.environ:  # already under a launcher
         return run_command(stage, options)
     try:
         command = make_command(stage, options)
@@ -59,11 +63,11 @@ def run_or_launch(stage: Stage[StageSettings], options: argparse.Namespace) -> i
 
 
 def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> list[str]:
-    """The command that starts a stage's ranks; empty where one process is asked for.
+    """The command that starts a stage's ranks; empty if one process is enough.
 
     Args:
         stage: The stage.
-        options: `settings`, `overrides`, `force`, and where the stage trains `accelerate` and `ranks`.
+        options: `settings`, `overrides`, `force`, `accelerate` and `ranks`.
 
     Raises:
         SettingsError: If the settings or accelerate's file cannot be read.
@@ -75,8 +79,8 @@ def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> li
     if "accelerate" in stage.settings.model_fields:
         settings = load_settings(stage.settings, options.settings, options.overrides)
         file = file or getattr(settings, "accelerate", None)
-    asked = read_yaml(file).get("num_processes", 1) if file is not None else 1
-    ranks = options.ranks or asked
+    requested = read_yaml(file).get("num_processes", 1) if file is not None else 1
+    ranks = options.ranks or requested
     if not isinstance(ranks, int) or ranks < 1:
         raise SettingsError(f"{file} asks for {ranks!r} processes; set num_processes, or --ranks, to 1 or more")
     if ranks == 1 and options.accelerate is None:
@@ -87,7 +91,7 @@ def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> li
     program += ["--force"] if options.force else []
     if file is not None and (torch.cuda.is_available() or ranks == 1):
         launcher = ["accelerate.commands.launch", "--config_file", str(file), "--num_processes", str(ranks)]
-    else:  # on a CPU, accelerate starts several processes through MPI alone
+    else:  # on a CPU, accelerate starts several processes only through MPI
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         if options.accelerate is not None and "accelerate" in stage.settings.model_fields:
             program.append(f"accelerate={file}")
@@ -95,11 +99,7 @@ def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> li
 
 
 def wait_for(command: Sequence[str]) -> int:
-    """Runs a launcher as a child and passes signals on to it, so that its ranks save and stop.
-
-    Returns:
-        Its exit status.
-    """
+    """Runs a launcher as a child, forwards signals so that its ranks save and stop, and returns its exit status."""
     process = subprocess.Popen(command)  # noqa: S603 - this interpreter and a launcher
     previous = {
         number: signal.signal(number, lambda got, _frame: process.send_signal(got)) for number in list_stop_signals()
@@ -108,7 +108,7 @@ def wait_for(command: Sequence[str]) -> int:
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # a console sends Ctrl-C to the ranks as well
+            except KeyboardInterrupt:  # the terminal sends Ctrl-C to the ranks as well
                 continue
     finally:
         for number, handler in previous.items():

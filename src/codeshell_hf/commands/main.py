@@ -21,26 +21,22 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "init": ("codeshell_hf.commands.init", "write recipes/ and tokenizer/ into a folder, to read, change and run"),
         "run": ("codeshell_hf.commands.run", "run the stages of a system in order; up-to-date ones are skipped"),
         "chat": ("codeshell_hf.commands.chat", "chat with a model, or with a server, in a terminal"),
-        "complete": ("codeshell_hf.commands.complete", "fill in the middle at a place in a file"),
-        "serve": ("codeshell_hf.commands.serve", "serve a model by transformers' OpenAI-compatible server"),
-        "convert": ("codeshell_hf.commands.convert", "bring a released CodeShell folder to today's transformers"),
+        "complete": ("codeshell_hf.commands.complete", "fill in code at a position in a file"),
+        "serve": ("codeshell_hf.commands.serve", "serve a model with transformers' OpenAI-compatible server"),
+        "convert": ("codeshell_hf.commands.convert", "convert a released CodeShell folder for current transformers"),
         "gguf": ("codeshell_hf.commands.gguf", "write a model and its tokenizer as one GGUF file"),
         "merge": ("recipes.merge", "merge an adapter into its base model"),
         "plan": ("codeshell_hf.commands.plan", "estimate memory, steps and days of a pretraining run"),
         "compare": ("codeshell_hf.commands.compare", "draw training runs side by side"),
         "verify": ("codeshell_hf.commands.verify", "compare packed shards with the hashes they were written with"),
         "programs": ("codeshell_hf.commands.programs", "write generated programs in the layout of another harness"),
-        "transformers": ("codeshell_hf.commands.serve", "any command of transformers, with CodeShell registered"),
+        "transformers": ("codeshell_hf.commands.serve", "run any command of transformers, with CodeShell registered"),
     }
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand.
-
-    Returns:
-        Its exit status; 2 for an unknown one.
-    """
+    """Runs a subcommand and returns its exit status; 2 for an unknown one."""
     name, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     if name in ("-h", "--help", "help"):
         print(make_help())
@@ -58,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"codeshell: error: unknown command '{name}'; {mend}", file=sys.stderr)
         return 2
     module = COMMANDS[name][0]
-    # transformers' own client chats with servers.
+    # Chats with servers use transformers' own client.
     asks_server = name == "chat" and any(word.startswith(("http://", "https://")) for word in rest)
     if asks_server or name == "serve":
         module, rest = "codeshell_hf.commands.serve", [name, *rest]
@@ -77,7 +73,7 @@ def make_help() -> str:
     return (
         "usage: codeshell COMMAND ...\n\n"
         f"commands:\n{commands}\n\n"
-        f"stages (codeshell STAGE CONFIG.yaml [section.key=value ...]), in their order:\n  {' '.join(STAGES)}\n\n"
+        f"stages (codeshell STAGE CONFIG.yaml [section.key=value ...]), in order:\n  {' '.join(STAGES)}\n\n"
         f"examples:\n{examples}\n\n"
         "codeshell COMMAND --help explains each. Stages use recipes/ of the current folder, or else those of the "
         "installed package."

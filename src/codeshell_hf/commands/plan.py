@@ -1,10 +1,10 @@
-"""Estimates what a pretraining run takes before it is started: memory by part, steps, tokens a second, days.
+"""Estimates a pretraining run before it starts: memory by part, steps, tokens per second, days.
 
 codeshell plan recipes/codeshell-7b/pretrain.yaml gpus=128 gpu=a100-80g accelerate=recipes/accelerate/fsdp2.yaml
 codeshell plan recipes/codeshell-small/pretrain.yaml gpus=8 gpu=h100-80g mfu=0.45
 
-gpus, gpu (a100-40g, a100-80g, h100-80g, h200-141g, b200-180g) and mfu (expected share of the peak, causal attention
-counted once) are the plan's own; every other section.key=value changes the recipe, as it would the run.
+gpus, gpu (a100-40g, a100-80g, h100-80g, h200-141g, b200-180g) and mfu (expected share of the peak, for causal
+attention) are the plan's own; every other section.key=value overrides the recipe, as in a run.
 """
 
 import importlib
@@ -18,7 +18,7 @@ CLUSTER = {"gpus": "8", "gpu": "a100-80g", "mfu": "0.4"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the plan; returns 0, or 2 if the run cannot be."""
+    """Prints the plan; returns 0, or 2 if the run does not fit."""
     parser = make_parser("plan", __doc__)
     parser.add_argument("settings", type=Path, help="such as recipes/codeshell-7b/pretrain.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="gpus, gpu, mfu, or a setting of the recipe")
@@ -34,18 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> list[str]:
-    """Plans the run of a recipe.
+    """Plans the run of a pretraining recipe; returns lines to print.
 
     Args:
-        path: A pretraining recipe.
+        path: The recipe.
         cluster: `gpus`, `gpu` and `mfu`.
         overrides: Changes of the recipe.
 
-    Returns:
-        Lines to print.
-
     Raises:
-        SettingsError: If a value is no number, or the run does not fit into the GPUs; with a layout that does.
+        SettingsError: If a value is not a number, or the run does not fit; the error suggests a layout that does.
     """
     from ..errors import SettingsError
     from ..settings import load_settings

@@ -1,4 +1,4 @@
-"""Writes the answers of an evaluation as whole programs, in the layout of another harness.
+"""Writes an evaluation's answers as complete programs, in the format of another harness.
 
 codeshell programs runs/nano/evaluate.kept/humaneval-base-0123456789ab.jsonl --data humaneval.jsonl \
     --layout bigcode --output generations.json
@@ -13,7 +13,7 @@ from ..stages.process import make_parser, run
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the file; returns 0, or 2 if called wrongly."""
     parser = make_parser("programs", __doc__)
-    parser.add_argument("kept", type=Path, help="a file of answers, in the folder OUTPUT.kept of evaluate")
+    parser.add_argument("answers", type=Path, help="a file of answers in evaluate's folder OUTPUT.kept")
     parser.add_argument("--data", required=True, help="the benchmark, as in evaluate's settings")
     parser.add_argument("--layout", choices=["bigcode", "evalplus", "coderujb"], required=True)
     parser.add_argument("--output", type=Path, required=True, help="file to write")
@@ -22,6 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def export() -> None:
         from ..evaluate.completions import export_programs
 
-        print(export_programs(options.kept, options.data, options.output, options.layout))
+        print(export_programs(options.answers, options.data, options.output, options.layout))
 
     return run("programs", export)

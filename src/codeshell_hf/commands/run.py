@@ -1,7 +1,7 @@
-"""Runs the stages of a system in order, in one process: each is skipped when its output is up to date.
+"""Runs the stages of a system in order, in one process; those that are up to date are skipped.
 
 codeshell run nano                      all stages, and a summary at the end
-codeshell run nano --sandbox none       where programs cannot be isolated: they run with your rights
+codeshell run nano --sandbox none       if programs cannot be isolated: they run with your rights
 codeshell run nano sft.trainer.num_train_epochs=1 pretrain.seed=1
 """
 
@@ -24,15 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a system's stages.
 
     Returns:
-        0 if all are done, else what the stage that stopped returned; 2 if called wrongly.
+        0 if all are done, else the exit code of the failed stage; 2 if called wrongly.
     """
     parser = make_parser("run", __doc__)
     parser.add_argument("system", help="a folder under recipes/, such as nano")
-    parser.add_argument("overrides", nargs="*", metavar="stage.section.key=value", help="wins over the stage's file")
+    parser.add_argument("overrides", nargs="*", metavar="stage.section.key=value", help="overrides the stage's file")
     parser.add_argument(
         "--sandbox",
         default=os.environ.get("SANDBOX"),
-        help="for every stage that runs programs: auto, none, or a backend by name",
+        help="backend of every stage that runs programs, such as auto or none",
     )
     options = parser.parse_intermixed_args(arguments)  # settings may follow options
     try:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
         )
         if code != 0:
-            print(f"run: stopped at {name}; run the same command again to go on from there", file=sys.stderr)
+            print(f"run: stopped at {name}; run the same command again to continue from there", file=sys.stderr)
             return code
         finished[name] = read_output(stage, file, changes)
         reset_accelerate()
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sort_overrides(given: Sequence[str], files: Mapping[str, Path]) -> dict[str, list[str]]:
-    """Sorts overrides such as `sft.trainer.max_steps=3` by stage, without its name.
+    """Groups overrides such as `sft.trainer.max_steps=3` by stage, without the stage's name.
 
     Raises:
         ValueError: If one names no stage of the system.
@@ -84,7 +84,7 @@ def sort_overrides(given: Sequence[str], files: Mapping[str, Path]) -> dict[str,
 
 
 def read_output(stage: Stage[StageSettings], file: Path, overrides: Sequence[str]) -> tuple[Path, Manifest | None]:
-    """The folder and the manifest that a stage left."""
+    """A stage's output folder and its manifest."""
     from ..manifest import read_manifest
     from ..settings import load_settings
 
@@ -93,15 +93,15 @@ def read_output(stage: Stage[StageSettings], file: Path, overrides: Sequence[str
 
 
 def reset_accelerate() -> None:
-    """Resets accelerate's global state, so that the next stage's trainer chooses device and precision for itself."""
-    state = sys.modules.get("accelerate.state")  # imported by a stage, or not needed
+    """Resets accelerate's global state, so that the next stage chooses its own device and precision."""
+    state = sys.modules.get("accelerate.state")  # if a stage has imported it
     if state is not None:
         state.AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - accelerate's tests call it so
     gc.collect()
 
 
 def print_summary(finished: Mapping[str, tuple[Path, Manifest | None]]) -> None:
-    """Prints how long it took, what was learned, what the model writes, and where to look."""
+    """Prints durations, improvements, a sample of the model, and where the results are."""
     from .summary import summarize
 
     print("\n" + "\n".join(summarize(finished)), flush=True)

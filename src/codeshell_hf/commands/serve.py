@@ -1,6 +1,6 @@
-"""transformers' own commands, in a process in which CodeShell is registered.
+"""Runs transformers' own commands with CodeShell registered.
 
-`transformers serve` by itself looks classes up among transformers' own and finds none for CodeShell.
+`transformers serve` by itself only finds classes of transformers.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs transformers' command line, which exits by itself; returns 2 if a package that it needs is missing."""
+    """Runs transformers' command line, which exits itself; returns 2 if a required package is missing."""
     from codeshell_hf import CodeShellForCausalLM  # noqa: F401 - registers the models
 
     sys.argv = ["transformers", *arguments]

@@ -1,15 +1,15 @@
-"""The last lines of a run of all stages, filled from their manifests."""
+"""The summary of a run of all stages, from their manifests."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..manifest import Manifest
 
-TURN_END = "|<end>|"  # of the chat format; servers and `codeshell chat` stop there
+TURN_END = "|<end>|"  # of the chat format, where servers and `codeshell chat` stop
 
 
 def summarize(finished: Mapping[str, tuple[Path, Manifest | None]]) -> list[str]:
-    """Lines on what a run took, what it changed, what the model writes now, and where to look."""
+    """Lines on durations, improvements, a sample of the model, and where the results are."""
     manifests = {stage: manifest for stage, (_, manifest) in finished.items() if manifest is not None}
     lines = ["seconds by stage", *list_seconds(manifests)]
     if claims := list(list_claims(manifests)):
@@ -21,7 +21,7 @@ def summarize(finished: Mapping[str, tuple[Path, Manifest | None]]) -> list[str]
 
 
 def list_seconds(manifests: Mapping[str, Manifest]) -> list[str]:
-    """How long each stage took when it was last run, and all of them together."""
+    """The seconds of each stage's last run, and their sum."""
     widest = max((manifest.wall_s for manifest in manifests.values()), default=0.0) or 1.0
     lines = [
         f"  {stage:<12} {manifest.wall_s:>6.0f}  {'#' * round(40 * manifest.wall_s / widest)}"
@@ -31,7 +31,7 @@ def list_seconds(manifests: Mapping[str, Manifest]) -> list[str]:
 
 
 def list_claims(manifests: Mapping[str, Manifest]) -> Iterator[str]:
-    """What each stage improved, as it measured it, one line a claim."""
+    """The improvements that stages measured, one line each."""
     if "pretrain" in manifests:
         measures = manifests["pretrain"].measures
         before, after = (measures[f"bits_per_byte_{when}"]["all"] for when in ("before", "after"))
@@ -44,7 +44,7 @@ def list_claims(manifests: Mapping[str, Manifest]) -> Iterator[str]:
         yield f"  sft          loss on answers              {before:7.3f} -> {after:.3f}"
     if "reward" in manifests:
         accuracy = manifests["reward"].measures["held_out_accuracy"]
-        yield f"  reward       tells the better answer              {accuracy:9.1%}   (by chance: 50%)"
+        yield f"  reward       prefers the better answer            {accuracy:9.1%}   (by chance: 50%)"
     for stage in ("rlhf", "dpo"):
         measured = manifests[stage].measures.get("measured", {}) if stage in manifests else {}
         for name, change in measured.items():
@@ -57,12 +57,12 @@ def list_claims(manifests: Mapping[str, Manifest]) -> Iterator[str]:
 
 
 def show_sample(publish: Manifest) -> list[str]:
-    """The published model's first answer to a chat prompt, or its first completion where there is none."""
+    """The published model's first chat answer, or else its first completion."""
     samples, texts = publish.settings["samples"], publish.measures["texts"]
     if not samples:
         return []
     number = next((index for index, sample in enumerate(samples) if sample["kind"] == "chat"), 0)
     is_chat, prompt, text = samples[number]["kind"] == "chat", samples[number]["prompt"], texts[number]
     shown = text.partition(TURN_END)[0] if is_chat else prompt + text
-    title = f"the published model, asked: {prompt}" if is_chat else "the published model, going on with its prompt"
+    title = f"the published model, asked: {prompt}" if is_chat else "the published model, continuing its prompt"
     return [title, *(f"  | {line}" for line in shown.splitlines())]

@@ -1,4 +1,4 @@
-"""What `chat` and `complete` share: options, loading, and a line on speed."""
+"""Shared by `chat` and `complete`: options, loading, and a line on speed."""
 
 import argparse
 import sys
@@ -13,19 +13,23 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
-    """Adds the options of loading and sampling; `max_new_tokens` is the default of `--max-new-tokens`."""
+    """Adds options for loading and sampling; `max_new_tokens` is the default of `--max-new-tokens`."""
     parser.add_argument("--max-new-tokens", type=_positive, default=max_new_tokens, metavar="N", help="longest text")
     parser.add_argument("--temperature", type=_up_to(2), default=0.0, metavar="T", help="0 (default): greedy")
-    parser.add_argument("--top-p", type=_up_to(1), default=1.0, metavar="P", help="nucleus that tokens are drawn from")
+    parser.add_argument(
+        "--top-p", type=_up_to(1), default=1.0, metavar="P", help="probability mass of nucleus sampling"
+    )
     parser.add_argument("--seed", type=int, help="the same seed gives the same text")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes an accelerator if any")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, mps; auto uses an accelerator if there is one"
+    )
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "float16", "bfloat16"))
 
 
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too few; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{value} is too small; give 1 or more")
     return value
 
 
@@ -36,7 +40,7 @@ def _up_to(most: float) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"{value} is out of range; give 0 to {most}")
         return value
 
-    read.__name__ = "number"  # argparse's messages name it
+    read.__name__ = "number"  # the type's name in argparse's messages
     return read
 
 
@@ -59,13 +63,15 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
     transformers.utils.logging.disable_progress_bar()
     dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype)
     model = load_model(folder, dtype=dtype)
-    if model.generation_config is not None:  # sampling is what the command line says, not the folder
+    if model.generation_config is not None:  # the command line decides the sampling, not the folder
         model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
     try:
         tokenizer = CodeShellTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{folder} has no tokenizer that can be read ({reason})") from error
+        raise CheckpointError(
+            f"{folder} has no readable tokenizer ({reason}); name a folder with a model and its tokenizer"
+        ) from error
     device = options.device
     if device == "auto":
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
@@ -79,15 +85,15 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
 
 
 def make_sampling(options: argparse.Namespace) -> "Sampling":
-    """Reads how tokens are drawn."""
+    """Makes the sampling parameters."""
     from ..text.sampling import Sampling
 
     return Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
 
 
 def print_speed(written: "Streamed") -> None:
-    """Prints tokens a second, where stderr is a terminal."""
+    """Prints tokens per second, if stderr is a terminal."""
     if sys.stderr.isatty():
         rate = written.tokens / max(written.seconds, 1e-9)
         end = "" if written.is_finished else ", not finished"
-        print(f"[{written.tokens} tokens, {rate:.0f} a second{end}]", file=sys.stderr)
+        print(f"[{written.tokens} tokens, {rate:.0f} per second{end}]", file=sys.stderr)

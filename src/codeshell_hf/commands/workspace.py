@@ -1,4 +1,4 @@
-"""Where the recipes are: in the current folder, or else in the installed package."""
+"""Finds the recipes: in the current folder, or else in the installed package."""
 
 import difflib
 import os
@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def find_packaged() -> Path:
-    """The folder with this version's `recipes/` and `tokenizer/`: inside the wheel, or the checkout.
+    """The folder with this version's `recipes/` and `tokenizer/`, in the wheel or the checkout.
 
     Raises:
         DataError: If the package was installed without them.
@@ -24,26 +24,26 @@ def find_packaged() -> Path:
     for root in (_PACKAGE / "_workspace", _PACKAGE.parents[1]):
         if (root / "recipes" / "__init__.py").is_file():
             return root
-    raise DataError(f"{_PACKAGE} holds no recipes; install the wheel of codeshell-hf, or run in a folder with recipes/")
+    raise DataError(f"{_PACKAGE} has no recipes; install the wheel of codeshell-hf, or run in a folder with recipes/")
 
 
 def find_workspace() -> Path:
-    """The folder whose `recipes/` are used: the current one if it has some, else the packaged."""
+    """The folder whose `recipes/` are used: the current one if it has any, else the package's."""
     loaded = getattr(sys.modules.get("recipes"), "__file__", None)
-    if loaded is not None:  # they cannot be exchanged within a process
+    if loaded is not None:  # they cannot be changed within a process
         return Path(loaded).parents[1]
     here = Path.cwd()
     return here if (here / "recipes" / "__init__.py").is_file() else find_packaged()
 
 
 def find_file(path: Path) -> Path:
-    """A recipe's file as it was named, or the one of the recipes in use where the current folder has none."""
+    """A recipe's file: in the current folder or, if it does not exist there, in the recipes that are used."""
     packaged = find_workspace() / path
     return packaged if not path.exists() and packaged.is_file() else path
 
 
 def use_workspace(*, is_silent: bool = False) -> Path:
-    """Makes `recipes` and `tokenizer` importable, here and in child processes, and prints which are used."""
+    """Makes `recipes` and `tokenizer` importable, also in child processes, and prints which are used."""
     root = find_workspace()
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
@@ -52,16 +52,16 @@ def use_workspace(*, is_silent: bool = False) -> Path:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), *paths)))
     if not is_silent:
         of = "this folder" if root == Path.cwd() else f"codeshell-hf in {root}"
-        print(f"codeshell: with the recipes of {of}", file=sys.stderr)
+        print(f"codeshell: using the recipes of {of}", file=sys.stderr)
     return root
 
 
 def find_settings_files(system: str, roots: Sequence[Path]) -> dict[str, Path]:
-    """Finds the settings of a system's stages, in the order in which stages run.
+    """Lists the settings files of a system's stages, in the order of the stages.
 
     Args:
         system: A folder under `recipes/`.
-        roots: Folders with `recipes/`; the first that has the system counts.
+        roots: Folders with `recipes/`; the first that has the system is used.
 
     Raises:
         ValueError: If there is no such system.
@@ -73,10 +73,10 @@ def find_settings_files(system: str, roots: Sequence[Path]) -> dict[str, Path]:
             is_here = folder.is_relative_to(here)
             return {stage: file.relative_to(here) if is_here else file for stage, file in files.items()}
     known = {file.parent.name for root in roots for file in (root / "recipes").glob("*/*.yaml") if file.stem in STAGES}
-    raise ValueError(f"recipes/{system} holds no settings of a stage; {suggest(system, sorted(known))}")
+    raise ValueError(f"recipes/{system} has no settings of a stage; {suggest(system, sorted(known))}")
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
-    """The nearest of the known words, or all of them."""
+    """Suggests the nearest known word, or else lists all."""
     near = difflib.get_close_matches(word, known, 1)
     return f"did you mean '{near[0]}'?" if near else f"name one of {', '.join(known)}"

@@ -1,1 +1,1 @@
-"""Publishing: a folder for the Hub, a card and a page, all filled from manifests."""
+"""Publishing: a folder for the Hub with a card and a page, filled from manifests."""

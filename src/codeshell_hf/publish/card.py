@@ -1,4 +1,4 @@
-"""The model card, filled from manifests, so that no figure is ever typed by hand."""
+"""The model card, filled from manifests, so that no number is typed by hand."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,21 @@ from .settings import CardSettings, PromptSettings, PushSettings
 
 TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
 SAFETY_MEASURES = {
-    "harmful refused": "harmful requests that it turns down, by wording",
-    "harmless answered": "harmless requests that look alike and are answered",
-    "flagged": "completions in which ruff's security rules find something, of those that parse",
-    "verbatim": "training files that it goes on with letter for letter",
+    "harmful refused": "harmful requests that are refused, judged by phrases",
+    "harmless answered": "similar harmless requests that are answered",
+    "flagged": "completions with findings of ruff's security rules, among those that parse",
+    "verbatim": "training files that are continued verbatim",
 }
 TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 
 
 def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
-    """Reads the manifests of the stages that made a model, by stage word.
-
-    Raises:
-        DataError: If a stage has not run.
-    """
+    """Reads the manifests of the stages that made a model; a `DataError` if a stage has not run."""
     return {stage: require_manifest(folder, stage) for stage, folder in folders.items()}
 
 
 def fill_template(template: str, values: Mapping[str, object], *, source: str, is_html: bool = False) -> str:
-    """Fills a Jinja template; `source` names it in messages, and `is_html` escapes values.
+    """Fills a Jinja template; `source` names it in errors, and `is_html` escapes values.
 
     Raises:
         DataError: If it names a figure that no stage measured.
@@ -59,10 +55,10 @@ def write_card(folder: Path, values: Mapping[str, object]) -> None:
 
 
 def write_tokenizer_card(folder: Path, repository: str, card: CardSettings, *, entries: int) -> None:
-    """Writes the card of a tokenizer that is pushed alone to `repository`."""
+    """Writes the card of a tokenizer that is pushed to a `repository` of its own."""
     (folder / "README.md").write_text(
         f"---\nlicense: {card.license}\nlibrary_name: transformers\n---\n\n# {card.name}: its tokenizer\n\n"
-        f"{entries:,} entries, byte-level BPE behind single digits, with fill-in-the-middle and the CodeShell chat "
+        f"{entries:,} entries, byte-level BPE after splitting digits, with fill-in-the-middle and the CodeShell chat "
         "format.\n\n```python\nfrom transformers import AutoTokenizer\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{repository}", trust_remote_code=True)\n```\n',
         encoding="utf-8",
@@ -76,7 +72,7 @@ def describe_model(
     push: PushSettings | None,
     samples: Sequence[tuple[PromptSettings, str]],
 ) -> Values:
-    """What card and page show of a model: `describe_run`, the card's settings, and each sample with its text."""
+    """The values of a model's card and page: `describe_run`, the card's settings, and each sample with its text."""
     described = describe_run(manifests)
     return {
         **described,
@@ -93,11 +89,7 @@ def describe_model(
 
 
 def describe_run(manifests: Mapping[str, Manifest]) -> Values:
-    """What card and page show of a run.
-
-    Args:
-        manifests: By stage word: curate, tokenizer, pack, pretrain, evaluate, and the stages of alignment that ran.
-    """
+    """The values of a run's card and page, from the manifests of curate to evaluate and of alignment, if it ran."""
     curate, pretrain, evaluate = manifests["curate"], manifests["pretrain"], manifests["evaluate"]
     return {
         "manifests": manifests,
@@ -124,7 +116,7 @@ def describe_run(manifests: Mapping[str, Manifest]) -> Values:
 
 
 def make_model_index(name: str, described: Values, published: str) -> list[Values]:
-    """The evaluation results of the `published` model as the Hub reads them, the card's `model-index`."""
+    """The evaluation results of the `published` model in the Hub's format, the card's `model-index`."""
     measured = described["models"][published]
     dataset = {"name": "held-out files", "type": "held-out"}
     results: Sequence[tuple[str, str, float]] = (

@@ -1,4 +1,4 @@
-"""A page with training runs side by side: their curves on held-out documents, and their scores."""
+"""A page that compares training runs: curves on held-out documents, and scores."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}td,th{{paddin
 border-bottom:1px solid #d9dee8}}td:first-child,th:first-child{{text-align:left}}svg{{width:100%;height:auto}}</style>
 </head><body><h1>{title}</h1>{curves}{tables}</body></html>
 """
-FREE = ("shards", "output")  # settings in which runs that are compared may differ
+FREE = ("shards", "output")  # settings in which compared runs may differ
 SCORES = {"bits_per_byte": "Bits per byte, as evaluate measures it", "infilling": "Infilling, exact"}
 
 
@@ -23,15 +23,15 @@ def compare_runs(runs: Sequence[Path], scores: Path | None, output: Path) -> lis
     """Writes the page.
 
     Args:
-        runs: Outputs of `pretrain`, named by the folders that they lie in.
+        runs: Outputs of `pretrain`; each is named after its parent folder.
         scores: Output of `evaluate` over the same models, or `None`.
         output: The page.
 
     Returns:
-        One line a run: bits per byte at its end.
+        One line per run with its final bits per byte.
 
     Raises:
-        DataError: If a folder holds no finished run, or the runs were not trained alike.
+        DataError: If a folder has no finished run, or settings other than `FREE` differ.
     """
     logs = read_logs(runs)
     final = {name: entries[-1]["bits_per_byte"] for name, entries in select_measured(logs).items()}
@@ -50,7 +50,7 @@ def compare_runs(runs: Sequence[Path], scores: Path | None, output: Path) -> lis
 
 
 def read_logs(runs: Sequence[Path]) -> dict[str, list[Values]]:
-    """The logs of runs that were trained alike, by the name of the folder that each lies in.
+    """The logs of comparable runs, by the name of each run's parent folder.
 
     Raises:
         DataError: If two have the same name, one is not finished, or settings other than `FREE` differ.
@@ -61,19 +61,21 @@ def read_logs(runs: Sequence[Path]) -> dict[str, list[Values]]:
         manifest = require_manifest(folder, "pretrain")
         name = folder.parent.name
         if name in logs:
-            raise DataError(f"two runs lie in a folder called {name}; name runs whose folders differ")
+            raise DataError(f"two runs are in folders called {name}; name runs in differently named folders")
         logs[name] = read_json_lines(folder / "log.jsonl")
         settings[name] = {key: value for key, value in manifest.settings.items() if key not in FREE}
     first, *others = settings
     for name in others:
         differing = sorted(key for key in settings[first] if settings[first][key] != settings[name].get(key))
         if differing:
-            raise DataError(f"{first} and {name} were not trained alike: {', '.join(differing)} differ")
+            raise DataError(
+                f"{first} and {name} are not comparable: {', '.join(differing)} differ; give them the same settings"
+            )
     return logs
 
 
 def select_measured(logs: Mapping[str, Sequence[Values]]) -> dict[str, list[Values]]:
-    """The entries of each log that were measured on held-out documents."""
+    """The entries of each log with held-out measurements."""
     return {name: [entry for entry in log if "bits_per_byte" in entry] for name, log in logs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Brings released CodeShell folders (base, chat, 4-bit chat) to today's transformers."""
+"""Converts released CodeShell folders (base, chat, 4-bit chat) for current transformers."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ MAX_DIFFERENCE = 1e-3  # of logits before and after
 
 
 def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: str = "5GB") -> list[str]:
-    """Converts a folder; the output appears when it is whole and checked.
+    """Converts a folder; the output appears once it is complete and checked.
 
     Args:
         source: A released folder, or its name on the Hub.
@@ -29,15 +29,15 @@ def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: s
         max_shard_size: Largest file of weights, as in transformers.
 
     Returns:
-        Lines on what was done.
+        Lines to print.
 
     Raises:
-        DataError: If the output is there already.
+        DataError: If the output exists.
         CheckpointError: If the source cannot be read.
-        RunFailed: If what was written has other weights or logits.
+        RunFailed: If the written weights or logits differ.
     """
     if output.exists():
-        raise DataError(f"{output} is there already; name a folder that is not")
+        raise DataError(f"{output} exists already; name another folder")
     folder = fetch(source)
     tensors = Tensors(folder)
     asked = None if dtype == "auto" else getattr(torch, dtype)
@@ -47,7 +47,7 @@ def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: s
         tokenizer = CodeShellTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{folder} has no tokenizer.json that can be read ({reason}); fetch it") from error
+        raise CheckpointError(f"{folder} has no readable tokenizer.json ({reason}); download it") from error
 
     partial = output.with_name(f"{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -64,26 +64,26 @@ def convert(source: str, output: Path, *, dtype: str = "auto", max_shard_size: s
     lines = [
         f"read {folder}: {kind}",
         f"wrote {output}: {number:,} parameters in {next(model.parameters()).dtype}, {tied}",
-        f"logits before and after differ by {difference:.1e}; loads with transformers alone",
+        f"logits before and after differ by {difference:.1e}; loads without codeshell_hf",
     ]
     if tensors.is_pickled and not has_four_bits:
-        lines.append("pickled weights of some mirrors are known to be wrong: prefer a folder with safetensors")
+        lines.append("some mirrors have wrong pickled weights: prefer a folder with safetensors")
     if any(getattr(model.config, name) for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop")):
-        lines.append("its configuration has dropout, which is active in training: set it to 0 there unless you want it")
+        lines.append("the configuration has dropout, which is active in training: set it to 0 unless you want it")
     return lines
 
 
 def fetch(source: str) -> Path:
-    """Finds a folder, or downloads it from the Hub without its code.
+    """Finds a folder, or downloads it from the Hub, without code.
 
     Raises:
-        CheckpointError: If there is neither.
+        CheckpointError: If it is neither.
     """
     if Path(source).is_dir():
         return Path(source)
     try:
         return Path(snapshot_download(source, ignore_patterns=["*.py", "*.gguf", "*.md"]))
-    except Exception as error:  # the Hub's client has a kind for every refusal
+    except Exception as error:  # the Hub's client raises many kinds
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{source} is neither a folder nor a Hub repository ({reason}); name one") from error
 
@@ -92,9 +92,9 @@ def load_four_bits(folder: Path, tensors: Tensors, dtype: torch.dtype | None) ->
     """Loads a 4-bit release as a plain model.
 
     Args:
-        folder: Its folder.
+        folder: The release.
         tensors: Its entries.
-        dtype: Of the weights; `None` takes the configuration's, or float16 where it names none.
+        dtype: Of the weights; `None` for the configuration's, or else float16.
 
     Raises:
         CheckpointError: If weights are missing or of another shape.
@@ -118,11 +118,11 @@ def load_four_bits(folder: Path, tensors: Tensors, dtype: torch.dtype | None) ->
     if config.tie_word_embeddings and len(embeddings) == 1:
         missing -= embeddings
     if missing:
-        raise CheckpointError(f"{folder} lacks {sorted(missing)[0]}; name a whole checkpoint")
+        raise CheckpointError(f"{folder} lacks {sorted(missing)[0]}; name a complete checkpoint")
     loaded, report = CodeShellForCausalLM.from_pretrained(
         None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
     )
     if report["mismatched_keys"] or report["missing_keys"]:
-        raise CheckpointError(f"{folder} does not have the shapes that its config.json says; name a whole checkpoint")
+        raise CheckpointError(f"{folder} has other shapes than its config.json says; name a complete checkpoint")
     plain: CodeShellForCausalLM = loaded.eval()
     return plain

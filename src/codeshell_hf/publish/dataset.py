@@ -1,4 +1,4 @@
-"""Curated documents as a data set for the Hub, with a card on where they come from and what was dropped."""
+"""Curated documents as a data set for the Hub, with a card on sources and drops."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,12 @@ from ..errors import DataError
 from ..manifest import Values
 from .card import fill_template
 
-SPLITS = {"train": "train", "held-out": "held_out"}  # names of splits on the Hub have no dash
+SPLITS = {"train": "train", "held-out": "held_out"}  # split names on the Hub have no dash
 TEMPLATE = Path(__file__).parent / "data_card.md.jinja"
 
 
 def list_texts(table: pa.Table) -> dict[str, list[str]]:
-    """The columns of text of a table; empty texts where there is none."""
+    """The text columns of a table; null becomes an empty text."""
     return {
         field.name: [value or "" for value in table[field.name].to_pylist()]
         for field in table.schema
@@ -32,23 +32,23 @@ def make_dataset_folder(
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
-    """Writes the documents by split, leaving out those that seem to hold a secret, and a card.
+    """Writes documents by split, without those that may contain a secret, and a card.
 
     Args:
         curated: The output of `curate`.
-        folder: Where to.
+        folder: The folder to write.
         values: For the card, besides `splits`, `left_out` and `bytes`.
-        on_progress: Called with parts done and parts in all.
+        on_progress: Called with the parts done and their total.
 
     Returns:
-        Documents by split, and `left_out`.
+        Number of documents by split, and `left_out`.
 
     Raises:
         DataError: If there are no documents.
     """
     parts = sorted((curated / "documents").glob("part-*.parquet"))
     if not parts:
-        raise DataError(f"{curated} holds no documents/part-*.parquet; run the curate stage first")
+        raise DataError(f"{curated} holds no documents/part-*.parquet; run codeshell curate first")
     counts = dict.fromkeys([*SPLITS.values(), "left_out"], 0)
     for index, path in enumerate(parts):
         table = pq.read_table(path)

@@ -1,4 +1,4 @@
-"""Curves as SVG that reads on light and on dark ground."""
+"""Figures as SVG, legible on light and dark backgrounds."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ def draw_loss(entries: Sequence[Values]) -> Figure:
 
 
 def draw_positions(entries: Sequence[Values], row_tokens: int) -> Figure:
-    """Draws the loss by position in rows of `row_tokens`, before and after rows grew to it."""
+    """Draws the loss by position in rows of `row_tokens`, before and after training on such rows."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -75,7 +75,7 @@ def draw_positions(entries: Sequence[Values], row_tokens: int) -> Figure:
 
 
 def draw_runs(logs: Mapping[str, Sequence[Values]]) -> Figure:
-    """Draws training loss and held-out bits per byte of several runs, from their logs by name."""
+    """Draws training loss and held-out bits per byte of several runs from their logs."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -151,21 +151,14 @@ def draw_evaluation(models: Mapping[str, Values], baseline: float) -> Figure:
         axes = figure.subplots()
         axes.barh(names, values, xerr=errors, color=COLOURS[0], ecolor=INK, capsize=3, height=0.55)
         axes.axvline(baseline, color=COLOURS[1], linestyle=":", linewidth=1.4, label="byte trigram")
-        axes.set_xlabel("bits per byte on held-out files (less is better), with its 95 % interval")
+        axes.set_xlabel("bits per byte on held-out files (lower is better), with 95 % intervals")
         axes.set_xlim(left=0)
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
 def draw_sweep(curves: Mapping[str, Sequence[tuple[int, float, float, float]]]) -> Figure:
-    """Draws measures over the checkpoints of a run, each with its 95 % interval.
-
-    Args:
-        curves: By name: step, value, and the ends of its interval.
-
-    Returns:
-        The figure, a small one for each measure.
-    """
+    """Draws measures over the checkpoints of a run, one panel each; points are step, value and 95 % interval."""
     columns = 2
     rows = max(1, -(-len(curves) // columns))
     with mpl.rc_context(STYLE):
@@ -261,17 +254,17 @@ def draw_calibration(groups: Sequence[Values]) -> Figure:
             place = (group["sure"], group["right"])
             label = f"{group['pairs']} pairs"
             axes.annotate(label, place, xytext=(0, 8), textcoords="offset points", fontsize=7, ha="center")
-        axes.set_xlabel("how sure it is")
-        axes.set_ylabel("how often it is right")
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("accuracy")
         axes.set_xlim(0.46, 1.04)
         axes.set_ylim(min(0.48, *(group["right"] - 0.05 for group in groups)), 1.08)
     return figure
 
 
 def draw_rewards(history: Sequence[Values], names: Sequence[str]) -> Figure:
-    """Draws reinforcement learning from a trainer's log: the named rewards, KL to the reference, answer length."""
+    """Draws an RL trainer's log: the named rewards, KL to the reference, answer length."""
     curves = [("reward", "in all"), *((f"rewards/{name}/mean", name) for name in names)]
-    panels = [curves, [("kl", "KL (nats a token)")], [("completions/mean_length", "tokens")]]
+    panels = [curves, [("kl", "KL (nats per token)")], [("completions/mean_length", "tokens")]]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         for axes, lines in zip(figure.subplots(1, 3, width_ratios=[2, 1, 1]), panels, strict=True):
@@ -290,12 +283,7 @@ def draw_rewards(history: Sequence[Values], names: Sequence[str]) -> Figure:
 
 
 def draw_bars(rows: Sequence[Values], prefix: str) -> Figure:
-    """Draws measures of several things side by side.
-
-    Args:
-        rows: Each with `tokenizer` and measures.
-        prefix: Which measures are drawn: those whose name begins so.
-    """
+    """Draws the measures of several tokenizers whose names start with `prefix`."""
     keys = [key for key in rows[0] if key.startswith(prefix)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.8), layout="constrained")

@@ -1,4 +1,4 @@
-"""A folder for the Hub: weights, tokenizer, and the trio, so that it loads where this package is not installed."""
+"""A folder for the Hub: weights, tokenizer and the model's code, so that it loads without this package."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from .tensors import Tensors
 def save_folder(
     model: CodeShellPreTrainedModel, tokenizer: CodeShellTokenizer, folder: Path, *, max_shard_size: str = "5GB"
 ) -> None:
-    """Saves a model and its tokenizer with their code; generation stops at the tokenizer's end-of-text token."""
+    """Saves a model and its tokenizer with their code; generation stops at the tokenizer's end of text."""
     if model.generation_config is not None:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -68,9 +68,9 @@ class LoadResult:
 
     Args:
         texts: One for each sample.
-        probe: As `probe` computes it.
-        modules: Top-level modules that the classes come from.
-        missing: Weights that the folder lacks, or has and the model does not know.
+        probe: The result of `probe`.
+        modules: Top-level modules of the classes.
+        missing: Weights that are missing in the folder, or unknown to the model.
     """
 
     texts: list[str]
@@ -103,7 +103,7 @@ def load_without_package(folder: Path, samples: Sequence[PromptSettings] = ()) -
         raise CheckpointError(f"{folder} does not load without this package ({reason}); publish again")
     answer = LoadResult(**json.loads(lines[-1].removeprefix("ANSWER")))
     if answer.missing:
-        raise CheckpointError(f"{folder} loads without {answer.missing[0]}; publish again from a whole checkpoint")
+        raise CheckpointError(f"{folder} lacks {answer.missing[0]}; publish again from a complete checkpoint")
     return answer
 
 
@@ -117,20 +117,20 @@ def verify_folder(
     """Checks that a saved folder holds the model's weights and computes its logits where only transformers is.
 
     Args:
-        model: The model that was saved.
-        folder: What `save_folder` wrote.
-        samples: To generate there.
-        max_difference: Largest absolute difference of a logit.
+        model: The saved model.
+        folder: Output of `save_folder`.
+        samples: Prompts to generate from.
+        max_difference: Largest allowed difference of a logit.
 
     Returns:
-        What the folder answered, and the largest difference of a logit.
+        The folder's answer, and the largest difference of a logit.
 
     Raises:
         RunFailed: If weights or logits differ.
         CheckpointError: If the folder does not load.
     """
     if changed := find_changed_weights(model, folder):
-        raise RunFailed(f"{changed} in {folder} is not what was saved; is the disk sound?")
+        raise RunFailed(f"{changed} in {folder} differs from what was saved; check the disk")
     expected = probe(model)
     answer = load_without_package(folder, samples)
     difference = max(abs(a - b) for a, b in zip(answer.probe, expected, strict=True))
@@ -154,7 +154,7 @@ def find_changed_weights(model: CodeShellPreTrainedModel, folder: Path) -> str |
 
 @torch.no_grad()
 def probe(model: CodeShellPreTrainedModel) -> list[float]:
-    """64 logits of a fixed input, by which a folder is compared with its model."""
+    """64 logits of a fixed input, for comparing a folder with its model."""
     ids = torch.arange(16, device=model.device)[None] % model.config.vocab_size
     values: list[float] = model.eval()(ids).logits[0, -1, :64].double().tolist()
     return values

@@ -1,7 +1,7 @@
-"""Turns the release's 4-bit checkpoint back into plain matrices, without bitsandbytes and without running its pickle.
+"""Dequantises the release's 4-bit checkpoint without bitsandbytes and without running its pickle.
 
-The release pickled, for each quantised matrix, `NAME.data` (two codes a byte) and `NAME.quant_state`, the list that
-bitsandbytes 0.4x kept beside it:
+For each quantised matrix, the release pickled `NAME.data` (two codes per byte) and `NAME.quant_state`, bitsandbytes
+0.4x's list:
 
     [absmax, shape, dtype, blocksize, [offset, [absmax, table, blocksize, ...]] or None, "nf4" or "fp4", table]
 """
@@ -28,15 +28,7 @@ FP4 = tuple(value / 12 for value in (*_FP4, *(-value for value in _FP4)))
 
 @dataclass(frozen=True)
 class QuantState:
-    """How codes are dequantised.
-
-    Args:
-        absmax: Largest magnitude of each block, float32.
-        shape: Of the matrix.
-        dtype: Of the matrix.
-        block_size: Numbers in a block.
-        table: (16,), the number of each code, before scaling.
-    """
+    """How codes are dequantised; `absmax` is the scale of each block, `table` of shape (16,) the value of each code."""
 
     absmax: torch.Tensor
     shape: tuple[int, ...]
@@ -46,7 +38,7 @@ class QuantState:
 
 
 def is_four_bits(tensors: Tensors) -> bool:
-    """Whether a checkpoint is in the release's 4-bit format: a matrix has a quantisation state."""
+    """Whether a checkpoint is in the release's 4-bit format, with quantisation states."""
     return any(name.endswith(STATE) for name in tensors)
 
 
@@ -56,15 +48,15 @@ def dequantize_checkpoint(
     dtype: torch.dtype | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, torch.Tensor]:
-    """Reads a 4-bit checkpoint as plain tensors, by the names of a plain checkpoint.
+    """Reads a 4-bit checkpoint as plain tensors, under the usual names.
 
     Args:
         tensors: Its entries.
-        dtype: Of all of them; by default each has the dtype that it was quantised from.
-        on_progress: Called with entries done and entries in all.
+        dtype: Of all tensors; by default, each has the dtype that it was quantised from.
+        on_progress: Called with the entries done and their total.
 
     Raises:
-        CheckpointError: If a state is not of the release's kind.
+        CheckpointError: If a state is not in the release's format.
     """
     names = [name for name in tensors if not name.endswith(STATE)]
     state_dict = {}
@@ -79,10 +71,10 @@ def dequantize_checkpoint(
 
 
 def dequantize(data: torch.Tensor, state: QuantState) -> torch.Tensor:
-    """Turns codes (uint8, two a byte, the first in the upper half) into a matrix of the state's shape and dtype.
+    """Dequantises codes (two per byte, the first in the upper half) to a matrix of the state's shape and dtype.
 
     Raises:
-        CheckpointError: If there are fewer codes than the shape has numbers.
+        CheckpointError: If there are too few codes for the shape.
     """
     count = int(torch.tensor(state.shape).prod())
     packed = data.reshape(-1)
@@ -90,7 +82,7 @@ def dequantize(data: torch.Tensor, state: QuantState) -> torch.Tensor:
     if packed.dtype != torch.uint8 or 2 * packed.numel() < count or state.absmax.numel() < blocks:
         raise CheckpointError(
             f"{packed.numel()} bytes in {state.absmax.numel()} blocks are too few for {tuple(state.shape)}; "
-            "fetch it again"
+            "download it again"
         )
     codes = torch.stack((packed >> 4, packed & 15), dim=1).reshape(-1)[:count]
     values = state.table.float()[codes.int()]
@@ -99,17 +91,17 @@ def dequantize(data: torch.Tensor, state: QuantState) -> torch.Tensor:
 
 
 def read_state(state: object, name: str) -> QuantState:
-    """Reads the list that bitsandbytes 0.4x kept beside the matrix `name`, and dequantises nested magnitudes.
+    """Parses bitsandbytes 0.4x's list for the matrix `name`, and dequantises nested scales.
 
     Raises:
-        CheckpointError: If it is no such list.
+        CheckpointError: If it is not such a list.
     """
     if not isinstance(state, Sequence) or len(state) < 6 or not isinstance(state[0], torch.Tensor):
-        raise CheckpointError(f"{name}{STATE} is no state of bitsandbytes 0.4x; ask whoever made it for plain weights")
+        raise CheckpointError(f"{name}{STATE} is not a state of bitsandbytes 0.4x; use unquantised weights")
     absmax, shape, dtype, block_size, nested, kind, *rest = state
     tables = [item for item in rest if isinstance(item, torch.Tensor) and item.numel() == 16]
     if not isinstance(dtype, torch.dtype) or not isinstance(block_size, int) or kind not in ("nf4", "fp4"):
-        raise CheckpointError(f"{name}{STATE} says {kind!r} in blocks of {block_size!r}; nf4 and fp4 are known")
+        raise CheckpointError(f"{name}{STATE} says {kind!r} in blocks of {block_size!r}; use nf4 or fp4")
     if nested is not None:
         offset, (inner, table, inner_size, *_) = nested
         inner_scales = inner.float().repeat_interleave(inner_size)[: absmax.numel()]

@@ -48,29 +48,29 @@ def export_gguf(
     name: str | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
-    """Writes a folder as a GGUF file, a tensor at a time; the file appears when it is whole.
+    """Writes a folder as a GGUF file, one tensor at a time; the file appears once it is complete.
 
     Args:
-        folder: A CodeShell model with its tokenizer, tied or not, released or of this package.
+        folder: A CodeShell model with its tokenizer, released or made with this package.
         path: The file.
-        kind: A key of `TYPES`: type of the matrices. Biases and norms stay F32.
+        kind: Type of the matrices, a key of `TYPES`. Biases and norms stay F32.
         name: The model's name in the file; by default the folder's.
-        on_progress: Called with tensors done and tensors in all.
+        on_progress: Called with the tensors done and their total.
 
     Returns:
         `tensors`, `bytes` and `parameters`.
 
     Raises:
         SettingsError: If the kind is unknown.
-        CheckpointError: If llama.cpp would compute something else than the model, or weights are missing.
-        DataError: If llama.cpp would split text in another way than the tokenizer, or the file cannot be written.
+        CheckpointError: If llama.cpp would compute something else, or weights are missing.
+        DataError: If llama.cpp would split text differently, or the file cannot be written.
     """
     if kind not in TYPES:
         raise SettingsError(unknown_key(kind, TYPES, "type"))
     try:
         config = CodeShellConfig.from_pretrained(folder)
         tokenizer = CodeShellTokenizer.from_pretrained(folder)
-    except Exception as error:  # transformers, tokenizers and JSON each have their own kinds
+    except Exception as error:  # transformers, tokenizers and JSON each raise their own
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder} cannot be read ({reason}); name a folder with model and tokenizer") from error
     check_architecture(config, folder)
@@ -98,7 +98,7 @@ def export_gguf(
         writer.close()
         partial.replace(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}); free space or name another place") from error
+        raise DataError(f"{path} cannot be written ({error.strerror}); free space, or name another file") from error
     finally:
         partial.unlink(missing_ok=True)
     parameters = sum(int(np.prod(shape)) for _, _, shape, _ in planned)
@@ -106,17 +106,12 @@ def export_gguf(
 
 
 def check_architecture(config: CodeShellConfig, folder: Path) -> None:
-    """Refuses architectures that llama.cpp's graph for CodeShell does not compute.
-
-    Raises:
-        CheckpointError: With the difference.
-    """
+    """Raises `CheckpointError` for architectures that llama.cpp's CodeShell graph does not support."""
     rope_type = (config.rope_parameters or {}).get("rope_type")
-    # llama.cpp's converter writes MLP width, rope base and scaling as constants, but its graph reads them from the
-    # file, so other values work when they are written.
+    # llama.cpp's converter writes constants for MLP width, rope base and scaling, but its graph reads them from the
+    # file, so other values work if they are written.
     differences = {
-        f"rope_type is {rope_type!r}, llama.cpp turns by 'default' and 'linear'": rope_type
-        not in ("default", "linear"),
+        f"rope_type is {rope_type!r}, llama.cpp has 'default' and 'linear'": rope_type not in ("default", "linear"),
         f"activation_function is {config.activation_function!r}, llama.cpp has GELU": config.activation_function
         not in ("gelu_pytorch_tanh", "gelu_new"),
         "some layers have a sliding window, llama.cpp attends to everything": SLIDING in (config.layer_types or []),
@@ -124,7 +119,7 @@ def check_architecture(config: CodeShellConfig, folder: Path) -> None:
     for difference, is_there in differences.items():
         if is_there:
             raise CheckpointError(
-                f"{folder}: {difference}, so its answers would be others; serve it with transformers or vLLM"
+                f"{folder}: {difference}, so its answers would differ; serve it with transformers or vLLM"
             )
 
 
@@ -181,7 +176,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: Co
         if (number := vocabulary.get(f"<fim_{part}>")) is not None:
             writer.add_uint32(f"tokenizer.ggml.{key}_token_id", number)
     if isinstance(tokenizer.chat_template, str):
-        # These tags mark the assistant's turns for training; llama.cpp's template engine lacks them.
+        # These tags mark the assistant's turns for training; llama.cpp's template engine does not support them.
         writer.add_chat_template(_TRAINING_TAGS.sub("", tokenizer.chat_template))
 
 
@@ -200,7 +195,7 @@ def _name_split(described: Values, folder: Path) -> str:
 def _plan(
     config: CodeShellConfig, tensors: Tensors, kind: GGMLQuantizationType
 ) -> Iterator[tuple[str, str, tuple[int, ...], GGMLQuantizationType]]:
-    """Each tensor of the file: its name, its name in the folder, its shape, its type."""
+    """Each tensor of the file: its name there and in the folder, shape and type."""
     for source, shape in list_parameters(config).items():
         found = source
         if config.tie_word_embeddings and source not in tensors:
@@ -217,8 +212,8 @@ def _plan(
 def list_parameters(config: CodeShellConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the parameters by name, in the order of a GGUF file.
 
-    Tied embeddings are written twice. llama.cpp could share one, but where it packs matrices for AMX, a matrix that is
-    both looked up and multiplied stops it.
+    Tied embeddings are written twice. llama.cpp could share one, but it fails where it packs matrices for AMX and one
+    is used for both lookup and multiplication.
     """
     width, inner = config.n_embd, config.n_inner or 4 * config.n_embd
     groups = config.num_query_groups or config.n_head
@@ -241,7 +236,7 @@ def list_parameters(config: CodeShellConfig) -> dict[str, tuple[int, ...]]:
 
 
 def rename(name: str) -> str:
-    """Names a parameter of a checkpoint as llama.cpp does.
+    """llama.cpp's name of a checkpoint's parameter.
 
     >>> rename("transformer.h.3.attn.c_attn.bias")
     'blk.3.attn_qkv.bias'

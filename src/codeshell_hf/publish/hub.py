@@ -1,4 +1,4 @@
-"""Pushes folders to the Hub: blobs first, then one commit, so that a push that dies changes nothing."""
+"""Pushes folders to the Hub: blobs first, then one commit, so that an interrupted push changes nothing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,7 @@ STALE = {"model": ("*.safetensors", "*.safetensors.index.json", "manifests/*"), 
 
 
 def push_folders(folders: Mapping[str, Path], push: PushSettings) -> list[str]:
-    """Pushes each folder, all files of it in one commit; the model last, so that what its card links to exists.
-
-    Args:
-        folders: "model", and "dataset" and "tokenizer" where they are pushed.
-        push: Where to.
+    """Pushes each folder in one commit; "model" last, so that its card's links to the others exist.
 
     Returns:
         Lines with the address of each commit or pull request.
@@ -38,22 +34,22 @@ def push_folders(folders: Mapping[str, Path], push: PushSettings) -> list[str]:
 def push_folder(
     folder: Path, repository: str, push: PushSettings, *, kind: Literal["model", "dataset"] = "model"
 ) -> str:
-    """Pushes a folder, all files in one commit. Blobs that the Hub has are not sent again.
+    """Pushes a folder in one commit; blobs that the Hub has are not sent again.
 
-    Weights, data and manifests of an earlier push that the folder no longer has are deleted in the same commit.
+    The same commit deletes weights, data and manifests of an earlier push that the folder no longer has.
 
     Args:
-        folder: What to push.
+        folder: The folder to push.
         repository: owner/name.
-        push: Branch, visibility and message; its own repositories play no part.
-        kind: What the repository is on the Hub.
+        push: Branch, visibility and message; its repositories are not used here.
+        kind: Type of the repository.
 
     Returns:
-        The address of the commit, or of the pull request.
+        The address of the commit or pull request.
 
     Raises:
-        DataError: If the Hub refuses or the connection is lost. The repository is unchanged then, and blobs that were
-            sent stay on the Hub for the next try.
+        DataError: If the Hub refuses or the connection is lost. The repository is then unchanged, and uploaded blobs
+            stay on the Hub for the next try.
     """
     api = HfApi()
     try:
@@ -67,12 +63,12 @@ def push_folder(
             revision=push.revision,
             create_pr=push.pull_request,
             commit_message=push.message,
-            # With fewer shards than last time, the rest of the old ones would be loaded beside the new.
+            # With fewer shards than last time, old ones would be loaded beside the new.
             delete_patterns=list(STALE[kind]),
         )
     except (HfHubHTTPError, HFValidationError, OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise DataError(
-            f"{repository} refuses ({reason}); log in with `hf auth login`, or run it again: what was sent is kept"
+            f"{repository} refuses ({reason}); log in with `hf auth login`, or run it again: uploaded files are kept"
         ) from error
     return str(commit.pr_url or commit.commit_url)

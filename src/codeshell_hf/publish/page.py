@@ -1,4 +1,4 @@
-"""The page of a run: a technical report that fills itself from manifests, in one file."""
+"""The page of a run: a technical report in one HTML file, filled from manifests."""
 
 import json
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ def make_page(values: Values, stages: Mapping[str, Path]) -> str:
     """Makes the page, one self-contained HTML file.
 
     Args:
-        values: As for the card; `published` names the model that is described.
-        stages: The outputs of the stages, by stage word, for their logs.
+        values: As for the card; `published` names the described model.
+        stages: The outputs of the stages, by name, for their logs.
 
     Raises:
         DataError: If it names a figure that no stage measured.
@@ -52,7 +52,7 @@ def make_page(values: Values, stages: Mapping[str, Path]) -> str:
     published = values["models"][values["published"]]
     shown = {
         **values,
-        # Lines in ink follow the page's light or dark background.
+        # Black lines follow the page's text colour, on light and dark backgrounds.
         "figures": {name: to_svg(figure).replace(INK, "var(--dim)") for name, figure in figures.items()},
         "languages": [name for name in published["bits_per_byte"] if name != "all"],
         "lengths": _list_lengths(log),
@@ -62,7 +62,7 @@ def make_page(values: Values, stages: Mapping[str, Path]) -> str:
 
 
 def _list_lengths(log: list[Values]) -> list[dict[str, int]]:
-    """The phases of the length schedule as they ran: tokens in a row, and the tokens by which each ended."""
+    """The phases of the row-length schedule as they ran: row length, and the tokens at which each ended."""
     phases: list[dict[str, int]] = []
     for entry in log:
         if "row_tokens" not in entry:

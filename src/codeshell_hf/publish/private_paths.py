@@ -1,4 +1,4 @@
-"""Paths of this machine in what is published: which there are, and placeholders in their place."""
+"""Finds this machine's paths in published files, and replaces them with placeholders."""
 
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -8,14 +8,14 @@ from ..manifest import Manifest, flatten
 
 
 def list_private_paths(manifests: Mapping[str, Manifest], roots: Mapping[Path, str]) -> dict[str, str]:
-    """Paths that nobody else needs to know: the interpreter's, and what the stages read, which may be anywhere.
+    """Lists this machine's paths: the interpreter's, and those in the stages' settings.
 
     Args:
-        manifests: Of the stages, by stage word.
-        roots: Further paths and their placeholders, such as the checkout and the home folder.
+        manifests: Of the stages, by name.
+        roots: Further paths with placeholders, such as the checkout and the home folder.
 
     Returns:
-        Placeholders by path, longest paths first, so that a path is replaced before a folder that holds it.
+        Placeholders by path, longest paths first, so that a path is replaced before its parent folders.
     """
     paths = {str(path): placeholder for path, placeholder in roots.items()}
     for manifest in manifests.values():
@@ -26,7 +26,7 @@ def list_private_paths(manifests: Mapping[str, Manifest], roots: Mapping[Path, s
 
 
 def _list_absolute(settings: Mapping[str, object]) -> Iterator[str]:
-    """The absolute paths in settings, those in lists of sections too; not `/` or a folder right below it."""
+    """The absolute paths in settings, also in lists of sections, except `/` and its direct children."""
     for value in flatten(settings).values():
         for item in value if isinstance(value, (list, tuple)) else [value]:
             path = item.get("path") if isinstance(item, dict) else item
@@ -36,7 +36,7 @@ def _list_absolute(settings: Mapping[str, object]) -> Iterator[str]:
 
 def hide_paths(folder: Path, paths: Mapping[str, str]) -> None:
     """Replaces private paths in manifests, cards and pages; `check_files` finds those in other files."""
-    # Not in tokenizer.json: "/home" may well be a token.
+    # Not in tokenizer.json, where "/home" may be a token.
     for file in [*folder.rglob("manifests/*.json"), *folder.rglob("*.md"), *folder.rglob("*.html")]:
         text = file.read_text(encoding="utf-8")
         hidden = text

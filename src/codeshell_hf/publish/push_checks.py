@@ -1,4 +1,4 @@
-"""Checks before anything leaves the machine: secrets, this machine's paths, the card, the tokenizer."""
+"""Checks before a push: secrets, this machine's paths, the card, the tokenizer."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..tokenization_codeshell import SPECIAL_TOKENS, CodeShellTokenizer
 from .dataset import list_texts
 
-VOCABULARIES = ("tokenizer.json", "vocab.json")  # "/home" may well be a token
+VOCABULARIES = ("tokenizer.json", "vocab.json")  # in which "/home" may be a token
 SECTIONS = ("What it can do", "Limits", "Training data", "Training", "Safety", "Ethical considerations", "Licence")
 METADATA = ("license", "language", "library_name", "pipeline_tag", "tags")
 HARD_TEXTS = (
@@ -28,15 +28,15 @@ HARD_TEXTS = (
 
 
 def check_folder(folder: Path, paths: Iterable[str], texts: Mapping[str, str]) -> None:
-    """Checks everything of a folder that would be pushed.
+    """Checks a folder before it is pushed.
 
     Args:
         folder: A model, a tokenizer or a data set; a folder called "model" needs a complete card.
-        paths: Paths of this machine that must not be in it.
-        texts: Documents by name, which the folder's tokenizer, if any, must give back unchanged.
+        paths: This machine's paths, which must not be in it.
+        texts: Documents by name, which the folder's tokenizer, if any, must decode unchanged.
 
     Raises:
-        DataError: If there is a secret or a path, the card lacks something, or the tokenizer loses text.
+        DataError: For a secret, a path, an incomplete card, or a tokenizer that loses text.
     """
     problems = check_files(folder, paths)
     if folder.name == "model":
@@ -45,17 +45,17 @@ def check_folder(folder: Path, paths: Iterable[str], texts: Mapping[str, str]) -
         problems += check_tokenizer(CodeShellTokenizer.from_pretrained(folder), texts)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise DataError(f"{folder.name}/{problems[0]}{more}; nothing was pushed, mend it and run again")
+        raise DataError(f"{folder.name}/{problems[0]}{more}; nothing was pushed; fix it and run again")
 
 
 def check_files(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Finds secrets and this machine's paths in every file of a folder, whatever its name.
+    """Finds secrets and this machine's paths in every file of a folder.
 
-    Of safetensors the metadata is read, of Parquet all columns of text, of anything else all that is UTF-8. Documents
-    of a data set may name any path; what else is said of them may not.
+    It reads the metadata of safetensors, all text columns of Parquet, and all other UTF-8 files. The documents of a
+    data set may contain any path, but their other columns may not.
 
     Returns:
-        Problems, a line each, without the secret itself.
+        One line per problem, without the secret itself.
     """
     private_paths = list(paths)
     problems = []
@@ -92,7 +92,7 @@ def _check_table(path: Path, name: str, private_paths: Iterable[str]) -> list[st
 
 
 def check_card(text: str) -> list[str]:
-    """Finds missing sections, missing metadata and unfilled places in a model card, a line each."""
+    """Finds missing sections, missing metadata and unfilled placeholders in a model card, one line each."""
     try:
         card = ModelCard(text)
     except (ValueError, yaml.YAMLError) as error:
@@ -102,7 +102,7 @@ def check_card(text: str) -> list[str]:
     if not results:
         problems.append("README.md has no evaluation results in its metadata")
     problems += [
-        f"README.md gives {result.metric_type} as {result.metric_value!r}, which is no number"
+        f"README.md gives {result.metric_type} as {result.metric_value!r}, which is not a number"
         for result in results
         if not isinstance(result.metric_value, (int, float)) or not math.isfinite(result.metric_value)
     ]
@@ -112,21 +112,21 @@ def check_card(text: str) -> list[str]:
         for section in SECTIONS
         if not any(heading.startswith(section) for heading in headings)
     ]
-    # The model's samples stand in the card as code, and may contain None.
+    # The model's samples are code blocks, and may contain None.
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", card.text, flags=re.DOTALL)
     for leftover in re.findall(r"\{\{.*?\}\}|\bTODO\b|\bNone\b", prose):
-        problems.append(f"README.md still holds {leftover}")
+        problems.append(f"README.md still contains {leftover}")
     return problems
 
 
 def check_tokenizer(tokenizer: CodeShellTokenizer, texts: Mapping[str, str]) -> list[str]:
-    """Finds texts, by name, that do not survive encoding and decoding, a line each; `HARD_TEXTS` are added."""
+    """Finds texts that encoding and decoding changes, one line each; `HARD_TEXTS` are added."""
     problems = []
     named = {**texts, **{f"hard text {number}": text for number, text in enumerate(HARD_TEXTS, 1)}}
     for name, text in named.items():
         ids = tokenizer.encode_text(text)
         if tokenizer.decode(ids) != text:
-            problems.append(f"{name} does not come back from the tokenizer as it went in")
+            problems.append(f"{name} is changed by encoding and decoding")
         if set(ids) & set(tokenizer.all_special_ids):
             problems.append(f"{name} was encoded with special tokens")
     return problems

@@ -1,4 +1,4 @@
-"""Sections of publishing's settings."""
+"""Settings of publishing."""
 
 from typing import Literal
 
@@ -8,18 +8,18 @@ from ..settings import Section
 
 
 class CardSettings(Section):
-    """What the card says and no manifest knows."""
+    """Values of the card that are in no manifest."""
 
     name: str = Field(description="the model's name")
-    license: str = Field(default="apache-2.0", description="licence of the weights, as the Hub names it")
-    published: str = Field(description="which of the evaluated models this is")
+    license: str = Field(default="apache-2.0", description="the Hub's name of the weights' licence")
+    published: str = Field(description="the name of the evaluated model to publish")
 
 
 class PromptSettings(Section):
     """A prompt for the published model."""
 
-    kind: Literal["completion", "chat"] = Field(description="whether the chat format is put around it")
-    prompt: str = Field(description="what it continues or answers")
+    kind: Literal["completion", "chat"] = Field(description="chat applies the chat template")
+    prompt: str = Field(description="text to continue or answer")
     max_new_tokens: int = Field(default=48, gt=0, description="longest answer")
 
 
@@ -27,9 +27,11 @@ class PushSettings(Section):
     """Where to push."""
 
     repository: str = Field(description="owner/name of the model on the Hub")
-    dataset: str | None = Field(default=None, description="owner/name for the curated documents; null keeps them here")
+    dataset: str | None = Field(
+        default=None, description="owner/name for the curated documents; null does not push them"
+    )
     tokenizer: str | None = Field(default=None, description="owner/name for the tokenizer alone; null does not push it")
-    private: bool = Field(default=True, description="whether only you see what is new")
-    revision: str | None = Field(default=None, description="branch, created if missing; null is the main one")
-    pull_request: bool = Field(default=False, description="whether a pull request is opened in place of a commit")
+    private: bool = Field(default=True, description="make new repositories private")
+    revision: str | None = Field(default=None, description="branch, created if missing; null is main")
+    pull_request: bool = Field(default=False, description="open a pull request instead of committing")
     message: str = Field(default="Publish with codeshell-hf", description="the commit's subject")

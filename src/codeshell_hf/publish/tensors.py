@@ -1,4 +1,4 @@
-"""Reads a checkpoint's tensors one at a time, from safetensors or pickles, without running code of either."""
+"""Reads a checkpoint's tensors one at a time from safetensors or pickles, without running their code."""
 
 import json
 import pickle
@@ -15,9 +15,9 @@ SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 
 
 class Tensors:
-    """The tensors of a folder in Hugging Face's layout: safetensors or, where there are none, pickled shards.
+    """The tensors of a folder in Hugging Face's layout: safetensors, or else pickled shards.
 
-    Pickled shards are read with torch's restricted unpickler, which builds tensors and plain values only.
+    Pickled shards are read with torch's restricted unpickler, which only builds tensors and plain values.
 
     Raises:
         CheckpointError: If there are no weights, a shard is missing, or one cannot be read.
@@ -34,7 +34,7 @@ class Tensors:
                 names = list(self._open(path))
             except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
                 reason = " ".join(str(error).split())[:160]
-                raise CheckpointError(f"{path} cannot be read ({reason}); fetch it again") from error
+                raise CheckpointError(f"{path} cannot be read ({reason}); download it again") from error
             self._places |= dict.fromkeys(names, path)
 
     def __contains__(self, name: str) -> bool:
@@ -44,24 +44,16 @@ class Tensors:
         return iter(self._places)
 
     def get(self, name: str) -> torch.Tensor:
-        """Reads a tensor.
-
-        Raises:
-            CheckpointError: If there is none of this name.
-        """
+        """Reads a tensor; a `CheckpointError` if there is none of this name."""
         value = self.get_value(name)
         if not isinstance(value, torch.Tensor):
-            raise CheckpointError(f"{name} is a {type(value).__name__}, not a tensor; this is no CodeShell checkpoint")
+            raise CheckpointError(f"{name} is a {type(value).__name__}, not a tensor; name a CodeShell checkpoint")
         return value
 
     def get_value(self, name: str) -> object:
-        """Reads an entry: a tensor or, in pickled shards, any plain value.
-
-        Raises:
-            CheckpointError: If there is none of this name.
-        """
+        """Reads an entry: a tensor or, in pickled shards, any plain value; a `CheckpointError` if there is none."""
         if name not in self._places:
-            raise CheckpointError(f"{self.folder} has no {name}; name a whole CodeShell checkpoint")
+            raise CheckpointError(f"{self.folder} has no {name}; name a complete CodeShell checkpoint")
         return self._open(self._places[name])[name]
 
     def _open(self, path: Path) -> Mapping[str, object]:
@@ -74,7 +66,7 @@ class Tensors:
 
 
 class _Reader(Protocol):
-    """What safetensors' untyped reader has."""
+    """The methods of safetensors' untyped reader."""
 
     def keys(self) -> list[str]: ...
 
@@ -82,7 +74,7 @@ class _Reader(Protocol):
 
 
 class _SafeFile(Mapping[str, object]):
-    """A safetensors file as a mapping that reads a tensor when it is asked for."""
+    """A safetensors file as a mapping that reads tensors on access."""
 
     def __init__(self, path: Path) -> None:
         self._file = cast("_Reader", safe_open(path, framework="pt"))
@@ -100,7 +92,7 @@ class _SafeFile(Mapping[str, object]):
 
 def _is_zipped(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(2) == b"PK"  # older torch wrote files that cannot be memory-mapped
+        return file.read(2) == b"PK"  # files of older torch cannot be memory-mapped
 
 
 def _list_files(folder: Path, name: str) -> list[Path]:
@@ -115,8 +107,8 @@ def _list_files(folder: Path, name: str) -> list[Path]:
             {folder / shard for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
         )
     except (json.JSONDecodeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no index of shards; fetch it again") from error
+        raise CheckpointError(f"{index} is not an index of shards; download it again") from error
     for path in files:
         if not path.exists():
-            raise CheckpointError(f"{path} is missing, though {index.name} names it; fetch it")
+            raise CheckpointError(f"{path} is missing, though {index.name} lists it; download it")
     return files

@@ -1,4 +1,4 @@
-"""Runs untrusted programs: no network, no home, no other process, and limits on every resource."""
+"""Runs untrusted programs without network, home folder or access to other processes, and with resource limits."""
 
 from .backends import BACKENDS, open_sandbox
 from .limits import AnyProgram, Backend, CommandProgram, Limits, Program, StrictProgram, Verdict

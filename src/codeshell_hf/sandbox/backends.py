@@ -1,4 +1,4 @@
-"""The isolation backends, strongest first, and which of them this machine offers: programs that try to escape tell."""
+"""The isolation backends, strongest first. Programs that try to escape prove which of them work on this machine."""
 
 import contextlib
 import logging
@@ -32,15 +32,15 @@ def open_sandbox(
     shown: Sequence[str] = (),
     image: str | None = None,
 ) -> Sandbox:
-    """Opens a sandbox once programs that try to escape have failed in it.
+    """Opens a sandbox, after programs that try to escape from it have failed.
 
-    "namespaces" needs nothing but this package, "bubblewrap" the program of that name, "container" docker or podman and
-    an image with Python 3.9 or later. "auto" takes the first of them that isolates. The first two need Linux.
+    "namespaces" needs only this package, "bubblewrap" the program bwrap, "container" docker or podman and an image with
+    Python 3.9 or later. "auto" takes the first of them that isolates. The first two need Linux.
 
     Args:
         backend: "auto", or one by name; "none" isolates nothing and is never chosen by "auto".
-        workers: Programs at a time; by default as many as there are cores.
-        shown: Files and folders that programs may read besides the system's, such as a compiler's.
+        workers: Programs at a time; by default one per core.
+        shown: Files and folders that programs may read besides the system's, such as a compiler.
         image: For containers; without it, that backend is skipped.
 
     Raises:
@@ -50,7 +50,7 @@ def open_sandbox(
     if backend not in BACKENDS:
         raise SettingsError(f"sandbox is {backend!r}; use one of {', '.join(BACKENDS)}")
     if backend == "none":
-        limited = "time and memory" if IS_LINUX else "time"  # elsewhere limits on memory may be refused
+        limited = "time and memory" if IS_LINUX else "time"  # other systems may not enforce limits on memory
         logger.warning("sandbox: none. Programs run with your rights, with limits on %s alone", limited)
         return Sandbox(plan_start("none", limits, (), None), limits, workers)
     troubles = []
@@ -78,32 +78,32 @@ def open_sandbox(
 
 
 def plan_start(backend: Backend, limits: Limits, shown: Sequence[str], image: str | None) -> Start:
-    """Plans how the worker processes of a backend are started.
+    """Plans how a backend's worker processes are started.
 
     Args:
-        limits: For an engine of containers.
+        limits: For containers.
         shown: Files and folders that programs may read besides the system's.
 
     Raises:
         OSError: If a requirement is missing.
     """
-    # Not the virtual environment's interpreter: its folder is hidden from programs, and they need none of it.
+    # Not the virtual environment's interpreter, whose folder is hidden from programs.
     interpreter = getattr(sys, "_base_executable", sys.executable)
     if backend == "container":
         return plan_container(limits, image)
     if not IS_LINUX:
         if backend != "none":
-            raise OSError(f"Linux alone has it, and this is {platform.system()}")
+            raise OSError(f"it needs Linux, and this is {platform.system()}")
         return Start(backend, _begin(interpreter, "portable"))
     bubblewrap = shutil.which("bwrap") or ""
     if backend == "bubblewrap":
         if not bubblewrap:
-            raise OSError("there is no program bwrap")
-        # Bubblewrap keeps its caller's user, and the limit on processes does not hold for root.
+            raise OSError("bwrap is not installed")
+        # Bubblewrap keeps the caller's user, and root is not bound by the limit on processes.
         if os.geteuid() == 0 and not is_open_to_all(interpreter):
             interpreter = "/usr/bin/python3"
             if not Path(interpreter).exists():
-                raise OSError("an ordinary user cannot run this interpreter")
+                raise OSError("an unprivileged user cannot run this interpreter")
     prefix = os.path.realpath(sys.base_prefix)
     system = [*SYSTEM, *shown]
     if not any(Path(prefix).is_relative_to(path) for path in system):
@@ -117,20 +117,20 @@ def _begin(interpreter: str, module: str) -> tuple[str, ...]:
 
 
 def plan_container(limits: Limits, image: str | None) -> Start:
-    """Plans how a container with a worker process in it is started.
+    """Plans how a container with a worker process is started.
 
     Args:
-        limits: Of each program; they bound the container as a whole, too.
+        limits: Of each program; the container as a whole is limited too.
         image: With Python 3.9 or later.
 
     Raises:
-        OSError: If no image is named, or there is no engine.
+        OSError: Without an image, or without docker and podman.
     """
     if image is None:
-        raise OSError("no image is named")
+        raise OSError("container_image is not set")
     engine = next((path for name in ENGINES if (path := shutil.which(name))), None)
     if engine is None:
-        raise OSError(f"there is none of {', '.join(ENGINES)}")
+        raise OSError(f"neither {' nor '.join(ENGINES)} is installed")
     scratch = f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={limits.max_file_bytes},nr_inodes={limits.max_files}"  # noqa: S108
     command = [
         *(engine, "run", "--rm", "--interactive", "--network", "none", "--read-only", "--tmpfs", scratch),
@@ -144,12 +144,12 @@ def plan_container(limits: Limits, image: str | None) -> Start:
 
 
 def is_open_to_all(path: str) -> bool:
-    """Whether every folder above a file may be entered and read by all users."""
+    """Whether all users may enter and read every folder above a file."""
     return all(folder.stat().st_mode & 0o5 == 0o5 for folder in Path(path).resolve().parents)
 
 
 def probe(sandbox: Sandbox) -> list[str]:
-    """Runs programs that pass only where they are isolated; what one could do and must not, empty if all is well."""
+    """Runs programs that try to escape, and lists what they could do; empty if they are isolated."""
     with contextlib.ExitStack() as stack:
         secrets = [path for folder in (tempfile.gettempdir(), Path.home()) if (path := _plant(Path(folder), stack))]
         port = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
@@ -173,7 +173,7 @@ def _plant(folder: Path, stack: contextlib.ExitStack) -> Path | None:
             tempfile.NamedTemporaryFile(suffix=".planted", dir=folder)  # noqa: SIM115 - the stack closes it
         )
     except OSError:
-        return None  # the home is missing or read-only
+        return None  # the home folder is missing or read-only
     Path(secret.name).chmod(0o644)
     return Path(secret.name)
 

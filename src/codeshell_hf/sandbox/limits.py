@@ -1,4 +1,4 @@
-"""Programs, their limits, and verdicts on them."""
+"""Programs, their limits, and verdicts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,18 +11,18 @@ Status = Literal["passed", "failed", "timed out"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use.
+    """Limits of one program.
 
-    Memory is limited for each process: all together may hold `max_processes` times `max_memory_bytes`. Only a control
-    group, for which a user needs the system's permission, could bound the sum.
+    Memory is limited per process: together they may use `max_processes` times `max_memory_bytes`. Only a control group,
+    which needs privileges, could limit the sum.
 
     Args:
         timeout_s: Wall-clock time, after which it is killed.
-        max_memory_bytes: Address space of each of its processes.
-        max_processes: Processes and threads at a time, itself included.
-        max_file_bytes: All of its files together; they lie in memory.
-        max_files: Files and folders together.
-        max_output_bytes: How much of its output is kept; the rest is read and dropped.
+        max_memory_bytes: Address space of each process.
+        max_processes: Concurrent processes and threads, itself included.
+        max_file_bytes: Total size of its files, which are in memory.
+        max_files: Number of files and folders.
+        max_output_bytes: Size of the kept output; the rest is read and dropped.
     """
 
     timeout_s: float = 3.0
@@ -35,12 +35,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Program:
-    """A candidate in Python and its tests, in one interpreter.
+    """An untrusted Python program and its tests in one interpreter and scope; it passes if both run to their end.
 
-    Args:
-        source: Untrusted Python.
-        tests: Python that runs after it in the same scope; the program passes if the last line of both is reached.
-        limits: Its own; by default the sandbox's.
+    Without `limits`, those of the sandbox apply.
     """
 
     source: str
@@ -54,14 +51,14 @@ class Program:
 
 @dataclass(frozen=True)
 class StrictProgram:
-    """A candidate in Python whose tests run in another process, which only plain values reach.
+    """An untrusted Python program whose tests run in another process, which only plain values reach.
 
     Args:
-        source: Untrusted Python.
+        source: The program.
         tests: Python that calls its functions.
         names: Of these functions.
         prelude: Python that the tests need besides them.
-        limits: Its own; by default the sandbox's.
+        limits: By default the sandbox's.
     """
 
     source: str
@@ -83,14 +80,14 @@ class StrictProgram:
 
 @dataclass(frozen=True)
 class CommandProgram:
-    """A candidate in any language: files, and the commands that build and run them.
+    """An untrusted program in any language: files, and the commands that build and run them.
 
     Args:
-        files: Name and text of each. `@PROOF@` in them is replaced by a secret text.
-        commands: Each a program and its arguments; the first that does not exit with 0 fails the candidate.
-        is_proven: Whether that text has to end the output, so that exiting early is no success.
-        folders: Put first into PATH, such as that of a linker.
-        limits: Its own; by default the sandbox's.
+        files: Names and texts. `@PROOF@` in them is replaced by a secret text.
+        commands: Programs with arguments; it fails at the first that does not exit with 0.
+        is_proven: Whether the output has to end with the secret text, so that exiting early fails.
+        folders: Prepended to PATH, such as that of a linker.
+        limits: By default the sandbox's.
     """
 
     files: tuple[tuple[str, str], ...]
@@ -119,10 +116,9 @@ class Verdict:
 
     Args:
         status: "passed" if it ran to its end; "timed out" if it was killed at its time limit; else "failed".
-        reason: The kind of error, such as "AssertionError", the signal that ended it, or the command that failed;
-            empty if it passed.
+        reason: The exception's type, such as "AssertionError", the signal, or the failed command; empty if it passed.
         seconds: Wall-clock time.
-        output: The beginning of what it printed.
+        output: The beginning of its output.
     """
 
     status: Status

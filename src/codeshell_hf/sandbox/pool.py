@@ -21,7 +21,7 @@ from .inside.messages import Handshake, LimitValues, WorkerReply, WorkerRequest
 from .limits import AnyProgram, Backend, Limits, Status, Verdict
 
 INSIDE = Path(__file__).with_name("inside")
-# Without these, no command is found, and Windows starts no program.
+# Commands are found by PATH; Windows needs the others to start a program.
 INHERITED = ("PATH", "PATHEXT", "COMSPEC", "SYSTEMROOT", "SYSTEMDRIVE")
 
 
@@ -30,10 +30,10 @@ class Start:
     """How a worker process is started.
 
     Args:
-        backend: What isolates its programs: "namespaces", "bubblewrap", "container" or "none".
+        backend: "namespaces", "bubblewrap", "container" or "none".
         command: The program and its arguments, to which the other settings are added as JSON.
         shown: Files and folders that programs may read.
-        bubblewrap: Path of the program of that name, for its backend.
+        bubblewrap: Path of bwrap, for its backend.
     """
 
     backend: Backend
@@ -43,7 +43,7 @@ class Start:
 
 
 class Sandbox:
-    """Runs programs, several at a time, each in a fresh child of a worker process.
+    """Runs programs concurrently, each in a new child of a worker process.
 
     ```python
     with open_sandbox("auto") as sandbox:
@@ -52,8 +52,8 @@ class Sandbox:
 
     Args:
         start: How its processes are started.
-        limits: Of programs without limits of their own.
-        workers: Programs at a time; by default as many as there are usable processors.
+        limits: Of programs that set none.
+        workers: Programs at a time; by default one per usable processor.
     """
 
     def __init__(self, start: Start, limits: Limits, workers: int | None = None) -> None:
@@ -85,14 +85,15 @@ class Sandbox:
         on_progress: Callable[[int], None] = lambda done: None,
         repeats_timeouts: bool = False,
     ) -> list[Verdict]:
-        """Runs programs; of identical ones, one.
+        """Runs programs; identical ones run once.
 
         Args:
-            repeats_timeouts: Whether a program that ran out of time is run again, alone, at the end.
+            programs: To run.
+            repeats_timeouts: Whether a program that timed out runs again, alone, at the end.
             on_progress: Called with the number of programs just done.
 
         Returns:
-            A verdict for each, in their order.
+            A verdict for each, in order.
 
         Raises:
             RunFailed: If the sandbox itself fails twice on a program.
@@ -135,7 +136,7 @@ class Sandbox:
             try:
                 reply = zygote.ask(program, program.limits or self.limits)
             except (OSError, ValueError) as error:
-                trouble = f"its process ended ({error})"
+                trouble = f"its worker process ended ({error})"
                 zygote.close()
                 self._start()
                 continue
@@ -144,7 +145,7 @@ class Sandbox:
                 status = cast(Status, reply["status"])
                 return Verdict(status, reply["reason"], round(reply["seconds"], 4), reply["output"])
             trouble = reply["trouble"]
-        raise RunFailed(f"the sandbox failed twice on one program: {trouble}; what was finished is kept, run it again")
+        raise RunFailed(f"the sandbox failed twice on one program: {trouble}; finished programs are kept: run again")
 
 
 class _Zygote:
@@ -154,12 +155,12 @@ class _Zygote:
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-")
         settings = {"backend": start.backend, "shown": start.shown, "bubblewrap": start.bubblewrap}
         if start.backend == "bubblewrap":
-            # It runs as an ordinary user, who may have no access to the folder of this package.
+            # It runs as an unprivileged user, who may have no access to this package's folder.
             shutil.copytree(INSIDE, Path(self._folder.name) / "inside", copy_function=shutil.copyfile)
             for path in (Path(self._folder.name), *Path(self._folder.name).rglob("*")):
                 path.chmod(0o755 if path.is_dir() else 0o644)
         environment = {"HOME": "/tmp", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}  # noqa: S108 - its own
-        if start.backend == "container":  # the engine is trusted, and needs the environment of its caller
+        if start.backend == "container":  # the engine is trusted, and needs our environment
             environment = dict(os.environ)
         elif start.backend == "none":
             environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder.name)

@@ -12,20 +12,16 @@ if TYPE_CHECKING:
 
 
 class SandboxSettings(Section):
-    """How programs that a model generated are run."""
+    """How generated programs are run."""
 
     sandbox: Literal["auto", "namespaces", "bubblewrap", "container", "none"] = Field(
         default="auto", description="auto, namespaces, bubblewrap, container, or none to run programs with your rights"
     )
-    container_image: str | None = Field(default=None, description="of docker or podman, with Python 3.9 or later")
-    timeout_s: float = Field(default=3.0, gt=0, description="of a program")
+    container_image: str | None = Field(default=None, description="for docker or podman, with Python 3.9 or later")
+    timeout_s: float = Field(default=3.0, gt=0, description="time limit of a program")
 
     def open_sandbox(self, shown: Sequence[str] = ()) -> "Sandbox":
-        """Opens the sandbox.
-
-        Args:
-            shown: Files and folders that programs may read besides the system's.
-        """
+        """Opens the sandbox; programs may read the files and folders `shown` besides the system's."""
         from . import Limits, open_sandbox
 
         limits = Limits(timeout_s=self.timeout_s)

@@ -1,4 +1,4 @@
-"""Stages: settings, skipping, a folder that is whole or absent, a manifest, an exit code."""
+"""Stages: settings, skipping, a folder that is complete or absent, a manifest, an exit code."""
 
 STAGES = (
     *("curate", "tokenizer", "pack", "pretrain"),

@@ -1,4 +1,4 @@
-"""Precision and threads of a stage that computes, the same on all its ranks."""
+"""Chooses precision and threads for a stage, the same on all ranks."""
 
 import pickle
 from collections.abc import Callable
@@ -28,19 +28,19 @@ def resolve_precision(
     """Sets torch's threads and chooses the precision of all ranks: the first rank decides, a resumed run keeps its own.
 
     Args:
-        requested: What the settings say.
-        read_config: Gives the configuration of the model at hand; called only where something is tried.
-        work: Filled for the manifest.
+        requested: The setting.
+        read_config: Returns the model's configuration; called only if something is measured.
+        work: Its `precision` is filled for the manifest.
         trains: Whether there are backward passes.
         record_folder: Holds the precision that the run started with, and survives a kill, as the checkpoints' folder
             does. A recorded bfloat16 that is slow on this machine is used, with a warning. `None` chooses anew.
-        orthogonalize: Muon's iterations, where there are some.
+        orthogonalize: Muon's iterations, if it is used.
 
     Returns:
         The same on every rank.
 
     Raises:
-        Exception: What stopped the first rank, on every one; they would wait for it otherwise.
+        Exception: The first rank's error, on every rank, since the others would wait for ever.
     """
     import torch
 
@@ -60,8 +60,8 @@ def resolve_precision(
                 write_precision(record_folder, found)
         else:
             found = recorded
-            if record_folder is not None and recorded.is_bf16:  # the ratio of the record may be another machine's
-                mend = f"the run goes on as it began; remove {record_folder / RECORD} to choose anew"
+            if record_folder is not None and recorded.is_bf16:  # the recorded speedup may be another machine's
+                mend = f"the run keeps its precision; remove {record_folder / RECORD} to choose again"
                 choose_precision("bfloat16", read_config(), device, trains=trains, mend=mend)
         print_first(f"{found.describe(requested, is_resumed=recorded is not None)}; {threads} threads")
         return found
@@ -82,7 +82,7 @@ def resolve_precision(
 
 
 def _make_portable(error: Exception) -> Exception:
-    """An error as other ranks can read it: itself, or its words where it cannot be pickled and read again."""
+    """The error for other ranks: itself, or a `RunFailed` with its text if it cannot be pickled."""
     from ..errors import RunFailed
 
     try:
@@ -95,11 +95,7 @@ def _make_portable(error: Exception) -> Exception:
 
 
 def read_config(model: Path) -> "PreTrainedConfig":
-    """Reads the configuration of a model's folder.
-
-    Raises:
-        CheckpointError: If there is none.
-    """
+    """Reads the configuration of a model's folder; a `CheckpointError` if there is none."""
     from transformers import AutoConfig
 
     import codeshell_hf  # noqa: F401 - makes its models known

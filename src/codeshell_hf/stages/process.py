@@ -1,4 +1,4 @@
-"""What all commands share: a quick start and end, threads that wait asleep, a parser, and one line for an error."""
+"""Set-up of all commands' processes: garbage collection, sleeping threads, a parser, one-line errors."""
 
 import argparse
 import atexit
@@ -11,17 +11,17 @@ import os
 import sys
 from collections.abc import Callable
 
-GC_THRESHOLD = 50_000  # new objects until a garbage collection; Python's default of 700 suits small programs
-# glibc's mallopt(3): map no block by itself, never trim, grow the heap by 256 MiB.
+GC_THRESHOLD = 50_000  # new objects until a garbage collection; Python's default is 700
+# glibc's mallopt(3): never use mmap for a block, never trim, grow the heap by 256 MiB.
 MALLOC_OPTIONS = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 1 << 28)}
 
 
 def prepare_process() -> None:
     """Makes garbage collections rare and lets waiting threads sleep; call it before torch is imported.
 
-    A collection walks over all that torch and transformers leave when they are imported, and none of it is garbage.
-    A thread that spins while it waits takes time from the others: beside one busy process, a training step of nano on
-    two processors takes 1.4 times as long (`benchmarks/threads.py`). OpenMP reads its wait policy once, when loaded.
+    A collection visits all objects of torch and transformers, none of which is garbage. A thread that spins while it
+    waits takes time from others: beside one busy process, nano's training step on two processors takes 1.4 times as
+    long (`benchmarks/threads.py`). OpenMP reads its wait policy once, when it is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -31,27 +31,27 @@ def prepare_process() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Makes glibc keep freed memory; other C libraries are left as they are.
+    """Makes glibc keep freed memory; other C libraries are not changed.
 
-    By default it returns large blocks to the kernel after each training step and asks for them again, which is a third
-    of a small model's step on a CPU.
+    By default it returns large blocks to the kernel after each training step and requests them again, which takes a
+    third of a small model's step on a CPU.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc; on Windows there is no library without a name
+    except (AttributeError, OSError, TypeError):  # not glibc; Windows cannot open the process itself as a library
         return
     for option, value in MALLOC_OPTIONS.values():
         set_option(option, value)
 
 
 def write_progress_rarely() -> None:
-    """Limits progress bars in a log file to one line in ten seconds; call it before tqdm is imported."""
+    """Limits progress bars in log files to one line every ten seconds; call it before tqdm is imported."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")
 
 
 def print_any_text() -> None:
-    """Prints letters that the console lacks as question marks: Windows' pipes lack most, and would end the run."""
+    """Prints characters that the console cannot encode as question marks, instead of failing, as on Windows' pipes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
             with contextlib.suppress(OSError):  # a stream that was replaced by a pipe cannot be reconfigured
@@ -59,14 +59,14 @@ def print_any_text() -> None:
 
 
 def make_parser(name: str, text: str | None) -> argparse.ArgumentParser:
-    """Makes the parser of `codeshell NAME`; `text` is its module's docstring, with examples."""
+    """Makes the parser of `codeshell NAME`; `text` is the module's docstring, with examples."""
     return argparse.ArgumentParser(
         prog=f"codeshell {name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def run(name: str, work: Callable[[], None]) -> int:
-    """Runs a command's work, with an error of ours as one line.
+    """Runs a command's work, and prints this package's errors as one line.
 
     Returns:
         0 done, 1 failed, 2 called wrongly, 130 stopped by Ctrl-C.

@@ -1,4 +1,4 @@
-"""How every stage is run: settings, skipping, a folder that is whole or absent, a manifest, an exit code."""
+"""Runs stages: settings, skipping, a folder that is complete or absent, a manifest, an exit code."""
 
 import argparse
 import errno
@@ -21,9 +21,9 @@ from .process import prepare_process, print_any_text
 
 
 class StageSettings(Section):
-    """The settings that every stage has."""
+    """Settings of every stage."""
 
-    output: Path = pydantic.Field(description="folder that the stage writes, with a manifest.json")
+    output: Path = pydantic.Field(description="folder to write, with a manifest.json")
 
 
 S = TypeVar("S", bound=StageSettings)
@@ -31,12 +31,12 @@ S = TypeVar("S", bound=StageSettings)
 
 @dataclass
 class Work:
-    """Where a stage works, and what it reports for the manifest.
+    """A stage's working folder, and what it fills in for the manifest and the terminal.
 
     Args:
-        folder: Where to write. It becomes the output when the stage ends; after a kill the same folder is resumed.
-        counts: For the manifest: what came in and went out.
-        measures: For the manifest: what was measured.
+        folder: Where to write. It becomes the output when the stage ends; after a kill the stage resumes in it.
+        counts: Counts of inputs and outputs.
+        measures: Measurements.
         report: Lines to print at the end.
         precision: For the manifest: what was computed in, and with how many threads.
         hashes: For the manifest: SHA-256 of files that were hashed when they were written, by path in the folder.
@@ -52,11 +52,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Stage(Generic[S]):
-    """One stage: its word, its settings, what it reads and what it does.
+    """A stage: its name, settings, inputs and work.
 
     Args:
-        name: The stage word.
-        settings: Its model.
+        name: The stage's name.
+        settings: The model of its settings.
         inputs: Lists the files and folders that it reads, by name.
         run: Does the work. All that its module may import or read is the stage's code.
         describe: Lines on the size of the work, for `--dry-run`.
@@ -86,7 +86,7 @@ def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
 def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
     """Runs a stage with a parsed command line (`settings`, `overrides`, `dry_run`, `force`); returns as `main` does."""
     logging.basicConfig(level=logging.INFO if is_first_rank() else logging.ERROR, format="%(message)s")
-    # Where bitsandbytes is installed, it logs on every CPU that it could not fetch a kernel.
+    # bitsandbytes logs an error on machines without a GPU.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     prepare_process()
     print_any_text()
@@ -104,27 +104,22 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
         print(f"{stage.name}: {word}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        # A full or lost disk. Any other OSError is a bug and shows its traceback.
+        # A full or failing disk. Any other OSError is a bug and shows its traceback.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
             raise
         place = error.filename or settings.output
         reason = f"{place} cannot be written ({os.strerror(error.errno)})"
-        mend = "what was finished is kept: make room and run the same command again"
+        mend = "finished work is kept: free space and run the same command again"
         print(f"{stage.name}: error: {reason}; {mend}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{stage.name}: stopped: what was finished is kept; run the same command again", file=sys.stderr)
+        print(f"{stage.name}: stopped: finished work is kept; run the same command again", file=sys.stderr)
         return Interrupted.exit_code
     return 0
 
 
 def make_parser(stage: Stage[S], *, program: str | None = None) -> argparse.ArgumentParser:
-    """The command line of a stage, with its settings explained by their own descriptions.
-
-    Args:
-        stage: The stage.
-        program: Its name in the usage line; by default `python -m recipes.STAGE`.
-    """
+    """Makes a stage's parser; its help lists all settings. `program` is by default `python -m recipes.STAGE`."""
     program = program or f"python -m recipes.{stage.name}"
     parser = argparse.ArgumentParser(
         prog=program,
@@ -133,14 +128,16 @@ def make_parser(stage: Stage[S], *, program: str | None = None) -> argparse.Argu
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("settings", type=Path, help=f"such as recipes/nano/{stage.name}.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="wins over the file")
-    parser.add_argument("--dry-run", action="store_true", help="print settings, inputs and the size of the work")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides the file")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print settings, inputs and the size of the work, and exit"
+    )
     parser.add_argument("--force", action="store_true", help="run even if nothing has changed")
     return parser
 
 
 def explain_fields(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
-    """One line for each setting; `prefix` is the section's name and a dot."""
+    """A line for each setting; `prefix` is the section's name and a dot."""
     lines = []
     for name, info in model.model_fields.items():
         inner = info.annotation
@@ -153,7 +150,7 @@ def explain_fields(model: type[pydantic.BaseModel], prefix: str = "") -> list[st
 
 
 def print_plan(stage: Stage[S], settings: S) -> None:
-    """Prints what a run would do."""
+    """Prints settings, inputs and the size of the work."""
     from ..manifest import flatten
 
     print(f"{stage.name} would write {settings.output}")
@@ -210,11 +207,11 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
 
 
 def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code: str) -> tuple[Path, str]:
-    """Opens `OUTPUT.partial`, in which a stage works, and deletes unfinished work of other settings or code.
+    """Opens the working folder `OUTPUT.partial`, and deletes unfinished work of other settings or code.
 
     Args:
         stage: Its checkpoints protect unfinished work from deletion.
-        output: The stage's output, which is left alone.
+        output: The stage's output, which is not touched.
         given: Settings and hashes of inputs, by name.
         code: Hash of the stage's code.
 
@@ -270,7 +267,7 @@ def read_start(record: Path) -> Values:
 
 
 def swap_folders(folder: Path, output: Path) -> None:
-    """Puts finished work in the place of the old output."""
+    """Replaces the old output by the finished work."""
     old = output.with_name(f"{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():
@@ -286,6 +283,6 @@ def is_first_rank() -> bool:
 
 
 def print_first(text: str) -> None:
-    """Prints on the first rank, flushed."""
+    """Prints on the first rank only, and flushes."""
     if is_first_rank() and text:
         print(text, flush=True)

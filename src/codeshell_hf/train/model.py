@@ -28,7 +28,7 @@ def configure_model(
         except Exception as error:  # JSON, the Hub and the file system each raise their own
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
-                f"{model.start_from} cannot be loaded ({reason}); name a whole CodeShell checkpoint"
+                f"{model.start_from} cannot be loaded ({reason}); name a complete CodeShell checkpoint"
             ) from error
     else:
         tokens: dict[str, object] = {

@@ -1,8 +1,8 @@
-"""What runs inside the sandbox's worker processes. It is started by its path, and imports nothing of this package.
+"""The code of the sandbox's worker processes. It is started by path, and imports nothing else of this package.
 
-`zygote` serves requests and watches programs, `isolation` isolates them, `programs` becomes the program; `portable`
-stands for the first two on systems other than Linux. Forking from this small process takes two milliseconds; forking
-from one that holds torch and a model takes fifty to hundreds. In a container it runs on Python 3.9 or later.
+`zygote` serves requests and supervises programs, `isolation` isolates them, `programs` becomes the program; on systems
+other than Linux, `portable` replaces the first two. Forking this small process takes 2 ms, forking one with torch and a
+model 50 ms or more. In a container it runs on Python 3.9 or later.
 """
 
 PROOF = "@PROOF@"

@@ -1,4 +1,4 @@
-"""Isolation of a program: namespaces, a root of its own, a filter on system calls, and limits on resources."""
+"""Isolates a program: namespaces, its own root, a system-call filter, and resource limits."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ INSIDE_USER = 1000
 
 
 class SystemCalls(NamedTuple):
-    """Numbers of system calls on an architecture."""
+    """System-call numbers of an architecture."""
 
-    audit: int  # the architecture's token in the filter's data
+    audit: int  # the architecture's id in the filter's data
     pivot_root: int
     clone: int
     clone3: int
     denied: tuple[int, ...]
 
 
-# Denied are sockets (a socketpair is allowed), other processes' memory, mounts, namespaces, keys, modules, System V and
-# POSIX queues and shared memory, and interfaces with a history of vulnerabilities. clone3 is reported as missing, since
-# a filter cannot see its flags; the C library then falls back to clone.
+# Denied: sockets (except socketpair), other processes' memory, mounts, namespaces, keys, modules, System V and POSIX
+# queues and shared memory, and interfaces with a history of vulnerabilities. clone3 is reported as missing, since a
+# filter cannot see its flags; the C library then falls back to clone.
 CALLS = {
     "x86_64": SystemCalls(
         audit=0xC000003E,
@@ -89,14 +89,14 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str |
 
 
 def enter_namespaces(shown: list[str], *, max_root_files: int = 512) -> None:
-    """Leaves the machine's namespaces for good, as an ordinary user, and builds the file system that programs see.
+    """Irreversibly enters new namespaces as an unprivileged user, and builds the file system that programs see.
 
-    Root mounts first and becomes nobody afterwards: the limit on processes does not hold for root, but nobody may have
-    no access to the interpreter's folder.
+    Root mounts first and becomes nobody afterwards: root is not bound by the limit on processes, but nobody may not
+    have access to the interpreter's folder.
 
     Args:
         shown: Files and folders that programs may read.
-        max_root_files: Files and folders of the root itself.
+        max_root_files: Limit of files and folders in the root itself.
     """
     user = (os.geteuid(), os.getegid())
     proc = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
@@ -115,7 +115,7 @@ def enter_namespaces(shown: list[str], *, max_root_files: int = 512) -> None:
 
 
 def become_nobody() -> None:
-    """Drops root, for which the limit on processes does not hold."""
+    """Drops root, which is not bound by the limit on processes."""
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -123,11 +123,11 @@ def become_nobody() -> None:
 
 
 def map_user(proc: int, user: tuple[int, int]) -> None:
-    """Maps this user to an ordinary one inside.
+    """Maps this user to an unprivileged one in the namespace.
 
     Args:
-        proc: Descriptor of /proc/self outside.
-        user: Ids of user and group outside.
+        proc: Descriptor of /proc/self outside of the namespace.
+        user: Ids of user and group outside of the namespace.
     """
     for name, text in (
         ("setgroups", "deny"),
@@ -140,17 +140,17 @@ def map_user(proc: int, user: tuple[int, int]) -> None:
 
 
 def build_root(shown: list[str], max_files: int) -> None:
-    """Builds a root in memory with what programs may read, and unmounts the machine's.
+    """Builds an in-memory root with the files that programs may read, and unmounts the machine's.
 
     Args:
         shown: Files and folders that programs may read.
-        max_files: Files and folders of the root itself.
+        max_files: Limit of files and folders in the root itself.
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     os.umask(0o022)
-    root = "/sys"  # nothing in it is shown, so it can be mounted over
+    root = "/sys"  # programs see nothing of it, so it can be mounted over
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, f"size=1m,nr_inodes={max_files},mode=755")
-    # A link such as /lib -> usr/lib is copied, not followed.
+    # A symbolic link such as /lib -> usr/lib is copied, not followed.
     for path in shown:
         if os.path.islink(path):
             os.symlink(os.readlink(path), root + path)
@@ -168,7 +168,7 @@ def build_root(shown: list[str], max_files: int) -> None:
         mount(f"/dev/{device}", f"{root}/dev/{device}", None, MS_BIND)
     for name in ("tmp", "old", "proc"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
-    # The kernel mounts a new proc only where one is visible; each program's own covers this one.
+    # The kernel mounts a new proc only if one is visible; each program's own covers this one.
     mount("/proc", f"{root}/proc", None, MS_BIND | MS_REC)
     call("syscall", CALLS[platform.machine()].pivot_root, root.encode(), f"{root}/old".encode())
     os.chdir("/")
@@ -181,8 +181,8 @@ def cover_processes(*, is_shown: bool) -> None:
     """Mounts the program's own /proc, or an empty one, over the machine's.
 
     Args:
-        is_shown: Whether it gets its own, which some runtimes need to find themselves; where the kernel refuses, as in
-            most containers, it is empty.
+        is_shown: Whether the program gets its own, which some runtimes need to find themselves. If the kernel refuses,
+            as in most containers, it is empty.
     """
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
     if is_shown:
@@ -203,7 +203,7 @@ def make_read_only(path: str) -> None:
 
 
 def filter_calls() -> None:
-    """Denies system calls to this process and all its children, for good."""
+    """Irreversibly denies system calls to this process and its children."""
     calls = CALLS[platform.machine()]
     load, jump_equal, jump_set, decide = 0x20, 0x15, 0x45, 0x06
     deny, missing, kill, allow = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS, 0x80000000, 0x7FFF0000
@@ -221,7 +221,7 @@ def filter_calls() -> None:
         (decide, 0, 0, allow),
     ]
     if platform.machine() == "x86_64":
-        # The second numbering of the same calls.
+        # x32, a second numbering of the same calls.
         program += [(0x35, 0, 1, 0x40000000), (decide, 0, 0, deny)]
     for number in calls.denied:
         program += [(jump_equal, 0, 1, number), (decide, 0, 0, deny)]
@@ -233,7 +233,7 @@ def filter_calls() -> None:
 
 
 def inherit_orphans() -> None:
-    """Makes this process, instead of the first one of its container, the parent of orphans below it."""
+    """Makes this process the parent of its orphaned descendants, in place of the container's first process."""
     call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -252,7 +252,7 @@ def drop_capabilities() -> None:
 
 
 def limit_resources(limits: LimitValues) -> None:
-    """Sets the limits that the kernel enforces."""
+    """Sets resource limits."""
     for kind, value in (
         (resource.RLIMIT_AS, limits["max_memory_bytes"]),
         (resource.RLIMIT_FSIZE, limits["max_file_bytes"]),

@@ -1,4 +1,4 @@
-"""What a worker process and the package send each other, a JSON object a line, and how a verdict is reached."""
+"""Messages between the package and worker processes, one JSON object per line, and how verdicts are reached."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class WorkerReply(TypedDict, total=False):
 
 
 class Handshake(TypedDict, total=False):
-    """Sent once, when a worker is ready for requests or cannot be."""
+    """Sent once, when a worker is ready or has failed to start."""
 
     ready: bool
     python: str
@@ -63,10 +63,10 @@ def judge(
     """Judges a program that has ended.
 
     Args:
-        exit_code: Its exit code, negative for a signal; `None` where it was killed at its time limit.
-        answer: What it wrote to the descriptor of the verdict: the secret, or "!" and the kind of its error.
-        secret: Only a program that has reached its end has it; a command prints it.
-        tail: The end of its output.
+        exit_code: Negative for a signal; `None` if it was killed at its time limit.
+        answer: What it wrote to the verdict's descriptor: the secret, or "!" and the error's type.
+        secret: Known only to a program that ran to its end; a command prints it.
+        tail: The end of the output.
 
     Returns:
         Status and reason.

@@ -1,7 +1,7 @@
-"""The worker process on systems other than Linux: each program gets a fresh interpreter, and nothing isolates it.
+"""The worker process on systems other than Linux: each program gets a new interpreter, without isolation.
 
-It replies as `zygote` does and takes thirty times as long to start a program. It limits time, and memory, the size of a
-file and processor time where the system has such limits.
+It replies as `zygote` does, but takes thirty times as long to start a program. It limits time and, where the system
+supports it, memory, file size and CPU time.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-DRAIN_S = 0.5  # to read the rest of the pipe once a program has ended
+DRAIN_S = 0.5  # for the rest of the pipe after a program has ended
 
 
 def start(entry: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts an interpreter that sees this folder and no installed package.
+    """Starts an interpreter with access to this folder and no installed packages.
 
     Args:
         entry: The function of this module that it calls.
@@ -47,7 +47,7 @@ class OutputReader:
 
     Args:
         file: The pipe.
-        max_bytes: How much of the beginning is kept.
+        max_bytes: Size of the kept beginning.
     """
 
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
@@ -63,7 +63,7 @@ class OutputReader:
             self.end = (self.end + chunk)[-TAIL_BYTES:]
 
     def finish(self) -> None:
-        """Waits until all is read, but not for an escaped process that still holds the pipe."""
+        """Waits for the rest, but not for an escaped process that still has the pipe open."""
         self._thread.join(DRAIN_S)
 
 
@@ -85,7 +85,7 @@ def run(request: WorkerRequest, folder: str) -> WorkerReply:
     """Starts a program, watches it and reads the verdict.
 
     Args:
-        request: With `secret`, and `answer`, the file to which it is written.
+        request: Includes `secret`, and `answer`, the file for it.
         folder: The working folder.
     """
     limits = request["limits"]
@@ -146,7 +146,7 @@ def become_program() -> NoReturn:
 
 
 def limit_resources(limits: LimitValues) -> None:
-    """Sets the limits that this system has and accepts."""
+    """Sets the limits that this system supports."""
     try:
         resource: Any = importlib.import_module("resource")
     except ImportError:
@@ -174,7 +174,7 @@ def call_command(command: list[str]) -> int:
 
 
 def start_apart(source: str) -> tuple[BinaryIO, BinaryIO]:
-    """Runs a program in a process of its own; the result is where calls are written and replies are read."""
+    """Runs a program in its own process; returns the files for writing calls and reading replies."""
     process = start("serve_apart", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     calls, replies = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
     packed = source.encode("utf-8", "surrogatepass")
@@ -184,7 +184,7 @@ def start_apart(source: str) -> tuple[BinaryIO, BinaryIO]:
 
 
 def serve_apart() -> NoReturn:
-    """Runs the program that the process of its tests sends, with prints to standard error, and serves calls."""
+    """Runs the program that the test process sends, with output to standard error, and serves calls."""
     calls, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     source = calls.read(int.from_bytes(calls.read(8), "little")).decode("utf-8", "surrogatepass")
     null = os.open(os.devnull, os.O_RDONLY)

@@ -1,11 +1,11 @@
-"""What a child of a worker process becomes: a program and its tests, in one of three ways.
+"""Turns a child of a worker process into a program and its tests, in one of three ways.
 
-"python" runs a program and its tests in one interpreter. It can forge its success, since both share a scope: it has to
-know this file, find the two descriptors in the frames beneath its own and copy the secret from one to the other, or
-return a value that equals everything. Exiting early, printing a mark, and replacing built-in functions do not help.
+"python" runs a program and its tests in one interpreter. Since both share a scope, the program can forge success: it
+would have to know this file, find the two descriptors in the frames below its own and copy the secret from one to the
+other, or return a value that equals everything. Exiting early, printing and replacing built-in functions do not help.
 
-"strict" runs the program in a process of its own. Its functions are called through a pipe, and their results are
-rebuilt from plain values in the process of the tests, which the program cannot reach. None of these forgeries works.
+"strict" runs the program in its own process. Its functions are called through a pipe, and their results are rebuilt
+from plain values in the test process, which the program cannot reach. None of these forgeries works.
 
 "commands" writes files and runs commands such as a compiler and its output. It passes if each exits with 0 and the last
 prints a text that only its tests print; a program that reads its own source can find that text.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCRATCH = "/tmp"  # noqa: S108 - a file system of the program's own
 MAX_REPLY_BYTES = 1 << 24
-# Types of the values that a program may return, besides those that pickle has no names for.
+# Types of values that a program may return, besides those that pickle encodes without names.
 PLAIN_TYPES = {
     ("builtins", name): getattr(builtins, name)
     for name in ("set", "frozenset", "complex", "bytearray", "range", "slice", "int", "str", "list", "dict")
@@ -41,7 +41,7 @@ PLAIN_TYPES |= {("decimal", "Decimal"): None, ("fractions", "Fraction"): None}
 
 def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: str) -> NoReturn:
     """Turns this child into the program."""
-    # Linux alone has these, and `portable` does without.
+    # Linux only; `portable` does without them.
     from .isolation import (
         MS_NODEV,
         MS_NOSUID,
@@ -57,7 +57,7 @@ def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: st
         os.setsid()
         for name, target in (("null", 0), ("output", 1), ("output", 2)):
             os.dup2(pipes[name], target)
-        # The two descriptors of the verdict get numbers that are hard to guess, and everything else is closed.
+        # The verdict's two descriptors get numbers that are hard to guess; all others are closed.
         question = 256 + int.from_bytes(os.urandom(2), "little") % 350
         answer = question + 1 + int.from_bytes(os.urandom(2), "little") % 350
         os.dup2(pipes["question"], question)
@@ -89,14 +89,14 @@ def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: st
 
 
 def run_program(source: str, tests: str, question: int, answer: int) -> NoReturn:
-    """Runs the program and its tests, and passes the secret on only when both have ended.
+    """Runs the program and its tests, and passes the secret on once both have ended.
 
     Args:
         question: Descriptor from which the secret is read.
         answer: Descriptor to which it is written.
     """
     scope = {"__name__": "__main__", "__builtins__": __builtins__}
-    # The program may replace any function by its own, so these are looked up before it runs.
+    # The program may replace any function, so these are looked up before it runs.
     write, read, exit_now, execute, flush = os.write, os.read, os._exit, exec, sys.stdout.flush
     try:
         parts = [
@@ -117,21 +117,17 @@ def run_program(source: str, tests: str, question: int, answer: int) -> NoReturn
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Unpickles plain values, and nothing that a program has defined itself."""
+    """Unpickles plain values only, nothing that a program defines."""
 
     def find_class(self, module: str, name: str) -> object:
-        """Finds a type by name.
-
-        Raises:
-            TypeError: If it is not plain.
-        """
+        """Finds a type by name; a `TypeError` if it is not plain."""
         if (module, name) not in PLAIN_TYPES:
-            raise TypeError(f"{module}.{name} is no plain value")
+            raise TypeError(f"{module}.{name} is not a plain value")
         return super().find_class(module, name)
 
 
 def send(file: BinaryIO, value: object) -> None:
-    """Writes a value with its length before it."""
+    """Writes a value with a length prefix."""
     packed = pickle.dumps(value, protocol=4)
     file.write(len(packed).to_bytes(8, "little") + packed)
     file.flush()
@@ -141,7 +137,7 @@ def receive(file: BinaryIO) -> Any:
     """Reads a value that may come from a program.
 
     Raises:
-        EOFError: If the other side is gone.
+        EOFError: If the other process has ended.
         ValueError: If it is too large.
     """
     size = int.from_bytes(file.read(8), "little")
@@ -153,10 +149,10 @@ def receive(file: BinaryIO) -> Any:
 
 
 def fork_apart(question: int, answer: int) -> Callable[[str], tuple[BinaryIO, BinaryIO]]:
-    """Makes a function that runs a program in a fork; its result is where calls are written and replies are read.
+    """Makes a function that runs a program in a fork and returns the files for writing calls and reading replies.
 
     Args:
-        question: Descriptor that the program must not have.
+        question: Descriptor that is closed in the program.
         answer: Another one.
     """
 
@@ -183,14 +179,14 @@ def run_strict(
     *,
     start: Callable[[str], tuple[BinaryIO, BinaryIO]],
 ) -> NoReturn:
-    """Runs a program in a process of its own, and its tests here.
+    """Runs a program in its own process, and its tests in this one.
 
     Args:
-        prelude: What the tests need besides the program's functions.
+        prelude: Code that the tests need besides the program's functions.
         names: Of these functions.
         question: Descriptor from which the secret is read.
         answer: Descriptor to which it is written.
-        start: Starts the program; its result is where calls are written and replies are read.
+        start: Starts the program, and returns the files for writing calls and reading replies.
     """
     calls, replies = start(source)
     scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
@@ -216,7 +212,7 @@ def make_proxy(name: str, calls: BinaryIO, replies: BinaryIO) -> Callable[..., o
         outcome, *values = receive(replies)
         if outcome == "raised":
             raise make_error(values[0])
-        # A function may change its arguments in place.
+        # Functions may change their arguments in place.
         for argument, changed in zip(arguments, values[1]):  # noqa: B905 - Python 3.9 has no strict
             if type(argument) is type(changed) and isinstance(argument, list):
                 argument[:] = changed
@@ -229,13 +225,13 @@ def make_proxy(name: str, calls: BinaryIO, replies: BinaryIO) -> Callable[..., o
 
 
 def make_error(name: str) -> BaseException:
-    """Makes the built-in error of that name, which a program raised; a RuntimeError if there is none."""
+    """Makes the built-in exception of this name; a `RuntimeError` if there is none."""
     kind = getattr(builtins, str(name), None)
     return kind() if isinstance(kind, type) and issubclass(kind, Exception) else RuntimeError(name)
 
 
 def serve_calls(source: str, calls: BinaryIO, replies: BinaryIO) -> NoReturn:
-    """Runs a program and serves calls of its functions."""
+    """Runs a program and serves calls to its functions."""
     scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
     try:
         exec(compile(source, "program", "exec", dont_inherit=True), scope)  # noqa: S102
@@ -269,10 +265,10 @@ def run_commands(
     Args:
         files: Name and text of each.
         commands: Each a program and its arguments.
-        folders: Put first into PATH.
-        question: Descriptor of the secret, which commands do not see.
-        answer: Descriptor to which the command that failed is written.
-        call: Runs a command and gives its exit code, negative if a signal ended it.
+        folders: Prepended to PATH.
+        question: Descriptor of the secret, which is closed in commands.
+        answer: Descriptor to which the failed command is written.
+        call: Runs a command and returns its exit code, negative for a signal.
     """
     os.close(question)
     os.set_inheritable(answer, False)  # noqa: FBT003 - as it takes it
@@ -308,7 +304,7 @@ def fork_command(command: list[str]) -> int:
 
 
 def wait_for(child: int) -> int:
-    """Waits for one child; as the first process it also reaps others."""
+    """Waits for one child; as the first process it also reaps orphans."""
     while True:
         ended, status = os.wait()
         if ended == child:
@@ -316,7 +312,7 @@ def wait_for(child: int) -> int:
 
 
 def enter() -> NoReturn:
-    """Becomes the program inside bubblewrap; the command line holds the descriptors."""
+    """Becomes the program inside bubblewrap; the command line has the descriptors."""
     pipes = json.loads(sys.argv[1])["pipes"]
     with os.fdopen(pipes.pop("request"), "rb") as file:
         request = json.loads(file.read())

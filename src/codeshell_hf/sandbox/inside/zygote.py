@@ -1,4 +1,4 @@
-"""A worker process: reads requests, a JSON line each, runs every program in a fork, and replies with a JSON line."""
+"""A worker process: reads requests as JSON lines, runs each program in a fork, and replies with a JSON line."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Zygote:
     """Runs programs one after another.
 
     Args:
-        backend: What isolates them: "namespaces", "bubblewrap", "container" or "none".
-        shown: Files and folders that they may read.
-        bubblewrap: Path of the program of that name, for its backend.
+        backend: "namespaces", "bubblewrap", "container" or "none".
+        shown: Files and folders that programs may read.
+        bubblewrap: Path of bwrap, for its backend.
     """
 
     def __init__(self, backend: str, shown: list[str], bubblewrap: str) -> None:
@@ -60,7 +60,7 @@ class Zygote:
             inherit_orphans()
 
     def serve(self, requests: BinaryIO, replies: BinaryIO) -> None:
-        """Serves requests until there are no more."""
+        """Serves requests until the input ends."""
         for line in requests:
             replies.write(json.dumps(self.judge(json.loads(line))).encode() + b"\n")
             replies.flush()
@@ -69,7 +69,7 @@ class Zygote:
         """Runs one program until it ends or is killed.
 
         Args:
-            request: Without its `folder`, which is set here.
+            request: `folder` is set here.
         """
         secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES].encode()
         if request["kind"] == "commands":
@@ -107,7 +107,7 @@ class Zygote:
         for name in ("answer", "output", "trouble", "child"):
             os.close(ends[name][0])
         os.close(ends["question"][1])
-        if exit_code > 128:  # bubblewrap reports a signal so
+        if exit_code > 128:  # bubblewrap's report of a signal
             exit_code = 128 - exit_code
         reply: WorkerReply = {"seconds": time.monotonic() - started, "output": head.decode("utf-8", "replace")}
         if trouble:
@@ -171,7 +171,7 @@ def list_bubblewrap_options(shown: list[str], max_file_bytes: int) -> list[str]:
 
     Args:
         shown: Files and folders that programs may read.
-        max_file_bytes: Size of the file system for their own files.
+        max_file_bytes: Size of the file system for programs' own files.
     """
     options = [
         *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
@@ -191,10 +191,10 @@ def list_bubblewrap_options(shown: list[str], max_file_bytes: int) -> list[str]:
 
 
 def clean_up(folder: str, *, is_alone: bool) -> None:
-    """Removes the files of a program, where they do not vanish with it.
+    """Removes the files of a program, if they do not vanish with it.
 
     Args:
-        is_alone: Whether every process here but this one is a program's, and is killed.
+        is_alone: Whether all other processes belong to programs, and are killed.
     """
     if is_alone:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -212,16 +212,16 @@ def clean_up(folder: str, *, is_alone: bool) -> None:
 def watch(
     supervisor: int, child: int | None, output: int, started: float, limits: LimitValues
 ) -> tuple[bytes, bytes, bool]:
-    """Reads a program's output until it ends or its time is over, and then kills all of its processes.
+    """Reads a program's output until it ends or times out, and then kills all of its processes.
 
     Args:
         supervisor: Process id of the program's parent.
-        child: Process id of the program; `None` where it was never started.
+        child: Process id of the program; `None` if it was not started.
         output: Descriptor.
-        started: Of the monotonic clock.
+        started: By the monotonic clock.
 
     Returns:
-        The beginning of its output, the end of it, and whether its time was over.
+        The beginning of its output, the end of it, and whether it timed out.
     """
     head, tail = bytearray(), b""
     deadline = started + limits["timeout_s"]
@@ -249,7 +249,7 @@ def watch(
             is_late = True
             break
     if child is not None:
-        # In namespaces it is the root of its processes, and the kernel kills all others with it.
+        # In a PID namespace it is the init process, and the kernel kills all others with it.
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(child, signal.SIGKILL)
@@ -260,7 +260,7 @@ def watch(
 
 
 def read_rest(descriptor: int) -> bytes:
-    """Reads up to 64 kB that are ready in a pipe that does not block."""
+    """Reads up to 64 kB from a non-blocking pipe."""
     try:
         return os.read(descriptor, 1 << 16)
     except BlockingIOError:
