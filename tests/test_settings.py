@@ -65,7 +65,7 @@ def test_places_of_the_interpreter_are_filled_in(tmp_path: Path) -> None:
         ("output: a\npack: {row_tokens: 0}\n", [], "pack.row_tokens is 0 in .*: input should be greater than 0"),
         ("output: a\nrate: much\n", [], "rate is 'much' in .*: input should be a valid number"),
         ("output: [a\n", [], "is not YAML"),
-        ("- a\n", [], "holds list; write keys and values"),
+        ("- a\n", [], "contains a list; write keys and values"),
         ("output: a\n", ["rate"], "override 'rate' has no '='; write section.key=value"),
         ("output: a\n", ["rate.x=1", "rate.x.y=2"], "leads through x, which is 1 and not a section"),
     ],

@@ -135,7 +135,7 @@ def test_a_cluster_that_is_not_there_is_one_line(
     ("options", "message"),
     [
         (["sources=[{name: a, path: nowhere}]"], "nowhere"),
-        (["sources=[{name: a, kind: parquet, path: HOME/in}]"], "no file ends in .parquet"),
+        (["sources=[{name: a, kind: parquet, path: HOME/in}]"], "which has no file that ends in .parquet"),
         (["sources=[{name: a, path: HOME/in}, {name: a, path: HOME/in}]"], "sources has the name 'a' twice"),
         (["rules.by_language={python: {max_lin: 3}}"], "has the unknown rule 'max_lin'"),
         (["selection={max_tokens: 5, by: quality}"], "selection.by is quality, but quality is null"),
