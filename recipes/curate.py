@@ -1,4 +1,4 @@
-"""Curates sources into documents: named languages, measured signals, named reasons for every drop."""
+"""Curates sources into documents: languages, signals, and a reason for every dropped document."""
 
 import sys
 from pathlib import Path
@@ -34,21 +34,25 @@ class Settings(Measuring, StageSettings):
     cache: Path | None = Field(default=None, description="what was measured; null: beside the output, .measured")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="where the work is done")
     min_language_bytes: int = Field(
-        default=0, ge=0, description="languages with less text are dropped (the report: 100 MB)"
+        default=0, ge=0, description="languages with less text are dropped (CodeShell's report: 100 MB)"
     )
-    held_out_fraction: float = Field(default=0.02, ge=0, lt=1, description="share that nothing is trained on")
+    held_out_fraction: float = Field(
+        default=0.02, ge=0, lt=1, description="share of documents that is held out from training"
+    )
     rights: Rights = Field(default_factory=Rights, description="licences and opt-outs")
     rules: Rules = Field(default_factory=Rules, description="thresholds")
-    perplexity: Perplexity | None = Field(default=None, description="null for no cut")
-    quality: Quality | None = Field(default=None, description="null for no score")
+    perplexity: Perplexity | None = Field(default=None, description="null drops nothing by perplexity")
+    quality: Quality | None = Field(default=None, description="null does not score")
     benchmarks: tuple[Benchmark, ...] = Field(default=(), description="what must not be trained on")
-    min_benchmark_hits: int = Field(default=1, gt=0, description="common ten-word sequences that contaminate")
-    redacts: bool = Field(default=True, description="whether personal data is replaced by placeholders")
-    drops_exact_duplicates: bool = Field(
-        default=True, description="whether equal documents are dropped; false where whole repositories are to be joined"
+    min_benchmark_hits: int = Field(
+        default=1, gt=0, description="common ten-word sequences that make a document contaminated"
     )
-    selection: Selection | None = Field(default=None, description="null takes all that is left")
-    tokenizer: str | None = Field(default=None, description="what tokens are counted with; null counts words")
+    redacts: bool = Field(default=True, description="replace personal data with placeholders")
+    drops_exact_duplicates: bool = Field(
+        default=True, description="drop equal documents; false if whole repositories are to be joined"
+    )
+    selection: Selection | None = Field(default=None, description="null takes all remaining documents")
+    tokenizer: str | None = Field(default=None, description="tokenizer for counting tokens; null counts words")
 
     @model_validator(mode="after")
     def _check_sources(self) -> "Settings":
@@ -81,11 +85,11 @@ def run(settings: Settings, work: Work) -> None:
 
 
 def curate(settings: Settings, output: Path, *, compute_dtype: "ComputeDtype", on_progress: "Progress") -> "Outcome":
-    """Runs the steps. A document is dropped for the first reason that it meets, and each step sees what is left.
+    """Runs the steps; each works on the documents that earlier ones left.
 
     Args:
-        compute_dtype: What the regressor of quality computes in.
-        on_progress: Called with the step, parts done and parts in all.
+        compute_dtype: Of the quality regressor.
+        on_progress: Called with the step, the parts done and their total.
 
     Raises:
         DataError: If there is nothing to read, or nothing is left.
@@ -133,7 +137,7 @@ def curate(settings: Settings, output: Path, *, compute_dtype: "ComputeDtype", o
 
 
 def choose_compute_dtype(quality: Quality | None, work: Work) -> "ComputeDtype":
-    """Chooses what the regressor of quality computes in."""
+    """Chooses the compute dtype of the quality regressor."""
     from codeshell_hf.curate.inspection import STATIC
     from codeshell_hf.curate.regressor import read_encoder
 
@@ -149,14 +153,14 @@ def choose_compute_dtype(quality: Quality | None, work: Work) -> "ComputeDtype":
 
 
 def describe(settings: Settings) -> list[str]:
-    """Says how much there is to read."""
+    """Describes the size of the sources."""
     from codeshell_hf.curate.corpus import describe_sources
 
     return describe_sources(settings.sources, part_bytes=settings.engine.part_bytes)
 
 
 def list_inputs(settings: Settings) -> dict[str, Path]:
-    """What the stage reads of this machine, by name."""
+    """The files and folders that the stage reads, by name."""
     inputs = {source.name: source.place for source in settings.sources if source.kind != "hub"}
     inputs |= {row.name: row.path for row in settings.benchmarks}
     inputs |= list_extension_files([*(source.kind for source in settings.sources), *settings.rules.custom])

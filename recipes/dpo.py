@@ -1,4 +1,4 @@
-"""Learns from pairs of a better and a worse answer directly, with TRL's DPO: no reward model, no sampling.
+"""Trains on preference pairs with TRL's DPO, without a reward model and without sampling.
 
 codeshell dpo recipes/nano/dpo.yaml
 """
@@ -29,12 +29,12 @@ class Settings(PairSettings, SandboxSettings):
     """Settings of direct preference optimisation."""
 
     measure: MeasureSettings | None = Field(
-        default=None, description="runs the tests of held-out prompts before and after; null does not"
+        default=None, description="run the tests of held-out prompts before and after; null does not"
     )
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Trains and saves the model, and measures held-out pairs, and held-out prompts by their tests."""
+    """Trains and saves the model; evaluates held-out pairs, and held-out prompts by their tests."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 

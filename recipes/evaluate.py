@@ -1,4 +1,4 @@
-"""Evaluates models: on held-out files, on benchmarks whose programs run in a sandbox, and for safety.
+"""Evaluates models on held-out files and on benchmarks, with programs in a sandbox, and for safety.
 
 codeshell evaluate recipes/nano/evaluate.yaml
 """
@@ -37,7 +37,7 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     """Settings of evaluation."""
 
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="folders, servers or programs, by name")
-    sweep: Path | None = Field(default=None, description="folder with a model in each of its folders, such as exports")
+    sweep: Path | None = Field(default=None, description="folder with a model in each subfolder, such as exports")
     documents: Path | None = Field(default=None, description="output of curate")
     shards: Path | None = Field(default=None, description="output of pack, with a held-out split")
     bits_per_byte: BitsPerByteSettings | None = Field(default=None, description="bits per byte of held-out files")
@@ -48,9 +48,9 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     judge: PreferenceSettings | None = Field(default=None, description="a model that prefers one of two answers")
     kept: Path | None = Field(default=None, description="folder of answers and scores; by default OUTPUT.kept")
     batch_size: int = Field(default=32, gt=0, description="answers at a time")
-    attention: str | None = Field(default=None, description="as transformers names it; by default its choice")
+    attention: str | None = Field(default=None, description="transformers' name; by default its own choice")
     device_map: str | None = Field(
-        default=None, description="auto spreads a model over all GPUs; by default one device"
+        default=None, description="auto spreads the model over all GPUs; by default one device"
     )
     seed: int = Field(default=0, ge=0, description="of sampling, and of the lines to fill in")
 
@@ -75,12 +75,12 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
 
     @property
     def stored(self) -> Path:
-        """Where answers and scores are stored from run to run."""
+        """The folder of answers and scores, which later runs reuse."""
         return self.kept or self.output.with_name(f"{self.output.name}.kept")
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Measures one model after the other, and compares them."""
+    """Evaluates one model after the other, and compares them."""
     from codeshell_hf.dependencies import hash_code
     from codeshell_hf.errors import SettingsError
     from codeshell_hf.evaluate.held_out import HeldOutFiles
@@ -99,7 +99,7 @@ def run(settings: Settings, work: Work) -> None:
     cache = ResultCache(settings.stored, hash_code(Path(__file__)))
     dtype = "auto"
     if folders := [source for source in sources.values() if isinstance(source, Path)]:
-        # Answers are stored by precision: auto resumes with what it took first, and generates nothing twice.
+        # Stored answers depend on the precision: auto keeps its first choice, so that no answer is generated twice.
         record_folder = cache.folder if settings.precision == "auto" else None
         dtype = resolve_precision(
             settings.precision, lambda: read_config(folders[0]), work, record_folder=record_folder
@@ -128,7 +128,7 @@ def run(settings: Settings, work: Work) -> None:
             if requests is not None and model.generator is not None:
                 answers[name] = answer_requests(model, requests, cache.folder, seed=settings.seed)
             del model
-            gc.collect()  # before the next one is loaded
+            gc.collect()  # frees the memory before the next model is loaded
     if settings.judge is not None and requests is not None:
         for name, score in score_preference(settings.judge, requests, answers, cache.folder).items():
             models[name].tasks["preference"] = score
@@ -159,7 +159,7 @@ def write_results(
 
 
 def list_inputs(settings: Settings) -> dict[str, Path]:
-    """Lists what the stage reads."""
+    """The files and folders that the stage reads, by name."""
     from codeshell_hf.evaluate.models import list_models
 
     sources = list_models(settings.models, settings.sweep)
@@ -180,7 +180,7 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
 
 
 def describe(settings: Settings) -> list[str]:
-    """One line on the size of each task."""
+    """A line on the size of each task."""
     from codeshell_hf.evaluate.models import list_models
     from codeshell_hf.evaluate.tasks import read_task
 

@@ -11,10 +11,10 @@ from codeshell_hf.stages.process import make_parser, run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Merges and saves, with the tokenizer; returns 0, or 2 if called wrongly."""
+    """Merges an adapter and saves model and tokenizer; returns 0, or 2 if called wrongly."""
     parser = make_parser("merge", __doc__)
     parser.add_argument("adapter", type=Path, help="the adapter folder of sft, reward, rlhf or dpo")
-    parser.add_argument("output", type=Path, help="folder to write; it must not be there yet")
+    parser.add_argument("output", type=Path, help="folder to write; it must not exist")
     options = parser.parse_args(arguments)
 
     def work() -> None:
@@ -28,8 +28,8 @@ def merge(adapter: Path, output: Path) -> None:
     """Merges an adapter into the model that its configuration names, and writes the tokenizer too.
 
     Raises:
-        DataError: If the folder holds no adapter, or the output exists.
-        CheckpointError: If the model it was trained on cannot be loaded.
+        DataError: If the folder has no adapter, or the output exists.
+        CheckpointError: If the base model cannot be loaded.
     """
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.errors import CheckpointError, DataError
@@ -39,7 +39,7 @@ def merge(adapter: Path, output: Path) -> None:
     try:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{adapter} holds no adapter_config.json that can be read; name an adapter's folder") from error
+        raise DataError(f"{adapter} has no readable adapter_config.json; name an adapter's folder") from error
     model = Path(config["base_model_name_or_path"])
     try:
         merge_adapter(model, adapter, output, task=config["task_type"])
@@ -53,10 +53,10 @@ def merge_adapter(model: Path, adapter: Path, output: Path, *, task: str) -> Non
     """Merges an adapter in float32 and saves the weights.
 
     Args:
-        model: The weights it was trained on.
+        model: The base model.
         adapter: The adapter.
-        output: Folder to write.
-        task: PEFT's word: "SEQ_CLS" for a reward model, else "CAUSAL_LM".
+        output: The folder to write.
+        task: PEFT's task type: "SEQ_CLS" for a reward model, else "CAUSAL_LM".
     """
     import torch
     from peft import PeftModel

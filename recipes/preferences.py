@@ -1,4 +1,4 @@
-"""Makes pairs of a better and a worse answer: a model's own, judged by tests or by an endpoint, or from files.
+"""Makes preference pairs: from a model's answers, judged by tests or by a judge model, or from files.
 
 codeshell preferences recipes/nano/preferences.yaml
 """
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 class Settings(StageSettings, SandboxSettings, PrecisionSettings):
-    """Settings of making preferences."""
+    """Settings of preference pairs."""
 
-    model: Path | None = Field(default=None, description="folder of the model that answers; null reads files alone")
+    model: Path | None = Field(default=None, description="folder of the model that answers; null only reads files")
     prompts: tuple[Path, ...] = Field(default=(), description="conversations; their last answer is not used")
-    sample: SampleSettings | None = Field(default=None, description="how the model answers")
+    sample: SampleSettings | None = Field(default=None, description="how answers are sampled")
     judge: JudgeSettings | None = Field(default=None, description="for prompts without tests")
     files: tuple[Path, ...] = Field(default=(), description="pairs made elsewhere: prompt, chosen, rejected")
-    max_pairs_per_prompt: int = Field(default=4, gt=0, description="so that no prompt outweighs the others")
+    max_pairs_per_prompt: int = Field(default=4, gt=0, description="limit for each prompt")
     seed: int = Field(default=0, ge=0, description="of sampling, and of which answers are paired")
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Makes the pairs and reports how many each source gave.
+    """Makes the pairs, and reports their number by source.
 
     Raises:
-        SettingsError: If the model has no prompts, or the judge no key.
+        SettingsError: If prompts or the judge's key are missing.
         DataError: If there is no pair.
     """
     from codeshell_hf.align.examples import read_all_conversations
@@ -75,7 +75,7 @@ def run(settings: Settings, work: Work) -> None:
 
     reasons = ", ".join(f"{count} {reason}" for reason, count in made.dropped.items()) or "nothing was dropped"
     if not made.pairs:
-        raise DataError(f"no pair came of it ({reasons}); sample more, at a higher temperature, or name files of pairs")
+        raise DataError(f"there is no pair ({reasons}); sample more, at a higher temperature, or name files of pairs")
     write_pairs(work.folder / "pairs.jsonl", made.pairs)
     by_source = Counter(pair.source for pair in made.pairs)
     work.counts = {
@@ -93,7 +93,7 @@ def answer_prompts(
     seed: int,
     work: Work,
 ) -> list[list["Answer"]]:
-    """Lets the model answer every prompt several times."""
+    """Samples several answers to every prompt."""
     import torch
     from tqdm.auto import tqdm
 
@@ -125,7 +125,7 @@ def run_tests(
     seed: int,
     work: Work,
 ) -> "PairSet":
-    """Runs every answer with its prompt's tests in the sandbox, and pairs what passes with what fails."""
+    """Runs every answer with its prompt's tests, and pairs answers that pass with ones that fail."""
     from tqdm.auto import tqdm
 
     from codeshell_hf.align.pairing import pair_by_tests

@@ -1,4 +1,4 @@
-"""Pretrains a model on token shards: the one training loop, counted in tokens.
+"""Pretrains a model on token shards, with everything counted in tokens.
 
 codeshell pretrain recipes/nano/pretrain.yaml
 accelerate launch --config_file recipes/accelerate/fsdp2.yaml -m recipes.pretrain recipes/codeshell-small/pretrain.yaml
@@ -42,7 +42,7 @@ class Settings(StageSettings, PrecisionSettings):
 
     shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
     mixture: tuple[MixtureSettings, ...] = Field(default=(), description="further shards, by share")
-    tokenizer: Path = Field(description="output of tokenizer, saved with the model")
+    tokenizer: Path = Field(description="output of tokenizer; saved with the model")
     model: ModelSettings = Field(description="the model")
     batch: BatchSettings = Field(description="batches")
     schedule: ScheduleSettings = Field(description="schedule")
@@ -54,15 +54,17 @@ class Settings(StageSettings, PrecisionSettings):
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="evaluation")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
     compiles: bool = Field(default=False, description="compile each block with torch.compile")
-    accelerate: Path | None = Field(default=None, description="accelerate's file, where torchrun starts the processes")
+    accelerate: Path | None = Field(default=None, description="accelerate's file, for processes started by torchrun")
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(default=(), description="besides the log")
-    peak_tflops: float | None = Field(default=None, gt=0, description="a device's peak; null: known devices' own")
-    log_every_steps: int = Field(default=50, gt=0, description="steps between lines")
-    seed: int = Field(default=0, ge=0, description="decides weights, order and rearranging")
+    peak_tflops: float | None = Field(
+        default=None, gt=0, description="a device's peak, for MFU; null: from a table of devices"
+    )
+    log_every_steps: int = Field(default=50, gt=0, description="steps between printed lines")
+    seed: int = Field(default=0, ge=0, description="of weights, order and infilling")
 
 
-def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from data to report
-    """Trains, measures before and after, and saves the model with its tokenizer."""
+def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data to report
+    """Trains, evaluates before and after, and saves the model with its tokenizer."""
     import torch
     from tqdm import tqdm
 
@@ -94,11 +96,13 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
     total_tokens, lengths = schedule.total_tokens, schedule.row_lengths
     sharding, requested = read_sharding(settings.accelerate, precision=settings.precision)
     with join_ranks() as ranks:
-        # What is trained on, and how much of it at a time.
+        # The data, and the batch size.
         step_tokens = fit_batch(requested_tokens, micro_tokens=micro_tokens, row_lengths=lengths, ranks=ranks.count)
         if step_tokens != requested_tokens:
             unit = f"{ranks.count} x {micro_tokens:,}"
-            ranks.print(f"batch.global_tokens {requested_tokens:,} do not divide into {unit}: takes {step_tokens:,}")
+            ranks.print(
+                f"batch.global_tokens {requested_tokens:,} are not a multiple of {unit}: steps have {step_tokens:,}"
+            )
         steps = math.ceil(total_tokens / step_tokens)
         phases = place_phases(schedule.phase_ends, total_tokens=total_tokens, step_tokens=step_tokens)
         sources = (settings.shards, settings.mixture, phases, settings.rows, settings.infilling)
@@ -139,14 +143,14 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
             f"{'es' if ranks.count > 1 else ''}"
         )
 
-        # Where the run is: at its beginning, or at its last whole checkpoint.
+        # The run's state: at the start, or at the last complete checkpoint.
         progress, guard = Progress(), Guard(settings.guard)
         state = Run(progress, guard, step_tokens, precision.compute_dtype)
         checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint)
         if checkpoints.resume(state):
             ranks.print(f"resumes at step {progress.step} of {steps}")
 
-        # What is measured and logged on the way.
+        # Evaluation and logging.
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=ranks.is_first)
         values = settings.model_dump(mode="json")
         trackers = Trackers(settings.trackers if ranks.is_first else (), start_tracker, work.folder, values)
@@ -166,13 +170,13 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
             while progress.step < steps:
                 row_tokens = rows.find_row_tokens(progress.tokens)
                 if log.row_tokens not in (None, row_tokens):
-                    held_out.log_loss_by_position(engine, progress)  # the last look at rows of the old length
+                    held_out.log_loss_by_position(engine, progress)  # the last evaluation with rows of the old length
                 batches = read_step(rows, progress.tokens, step_tokens, micro_tokens, ranks.rank, ranks.count)
                 rank_loss = accumulate_gradients(engine, batches, ranks)
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + step_tokens
                 norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)
 
-                # Ranks agree on what each of them alone knows: its loss, a signal, whether its checkpoint is written.
+                # Combines what each rank knows: its loss, a stop signal, whether its checkpoint is written.
                 agreed = ranks.all_reduce_sum(float(rank_loss), stop.is_received, checkpoints.is_written())
                 loss, is_stopping, written = agreed[0], agreed[1] > 0, agreed[2]
                 if written == ranks.count:
@@ -186,7 +190,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
 
                 if guard.wants_rollback:
                     roll_back(checkpoints, guard, progress, norm)
-                    ranks.print(f"step {progress.step:>6} | {settings.guard.max_skips} steps skipped: older weights")
+                    ranks.print(f"step {progress.step:>6} | {settings.guard.max_skips} steps skipped: rolled back")
                 if progress.step % settings.checkpoint.every_steps == 0 or progress.step == steps or is_stopping:
                     checkpoints.save(state)
                 if evaluation.every_steps and progress.step % evaluation.every_steps == 0 and progress.step < steps:
@@ -222,12 +226,12 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - one story, from
 
 
 def accumulate_gradients(engine: "Engine", batches: "list[Batch]", ranks: "Ranks") -> "torch.Tensor":
-    """Runs forward and backward over this rank's micro-batches, and gives its share of the step's loss."""
+    """Runs forward and backward over this rank's micro-batches, and returns its share of the step's loss."""
     import torch
 
     from codeshell_hf.pack.stream import count_labels, to_tensors
 
-    # The loss is the mean over all labels of the step, whatever rank or micro-batch they are in.
+    # The loss is the mean over all labels of the step, across ranks and micro-batches.
     (labels,) = ranks.all_reduce_sum(count_labels(batches))
     loss_sum = torch.zeros((), device=ranks.device)
     for number, batch in enumerate(batches, start=1):
@@ -252,7 +256,7 @@ STAGE = Stage(
     },
     run=run,
     checkpoint_glob="checkpoints/step-*",
-    # How it is done, not what comes out.
+    # Settings that do not change the result.
     changeable_on_resume=(
         "batch.micro_tokens",
         "checkpoint",

@@ -1,4 +1,4 @@
-"""Writes a folder for the Hub, checks that it loads without this package, fills card and page, and may push it.
+"""Writes a folder for the Hub with card and page, checks that it loads without this package, and may push it.
 
 codeshell publish recipes/nano/publish.yaml
 codeshell publish recipes/nano/publish.yaml push.repository=you/codeshell-nano
@@ -19,14 +19,14 @@ from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 ROOT = Path(__file__).parents[1]
 CODE = ("configuration_codeshell.py", "modeling_codeshell.py", "tokenization_codeshell.py")
 WRITTEN = ("README.md", "index.html", "generation_config.json", *CODE)
-CHECKED_TEXTS = 64  # held-out documents that the tokenizer must give back unchanged
+CHECKED_TEXTS = 64  # held-out documents that the tokenizer must decode unchanged
 
 
 class Settings(StageSettings):
     """Settings of publishing."""
 
     model: Path = Field(description="folder of the model, with its tokenizer")
-    stages: dict[str, Path] = Field(description="outputs of the stages that made it, by stage word")
+    stages: dict[str, Path] = Field(description="outputs of the stages that made it, by name")
     card: CardSettings = Field(description="the card")
     samples: tuple[PromptSettings, ...] = Field(default=(), description="prompts for the published model")
     push: PushSettings | None = Field(default=None, description="null keeps it here")
@@ -42,7 +42,7 @@ def run(settings: Settings, work: Work) -> None:
     """Publishes the model.
 
     Raises:
-        RunFailed: If what was written answers differently from the model.
+        RunFailed: If the written folder computes other logits than the model.
         DataError: If a check fails, or the Hub refuses.
     """
     import torch
@@ -79,7 +79,7 @@ def run(settings: Settings, work: Work) -> None:
             folders["dataset"], settings.stages["curate"], settings.push.dataset, settings.card, values
         )
 
-    # What leaves this machine holds no path of it and no secret; anything else stops the stage before a push.
+    # A secret or a path of this machine stops the stage before a push.
     private = list_private_paths(manifests, {ROOT: ".", Path.cwd(): ".", Path.home(): "~"})
     hide_paths(work.folder, private)
     texts = read_held_out(settings.stages["curate"]) if "curate" in settings.stages else {}
@@ -92,7 +92,7 @@ def run(settings: Settings, work: Work) -> None:
     work.measures = {"largest_logit_difference": difference, "texts": answer.texts}
     work.report = [
         f"{len(files)} files, {size / 1e6:.1f} MB; loads without this package, logits within {difference:.1e}",
-        "no secret and no path of this machine in any file; the card is complete, the tokenizer gives back every text",
+        "no secret and no path of this machine in any file; the card is complete, the tokenizer is lossless",
     ]
     for sample, text in samples:
         work.report += [f"{sample.kind}: {sample.prompt}", *(f"  | {line}" for line in text.splitlines()[:8])]
@@ -102,14 +102,14 @@ def run(settings: Settings, work: Work) -> None:
 
 
 def copy_manifests(stages: Mapping[str, Path], folder: Path) -> None:
-    """Copies the manifests of stages, named by their words."""
+    """Copies the manifests of stages, named after the stages."""
     folder.mkdir(exist_ok=True)
     for stage, output in stages.items():
         shutil.copyfile(output / "manifest.json", folder / f"{stage}.json")
 
 
 def save_tokenizer(folder: Path, model: Path, repository: str, card: CardSettings, values: Values) -> None:
-    """Saves the tokenizer alone, with a card."""
+    """Saves the tokenizer by itself, with a card."""
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.publish.card import write_tokenizer_card
 
@@ -146,7 +146,7 @@ def read_held_out(curated: Path) -> dict[str, str]:
 
 
 def describe(settings: Settings) -> list[str]:
-    """The tree of files that would be pushed; what the stage writes has no size yet."""
+    """The files that would be pushed; those that the stage writes have no size yet."""
     there = {path.name: path.stat().st_size for path in settings.model.glob("*") if path.is_file()}
     sizes: dict[str, int | None] = {
         **{name: size for name, size in there.items() if name not in ("training_args.bin", *WRITTEN)},
@@ -159,7 +159,7 @@ def describe(settings: Settings) -> list[str]:
 
 
 def list_documents(stages: Mapping[str, Path]) -> list[Path]:
-    """The files of curated documents; none where `curate` is not among the stages."""
+    """The files of curated documents; none if `curate` is not among the stages."""
     return list((stages["curate"] / "documents").glob("part-*.parquet")) if "curate" in stages else []
 
 
@@ -167,9 +167,9 @@ def describe_push(push: PushSettings, documents: Iterable[Path]) -> list[str]:
     """How and where it would be pushed."""
     where = f"branch {push.revision}" if push.revision else "the main branch"
     kind = "a pull request on" if push.pull_request else "one commit on"
-    lines = [f"{kind} {where}, {'private' if push.private else 'public'} where it is new"]
+    lines = [f"{kind} {where}, {'private' if push.private else 'public'} if new"]
     if push.tokenizer:
-        lines.append(f"{push.tokenizer}/  the tokenizer alone")
+        lines.append(f"{push.tokenizer}/  the tokenizer by itself")
     if push.dataset:
         sizes = [part.stat().st_size for part in documents]
         lines.append(f"{push.dataset}/  data set, {len(sizes)} parts, {sum(sizes):,} bytes or less")

@@ -1,4 +1,4 @@
-"""Trains a reward model on pairs of a better and a worse answer with TRL.
+"""Trains a reward model on preference pairs with TRL.
 
 codeshell reward recipes/nano/reward.yaml
 """
@@ -23,10 +23,10 @@ class Settings(PairSettings):
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Trains and saves the model, and measures how often it prefers the better of two held-out answers.
+    """Trains and saves the model, and measures its accuracy on held-out pairs.
 
     Raises:
-        SettingsError: If weights in four bits are asked for.
+        SettingsError: If 4-bit weights are requested.
         RunFailed: If a score is not finite.
     """
     import torch
@@ -68,8 +68,8 @@ def run(settings: Settings, work: Work) -> None:
     )
     train(trainer)
 
-    # Scores of held-out pairs. TRL predicts a batch's chosen answers and then its rejected ones, and gathering cuts a
-    # last batch that is not full, so the first pairs are repeated to fill it.
+    # Scores of held-out pairs. TRL predicts a batch's chosen answers and then its rejected ones. Gathering truncates an
+    # incomplete last batch, so the first pairs are repeated to fill it.
     batch = trainer.args.per_device_eval_batch_size
     at_a_time = batch * trainer.accelerator.num_processes
     filled = held_out.select([index % len(held_out) for index in range(-(-len(held_out) // at_a_time) * at_a_time)])

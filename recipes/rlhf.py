@@ -1,4 +1,4 @@
-"""Learns from rewards with TRL: RLOO or GRPO on a reward model, on unit tests run in the sandbox, on format and length.
+"""Trains on rewards with TRL's RLOO or GRPO: a reward model, unit tests run in the sandbox, format and length.
 
 codeshell rlhf recipes/nano/rlhf.yaml
 """
@@ -35,13 +35,13 @@ class Settings(AlignmentSettings, SandboxSettings):
 
     method: Literal["rloo", "grpo"] = Field(default="rloo", description="TRL's RLOO or GRPO")
     prompts: tuple[Path, ...] = Field(min_length=1, description="conversations; their last answer is not used")
-    rewards: tuple[RewardSettings, ...] = Field(min_length=1, description="what is rewarded, each with its weight")
+    rewards: tuple[RewardSettings, ...] = Field(min_length=1, description="the rewards, each with a weight")
     max_bad_fraction: float = Field(
-        default=0.1, ge=0, le=1, description="if a reward is unusable for more of the answers, the run stops"
+        default=0.1, ge=0, le=1, description="the run stops if a reward is unusable for a larger share of answers"
     )
-    measure: MeasureSettings | None = Field(default=None, description="null measures nothing before and after")
+    measure: MeasureSettings | None = Field(default=None, description="null does not measure before and after")
     held_out_prompts: tuple[Path, ...] = Field(
-        default=(), description="what trainer.eval_strategy evaluates on while it trains, sharded or not"
+        default=(), description="prompts for trainer.eval_strategy, during training"
     )
 
 
@@ -138,17 +138,13 @@ def run(settings: Settings, work: Work) -> None:
 
 
 def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: bool) -> None:
-    """Checks that learning stays near where it began, and that evaluation and vLLM have what they need.
-
-    Raises:
-        SettingsError: If not.
-    """
+    """Raises `SettingsError` if the KL penalty is not set, or if evaluation or vLLM lack what they need."""
     from codeshell_hf.errors import SettingsError
 
     if method == "grpo" and "beta" not in options:
         raise SettingsError(
-            "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from where it "
-            "began; write trainer.beta: 0.04, or 0.0 to want that"
+            "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from its start; "
+            "set trainer.beta: 0.04, or 0.0 if you want that"
         )
     if options.get("eval_strategy", "no") != "no" and not has_held_out:
         raise SettingsError(
@@ -157,7 +153,7 @@ def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: b
         )
     if options.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise SettingsError(
-            "trainer.use_vllm is true, but vllm is not installed; install it, or take the key out to generate with "
+            "trainer.use_vllm is true, but vllm is not installed; install it, or remove the key to generate with "
             "transformers"
         )
 

@@ -1,4 +1,4 @@
-"""Fine-tunes a model on conversations with TRL; the loss falls on the assistant's words and their stop alone.
+"""Fine-tunes a model on conversations with TRL, with the loss on the assistant's answers and their stop only.
 
 codeshell sft recipes/nano/sft.yaml
 """
@@ -96,8 +96,8 @@ def run(settings: Settings, work: Work) -> None:
             )
     if split:
         work.report.append(
-            f"{split} were longer than {config.max_length} tokens and were split; {without_loss} had nothing to learn "
-            "from"
+            f"{split} were longer than {config.max_length} tokens and were split; {without_loss} had no "
+            "answer to learn from"
         )
 
 

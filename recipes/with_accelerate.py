@@ -1,4 +1,4 @@
-"""What pretraining takes from accelerate: the processes that a launcher started, and its adapters of trackers."""
+"""Pretraining's use of accelerate: joining the ranks that a launcher started, and its trackers."""
 
 import os
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def join_ranks() -> "Iterator[Ranks]":
-    """Joins the processes of a launcher, or makes a process group of the only one.
+    """Joins the ranks of a launcher, or makes a process group of this process.
 
     Raises:
-        SettingsError: If several processes were started that do not see each other.
+        SettingsError: If several processes were started but do not see each other.
     """
     import torch
     import torch.distributed as dist
@@ -25,7 +25,7 @@ def join_ranks() -> "Iterator[Ranks]":
     from codeshell_hf.train.ranks import Ranks
 
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed, where it is installed, prints guesses
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed, if installed, prints its guesses
     state = PartialState(cpu=not torch.cuda.is_available())
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != launched or (launched > 1 and not dist.is_initialized()):
@@ -37,7 +37,7 @@ def join_ranks() -> "Iterator[Ranks]":
     if is_alone:
         backend = "cpu:gloo,cuda:nccl" if state.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed asks for it
+        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed reads it
     try:
         yield Ranks(state.device, state.process_index, state.num_processes)
     finally:
@@ -47,7 +47,7 @@ def join_ranks() -> "Iterator[Ranks]":
 
 
 def start_tracker(name: str, project: str, options: dict[str, str]) -> "Tracker":
-    """Starts accelerate's adapter of a tracker, such as "tensorboard".
+    """Starts a tracker of accelerate, such as "tensorboard".
 
     Raises:
         ImportError: If the tracker is not installed.

@@ -1,4 +1,4 @@
-"""What the stages on TRL share: settings, TRL's configuration checked, the policy, adapters, training, saving."""
+"""Shared by the stages on TRL: settings, TRL's configuration, the policy, adapters, training, saving."""
 
 import dataclasses
 import json
@@ -31,44 +31,44 @@ Config = TypeVar("Config", bound="TrainingArguments")
 
 
 class AlignmentSettings(StageSettings, PrecisionSettings):
-    """What the settings of all stages on TRL have."""
+    """Settings of all stages on TRL."""
 
     model: Path = Field(description="folder of the model to start from, with its tokenizer")
     adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
-        default="auto", description="auto takes FlashAttention 2 where it is installed and a GPU is at hand, else SDPA"
+        default="auto", description="auto uses FlashAttention 2 on a GPU if it is installed, else SDPA"
     )
     trainer: dict[str, object] = Field(default_factory=dict, description="TRL's configuration, by its own names")
     seed: int = Field(default=0, ge=0, description="of splits, order and sampling")
 
 
 class PairSettings(AlignmentSettings):
-    """What the settings of the stages that learn from pairs have."""
+    """Settings of the stages that train on pairs."""
 
     pairs: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
 
 
 def name_pairs(paths: Sequence[Path]) -> dict[str, Path]:
-    """Files of pairs by their names in the manifest."""
+    """Files of pairs, by their names in the manifest."""
     return {f"pairs {path.parent.name}/{path.name}": path for path in paths}
 
 
 def make_trainer_config(
     config: type[Config], settings: AlignmentSettings, work: Work, *, owned: Sequence[str] = (), **fixed: object
 ) -> Config:
-    """Makes TRL's configuration, after a check of every key against the installed version.
+    """Makes TRL's configuration, and checks every key against the installed version.
 
     Args:
         config: Such as `SFTConfig`.
-        settings: With the section `trainer`.
-        work: Filled with the precision; its folder holds the trainer's checkpoints.
+        settings: Include the section `trainer`.
+        work: Its precision is filled; the trainer's checkpoints go into its folder.
         owned: Further keys that the recipe decides.
         fixed: Their values.
 
     Raises:
         SettingsError: If a key is unknown or belongs to the recipe, a value is wrong, or accelerate does not run what
-            its file asks for.
+            its file requests.
     """
     import torch
 
@@ -99,7 +99,7 @@ def resolve_bf16(options: Mapping[str, object], work: Work, *, model: Path, prec
 
     word = agree_on_precision(precision, options, os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
     has_gpu = torch.cuda.is_available()
-    if word not in ("auto", "float32", "bfloat16"):  # float16 is the trainer's own
+    if word not in ("auto", "float32", "bfloat16"):  # the trainer handles float16 itself
         work.precision = {"requested": word, "compute_dtype": word, "device": "cuda" if has_gpu else "cpu"}
         work.precision["threads"] = set_threads()
         return False
@@ -109,7 +109,7 @@ def resolve_bf16(options: Mapping[str, object], work: Work, *, model: Path, prec
 
 
 def make_adapter(adapter: AdapterSettings | None, *, task: str = "CAUSAL_LM") -> "LoraConfig | None":
-    """Makes PEFT's configuration; `None` trains all weights."""
+    """Makes PEFT's configuration; `None` to train all weights."""
     if adapter is None:
         return None
     from peft import LoraConfig
@@ -125,11 +125,11 @@ def make_adapter(adapter: AdapterSettings | None, *, task: str = "CAUSAL_LM") ->
 
 
 def train(trainer: "Trainer") -> None:
-    """Trains, resuming from the newest whole checkpoint.
+    """Trains, and resumes from the newest complete checkpoint.
 
     Raises:
-        DataError: If there are too few examples for a single step.
-        RunFailed: If a loss is not finite, or ranks would train apart.
+        DataError: If there are too few examples for one step.
+        RunFailed: If a loss is not finite, or ranks would not average gradients.
     """
     from transformers.trainer_callback import ProgressCallback
 
@@ -144,7 +144,7 @@ def train(trainer: "Trainer") -> None:
     if not trainer.args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(ReportLines())
-    # TRL 1.16 reads it at every step; transformers 6 has another name.
+    # TRL 1.16 reads it at every step; transformers 6 renames it.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     trainer.train(resume_from_checkpoint=resumed)
     if trainer.state.global_step == 0:
@@ -163,7 +163,7 @@ def measure_policy(
     *,
     seed: int,
 ) -> dict[str, list[float]]:
-    """Measures rewards of the policy as it is now, a mean a prompt; empty where nothing is to be measured."""
+    """Measures the policy's rewards, one mean per prompt; empty without the section `measure`."""
     from codeshell_hf.align.examples import read_all_conversations
     from codeshell_hf.align.measurement import measure_rewards
 
@@ -185,17 +185,17 @@ def save_trained(
     """Saves the model, its adapter if there is one, the tokenizer and the log, and removes the checkpoints.
 
     Args:
-        trainer: After training; under sharding every rank takes part.
-        model: Where training began; its tokenizer is copied.
-        adapter: Kept by itself; whether it is merged too is set here.
-        folder: Gets `model`, `adapter` and `log.json`.
-        task: PEFT's word for what the model does.
+        trainer: After training; with sharding, all ranks have to call this.
+        model: The initial model, whose tokenizer is copied.
+        adapter: Saved by itself, and also merged if the settings say so.
+        folder: For `model`, `adapter` and `log.json`.
+        task: PEFT's task type.
     """
     from codeshell_hf import CodeShellConfig, CodeShellTokenizer
     from codeshell_hf.manifest import share_weights
     from recipes.merge import merge_adapter
 
-    # The trainer turned the cache off for itself; whoever loads the saved model needs it.
+    # The trainer turned the cache off, but users of the saved model need it.
     policy = trainer.accelerator.unwrap_model(trainer.model)
     policy.config.use_cache = CodeShellConfig.from_pretrained(model).use_cache
     trainer.save_model(str(folder / ("model" if adapter is None else "adapter")))

@@ -1,4 +1,4 @@
-"""Writes small benchmarks in the form of the published ones, whose data may not be shipped with the project.
+"""Writes small benchmarks in the formats of published ones, whose data may not be redistributed.
 
 python -m recipes.nano.benchmarks recipes/nano/data/benchmarks
 """
@@ -87,7 +87,7 @@ def make_mbpp() -> list[Row]:
 
 
 def make_multipl_e(language: str) -> list[Row]:
-    """The functions in another language, in the form of MultiPL-E, with right answers besides."""
+    """The functions in another language, in the form of MultiPL-E, with reference solutions."""
     return [
         {
             "name": f"Nano_{number}_{function.name}",
@@ -102,7 +102,7 @@ def make_multipl_e(language: str) -> list[Row]:
 
 
 def make_infilling() -> list[dict[str, str]]:
-    """The first line of each body taken out, in the form of SantaCoder's lines."""
+    """The first line of each body removed, in the form of SantaCoder's lines."""
     rows = []
     for language, name in INFILLED.items():
         for number, function in enumerate(FUNCTIONS):
@@ -115,7 +115,7 @@ def make_infilling() -> list[dict[str, str]]:
 
 
 def make_humaneval_infilling() -> list[dict[str, str]]:
-    """The last line of each body taken out, in the form of HumanEval-infilling."""
+    """The last line of each body removed, in the form of HumanEval-infilling."""
     rows = []
     for row in make_humaneval():
         *lines, last = row["canonical_solution"].rstrip("\n").split("\n")

@@ -1,9 +1,9 @@
-"""Writes the small programming tasks of nano's alignment, each with an answer and tests that only a right one passes.
+"""Writes the small programming tasks of nano's alignment, each with an answer, and tests that only correct ones pass.
 
 python -m recipes.nano.tasks recipes/nano/data
 
-A model of two million parameters solves some of these after fine-tuning and not others, which is what learning from
-feedback needs. A task names a function, an operation (in English or Chinese, in several wordings) and a number.
+After fine-tuning, a model of two million parameters solves some of them and not others, which reinforcement learning
+needs. A task has a function, an operation (in English or Chinese, in several wordings) and a number.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LIST_NAMES = ("f", "pick", "part", "select", "choose", "get", "slice_of", "take"
 
 @dataclass(frozen=True)
 class Operation:
-    """What a task asks for.
+    """The operation of a task.
 
     Args:
         answer: The expression, with `x` for the argument and `k` for the number.
@@ -86,7 +86,7 @@ OPERATIONS = (
 
 
 def make_tasks(count: int, seed: int) -> Iterator[dict[str, object]]:
-    """Draws tasks without repeating a prompt: a question and its answer, with `language` and `tests`."""
+    """Samples tasks with distinct prompts: question and answer, with `language` and `tests`."""
     rng = random.Random(seed)
     seen: set[str] = set()
     while len(seen) < count:
@@ -109,7 +109,7 @@ def make_tasks(count: int, seed: int) -> Iterator[dict[str, object]]:
 
 
 def write_tests(operation: Operation, name: str, number: int) -> str:
-    """Writes assertions by computing what a right answer returns; no other operation passes them with this number."""
+    """Writes assertions from the correct results; no other operation passes them with this number."""
     arguments = (
         ["list('abcdefghijklm')", "[5, 3, 8, 1, 9, 2, 7, 4, 6, 0]"]
         if operation.is_list

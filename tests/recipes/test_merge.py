@@ -35,7 +35,7 @@ def test_a_kept_adapter_is_merged_later_by_a_command(
     assert merge.main([str(tmp_path / "out" / "adapter"), str(tmp_path / "later")]) == 2
     errors = capsys.readouterr().err
     assert "exists already" in errors
-    assert "holds no adapter_config.json" in errors
+    assert "has no readable adapter_config.json" in errors
     assert f"cannot be merged into {tmp_path}/gone" in errors
 
 

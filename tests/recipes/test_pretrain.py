@@ -473,7 +473,7 @@ def test_a_run_rolls_back_to_older_weights_and_goes_on_with_newer_data(
     skipped = sum("is_skipped" in entry for entry in steps)
     assert len(steps) == 20
     assert skipped == counts_of(tmp_path / "out")["skipped_steps"] > 1
-    assert "steps skipped: older weights" in capsys.readouterr().out
+    assert "steps skipped: rolled back" in capsys.readouterr().out
 
 
 def test_trackers_and_exports_hold_what_the_log_holds(home: Path, tmp_path: Path) -> None:

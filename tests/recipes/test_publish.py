@@ -104,5 +104,5 @@ def test_a_dry_run_shows_the_tree_and_where_it_would_go(settings: Path, capsys: 
     assert "me/tiny/\n" in printed
     for name in ("README.md", "modeling_codeshell.py", "manifests/curate.json"):
         assert f"{name:<42}made" in printed
-    assert "a pull request on branch v1, private where it is new" in printed
+    assert "a pull request on branch v1, private if new" in printed
     assert "me/data/  data set, 1 parts, " in printed

@@ -157,7 +157,7 @@ BAD: dict[str, tuple[str, dict[str, object], int, str]] = {
     "no pairs": ("reward", {"pairs": ["HOME/equal.jsonl"]}, 2, "no pair to learn from (1 because chosen equals"),
     "long pairs": ("reward", {"trainer": {"max_length": 2}}, 2, "pairs to train on is within 2 tokens"),
     "no samples": ("preferences", {"sample": None}, 2, "so prompts and sample are needed too"),
-    "no pair came": ("preferences", {"model": "HOME/base"}, 2, "no pair came of it"),
+    "no pair came": ("preferences", {"model": "HOME/base"}, 2, "there is no pair"),
     "no such backend": ("preferences", {"sandbox": "docker"}, 2, "sandbox"),
     "no key": (
         "preferences",
