@@ -55,7 +55,7 @@ def test_documents_are_split_and_those_with_secrets_are_left_out(tmp_path: Path)
     assert [row["id"] for row in rows["held_out"]] == ["s/0"]
     assert "split" not in rows["train"][0]
     assert not any(TOKEN in row["text"] for split in rows.values() for row in split)
-    assert "1 documents that seem to hold a secret were left out" in (tmp_path / "data" / "README.md").read_text()
+    assert "1 documents that may contain a secret were left out" in (tmp_path / "data" / "README.md").read_text()
     assert steps == [(1, 2), (2, 2)]
 
 

@@ -115,12 +115,12 @@ def draw_schedule(entries: Sequence[Values]) -> Figure:
 
 def draw_funnel(counts: Values) -> Figure:
     """Draws documents before and after curation, and those dropped by reason."""
-    rows: list[tuple[str, int, int, str]] = [("came in", 0, counts["documents_before"], INK)]
+    rows: list[tuple[str, int, int, str]] = [("read", 0, counts["documents_before"], INK)]
     left = counts["documents_before"]
     for reason, count in sorted(counts["dropped"].items(), key=lambda item: -item[1]):
         left -= count
         rows.append((reason, left, count, COLOURS[1]))
-    rows.append(("stayed", 0, counts["documents_after"], COLOURS[0]))
+    rows.append(("kept", 0, counts["documents_after"], COLOURS[0]))
     rows.reverse()
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 0.5 + 0.26 * len(rows)), layout="constrained")
