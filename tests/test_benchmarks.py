@@ -392,7 +392,7 @@ SENTENCES = [
     ("docs/pretrain.md", "a step of codeshell-small at rows of 2,048 from {} of the peak to {}, for",
      ["gpu-training/train-eager: codeshell-small, rows of 2,048, whole, before/measured",
       "gpu-training/train-compiled: codeshell-small, rows of 2,048, whole, before/measured"]),
-    ("docs/pretrain.md", "as it was mended since it is {}, and {} for eight layers of the 7B's shape",
+    ("docs/pretrain.md", "improvement of the loss it is {}, and {} for eight layers of the 7B's shape",
      ["gpu-training/train-compiled: codeshell-small, rows of 2,048, whole, after/measured",
       "gpu-training/seven-2048: codeshell-7b, 8 layers, rows of 2,048, whole, after/measured"]),
     ("benchmarks/README.md", "does not reach half of the peak: {} with whole rows of 2,048, and {} with rows of 8,192",
