@@ -31,8 +31,8 @@ class Settings(Measuring, StageSettings):
     """Settings of curation."""
 
     sources: tuple[Source, ...] = Field(description="where documents come from", min_length=1)
-    cache: Path | None = Field(default=None, description="what was measured; null: beside the output, .measured")
-    engine: EngineSettings = Field(default_factory=EngineSettings, description="where the work is done")
+    cache: Path | None = Field(default=None, description="folder of measured parts; null: beside the output, .measured")
+    engine: EngineSettings = Field(default_factory=EngineSettings, description="where the work runs")
     min_language_bytes: int = Field(
         default=0, ge=0, description="languages with less text are dropped (CodeShell's report: 100 MB)"
     )

@@ -29,7 +29,7 @@ class Settings(StageSettings):
     stages: dict[str, Path] = Field(description="outputs of the stages that made it, by name")
     card: CardSettings = Field(description="the card")
     samples: tuple[PromptSettings, ...] = Field(default=(), description="prompts for the published model")
-    push: PushSettings | None = Field(default=None, description="null keeps it here")
+    push: PushSettings | None = Field(default=None, description="null does not push")
 
     @model_validator(mode="after")
     def _has_documents_to_push(self) -> Self:

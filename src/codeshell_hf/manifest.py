@@ -139,8 +139,8 @@ def hash_file(path: Path) -> str:
 def hash_input(path: Path) -> str:
     """Hash of a stage's input.
 
-    A file counts by its content, and so does a folder of up to 64 MB, wherever it lies. A larger folder counts by the
-    hashes in its manifest, or else by names, sizes and modification times. What made a stage's folder counts as well.
+    Files, and folders of up to 64 MB, are hashed by content; larger folders by the hashes in their manifest, or else by
+    names, sizes and modification times. For a stage's output, what made it is included.
 
     Raises:
         DataError: If it does not exist.

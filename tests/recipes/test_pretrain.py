@@ -602,8 +602,8 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
             ["accelerate=recipes/accelerate/fsdp2.yaml"],
             "asks for another mixed_precision than float32; make them agree",
         ),
-        (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let the first be above 0"),
-        (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO shards AdamW alone; set it to adamw"),
+        (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let each be above 0"),
+        (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO supports only AdamW; set it to adamw"),
     ],
 )
 def test_bad_input_is_one_line_before_the_first_step(

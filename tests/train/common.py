@@ -22,7 +22,7 @@ def take_step(engine: Engine, run: Run) -> None:
 
 
 def make_run() -> Run:
-    return Run(Progress(), Guard(GuardSettings(max_skips=2, max_returns=1)), 32, "float32")
+    return Run(Progress(), Guard(GuardSettings(max_skips=2, max_rollbacks=1)), 32, "float32")
 
 
 def save(checkpoints: Checkpoints, run: Run) -> None:

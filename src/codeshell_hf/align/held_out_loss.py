@@ -13,7 +13,7 @@ from ..text.intervals import Change, measure_change
 
 
 def sum_row_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    """Reduces a batch to sums of losses, so that batches of any size can be averaged later.
+    """Sums the losses of each row, so that batches of any size can be averaged later.
 
     Args:
         logits: Shape (B, T, V), alone or first of several outputs.
@@ -29,7 +29,7 @@ def sum_row_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tenso
 
 
 class HeldOutLoss:
-    """Averages the sums of `sum_row_losses`; a trainer calls it as `compute_metrics`.
+    """Averages the sums of `sum_row_losses`; a trainer's `compute_metrics`.
 
     The rows' losses before the first step are saved in `path`, so that a resumed run still has them.
     """

@@ -60,7 +60,7 @@ def complete(options: argparse.Namespace) -> None:
         prompt = tokenizer.encode_infilling(text[:offset], text[offset:], max_tokens=room)
     except ValueError as error:
         raise SettingsError(f"{options.folder}: {error}") from error
-    # A model that was fine-tuned on conversations may end a middle as it ends a turn.
+    # A model that was tuned on conversations may end an infill as it ends a turn.
     stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
     sampling = replace(make_sampling(options), stops=stops)
     for number in range(options.count):

@@ -47,7 +47,7 @@ def ask(
     except OSError as error:
         raise DataError(f"prompt {path} cannot be read ({error.strerror}); name a file") from error
     if "{text}" not in prompt:
-        raise DataError(f"prompt {path} has no {{text}}; the document must stand somewhere in it")
+        raise DataError(f"prompt {path} has no {{text}}; write it where the document goes")
     token = read_token(endpoint, SECTION)
     client = Client(endpoint.url, endpoint.model, token, endpoint.calls_at_once, TIMEOUT_S, TRIES)
     scores: list[int | None] = [None] * len(documents)

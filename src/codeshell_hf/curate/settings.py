@@ -227,7 +227,7 @@ class Selection(Section):
 
 
 class EngineSettings(Section):
-    """Where the work is done."""
+    """Where the work runs."""
 
     runner: Literal["local", "ray"] = Field(default="local", description="this machine, or a Ray cluster")
     address: str | None = Field(

@@ -15,7 +15,7 @@ class EndpointGenerator:
     client: Client
 
     def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
-        """Answers questions, several at a time.
+        """Answers questions concurrently.
 
         Raises:
             RunFailed: If the server does not answer.

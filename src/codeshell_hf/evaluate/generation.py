@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """A problem as it is posed to a model.
+    """A problem's prompt and sampling parameters.
 
     Args:
-        id: The problem's key, which decides what is drawn, together with the seed.
+        id: The problem's key, which also seeds the sampling.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Generator(Protocol):
     """Generates answers."""
 
     def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
-        """Answers questions in any order; calls `on_done` with each and its answers as soon as they are complete."""
+        """Answers questions in any order; calls `on_done` with each and its answers once they are complete."""
 
 
 class ModelGenerator:

@@ -50,7 +50,7 @@ class HeldOutFiles:
         return {"documents": len(self.split.chosen), "bytes": self.split.bytes}
 
     def make_infilling_task(self, settings: HeldOutLineSettings, *, seed: int) -> Task:
-        """Takes lines out of the documents to fill in."""
+        """Removes lines from the documents, to be filled in."""
         lines = take_lines(self.rows, per_language=settings.per_language, seed=seed)
         limit = settings.max_prompt_tokens
         return make_task("infilling", "held-out-lines-v1", lines, str(self.documents), max_prompt_tokens=limit)

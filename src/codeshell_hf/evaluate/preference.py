@@ -16,7 +16,7 @@ def read_requests(settings: PreferenceSettings, models: Sequence[str]) -> Task:
     """Reads the requests whose answers are compared.
 
     Raises:
-        SettingsError: If none of them is the one to compare with, or the judge's key is not in the environment.
+        SettingsError: If `against` is none of the models, or the judge's key is not in the environment.
     """
     read_token(settings, "judge")  # before anything is generated
     if settings.against not in models:

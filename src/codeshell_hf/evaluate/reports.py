@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ModelChange:
-    """The change of the share of right answers against the first model, on the problems of both; with 95 % interval."""
+    """The change in correct answers against the first model, on the problems of both, with its 95 % interval."""
 
     task: str
     model: str
@@ -57,7 +57,7 @@ def list_rows(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[
 
 
 def list_changes(models: Mapping[str, ModelResult]) -> list[ModelChange]:
-    """Compares every model with the first one, on the same problems."""
+    """Compares every model with the first one on the same problems."""
     first, *others = models
     changes = []
     for name in others:

@@ -11,7 +11,7 @@ from ..text.settings import JudgeSettings, ServerSettings
 class EndpointSettings(ServerSettings):
     """A model that is evaluated behind a server."""
 
-    calls_at_once: int = Field(default=16, gt=0, description="how many are under way together")
+    calls_at_once: int = Field(default=16, gt=0, description="concurrent requests")
 
 
 class ProgramSettings(Section):
@@ -50,7 +50,7 @@ class HarnessSettings(Section):
 class PreferenceSettings(JudgeSettings):
     """Answers that a judge compares with those of one of the models."""
 
-    against: str = Field(description="which of the models the others are compared with")
+    against: str = Field(description="the model that the others are compared with")
     requests: Path = Field(description="JSON Lines with id, language, prompt and kind")
     max_new_tokens: int = Field(default=256, gt=0, description="of an answer")
 

@@ -64,7 +64,7 @@ MAX_DIFFERENCE = 1e-4  # of logits
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a folder does where only transformers is installed.
+    """What a folder does with transformers, without this package.
 
     Args:
         texts: One for each sample.
@@ -80,7 +80,7 @@ class LoadResult:
 
 
 def load_without_package(folder: Path, samples: Sequence[PromptSettings] = ()) -> LoadResult:
-    """Loads a folder in a new process in which this package cannot be imported, and generates the samples greedily.
+    """Loads a folder in a new process that cannot import this package, and generates the samples greedily.
 
     Raises:
         CheckpointError: If it does not load, or weights are missing.
@@ -114,7 +114,7 @@ def verify_folder(
     *,
     max_difference: float = MAX_DIFFERENCE,
 ) -> tuple[LoadResult, float]:
-    """Checks that a saved folder holds the model's weights and computes its logits where only transformers is.
+    """Checks that a saved folder has the model's weights, and computes its logits without this package.
 
     Args:
         model: The saved model.

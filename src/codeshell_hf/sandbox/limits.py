@@ -45,7 +45,7 @@ class Program:
     limits: Limits | None = None
 
     def request(self) -> WorkerRequest:
-        """The program as a worker process reads it."""
+        """The request to a worker process."""
         return {"kind": "python", "source": self.source, "tests": self.tests}
 
 
@@ -68,7 +68,7 @@ class StrictProgram:
     limits: Limits | None = None
 
     def request(self) -> WorkerRequest:
-        """The program as a worker process reads it."""
+        """The request to a worker process."""
         return {
             "kind": "strict",
             "source": self.source,
@@ -97,7 +97,7 @@ class CommandProgram:
     limits: Limits | None = None
 
     def request(self) -> WorkerRequest:
-        """The program as a worker process reads it."""
+        """The request to a worker process."""
         return {
             "kind": "commands",
             "files": [list(file) for file in self.files],

@@ -38,8 +38,8 @@ class Work:
         counts: Counts of inputs and outputs.
         measures: Measurements.
         report: Lines to print at the end.
-        precision: For the manifest: what was computed in, and with how many threads.
-        hashes: For the manifest: SHA-256 of files that were hashed when they were written, by path in the folder.
+        precision: Compute dtype, threads and device, from `resolve_precision`.
+        hashes: SHA-256 of files that were hashed when they were written, by path in the folder.
     """
 
     folder: Path

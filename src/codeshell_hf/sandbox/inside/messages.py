@@ -40,7 +40,7 @@ class WorkerRequest(TypedDict, total=False):
 
 
 class WorkerReply(TypedDict, total=False):
-    """A verdict, or `trouble` where the sandbox itself failed."""
+    """A verdict, or `trouble` if the sandbox itself failed."""
 
     status: str
     reason: str

@@ -43,7 +43,7 @@ def start(entry: str, **options: Any) -> subprocess.Popen[bytes]:
 
 
 class OutputReader:
-    """Reads what a program prints, keeps its beginning and its end, and drops the rest.
+    """Reads a program's output, keeps its beginning and end, and drops the rest.
 
     Args:
         file: The pipe.
@@ -82,7 +82,7 @@ def run_once(request: WorkerRequest) -> WorkerReply:
 
 
 def run(request: WorkerRequest, folder: str) -> WorkerReply:
-    """Starts a program, watches it and reads the verdict.
+    """Starts and supervises a program, and reads the verdict.
 
     Args:
         request: Includes `secret`, and `answer`, the file for it.
@@ -128,7 +128,7 @@ def end_all(process: subprocess.Popen[bytes]) -> None:
 
 
 def become_program() -> NoReturn:
-    """Turns this interpreter into the program that is requested on its input."""
+    """Turns this interpreter into the program that it reads from its input."""
     request: WorkerRequest = json.loads(sys.stdin.buffer.read())
     limit_resources(request["limits"])
     os.environ["HOME"] = os.getcwd()

@@ -83,11 +83,7 @@ class Zygote:
                 clean_up(request["folder"], is_alone=self.backend == "container")
 
     def run(self, request: WorkerRequest, secret: bytes) -> WorkerReply:
-        """Forks, watches and reads the verdict.
-
-        Args:
-            secret: Which only a program that has reached its end can copy.
-        """
+        """Forks, supervises and reads the verdict; only a program that runs to its end can copy the secret."""
         ends = {name: os.pipe() for name in ("question", "answer", "output", "trouble", "child")}
         os.write(ends["question"][1], secret)
         started = time.monotonic()
@@ -119,7 +115,7 @@ class Zygote:
         return reply
 
     def supervise(self, request: WorkerRequest, ends: dict[str, tuple[int, int]]) -> NoReturn:
-        """Forks the program and waits for it: in a namespace of process ids, the first child is their root."""
+        """Forks the program and waits for it; in a PID namespace, the first child is its init process."""
         try:
             if self.backend == "namespaces":
                 call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC)
@@ -145,7 +141,7 @@ class Zygote:
         os._exit(os.waitstatus_to_exitcode(status))
 
     def enter_bubblewrap(self, request: WorkerRequest, pipes: dict[str, int]) -> NoReturn:
-        """Becomes bubblewrap, which starts an interpreter inside its isolation."""
+        """Becomes bubblewrap, which starts an isolated interpreter."""
         memory = os.memfd_create("request")
         os.write(memory, json.dumps(request).encode())
         os.lseek(memory, 0, os.SEEK_SET)
