@@ -34,7 +34,7 @@ def test_the_folders_own_recipes_win_and_are_named(folder: Path, capsys: pytest.
     assert workspace.use_workspace() == folder
     workspace.use_workspace(is_silent=True)
 
-    assert capsys.readouterr().err == "codeshell: with the recipes of this folder\n"
+    assert capsys.readouterr().err == "codeshell: using the recipes of this folder\n"
     assert sys.path[0] == str(folder)
     assert os.environ["PYTHONPATH"] == f"{folder}{os.pathsep}elsewhere"  # once, for what is started from here
 
@@ -42,7 +42,7 @@ def test_the_folders_own_recipes_win_and_are_named(folder: Path, capsys: pytest.
 def test_without_any_the_packages_are_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert workspace.use_workspace() == ROOT
 
-    assert capsys.readouterr().err == f"codeshell: with the recipes of codeshell-hf in {ROOT}\n"
+    assert capsys.readouterr().err == f"codeshell: using the recipes of codeshell-hf in {ROOT}\n"
 
 
 def test_recipes_that_are_imported_cannot_be_exchanged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,5 +69,5 @@ def test_settings_come_from_the_first_folder_that_has_the_system(folder: Path) -
     found = workspace.find_settings_files("nano", [folder, ROOT])
     assert list(found)[:3] == ["curate", "tokenizer", "pack"]
     assert found["pack"] == ROOT / "recipes" / "nano" / "pack.yaml"
-    with pytest.raises(ValueError, match="recipes/nanno holds no settings of a stage; did you mean 'nano'"):
+    with pytest.raises(ValueError, match="recipes/nanno has no settings of a stage; did you mean 'nano'"):
         workspace.find_settings_files("nanno", [folder, ROOT])

@@ -77,8 +77,8 @@ MUTATIONS = (
     ),
     Mutation(
         f"{COMMANDS}/launch.py",
-        "ranks = options.ranks or asked",
-        "ranks = asked or options.ranks",
+        "ranks = options.ranks or requested",
+        "ranks = requested or options.ranks",
         "tests/commands/test_launch.py",
         "the file's number of ranks wins over the command line's",
     ),

@@ -602,7 +602,7 @@ def test_mixtures_characters_and_foreign_shards_train(home: Path, tmp_path: Path
             ["accelerate=recipes/accelerate/fsdp2.yaml"],
             "asks for another mixed_precision than float32; make them agree",
         ),
-        (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let each be above 0"),
+        (["mixture=[{shards: HOME/pack, share: 0.7}, {shards: HOME/pack, share: 0.6}]"], "let the first be above 0"),
         (["optimizer.name=muon", "accelerate=ZERO"], "but ZeRO supports only AdamW; set it to adamw"),
     ],
 )

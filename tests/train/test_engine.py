@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_model_is_refused(engine: Engine, make_config: M
     engine.write(tmp_path, group)()
     wider = make_engine(make_config(n_embd=64), OptimizerSettings(learning_rate=1e-2), EngineOptions(), device=CPU)
 
-    with pytest.raises(CheckpointError, match="is of another model or release; remove it to begin anew"):
+    with pytest.raises(CheckpointError, match="is of another model or release; remove it to start over"):
         wider.read(tmp_path, group)
 
 

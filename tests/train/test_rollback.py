@@ -30,7 +30,7 @@ def test_a_rollback_loads_older_weights_keeps_the_progress_and_is_allowed_so_oft
     assert run.progress == Progress(step=2, tokens=64, rollbacks=1)
     assert not run.guard.wants_rollback
     run.guard.skipped_in_a_row = 2
-    with pytest.raises(RunFailed, match=r"2 steps in a row were skipped by step 2, the last for a norm of 7\.5"):
+    with pytest.raises(RunFailed, match=r"2 steps in a row were skipped by step 2, the last with a norm of 7\.5"):
         roll_back(checkpoints, run.guard, run.progress, 7.5)
 
 

@@ -35,7 +35,7 @@ def make_bare(**values: Any) -> Any:
 def test_zero_shards_adamw_alone(make_config: MakeConfig) -> None:
     muon = OptimizerSettings(name="muon", learning_rate=1e-3)
 
-    with pytest.raises(SettingsError, match=r"optimizer\.name is muon, but ZeRO shards AdamW alone; set it to adamw"):
+    with pytest.raises(SettingsError, match=r"optimizer\.name is muon, but ZeRO supports only AdamW; set it to adamw"):
         make_engine(make_config(), muon, EngineOptions(sharding=Sharding("zero")), device=CPU)
 
 
