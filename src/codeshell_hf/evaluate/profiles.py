@@ -129,7 +129,7 @@ PROFILES = {
             source="Chen et al. 2021, arXiv:2107.03374: pass@10 at 0.8; the released prompts and stops",
         ),
         Profile(
-            "humaneval-chat-v2", "ours: the whole function is asked for in a chat", reading.read_humaneval,
+            "humaneval-chat-v2", "ours: a chat request for the whole function", reading.read_humaneval,
             prompt_function, "execution", program=program_in_answer,
         ),
         Profile(

@@ -99,7 +99,7 @@ def program_alone(problem: Problem, text: str) -> tuple[str, str]:
 
 
 def program_in_answer(problem: Problem, text: str) -> tuple[str, str]:
-    """The code in an answer of a chat, behind the imports of the prompt; a mere body goes behind the prompt's head."""
+    """The code in a chat answer, after the imports of the prompt, or after the whole prompt if it is only a body."""
     names = {problem.name} if problem.name else list_wanted(problem.tests)
     code = extract_code(text, names)
     if not problem.name:
