@@ -211,5 +211,5 @@ def test_a_token_without_an_embedding_is_one_error(
     ids = ModelGenerator(tiny_model(), tiny_tokenizer, batch_size=1).encode(GREEDY.prompt)
     small = tiny_model(vocab_size=max(ids))
 
-    with pytest.raises(CheckpointError, match=f"with id {max(ids)}, but the model has {max(ids)} embeddings"):
+    with pytest.raises(CheckpointError, match=f"has token id {max(ids)}, but the model has {max(ids)} embeddings"):
         answer(ModelGenerator(small, tiny_tokenizer, batch_size=1), GREEDY)

@@ -165,5 +165,5 @@ def test_a_data_set_of_the_hub_is_read_at_one_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "archives", "wet", "stackoverflow", "issues", "commits"])
 def test_a_source_that_is_not_there_is_one_clear_error(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"source s is .*(does not exist|no file ends in|no git checkout lies)"):
+    with pytest.raises(DataError, match=r"source s is .*(does not exist|no file ends in|has no git checkout)"):
         read_all(kind, tmp_path / "none")
