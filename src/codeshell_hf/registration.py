@@ -71,10 +71,9 @@ def _register() -> None:
 
 
 def _recognise_tokenizers() -> None:
-    """Makes `AutoTokenizer` see CodeShell's tokenizer where no configuration says so, as in the folder of an adapter.
+    """Makes `AutoTokenizer` recognise CodeShell's tokenizer without a model configuration, as in an adapter's folder.
 
-    There it goes by `tokenizer_config.json` alone, and the class named in a released one would drop the splitting of
-    digits.
+    There it only reads `tokenizer_config.json`, which in a release names a class that does not split digits.
     """
     read = tokenization_auto.get_tokenizer_config
 

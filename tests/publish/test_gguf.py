@@ -108,7 +108,7 @@ def test_file_names_the_split_of_its_tokenizer(tiny_model: Callable[..., CodeShe
         assert read["tokenizer.ggml.padding_token_id"].contents() == tokenizer.convert_tokens_to_ids("<fim_pad>")
     across = train_across_words(lambda stage: TEXTS * 5, vocab_size=320, across=10, split="gpt4")
     save_folder(tiny_model(), across, tmp_path / "across")
-    with pytest.raises(DataError, match="this tokenizer splits text in another way"):
+    with pytest.raises(DataError, match="this tokenizer splits text differently"):
         export_gguf(tmp_path / "across", tmp_path / "across.gguf", "f16")
 
 

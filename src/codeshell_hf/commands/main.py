@@ -27,8 +27,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "gguf": ("codeshell_hf.commands.gguf", "write a model and its tokenizer as one GGUF file"),
         "merge": ("recipes.merge", "merge an adapter into its base model"),
         "plan": ("codeshell_hf.commands.plan", "estimate memory, steps and days of a pretraining run"),
-        "compare": ("codeshell_hf.commands.compare", "draw training runs side by side"),
-        "verify": ("codeshell_hf.commands.verify", "compare packed shards with the hashes they were written with"),
+        "compare": ("codeshell_hf.commands.compare", "compare training runs on one page"),
+        "verify": ("codeshell_hf.commands.verify", "compare packed shards with their recorded hashes"),
         "programs": ("codeshell_hf.commands.programs", "write generated programs in the layout of another harness"),
         "transformers": ("codeshell_hf.commands.serve", "run any command of transformers, with CodeShell registered"),
     }

@@ -55,7 +55,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     settings = load_settings(pretrain.Settings, path, overrides)
     schedule = settings.schedule
     gpus = read_cluster(cluster)
-    # Without shards, which may be elsewhere.
+    # The shards are not needed, and may be elsewhere.
     config = configure_model(
         settings.model, end_of_text=0, padding=0, vocab_size=0, longest_row=max(schedule.row_lengths)
     )

@@ -154,7 +154,7 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: CodeShellTokenizer, config: Co
     kinds = {True: TokenType.CONTROL, False: TokenType.USER_DEFINED}
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(split)
-    # The model may have more rows than the tokenizer has entries; llama.cpp wants a text for each.
+    # The model may have more rows than the tokenizer has entries; llama.cpp needs a text for each.
     writer.add_token_list([texts.get(number, f"[PAD{number}]") for number in range(config.vocab_size)])
     writer.add_token_types(
         [
@@ -186,8 +186,8 @@ def _name_split(described: Values, folder: Path) -> str:
     name = SPLITS[split].llama_cpp if split is not None else None
     if name is None or described["model"].get("type") != "BPE" or described.get("normalizer") is not None:
         raise DataError(
-            f"{folder}: llama.cpp knows byte-level BPE behind StarCoder's split and GPT-4's with single digits, and "
-            "this tokenizer splits text in another way; serve it with transformers or vLLM"
+            f"{folder}: llama.cpp has byte-level BPE with StarCoder's split, and GPT-4's with single digits, and "
+            "this tokenizer splits text differently; serve it with transformers or vLLM"
         )
     return name
 

@@ -13,10 +13,10 @@ def configure_model(
 
     Args:
         model: Names the architecture or the weights.
-        end_of_text: Id of the shards' end of text.
-        padding: Id of their tokenizer's padding.
-        vocab_size: Entries of the shards' tokenizer.
-        longest_row: Tokens of the longest rows.
+        end_of_text: Id of the end-of-text token.
+        padding: Id of the padding token.
+        vocab_size: Entries of the tokenizer.
+        longest_row: In tokens.
 
     Raises:
         CheckpointError: If the weights' configuration cannot be read.
