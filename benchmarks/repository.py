@@ -1,11 +1,11 @@
 """Bits per byte of a file behind the files of its own repository, behind another's, and behind nothing.
 
-python -m benchmarks.repository runs/repository [--tokens 3000000] [--row-tokens 1024] [--targets 12]
+python -m benchmarks.repository runs/repository [--tokens 1000000] [--row-tokens 1024] [--targets 12]
 
 A model of nano's shape is trained by the recipes on joined documents of installed packages, and read on packages that
-it has never seen: a file's first tokens behind as many tokens of the files before it in the order of their imports, of
-another package's in their place, and of nothing. The tokens that are scored are the same each time. Nothing is measured
-unless no held-out package is among the training documents.
+it has never seen: a file's first tokens behind as many tokens of its package's files, imports first or by path, of
+another package's files, and of nothing but the package's name. The tokens that are scored are the same each time.
+Nothing is measured unless no held-out package is among the training documents.
 """
 
 import argparse
@@ -60,22 +60,24 @@ HELD_OUT = (
 )
 # Copies of other packages within packages, and what is no code of anybody's.
 EXCLUDED = ("*/_vendor/*", "*/vendored/*", "*/externals/*", "*/thirdparty/*", "*/tests/*")
-CONDITIONS = ("its own repository", "another repository", "nothing")
+OWN, BY_PATH, OTHER, NOTHING = "its imports first", "its own by path", "another repository", "nothing"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A file to score.
+    """A file to score; all tokens are int64.
 
     Args:
-        own: Tokens before it in its repository, shape (C,).
-        head: The mark and its path.
+        contexts: What stands before it in its repository, by order, shape (C,) each.
+        name: The mark and name of its repository.
+        head: The mark and path of the file.
         body: Its first tokens.
         bytes: Of the body in UTF-8.
     """
 
     package: str
-    own: NDArray[np.int64]
+    contexts: dict[str, NDArray[np.int64]]
+    name: NDArray[np.int64]
     head: NDArray[np.int64]
     body: NDArray[np.int64]
     bytes: int
@@ -99,7 +101,8 @@ def list_stages(options: argparse.Namespace) -> dict[str, list[str]]:
         ],
         "pretrain": [
             f"output={home}/pretrain", f"shards={home}/pack/repositories", f"tokenizer={options.tokenizer}",
-            f"model.changes={{n_positions: {options.row_tokens}}}", f"schedule.total_tokens={options.tokens}",
+            f"model.start_from={options.start_from or 'null'}", f"model.changes={{n_positions: {options.row_tokens}}}",
+            f"schedule.total_tokens={options.tokens}",
             f"schedule.warmup_tokens={options.tokens // 20}", f"schedule.phases={json.dumps(phases(options))}",
             f"batch={{global_tokens: {options.step_tokens}, micro_tokens: {options.step_tokens}}}", "infilling=null",
             f"evaluation={{shards: {home}/pack, max_bytes_per_language: 100000}}", "checkpoint.every_steps=200",
@@ -134,26 +137,34 @@ def read_package(name: str) -> list[File]:
 
 
 def list_targets(
-    package: str, tokenizer: CodeShellTokenizer, marks: Marks, *, context_tokens: int, row_tokens: int, most: int
+    package: str, tokenizer: CodeShellTokenizer, marks: Marks, options: argparse.Namespace
 ) -> list[Target]:
     """Files of a package that have enough tokens before them and 64 or more of their own, spread over the package."""
-    encoder = tokenizer
     files = read_package(package)
-    encoded = encoder(
-        [text for file in files for text in (file.path, file.text)], add_special_tokens=False, split_special_tokens=True
-    )["input_ids"]
-    before: list[int] = []
-    targets = []
-    for place in range(len(files)):
-        path, text = encoded[2 * place], encoded[2 * place + 1]
-        head = [marks.file, *path, marks.line_break]
-        body = text[: row_tokens - context_tokens - len(head)]
-        if len(before) >= context_tokens and len(body) >= 64:
-            size = len(tokenizer.decode(body, clean_up_tokenization_spaces=False).encode())
-            arrays = (np.array(part, np.int64) for part in (before[-context_tokens:], head, body))
-            targets.append(Target(package, *arrays, size))
-        before += [*head, *text]
-    chosen = np.linspace(0, len(targets) - 1, min(most, len(targets))).round().astype(int) if targets else []
+    texts = [package, *(text for file in files for text in (file.path, file.text))]
+    name, *encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    heads = [[marks.file, *path, marks.line_break] for path in encoded[::2]]
+    bodies = encoded[1::2]
+    whole = [np.array([*head, *body], np.int64) for head, body in zip(heads, bodies, strict=True)]
+    by_path = sorted(range(len(files)), key=lambda number: files[number].path)
+    context_tokens = options.row_tokens // 2
+    targets: list[Target] = []
+    for number, (head, body) in enumerate(zip(heads, bodies, strict=True)):
+        place = by_path.index(number)
+        # By path, the files behind it come before the first, so that there are always enough.
+        orders = {OWN: list(range(number)), BY_PATH: [*by_path[place + 1 :], *by_path[:place]]}
+        contexts = {
+            order: np.concatenate([np.array([], np.int64), *(whole[one] for one in numbers)])[-context_tokens:]
+            for order, numbers in orders.items()
+        }
+        cut = body[: options.row_tokens - context_tokens - len(head)]
+        if len(contexts[OWN]) == context_tokens and len(cut) >= 64:
+            size = len(tokenizer.decode(cut, clean_up_tokenization_spaces=False).encode())
+            named = np.array([marks.repository, *name, marks.line_break], np.int64)
+            targets.append(Target(package, contexts, named, np.array(head), np.array(cut), size))
+    if not targets:
+        return []
+    chosen = np.linspace(0, len(targets) - 1, min(options.targets, len(targets))).round().astype(int)
     return [targets[index] for index in chosen]
 
 
@@ -165,25 +176,23 @@ def measure_bits(model: Any, context: NDArray[np.int64], target: Target) -> floa
     return float(torch.nn.functional.cross_entropy(logits, ids[0, -len(target.body) :], reduction="sum")) / math.log(2)
 
 
-def choose_context(condition: str, number: int, targets: Sequence[Target], marks: Marks) -> NDArray[np.int64]:
-    """What stands before a target: for another repository, the context of the next package's target."""
+def choose_context(condition: str, number: int, targets: Sequence[Target]) -> NDArray[np.int64]:
+    """What stands before a target: of another repository, what stands before the next package's first target there."""
     target = targets[number]
-    if condition == CONDITIONS[0]:
-        return target.own
-    if condition == CONDITIONS[1]:
+    if condition == OTHER:
         further = [*targets[number:], *targets[:number]]
-        return next(other.own for other in further if other.package != target.package)
-    return np.array([], np.int64)
+        return next(other.contexts[OWN] for other in further if other.package != target.package)
+    return target.name if condition == NOTHING else target.contexts[condition]
 
 
-def measure_all(model: Any, targets: Sequence[Target], marks: Marks) -> dict[str, list[float]]:
+def measure_all(model: Any, targets: Sequence[Target]) -> dict[str, list[float]]:
     """Bits of each target by condition."""
     return {
         condition: [
-            measure_bits(model, choose_context(condition, number, targets, marks), target)
+            measure_bits(model, choose_context(condition, number, targets), target)
             for number, target in enumerate(targets)
         ]
-        for condition in CONDITIONS
+        for condition in (OWN, BY_PATH, OTHER, NOTHING)
     }
 
 
@@ -208,7 +217,8 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repository", description=__doc__.split("\n\n")[0])
     parser.add_argument("home", type=Path, help="folder for the stages' outputs; what is up to date is not run again")
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "runs/nano/tokenizer", help="nano's")
-    parser.add_argument("--tokens", type=int, default=3_000_000, help="to train on")
+    parser.add_argument("--start-from", type=Path, help="a model to go on from, such as nano's; else a new one")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="to train on")
     parser.add_argument("--row-tokens", type=int, default=1024)
     parser.add_argument("--step-tokens", type=int, default=4096)
     parser.add_argument("--targets", type=int, default=12, help="files of each package at most")
@@ -228,42 +238,32 @@ def main(arguments: list[str] | None = None) -> int:
     tokenizer = CodeShellTokenizer.from_pretrained(options.tokenizer)
     marks = find_marks(tokenizer)
     assert marks is not None
-    context_tokens = options.row_tokens // 2
-    targets = [
-        target
-        for package in options.held_out
-        for target in list_targets(
-            package,
-            tokenizer,
-            marks,
-            context_tokens=context_tokens,
-            row_tokens=options.row_tokens,
-            most=options.targets,
-        )
-    ]
+    targets = [target for package in options.held_out for target in list_targets(package, tokenizer, marks, options)]
     if not is_apart(options.home, targets):
         print("a file that is measured lies in the training documents; nothing is measured", file=sys.stderr)
         return 1
-    bits = measure_all(model, targets, marks)
+    bits = measure_all(model, targets)
     sizes = sum_by_package([target.bytes for target in targets], targets)
-    columns = {"behind": "22", "bits/byte": "10.4f", "beside its own": "16.4f", "low": "9.4f", "high": "9.4f"}
+    columns = {"behind": "20", "bits/byte": "11.4f", "more": "9.4f", "low": "9.4f", "high": "9.4f", "packages": "12"}
     table = Result(
         describe_machine("torch"),
         [
             f"{count_parameters(model.config):,} parameters, {options.tokens:,} tokens in rows of {options.row_tokens}",
-            f"trained on {len(options.trained)} packages",
-            f"{len(targets)} files of {len(sizes)} packages, {context_tokens} tokens before each",
+            f"trained on {len(options.trained)} packages{', from a model of files' if options.start_from else ''}",
+            f"{len(targets)} files of {len(sizes)} packages, {options.row_tokens // 2} tokens before each",
         ],
         columns,
     ).start("benchmarks.repository", arguments)
-    own = sum_by_package(bits[CONDITIONS[0]], targets)
-    for condition in CONDITIONS:
-        mine = sum_by_package(bits[condition], targets)
-        changes = [one - two for one, two in zip(mine, own, strict=True)]
-        rest = [] if condition == CONDITIONS[0] else [sum(changes) / sum(sizes), *ratio_interval(changes, sizes)]
+    own = sum_by_package(bits[OWN], targets)
+    for condition, values in bits.items():
+        mine = sum_by_package(values, targets)
+        more = [one - two for one, two in zip(mine, own, strict=True)]
+        rest: list[float | str] = []
+        if condition != OWN:
+            worse = sum(one > 0 for one in more)
+            rest = [sum(more) / sum(sizes), *ratio_interval(more, sizes), f"{worse} of {len(sizes)}"]
         table.add(condition, sum(mine) / sum(sizes), *rest)
-    better = sum(one < two for one, two in zip(own, sum_by_package(bits[CONDITIONS[1]], targets), strict=True))
-    table.note(f"{better} of {len(sizes)} packages are read better behind their own files than behind another's")
+    table.note("more: bits a byte beyond those behind its own files, imports first; packages that need more")
     table.note("intervals at 95 %, paired, with packages as the unit of chance")
     table.keep(options.json)
     return 0
