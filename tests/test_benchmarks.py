@@ -29,6 +29,7 @@ from benchmarks import (
     precision,
     pretraining,
     quantization,
+    repository,
     rows,
     sandbox,
     sft,
@@ -215,6 +216,32 @@ def test_growth_runs_stages_over_three_sizes(capsys: pytest.CaptureFixture[str],
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines()[3:6]] == ["curate", "tokenizer", "pack"]
     assert "<svg" in drawing.read_text()
+
+
+def test_files_are_read_behind_their_repository_and_behind_anothers(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    given = [
+        *(str(tmp_path / "home"), "--tokenizer", str(tmp_path / "tokenizer"), "--tokens", "2048", "--targets", "1"),
+        *("--row-tokens", "256", "--step-tokens", "1024", "--json", str(tmp_path / "table.json")),
+    ]
+
+    assert repository.main([*given, "--trained", "pathspec", "importlinter", "--held-out", "einops", "iniconfig"]) == 0
+
+    table = read_result(tmp_path / "table.json")
+    assert [row[0] for row in table.rows] == [
+        "its imports first", "its own by path", "another repository", "nothing"
+    ]  # fmt: skip
+    assert "2 files of 2 packages, 128 tokens before each" in table.facts
+    own = numbers(table.rows[0][1:2])[0]
+    for row in table.rows[1:]:
+        bits, more, low, high = numbers(row[1:5])
+        assert more == pytest.approx(bits - own, abs=1e-9)
+        assert low <= more <= high
+    capsys.readouterr()
+    assert repository.main([*given, "--trained", "einops", "--held-out", "einops"]) == 2
+    assert "einops is trained on and held out; nothing is measured" in capsys.readouterr().err
 
 
 def test_isolation_is_measured_on_a_benchmark_of_the_published_form(capsys: pytest.CaptureFixture[str]) -> None:
