@@ -11,7 +11,7 @@ from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.marks import Marks
 from codeshell_hf.pack.repositories import File, join_files
 from codeshell_hf.pack.rows import Rows
-from codeshell_hf.pack.shards import write_encoded
+from codeshell_hf.pack.shards import EncodedDocument, write_encoded
 from codeshell_hf.text.shards import Header, TokenShards
 from tests.pack.common import END, SENTINELS, Letters
 
@@ -23,7 +23,7 @@ PREFIX, MIDDLE, SUFFIX = SENTINELS
 def joined(tmp_path: Path) -> TokenShards:
     """Repositories of several files, each file of one letter of its own, in documents of up to 60 tokens."""
     rng = np.random.default_rng(0)
-    documents = []
+    documents: list[EncodedDocument] = []
     letter = 0x100
     for number in range(30):
         files = []
