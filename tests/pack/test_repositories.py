@@ -13,7 +13,15 @@ from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
 from codeshell_hf.pack import repositories
 from codeshell_hf.pack.marks import Marks, find_marks
-from codeshell_hf.pack.repositories import File, find_near_repositories, join_files, join_repositories, order_files
+from codeshell_hf.pack.repositories import (
+    File,
+    SpreadTask,
+    find_near_repositories,
+    join_files,
+    join_repositories,
+    order_files,
+    spread_part,
+)
 from codeshell_hf.pack.settings import RepositorySettings
 from codeshell_hf.pack.shards import EncodedDocument, join_parts, make_header
 from codeshell_hf.stages.stage import main
@@ -185,6 +193,20 @@ def test_files_of_all_parts_are_joined_by_repository(
     ]
     assert texts == expected
     assert counts == repositories.Counts(repositories=3, near=0)
+
+
+def test_commits_and_issues_are_no_files(tmp_path: Path) -> None:
+    curated = write_curated(
+        tmp_path / "curate", [*make_rows("o/a", 2), ("o/a", "issues/1", "It breaks.\n", "train")], parts=1
+    )
+    part = curated / "documents" / "part-00000.parquet"
+    table = pq.read_table(part)
+    languages = pa.array(["python", "python", "github-issues"])
+    pq.write_table(table.set_column(table.schema.get_field_index("language"), "language", languages), part)
+
+    spread_part(SpreadTask(part, "train", tmp_path / "spread", 1))
+
+    assert pq.read_table(tmp_path / "spread" / "00000.parquet")["path"].to_pylist() == ["f0.py", "f1.py"]
 
 
 def test_a_fork_is_left_out_and_the_larger_stays(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer) -> None:
