@@ -5,7 +5,7 @@ python -m benchmarks.repository runs/repository [--tokens 1000000] [--row-tokens
 A model of nano's shape is trained by the recipes on joined documents of installed packages, and read on packages that
 it has never seen: a file's first tokens behind as many tokens of its package's files, imports first or by path, of
 another package's files, and of nothing but the package's name. The tokens that are scored are the same each time.
-Nothing is measured unless no held-out package is among the training documents.
+Nothing is measured unless no held-out package is among the training documents. `--model` measures one that is there.
 """
 
 import argparse
@@ -127,6 +127,14 @@ def train(options: argparse.Namespace) -> Path:
     return Path(options.home, "pretrain", "model")
 
 
+def describe_training(options: argparse.Namespace) -> str:
+    """What the model has seen."""
+    if options.model is not None:
+        return "trained elsewhere"
+    begun = ", after files one by one" if options.start_from else ""
+    return f"{options.tokens:,} tokens of {len(options.trained)} packages in rows of {options.row_tokens}{begun}"
+
+
 def read_package(name: str) -> list[File]:
     """The Python files of an installed package, in the order of their imports."""
     folder = PACKAGES / name
@@ -217,6 +225,7 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repository", description=__doc__.split("\n\n")[0])
     parser.add_argument("home", type=Path, help="folder for the stages' outputs; what is up to date is not run again")
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "runs/nano/tokenizer", help="nano's")
+    parser.add_argument("--model", type=Path, help="measure this one, and train none")
     parser.add_argument("--start-from", type=Path, help="a model to go on from, such as nano's; else a new one")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="to train on")
     parser.add_argument("--row-tokens", type=int, default=1024)
@@ -234,12 +243,12 @@ def main(arguments: list[str] | None = None) -> int:
     if both := set(options.trained) & set(options.held_out):
         print(f"{sorted(both)[0]} is trained on and held out; nothing is measured", file=sys.stderr)
         return 2
-    model = CodeShellForCausalLM.from_pretrained(train(options)).eval()
+    model = CodeShellForCausalLM.from_pretrained(options.model or train(options)).eval()
     tokenizer = CodeShellTokenizer.from_pretrained(options.tokenizer)
     marks = find_marks(tokenizer)
     assert marks is not None
     targets = [target for package in options.held_out for target in list_targets(package, tokenizer, marks, options)]
-    if not is_apart(options.home, targets):
+    if options.model is None and not is_apart(options.home, targets):
         print("a file that is measured lies in the training documents; nothing is measured", file=sys.stderr)
         return 1
     bits = measure_all(model, targets)
@@ -248,8 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = Result(
         describe_machine("torch"),
         [
-            f"{count_parameters(model.config):,} parameters, {options.tokens:,} tokens in rows of {options.row_tokens}",
-            f"trained on {len(options.trained)} packages{', from a model of files' if options.start_from else ''}",
+            f"{count_parameters(model.config):,} parameters, {describe_training(options)}",
             f"{len(targets)} files of {len(sizes)} packages, {options.row_tokens // 2} tokens before each",
         ],
         columns,
