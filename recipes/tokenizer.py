@@ -65,7 +65,7 @@ def run(settings: Settings, work: Work) -> None:
     if settings.merged is not None:
         built, origins = train_merged(samples, settings.merged, vocab_size=size, max_positions=positions)
     elif settings.kind == "unigram":
-        built = train_unigram(chain_all(samples, step="read"), vocab_size=size, max_positions=positions)
+        built = train_unigram(lambda: chain_all(samples, step="read"), vocab_size=size, max_positions=positions)
     else:
         bpe = settings.bpe or Bpe()
         train = (

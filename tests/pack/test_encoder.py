@@ -41,7 +41,7 @@ def test_tiktoken_is_passed_by_where_it_cannot_be_exact(bpe: CodeShellTokenizer)
     values["model"]["vocab"] = {token: index for index, token in enumerate(shuffled)}
     del values["added_tokens"]
     released_like = wrap_backend(Tokenizer.from_str(json.dumps(values)))
-    unigram = train_unigram(CODE, vocab_size=600)
+    unigram = train_unigram(lambda: CODE, vocab_size=600)
 
     for tokenizer, reason in (
         (released_like, "ids are not in the order"),
@@ -86,7 +86,7 @@ def test_tiktoken_is_not_used_where_it_joins_what_no_merge_does() -> None:
 
 def test_ids_are_counted_by_either_encoder(bpe: CodeShellTokenizer) -> None:
     texts = [*CODE[:600], *CHINESE[:5]]
-    for tokenizer in (bpe, train_unigram(CODE, vocab_size=600)):
+    for tokenizer in (bpe, train_unigram(lambda: CODE, vocab_size=600)):
         backend = tokenizer.backend_tokenizer
         expected = collections.Counter(
             token for ids in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in ids

@@ -24,4 +24,4 @@ def merged(base: Vocabulary) -> Vocabulary:
 
 @pytest.fixture(scope="session")
 def unigram() -> CodeShellTokenizer:
-    return train_unigram([*CODE, *CHINESE], vocab_size=3000)
+    return train_unigram(lambda: [*CODE, *CHINESE], vocab_size=3000)

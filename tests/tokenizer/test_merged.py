@@ -91,9 +91,9 @@ def test_wrong_sizes_and_texts_are_one_line_with_the_mend(base: Vocabulary, tmp_
     with pytest.raises(DataError, match="lower base_size or raise vocab_size"):
         extend(base, {"chinese": draw(CHINESE)}, Continuation(), size=1000)
     with pytest.raises(SettingsError, match="set it to 532 or more"):
-        train_unigram(CODE, vocab_size=300)
+        train_unigram(lambda: CODE, vocab_size=300)
     with pytest.raises(DataError, match=r"SentencePiece made no 49980 pieces .*; give more texts or lower vocab_size"):
-        train_unigram(CODE[:1], vocab_size=50000)
+        train_unigram(lambda: CODE[:1], vocab_size=50000)
     for name, data, message in (
         ("x.txt", b"\xff\xfe", "is not UTF-8 at byte 0; convert it"),
         ("x.jsonl", b"{", r"line 1 of .* is not JSON"),
