@@ -53,6 +53,7 @@ def run(settings: Settings, work: Work) -> None:
     """Builds, saves and measures the tokenizer."""
     from tokenizer.bpe import train_across_words, train_bpe
     from tokenizer.corpus import chain_all, sample
+    from tokenizer.coverage import count_sources
     from tokenizer.merged import train_merged
     from tokenizer.report import read_corpora, write_measures
     from tokenizer.transplant import count_rows
@@ -80,7 +81,12 @@ def run(settings: Settings, work: Work) -> None:
     work.report.append(
         f"vocabulary of {len(built):,} entries; give the model {work.counts['model_rows']:,} rows or as many as it has"
     )
-    if origins:
+    if settings.merged is not None:
+        new = {name: samples[name] for name in settings.merged.extend_with}
+        first = origins["bytes"] + origins["from_base"]
+        held = count_sources(built.backend_tokenizer, new, first=first)
+        work.measures["new_entries_by_sources"] = held
+        work.report.append("new entries by sources that use them: " + ", ".join(f"{n}: {k:,}" for n, k in held.items()))
         work.report.append(", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in origins.items()))
     corpora, measures = read_corpora(built, settings.documents, settings.measure_on)
     work.measures |= measures

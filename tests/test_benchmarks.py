@@ -35,6 +35,7 @@ from benchmarks import (
     sft,
     startup,
     utilization,
+    vocabulary,
 )
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import wheels
@@ -70,6 +71,19 @@ def test_encoding_checks_the_ids_and_prints_both(
     printed = capsys.readouterr().out
     assert "the same ids from all" in printed
     assert [line.split()[0] for line in printed.splitlines()[-4:-1]] == ["tokenizers", "tiktoken", "pack"]
+
+
+def test_continuing_a_vocabulary_is_measured_in_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [text for text, _ in vocabulary.draw_texts(0.7)]
+
+    assert vocabulary.main(["--megabytes", "0.3", "--entries", "4500"]) == 0
+
+    name, *measured = capsys.readouterr().out.splitlines()[-1].split()
+    assert name == "0.3"
+    assert 50 < float(measured[0]) < 2000
+    clauses = texts[0].split("，")
+    assert len(set(clauses)) > 0.95 * len(clauses)
+    assert sum(len(text.encode()) for text in texts) == pytest.approx(0.66e6)
 
 
 def test_fine_tuning_runs_beside_trls_script(

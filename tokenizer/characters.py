@@ -9,6 +9,7 @@ from .vocabulary import BYTES, Merge, Vocabulary, to_bytes
 
 LETTERS = {byte: letter for letter, byte in BYTES.items()}
 CHINESE_PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】「」『』〔〕—…·～￥"
+LEVEL_TWO_ROWS = (56, 87)
 CJK = (("\u2e80", "\u9fff"), ("\uac00", "\ud7af"), ("\uf900", "\ufaff"), ("\ufe30", "\ufe4f"), ("\uff00", "\uffef"))
 
 
@@ -19,8 +20,13 @@ def list_level_one() -> tuple[str, ...]:
     Source:
         GB/T 2312-1980: rows 16 to 55, of which the last ends five cells early.
     """
-    cells = [(row, cell) for row in range(16, 56) for cell in range(1, 95 if row < 55 else 90)]
-    return tuple(bytes((row + 0xA0, cell + 0xA0)).decode("gb2312") for row, cell in cells)
+    return list_rows(16, 55)[:-5]
+
+
+def list_rows(first: int, last: int) -> tuple[str, ...]:
+    """Lists the characters of rows of GB/T 2312, 94 each; those of cells that are empty are U+FFFD."""
+    cells = bytes(byte + 0xA0 for row in range(first, last + 1) for cell in range(1, 95) for byte in (row, cell))
+    return tuple(cells[index : index + 2].decode("gb2312", errors="replace")[0] for index in range(0, len(cells), 2))
 
 
 @cache

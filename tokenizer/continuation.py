@@ -22,17 +22,18 @@ from .settings import Continuation
 from .vocabulary import Merge, Vocabulary, to_bytes
 from .words import LINE_END, Words, drop_single
 
-FEWEST_BITS, MOST_BITS = 12, 22  # of the number of buckets
+FEWEST_BITS, MOST_BITS = 12, 21  # of the number of buckets
+WHOLE, NEW_WRITING, SPACE = 1, 2, 4
 SCORED_TOGETHER = 1 << 15
 ONCE = 1.0  # what stands once in a source may be chance, and is not counted
-STEP = 0.85  # from a round's threshold to the next, in terms of frequency
+STEP = 0.75  # from a round's threshold to the next, in terms of frequency
 LASTING = 0.9  # of its threshold must be left to a pair where better ones overlap it
 UNRANKED = np.iinfo(np.int32).max
 Places = NDArray[np.int64]
 Ranks = NDArray[np.int32]
 
 
-def count_weighted(values: NDArray[Any], weights: NDArray[np.int32], size: int) -> NDArray[np.float64]:
+def count_weighted(values: NDArray[Any], weights: NDArray[np.unsignedinteger], size: int) -> NDArray[np.float64]:
     """Sums the weights of each value from 0 to `size` - 1."""
     return cast(NDArray[np.float64], np.bincount(values, weights, size))
 
@@ -83,9 +84,8 @@ class Entries:
         self.tokens = list(working.tokens)
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         self._continuation = continuation
-        size = len(self.tokens) + new
-        self._lengths = np.zeros(size, np.int16)
-        self._is_whole, self._is_new_writing, self._is_space = (np.zeros(size, np.bool_) for _ in range(3))
+        self._traits = np.zeros(len(self.tokens) + new, np.uint8)
+        self._lengths = np.zeros(len(self.tokens) + new, np.uint8)
         for token in self.tokens:
             self._describe(token)
         self.lock(LINE_END)
@@ -95,12 +95,10 @@ class Entries:
             text = to_bytes(token).decode("utf-8")
         except UnicodeDecodeError:
             return  # a piece of a character
-        index = self.ids[token]
-        self._is_whole[index] = True
-        self._is_space[index] = text.isspace()
-        self._lengths[index] = len(text)
         chinese = self._continuation.new_merges == "chinese"
-        self._is_new_writing[index] = any(map(is_chinese, text)) if chinese else not text.isascii()
+        is_new = any(map(is_chinese, text)) if chinese else not text.isascii()
+        self._traits[self.ids[token]] = WHOLE | (NEW_WRITING if is_new else 0) | (SPACE if text.isspace() else 0)
+        self._lengths[self.ids[token]] = min(len(text), 127)
 
     def add(self, token: str) -> int:
         """Adds a token, if it is not there, and gives its id."""
@@ -116,24 +114,26 @@ class Entries:
 
     def lock(self, text: str) -> None:
         """Lets a text, which is one token, merge with nothing."""
-        self._is_whole[self.find(text)] = False
+        self._traits[self.find(text)] &= ~np.uint8(WHOLE)
 
     def unlock(self, text: str) -> None:
         """Lets a text merge that was locked."""
-        self._is_whole[self.find(text)] = True
+        self._traits[self.find(text)] |= WHOLE
 
     def is_new_writing(self, text: str) -> bool:
         """Whether a text, which is one token, is of the writing that new merges must hold."""
-        return bool(self._is_new_writing[self.find(text)])
+        return bool(self._traits[self.find(text)] & NEW_WRITING)
 
-    def may_merge(self, left: NDArray[np.int32], right: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Tells which tokens may merge with their neighbours: whole characters, no space before, not too long."""
-        allowed = self._is_whole[left]
-        allowed &= self._is_whole[right]
-        allowed &= self._is_new_writing[left] | self._is_new_writing[right]
-        allowed &= ~self._is_space[left]
-        allowed &= self._lengths[left] + self._lengths[right] <= self._continuation.max_characters
-        return cast(NDArray[np.bool_], allowed)
+    def may_merge(self, tokens: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Tells which tokens, of shape (T,), may merge with the next one, as shape (T - 1,).
+
+        Both must be whole characters, one of the new writing, the first no space, and both together not too long.
+        """
+        traits, lengths = self._traits[tokens], self._lengths[tokens]
+        left, right = traits[:-1], traits[1:]
+        allowed = (left & right & WHOLE) | ((left | right) & NEW_WRITING) | (left & SPACE)
+        fits = lengths[:-1] + lengths[1:] <= self._continuation.max_characters
+        return cast(NDArray[np.bool_], fits & (allowed == WHOLE | NEW_WRITING))
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class Growth:
         return count_weighted(buckets, part.words.counts[places], 1 << self._bits)
 
     def _hash_pairs(self, words: Words) -> tuple[Places, NDArray[np.uint32]]:
-        places = np.flatnonzero(self._entries.may_merge(words.tokens[:-1], words.tokens[1:]))
+        places = np.flatnonzero(self._entries.may_merge(words.tokens))
         mixed = words.tokens[places].astype(np.uint32) * np.uint32(0x9E3779B1)
         mixed += words.tokens[places + 1].astype(np.uint32) * np.uint32(0x85EBCA6B)
         mixed ^= mixed >> np.uint32(15)

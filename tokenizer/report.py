@@ -1,6 +1,7 @@
-"""Tokenizers side by side: characters per token, dead tokens, lossy characters, speed.
+"""Tokenizers side by side: characters and bytes per token, what their entries cover and are used for, speed.
 
-python -m tokenizer.report starcoder=FOLDER released=FOLDER --on english=FILE --on chinese=FILE [--output FOLDER]
+python -m tokenizer.report starcoder=FOLDER released=FOLDER --on english=FILE --on chinese=FILE
+    [--parallel chinese=english] [--output FOLDER]
 """
 
 import argparse
@@ -19,10 +20,11 @@ from codeshell_hf.publish.figures import draw_bars, save_figure
 from codeshell_hf.text.documents import read_documents
 
 from .corpus import read_source
+from .coverage import list_longest, measure_coverage, measure_parity, measure_use
 from .settings import TextSource
 from .vocabulary import find_dead_tokens, find_lossy_characters
 
-Value = str | int | float | None | dict[str, float]
+Value = str | int | float | None | dict[str, float] | list[str]
 Row = dict[str, Value]
 # ASCII, Latin, Greek, Cyrillic, punctuation, Chinese, Korean, full-width forms, emoji.
 TRIED_CHARACTERS = [
@@ -50,24 +52,31 @@ def measure_languages(tokenizer: CodeShellTokenizer, documents: Iterable[tuple[s
 
 
 def compare(
-    tokenizers: Mapping[str, Tokenizer], corpora: Mapping[str, Sequence[str]], *, base: str | None = None
+    tokenizers: Mapping[str, Tokenizer],
+    corpora: Mapping[str, Sequence[str]],
+    *,
+    base: str | None = None,
+    parallel: Sequence[tuple[str, str]] = (),
 ) -> list[Row]:
     """Compares tokenizers on the same texts: the counterpart of the report's Table 2, with more columns.
 
     Args:
         tokenizers: By name.
         corpora: Texts by name, on which none of them was trained.
-        base: Name of the tokenizer that words are compared with.
+        base: Name of the tokenizer that words and entries are compared with.
+        parallel: Names of two corpora with the same content.
 
     Returns:
         A row a tokenizer: size, characters per token of each corpus and in all, dead tokens (`None` where the model is
-        no BPE), lossy characters of some 26,000 tried, words cut differently, tokens a second.
+        no BPE), lossy characters of some 26,000 tried, bytes per token, characters covered, entries used, the longest
+        entries, parity, words cut differently, tokens a second.
     """
     rows: list[Row] = []
     for name, tokenizer in tokenizers.items():
         started = time.perf_counter()
-        counts = {key: _count_tokens(tokenizer, texts) for key, texts in corpora.items()}
+        uses = {key: _count_uses(tokenizer, texts) for key, texts in corpora.items()}
         seconds = time.perf_counter() - started
+        counts = {key: found.total() for key, found in uses.items()}
         characters = {key: sum(map(len, texts)) for key, texts in corpora.items()}
         special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         vocabulary = [token for token in tokenizer.get_vocab(with_added_tokens=False) if token not in special]
@@ -80,6 +89,16 @@ def compare(
             "dead_tokens": len(find_dead_tokens(tokenizer, vocabulary)) if is_bpe else None,
             "lossy_characters": len(find_lossy_characters(tokenizer, TRIED_CHARACTERS)),
             "tokens_per_s": round(sum(counts.values()) / seconds),
+            "bytes_per_token": {
+                key: round(sum(len(text.encode()) for text in texts) / max(counts[key], 1), 4)
+                for key, texts in corpora.items()
+            },
+            "characters_covered": measure_coverage(tokenizer),
+            "entries_used": measure_use(
+                tokenizer, set().union(*uses.values()), tokenizers[base] if base not in (None, name) else None
+            ),
+            "longest_entries": list_longest(tokenizer),
+            "parity": measure_parity(counts, parallel),
         }
         if base is not None and base != name and is_bpe:
             row["compared_with"] = base
@@ -111,7 +130,7 @@ def compare_words(base: Tokenizer, other: Tokenizer, corpora: Mapping[str, Seque
 
 def format_table(rows: Sequence[Row]) -> list[str]:
     """Formats the rows of `compare` as a Markdown table."""
-    plain = [key for key in rows[0] if key not in ("words_cut_differently", "compared_with")]
+    plain = [key for key, value in rows[0].items() if key != "compared_with" and not isinstance(value, dict | list)]
     lines = [
         "| " + " | ".join(key.removeprefix("chars_per_token.").replace("_", " ") for key in plain) + " |",
         "| --- |" + " ---: |" * (len(plain) - 1),
@@ -141,9 +160,20 @@ def write_report(rows: Sequence[Row], folder: Path, **more: object) -> list[Row]
 
 
 def format_rows(rows: Sequence[Row]) -> list[str]:
-    """Formats the rows of `compare` as a table and a line for each BPE on words that it cuts differently."""
+    """Formats the rows of `compare` as a table and lines on what is no single figure."""
     lines = format_table(rows)
     for row in rows:
+        for key in ("bytes_per_token", "parity"):
+            value = row[key]
+            if isinstance(value, dict) and value:
+                figures = ", ".join(f"{name} {figure:.3f}" for name, figure in value.items())
+                lines.append(f"{key.replace('_', ' ')} of {row['tokenizer']}: {figures}")
+        for key in ("characters_covered", "entries_used"):
+            value = row[key]
+            if isinstance(value, dict):
+                figures = ", ".join(f"{name} {100 * figure:.1f} %" for name, figure in value.items())
+                lines.append(f"{key.replace('_', ' ')} of {row['tokenizer']}: {figures}")
+        lines.append(f"longest entries of {row['tokenizer']}: {row['longest_entries']}")
         cut = row.get("words_cut_differently")
         if isinstance(cut, dict) and cut:
             shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in cut.items())
@@ -202,8 +232,11 @@ def load_any(path: Path) -> Tokenizer:
         raise DataError(f"{path} is no tokenizer that can be read ({error}); name a tokenizer.json") from error
 
 
-def _count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
-    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False))
+def _count_uses(tokenizer: Tokenizer, texts: Sequence[str]) -> Counter[int]:
+    uses: Counter[int] = Counter()
+    for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
+        uses.update(encoding.ids)
+    return uses
 
 
 def _split_words(tokenizer: Tokenizer, text: str) -> list[tuple[str, tuple[int, int]]]:
@@ -215,12 +248,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tokenizer.report", description="Compares tokenizers.")
     parser.add_argument("tokenizers", nargs="+", metavar="NAME=PATH", help="the first is what words are compared with")
     parser.add_argument("--on", action="append", required=True, metavar="NAME=PATH", help="texts to measure on")
+    parser.add_argument(
+        "--parallel", action="append", default=[], metavar="NAME=NAME", help="two of the texts with the same content"
+    )
     parser.add_argument("--output", type=Path, help="folder for report.json and report.svg")
     options = parser.parse_args(arguments)
     try:
         tokenizers = {name: load_any(path) for name, path in map(_split_name, options.tokenizers)}
         corpora = {name: list(read_source(path)) for name, path in map(_split_name, options.on)}
-        rows = compare(tokenizers, corpora, base=next(iter(tokenizers)))
+        parallel = [(one, str(two)) for one, two in map(_split_name, options.parallel)]
+        unknown = sorted({name for pair in parallel for name in pair} - set(corpora))
+        if unknown:
+            raise DataError(f"--parallel names {unknown}; name two of --on's {list(corpora)}")
+        rows = compare(tokenizers, corpora, base=next(iter(tokenizers)), parallel=parallel)
         if options.output:
             options.output.mkdir(parents=True, exist_ok=True)
             write_report(rows, options.output)

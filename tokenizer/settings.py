@@ -30,7 +30,7 @@ class Continuation(Section):
         default="none",
         description="characters that get an entry whatever their use; chinese: level 1 of GB/T 2312 and punctuation",
     )
-    max_characters: int = Field(default=8, ge=1, description="characters of a new entry at most")
+    max_characters: int = Field(default=8, ge=1, le=64, description="characters of a new entry at most")
     min_sources: int = Field(
         default=1, ge=1, description="sources that must hold a new entry, or all where there are fewer"
     )

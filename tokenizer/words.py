@@ -25,11 +25,11 @@ class Words:
 
     Args:
         tokens: Shape (T,), int32.
-        counts: For each token, how often its word stands in the texts, shape (T,), int32.
+        counts: For each token, how often its word stands in the texts, shape (T,), in as few bytes as that takes.
     """
 
     tokens: NDArray[np.int32]
-    counts: NDArray[np.int32]
+    counts: NDArray[np.unsignedinteger]
 
 
 def count_words(texts: Iterable[tuple[str, int]], *, held: int = HELD_WORDS) -> Iterator[Counter[str]]:
@@ -67,7 +67,7 @@ def encode_words(backend: Tokenizer, counts: Counter[str]) -> Words:
         encodings = backend.encode_batch_fast(texts[start : start + ENCODED_TEXTS], add_special_tokens=False)
         parts += (np.asarray(encoding.ids, np.int32) for encoding in encodings)
     tokens = np.concatenate([*parts, np.array([end], np.int32)])
-    repeats = np.array([*counts.values(), 0], np.int32)
+    repeats = np.array([*counts.values(), 0], np.min_scalar_type(max(counts.values())))
     return Words(tokens, repeats[np.cumsum(tokens == end) - 1])
 
 

@@ -30,6 +30,8 @@ def test_sources_of_every_kind_are_read(tmp_path: Path) -> None:
 
     assert list(read.values()) == [["plain 文本"], ["one", "q\na"], ["packed"], ["p", "q"], ["int x;", "x = 1"]]
     assert list(read_source(tmp_path / "code", "python")) == ["x = 1"]
+    (tmp_path / "words.tsv").write_text("词\t3\n字\t1\n", encoding="utf-8")
+    assert list(read_source(tmp_path / "words.tsv")) == ["词\n词\n词\n", "字"]
 
 
 def test_weights_are_shares_of_the_sample(tmp_path: Path) -> None:
@@ -50,6 +52,18 @@ def test_weights_are_shares_of_the_sample(tmp_path: Path) -> None:
     assert sum(map(len, drawn["small"])) == pytest.approx(500, abs=10)
     assert max(map(int, drawn["large"])) > 900  # spread over the whole
     assert len(list(take_share((str(n) for n in range(1000)), 0.1))) == pytest.approx(100, abs=5)
+
+
+def test_sources_to_continue_on_are_read_whole_and_once(tmp_path: Path) -> None:
+    for name, lines in (("large", 1000), ("small", 10)):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "ten signs."}\n' * lines)
+    sources = [TextSource(name=name, path=tmp_path / f"{name}.jsonl", weight=2) for name in ("large", "small")]
+
+    samples = sample(sources, sample_bytes=2000, once=["large", "small"])
+
+    assert {name: len(list(one.read())) for name, one in samples.items()} == {"large": 1000, "small": 10}
+    assert [one.characters for one in samples.values()] == [10_000, 100]
+    assert samples["small"].weight == 2
 
 
 def test_of_curated_documents_the_training_split_is_read(tmp_path: Path) -> None:

@@ -35,19 +35,25 @@ def test_tokenizers_that_exist_are_compared_from_the_command_line(
     texts = [f"--on=chinese={tmp_path}/chinese.txt", f"--on=code={code}"]
     given = [f"{name}={tmp_path}/{name}.json" for name in ("one", "two")]
 
-    assert report_main([*given, *texts, f"--output={tmp_path}/report"]) == 0
+    assert report_main([*given, *texts, f"--output={tmp_path}/report", "--parallel=chinese=code"]) == 0
     printed = capsys.readouterr().out
     assert report_main(["one", *texts]) == 2
     assert "'one' has no '='; write NAME=PATH" in capsys.readouterr().err
+    assert report_main([*given, *texts, "--parallel=chinese=klingon"]) == 2
+    assert "--parallel names ['klingon']; name two of --on's ['chinese', 'code']" in capsys.readouterr().err
 
     table = {row["tokenizer"]: row for row in json.loads((tmp_path / "report" / "report.json").read_text())["table"]}
     text = "".join(read_source(code))
     backend = merged.make_backend(SPECIAL_TOKENS)
     tokens = sum(len(backend.encode(document)) for document in read_source(code))
     assert table["one"]["chars_per_token.code"] == pytest.approx(len(text) / tokens, abs=1e-4)
+    assert table["one"]["bytes_per_token"]["code"] == pytest.approx(len(text.encode()) / tokens, abs=1e-4)
+    chinese = len(backend.encode(HELD_OUT_CHINESE[:3000], add_special_tokens=False))
+    assert table["one"]["parity"] == {"chinese/code": round(chinese / tokens, 4)}
     assert table["two"]["words_cut_differently"]["code"] > 0.05
     assert "words that two cuts differently from one: chinese" in printed
     assert "| one | 2,020 |" in printed
+    assert "entries used of two: all" in printed
 
 
 @pytest.mark.shared
