@@ -283,14 +283,14 @@ def _download(package: Package, folder: Path) -> None:
 
 
 def read_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Reads the files of a wheel or a tarball, by their paths, in order."""
+    """Reads the files of a wheel or a tarball, with their paths, in the order of the archive."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
-            for name in sorted(wheel.namelist()):
+            for name in wheel.namelist():
                 yield name, wheel.read(name)
         return
     with tarfile.open(archive) as tarball:
-        for member in sorted(tarball.getmembers(), key=lambda member: member.name):
+        for member in tarball:
             opened = tarball.extractfile(member) if member.isfile() else None
             if opened is not None:
                 yield member.name, opened.read()

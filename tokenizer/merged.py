@@ -117,8 +117,13 @@ def drop_chinese(vocabulary: Vocabulary) -> Vocabulary:
 
 
 def drop_unfit(vocabulary: Vocabulary) -> Vocabulary:
-    """Drops the tokens that join a space to Chinese or hold half a character of it, which no continuation makes."""
-    return _select(vocabulary, set(filter(_is_fit, vocabulary.tokens)))
+    """Drops the tokens that join a space to Chinese or hold half a character of it, and all that are made of them."""
+    made, merges = set(BYTES), []
+    for left, right in vocabulary.merges:
+        if left in made and right in made and _is_fit(left + right):
+            made.add(left + right)
+            merges.append((left, right))
+    return Vocabulary(tuple(merges))
 
 
 def _is_fit(token: str) -> bool:

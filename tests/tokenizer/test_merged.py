@@ -10,7 +10,7 @@ from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CHINESE, HELD_OUT_CODE, draw
 from tokenizer.characters import has_chinese
 from tokenizer.corpus import read_source
-from tokenizer.merged import count_uses, drop_chinese, extend, prune
+from tokenizer.merged import count_uses, drop_chinese, drop_unfit, extend, prune
 from tokenizer.report import load_any
 from tokenizer.settings import Continuation, NewMerges
 from tokenizer.unigram import train_unigram
@@ -110,6 +110,19 @@ def test_wrong_sizes_and_texts_are_one_line_with_the_mend(base: Vocabulary, tmp_
         read_vocabulary(tmp_path / "none.json")
     with pytest.raises(DataError, match="is no tokenizer that can be read"):
         load_any(tmp_path / "x.jsonl")
+
+
+def test_entries_that_break_chinese_go_with_all_that_is_made_of_them() -> None:
+    letters = {byte: letter for letter, byte in BYTES.items()}
+    one, two = ([letters[byte] for byte in text.encode()] for text in "中文")
+    whole = [(one[0], one[1]), (one[0] + one[1], one[2])]
+    broken = [("".join(one), two[0]), ("".join([*one, two[0]]), two[1]), ("".join([*one, *two[:2]]), two[2])]
+    spaced = [("Ġ", "".join(one))]
+
+    kept = drop_unfit(Vocabulary((*whole, *broken, *spaced, ("a", "b"))))
+
+    assert kept.merges == (*whole, ("a", "b"))
+    assert kept.make_backend().encode("中").tokens == ["".join(one)]
 
 
 def test_chinese_is_told_from_other_writing() -> None:

@@ -71,7 +71,7 @@ def test_transplanting_a_reordered_vocabulary_changes_nothing_but_ids(
 def test_tokens_are_compared_by_bytes_and_not_by_spelling(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     """A byte-level vocabulary writes " def" as "Ġdef" and "中" as three letters, a unigram one as themselves."""
     texts = [*CODE[:8], *CHINESE[:4]]
-    old, new = train_bpe(texts, vocab_size=2000), train_unigram(texts, vocab_size=1600)
+    old, new = train_bpe(texts, vocab_size=2000), train_unigram(lambda: texts, vocab_size=1600)
     model = tiny_model(vocab_size=count_rows(len(old)))
     before = model.transformer.wte.weight.detach().clone()
 
@@ -97,7 +97,7 @@ def test_tokens_are_compared_by_bytes_and_not_by_spelling(tiny_model: Callable[.
 
 def test_rows_go_from_a_unigram_vocabulary_to_bytes_too(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
     texts = [*CODE[:8], *CHINESE[:4]]
-    old, new = train_unigram(texts, vocab_size=1600), train_bpe(texts, vocab_size=2000)
+    old, new = train_unigram(lambda: texts, vocab_size=1600), train_bpe(texts, vocab_size=2000)
     model = tiny_model(vocab_size=count_rows(len(old)))
     before = model.transformer.wte.weight.detach().clone()
 
