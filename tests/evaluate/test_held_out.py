@@ -20,7 +20,7 @@ from codeshell_hf.evaluate.results import ResultCache
 from codeshell_hf.evaluate.settings import BitsPerByteSettings, HeldOutLineSettings
 from tests.pack.common import make_shards
 
-TRAINED = ["abcabcabc\n" * 3, "abd\n"]
+TRAINED = ["abcabcabc\n" * 3, "abz\n"]
 BODY = "import os\n\ndef area(radius):\n    return 3.14159 * radius ** 2\n\nprint(area(2.0), os.name)\n"
 HELD_OUT = ["abc\n", BODY]
 
