@@ -35,15 +35,15 @@ def weights_of(engine: Engine) -> list[Tensor]:
 
 
 def step_by_hand(
-    weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], *, learning_rate: float
+    weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], *, learning_rate: float, epsilon: float = 1e-8
 ) -> dict[str, Tensor]:
-    """AdamW's first step with the settings' own decay and epsilon, in which both means are the gradient's own.
+    """AdamW's first step with the settings' own decay, in which both means are the gradient's own.
 
     Source:
         Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
     return {
         name: weight * (1 - learning_rate * (0.1 if weight.ndim == 2 else 0.0))
-        - learning_rate * gradients[name] / (gradients[name].abs() + 1e-8)
+        - learning_rate * gradients[name] / (gradients[name].abs() + epsilon)
         for name, weight in weights.items()
     }

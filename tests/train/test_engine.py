@@ -61,27 +61,32 @@ def test_micro_batches_add_up_to_the_gradient_of_the_mean_over_all_labels(
             torch.testing.assert_close(parameter.grad, expected[name], atol=1e-6, rtol=1e-4)
 
 
-def test_a_step_clips_decays_matrices_and_follows_adam(engine: Engine) -> None:
-    before = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
-    accumulate(engine)
-    gradients = {name: parameter.grad.clone() for name, parameter in engine.model.named_parameters()}
+def test_a_step_clips_decays_matrices_and_follows_adam(make_config: MakeConfig) -> None:
+    """Adam's first step forgets the size of gradients, unless epsilon is as large as they are."""
+    settings = OptimizerSettings(learning_rate=1e-2, max_gradient_norm=0.05, epsilon=0.01)
     seen: list[float] = []
 
     def allow(found: float) -> bool:
         seen.append(found)
         return True
 
-    norm, is_taken = engine.step(0.5, allow)
+    with join_ranks():
+        engine = make_engine(make_config(), settings, EngineOptions(seed=3), device=CPU)
+        before = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
+        accumulate(engine)
+        gradients = {name: parameter.grad.clone() for name, parameter in engine.model.named_parameters()}
+        norm, is_taken = engine.step(0.5, allow)
 
     expected_norm = math.sqrt(sum(float((one.double() ** 2).sum()) for one in gradients.values()))
+    assert expected_norm > 0.1
     assert is_taken
     assert norm == pytest.approx(expected_norm, rel=1e-5)
     assert seen == [norm]
     assert engine.learning_rate == pytest.approx(0.5e-2)
-    clipped = {name: gradient * min(1.0, 1.0 / expected_norm) for name, gradient in gradients.items()}
-    after = step_by_hand(before, clipped, learning_rate=0.5e-2)
+    clipped = {name: gradient * 0.05 / expected_norm for name, gradient in gradients.items()}
+    after = step_by_hand(before, clipped, learning_rate=0.5e-2, epsilon=0.01)
     for name, parameter in engine.model.named_parameters():
-        torch.testing.assert_close(parameter.detach(), after[name], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(parameter.detach(), after[name], atol=1e-7, rtol=1e-4)
         assert parameter.grad is None
 
 

@@ -19,7 +19,7 @@ from codeshell_hf.precision import Precision
 from codeshell_hf.train.engine import EngineOptions, make_engine
 from codeshell_hf.train.settings import OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
-from codeshell_hf.train.zero import ZeroEngine
+from codeshell_hf.train.zero import ZeroEngine, _GatedAdamW
 
 MakeConfig = Callable[..., CodeShellConfig]
 CPU = torch.device("cpu")
@@ -121,6 +121,18 @@ def test_a_norm_is_judged_once_before_the_first_shard(norm: float, *, is_allowed
     assert judged == [norm]
     assert stepped == ([] if norm == float("inf") else [is_allowed] * 2)
     assert engine.learning_rate == 1.0
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_a_shard_is_stepped_if_it_may(*, is_allowed: bool) -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = _GatedAdamW([weight], lr=0.1, weight_decay=0.0)
+    optimizer.gate = lambda: is_allowed
+    weight.grad = torch.ones(3)
+
+    optimizer.step()
+
+    assert weight.tolist() == pytest.approx([0.9 if is_allowed else 1.0] * 3)
 
 
 ONE_STEP = """
