@@ -92,7 +92,7 @@ def test_a_test_begins_behind_the_right_function() -> None:
             "```python\ndef area(r):\n    return 3 * r\n```\nDone.",
             "\nfrom math import pi\n\n\n\ndef area(r):\n    return 3 * r",
         ),
-        ("```\n    return 3 * r\n```", f"{HEAD}    return 3 * r"),
+        ("```\n    return 3 * r\n```", f"{HEAD}    return 3 * r\n"),
     ],
 )
 def test_an_answer_of_a_chat_is_put_behind_what_it_leaves_out(answer: str, program: str) -> None:

@@ -145,8 +145,8 @@ MUTATIONS = (
     ),
     Mutation(
         f"{EVALUATE}/held_out.py",
-        'scored = {split.shards.ids[index] for index in split.chosen}',
-        'scored = set(split.shards.ids)',
+        'scored = {ids[index] for index in split.chosen}',
+        'scored = set(ids)',
         f"{TESTS}/test_held_out.py",
         'counting is measured on other documents than the model',
     ),
@@ -201,10 +201,10 @@ MUTATIONS = (
     ),
     Mutation(
         f"{EVALUATE}/prompts.py",
-        '(f"{head}\\n{code}" if',
-        '(code if',
+        'return f"{head}\\n{code}", problem.tests',
+        "return code, problem.tests",
         f"{TESTS}/test_prompts.py",
-        'the imports of the prompt are lost',
+        "the imports of the prompt are lost",
     ),
     Mutation(
         f"{EVALUATE}/measurement.py",

@@ -211,8 +211,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "datatrove.py",
-        "            self._check_vocabulary(ids, start)\n            return",
-        "            return",
+        "            self._check_vocabulary(ids, start)\n            is_closed",
+        "            is_closed",
         TESTS + "test_datatrove.py",
         "an id beyond the vocabulary is noticed in the middle of training",
     ),
