@@ -80,7 +80,7 @@ MUTATIONS = (
         TRAIN + "rollback.py",
         "if progress.rollbacks == guard.settings.max_rollbacks or",
         "if progress.rollbacks > guard.settings.max_rollbacks or",
-        TESTS + "test_checkpoint.py",
+        TESTS + "test_rollback.py",
         "one rollback too many",
     ),
     Mutation(
