@@ -80,9 +80,6 @@ def measure(folder: Path, row_tokens: int) -> dict[str, float]:
     started = time.perf_counter()
     tokens = sum(len(shards[int(document)]) for document in chosen)
     read = time.perf_counter() - started
-    if tokens != int(shards.lengths[chosen].sum()):
-        raise RuntimeError("documents are not as long as they were made")
-
     started = time.perf_counter()
     rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     batch = rows.read(0, 1)
@@ -92,6 +89,9 @@ def measure(folder: Path, row_tokens: int) -> dict[str, float]:
     started = time.perf_counter()
     rows.read(row_tokens, READ)
     row = (time.perf_counter() - started) / READ
+    peak = find_peak()
+    if tokens != int(shards.lengths[chosen].sum()):
+        raise RuntimeError("documents are not as long as they were made")
     return {
         "imported": imported,
         "opened": opened,
@@ -99,8 +99,13 @@ def measure(folder: Path, row_tokens: int) -> dict[str, float]:
         "document": read / READ,
         "first_row": first_row,
         "row": row,
-        "bytes": find_peak(),
+        "bytes": peak,
     }
+
+
+def _start(step: str, folder: str, *more: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.opening", "--step", step, "--folder", folder, *more]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,10 +114,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--documents", type=int, nargs="+", default=[100_000, 1_000_000, 100_000_000])
     parser.add_argument("--row-tokens", type=int, default=2048)
     parser.add_argument("--folder", type=Path, help="where to make shards; by default a temporary folder")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=("make", "measure"), help=argparse.SUPPRESS)
     add_output(parser)
     options = parser.parse_args(arguments)
-    if options.measure:
+    if options.step == "make":
+        print(make_shards(options.folder, options.documents[0]))
+        return 0
+    if options.step == "measure":
         print(json.dumps(measure(options.folder, options.row_tokens)))
         return 0
     table = Result(
@@ -120,15 +128,14 @@ def main(arguments: list[str] | None = None) -> int:
         [f"made shards, ids of four bytes, rows of {options.row_tokens}; a process each, its peak of memory"],
         {
             "documents": "12", "tokens": "10", "imports MB": "12,.0f", "open s": "9.3f", "open MB": "10,.0f",
-            "document us": "14.0f", "first row s": "13.2f", "row us": "9.0f", "rows MB": "10,.0f",
+            "document us": "14.0f", "first row s": "13.2f", "row us": "9.0f", "rows MB": "9,.0f",
         },
     ).start("benchmarks.opening", arguments)  # fmt: skip
     for documents in options.documents:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            tokens = make_shards(Path(folder), documents)
-            command = [sys.executable, "-m", "benchmarks.opening", "--measure", "--folder", folder]
-            command += ["--row-tokens", str(options.row_tokens)]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            # The peak of a process begins with that of the one that started it, which therefore does nothing itself.
+            tokens = json.loads(_start("make", folder, "--documents", str(documents)))
+            found = json.loads(_start("measure", folder, "--row-tokens", str(options.row_tokens)))
         table.add(
             f"{documents:,}", f"{tokens / 1e9:,.1f}G", found["imported"] / 1e6, found["opened"],
             found["opened_bytes"] / 1e6, found["document"] * 1e6, found["first_row"], found["row"] * 1e6,

@@ -26,6 +26,7 @@ from benchmarks import (
     infilling,
     llama_cpp,
     near_duplicates,
+    opening,
     precision,
     pretraining,
     quantization,
@@ -84,6 +85,15 @@ def test_continuing_a_vocabulary_is_measured_in_a_process_of_its_own(capsys: pyt
     clauses = texts[0].split("，")
     assert len(set(clauses)) > 0.95 * len(clauses)
     assert sum(len(text.encode()) for text in texts) == pytest.approx(0.66e6)
+
+
+def test_opening_is_measured_in_a_process_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opening.main(["--documents", "300", "2000", "--row-tokens", "64", "--folder", str(tmp_path)]) == 0
+
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [row[0] for row in rows] == ["300", "2,000"]
+    assert all(float(row[-1].replace(",", "")) >= float(row[2].replace(",", "")) > 50 for row in rows)
+    assert not list(tmp_path.iterdir())
 
 
 def test_fine_tuning_runs_beside_trls_script(

@@ -201,14 +201,14 @@ MUTATIONS = (
     ),
     Mutation(
         SHARDS,
-        "start = stop - int(self.lengths[document])",
-        "start = stop - int(self.lengths[document]) + 1",
+        'start = stop - self._columns["lengths"][document]',
+        'start = stop - self._columns["lengths"][document] + 1',
         "tests/text/test_shards.py",
         "a document without its first token",
     ),
     Mutation(
         SHARDS,
-        "zlib.crc32(ids.data) != self._checksums[document] or",
+        "zlib.crc32(ids.data) != checksum or",
         "False or",
         "tests/text/test_shards.py",
         "a document that was changed is trained on",

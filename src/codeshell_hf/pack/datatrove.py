@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..text.shards import CHECKED_WHEN_OPENED, Header, Names
+from ..text.columns import Names
+from ..text.shards import CHECKED_WHEN_OPENED, Header
 from ..text.token_files import INDEX_SUFFIX, SUFFIX, TokenFiles
 
 # Of a file that is not read whole, so many documents tell whether all are closed by the end-of-text token.

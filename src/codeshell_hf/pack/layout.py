@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from .order import CHUNK_DOCUMENTS, POOL_BLOCKS, POOL_CHUNKS, Epoch, shuffle_chunks, sum_chunks
+from .order import CHUNK_DOCUMENTS, POOL_BLOCKS, POOL_CHUNKS, Epoch, release, shuffle_chunks, sum_chunks
 from .pieces import Pieces, Rules, Spans, pack, select
 from .settings import RowSettings
 
@@ -127,6 +127,7 @@ class Layout:
         documents = (first + np.arange(CHUNK_DOCUMENTS)).ravel()
         documents = self._make_rng("pool", epoch, pool).permutation(documents[documents < len(self.lengths)])
         sizes = self.lengths[documents].astype(np.int64) + 1 + self.rules.opening
+        release(self.lengths)
         return documents, np.zeros_like(sizes), sizes, sizes
 
     def _find_phase(self, block: int) -> int:

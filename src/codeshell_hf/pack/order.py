@@ -70,11 +70,11 @@ def sum_chunks(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     for first in range(0, len(lengths), SUMMED_TOGETHER):
         some = lengths[first : first + SUMMED_TOGETHER]
         found.append(np.add.reduceat(some, range(0, len(some), CHUNK_DOCUMENTS), dtype=np.int64))
-        _release(some)
+        release(some)
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def _release(array: NDArray[np.integer]) -> None:
+def release(array: NDArray[np.integer]) -> None:
     """Lets the pages of a mapped file go, which else count as this process's memory."""
     owner: object = array
     while isinstance(owner, np.ndarray):

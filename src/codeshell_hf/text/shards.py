@@ -7,12 +7,12 @@ documents lies in columns (`lengths.npy` and others), and `shards.json` lists th
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..manifest import hash_file, hash_values
 from ..processors import count_usable_cpus
+from .columns import Column, Names
 from .token_files import SUFFIX, TokenFiles, choose_dtype
 
 HEADER = "shards.json"
@@ -133,29 +134,6 @@ def read_contents(folder: Path) -> Contents:
         raise DataError(f"{folder} holds no token shards ({error}); run codeshell pack first") from error
 
 
-class Names(Sequence[str]):
-    """Names that are stored as codes.
-
-    Args:
-        codes: Shape (documents,).
-        names: By code.
-    """
-
-    def __init__(self, codes: NDArray[np.unsignedinteger], names: Sequence[str]) -> None:
-        self.codes = codes
-        self.names = names
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Names": ...
-    def __getitem__(self, place: int | slice) -> "str | Names":
-        return Names(self.codes[place], self.names) if isinstance(place, slice) else self.names[self.codes[place]]
-
-
 class TokenShards:
     """Token shards, memory-mapped: opening takes as long for a hundred million documents as for a hundred.
 
@@ -175,12 +153,11 @@ class TokenShards:
         self.header = self._contents.header
         self.parts = self._contents.parts
         bytes_in_all = self._check_sizes()
-        columns = {name: self._map_column(name) for name in COLUMNS}
-        self.ends: NDArray[np.int64] = columns["ends"]
-        self.lengths: NDArray[np.uint32] = columns["lengths"]
-        self.bytes: NDArray[np.uint32] = columns["bytes"]
-        self.languages = Names(columns["languages"], self._contents.languages)
-        self._checksums = columns["checksums"]
+        self._columns = {name: self._open_column(name) for name in COLUMNS}
+        self.ends: NDArray[np.int64] = self._columns["ends"].array
+        self.lengths: NDArray[np.uint32] = self._columns["lengths"].array
+        self.bytes: NDArray[np.uint32] = self._columns["bytes"].array
+        self.languages = Names(self._columns["languages"], self._contents.languages)
         self._files = TokenFiles(
             [folder / f"{part.name}{SUFFIX}" for part in self.parts],
             [part.tokens + part.documents for part in self.parts],
@@ -198,10 +175,11 @@ class TokenShards:
         Raises:
             DataError: If they are not those that were packed.
         """
-        stop = int(self.ends[document]) - 1
-        start = stop - int(self.lengths[document])
+        stop = self._columns["ends"][document] - 1
+        start = stop - self._columns["lengths"][document]
         ids = self._files.read(start, stop)
-        if zlib.crc32(ids.data) != self._checksums[document] or (len(ids) and ids.max() >= self.header.vocab_size):
+        checksum = self._columns["checksums"][document]
+        if zlib.crc32(ids.data) != checksum or (len(ids) and ids.max() >= self.header.vocab_size):
             raise DataError(
                 f"document {document} in {self._files.find(start)} is not as it was packed; copy the file again, or "
                 "run codeshell pack again"
@@ -226,7 +204,7 @@ class TokenShards:
         sums = np.zeros(len(self.languages.names))
         for start in range(0, len(self), _COUNTED_TOGETHER):
             place = slice(start, start + _COUNTED_TOGETHER)
-            sums += np.bincount(self.languages.codes[place], self.lengths[place], minlength=len(sums))
+            sums += np.bincount(self._columns["languages"].array[place], self.lengths[place], minlength=len(sums))
         counts = dict(zip(self.languages.names, sums.astype(int).tolist(), strict=True))
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
@@ -274,15 +252,15 @@ class TokenShards:
             sizes += size
         return sizes
 
-    def _map_column(self, name: str) -> NDArray[Any]:
+    def _open_column(self, name: str) -> Column:
         path = self.folder / f"{name}.npy"
         try:
-            column = np.load(path, mmap_mode="r" if self.header.documents else None)
+            column = Column(path)
         except (OSError, ValueError, EOFError) as error:
             raise self._refuse(path, f"cannot be read ({error})") from error
-        if column.dtype != COLUMNS[name] or column.shape != (self.header.documents,):
-            raise self._refuse(path, f"holds {column.shape} numbers where {HEADER} says {self.header.documents}")
-        return np.asarray(column)
+        if column.array.dtype != COLUMNS[name] or column.array.shape != (self.header.documents,):
+            raise self._refuse(path, f"holds {column.array.shape} numbers where {HEADER} says {self.header.documents}")
+        return column
 
     @staticmethod
     def _refuse(path: Path, reason: str) -> DataError:
