@@ -15,7 +15,6 @@ from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.rows import IGNORED, Batch, Rows
 from codeshell_hf.pack.settings import Packing, RowSettings
 from codeshell_hf.pack.shards import Document, write_shards
-from codeshell_hf.pack.stream import read_step
 from codeshell_hf.text.shards import Header, TokenShards
 from tests.pack.common import END, SENTINELS, Numbered, make_shards
 
@@ -228,15 +227,3 @@ def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
     whole = read(0, 16)
     assert np.array_equal(read(32 * 5, 1)[0], whole[5])
     assert (whole == ids[1]).any()
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 8])
-def test_ranks_read_the_same_step_between_them(shards: TokenShards, ranks: int) -> None:
-    rows = Rows(shards, seed=0, phases=[Phase(0, 16)], infilling=HALF)
-    consumed, step_tokens, micro_tokens = 512, 16 * 16, 32
-
-    read = [read_step(rows, consumed, step_tokens, micro_tokens, rank, ranks) for rank in range(ranks)]
-
-    # Micro-batches go round the ranks: rank 0 has the first, rank 1 the second, and so on.
-    found = [batches[turn].input_ids for turn in range(len(read[0])) for batches in read]
-    assert np.array_equal(np.concatenate(found), rows.read(consumed, 16).input_ids)

@@ -8,11 +8,14 @@ import pytest
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
+from codeshell_hf.pack import stream
 from codeshell_hf.pack.datatrove import DatatroveShards
 from codeshell_hf.pack.layout import Phase
+from codeshell_hf.pack.mixture import Mixture
 from codeshell_hf.pack.rows import IGNORED, Batch, Rows
+from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
 from codeshell_hf.pack.shards import Document, make_header, write_shards
-from codeshell_hf.pack.stream import count_labels, open_shards, read_step, to_tensors
+from codeshell_hf.pack.stream import count_labels, open_rows, open_shards, read_step, to_tensors
 from codeshell_hf.text.shards import TokenShards
 from tests.pack.common import make_shards
 
@@ -90,3 +93,28 @@ def test_a_batch_becomes_the_models_arguments() -> None:
         "position_ids": 2,
         "labels": 3,
     }
+
+
+def test_what_joins_with_longer_rows_is_drawn_from_then(home: Path) -> None:
+    joining = MixtureSettings(shards=home / "pack", share=0.25, min_row_tokens=16)
+
+    rows = open_rows(
+        home / "pack", [joining], [(0, 8), (1600, 16)], RowSettings(), None, tokenizer=home / "tokenizer", seed=0
+    )
+
+    assert isinstance(rows, Mixture)
+    drawn = [[one.count_epochs(0) for one in rows.streams], [rows._count(100 + 1024, n) for n in (0, 1)]]
+    assert drawn == [[0, 0], [100 + 768, 256]]
+
+
+def test_cuts_by_syntax_need_tree_sitter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "find_spec", lambda name: None)
+    infilling = InfillingSettings(cuts={"syntax": 0.5, "line": 0.5})
+
+    with pytest.raises(DataError, match=r'pip install "codeshell-hf\[curate\]"'):
+        open_rows(home / "pack", [], [(0, 8)], RowSettings(), infilling, tokenizer=home / "tokenizer", seed=0)
+
+
+def test_cuts_whose_shares_are_not_one_together_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"infilling.cuts is .*; let each share be 0 or more, and all together 1"):
+        InfillingSettings(cuts={"line": 0.5})

@@ -70,5 +70,5 @@ class InfillingSettings(Section):
     def check_cuts(cls, cuts: dict[CutLevel, float]) -> dict[CutLevel, float]:
         """Holds the shares to a sum of 1."""
         if any(share < 0 for share in cuts.values()) or abs(sum(cuts.values()) - 1) > 1e-6:
-            raise ValueError("shares must be 0 or more, and 1 together")
+            raise ValueError(f"infilling.cuts is {dict(cuts)}; let each share be 0 or more, and all together 1")
         return cuts

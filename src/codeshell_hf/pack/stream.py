@@ -1,6 +1,7 @@
 """The stream of rows that a training run reads, and its steps, split over ranks and micro-batches."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ def open_rows(
         tokenizer: The folder of the tokenizer that the shards must have been made with.
 
     Raises:
-        DataError: If shards are missing, broken, or of another tokenizer.
+        DataError: If shards are missing, broken, or of another tokenizer, or tree-sitter is not installed for cuts by
+            syntax.
         SettingsError: If shares do not fit together.
     """
     loaded = CodeShellTokenizer.from_pretrained(tokenizer)
@@ -50,6 +52,8 @@ def open_rows(
     opened = [open_shards(folder, tokenizer, loaded) for folder in (shards, *(one.shards for one in mixture))]
     rearranging = None
     if infilling is not None:
+        if infilling.cuts.get("syntax") and find_spec("tree_sitter") is None:
+            raise DataError('infilling.cuts by syntax read programs by tree-sitter; pip install "codeshell-hf[curate]"')
         codec = None
         if infilling.cuts.keys() - {"token"}:
             first = opened[0]
