@@ -82,7 +82,7 @@ class Result:
     def start(self, module: str, arguments: Sequence[str] | None) -> "Result":
         """Prints all that stands above the rows, and remembers how the benchmark was called."""
         given = sys.argv[1:] if arguments is None else arguments
-        bare = [Path(part).name if Path(part).is_absolute() else part for part in given]
+        bare = [re.sub(r"(^|=)/(\S*/)?([^/\s]+)", r"\1\3", part) for part in given]
         self.command = shlex.join(["python", "-m", module, *bare])
         print(*self._head(), sep="\n", flush=True)
         return self

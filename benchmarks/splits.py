@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.result import Result, add_output, describe_machine
@@ -23,7 +24,6 @@ from tokenizer.settings import TextSource
 
 ROOT = Path(__file__).parents[1]
 CHARACTERS = 2_000_000  # of an unseen text
-NANO_TOKENS = 348_160  # of nano's recipe, for the first vocabulary; the others train on as many bytes
 
 
 def parse_source(text: str) -> TextSource:
@@ -35,16 +35,20 @@ def parse_source(text: str) -> TextSource:
     return TextSource(name=name, path=Path(found[1]), weight=float(found[2] or 1))
 
 
-def build(sources: list[TextSource], *, entries: int, megabytes: float, across: int) -> dict[str, CodeShellTokenizer]:
-    """Builds one vocabulary a split on the same texts."""
+def build(
+    sources: list[TextSource], *, entries: int, megabytes: float, across: int
+) -> Iterator[tuple[str, CodeShellTokenizer]]:
+    """Builds one vocabulary a split on the same texts; without entries across words if they are 0."""
     samples = sample(sources, sample_bytes=int(megabytes * 1e6))
-    return {
-        "StarCoder's": train_bpe(chain_all(samples, step="starcoder"), vocab_size=entries, split="starcoder"),
-        "GPT-4's, single digits": train_bpe(chain_all(samples, step="gpt4"), vocab_size=entries, split="gpt4"),
-        f"  {across:,} across words": train_across_words(
-            lambda step: chain_all(samples, step=step), vocab_size=entries, across=across, split="gpt4"
-        ),
-    }
+    yield "StarCoder's", train_bpe(chain_all(samples, step="starcoder"), vocab_size=entries, split="starcoder")
+    yield "GPT-4's, single digits", train_bpe(chain_all(samples, step="gpt4"), vocab_size=entries, split="gpt4")
+    if across:
+        yield (
+            f"  {across:,} across words",
+            train_across_words(
+                lambda step: chain_all(samples, step=step), vocab_size=entries, across=across, split="gpt4"
+            ),
+        )
 
 
 def read_start(source: TextSource) -> list[str]:
@@ -65,15 +69,18 @@ def count_tokens(tokenizer: CodeShellTokenizer, texts: list[str]) -> int:
     )
 
 
-def train(tokenizer: CodeShellTokenizer, documents: Path, trained_bytes: float | None) -> tuple[float, float]:
-    """Packs and pretrains nano; gives bits per byte of the held-out documents, and the bytes that it trained on."""
+def count_bytes_a_token(tokenizer: CodeShellTokenizer, documents: Path) -> float:
+    """Bytes a token of the documents to train on."""
+    texts = list(read_source(documents))
+    return sum(len(text.encode("utf-8")) for text in texts) / count_tokens(tokenizer, texts)
+
+
+def train(tokenizer: CodeShellTokenizer, documents: Path, tokens: int, changes: list[str]) -> float:
+    """Packs and pretrains by nano's recipe; gives bits per byte of the held-out documents."""
     from codeshell_hf.stages.stage import main
     from recipes.pack import STAGE as PACK
     from recipes.pretrain import STAGE as PRETRAIN
 
-    texts = list(read_source(documents))
-    bytes_a_token = sum(len(text.encode("utf-8")) for text in texts) / count_tokens(tokenizer, texts)
-    tokens = NANO_TOKENS if trained_bytes is None else round(trained_bytes / bytes_a_token)
     nano = ROOT / "recipes" / "nano"
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(sys.stderr):
         folder = Path(name)
@@ -82,13 +89,14 @@ def train(tokenizer: CodeShellTokenizer, documents: Path, trained_bytes: float |
         runs = (
             (PACK, "pack.yaml", f"output={folder}/pack", f"documents={documents}"),
             (PRETRAIN, "pretrain.yaml", f"output={folder}/pretrain", f"shards={folder}/pack",
-             f"schedule.total_tokens={tokens}"),
+             f"schedule.total_tokens={tokens}", *changes),
         )  # fmt: skip
-        for stage, settings, *changes in runs:
-            if main(stage, [str(nano / settings), shared, *changes]):
+        for stage, settings, *more in runs:
+            if main(stage, [str(nano / settings), shared, *more]):
                 raise SystemExit(1)
         manifest = json.loads((folder / "pretrain" / "manifest.json").read_text(encoding="utf-8"))
-    return manifest["measures"]["bits_per_byte_after"]["all"], tokens * bytes_a_token
+    bits: float = manifest["measures"]["bits_per_byte_after"]["all"]
+    return bits
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,29 +106,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--on", type=parse_source, nargs="+", required=True, help="texts to measure on")
     parser.add_argument("--entries", type=int, default=50_000)
     parser.add_argument("--megabytes", type=float, default=26)
-    parser.add_argument("--across", type=int, default=10_000, help="entries across words")
+    parser.add_argument("--across", type=int, default=10_000, help="entries across words, of all; 0 for none")
     parser.add_argument("--documents", type=Path, help="output of curate, to train nano's model on")
+    parser.add_argument("--tokens", type=int, default=348_160, help="of the first vocabulary to train on")
+    parser.add_argument("--change", nargs="*", default=[], help="of nano's pretrain.yaml, as model.changes.n_layer=1")
     add_output(parser)
     options = parser.parse_args(arguments)
     unseen = {source.name: read_start(source) for source in options.on}
-    built = build(options.built, entries=options.entries, megabytes=options.megabytes, across=options.across)
-
     columns = {"split": "26"} | dict.fromkeys(unseen, "12.3f") | {"tiktoken": "12"}
-    columns |= {"bits a byte": "13.3f"} if options.documents else {}
+    columns |= {"bits a byte": "13.3f", "trained on": "12,.0f"} if options.documents else {}
     table = Result(
         describe_machine("tokenizers", "tiktoken"),
         [f"{options.entries:,} entries of {options.megabytes:g} MB, characters a token on texts not built on"],
         columns,
     ).start("benchmarks.splits", arguments)
     first: list[float] = []
-    trained_bytes = None
-    for name, tokenizer in built.items():
+    trained_bytes = 0.0
+    for name, tokenizer in build(
+        options.built, entries=options.entries, megabytes=options.megabytes, across=options.across
+    ):
         ratios = [sum(map(len, texts)) / count_tokens(tokenizer, texts) for texts in unseen.values()]
         encoder, _ = choose_encoder(tokenizer, [text for texts in unseen.values() for text in texts])
         more: list[float] = []
         if options.documents:
-            bits, trained_bytes = train(tokenizer, options.documents, trained_bytes)
-            more.append(bits)
+            bytes_a_token = count_bytes_a_token(tokenizer, options.documents)
+            trained_bytes = trained_bytes or options.tokens * bytes_a_token
+            tokens = round(trained_bytes / bytes_a_token)
+            more += [train(tokenizer, options.documents, tokens, options.change), tokens]
         table.add(name, *ratios, "same ids" if isinstance(encoder, TiktokenEncoder) else "differs", *more)
         if first:
             changes = zip(unseen, ratios, first, strict=True)
@@ -128,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{name.strip()}: " + ", ".join(f"{text} {one / start - 1:+.1%}" for text, one, start in changes)
             )
         first = first or ratios
-    table.keep(options.json)
+        table.keep(options.json)
     return 0
 
 

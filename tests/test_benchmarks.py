@@ -34,6 +34,7 @@ from benchmarks import (
     rows,
     sandbox,
     sft,
+    splits,
     startup,
     utilization,
     vocabulary,
@@ -94,6 +95,26 @@ def test_opening_is_measured_in_a_process_each(tmp_path: Path, capsys: pytest.Ca
     assert [row[0] for row in rows] == ["300", "2,000"]
     assert all(float(row[-1].replace(",", "")) >= float(row[2].replace(",", "")) > 50 for row in rows)
     assert not list(tmp_path.iterdir())
+
+
+def test_splits_are_compared_on_texts_that_were_not_built_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (f"def f{chr(97 + i % 26)}(x):\\n    return self.value + x if x else x.other\\n" for i in range(200))
+    (tmp_path / "built.txt").write_text("".join(lines))
+    (tmp_path / "unseen.txt").write_text("def g(y):\n    return self.other\n")
+
+    sizes = ["--entries", "320", "--megabytes", "0.01", "--across", "4", "--json", str(tmp_path / "splits.json")]
+    assert splits.main([f"code={tmp_path}/built.txt:2", "--on", f"unseen={tmp_path}/unseen.txt", *sizes]) == 0
+
+    result = read_result(tmp_path / "splits.json")
+    assert [row[0] for row in result.rows] == ["StarCoder's", "GPT-4's, single digits", "  4 across words"]
+    ratios = numbers([row[1] for row in result.rows])
+    assert all(1 < ratio < 40 for ratio in ratios)
+    assert {row[2] for row in result.rows} == {"same ids"}
+    assert str(tmp_path) not in result.command
+    assert len(result.notes) == 2
+    assert "across words: unseen" in capsys.readouterr().out
 
 
 def test_fine_tuning_runs_beside_trls_script(

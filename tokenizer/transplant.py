@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model = load_model(str(options.model), dtype=torch.float32)
         old, new = (CodeShellTokenizer.from_pretrained(path) for path in (options.model, options.tokenizer))
-        text = "\n".join(read_source(options.text)) if options.text else None
+        text = options.text.read_text(encoding="utf-8") if options.text else None
         bits = [measure_bits(model, old, text)] if text else []
         if text and options.focus:
             from_pieces = copy.deepcopy(model)
