@@ -100,7 +100,7 @@ def test_opening_is_measured_in_a_process_each(tmp_path: Path, capsys: pytest.Ca
 def test_splits_are_compared_on_texts_that_were_not_built_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = (f"def f{chr(97 + i % 26)}(x):\\n    return self.value + x if x else x.other\\n" for i in range(200))
+    lines = (f"def f{chr(97 + i % 26)}(x):\n    return self.value + x if x else x.other\n" for i in range(200))
     (tmp_path / "built.txt").write_text("".join(lines))
     (tmp_path / "unseen.txt").write_text("def g(y):\n    return self.other\n")
 
