@@ -122,7 +122,7 @@ def test_what_is_no_reward_or_profile_is_named(mine: Path) -> None:
         check_rewards([short, short])
     with pytest.raises(SettingsError, match="number is 1; make it a Profile"):
         find_profile("mine/wrong.py:number")
-    with pytest.raises(SettingsError, match="has the name 'humaneval-greedy-v1' of the package's own"):
+    with pytest.raises(SettingsError, match="has the name 'humaneval-greedy-v1' of a built-in profile"):
         find_profile("mine/wrong.py:same")
 
 
