@@ -162,13 +162,6 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "shards.py",
-        "        _name_record(stem).unlink(missing_ok=True)\n        self._file",
-        "        self._file",
-        TESTS + "test_shards.py",
-        "a part that a kill left half written anew counts as finished",
-    ),
-    Mutation(
-        SRC + "shards.py",
         "return part if is_whole else None",
         "return part",
         TESTS + "test_shards.py " + TESTS + "test_encoding.py",
