@@ -37,7 +37,7 @@ def make_vectors(ids: NDArray[np.int64], entries: int) -> tuple[Tensor, Tensor]:
     near = torch.zeros(entries).index_add_(0, row, value)
     smoothed = near**0.75  # so that rare neighbours do not rule
     information = torch.log(value * smoothed.sum() / (near[row] * smoothed[column]))
-    matrix = torch.sparse_coo_tensor(counts.indices(), information.clamp(min=0), counts.shape)
+    matrix = torch.sparse_coo_tensor(counts.indices(), information.clamp(min=0), counts.shape, check_invariants=True)
     torch.manual_seed(0)
     factors, strengths, _ = torch.svd_lowrank(matrix, q=min(WIDTH, entries))
     vectors = torch.nn.functional.normalize(factors * strengths.sqrt(), dim=1)
