@@ -47,7 +47,8 @@ def count_words(texts: Iterable[tuple[str, int]], *, held: int = HELD_WORDS) -> 
     for text, times in texts:
         if not text.isascii():
             words = [word for word in pattern.findall(text) if not word.isascii() and not word.isspace()]
-            counts.update(words if times == 1 else dict.fromkeys(words, times))
+            for word in words:
+                counts[word] += times
         if len(counts) >= held:
             yield counts
             counts = Counter()

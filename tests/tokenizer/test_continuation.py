@@ -136,11 +136,11 @@ def test_words_are_counted_and_encoded_as_one_by_one() -> None:
     backend = BYTES_ALONE.make_backend()
 
     counts: Counter[str] = sum(count_words([(text, 1) for text in texts], held=2), Counter())
-    weighted = Counter(dict(next(count_words([("函数", 40), ("使用", 2), ("函数", 1)]))))
+    weighted = Counter(dict(next(count_words([("函数", 40), ("使用，使用", 2), ("函数", 1)]))))
     words = encode_words(backend, counts)
 
     assert counts == {"使用": 2, " 的函数": 1, "的函数": 1, "，": 2, "。": 1, " 缩进": 1, " 函数": 1}
-    assert weighted == {"函数": 41, "使用": 2}
+    assert weighted == {"函数": 41, "使用": 4, "，": 2}
     newline = backend.token_to_id("Ċ")
     expected = [newline]
     for word in counts:
