@@ -107,8 +107,8 @@ def test_with_one_source_merges_are_those_of_bpe_within_a_step(
     for left, right in extended.merges[-60:]:
         counts = count_pairs(cut, uses)
         wanted = (to_bytes(left).decode(), to_bytes(right).decode())
-        # A round takes pairs down to a step below the last; one that better pairs overlap waits for the next.
-        assert counts[wanted] >= step**2 * lasting * max(counts.values()) - 1
+        # Below the best by a step, by what better pairs take, and by rounds in which a better one that overlaps waits.
+        assert counts[wanted] >= 0.96 * step * lasting * max(counts.values()) - 1
         for pieces in cut.values():
             replace_pair(pieces, *wanted)
     for _ in range(60):
