@@ -12,7 +12,7 @@ from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.text.shards import Header
+    from codeshell_hf.text.shards import Header, Part
 
 LANGUAGES_SHOWN = 12
 # A folder of shards of its own, which mixtures name.
@@ -101,7 +101,8 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
     from codeshell_hf.pack.encoding import encode_documents
-    from codeshell_hf.pack.shards import join_parts, make_header
+    from codeshell_hf.pack.repositories import SCRATCH
+    from codeshell_hf.pack.shards import drop_records, make_header, write_contents
     from codeshell_hf.text.documents import read_documents
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
@@ -123,10 +124,15 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
         workers=settings.workers,
         share=settings.share or (1, 1),
     )
-    headers = {split: join_parts(parts[split], header, folder) for split, folder in folders.items()}
+    headers = {split: write_contents(parts[split], header, folder) for split, folder in folders.items()}
     if settings.repositories is not None:
-        joined = pack_repositories(settings, settings.repositories, work, tokenizer, header, is_fast=is_fast)
-        headers[f"{REPOSITORIES}/{TRAIN}"] = joined
+        name = f"{REPOSITORIES}/{TRAIN}"
+        packed = pack_repositories(settings, settings.repositories, work, tokenizer, header, is_fast=is_fast)
+        parts[name], headers[name] = packed
+    # Last: until all is written, a run that is stopped resumes with every part.
+    for split, written in parts.items():
+        drop_records(written, work.folder / split)
+    shutil.rmtree(work.folder / REPOSITORIES / TRAIN / SCRATCH, ignore_errors=True)
     return headers
 
 
@@ -143,12 +149,12 @@ def pack_repositories(
     header: "Header",
     *,
     is_fast: bool,
-) -> "Header":
-    """Writes shards of joined training documents; returns their header."""
+) -> "tuple[list[Part], Header]":
+    """Writes shards of joined training documents; returns their parts, whose records stay, and their header."""
     from codeshell_hf.errors import DataError
     from codeshell_hf.pack.marks import find_marks
-    from codeshell_hf.pack.repositories import SCRATCH, join_repositories
-    from codeshell_hf.pack.shards import join_parts
+    from codeshell_hf.pack.repositories import join_repositories
+    from codeshell_hf.pack.shards import write_contents
 
     marks = find_marks(tokenizer)
     if marks is None:
@@ -168,8 +174,7 @@ def pack_repositories(
         is_fast=is_fast,
         workers=settings.workers,
     )
-    written = join_parts(parts, header, folder)
-    shutil.rmtree(folder / SCRATCH)
+    written = write_contents(parts, header, folder)
     work.counts[REPOSITORIES] = {
         "repositories": counts.repositories,
         "near": counts.near,
@@ -182,7 +187,7 @@ def pack_repositories(
         f"{written.tokens:>12,} tokens  of {counts.repositories - counts.near:,} repositories, "
         f"{counts.near:,} near others left out"
     )
-    return written
+    return parts, written
 
 
 def list_inputs(settings: Settings) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import pytest
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
-from codeshell_hf.pack import repositories
+from codeshell_hf.pack import encoding, repositories, shards
 from codeshell_hf.pack.marks import Marks, find_marks
 from codeshell_hf.pack.repositories import (
     File,
@@ -25,7 +25,7 @@ from codeshell_hf.pack.repositories import (
 from codeshell_hf.pack.settings import RepositorySettings
 from codeshell_hf.pack.shards import EncodedDocument, join_parts, make_header
 from codeshell_hf.stages.stage import main
-from codeshell_hf.text.shards import TokenShards
+from codeshell_hf.text.shards import Header, Part, TokenShards
 from recipes import pack
 from tests.pack.common import Letters
 
@@ -288,3 +288,42 @@ def test_the_stage_packs_files_and_repositories(tmp_path: Path, tiny_tokenizer: 
     assert max(len(shards[number]) for number in range(len(shards))) <= 4092
     assert shards.header.bytes == sum(len(text) for _, _, text, _ in rows)
     assert not (tmp_path / "pack" / "repositories" / "train" / "scratch").exists()
+
+
+@pytest.mark.parametrize("killed_at", ["train", "held-out", "repositories/train", "records"])
+def test_a_run_that_is_killed_while_it_joins_encodes_nothing_again(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    rows = [*make_rows("o/a", 4), ("o/a", "held.py", "never = 1\n", "held-out")]
+    curated = write_curated(tmp_path / "curate", rows)
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    settings = tmp_path / "pack.yaml"
+    settings.write_text(
+        f"output: {tmp_path}/pack\ndocuments: {curated}\ntokenizer: {tmp_path}/tokenizer\n"
+        "repositories: {row_tokens: 4096}\n"
+    )
+    write = shards.write_contents
+
+    def write_until_killed(parts: Sequence[Part], header: Header, folder: Path) -> Header:
+        if folder == tmp_path / "pack.partial" / killed_at:
+            raise RuntimeError("killed")
+        return write(parts, header, folder)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_contents", write_until_killed)
+        if killed_at == "records":
+            patch.setattr(shards, "drop_records", refuse)
+        with pytest.raises(RuntimeError, match="killed"):
+            main(pack.STAGE, [str(settings)])
+    monkeypatch.setattr(encoding, "encode_part", refuse)
+    if killed_at in ("repositories/train", "records"):
+        monkeypatch.setattr(repositories, "join_group", refuse)
+    assert main(pack.STAGE, [str(settings)]) == 0
+
+    output = tmp_path / "pack"
+    assert [len(TokenShards(output / name)) for name in ("train", "held-out", "repositories/train")] == [4, 1, 1]
+    assert not list(output.rglob(".*"))
+    assert not list(output.rglob("scratch"))

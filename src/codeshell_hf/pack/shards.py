@@ -210,7 +210,14 @@ def name_part(number: int) -> str:
 
 
 def join_parts(parts: Sequence[Part], header: Header, folder: Path) -> Header:
-    """Makes shards of parts, whose token files stay where they are.
+    """Makes shards of parts, as `write_contents` does, and drops their records."""
+    header = write_contents(parts, header, folder)
+    drop_records(parts, folder)
+    return header
+
+
+def write_contents(parts: Sequence[Part], header: Header, folder: Path) -> Header:
+    """Makes shards of parts, whose token files stay where they are; their records stay, so that it can be done again.
 
     Args:
         parts: Finished ones in `folder`, in the order of their documents.
@@ -225,12 +232,16 @@ def join_parts(parts: Sequence[Part], header: Header, folder: Path) -> Header:
     languages = _write_columns([folder / part.name for part in filled], folder, header.documents)
     hashes = {name: hash_file(folder / f"{name}.npy") for name in COLUMNS}
     write_text(folder / HEADER, Contents(header, languages, filled, hashes).dump())
+    return header
+
+
+def drop_records(parts: Sequence[Part], folder: Path) -> None:
+    """Deletes the records of parts, by which a stopped run finds them, and the files of those without documents."""
     for part in parts:
         stem = folder / part.name
         _name_record(stem).unlink(missing_ok=True)
         for suffix in () if part.documents else part.hashes:
             _add_ending(stem, suffix).unlink()
-    return header
 
 
 def _write_columns(stems: Sequence[Path], folder: Path, documents: int) -> list[str]:
