@@ -225,6 +225,13 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "stream.py",
+        "if not is_split and any(",
+        "if any(",
+        TESTS + "test_stream.py",
+        "the folder of a split is read as datatrove's, without its checks",
+    ),
+    Mutation(
+        SRC + "stream.py",
         "if shards.header.tokenizer != header.tokenizer:",
         "if not shards.header.tokenizer:",
         TESTS + "test_stream.py",

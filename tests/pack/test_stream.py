@@ -54,6 +54,32 @@ def test_a_copied_tokenizer_is_the_same_and_an_exchanged_one_is_refused(
         open_shards(home / "pack", home / "moved", tiny_tokenizer)
 
 
+def test_the_folder_of_a_split_is_opened_with_all_that_is_checked_of_packed_shards(
+    home: Path, tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    split = home / "pack" / "train"
+
+    opened = open_shards(split, home / "tokenizer", tiny_tokenizer)
+
+    assert isinstance(opened, TokenShards)
+    assert [tiny_tokenizer.decode(ids) for ids in opened] == [f"x = {n}\n" for n in range(9)]
+    assert set(opened.languages) == {"python"}
+
+    tokens = bytearray((split / "00000.ds").read_bytes())
+    tokens[0] ^= 1
+    (split / "00000.ds").write_bytes(tokens)
+    with pytest.raises(DataError, match=r"00000\.ds is not as it was written"):
+        open_shards(split, home / "tokenizer", tiny_tokenizer)
+    tokens[0] ^= 1
+    (split / "00000.ds").write_bytes(tokens)
+    path = home / "tokenizer" / "tokenizer.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["model"]["merges"].reverse()
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(DataError, match=r"train was packed with another tokenizer"):
+        open_shards(split, home / "tokenizer", tiny_tokenizer)
+
+
 def test_a_folder_of_datatroves_files_is_opened_as_such(home: Path, tiny_tokenizer: CodeShellTokenizer) -> None:
     (home / "foreign").mkdir()
     np.array([65, 66, tiny_tokenizer.eos_token_id], "<u2").tofile(home / "foreign" / "00000.ds")

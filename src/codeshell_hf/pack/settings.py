@@ -39,7 +39,7 @@ class RepositorySettings(Section):
 class MixtureSettings(Section):
     """Further shards that a training run draws from."""
 
-    shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
+    shards: Path = Field(description="output of pack, a split of it, or a folder of datatrove's .ds files")
     share: float = Field(gt=0, lt=1, description="of all tokens; what is left of 1 is the recipe's own shards'")
     min_row_tokens: int = Field(default=0, ge=0, description="drawn from only while rows are at least so long")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
-from ..text.shards import TokenShards
+from ..text.shards import HEADER, TokenShards
 from ..text.token_files import SUFFIX
 from ..tokenization_codeshell import CodeShellTokenizer
 from .datatrove import DatatroveShards
@@ -71,16 +71,18 @@ def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Do
     """Opens one folder of training documents.
 
     Args:
-        folder: Output of pack, or datatrove's `.ds` files.
+        folder: Output of pack, of which the training split is opened; one split of it; or datatrove's `.ds` files.
         tokenizer: The folder of the tokenizer that they must have been made with, which is `loaded`.
 
     Raises:
         DataError: If they are missing, broken, or of another tokenizer.
     """
     header = make_header(loaded, tokenizer)
-    if any(folder.glob(f"*{SUFFIX}")):
+    # What pack writes for a split holds .ds files as well.
+    is_split = (folder / HEADER).exists()
+    if not is_split and any(folder.glob(f"*{SUFFIX}")):
         return DatatroveShards(folder, header)
-    shards = TokenShards(folder / "train")
+    shards = TokenShards(folder if is_split else folder / "train")
     if shards.header.tokenizer != header.tokenizer:
         raise DataError(f"{folder} was packed with another tokenizer than {tokenizer}; name that one, or pack again")
     return shards
