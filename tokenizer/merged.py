@@ -1,7 +1,6 @@
 """Merges a language into a base vocabulary: prune the base by use, continue it on the new texts, put ids in order."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from tqdm import tqdm
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
+from codeshell_hf.pack.encoder import count_ids
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 
 from .bpe import train_vocabulary, wrap_backend
@@ -18,8 +18,6 @@ from .corpus import Sample, chain_all
 from .settings import Continuation, Merged
 from .vocabulary import BYTES, Merge, Vocabulary, check_size, find_base, read_vocabulary, to_bytes
 from .words import count_words, encode_words
-
-ENCODED_TOGETHER = 512
 
 
 def train_merged(
@@ -60,12 +58,7 @@ def train_merged(
 
 def count_uses(vocabulary: Vocabulary, texts: Iterable[str]) -> NDArray[np.int64]:
     """Counts how often each token is used, by id, shape (tokens,)."""
-    backend = vocabulary.make_backend()
-    uses = np.zeros(len(vocabulary), np.int64)
-    for batch in _batches(texts):
-        for encoding in backend.encode_batch(batch, add_special_tokens=False):
-            uses += np.bincount(encoding.ids, minlength=len(uses))
-    return uses
+    return count_ids(vocabulary.make_backend(), texts)
 
 
 def prune(vocabulary: Vocabulary, uses: NDArray[np.int64], *, size: int, keep_first: int) -> Vocabulary:
@@ -200,9 +193,3 @@ def _close(token: str, made_by: dict[str, Merge], kept: set[str]) -> set[str]:
 
 def _select(vocabulary: Vocabulary, kept: set[str]) -> Vocabulary:
     return Vocabulary(tuple(merge for merge in vocabulary.merges if {merge[0], merge[1], merge[0] + merge[1]} <= kept))
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    rows = iter(texts)
-    while batch := list(islice(rows, ENCODED_TOGETHER)):
-        yield batch
