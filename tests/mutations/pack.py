@@ -203,6 +203,13 @@ MUTATIONS = (
         "shares are joined in another order than the documents'",
     ),
     Mutation(
+        SRC + "shares.py",
+        "            if ours != theirs:",
+        "            if ours is not None and theirs is not None and ours != theirs:",
+        TESTS + "test_shares.py",
+        "perturbed shares are joined with others",
+    ),
+    Mutation(
         SRC + "datatrove.py",
         "            self._check_vocabulary(ids, start)\n            is_closed",
         "            is_closed",

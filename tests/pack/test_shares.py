@@ -1,5 +1,7 @@
 """What several machines packed becomes the shards that one would have written."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,48 @@ def test_shares_that_are_not_all_are_refused(
     assert pack(home, "joined", *(one.replace("HOME", str(home)) for one in more)) == 2
 
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "part_bytes=100000",
+            "share-1 was packed with part_bytes 1 and HOME/share-2 with 100000; pack one of them again",
+        ),
+        ("perturbation={rate: 0.5}", "share-1 was packed with perturbation None and HOME/share-2 with {'rate': 0.5, "),
+        ("splits=[train]", "share-1 was packed with splits ['train', 'held-out'] and HOME/share-2 with ['train']"),
+        ("tokenizer=HOME/other", "share-1 and the other shares were packed with 2 tokenizers; use one"),
+        ("documents=HOME/shorter", "share-1 and HOME/share-2 were packed of different documents; pack them again"),
+    ],
+)
+def test_shares_that_were_packed_otherwise_are_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], more: str, message: str
+) -> None:
+    shutil.copytree(home / "tokenizer", home / "other")
+    path = home / "other" / "tokenizer.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["model"]["merges"].reverse()
+    path.write_text(json.dumps(values), encoding="utf-8")
+    write_curated(home / "shorter", [[{"id": str(n), "text": f"y = {n}\n"}] for n in range(5)])
+    assert pack(home, "share-1", "share=[1, 2]") == 0
+    assert pack(home, "share-2", "share=[2, 2]", more.replace("HOME", str(home))) == 0
+
+    assert pack(home, "joined", f"shares=[{home}/share-1, {home}/share-2]") == 2
+
+    assert message.replace("HOME", str(home)) in capsys.readouterr().err
+
+
+def test_shares_of_other_machines_may_name_other_folders_workers_and_rows(home: Path) -> None:
+    for name in ("tokenizer", "curated"):
+        shutil.copytree(home / name, home / "elsewhere" / name)
+    elsewhere = (
+        f"documents={home}/elsewhere/curated",
+        f"tokenizer={home}/elsewhere/tokenizer",
+        "workers=1",
+        "row_tokens=[32]",
+    )
+    assert pack(home, "share-1", "share=[1, 2]") == 0
+    assert pack(home, "share-2", "share=[2, 2]", *elsewhere) == 0
+
+    assert pack(home, "joined", f"shares=[{home}/share-1, {home}/share-2]") == 0

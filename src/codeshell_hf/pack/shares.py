@@ -11,20 +11,32 @@ from ..manifest import require_manifest
 from ..text.shards import Header, TokenShards
 from .shards import join_parts
 
+# Where documents and tokenizer lie may differ between machines; what is in them may not, and is compared by hash.
+# Rows are but reported.
+MAY_DIFFER = frozenset({"share", "output", "workers", "documents", "tokenizer", "row_tokens"})
+
 
 def check_shares(shares: Sequence[Path]) -> None:
-    """Checks that shares are all that there are, in order.
+    """Checks that shares are all that there are, in order, and were packed alike.
 
     Raises:
-        DataError: If one is missing, out of place, or of other documents.
+        DataError: If one is missing, out of place, or of other documents, settings or another tokenizer.
     """
     manifests = [require_manifest(share, "pack") for share in shares]
     found = [manifest.settings.get("share") for manifest in manifests]
     expected = [[number, len(shares)] for number in range(1, len(shares) + 1)]
     if found != expected:
         raise DataError(f"shares were packed with share {found}; name those of {expected}, in this order")
-    if len({manifest.inputs["documents"] for manifest in manifests}) > 1:
-        raise DataError(f"{shares[0]} and the other shares were packed of different documents; pack them again")
+    first = manifests[0]
+    for share, manifest in zip(shares[1:], manifests[1:], strict=True):
+        if manifest.inputs["documents"] != first.inputs["documents"]:
+            raise DataError(f"{shares[0]} and {share} were packed of different documents; pack them again")
+        for name in sorted((first.settings.keys() | manifest.settings.keys()) - MAY_DIFFER):
+            ours, theirs = first.settings.get(name), manifest.settings.get(name)
+            if ours != theirs:
+                raise DataError(
+                    f"{shares[0]} was packed with {name} {ours} and {share} with {theirs}; pack one of them again"
+                )
 
 
 def join_shares(shares: Sequence[Path], split: str, folder: Path) -> Header:
