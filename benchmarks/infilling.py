@@ -63,7 +63,7 @@ def fill_in(
     for problem in problems:
         prompt = tokenizer.encode_infilling(problem.prompt, problem.suffix, max_tokens=prompt_tokens)
         ids = model.generate(
-            torch.tensor([prompt]), max_new_tokens=limit, do_sample=False, pad_token_id=tokenizer.eos_token_id
+            torch.tensor([prompt]), max_new_tokens=limit, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )
         text = tokenizer.decode(ids[0, len(prompt) :], skip_special_tokens=True)
         found.append(first_line(text).strip() == str(problem.reference).strip())

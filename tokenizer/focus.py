@@ -28,7 +28,7 @@ def make_vectors(ids: NDArray[np.int64], entries: int) -> tuple[Tensor, Tensor]:
     # Nearer neighbours count more, as in word2vec and GloVe.
     left = np.concatenate([ids[:-step] for step in range(1, WINDOW + 1)])
     right = np.concatenate([ids[step:] for step in range(1, WINDOW + 1)])
-    weights = np.concatenate([np.full(len(ids) - step, 1 / step) for step in range(1, WINDOW + 1)])
+    weights = np.concatenate([np.full(max(len(ids) - step, 0), 1 / step) for step in range(1, WINDOW + 1)])
     pairs = torch.from_numpy(np.stack([np.concatenate([left, right]), np.concatenate([right, left])]))
     counts = torch.sparse_coo_tensor(
         pairs, torch.from_numpy(np.tile(weights, 2)).float(), (entries, entries), check_invariants=True
@@ -50,7 +50,7 @@ def weigh_neighbours(vectors: Tensor, anchors: Tensor) -> Tensor:
 
     Args:
         vectors: Of length 1, shape (N, D).
-        anchors: Of length 1, shape (A, D).
+        anchors: Of length 1, shape (A, D), at least one.
 
     Returns:
         Shape (N, A); rows sum to 1.

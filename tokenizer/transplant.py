@@ -143,8 +143,8 @@ def transplant(
         model: Changed in place, and so is its configuration.
         old: The tokenizer that it was trained with.
         new: The tokenizer that it gets.
-        focus: Texts in which new tokens are compared with kept ones, if there are any; else the pieces of a new token
-            make its row, as of tokens that are too rare in them.
+        focus: Texts in which new tokens are compared with kept ones, if there are any. The pieces of a new token make
+            its row where it is too rare in them, and where all kept ones are.
     """
     sources = find_sources(old, new)
     mixed, anchors, vectors = _compare(new, sources, focus)
@@ -191,11 +191,13 @@ def transplant(
 def _compare(new: CodeShellTokenizer, sources: list[list[int]], texts: Iterable[str]) -> tuple[Tensor, Tensor, Tensor]:
     """Ids of new tokens that are frequent enough in texts, of kept ones likewise, and vectors of all."""
     encoded = [np.asarray(new.encode_text(text), np.int64) for text in texts]
-    if not encoded:
-        return (nothing := torch.zeros(0, dtype=torch.int64)), nothing, torch.zeros(0, 0)
-    vectors, known = make_vectors(np.concatenate(encoded), len(sources))
-    is_kept = torch.tensor([len(pieces) == 1 for pieces in sources])
-    return (known & ~is_kept).nonzero()[:, 0], (known & is_kept).nonzero()[:, 0], vectors
+    if encoded:
+        vectors, known = make_vectors(np.concatenate(encoded), len(sources))
+        is_kept = torch.tensor([len(pieces) == 1 for pieces in sources])
+        mixed, anchors = (known & ~is_kept).nonzero()[:, 0], (known & is_kept).nonzero()[:, 0]
+        if len(anchors):
+            return mixed, anchors, vectors
+    return (nothing := torch.zeros(0, dtype=torch.int64)), nothing, torch.zeros(0, 0)
 
 
 def measure_bits(model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, text: str) -> float:

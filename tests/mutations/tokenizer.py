@@ -188,6 +188,20 @@ MUTATIONS = (
         "a transplanted model pads with its end of text",
     ),
     Mutation(
+        "tokenizer/transplant.py",
+        "        if len(anchors):",
+        "        if True:",
+        TESTS + "test_transplant.py",
+        "tokens are compared with kept ones where there is none",
+    ),
+    Mutation(
+        "tokenizer/focus.py",
+        "max(len(ids) - step, 0)",
+        "len(ids) - step",
+        TESTS + "test_transplant.py",
+        "a text of fewer tokens than the window stops the command",
+    ),
+    Mutation(
         "tokenizer/focus.py",
         "return (scores - threshold).clamp(min=0)",
         "return (scores - threshold).relu().softmax(dim=1)",

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,24 @@ def test_new_tokens_start_from_those_in_the_same_places(tiny_model: Callable[...
     assert int(likeness.argmax()) == value
 
 
+@pytest.mark.parametrize("focus", [["total" * 5], ["to"], ["", ""]], ids=["no kept token", "two tokens", "empty"])
+def test_too_short_a_text_to_compare_tokens_leaves_new_ones_to_their_pieces(
+    tiny_model: Callable[..., CodeShellForCausalLM], focus: list[str]
+) -> None:
+    old = train_bpe(["value other"] * 60, vocab_size=284)
+    new = train_bpe(["total value other"] * 60, vocab_size=290)
+    model = tiny_model(vocab_size=count_rows(len(old)))
+    before = model.transformer.wte.weight.detach().clone()
+    (total,) = new.encode_text("total")
+    pieces = old.encode_text("total")
+    assert len(pieces) > 1
+
+    moved = transplant(model, old, new, focus=focus)
+
+    assert moved.focused == 0
+    torch.testing.assert_close(model.transformer.wte.weight[total], before[pieces].mean(0))
+
+
 def test_vectors_of_tokens_that_are_too_rare_are_none() -> None:
     ids = np.array([0, 1, 2] * 20 + [3] * 4, np.int64)
 
@@ -188,16 +207,25 @@ def test_sparse_weights_are_the_nearest_point_of_the_simplex() -> None:
 def test_the_command_says_what_became_of_the_rows_and_of_bits_per_byte(
     learnt_by_heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_bpe([*TEXTS, *CODE[:2]] * 3, vocab_size=420).save_pretrained(tmp_path / "new")
+    new = train_bpe([*TEXTS, *CODE[:2]] * 3, vocab_size=420)
+    new.save_pretrained(tmp_path / "new")
     (tmp_path / "text.txt").write_text(TEXTS[0] * 20)
-    text = str(tmp_path / "text.txt")
+    (tmp_path / "focus.txt").write_text(CODE[0])
+    texts = ["--focus", str(tmp_path / "focus.txt"), "--text", str(tmp_path / "text.txt")]
 
-    code = main([str(learnt_by_heart), str(tmp_path / "new"), str(tmp_path / "out"), "--focus", text, "--text", text])
+    code = main([str(learnt_by_heart), str(tmp_path / "new"), str(tmp_path / "out"), *texts])
 
     printed = capsys.readouterr().out
     assert code == 0
-    assert re.search(
-        r"rows: [\d,]+ kept, ([\d,]+ from tokens in the same places, )?\d+ from pieces, \d+ padding", printed
+    rows = re.search(
+        r"rows: (\d+) kept, (\d+) from tokens in the same places, (\d+) from pieces, (\d+) padding", printed
     )
+    assert rows
+    old = CodeShellTokenizer.from_pretrained(learnt_by_heart)
+    lacking = {index for token, index in new.get_vocab().items() if token not in old.get_vocab()}
+    uses = Counter(new.encode_text(CODE[0]))
+    focused = sum(uses[index] >= 5 for index in lacking)
+    assert focused > 0
+    assert [int(number) for number in rows.groups()] == [420 - len(lacking), focused, len(lacking) - focused, 512 - 420]
     assert re.search(r"bits per byte [\d.]+ -> [\d.]+ \([\d.]+ from pieces alone\)", printed)
     assert len(CodeShellTokenizer.from_pretrained(tmp_path / "out")) == 420
