@@ -134,10 +134,17 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "infilling.py",
-        "<= len(tokens) + infilling.more:",
+        "<= len(tokens) + more:",
         "<= len(tokens) + 99:",
         TESTS + "test_infilling.py",
         "cuts between characters add more tokens than rows have places for",
+    ),
+    Mutation(
+        SRC + "infilling.py",
+        "if REPLACED not in text:",
+        "if True:",
+        TESTS + "test_rows.py",
+        "bytes of a character that a row's end divides are lost",
     ),
     Mutation(
         SRC + "shards.py",

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codeshell_hf.errors import DataError
 from codeshell_hf.pack.infilling import (
     LEVELS,
     Draws,
@@ -105,7 +106,7 @@ def test_cuts_in_the_text_keep_the_text_and_add_few_tokens(
     sentinels = (-1, -2, -3)
 
     drawn = draw(level, cuts, suffix_first=suffix_first)
-    found = rearrange(tokens, drawn, 0, infilling, "python", sentinels)
+    found = rearrange(tokens, drawn, 0, infilling, "python", sentinels, 4)
 
     assert len(found) <= len(tokens) + 3 + 4
     prefix, middle, suffix = read_parts(found.tolist(), sentinels)
@@ -117,14 +118,14 @@ def test_a_piece_to_which_cuts_would_add_more_is_cut_between_tokens() -> None:
     infilling = Infilling(1.0, 0.0, {"character": 1.0}, Nothing())
 
     found = rearrange(
-        np.arange(8), draw("character", [0.25, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3)
+        np.arange(8), draw("character", [0.25, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3), 4
     )
 
     assert found.tolist() == [-1, 0, 1, -3, 4, 5, 6, 7, -2, 2, 3]
 
 
 def test_each_level_is_drawn_as_often_as_it_was_asked_for() -> None:
-    infilling = Infilling(1.0, 0.25, {"line": 0.25, "character": 0.75})
+    infilling = Infilling(1.0, 0.25, {"line": 0.25, "character": 0.75}, Words())
 
     draws = draw_cuts(infilling, 2000, np.random.default_rng(0))
 
@@ -141,8 +142,37 @@ def test_one_file_of_joined_ones_is_rearranged_behind_the_others() -> None:
     piece = np.array([1, 8, 3, 2, 9, 3, 20, 21, 2, 10, 3, 30, 31, 32, 33])
     infilling = Infilling(1.0, 0.0, {"token": 1.0}, marks=marks)
 
-    found = rearrange(piece, draw("token", [0.3, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3))
+    found = rearrange(piece, draw("token", [0.3, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3), 4)
 
     # The draw of 0.6 falls on the four tokens of the second file, whose second is the middle.
     context = [1, 8, 3, 2, 9, 3, 20, 21, 2, 10, 3]
     assert found.tolist() == [*context, -1, 30, -3, 32, 33, -2, 31]
+
+
+class Pythons(Words):
+    """A path is one token, 9, and a program one token a letter."""
+
+    def decode(self, ids: list[int]) -> str:
+        return {9: "a/b.py", 10: "b.sql"}[ids[0]] if ids in ([9], [10]) else "".join(map(chr, ids))
+
+    def encode(self, text: str) -> list[int]:
+        return list(map(ord, text))
+
+
+@pytest.mark.parametrize(("path", "middle"), [(9, "b"), (10, "f(b)")])
+def test_one_of_joined_files_is_cut_by_the_syntax_of_its_own_language(path: int, middle: str) -> None:
+    marks = Marks(repository=1, file=2, line_break=3)
+    piece = np.array([1, 8, 3, 2, path, 3, *map(ord, "f(b)")])
+    infilling = Infilling(1.0, 0.0, {"syntax": 1.0}, Pythons(), marks)
+
+    found = rearrange(piece, draw("syntax", [0.5, 0.5], suffix_first=False), 0, infilling, "markdown", (-1, -2, -3), 4)
+
+    # The b in f(b) is a node of Python, but no file of SQL has a grammar here: its one line is the middle.
+    held = found.tolist()
+    assert "".join(map(chr, held[held.index(-2) + 1 :])) == middle
+
+
+def test_cuts_in_the_text_need_a_codec() -> None:
+    with pytest.raises(DataError, match=r"without a codec; name one, or cut by token alone"):
+        Infilling(0.5, 0.5, {"token": 0.5, "line": 0.5})
+    assert Infilling(0.5, 0.5, {"token": 1.0, "line": 0.0}).more == 0

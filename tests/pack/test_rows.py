@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
-from codeshell_hf.pack.encoder import TokenizerCodec
+from codeshell_hf.pack.encoder import TokenizerCodec, list_bytes
 from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
 from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.rows import IGNORED, Batch, Rows
-from codeshell_hf.pack.settings import Packing, RowSettings
+from codeshell_hf.pack.settings import CutLevel, Packing, RowSettings
 from codeshell_hf.pack.shards import Document, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
 from tests.pack.common import END, SENTINELS, Numbered, make_shards
@@ -227,3 +227,25 @@ def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
     whole = read(0, 16)
     assert np.array_equal(read(32 * 5, 1)[0], whole[5])
     assert (whole == ids[1]).any()
+
+
+@pytest.mark.parametrize("level", ["character", "line", "syntax"])
+def test_every_byte_of_a_document_longer_than_a_row_is_in_its_rows(
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, level: CutLevel
+) -> None:
+    sentinels = tuple(tiny_tokenizer.convert_tokens_to_ids(f"<fim_{part}>") for part in ("prefix", "middle", "suffix"))
+    end = tiny_tokenizer.eos_token_id
+    # Three bytes each, so that rows end within characters.
+    text = "".join(chr(0x4E00 + place * 7 % 5000) + "\n" * (place % 10 == 0) for place in range(600))
+    row: Document = {"id": "0", "language": "python", "source": "own", "text": text}
+    write_shards([row], tiny_tokenizer, Header(len(tiny_tokenizer), end, sentinels, "hash"), tmp_path)
+    infilling = Infilling(1.0, 0.5, {level: 1.0}, TokenizerCodec(tiny_tokenizer))
+    rows = Rows(TokenShards(tmp_path), seed=0, phases=[Phase(0, 64)], infilling=infilling)
+
+    pieces = split_pieces(rows.read(0, rows.layout.plan(0).end_block))
+
+    letters = list_bytes()
+    tokens = [token for piece in pieces for token in piece if token not in {*sentinels, end}]
+    found = [letters[letter] for token in tiny_tokenizer.convert_ids_to_tokens(tokens) for letter in token]
+    assert sorted(found) == sorted(text.encode("utf-8"))
+    assert sum(sentinels[0] in piece for piece in pieces) > 20

@@ -3,7 +3,8 @@
 import pytest
 import tree_sitter
 
-from codeshell_hf.text.grammars import PACKAGES, load_grammar
+from codeshell_hf.curate.languages import LANGUAGES
+from codeshell_hf.text.grammars import ENDINGS, PACKAGES, load_grammar
 
 
 @pytest.mark.parametrize("language", sorted(PACKAGES))
@@ -18,3 +19,7 @@ def test_every_grammar_loads_and_has_one_root(language: str) -> None:
 
 def test_other_languages_have_none() -> None:
     assert load_grammar("cobol") is None
+
+
+def test_endings_are_those_that_curation_tells_languages_by() -> None:
+    assert {language: LANGUAGES[language][0] for language in PACKAGES} == ENDINGS

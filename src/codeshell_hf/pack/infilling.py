@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..text.grammars import find_language
 from .cuts import cut_lines, cut_syntax
-from .marks import Marks, split_context
+from .marks import Marks, read_path, split_context
 from .settings import CutLevel
 
-ADDED = 4  # tokens that cuts in a text may add; 99 in 100 add no more
+ADDED = 4  # tokens that cuts in a text may add, beside what the other pieces of a row leave
+REPLACED = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no whole character are decoded to
 LEVELS: tuple[CutLevel, ...] = ("token", "character", "line", "syntax")
 
 
@@ -26,6 +28,9 @@ class Infilling:
         cuts: Share of those by what they are cut between; together 1.
         codec: For all cuts but those between tokens.
         marks: Where the files of joined documents begin, of which one is infilled; `None`: there are none.
+
+    Raises:
+        DataError: If a text is to be cut and there is no codec.
     """
 
     rate: float
@@ -34,10 +39,19 @@ class Infilling:
     codec: "Codec | None" = None
     marks: Marks | None = None
 
+    def __post_init__(self) -> None:
+        if self.codec is None and self.cuts_text:
+            raise DataError(f"infilling.cuts is {dict(self.cuts)} without a codec; name one, or cut by token alone")
+
+    @property
+    def cuts_text(self) -> bool:
+        """Whether some middles begin or end elsewhere than between tokens."""
+        return any(share > 0 for level, share in self.cuts.items() if level != "token")
+
     @property
     def more(self) -> int:
-        """The most tokens that cuts add to a piece beside the sentinels."""
-        return ADDED if self.codec is not None and self.cuts.keys() - {"token"} else 0
+        """Tokens that cuts may add to any piece beside the sentinels."""
+        return ADDED if self.cuts_text else 0
 
 
 @dataclass(frozen=True)
@@ -123,15 +137,18 @@ def rearrange(
     infilling: Infilling,
     language: str,
     sentinels: tuple[int, int, int],
+    more: int,
 ) -> NDArray[np.int64]:
     """Moves the middle of a piece as was drawn for it: shape (T,) to (T + 3 + more,), int64, or a few less.
 
     Of a piece of several files one is rearranged, behind the others. Unless it is cut between tokens, its text is cut
-    and the three parts are encoded, each by itself. Where this adds more tokens than rows have places for, cuts are
-    made between tokens.
+    and the three parts are encoded, each by itself. Cuts are made between tokens where this adds more of them than the
+    row has places for, and where the piece begins or ends within a character, whose bytes no text has.
 
     Args:
-        language: Of the document, as curation names it, for cuts by syntax.
+        language: Of the document, as curation names it, for cuts by syntax; that of one of several files is told by
+            its path.
+        more: The most tokens that cuts may add.
 
     Source:
         StarCoder (Li et al. 2023, arXiv:2305.06161, section 5.1) transforms characters, as Bavarian et al. 2022,
@@ -141,18 +158,20 @@ def rearrange(
         context, tokens = split_context(tokens, infilling.marks, float(draws.files[piece]))
     else:
         context = tokens[:0]
+    if len(context) and infilling.marks is not None and infilling.codec is not None:
+        language = find_language(infilling.codec.decode(read_path(context, infilling.marks).tolist()))
     cuts = (float(draws.fractions[piece, 0]), float(draws.fractions[piece, 1]))
     level = LEVELS[draws.levels[piece]]
     suffix_first = bool(draws.is_suffix_first[piece])
     middle = place_cuts(cuts, len(tokens))
     if level != "token" and infilling.codec is not None:
         text = infilling.codec.decode(tokens.tolist())
-        start, end = _cut_text(text, cuts, level, language)
-        encode = infilling.codec.encode
-        before, inside, after = encode(text[:start]), encode(text[start:end]), encode(text[end:])
-        if len(before) + len(inside) + len(after) <= len(tokens) + infilling.more:
-            tokens = np.array([*before, *inside, *after], np.int64)
-            middle = (len(before), len(before) + len(inside))
+        if REPLACED not in text:
+            start, end = _cut_text(text, cuts, level, language)
+            parts = [infilling.codec.encode(part) for part in (text[:start], text[start:end], text[end:])]
+            if sum(map(len, parts)) <= len(tokens) + more:
+                tokens = np.array([token for part in parts for token in part], np.int64)
+                middle = (len(parts[0]), len(parts[0]) + len(parts[1]))
     arranged = rearrange_for_infilling(tokens, middle, suffix_first=suffix_first, sentinels=sentinels)
     return np.concatenate([context, arranged])
 

@@ -59,3 +59,10 @@ def split_context(tokens: NDArray[np.int64], marks: Marks, draw: float) -> tuple
     chosen = int(np.searchsorted(np.cumsum(sizes), draw * sizes.sum(), side="right"))
     start, body, end = int(starts[chosen]), int(bodies[chosen]), int(ends[chosen])
     return np.concatenate([tokens[:start], tokens[end:], tokens[start:body]]), tokens[body:end]
+
+
+def read_path(context: NDArray[np.int64], marks: Marks) -> NDArray[np.int64]:
+    """The path of the file that `split_context` took out, which ends what is before its text; shape (path,)."""
+    start = np.flatnonzero(context == marks.file)[-1] + 1
+    path = context[start:]
+    return path[:-1] if len(path) and path[-1] == marks.line_break else path

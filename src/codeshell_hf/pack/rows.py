@@ -121,9 +121,12 @@ class Rows:
         for row in range(rows):
             part, number = self.layout.locate(consumed + row * row_tokens)
             pieces, draws = self._pack(part)
-            filled = 0
-            for piece in range(pieces.offsets[number], pieces.offsets[number + 1]):
-                tokens = self._read_piece(pieces, draws, piece)
+            numbers = range(pieces.offsets[number], pieces.offsets[number + 1])
+            places = [self._count_places(pieces, piece) for piece in numbers]
+            filled, spare = 0, row_tokens - sum(places)
+            for piece, planned in zip(numbers, places, strict=True):
+                tokens = self._read_piece(pieces, draws, piece, spare)
+                spare += planned - len(tokens)
                 stop = filled + len(tokens)
                 ids[row, filled:stop] = tokens
                 positions[row, filled:stop] = counted[: len(tokens)]
@@ -136,8 +139,21 @@ class Rows:
         pieces = self.layout.pack(part)
         return pieces, draw_cuts(self.infilling, len(pieces.documents), self.layout.make_rng("cuts", part))
 
-    def _read_piece(self, pieces: Pieces, draws: Draws, piece: int) -> NDArray[np.integer]:
-        """The tokens of a piece with their marks, shape (T,)."""
+    def _count_places(self, pieces: Pieces, piece: int) -> int:
+        """The places that are kept for a piece in its row."""
+        document, start, stop = int(pieces.documents[piece]), int(pieces.starts[piece]), int(pieces.stops[piece])
+        if not pieces.is_infilling[piece]:
+            return stop - start
+        rules = self.layout.rules
+        is_last = stop == int(self.shards.lengths[document]) + rules.opening + 1
+        return stop - start + rules.count_extra(start, is_last=is_last)
+
+    def _read_piece(self, pieces: Pieces, draws: Draws, piece: int, spare: int) -> NDArray[np.integer]:
+        """The tokens of a piece with their marks, shape (T,).
+
+        Args:
+            spare: Places of the row beyond those that are kept for pieces.
+        """
         document, start, stop = int(pieces.documents[piece]), int(pieces.starts[piece]), int(pieces.stops[piece])
         header, opening = self.shards.header, self.layout.rules.opening
         whole = self.shards[document]
@@ -145,7 +161,10 @@ class Rows:
         end = self._end
         if self.infilling is not None and header.sentinels is not None and pieces.is_infilling[piece]:
             language = self.shards.languages[document]
-            arranged = rearrange(content.astype(np.int64), draws, piece, self.infilling, language, header.sentinels)
+            more = self.infilling.more + spare
+            arranged = rearrange(
+                content.astype(np.int64), draws, piece, self.infilling, language, header.sentinels, more
+            )
             return np.concatenate([arranged, end])
         is_first, is_last = opening and start == 0, stop == len(whole) + opening + 1
         return np.concatenate([end[:is_first], content, end[:is_last]])

@@ -24,6 +24,32 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "shell": ("tree_sitter_bash", "language"),
 }
 
+# The endings of their files' names, as curation knows them.
+ENDINGS: dict[str, str] = {
+    "python": "py pyi pyw",
+    "java": "java",
+    "javascript": "js mjs cjs jsx",
+    "typescript": "ts tsx mts cts",
+    "go": "go",
+    "c": "c h",
+    "cpp": "cpp cc cxx c++ hpp hh hxx h++ ipp inl tpp",
+    "rust": "rs",
+    "c-sharp": "cs csx",
+    "php": "php phtml php3 php4 php5",
+    "ruby": "rb rake gemspec ru",
+    "shell": "sh bash zsh ksh fish",
+}
+_LANGUAGES = {ending: language for language, endings in ENDINGS.items() for ending in endings.split()}
+
+
+def find_language(path: str) -> str:
+    """The language of a file by the ending of its path; "" where it has no grammar here.
+
+    >>> find_language("src/Main.java"), find_language("README.md")
+    ('java', '')
+    """
+    return _LANGUAGES.get(path.rpartition("/")[2].rpartition(".")[2], "")
+
 
 @functools.cache
 def load_grammar(language: str) -> "tree_sitter.Language | None":
