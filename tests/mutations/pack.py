@@ -218,10 +218,17 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "datatrove.py",
-        "            self._check_vocabulary(ids, start)\n            is_closed",
-        "            is_closed",
+        "            self._check_vocabulary(ids, int(borders[0]))\n",
+        "",
         TESTS + "test_datatrove.py",
         "an id beyond the vocabulary is noticed in the middle of training",
+    ),
+    Mutation(
+        SRC + "datatrove.py",
+        "before = max(document - 1, first)",
+        "before = document - 1",
+        TESTS + "test_datatrove.py",
+        "the first document of a file begins in the file before",
     ),
     Mutation(
         SRC + "datatrove.py",
@@ -232,8 +239,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "datatrove.py",
-        "all_ends.append(first + ends)",
-        "all_ends.append(ends)",
+        "borders = self._files.read(before, last).astype(np.int64) + self._tokens[file]",
+        "borders = self._files.read(before, last).astype(np.int64)",
         TESTS + "test_datatrove.py",
         "documents of later files are read from the first",
     ),

@@ -41,7 +41,7 @@ def test_several_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> N
 
     expected = [[65], [66, 67], [69], [70, 71], [72]]
     assert [shards[place].tolist() for place in range(len(shards))] == expected
-    assert shards.lengths.tolist() == [len(ids) for ids in expected]
+    assert shards.lengths[:].tolist() == [len(ids) for ids in expected]
 
 
 def test_of_files_too_large_to_read_when_opened_documents_are_checked_when_read(
@@ -86,3 +86,24 @@ def test_broken_shards_of_datatrove_are_refused(tmp_path: Path) -> None:
     write_ds(tmp_path / "c", [[65]], "<u4", "00001")
     with pytest.raises(DataError, match="holds ids of two and of four bytes"):
         DatatroveShards(tmp_path / "c", header)
+
+
+def test_lengths_are_read_across_chunks_and_files_and_nothing_is_kept_of_a_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datatrove, "CHUNK_DOCUMENTS", 4)
+    monkeypatch.setattr(datatrove, "READ_TOGETHER", 3)
+    sizes = [[1, 3, 2, 5, 1, 1, 4], [2, 2], [6, 1, 3, 2]]
+    for name, own in zip("abc", sizes, strict=True):
+        write_ds(tmp_path, [[65] * (size - 1) + [END] for size in own], name=name)
+    expected = np.array([size - 1 for own in sizes for size in own])
+    asked = np.array([12, 0, 7, 7, 3, 8, 9, 11])
+
+    for checked in (datatrove.CHECKED_WHEN_OPENED, 0):
+        monkeypatch.setattr(datatrove, "CHECKED_WHEN_OPENED", checked)
+        shards = DatatroveShards(tmp_path, HEADER)
+
+        assert [len(shards[place]) for place in range(len(shards))] == expected.tolist()
+        assert shards.lengths[asked].tolist() == expected[asked].tolist()
+        assert shards.lengths[3:12].tolist() == expected[3:12].tolist()
+        assert {one.strides for one in shards.lengths._closed} == {(0,)}

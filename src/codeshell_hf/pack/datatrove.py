@@ -1,5 +1,6 @@
 """Token shards that datatrove's DocumentTokenizer wrote: `.ds` files with an index of where documents end."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,90 @@ from ..text.token_files import INDEX_SUFFIX, SUFFIX, TokenFiles
 
 # Of a file that is not read whole, so many documents tell whether all are closed by the end-of-text token.
 COMPARED_DOCUMENTS = 1000
+READ_TOGETHER = 1 << 20
+CHUNK_DOCUMENTS = 1024
+
+
+class Index:
+    """Ends of documents in several files, read where they are asked for and not held in memory.
+
+    Args:
+        paths: Of the token files, none of them empty.
+        counts: Documents of each.
+        tokens: Stored tokens of each.
+    """
+
+    def __init__(self, paths: Sequence[Path], counts: Sequence[int], tokens: Sequence[int]) -> None:
+        self._files = TokenFiles([_name_index(path) for path in paths], counts, np.dtype("<u8"))
+        self._firsts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self._tokens = np.concatenate([[0], np.cumsum(tokens, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def read(self, document: int, stop: int) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:
+        """Reads where documents begin and end, a file at a time.
+
+        Args:
+            document: The first.
+            stop: The one after the last.
+
+        Returns:
+            Number of the file; which of its documents; and their borders in tokens over all files, one more than there
+            are documents.
+        """
+        while document < stop:
+            file = int(np.searchsorted(self._firsts, document, side="right")) - 1
+            first, last = int(self._firsts[file]), min(stop, int(self._firsts[file + 1]))
+            before = max(document - 1, first)
+            borders = self._files.read(before, last).astype(np.int64) + self._tokens[file]
+            if document == first:
+                borders = np.concatenate([self._tokens[file : file + 1], borders])
+            yield file, slice(document - first, last - first), borders
+            document = last
+
+
+class StoredLengths:
+    """Tokens of documents without the one that closes them, by slices or by arrays of numbers.
+
+    Args:
+        index: Of all files.
+        closed: Of each file, which of its documents are closed if they are not empty, shape (documents,).
+    """
+
+    def __init__(self, index: Index, closed: Sequence[NDArray[np.bool_]]) -> None:
+        self._index = index
+        self._closed = closed
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, documents: slice | NDArray[np.int64], /) -> NDArray[np.uint32]:
+        if isinstance(documents, slice):
+            start, stop, step = documents.indices(len(self))
+            return self._read(start, stop)[::step]
+        chunks, places = np.unique(documents // CHUNK_DOCUMENTS, return_inverse=True)
+        starts = (chunks * CHUNK_DOCUMENTS).tolist()
+        read = [self._read(start, min(start + CHUNK_DOCUMENTS, len(self))) for start in starts]
+        # All chunks but the last of all are full.
+        lengths = np.concatenate([*read, np.empty(0, np.uint32)])
+        found: NDArray[np.uint32] = lengths[places * CHUNK_DOCUMENTS + documents % CHUNK_DOCUMENTS]
+        return found
+
+    def _read(self, start: int, stop: int) -> NDArray[np.uint32]:
+        found = [np.empty(0, np.uint32)]
+        for file, place, borders in self._index.read(start, stop):
+            sizes = np.diff(borders)
+            found.append((sizes - ((sizes > 0) & self._closed[file][place])).astype(np.uint32))
+        return np.concatenate(found)
 
 
 class DatatroveShards:
-    """datatrove's token shards, memory-mapped; end-of-text tokens that close documents are left out.
+    """datatrove's token shards; end-of-text tokens that close documents are left out.
 
-    Ends and lengths are kept in memory, twelve bytes a document. Files of up to 256 MB are read whole when they are
-    opened; of larger ones, each document is checked when it is read.
+    Ends are read from the index where they are asked for, and nothing is kept of a document that is closed as all
+    others of its file are. Files of up to 256 MB are read whole when they are opened; of larger ones, each document is
+    checked when it is read.
 
     Args:
         folder: Holds `.ds` files, each with its `.ds.index`.
@@ -40,22 +118,19 @@ class DatatroveShards:
         paths = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.stat().st_size)
         if not paths:
             raise DataError(f"{folder} holds no .ds file; name a folder that does")
-        opened = [_read_ends(path) for path in paths]
-        widths = {width for _, width in opened}
+        opened = [_check_index(path) for path in paths]
+        widths = {width for _, _, width in opened}
         if len(widths) > 1:
             raise DataError(f"{folder} holds ids of two and of four bytes; tokenise it again with one tokenizer")
-        self._files = TokenFiles(paths, [int(ends[-1]) for ends, _ in opened], np.dtype(f"<u{widths.pop()}"))
-        all_ends: list[NDArray[np.int64]] = []
-        lengths = []
-        first = 0
-        for path, (ends, _) in zip(paths, opened, strict=True):
-            sizes = np.diff(ends, prepend=0)
-            all_ends.append(first + ends)
-            lengths.append((sizes - self._find_closed(path, all_ends[-1], sizes)).astype(np.uint32))
-            first = int(all_ends[-1][-1])
-        self.lengths: NDArray[np.uint32] = np.concatenate(lengths)
-        self.ends: NDArray[np.int64] = np.concatenate(all_ends)
-        self.languages = Names(np.broadcast_to(np.zeros(1, np.uint16), len(self.ends)), ["unknown"])
+        counts, tokens = [count for count, _, _ in opened], [stored for _, stored, _ in opened]
+        self._files = TokenFiles(paths, tokens, np.dtype(f"<u{widths.pop()}"))
+        self._index = Index(paths, counts, tokens)
+        first, closed = 0, []
+        for path, count in zip(paths, counts, strict=True):
+            closed.append(self._find_closed(path, first, first + count))
+            first += count
+        self.lengths = StoredLengths(self._index, closed)
+        self.languages = Names(np.broadcast_to(np.zeros(1, np.uint16), len(self.lengths)), ["unknown"])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -66,35 +141,44 @@ class DatatroveShards:
         Raises:
             DataError: If one is beyond the vocabulary, or the document is not closed as others are.
         """
-        start = int(self.ends[document - 1]) if document else 0
-        ids = self._files.read(start, int(self.ends[document]))
-        length = int(self.lengths[document])
+        document = range(len(self))[document]
+        ((_, _, borders),) = self._index.read(document, document + 1)
+        start, stop = borders.tolist()
+        ids = self._files.read(start, stop)
+        length = int(self.lengths[document : document + 1][0])
         self._check_vocabulary(ids, start)
         if length < len(ids) and ids[-1] != self.header.end_of_text:
             raise self._refuse_ends(self._files.find(start))
         return ids[:length]
 
-    def _find_closed(self, path: Path, ends: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Finds the documents of a file that an end-of-text token closes, shape (documents,).
+    def _find_closed(self, path: Path, first: int, stop: int) -> NDArray[np.bool_]:
+        """Finds the documents of a file that an end-of-text token closes if they are not empty, shape (documents,).
 
         Args:
             path: Of the file.
-            ends: Of its documents, counted over all files.
-            sizes: Of its documents, in stored tokens.
+            first: Of its documents, counted over all files.
+            stop: The one after its last.
         """
         end_of_text = self.header.end_of_text
         if path.stat().st_size <= CHECKED_WHEN_OPENED:
-            start = int(ends[0] - sizes[0])
-            ids = self._files.read(start, int(ends[-1]))
-            self._check_vocabulary(ids, start)
-            is_closed: NDArray[np.bool_] = (sizes > 0) & (ids[ends - start - 1] == end_of_text)
+            ((_, _, borders),) = self._index.read(first, stop)
+            ids = self._files.read(int(borders[0]), int(borders[-1]))
+            self._check_vocabulary(ids, int(borders[0]))
+            is_filled = np.diff(borders) > 0
+            is_closed: NDArray[np.bool_] = is_filled & (ids[borders[1:] - borders[0] - 1] == end_of_text)
+            if not is_closed.any() or is_closed[is_filled].all():
+                return np.broadcast_to(is_closed.any(), stop - first)
             return is_closed
-        filled = ends[sizes > 0]
-        last = filled[:: max(1, len(filled) // COMPARED_DOCUMENTS)] - 1
-        closed = sum(int(self._files.read(place, place + 1)[0]) == end_of_text for place in last.tolist())
+        step = max(1, (stop - first) // COMPARED_DOCUMENTS)
+        last: list[int] = []
+        for start in range(first, stop, READ_TOGETHER):
+            ((_, _, borders),) = self._index.read(start, min(start + READ_TOGETHER, stop))
+            filled = borders[1:][np.diff(borders) > 0]
+            last += (filled[::step] - 1).tolist()
+        closed = sum(int(self._files.read(place, place + 1)[0]) == end_of_text for place in last)
         if closed not in (0, len(last)):
             raise self._refuse_ends(path)
-        return (sizes > 0) & (closed > 0)
+        return np.broadcast_to(np.bool_(closed > 0), stop - first)
 
     def _check_vocabulary(self, ids: NDArray[Any], start: int) -> None:
         highest = int(ids.max()) if len(ids) else 0
@@ -111,17 +195,25 @@ class DatatroveShards:
         )
 
 
-def _read_ends(path: Path) -> tuple[NDArray[np.int64], int]:
-    """Ends of a file's documents, in tokens, and the bytes of an id."""
+def _name_index(path: Path) -> Path:
+    return path.with_name(path.name + INDEX_SUFFIX.removeprefix(SUFFIX))
+
+
+def _check_index(path: Path) -> tuple[int, int, int]:
+    """Documents of a file, its stored tokens, and the bytes of an id."""
     size = path.stat().st_size
     try:
-        ends = np.fromfile(path.with_name(path.name + INDEX_SUFFIX.removeprefix(SUFFIX)), dtype="<u8").astype(np.int64)
-        tokens = int(ends[-1])
+        count = _name_index(path).stat().st_size // 8
+        tokens = int(np.fromfile(_name_index(path), "<u8", offset=(count - 1) * 8)[0])
         width = size // tokens
         if width not in (2, 4):
             raise ValueError(f"an id takes {width} bytes where 2 or 4 are known")
     except (OSError, ValueError, IndexError, ZeroDivisionError) as error:
         raise DataError(f"{path} cannot be read ({error}); it needs its .ds.index") from error
-    if tokens * width != size or (np.diff(ends, prepend=0) < 0).any():
+    is_ascending = True
+    for start in range(0, count, READ_TOGETHER):
+        ends = np.fromfile(_name_index(path), "<u8", READ_TOGETHER + 1, offset=start * 8).astype(np.int64)
+        is_ascending &= bool((np.diff(ends) >= 0).all())
+    if tokens * width != size or not is_ascending:
         raise DataError(f"{path} holds {size} bytes, which its index contradicts; tokenise it again")
-    return ends, width
+    return count, tokens, width

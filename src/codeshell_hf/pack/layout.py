@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingsError
-from .order import CHUNK_DOCUMENTS, POOL_BLOCKS, POOL_CHUNKS, Epoch, release, shuffle_chunks, sum_chunks
+from .order import CHUNK_DOCUMENTS, POOL_BLOCKS, POOL_CHUNKS, Epoch, Lengths, release, shuffle_chunks, sum_chunks
 from .pieces import Pieces, Rules, Spans, pack, select
 from .settings import RowSettings
 
@@ -60,7 +60,7 @@ class Layout:
         SettingsError: If a phase does not begin, or its rows do not end, where a longest row does.
     """
 
-    def __init__(self, lengths: NDArray[np.integer], rules: Rules, *, seed: int, phases: Sequence[Phase]) -> None:
+    def __init__(self, lengths: Lengths, rules: Rules, *, seed: int, phases: Sequence[Phase]) -> None:
         self.lengths = lengths
         self.rules = rules
         self.seed = seed

@@ -9,6 +9,7 @@ chunk, and all that a row needs is its pool.
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,14 @@ POOL_BLOCKS = 2048
 POOL_CHUNKS = 32
 POOLS_IN_TURN = 64
 SUMMED_TOGETHER = 4096 * CHUNK_DOCUMENTS
+
+
+class Lengths(Protocol):
+    """Tokens of each document: an array, or what reads them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, documents: slice | NDArray[np.int64], /) -> NDArray[np.integer]: ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Epoch:
         return self.chunks[self.pools[pool] : self.pools[pool + 1]]
 
 
-def sum_chunks(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+def sum_chunks(lengths: Lengths) -> NDArray[np.int64]:
     """Tokens of each chunk, int64, shape (chunks,).
 
     Args:
@@ -74,9 +83,9 @@ def sum_chunks(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def release(array: NDArray[np.integer]) -> None:
+def release(array: object) -> None:
     """Lets the pages of a mapped file go, which else count as this process's memory."""
-    owner: object = array
+    owner = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
     if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):

@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..text.shards import Header
 from .infilling import Draws, Infilling, draw_cuts, rearrange
 from .layout import Layout, Part, Phase
-from .order import POOLS_IN_TURN
+from .order import POOLS_IN_TURN, Lengths
 from .pieces import Pieces, Rules
 from .settings import RowSettings
 
@@ -32,7 +32,7 @@ class Documents(Protocol):
     header: Header
 
     @property
-    def lengths(self) -> NDArray[np.integer]:
+    def lengths(self) -> Lengths:
         """Tokens of each document, shape (documents,)."""
 
     @property
