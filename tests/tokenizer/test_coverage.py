@@ -2,9 +2,11 @@
 
 import pytest
 
-from tests.tokenizer.common import draw
+from tests.tokenizer.common import CHINESE, ROOT, draw
 from tokenizer.characters import list_rows, spell, write_bytes
 from tokenizer.coverage import count_sources, list_longest, measure_coverage, measure_parity, measure_use
+from tokenizer.merged import extend
+from tokenizer.settings import Continuation
 from tokenizer.vocabulary import Vocabulary
 
 
@@ -62,3 +64,17 @@ def test_entries_are_counted_by_the_sources_that_use_them(small: Vocabulary) -> 
     # 爱 in two, 爱狗 in two; in none what lies between them, 狗, 爱狗爱狗 and ab.
     assert held["2"] == 2
     assert held["0"] == len(small) - small.tokens.index(write_bytes("爱")) - 2
+
+
+def test_entries_built_on_one_hand_are_used_by_two_others() -> None:
+    texts = [(ROOT / "tests" / "data" / "chinese" / name).read_text("utf-8") for name in ("jieba.txt", "pypinyin.txt")]
+    bytes_alone = Vocabulary(())
+
+    few = extend(bytes_alone, {"docs": draw(CHINESE)}, Continuation(), size=1000).make_backend()
+    many = extend(bytes_alone, {"docs": draw(CHINESE)}, Continuation(floor="chinese"), size=5000).make_backend()
+
+    used = [index for text in texts for index in few.encode(text).ids]
+    covered = measure_coverage(many)
+    assert measure_use(few, used, bytes_alone.make_backend())["not of the base"] >= 0.6
+    assert covered["GB/T 2312 level 1"] >= 3740 / 3755
+    assert covered["Chinese punctuation"] == 1

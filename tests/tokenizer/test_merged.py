@@ -1,6 +1,7 @@
 """Merged vocabularies: closed, no dead tokens, and ASCII as it was."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CHINESE, HELD_OUT_CODE, draw
 from tokenizer.characters import has_chinese
 from tokenizer.corpus import read_source
-from tokenizer.merged import count_uses, drop_chinese, drop_unfit, extend, prune
+from tokenizer.merged import count_uses, drop_chinese, drop_unfit, extend, prune, train_merged
 from tokenizer.report import load_any
-from tokenizer.settings import Continuation, NewMerges
+from tokenizer.settings import Continuation, Merged, NewMerges
 from tokenizer.unigram import train_unigram
 from tokenizer.vocabulary import (
     BYTES,
@@ -123,6 +124,23 @@ def test_entries_that_break_chinese_go_with_all_that_is_made_of_them() -> None:
 
     assert kept.merges == (*whole, ("a", "b"))
     assert kept.make_backend().encode("中").tokens == ["".join(one)]
+
+
+@pytest.mark.parametrize("keeps", ["most-used", "all-but-chinese"])
+def test_a_merged_vocabulary_can_be_the_base_of_another(
+    keeps: Literal["most-used", "all-but-chinese"], merged: Vocabulary, tmp_path: Path
+) -> None:
+    merged.make_backend(SPECIAL_TOKENS).save(str(tmp_path / "tokenizer.json"))
+    size = len(drop_unfit(merged)) if keeps == "most-used" else None
+    settings = Merged(extend_with=("chinese",), base=str(tmp_path), keeps=keeps, base_size=size)
+    samples = {"code": draw(CODE), "chinese": draw(CHINESE)}
+
+    tokenizer, origins = train_merged(samples, settings, vocab_size=2400, max_positions=None)
+
+    assert sum(origins.values()) == len(tokenizer) == 2400
+    assert origins["new"] > 100
+    for text in (HELD_OUT_CODE, HELD_OUT_CHINESE):
+        assert tokenizer.decode(tokenizer.encode_text(text)) == text
 
 
 def test_chinese_is_told_from_other_writing() -> None:

@@ -97,11 +97,11 @@ def test_vocabularies_built_on_starcoders_hold_their_claims() -> None:
 
     for name in built:
         covered, use = table[name]["characters_covered"], table[name]["entries_used"]
-        print(name, covered, use)
         assert isinstance(covered, dict)
         assert isinstance(use, dict)
         assert covered["GB/T 2312 level 1"] >= 3740 / 3755
         assert covered["Chinese punctuation"] == 1
+        # These four texts are too few for the 60 % of a million characters.
         assert use["not of the base"] > 0.3
         for corpus in unseen:
             assert rows[name][f"chars_per_token.{corpus}"] > rows["codeshell"][f"chars_per_token.{corpus}"]
