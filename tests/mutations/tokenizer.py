@@ -6,6 +6,13 @@ TESTS = "tests/tokenizer/"
 
 MUTATIONS = (
     Mutation(
+        "tokenizer/words.py",
+        "counts[word] += times",
+        "counts[word] = max(counts[word], times)",
+        TESTS + "test_continuation.py",
+        "a word that a line of a list repeats counts once",
+    ),
+    Mutation(
         "src/codeshell_hf/text/splits.py",
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|",
         r"| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|",
