@@ -82,7 +82,8 @@ def run(settings: Settings, work: Work) -> None:
         for row_tokens in settings.row_tokens if written.documents else ():
             used, cut = describe_rows(shards.lengths, row_tokens)
             work.report.append(
-                f"{'':<10}rows of {row_tokens}: {used:.2%} filled, {cut:.2%} of documents that fit are cut"
+                f"{'':<10}rows of {row_tokens}: {used:.2%} filled, {cut:.2%} of documents that fit are cut, "
+                "without infilling"
             )
     for language, tokens in list(work.counts[settings.splits[0]]["tokens_by_language"].items())[:LANGUAGES_SHOWN]:
         work.report.append(f"{'':<10}{language:<20}{tokens:>14,} tokens")

@@ -43,8 +43,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "rows.py",
-        "content = whole[max(start - opening, 0) : stop - opening]",
-        "content = whole[start:stop]",
+        "max(start - opening, 0), min(stop - opening, length)",
+        "start, min(stop, length)",
         TESTS + "test_rows.py",
         "a mark before the first token shifts what is read",
     ),
@@ -145,6 +145,13 @@ MUTATIONS = (
         "if True:",
         TESTS + "test_rows.py",
         "bytes of a character that a row's end divides are lost",
+    ),
+    Mutation(
+        "src/codeshell_hf/text/shards.py",
+        "self._checked.add(document)",
+        "pass",
+        TESTS + "test_rows.py",
+        "a document is read whole for each of its rows",
     ),
     Mutation(
         SRC + "shards.py",

@@ -51,3 +51,6 @@ class Numbered:
     def __getitem__(self, document: int) -> NDArray[np.uint32]:
         end = int(self._ends[document])
         return np.arange(end - int(self.lengths[document]), end, dtype=np.uint32)
+
+    def read(self, document: int, start: int, stop: int) -> NDArray[np.uint32]:
+        return self[document][start:stop]

@@ -16,6 +16,7 @@ from codeshell_hf.pack.rows import IGNORED, Batch, Rows
 from codeshell_hf.pack.settings import CutLevel, Packing, RowSettings
 from codeshell_hf.pack.shards import Document, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
+from codeshell_hf.text.token_files import TokenFiles
 from tests.pack.common import END, SENTINELS, Numbered, make_shards
 
 HALF = Infilling(0.5, 0.5, {"token": 1.0})
@@ -249,3 +250,23 @@ def test_every_byte_of_a_document_longer_than_a_row_is_in_its_rows(
     found = [letters[letter] for token in tiny_tokenizer.convert_ids_to_tokens(tokens) for letter in token]
     assert sorted(found) == sorted(text.encode("utf-8"))
     assert sum(sentinels[0] in piece for piece in pieces) > 20
+
+
+def test_a_document_of_many_rows_is_not_read_again_for_each_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = make_shards(tmp_path, ["abcdefgh" * 800])
+    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=None)
+    asked: list[int] = []
+    read = TokenFiles.read
+
+    def count(files: TokenFiles, start: int, stop: int) -> np.ndarray:
+        asked.append(stop - start)
+        return read(files, start, stop)
+
+    monkeypatch.setattr(TokenFiles, "read", count)
+    batch = rows.read(0, 100)
+
+    # Once to be checked, and once in parts.
+    assert sum(asked) <= 2 * 6400
+    assert (batch.input_ids < END).sum() >= 6300

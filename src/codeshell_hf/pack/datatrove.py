@@ -151,6 +151,20 @@ class DatatroveShards:
             raise self._refuse_ends(self._files.find(start))
         return ids[:length]
 
+    def read(self, document: int, start: int, stop: int) -> NDArray[Any]:
+        """Some ids of a document, shape (stop - start,), which with its last ids is read whole.
+
+        Raises:
+            DataError: As for a whole document.
+        """
+        if stop >= int(self.lengths[document : document + 1][0]):
+            return self[document][start:stop]
+        ((_, _, borders),) = self._index.read(document, document + 1)
+        first = int(borders[0])
+        ids = self._files.read(first + start, first + stop)
+        self._check_vocabulary(ids, first)
+        return ids
+
     def _find_closed(self, path: Path, first: int, stop: int) -> NDArray[np.bool_]:
         """Finds the documents of a file that an end-of-text token closes if they are not empty, shape (documents,).
 

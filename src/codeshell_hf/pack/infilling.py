@@ -13,7 +13,7 @@ from .cuts import cut_lines, cut_syntax
 from .marks import Marks, read_path, split_context
 from .settings import CutLevel
 
-ADDED = 4  # tokens that cuts in a text may add, beside what the other pieces of a row leave
+ADDED = 3  # tokens that cuts in a text may add, beside what the other pieces of a row leave
 REPLACED = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no whole character are decoded to
 LEVELS: tuple[CutLevel, ...] = ("token", "character", "line", "syntax")
 

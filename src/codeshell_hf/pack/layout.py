@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError
 from .order import CHUNK_DOCUMENTS, POOL_BLOCKS, POOL_CHUNKS, Epoch, Lengths, release, shuffle_chunks, sum_chunks
-from .pieces import Pieces, Rules, Spans, pack, select
+from .pieces import SENTINELS, Pieces, Rules, Spans, pack, select
 from .settings import RowSettings
 
 KINDS = ("chunks", "pool", "pieces", "window", "cuts")
@@ -170,21 +170,26 @@ class Layout:
         return np.random.default_rng([self.seed, KINDS.index(kind), *key])
 
 
-def describe_rows(
-    lengths: NDArray[np.integer], row_tokens: int, settings: RowSettings | None = None
-) -> tuple[float, float]:
+def describe_rows(lengths: NDArray[np.integer], row_tokens: int, rules: Rules | None = None) -> tuple[float, float]:
     """Share of places that are filled, and of documents that fit a row those that are cut, in the first pools.
+
+    Sentinels fill places; those that are kept for what cuts in a text may add count as empty.
 
     Args:
         lengths: Tokens of each document, shape (documents,).
+        rules: `None` is the default way, without infilling.
     """
-    layout = Layout(lengths, Rules(settings or RowSettings(), 0.0, 0), seed=0, phases=[Phase(0, row_tokens)])
+    rules = rules or Rules(RowSettings(), 0.0, 0)
+    layout = Layout(lengths, rules, seed=0, phases=[Phase(0, row_tokens)])
     epoch = layout.plan(0)
     filled = places = cut = fitting = 0
     for pool, blocks in enumerate(np.diff(epoch.blocks)[:POOLS_COUNTED].tolist()):
         pieces = layout.pack(Part(0, pool, 0, blocks, row_tokens))
         documents, _, _, sizes = layout.list_documents(0, pool)
         filled += int(sizes.sum())
+        is_last = pieces.stops == lengths[pieces.documents] + 1 + rules.opening
+        extra = SENTINELS + ~is_last - rules.opening * (pieces.starts == 0)
+        filled += int((extra * pieces.is_infilling).sum())
         places += blocks * row_tokens
         numbers, counts = np.unique(pieces.documents, return_counts=True)
         fitting += int((sizes <= row_tokens).sum())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .settings import RowSettings
 
 SENTINELS = 3
-SPARE = 0.0025  # of all places, for gaps that no piece fits
+SPARE = 0.001  # of all places, for gaps that no piece fits
 Spans = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 

@@ -43,6 +43,9 @@ class Documents(Protocol):
 
     def __getitem__(self, document: int) -> NDArray[np.unsignedinteger]: ...
 
+    def read(self, document: int, start: int, stop: int) -> NDArray[np.unsignedinteger]:
+        """Some tokens of a document, shape (stop - start,)."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -156,8 +159,8 @@ class Rows:
         """
         document, start, stop = int(pieces.documents[piece]), int(pieces.starts[piece]), int(pieces.stops[piece])
         header, opening = self.shards.header, self.layout.rules.opening
-        whole = self.shards[document]
-        content = whole[max(start - opening, 0) : stop - opening]
+        length = int(self.shards.lengths[document])
+        content = self.shards.read(document, max(start - opening, 0), min(stop - opening, length))
         end = self._end
         if self.infilling is not None and header.sentinels is not None and pieces.is_infilling[piece]:
             language = self.shards.languages[document]
@@ -166,5 +169,5 @@ class Rows:
                 content.astype(np.int64), draws, piece, self.infilling, language, header.sentinels, more
             )
             return np.concatenate([arranged, end])
-        is_first, is_last = opening and start == 0, stop == len(whole) + opening + 1
+        is_first, is_last = opening and start == 0, stop == length + opening + 1
         return np.concatenate([end[:is_first], content, end[:is_last]])

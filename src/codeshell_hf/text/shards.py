@@ -38,6 +38,7 @@ COLUMNS: Mapping[str, np.dtype[Any]] = MappingProxyType({
 # Reading so many bytes takes less than a second.
 CHECKED_WHEN_OPENED = 1 << 28
 _COUNTED_TOGETHER = 1 << 20
+_CHECKED_TOGETHER = 100_000  # documents that are remembered as checked
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ class TokenShards:
             [part.tokens + part.documents for part in self.parts],
             self.header.dtype,
         )
+        self._checked: set[int] = set()
         if bytes_in_all <= CHECKED_WHEN_OPENED:
             self.verify()
 
@@ -185,6 +187,24 @@ class TokenShards:
                 "run codeshell pack again"
             )
         return ids
+
+    def read(self, document: int, start: int, stop: int) -> NDArray[Any]:
+        """Some ids of a document, shape (stop - start,).
+
+        The document is read whole and checked with its first part; for further parts it is not read again.
+
+        Raises:
+            DataError: If they are not those that were packed.
+        """
+        if document not in self._checked:
+            ids = self[document]
+            if stop - start < len(ids):
+                if len(self._checked) == _CHECKED_TOGETHER:
+                    self._checked.clear()
+                self._checked.add(document)
+            return ids[start:stop]
+        first = self._columns["ends"][document] - 1 - self._columns["lengths"][document]
+        return self._files.read(first + start, first + stop)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[document] for document in range(len(self)))
