@@ -9,7 +9,6 @@ size is opened in a process of its own; a document and a row are checked before 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -66,6 +65,8 @@ def measure(folder: Path, row_tokens: int) -> dict[str, float]:
     from codeshell_hf.pack.layout import Phase
     from codeshell_hf.pack.rows import Rows
     from codeshell_hf.text.shards import TokenShards
+
+    import resource  # Windows lacks it
 
     def find_peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

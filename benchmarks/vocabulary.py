@@ -10,7 +10,6 @@ import argparse
 import itertools
 import json
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -51,6 +50,8 @@ def measure(megabytes: float, entries: int) -> dict[str, float]:
     sample = Sample(0, lambda: draw_texts(megabytes))
     extended = extend(Vocabulary(()), {"drawn": sample}, Continuation(floor="chinese"), size=256 + entries)
     wall_s = time.perf_counter() - started
+    import resource  # Windows lacks it
+
     used = resource.getrusage(resource.RUSAGE_SELF)
     peak_mib = used.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
     return {

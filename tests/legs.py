@@ -36,6 +36,7 @@ TRANSFORMERS_TESTS = (
 TRANSFORMERS_NEEDS = (
     "torch", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2", "matplotlib",
     "numpy", "peft", "pyarrow", "tiktoken", "tqdm", "parameterized", "pytest", "pytest-xdist", "setuptools",
+    "tree_sitter",
 )  # fmt: skip
 # What is newer than the pinned set, since transformers has its own say on them.
 FREE = ("transformers", "tokenizers", "huggingface_hub", "safetensors", "hf-xet")

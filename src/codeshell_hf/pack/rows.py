@@ -148,7 +148,7 @@ class Rows:
         if not pieces.is_infilling[piece]:
             return stop - start
         rules = self.layout.rules
-        is_last = stop == int(self.shards.lengths[document]) + rules.opening + 1
+        is_last = stop == int(self.shards.lengths[document : document + 1][0]) + rules.opening + 1
         return stop - start + rules.count_extra(start, is_last=is_last)
 
     def _read_piece(self, pieces: Pieces, draws: Draws, piece: int, spare: int) -> NDArray[np.integer]:
@@ -159,7 +159,7 @@ class Rows:
         """
         document, start, stop = int(pieces.documents[piece]), int(pieces.starts[piece]), int(pieces.stops[piece])
         header, opening = self.shards.header, self.layout.rules.opening
-        length = int(self.shards.lengths[document])
+        length = int(self.shards.lengths[document : document + 1][0])
         content = self.shards.read(document, max(start - opening, 0), min(stop - opening, length))
         end = self._end
         if self.infilling is not None and header.sentinels is not None and pieces.is_infilling[piece]:
