@@ -62,11 +62,11 @@ def make_shards(folder: Path, documents: int) -> int:
 
 def measure(folder: Path, row_tokens: int) -> dict[str, float]:
     """Opens shards in this process, reads documents and rows, and gives seconds and bytes."""
+    import resource  # Windows lacks it
+
     from codeshell_hf.pack.layout import Phase
     from codeshell_hf.pack.rows import Rows
     from codeshell_hf.text.shards import TokenShards
-
-    import resource  # Windows lacks it
 
     def find_peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
