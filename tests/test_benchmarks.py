@@ -117,6 +117,7 @@ def test_splits_are_compared_on_texts_that_were_not_built_on(
     assert "across words: unseen" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_fine_tuning_runs_beside_trls_script(
     tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +191,7 @@ def test_quantization_is_measured_beside_full_weights(
     assert abs(changes["gguf q8_0"]) < abs(changes["bitsandbytes nf4"]) < 0.5
 
 
+@pytest.mark.slow
 def test_beginning_is_measured_beside_transformers(capsys: pytest.CaptureFixture[str]) -> None:
     assert startup.main(["--repeats", "1", "--megabytes", "60"]) == 0
 
@@ -253,6 +255,7 @@ def test_generation_is_checked_against_one_prompt_at_a_time(
     assert "one at a time" in printed
 
 
+@pytest.mark.slow
 def test_growth_runs_stages_over_three_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     drawing = tmp_path / "growth.svg"
 
@@ -335,6 +338,7 @@ def test_utilization_is_measured_at_each_length_and_beside_packed_rows(
         assert 0 < below < above
 
 
+@pytest.mark.slow
 def test_the_training_loop_runs_beside_the_trainer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     given = ["--steps", "14", "--repeats", "1", "--row-tokens", "64", "--micro-tokens", "1024", "--vocabulary", "6000"]
 
@@ -348,6 +352,7 @@ def test_the_training_loop_runs_beside_the_trainer(capsys: pytest.CaptureFixture
     assert table.command.endswith("--json table.json")
 
 
+@pytest.mark.slow
 def test_a_gpu_is_asked_section_by_section(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert gpu.main([str(tmp_path), "machine", "golden", "parts", "--toy"]) == 0
 

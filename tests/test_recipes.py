@@ -405,6 +405,7 @@ def losses_of(folder: Path) -> list[float]:
     return [entry["loss"] for entry in log if "loss" in entry]
 
 
+@pytest.mark.slow
 def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: Path) -> None:
     """The third use of the README, command and code as printed, against a hub on loopback."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -507,6 +508,7 @@ def test_bad_input_is_one_line_and_leaves_what_was_there(
     assert (chain / stage / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_killed_sft_goes_on_from_its_checkpoint(chain: Path, tmp_path: Path) -> None:
     options = [f"output={tmp_path}/out", "trainer.max_steps=30"]
     command = ["-m", "recipes.sft", *arguments("sft", chain), *options]
