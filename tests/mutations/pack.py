@@ -112,13 +112,6 @@ MUTATIONS = (
         "a document that fits its row only without sentinels gets them",
     ),
     Mutation(
-        SRC + "order.py",
-        "np.add.reduceat(some, range(0, len(some), CHUNK_DOCUMENTS), dtype=np.int64)",
-        "np.add.reduceat(some, range(0, len(some), CHUNK_DOCUMENTS))",
-        TESTS + "test_layout.py",
-        "tokens of a chunk are summed in the four bytes that a document's are stored in",
-    ),
-    Mutation(
         SRC + "cuts.py",
         "return starts[first], starts[last + 1] - 1",
         "return starts[first], starts[last]",
