@@ -1,5 +1,6 @@
 """Factories that the tests share, and the list of what was skipped."""
 
+import copy
 import getpass
 import json
 import os
@@ -79,15 +80,22 @@ def tiny_model(make_config: Callable[..., CodeShellConfig]) -> Callable[..., Cod
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer() -> CodeShellTokenizer:
+def shared_tokenizer() -> CodeShellTokenizer:
+    """For fixtures that outlive a test; nothing may change it."""
     return train_bpe(iter(TEXTS * 20), vocab_size=320)
 
 
+@pytest.fixture
+def tiny_tokenizer(shared_tokenizer: CodeShellTokenizer) -> CodeShellTokenizer:
+    """A test's own, since transformers' pipelines pad on the left from then on."""
+    return copy.deepcopy(shared_tokenizer)
+
+
 @pytest.fixture(scope="session")
-def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: CodeShellTokenizer) -> Path:
+def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory, shared_tokenizer: CodeShellTokenizer) -> Path:
     """A published model that knows two answers and one middle: "add", "面积", and what `area` returns."""
     torch.manual_seed(0)
-    end = tiny_tokenizer.eos_token_id
+    end = shared_tokenizer.eos_token_id
     config = CodeShellConfig(
         vocab_size=320, n_positions=160, n_embd=64, n_layer=2, n_head=4, num_query_groups=2,
         eos_token_id=end, bos_token_id=end, pad_token_id=end,
@@ -96,12 +104,12 @@ def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Co
     said = (("add", "return a + b"), ("面积", "返回 r"))
     rows = [
         encode_conversation(
-            tiny_tokenizer, Conversation(({"role": "user", "content": a}, {"role": "assistant", "content": b}))
+            shared_tokenizer, Conversation(({"role": "user", "content": a}, {"role": "assistant", "content": b}))
         ).ids
         for a, b in said
     ]
-    infilling = tiny_tokenizer.encode_infilling("def area(r):\n    return ", "\n")
-    rows.append([*infilling, *tiny_tokenizer.encode_text("3.14 * r\n    # end"), end])
+    infilling = shared_tokenizer.encode_infilling("def area(r):\n    return ", "\n")
+    rows.append([*infilling, *shared_tokenizer.encode_text("3.14 * r\n    # end"), end])
     ids, mask = pad_rows(rows, end, side="right")
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(150):
@@ -111,7 +119,7 @@ def learnt_by_heart(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Co
         optimizer.zero_grad()
     assert loss.item() < 0.5
     folder = tmp_path_factory.mktemp("by-heart") / "model"
-    save_folder(model.eval(), tiny_tokenizer, folder)
+    save_folder(model.eval(), shared_tokenizer, folder)
     return folder
 
 

@@ -56,9 +56,9 @@ def decode(folder: Path, tokenizer: CodeShellTokenizer) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: CodeShellTokenizer) -> Path:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory, shared_tokenizer: CodeShellTokenizer) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    tiny_tokenizer.save_pretrained(folder)
+    shared_tokenizer.save_pretrained(folder)
     return folder
 
 

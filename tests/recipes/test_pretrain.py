@@ -56,10 +56,10 @@ def fresh_accelerate(monkeypatch: Patch) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: CodeShellTokenizer) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, shared_tokenizer: CodeShellTokenizer) -> Path:
     """Shards of this project's own code and settings of a model that takes seconds."""
     home = tmp_path_factory.mktemp("pretraining")
-    tokenizer = tiny_tokenizer
+    tokenizer = shared_tokenizer
     tokenizer.save_pretrained(home / "tokenizer")
     header = make_header(tokenizer, home / "tokenizer")
     files = sorted((ROOT / "src" / "codeshell_hf").rglob("*.py"))
