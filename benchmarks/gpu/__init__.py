@@ -1,1 +1,1 @@
-"""What one GPU has to answer about this project, in one command: see `benchmarks.gpu.__main__`."""
+"""Measurements and checks on one GPU, in one command: see `benchmarks.gpu.__main__`."""

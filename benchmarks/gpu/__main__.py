@@ -1,12 +1,12 @@
-"""Everything that one GPU has to answer about this project, in one call of at most ten minutes.
+"""Measurements and checks on one GPU, in at most ten minutes.
 
 python -m benchmarks.gpu OUT [SECTION ...] [--carried FOLDER] [--limit-s 560]
 python -m benchmarks.gpu OUT machine golden parts --toy    tiny shapes, on a CPU
 
-Each section is a process with a time limit of its own, so that a hang, a fault or lack of memory costs that section
-alone. Its figures are appended to OUT/results.jsonl at once, what it prints to OUT/logs.txt; OUT/table.json keeps the
-table that is printed last. FOLDER is what `python -m benchmarks.gpu.wheels` gathered: wheels that a bare machine lacks,
-put before its own packages, and the original code.
+Each section is a process with its own time limit, so that a hang, a crash or lack of memory only affects that section.
+Figures are appended to OUT/results.jsonl as they come, output goes to OUT/logs.txt, and the final table to
+OUT/table.json. FOLDER is made by `python -m benchmarks.gpu.wheels`: wheels that the machine lacks, which take
+precedence over its own packages, and the original code.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from benchmarks.gpu.processes import make_environment, run_limited
 from benchmarks.gpu.report import Report, is_whole, read_lines, tabulate
 from benchmarks.gpu.sections import SECTIONS
 
-MARGIN_S = 5  # for the end of what was cut, and the table
-LEAST_S = 15  # a section that is given less could not even begin
+MARGIN_S = 5  # reserved for ending a section that ran out of time, and for the table
+LEAST_S = 15  # too short for a section to start
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs sections and prints their table; 1 if a figure is wrong, or a section failed or was cut."""
+    """Runs sections and prints their table; returns 1 if a figure is wrong, or a section failed or ran out of time."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n\n")[0])
     parser.add_argument("output", type=Path, metavar="OUT", help="a folder for what is found")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; by default all")
@@ -61,7 +61,7 @@ def work(options: argparse.Namespace) -> int:
 
 
 def run_sections(options: argparse.Namespace, given: list[str]) -> int:
-    """Runs each section in a process of its own, as long as there is time."""
+    """Runs each section in a process of its own until the time is up."""
     ends = time.monotonic() + options.limit_s - MARGIN_S
     results, log = options.output / "results.jsonl", options.output / "logs.txt"
     for path in (results, log):
@@ -80,7 +80,7 @@ def run_sections(options: argparse.Namespace, given: list[str]) -> int:
             command = [sys.executable, "-m", "benchmarks.gpu", str(options.output.absolute()), name, "--worker"]
             command += ["--toy"] if options.toy else []
             command += ["--carried", str(options.carried.absolute())] if options.carried else []
-            # On a CPU that others use too, no time of a section's own is short enough to tell a hang.
+            # On a shared CPU, no limit per section would reliably detect a hang.
             limit_s = left if options.toy else min(left, SECTIONS[name].limit_s)
             with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=home) as scratch:
                 written, started = log.stat().st_size if log.exists() else 0, time.monotonic()

@@ -1,4 +1,4 @@
-"""Adapters over weights of four bits: what they hold, how fast they train, whether they learn."""
+"""QLoRA: memory of the 4-bit weights, speed of training, and whether the loss falls."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ TARGETS = ["c_attn", "c_proj", "c_fc"]
 
 
 def train_adapters(report: Report) -> None:
-    """Twelve layers of the 7B in NF4, adapters of rank 16 on every matrix, two rows of 2,048 tokens a step."""
+    """Trains 12 layers of the 7B in NF4 with adapters of rank 16 on every matrix, two rows of 2,048 tokens a step."""
     device = find_device()
     changes = {"n_layer": 12, "n_positions": 2048}
     if report.is_toy:
@@ -25,7 +25,7 @@ def train_adapters(report: Report) -> None:
     config = make_config("nano" if report.is_toy else "codeshell-7b", layer_types=None, **changes)
     torch.manual_seed(0)
     with TemporaryDirectory() as home:
-        with device:  # drawn there: three billion numbers take a CPU most of a minute
+        with device:  # initialised there: three billion random numbers take a CPU most of a minute
             model = CodeShellForCausalLM(config).to(torch.bfloat16)
         model.save_pretrained(Path(home, "model"))
         del model

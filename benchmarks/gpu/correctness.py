@@ -1,4 +1,4 @@
-"""Whether a GPU gives what the original code gave, and packed documents what they give alone."""
+"""Compares a GPU with the original code's results, and packed documents with each document alone."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -16,17 +16,17 @@ from codeshell_hf.train.attention import register_attention
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "data" / "golden"
 LIMITS = {torch.float32: 1e-4, torch.bfloat16: 3e-2}  # of ||found - expected|| / ||expected||
-LENGTHS = [100, 3, 1, 200, 208]  # of the documents of a row
+LENGTHS = [100, 3, 1, 200, 208]  # tokens of the documents in a packed row
 
 
 def find_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The size of a difference as a share of what is expected."""
+    """The norm of the difference, relative to the norm of the expected tensor."""
     found, expected = found.detach().float(), expected.detach()
     return float((found - expected).norm() / expected.norm())
 
 
 def compare_goldens(report: Report) -> None:
-    """Logits, loss, gradients and greedy continuations beside those of the original code."""
+    """Compares logits, loss, gradients and greedy decoding with the original code's."""
     device = find_device()
     for name, dtype, attention in product(("plain", "rope-linear"), LIMITS, ("eager", "sdpa")):
         if report.is_toy and (name, dtype) != ("plain", torch.float32):
@@ -38,7 +38,7 @@ def compare_goldens(report: Report) -> None:
 
 
 def compare_golden(report: Report, name: str, model: Any, golden: Mapping[str, torch.Tensor]) -> None:
-    """One golden, one attention, one dtype."""
+    """Compares one golden file with one attention implementation in one dtype."""
     limit, seen, loss = LIMITS[model.dtype], golden["attention_mask"].bool(), float(golden["loss"])
     answer = model(golden["input_ids"], attention_mask=golden["attention_mask"], labels=golden["labels"])
     answer.loss.backward()
@@ -60,13 +60,13 @@ def compare_golden(report: Report, name: str, model: Any, golden: Mapping[str, t
             pad_token_id=0,
         )
     others = int((greedy != golden["greedy"]).sum())
-    # In bfloat16 two likely tokens may change places; that is told, and no fault.
+    # In bfloat16 two almost equally likely tokens may swap; this is reported, but no error.
     more = {"limit": 1} if model.dtype == torch.float32 else {}
     report.add(f"{name}: greedy tokens that differ", others, **more)
 
 
 def compare_packed(report: Report) -> None:
-    """Logits and gradients of a packed row beside those of its documents alone, plain first and then compiled."""
+    """Compares logits and gradients of a packed row with those of each document alone, first eager, then compiled."""
     device = find_device()
     register_attention()
     kernels = ("sdpa", "varlen", "flex_attention") if device.type == "cuda" else ("sdpa", "varlen")
@@ -75,12 +75,12 @@ def compare_packed(report: Report) -> None:
     for is_compiled in (False, True) if device.type == "cuda" else (False,):
         for (preset, window), dtype, attention in product(shapes, reversed(LIMITS), kernels):
             if attention == "varlen" and device.type == "cuda" and dtype == torch.float32:
-                continue  # its kernel knows half precision alone
+                continue  # its kernel supports only half precision
             name = f"{preset} heads, {f'window of {window}' if window else 'all seen'}, {attention}, {str(dtype)[6:]}"
             name += ", compiled" if is_compiled else ""
             try:
                 logits, gradients = compare_row(preset, window, attention, dtype, is_compiled=is_compiled)
-            except (RuntimeError, ValueError) as error:  # a kernel that refuses says why; the others go on
+            except (RuntimeError, ValueError) as error:  # a kernel refuses these shapes; continue with the others
                 report.fail(name, error)
                 continue
             report.add(f"{name}: logits", logits, limit=LIMITS[dtype])
@@ -90,7 +90,7 @@ def compare_packed(report: Report) -> None:
 def compare_row(
     preset: str, window: int | None, attention: str, dtype: torch.dtype, *, is_compiled: bool
 ) -> tuple[float, float]:
-    """Errors of a packed row's logits and gradients against its documents alone, in float32 by SDPA."""
+    """Relative errors of a packed row's logits and gradients; the reference is each document alone in float32 SDPA."""
     device, tokens = find_device(), sum(LENGTHS)
     more = {"sliding_window": window} if window else {}
     config = make_config(preset, n_layer=2, vocab_size=2048, n_positions=tokens, layer_types=None, **more)

@@ -1,4 +1,4 @@
-"""The command itself: packs a toy corpus, trains, is killed, goes on, and trains by FSDP2 under torchrun."""
+"""Runs the pretrain command: packs a toy corpus, trains, kills, resumes, and trains with FSDP2 under torchrun."""
 
 import json
 import re
@@ -22,7 +22,7 @@ STEPS, SAVED_EVERY, KILLED_AT = 20, 5, 12
 
 
 def kill_and_resume(report: Report) -> None:
-    """A run that is killed goes on at its last whole checkpoint, with the losses that it had there."""
+    """Checks that a killed run resumes from its last complete checkpoint and repeats the losses after it."""
     row, step, layers = (128, 512, 2) if report.is_toy else (2048, 65_536, 6)
     with TemporaryDirectory() as folder:
         home = Path(folder)
@@ -46,13 +46,13 @@ def kill_and_resume(report: Report) -> None:
             "evaluation": {"max_bytes_per_language": 3000 if report.is_toy else 200_000},
             "log_every_steps": 1,
         }
-        (home / "pretrain.yaml").write_text(json.dumps(recipe), encoding="utf-8")  # which is YAML, too
+        (home / "pretrain.yaml").write_text(json.dumps(recipe), encoding="utf-8")  # JSON is also YAML
         first = train_and_kill(home)
         going_on = train(home, "run")
         second = read_steps(home / "run" / "log.jsonl")
         resumed = int(re.search(r"resumes at step (\d+)", going_on)[1])  # type: ignore[index]
         report.add("step that the run goes on at", resumed, "step", killed_at=max(first))
-        # Kernels of the backward pass add in any order on a GPU.
+        # GPU kernels of the backward pass sum in no fixed order.
         limit = 1e-3 if torch.cuda.is_available() else 1e-6
         twice = {number: (first[number]["loss"], second[number]["loss"]) for number in first if number > resumed}
         gap = max((abs(one - other) for one, other in twice.values()), default=float("nan"))
@@ -61,14 +61,14 @@ def kill_and_resume(report: Report) -> None:
         report.add("seconds that saving holds a step", max(seconds) - sorted(seconds)[len(seconds) // 2], "s")
         train(home, "sharded", f"accelerate={ROOT / 'recipes' / 'accelerate' / 'fsdp2.yaml'}")
         sharded = read_steps(home / "sharded" / "log.jsonl")
-        # Weights are the same; FSDP2 computes in bfloat16 what autocast leaves in float32.
+        # Same weights; FSDP2 computes some operations in bfloat16 that autocast keeps in float32.
         gap = abs(sharded[1]["loss"] - second[1]["loss"])
         report.add("gap of the first loss by FSDP2 under torchrun", gap, limit=2e-2)
         report.add("last loss by FSDP2", sharded[STEPS]["loss"], "nats", other=second[STEPS]["loss"])
 
 
 def pack_library(home: Path, *, vocabulary: int, held_out: int) -> None:
-    """Packs the modules of Python's standard library with a tokenizer that is trained on some of them."""
+    """Packs the modules of Python's standard library with a tokenizer trained on some of them."""
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     texts = [path.read_text(encoding="utf-8", errors="ignore") for path in files]
     tokenizer = train_bpe(iter(texts[:60]), vocab_size=vocabulary)
@@ -82,7 +82,7 @@ def pack_library(home: Path, *, vocabulary: int, held_out: int) -> None:
 
 
 def start(home: Path, output: str, *more: str) -> subprocess.Popen[bytes]:
-    """Starts the recipe, by torchrun if it is told of accelerate's file; what it prints goes to a file."""
+    """Starts the recipe, under torchrun if given more settings; output goes to `printed.txt`."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"] if more else []
     given = [str(home / "pretrain.yaml"), f"output={home / output}", *more]
     command = [sys.executable, *torchrun, "-m", "recipes.pretrain", *given]
@@ -91,7 +91,7 @@ def start(home: Path, output: str, *more: str) -> subprocess.Popen[bytes]:
 
 
 def train(home: Path, output: str, *more: str) -> str:
-    """Runs the recipe to its end, and gives what it printed."""
+    """Runs the recipe to its end, and returns its output."""
     code = start(home, output, *more).wait()
     printed = (home / "printed.txt").read_text(encoding="utf-8", errors="replace")
     print(printed)
@@ -101,7 +101,7 @@ def train(home: Path, output: str, *more: str) -> str:
 
 
 def train_and_kill(home: Path) -> dict[int, dict[str, Any]]:
-    """Kills a run without warning once it has taken some steps, and gives those."""
+    """Kills a run after `KILLED_AT` steps, and returns the log of its steps."""
     process = start(home, "run")
     log = home / "run.partial" / "log.jsonl"
     while max(steps := read_steps(log), default=0) < KILLED_AT:
@@ -115,5 +115,5 @@ def train_and_kill(home: Path) -> dict[int, dict[str, Any]]:
 
 
 def read_steps(log: Path) -> dict[int, dict[str, Any]]:
-    """The steps of a run's own record, by number."""
+    """The steps in a run's log, by number."""
     return {line["step"]: line for line in read_lines(log) if "loss" in line and "tokens" in line}

@@ -1,4 +1,4 @@
-"""What the machine itself reaches: matrix products at the models' shapes, copies, and the kernel over lengths."""
+"""Speed of the machine: matrix products at the models' shapes, and copies; and whether the varlen kernel works."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ from codeshell_hf.presets import make_config
 from codeshell_hf.train.attention import agrees_with_mask
 
 PRESETS = ("nano", "codeshell-small", "codeshell-7b", "code-34b-fsdp")
-# Rows, inner and columns: one that any card should do well, codeshell-small's blocks, its loss by chunks, the 7B's MLP.
+# (M, K, N): a shape that any card should do well, codeshell-small's blocks, chunks of its loss, the 7B's MLP.
 SHAPES = (
     (8192, 8192, 8192),
     (16384, 2048, 3072), (16384, 2048, 8192), (16384, 8192, 2048),
@@ -22,12 +22,12 @@ SHAPES = (
 
 
 def find_device() -> torch.device:
-    """The GPU, or else the CPU."""
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def time_call(run: Callable[[], Any], *, repeats: int = 5, warmup: int = 2) -> float:
-    """The median of a call's seconds, until a GPU is done with it."""
+    """The median of a call's seconds, including its work on the GPU."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     seconds = []
     for repeat in range(warmup + repeats):
@@ -41,7 +41,7 @@ def time_call(run: Callable[[], Any], *, repeats: int = 5, warmup: int = 2) -> f
 
 
 def measure_machine(report: Report) -> None:
-    """Measures products, copies and the kernel's trial."""
+    """Measures products and copies, and checks the varlen kernel."""
     device = find_device()
     for rows, inner, columns in ((64, 64, 64),) if report.is_toy else SHAPES:
         a, b = (torch.randn(*of, device=device, dtype=torch.bfloat16) for of in ((rows, inner), (inner, columns)))

@@ -1,4 +1,4 @@
-"""The parts of a step by themselves: the loss by chunks and attention by backend, beside their peers."""
+"""Parts of a training step in isolation: the chunked loss and attention by backend, beside their peers."""
 
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -30,7 +30,7 @@ def measure_parts(report: Report) -> None:
 
 
 def measure_losses(report: Report) -> None:
-    """Forward and backward of the loss, each way's gradients first held against those in float32."""
+    """Measures forward and backward of each loss, after comparing its gradients with those in float32."""
     device = find_device()
     tokens, width, vocabulary = (256, 64, 512) if report.is_toy else (MICRO_TOKENS, 2048, 70_144)
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def measure_losses(report: Report) -> None:
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             seconds = time_call(lambda run=run: run().backward(), repeats=3, warmup=1)
-        except (RuntimeError, ValueError) as error:  # too little memory, or a kernel that is not there
+        except (RuntimeError, ValueError) as error:  # too little memory, or a missing kernel
             report.fail(name, error)
             continue
         memory = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None
@@ -68,7 +68,7 @@ def measure_losses(report: Report) -> None:
 def list_losses(
     hidden: Tensor, weight: Tensor, labels: Tensor, chunks: list[int]
 ) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    """The ways to sum the losses, all in bfloat16 over float32 weights."""
+    """Names and functions of the losses, all in bfloat16 with float32 weights."""
     kind = hidden.device.type
 
     def ours(chunk: int) -> Tensor:
@@ -91,7 +91,7 @@ def list_losses(
 
 
 def measure_attention(report: Report) -> None:
-    """Forward and backward of causal attention; the backward pass counted as two and a half times the forward one."""
+    """Measures forward and backward of causal attention; a backward pass counts as 2.5 forward passes."""
     device = find_device()
     tokens, lengths = (128, (64,)) if report.is_toy else (MICRO_TOKENS, (2048, 8192))
     dtype = torch.bfloat16
@@ -117,5 +117,5 @@ def measure_attention(report: Report) -> None:
             what = f"attention, rows of {length:,}, {name}"
             try:
                 report.add(what, operations / time_call(run) / 1e12, "TFLOP/s")
-            except RuntimeError as error:  # a backend that does not take these heads
+            except RuntimeError as error:  # the backend does not support these heads
                 report.skip(what, str(error).splitlines()[0])

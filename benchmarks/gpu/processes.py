@@ -1,4 +1,4 @@
-"""Starts sections, on what they import, and ends them with all that they started."""
+"""Starts the sections' processes, sets their environment, and kills them with all their children."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-GONE_S = 3  # after that, what was killed is left to the system
+GONE_S = 3  # how long to wait for killed processes
 
 
 def make_environment(carried: Path | None, home: Path, limit_s: float) -> dict[str, str]:
-    """Variables of all sections: what they import, and caches that they share."""
+    """The environment of all sections: their import path and shared caches."""
     wheels = sorted((carried / "wheels").glob("*.whl")) if carried else []
     paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     if wheels:
@@ -36,7 +36,7 @@ def install(wheels: list[Path], site: Path, limit_s: float) -> None:
 
 
 def run_limited(command: list[str], *, limit_s: float, log: Path, environment: dict[str, str]) -> int | None:
-    """Runs a command, and ends it with all that it started when its time is over; its exit code, or `None` if cut."""
+    """Runs a command, killing it and its children at the limit; returns its exit code, or `None` if it was killed."""
     with log.open("ab") as file:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
@@ -52,8 +52,8 @@ def run_limited(command: list[str], *, limit_s: float, log: Path, environment: d
 
 
 def end(process: psutil.Process) -> None:
-    """Kills a process and all that it started, and waits until they are gone, with their memory."""
-    family = [process, *process.children(recursive=True)]  # first the one that starts others
+    """Kills a process and its children, and waits until their memory is free."""
+    family = [process, *process.children(recursive=True)]  # the parent first, so that it starts no others
     for one in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
@@ -63,7 +63,7 @@ def end(process: psutil.Process) -> None:
 
 
 def is_over(process: psutil.Process) -> bool:
-    """Whether a process has ended, looked after by another or not."""
+    """Whether a process has ended; a zombie has."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

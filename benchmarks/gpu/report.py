@@ -1,4 +1,4 @@
-"""What a section measured: lines of JSON, written at once, and the table of all of them."""
+"""The results of sections: JSON lines, written as they come, and the table of them all."""
 
 import json
 import shutil
@@ -20,10 +20,10 @@ class Report:
     """The lines of one section.
 
     Args:
-        path: A file that they are appended to, so that a run that is cut keeps what it had.
+        path: The file that they are appended to; a run that is killed keeps its lines.
         section: Its name.
         is_toy: Whether sizes are those of a test on a CPU.
-        carried: What the user brought along, besides wheels; `None` for nothing.
+        carried: The folder given as `--carried`, if any.
     """
 
     def __init__(self, path: Path, section: str, *, is_toy: bool = False, carried: Path | None = None) -> None:
@@ -39,7 +39,7 @@ class Report:
             what: Its name, unique in the section.
             value: The figure.
             unit: Its unit.
-            more: What belongs to it; `limit` says how much it must stay below.
+            more: Further values of the line; with `limit`, the figure must be below it.
         """
         expected = EXPECTED.get(self.section, {}).get(what)
         if (limit := more.get("limit")) is not None:
@@ -48,7 +48,7 @@ class Report:
         self.write({"what": what, "value": value, "unit": unit, "expected": expected, **more})
 
     def fail(self, what: str, error: object) -> None:
-        """Says that something went wrong, which makes the run fail.
+        """Records a failure, which makes the run fail.
 
         Args:
             what: What was to be measured.
@@ -58,7 +58,7 @@ class Report:
         self.write({"what": what, "failed": " ".join(text.split())[-300:]})
 
     def skip(self, what: str, reason: str) -> None:
-        """Says that something cannot be measured here.
+        """Records that something cannot be measured here.
 
         Args:
             what: What was to be measured.
@@ -70,14 +70,14 @@ class Report:
         """Appends a line.
 
         Args:
-            values: That JSON knows; absent ones are left out.
+            values: Values that JSON can represent; those that are `None` are left out.
         """
         line = {"section": self.section, **{name: value for name, value in values.items() if value is not None}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def describe(self) -> None:
-        """Appends where the section runs, with what."""
+        """Appends the machine, its memory, its driver and the versions of packages."""
         import torch
 
         about: dict[str, Any] = {"machine": describe_machine("torch", "transformers", "accelerate")}
@@ -91,14 +91,7 @@ class Report:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads what sections wrote.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its lines, but one that a kill cut short.
-    """
+    """Reads the lines that sections wrote, without one that a kill truncated."""
     found = []
     for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
         try:
@@ -109,14 +102,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def tabulate(lines: Iterable[dict[str, Any]]) -> Result:
-    """Makes the table of a run.
-
-    Args:
-        lines: What sections wrote, in any order.
-
-    Returns:
-        A row for each figure; notes say what is wrong, was cut or found no time.
-    """
+    """Makes the table of a run: a row per figure, and notes on what is wrong, failed or was skipped."""
     lines = list(lines)
     machine = next((line["machine"] for line in lines if "machine" in line), "nothing was run")
     facts = [
@@ -142,24 +128,10 @@ def tabulate(lines: Iterable[dict[str, Any]]) -> Result:
 
 
 def is_whole(lines: Iterable[dict[str, Any]]) -> bool:
-    """Whether nothing failed, was cut or is wrong.
-
-    Args:
-        lines: What sections wrote.
-
-    Returns:
-        The answer; what could not be measured does not count.
-    """
+    """Whether no line is wrong or failed; skipped ones do not count."""
     return not any("failed" in line or line.get("is_right") is False for line in lines)
 
 
 def show(value: float) -> str:
-    """Writes a figure with three digits, or whole from a hundred on.
-
-    Args:
-        value: The figure.
-
-    Returns:
-        Text.
-    """
+    """Formats a figure with three digits, or as a whole number from 100 on."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

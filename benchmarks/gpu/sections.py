@@ -1,4 +1,4 @@
-"""The sections of a run, in the order of their worth, and what was expected of each before any was run."""
+"""The sections of a run, the most important first, and the results that were predicted before any was run."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ class Section:
 
     Args:
         module: In `benchmarks.gpu`.
-        function: Takes a `Report` and what is given.
-        limit_s: It is cut after so many seconds; the first import and build take 15 to 30 of them on a new machine.
+        function: Takes a `Report` and `given`.
+        limit_s: Time limit; on a new machine the first import and build take 15 to 30 seconds of it.
         given: Options of the benchmark that it calls.
     """
 
@@ -23,7 +23,7 @@ class Section:
     given: tuple[str, ...] = ()
 
 
-# Not all of these fit into ten minutes: what finds no time is named, and asked for by name in a second run.
+# Not all of these fit into ten minutes. Those left out are listed, and can be named in a second run.
 SECTIONS = {
     "machine": Section("machine", "measure_machine", 45),
     "golden": Section("correctness", "compare_goldens", 45),
@@ -42,9 +42,9 @@ SECTIONS = {
     "seven-8192-recomputed": Section("training", "measure_steps", 110, (*SEVEN, "--rows", "8192", "--recompute")),
 }
 
-# From counted operations and bytes, before the first run: matrix products at 620 TFLOP/s, 2.7 TB/s, FlashAttention 2 at
-# 270 and 330 TFLOP/s. Of shares of the peak, the least is for an H100 and the most for an H200. Limits of errors are
-# none of these; they stand in the sections.
+# Predicted before the first run, from counted operations and bytes: matrix products at 620 TFLOP/s, 2.7 TB/s,
+# FlashAttention 2 at 270 and 330 TFLOP/s. Of ranges of MFU, the lower end is for an H100 and the upper for an H200.
+# Limits of errors are in the sections.
 EXPECTED = {
     "machine": {"matrices of 8192 x 8192 x 8192": "750 or more"},
     "train-eager": {

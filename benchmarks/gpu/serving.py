@@ -1,4 +1,4 @@
-"""Prefill and decoding by `benchmarks.inference`: beside stock models, and beside the original code."""
+"""Prefill and decoding with `benchmarks.inference`, beside stock models and the original code."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ TOY = (
 
 
 class _Rows(Result):
-    """A table whose rows become a section's lines as they come."""
+    """A table that also adds each row to the section's report."""
 
     report: Report
 
@@ -32,7 +32,7 @@ class _Rows(Result):
 
 
 def measure_inference(report: Report) -> None:
-    """Forward, prefill and decoding beside Starcoder2 and Llama, once caches are known to change nothing."""
+    """Measures forward, prefill and decoding beside Starcoder2 and Llama, after checking the cache."""
     options = inference.read_options(TOY if report.is_toy else GIVEN)
     table = _Rows("", [], inference.COLUMNS)
     table.report = report
@@ -42,7 +42,7 @@ def measure_inference(report: Report) -> None:
 
 
 def measure_original(report: Report) -> None:
-    """Prefill and decoding beside the original code at the same shape and dtype, in its own environment."""
+    """Measures prefill and decoding beside the original code, which runs in its own environment."""
     code = report.carried / "original" if report.carried else None
     if code is None or not code.is_dir():
         report.skip("all of it", "the original code was not carried; see python -m benchmarks.gpu.wheels --help")

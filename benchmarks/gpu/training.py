@@ -1,4 +1,4 @@
-"""A training step of 16,384 tokens on one rank: ours by `benchmarks.utilization`, and stock Starcoder2's."""
+"""A training step of 16,384 tokens on one rank: ours with `benchmarks.utilization`, and stock Starcoder2's."""
 
 import time
 from typing import Any
@@ -21,14 +21,14 @@ TOY = (
 
 
 def read_options(report: Report, given: tuple[str, ...]) -> Any:
-    """Options of `benchmarks.utilization`, tiny for a toy."""
+    """Options of `benchmarks.utilization`, with tiny shapes for a toy."""
     options = utilization.read_options([*given, *(TOY if report.is_toy else ())])
     options.compile = options.compile and not report.is_toy
     return options
 
 
 def measure_steps(report: Report, *given: str) -> None:
-    """Share of the peak, tokens a second and memory at each length of rows, beside what was planned."""
+    """Measures MFU, tokens per second and memory at each row length, beside the estimated memory."""
     options = read_options(report, given)
     name = options.preset + (f", {options.layers} layers" if options.layers else "")
     with join_ranks() as ranks:
@@ -63,7 +63,7 @@ def measure_steps(report: Report, *given: str) -> None:
 
 
 def measure_peer(report: Report, *given: str) -> None:
-    """The same step by stock Starcoder2 of the same shape: autocast, fused AdamW, clipped, nothing around it."""
+    """Measures the same step with stock Starcoder2 of the same shape: autocast, fused AdamW and clipping only."""
     options, device = read_options(report, given), find_device()
     peak = options.peak_tflops or find_peak_tflops(device)
     for row_tokens in options.rows:
@@ -74,7 +74,7 @@ def measure_peer(report: Report, *given: str) -> None:
         what = f"stock Starcoder2, rows of {row_tokens:,}, whole"
         try:
             seconds = time_peer(config, options, device)
-        except torch.OutOfMemoryError as error:  # an answer, too: all logits are there at once
+        except torch.OutOfMemoryError as error:  # expected with long rows, since it computes all logits at once
             report.fail(what, error)
             continue
         rate = options.micro_tokens / seconds
@@ -87,7 +87,7 @@ def measure_peer(report: Report, *given: str) -> None:
 
 
 def time_peer(config: Any, options: Any, device: torch.device) -> float:
-    """Seconds of the peer's step, the median."""
+    """Median seconds of the peer's step."""
     row_tokens = config.n_positions
     with device:
         model = Starcoder2ForCausalLM(shape_peer(config)).train()

@@ -1,11 +1,11 @@
-"""Gathers what a bare GPU machine lacks, to be carried there: wheels, and the original code.
+"""Downloads what a GPU machine without network lacks, to be copied there: wheels, and the original code.
 
 python -m benchmarks.gpu.wheels FOLDER [--original MODEL] [--transformers]
 
-For Python 3.12 on x86_64 with torch 2.11 for CUDA 13, accelerate, peft and transformers 5.17. MODEL is the folder
-`model` of the original repository (github.com/WisdomShell/codeshell), whose code is copied beside the wheels that it
-wants; none of it may be committed. `--transformers` adds this project's own version. FOLDER then holds `wheels`,
-`original-wheels` and `original`, less than 64 MB in all.
+The machine has Python 3.12 on x86_64, torch 2.11 for CUDA 13, accelerate, peft and transformers 5.17. MODEL is the
+folder `model` of the original repository (github.com/WisdomShell/codeshell); its code is copied beside the wheels that
+it needs, and must not be committed. `--transformers` adds the version that this project is tested with. FOLDER then has
+`wheels`, `original-wheels` and `original`, less than 64 MB in total.
 """
 
 import argparse
@@ -20,18 +20,18 @@ OURS = ("annotated-types", "bitsandbytes", "pydantic", "pydantic_core", "typing-
 PEERS = ("liger-kernel==0.8.5",)
 ORIGINAL = ("huggingface-hub==0.25.2", "tokenizers==0.15.2", "transformers==4.36.2")
 PLATFORMS = ("manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
-KEPT = ("_cpu.so", "_cuda130.so")  # of bitsandbytes' fifteen libraries
+KEPT = ("_cpu.so", "_cuda130.so")  # of bitsandbytes' 15 libraries
 MAX_MB = 64
 
 
 def read_pins(names: tuple[str, ...]) -> list[str]:
-    """Finds which versions this project is tested with."""
+    """Reads the versions that this project is tested with."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.partition("==")[0] in names]
 
 
 def download(packages: list[str], folder: Path) -> None:
-    """Downloads wheels for the machine, without what they depend on."""
+    """Downloads wheels for the machine, without their dependencies."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     command += ["--python-version", "3.12", "--implementation", "cp", "--dest", str(folder)]
     command += [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]
@@ -39,7 +39,7 @@ def download(packages: list[str], folder: Path) -> None:
 
 
 def strip_libraries(wheel: Path) -> None:
-    """Leaves out the shared libraries of a wheel that are for other machines."""
+    """Removes a wheel's shared libraries for other machines."""
     aside = wheel.with_suffix(".part")
     with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as less:
         for name in whole.namelist():
@@ -49,7 +49,7 @@ def strip_libraries(wheel: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Gathers all, and prints what it weighs."""
+    """Downloads and copies everything, and prints the sizes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.wheels", description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to put it: a new folder")
     parser.add_argument("--original", type=Path, metavar="MODEL", help="the original code")

@@ -11,7 +11,7 @@
 # limitations under the License.
 """CodeShell's configuration: GPT-2 with grouped-query attention and rotary positions.
 
-This file travels to the Hub together with the weights. It imports torch's ecosystem and nothing else of the package.
+This file is published on the Hub beside the weights. It imports nothing else of the package.
 """
 
 import sys
@@ -30,13 +30,12 @@ SLIDING, FULL = "sliding_attention", "full_attention"
     The shape of a CodeShell model.
 
     The names of the released checkpoints (`n_embd`, `n_layer`, `n_head`, `n_inner`, `n_positions`, `num_query_groups`,
-    `activation_function`) read and write the same values as transformers' own, and are the ones written to
-    `config.json`, which llama.cpp reads; `to_dict()` has both, since PEFT reads transformers'. The defaults are
-    CodeShell-7B's, except that dropout is off: the released configs state 0.1, which is active while training, and say
-    so themselves.
+    `activation_function`) are aliases of transformers' own. `config.json` has the released names, which llama.cpp
+    reads; `to_dict()` has both, since PEFT reads transformers'. The defaults are CodeShell-7B's, except for dropout,
+    which is off; the released configs set it to 0.1.
 
-    Positions that are not rotary, heads, groups and widths that do not divide, and two names of one value with
-    different ones raise a `ValueError`. Source: CodeShell technical report, section 2.2; the release's `config.json`.
+    Positions that are not rotary, heads and groups that do not divide, and different values for two aliases raise
+    `ValueError`. Source: CodeShell technical report, section 2.2; the release's `config.json`.
     """
 )
 @strict
@@ -45,7 +44,7 @@ class CodeShellConfig(PreTrainedConfig):
 
     Args:
         vocab_size (`int`):
-            Rows of the embedding. The released tokenizer has 70,020 entries; the rest is padding.
+            Rows of the embedding. The released tokenizer has 70,020 entries; the other rows are padding.
         max_position_embeddings (`int`):
             Longest sequence the model was trained for.
         hidden_size (`int`):
@@ -63,7 +62,7 @@ class CodeShellConfig(PreTrainedConfig):
         position_embedding_type (`str`):
             Only "rope" exists.
         hidden_act (`str`):
-            A name that transformers knows, or "swiglu" for a gated MLP with a third matrix `c_gate`.
+            An activation of transformers, or "swiglu" for a gated MLP with a third matrix `c_gate`.
         resid_pdrop (`float`):
             Dropout after each attention and MLP projection.
         embd_pdrop (`float`):
@@ -73,7 +72,7 @@ class CodeShellConfig(PreTrainedConfig):
         layer_norm_epsilon (`float`):
             Added to the variance in every LayerNorm.
         initializer_range (`float`):
-            Standard deviation of new weights; projections into the residual stream are divided by `sqrt(2 *
+            Standard deviation of new weights; for projections into the residual stream it is divided by `sqrt(2 *
             num_hidden_layers)`, as in GPT-2.
         use_cache (`bool`):
             Whether inference keeps keys and values.
@@ -81,12 +80,12 @@ class CodeShellConfig(PreTrainedConfig):
             As in transformers ("default", "linear", "dynamic", "yarn", ...). The older `rope_scaling` and
             `rope_theta` are accepted.
         sliding_window (`int`):
-            Number of tokens that a sliding layer sees, the present one included.
+            Number of tokens that a token attends to in a sliding layer, itself included.
         layer_types (`list[str]`):
-            "sliding_attention" or "full_attention" for each layer. With `sliding_window` alone, the layers alternate,
-            the first one sliding; while they follow that rule, they follow a later change of the depth or the window.
+            "sliding_attention" or "full_attention" for each layer. By default, with a `sliding_window`, layers
+            alternate and the first is sliding; such a default is recomputed if the depth or the window changes later.
         tie_word_embeddings (`bool`):
-            Whether the output layer is the embedding. The release is tied and does not say so.
+            Whether the output layer shares the embedding's weights. The release does, but its configs lack the key.
     """
 
     model_type = "codeshell"
@@ -100,7 +99,7 @@ class CodeShellConfig(PreTrainedConfig):
         "num_query_groups": "num_key_value_heads",
         "activation_function": "hidden_act",
     }
-    # Queries, keys and values of unequal width share one matrix, so attention is computed whole on every rank.
+    # Queries, keys and values of unequal widths share one matrix, so every rank computes all of the attention.
     base_model_tp_plan: ClassVar[dict[str, str] | None] = {
         "wte": "embedding_rowwise",
         "h.*.attn.c_attn": "colwise_gather_output",
@@ -144,7 +143,7 @@ class CodeShellConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     def __new__(cls, *_: object, **kwargs: object) -> "CodeShellConfig":
-        """Refuses two values for one field; later on, a default cannot be told from what was given."""
+        """Refuses two values for one field; afterwards, defaults and given values look the same."""
         for alias, name in cls.attribute_map.items():
             if alias in kwargs and name in kwargs and kwargs[alias] != kwargs[name]:
                 raise ValueError(
@@ -155,7 +154,7 @@ class CodeShellConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: object) -> None:
         for alias in self.attribute_map.keys() & kwargs.keys():
-            setattr(self, alias, kwargs.pop(alias))  # before what is derived from them
+            setattr(self, alias, kwargs.pop(alias))  # before values that are derived from them
         if self.intermediate_size is None:
             self.intermediate_size = 4 * self.hidden_size
         if self.num_key_value_heads is None or not self.group_query_attention:
@@ -166,11 +165,11 @@ class CodeShellConfig(PreTrainedConfig):
             self.base_model_tp_plan = {**(self.base_model_tp_plan or {}), "h.*.mlp.c_gate": "colwise"}
         super().__post_init__(**kwargs)
         plan = self.base_model_tp_plan or {}
-        if "embed_tokens" in plan:  # older releases add tied embeddings under a name that no module here has
+        if "embed_tokens" in plan:  # older transformers add tied embeddings under a name that no module here has
             self.base_model_tp_plan = {name: how for name, how in plan.items() if name != "embed_tokens"}
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in self.attribute_map:  # by its field's name, under which types are checked
+        if name in self.attribute_map:  # under the field's name, for which types are checked
             setattr(self, self.attribute_map[name], value)
             return
         follows = (
@@ -195,18 +194,18 @@ class CodeShellConfig(PreTrainedConfig):
         return config_dict, unused
 
     def to_dict(self) -> dict[str, object]:
-        """The fields as plain values, under both of their names; the type is "codeshell", whichever alias was read."""
+        """The fields as plain values under both names; the type is "codeshell" even if "kclgpt" was read."""
         register_peft_targets()
         released = {alias: getattr(self, name) for alias, name in self.attribute_map.items()}
         return {**super().to_dict(), **released, "model_type": CodeShellConfig.model_type}
 
     def to_diff_dict(self) -> dict[str, object]:
-        """What `config.json` holds: each value once, under the name that released folders and llama.cpp have for it."""
+        """The content of `config.json`: each value once, under the released name, which llama.cpp reads."""
         names = self.attribute_map.values()
         return {name: value for name, value in super().to_diff_dict().items() if name not in names}
 
     def validate_architecture(self) -> None:
-        """Raises ValueError for what the model cannot compute, with the value, the rule and the mend."""
+        """Raises `ValueError` for an architecture that the model cannot compute."""
         if self.position_embedding_type != "rope":
             raise ValueError(
                 f"position_embedding_type is {self.position_embedding_type!r}, but CodeShell has rotary positions only;"
@@ -219,14 +218,15 @@ class CodeShellConfig(PreTrainedConfig):
                 f"set n_head to a divisor or n_embd to {width // heads * heads}"
             )
         if (width // heads) % 2:
-            raise ValueError(f"n_embd / n_head is {width // heads}, but rotary positions turn pairs; make it even")
+            raise ValueError(f"n_embd / n_head is {width // heads}, but rotary positions rotate pairs; make it even")
         if groups < 1 or heads % groups:
             raise ValueError(
                 f"num_query_groups is {groups}, which does not divide n_head {heads}; set a divisor of n_head"
             )
         if any(isinstance(value, dict) for value in (self.rope_parameters or {}).values()):
             raise ValueError(
-                "rope_parameters differ by layer type, but all layers of CodeShell turn alike; give one flat dictionary"
+                "rope_parameters differ by layer type, but all layers of CodeShell share one rotary embedding; "
+                "give one flat dictionary"
             )
         types = self.layer_types or []
         if unknown := sorted(set(types) - {SLIDING, FULL}):
@@ -243,10 +243,10 @@ class CodeShellConfig(PreTrainedConfig):
 
 
 def register_peft_targets() -> None:
-    """Gives PEFT, where it is loaded, the modules that an adapter without `target_modules` goes to.
+    """Adds CodeShell's default `target_modules` to PEFT, if it is loaded.
 
-    PEFT looks them up by `model_type` in tables of its own, and knows no other way in; right before, it asks for the
-    configuration as a dictionary. GPTBigCode has the same modules under the same names.
+    PEFT looks them up by `model_type` in tables of its own, which nothing else can extend; right before, it calls
+    `to_dict`. GPTBigCode has the same modules under the same names.
     """
     tables: dict[str, dict[str, object]] = getattr(sys.modules.get("peft.utils.constants"), "__dict__", {})
     for name, table in tables.items():

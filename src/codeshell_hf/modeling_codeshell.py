@@ -11,7 +11,7 @@
 # limitations under the License.
 """CodeShell's model: GPT-2 with grouped-query attention, rotary positions and one matrix for queries, keys and values.
 
-This file travels to the Hub together with the weights. It imports torch, transformers and its own configuration only.
+This file is published on the Hub beside the weights. It imports only torch, transformers and its own configuration.
 """
 
 # B batch, T tokens, D width, H heads, G query groups, W head width, V vocabulary
@@ -64,18 +64,18 @@ HUB_ARGUMENTS = frozenset(
     {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "proxies"}
 )
 PUSH_ARGUMENTS = frozenset({"commit_message", "create_pr", "private", "revision", "tags", "token"})
-# transformers 5.24 renamed `past_key_values` to `cache`. Every forward here takes both names; what is called there, and
-# what is returned, has the name of the installed version.
+# transformers 5.24 renamed `past_key_values` to `cache`. Every forward here takes both names. Calls into transformers
+# and outputs use the name of the installed version.
 CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
-# What a forward hands on to attention, to the loss and to what records outputs. Anything else would be swallowed.
+# Keywords that a forward passes on to attention, the loss and the recording of outputs. No others have an effect.
 HANDED_ON = frozenset(TransformersKwargs.__annotations__) | {
     "return_dict", "shift_labels", "ignore_index", "kernel_options",  # outputs, the loss and FlexAttention
     "debug_io", "debug_io_dir", "prune_layers",  # transformers' tracer
-    "tokenizer", "assistant_tokenizer",  # `generate` hands them on when there are stop strings, to no purpose
+    "tokenizer", "assistant_tokenizer",  # passed by `generate` with stop strings, and unused
     "block_table", "read_index", "write_index", "logits_indices", "logits_processor_args",  # continuous batching
 }  # fmt: skip
 LayerMask = Tensor | BlockMask | None
-AttentionMask = LayerMask | dict[str, LayerMask]  # for all layers, or by their types
+AttentionMask = LayerMask | dict[str, LayerMask]  # one for all layers, or one per layer type
 BACKENDS = ("eager", "sdpa", "flex_attention", "varlen", "paged|eager")
 PACKED_WITH_CACHE = (
     f"position_ids restart or cu_seq_lens hold several documents in one row while a cache is given: a cache cannot "
@@ -85,36 +85,36 @@ PACKED_WITHOUT_LENGTHS = (
     "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
     "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
 )
-MIN_FLEX_WIDTH = 16  # of a head, for FlexAttention's kernel on a GPU
+MIN_FLEX_WIDTH = 16  # smallest head width of FlexAttention's GPU kernel
 
 
 def choose_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """Takes the cache by whichever of its two names it was given; the second is that before transformers 5.24.
+    """Returns the cache, which may be given under either name; `past_key_values` is the one before transformers 5.24.
 
     Raises:
-        ValueError: If two caches are given. PEFT's prefix tuning does so in `generate` on transformers 5.24: a cache
-            of the prefix for each token, beside the one that `generate` fills.
+        ValueError: If two caches are given. PEFT's prefix tuning does so in `generate` on transformers 5.24: it passes
+            a cache of the prefix at each token, in addition to the one that `generate` fills.
     """
     if cache is not None and past_key_values is not None and cache is not past_key_values:
         raise ValueError(
             "cache and past_key_values are two names of one argument, and two caches are given; pass cache alone, and "
             "for PEFT's prefix tuning on transformers 5.24 use_cache=False"
         )
-    # As transformers' own models say there, but not in a graph, which a warning would break.
+    # As transformers' own models do, but not while compiling, since a warning breaks the graph.
     if past_key_values is not None and CACHE_NAME == "cache" and not torch.compiler.is_compiling():
         warnings.warn("`past_key_values` is deprecated; pass it as `cache`", FutureWarning, stacklevel=3)
     return past_key_values if cache is None else cache
 
 
 def refuse_unknown(keywords: dict[str, object], attention: str) -> None:
-    """Refuses what no part of the model reads; a cache under a third name, say, would be lost without a word.
+    """Refuses keywords that no part of the model reads; a cache under another name, say, would be silently ignored.
 
     Args:
-        keywords: What a forward got besides its own arguments; `None` is nothing.
-        attention: The implementation in use. One that is not transformers' may read keywords of its own, but no cache.
+        keywords: Extra keywords of a forward; those that are `None` are allowed.
+        attention: The implementation in use. A custom one may have keywords of its own, but no cache.
 
     Raises:
-        TypeError: With the name.
+        TypeError: Names the keyword.
     """
     is_known = attention in BACKENDS or "flash" in attention
     for keyword, value in keywords.items():
@@ -126,23 +126,23 @@ def refuse_unknown(keywords: dict[str, object], attention: str) -> None:
 
 
 def is_paged_cache(cache: object) -> bool:
-    """Whether a cache is continuous batching's, by its class's name.
+    """Whether a cache is that of continuous batching.
 
-    A release that moves the class must not keep published folders from loading.
+    Compares class names, without an import, so that published models load even if a release moves the class.
     """
     return any(base.__name__ == "PagedAttentionCache" for base in type(cache).__mro__)
 
 
 def keep_positions(hidden_states: Tensor, logits_to_keep: int | Tensor) -> Tensor:
-    """Takes the positions whose logits are wanted. Servers pin older transformers, which do not have this by name.
+    """Selects the positions that get logits. Servers pin older transformers, which lack a function for it.
 
     Args:
-        hidden_states: (B, T, D).
-        logits_to_keep: How many of the last, 0 for all; positions for all rows, (K,); positions for each, (B, K); or
-            which, (B, T), bool.
+        hidden_states: Shape (B, T, D).
+        logits_to_keep: Number of last positions, 0 for all; or positions, shape (K,) for all rows or (B, K) for each
+            row; or a bool mask, shape (B, T).
 
     Returns:
-        (B, K, D); of a mask (K, D), for K positions in all.
+        Shape (B, K, D); for a mask (K, D), with K positions in total.
     """
     if isinstance(logits_to_keep, int):
         return hidden_states[:, -logits_to_keep:]
@@ -154,7 +154,7 @@ def keep_positions(hidden_states: Tensor, logits_to_keep: int | Tensor) -> Tenso
 
 
 def rotate_half(x: Tensor) -> Tensor:
-    """Turns the second half of the last dimension, negated, in front of the first.
+    """Swaps the halves of the last dimension, and negates the one that is then first.
 
     Args:
         x: Shape (..., W), W even.
@@ -190,7 +190,7 @@ def apply_rotary_pos_emb(
 
 
 def repeat_kv(hidden_states: Tensor, repeats: int) -> Tensor:
-    """Gives every query head of a group its own copy of the group's keys or values.
+    """Repeats keys or values for each query head of a group.
 
     Args:
         hidden_states: Shape (B, G, T, W).
@@ -212,17 +212,17 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: object,
 ) -> tuple[Tensor, Tensor]:
-    """Attention written out, with the softmax in float32; the reference for every other implementation.
+    """Attention step by step, with the softmax in float32; the reference for every other implementation.
 
     Args:
-        module: The attention layer, for its number of query heads in a group and its mode.
+        module: The attention layer; read for its query heads per group and its training mode.
         query: Shape (B, H, T, W).
         key: Shape (B, G, S, W).
         value: Shape (B, G, S, W).
-        attention_mask: Added to the scores, or bool and true where a token is seen; shape (B, 1, T, S), or `None`.
-        scaling: Factor of the scores.
+        attention_mask: Added to the scores, or a bool mask, true where a token is attended to; shape (B, 1, T, S).
+        scaling: Multiplies the scores.
         dropout: Share of weights set to zero while training, 0 to 1.
-        kwargs: What other implementations need.
+        kwargs: Unused arguments of other implementations.
 
     Returns:
         Output of shape (B, T, H, W) and weights of shape (B, H, T, S).
@@ -278,9 +278,9 @@ class CodeShellAttention(nn.Module):
             if cache is not None:
                 key, value = cache.update(key, value, self.layer_idx)
         elif CACHE_NAME == "cache":
-            key, value = cache.update(key, value, self.layer_idx, kwargs)  # which picks out this layer's lengths
+            key, value = cache.update(key, value, self.layer_idx, kwargs)  # selects this layer's lengths
         else:
-            kwargs["cache"] = cache  # before 5.24 it is attention that updates a paged cache
+            kwargs["cache"] = cache  # before 5.24, the attention function updates a paged cache
 
         attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
@@ -301,7 +301,7 @@ class CodeShellAttention(nn.Module):
 
 
 class CodeShellMLP(nn.Module):
-    """Two matrices around an activation, or three of them for "swiglu"."""
+    """Two linear layers with an activation between them; three for "swiglu"."""
 
     def __init__(self, config: CodeShellConfig) -> None:
         super().__init__()
@@ -320,7 +320,7 @@ class CodeShellMLP(nn.Module):
 
 
 class CodeShellBlock(GradientCheckpointingLayer):
-    """Attention and MLP, each behind its own LayerNorm and added to the residual stream."""
+    """Attention and MLP, each after a LayerNorm of its own and added to the residual stream."""
 
     def __init__(self, config: CodeShellConfig, layer_idx: int) -> None:
         super().__init__()
@@ -354,7 +354,7 @@ class CodeShellBlock(GradientCheckpointingLayer):
 
 
 class CodeShellRotaryEmbedding(nn.Module):
-    """Cosines and sines of the positions, one for all layers, under every scaling that transformers knows."""
+    """Cosines and sines of the positions, shared by all layers, with every RoPE scaling of transformers."""
 
     def __init__(self, config: CodeShellConfig) -> None:
         super().__init__()
@@ -366,15 +366,15 @@ class CodeShellRotaryEmbedding(nn.Module):
         if self.rope_type != "default":
             compute = ROPE_INIT_FUNCTIONS[self.rope_type]
         inv_freq, self.attention_scaling = compute(config)
-        # Loading replaces every buffer that is not in the checkpoint; transformers refills these two by their names.
+        # Loading replaces every buffer that is not in the checkpoint; transformers recomputes these two by name.
         self.inv_freq = nn.Buffer(inv_freq, persistent=False)
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CodeShellRotaryEmbedding":
         frequencies = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
-        # `.half()` and `.to(torch.bfloat16)` move them, but must not round them: at position 8,000 the rounding of a
-        # frequency is an angle of many radians.
+        # `.half()` and `.to(torch.bfloat16)` may move them but must not round them: at position 8,000 a rounded
+        # frequency puts the angle off by many radians.
         for name, exact in frequencies.items():
             moved = self.get_buffer(name)
             if moved.dtype != exact.dtype:
@@ -386,11 +386,11 @@ class CodeShellRotaryEmbedding(nn.Module):
         """The frequencies of unscaled rotary positions.
 
         Args:
-            config: For the base and the head width.
-            kwargs: What scaled types need.
+            config: Has the base and the head width.
+            kwargs: Unused arguments of scaled types.
 
         Returns:
-            Shape (W / 2,), float32, and the factor of cosines and sines, here 1.
+            Frequencies, shape (W / 2,), float32, and the factor of cosines and sines, here 1.
         """
         width = config.hidden_size // config.num_attention_heads
         exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
@@ -411,16 +411,16 @@ def find_document_starts(
     attention_mask: Tensor | None,
     cu_seq_lens: Tensor | None,
 ) -> Tensor:
-    """Marks where a document begins inside a row.
+    """Finds the document boundaries inside packed rows.
 
     Args:
         shape: (B, T).
-        position_ids: Shape (B, T) or (1, T); a document begins where they do not go on by one.
-        attention_mask: Shape (B, S), S >= T; positions of padding say nothing.
-        cu_seq_lens: Cumulative lengths over the rows laid end to end, shape (N + 1,), from 0 to B * T.
+        position_ids: Shape (B, T) or (1, T); a document starts where they do not increase by one.
+        attention_mask: Shape (B, S), S >= T; positions of padding are ignored.
+        cu_seq_lens: Cumulative lengths over the concatenated rows, shape (N + 1,), from 0 to B * T.
 
     Returns:
-        Shape (B, T - 1), bool: whether token t + 1 begins another document than token t's.
+        Shape (B, T - 1), bool: whether token t + 1 belongs to another document than token t.
     """
     B, T = shape
     device = next(given.device for given in (position_ids, cu_seq_lens) if given is not None)
@@ -431,7 +431,7 @@ def find_document_starts(
             attended = attention_mask[:, -T:].to(device=device, dtype=torch.bool)
             position_ids = position_ids.expand(B, -1)
             starts = starts & attended[:, 1:] & attended[:, :-1]
-            # Behind padding inside a row, a document begins where positions are not beyond the last one seen.
+            # After padding inside a row, a document starts unless positions are beyond the last one before the padding.
             places = torch.where(attended, torch.arange(T, device=device), -1).cummax(-1).values[:, :-1]
             seen = position_ids.gather(1, places.clamp(min=0))
             behind_padding = attended[:, 1:] & ~attended[:, :-1] & (places >= 0)
@@ -444,17 +444,17 @@ def find_document_starts(
 
 
 def check_flex_heads(config: CodeShellConfig, device: torch.device) -> None:
-    """Refuses FlexAttention where its kernel would end in a compiler's trace.
+    """Refuses heads too narrow for FlexAttention's kernel, which would fail with a compiler's traceback.
 
     Args:
         config: The architecture, and the attention in use.
-        device: Where it runs.
+        device: Device of the model.
 
     Raises:
-        ValueError: If heads are narrower than the kernel takes.
+        ValueError: If heads are narrower than `MIN_FLEX_WIDTH`.
     """
     width = config.hidden_size // config.num_attention_heads
-    # trf-ignore: TRF051 - nothing is dispatched here: the kernel's own error would be a compiler's trace
+    # trf-ignore: TRF051 - nothing is dispatched here; the kernel's own error is a compiler's traceback
     if config._attn_implementation == "flex_attention" and device.type == "cuda" and width < MIN_FLEX_WIDTH:
         raise ValueError(
             f"heads are {width} wide (n_embd {config.hidden_size}, n_head {config.num_attention_heads}), and "
@@ -463,7 +463,7 @@ def check_flex_heads(config: CodeShellConfig, device: torch.device) -> None:
 
 
 @auto_docstring(
-    custom_intro="What all CodeShell models share: loading, initialisation and the features transformers asks about."
+    custom_intro="Base class of all CodeShell models: loading, saving, initialisation and flags of supported features."
 )
 class CodeShellPreTrainedModel(PreTrainedModel):
     config: CodeShellConfig
@@ -478,7 +478,7 @@ class CodeShellPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": CodeShellBlock, "attentions": CodeShellAttention}
     _input_embed_layer = "wte"
-    # Released checkpoints hold one copy of the frequencies for each layer.
+    # Released checkpoints have one copy of the frequencies per layer.
     _keys_to_ignore_on_load_unexpected = [r"attn\.rotary_emb\.inv_freq$"]
     _keeps_output_layer = False
     _embedding_prefix = "transformer."
@@ -487,12 +487,12 @@ class CodeShellPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: object, **kwargs: object) -> Self:
         """Loads a checkpoint, as in transformers.
 
-        Released safetensors hold their tied embedding under the name of the output layer alone. A model without that
-        layer would keep a random embedding; so it reads that name as the embedding's.
+        Released safetensors have their tied embedding only as `lm_head.weight`. A model without an output layer would
+        keep a random embedding, so that name is mapped to the embedding.
         """
         if not cls._keeps_output_layer and pretrained_model_name_or_path is not None and "key_mapping" not in kwargs:
             config = kwargs.get("config")
-            if not isinstance(config, PreTrainedConfig):  # a copy of this file may have got another copy's class
+            if not isinstance(config, PreTrainedConfig):  # a copy of this file may be given another copy's class
                 asked = {key: kwargs[key] for key in HUB_ARGUMENTS & kwargs.keys()}
                 config = CodeShellConfig.from_pretrained(config or pretrained_model_name_or_path, **asked)
             if config.tie_word_embeddings:
@@ -502,16 +502,16 @@ class CodeShellPreTrainedModel(PreTrainedModel):
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: object, **kwargs: object) -> None:
-        """Saves the model, as in transformers, with this file, so that a stranger loads it with `trust_remote_code`.
+        """Saves the model as transformers does, and this file beside it, so that it loads with `trust_remote_code`.
 
-        Weights are written under the model's own names, whatever the names they were loaded from.
+        Weights have the model's own names, even if they were loaded under others.
         """
         kwargs.setdefault("save_original_format", False)
         is_pushed = kwargs.pop("push_to_hub", False)
         self.config.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
-            # safetensors writes for the owner alone; whom the umask lets read, the configuration beside it shows.
+            # safetensors ignores the umask and lets only the owner read; config.json beside it has the right mode.
             for config in Path(save_directory).glob("config.json"):
                 for weights in config.parent.glob("*.safetensors"):
                     weights.chmod(config.stat().st_mode & 0o777)
@@ -520,15 +520,15 @@ class CodeShellPreTrainedModel(PreTrainedModel):
                 target = Path(save_directory) / f"{name.rsplit('.', 1)[-1]}.py"
                 if source.resolve() != target.resolve():
                     shutil.copyfile(source, target)
-        if is_pushed:  # from here, so that this file is among what is pushed
+        if is_pushed:  # here and not in `super`, so that this file is pushed, too
             asked = {key: kwargs[key] for key in PUSH_ARGUMENTS & kwargs.keys()}
             self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name), **asked)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # By a mark on the matrix: for classes outside transformers, modules without weights of their own, such as
-        # the attention around it, never get here.
+        # Marked on the matrix: for classes outside transformers, `_init_weights` is never called on modules without
+        # weights of their own, such as the attention that contains it.
         if getattr(module, "writes_residual", False):
             std = self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
             init.normal_(module.weight, mean=0.0, std=std)
@@ -539,9 +539,9 @@ class CodeShellModel(CodeShellPreTrainedModel):
     _embedding_prefix = ""
 
     def __init__(self, config: CodeShellConfig) -> None:
-        config.validate_architecture()  # once more, since fields can be set later
+        config.validate_architecture()  # again, since fields may have been set after construction
         super().__init__(config)
-        # No padding_idx: the padding token of the release is its end of text, which must learn.
+        # No padding_idx: the release pads with its end of text, whose embedding must be trained.
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         self.h = nn.ModuleList(CodeShellBlock(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
@@ -554,8 +554,8 @@ class CodeShellModel(CodeShellPreTrainedModel):
     @auto_docstring(
         custom_intro="""Runs the blocks.
 
-        Rows may hold several documents: where `position_ids` restart, or `cu_seq_lens_q` says so, each document sees
-        itself alone, with or without a mask of ones, and no cache is made.
+        Rows may be packed: where `position_ids` restart or `cu_seq_lens_q` gives lengths, each document attends only
+        to itself, with or without a mask of ones, and no cache is made.
         """
     )
     def forward(
@@ -575,28 +575,27 @@ class CodeShellModel(CodeShellPreTrainedModel):
             input_ids (`Tensor` of shape (B, T), *optional*):
                 Tokens, int64.
             attention_mask (`Tensor` of shape (B, S) or (B, 1, T, S), *optional*):
-                0 for padding, S being the cached tokens and T; with four dimensions it is used as it is.
+                0 for padding; S is the number of cached tokens plus T. A mask of four dimensions is used unchanged.
             position_ids (`Tensor` of shape (B, T) or (1, T), *optional*):
-                Counted from the cache and the mask by default.
+                By default, counted from the cache and the mask.
             cache (`Cache`, *optional*):
-                Keys and values seen so far.
+                Keys and values of earlier tokens.
             inputs_embeds (`Tensor` of shape (B, T, D), *optional*):
                 Instead of `input_ids`.
             use_cache (`bool`, *optional*):
-                Whether to return a cache. While training, only one that was given is kept.
+                Whether to return a cache. While training, none is made, and one that was given is returned.
             past_key_values (`Cache`, *optional*):
                 The name of `cache` before transformers 5.24.
             kwargs (*optional*):
-                What attention takes, `cu_seq_lens_q` (N + 1,) over rows laid end to end among it.
+                Arguments of attention, such as `cu_seq_lens_q`, shape (N + 1,), over the concatenated rows.
 
         Returns:
             `last_hidden_state` of shape (B, T, D), after the final norm, and the cache.
 
         Raises:
-            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, several documents in a row
-                come with a cache, the cache comes by both of its names, or heads are too narrow for FlexAttention on a
-                GPU.
-            TypeError: If there is a keyword that nothing reads.
+            ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, packed rows come with a cache,
+                two different caches are given, or heads are too narrow for FlexAttention on a GPU.
+            TypeError: If nothing reads a keyword.
         """
         refuse_unknown(kwargs, self.config._attn_implementation or "eager")
         cache = choose_cache(cache, past_key_values)
@@ -623,7 +622,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
                 position_ids=position_ids,
                 use_cache=use_cache,
                 position_embeddings=position_embeddings,
-                **{CACHE_NAME: cache},  # under this name gradient checkpointing knows it
+                **{CACHE_NAME: cache},  # gradient checkpointing looks for this name
                 **kwargs,
             )
         return BaseModelOutputWithPast(
@@ -657,11 +656,11 @@ class CodeShellModel(CodeShellPreTrainedModel):
         cache: Cache | None,
         kwargs: TransformersKwargs,
     ) -> tuple[Tensor | None, AttentionMask]:
-        """Finds rows of several documents, and hands their borders to the attention in use.
+        """Finds document boundaries in packed rows, and passes them to the attention in use.
 
         Returns:
-            Positions whose breaks are the borders, shape (B, T), or `None` where each row is one document; and the
-            attention mask that is left to apply.
+            Positions that break at the boundaries, shape (B, T), or `None` if each row is one document; and the
+            attention mask that remains to be applied.
         """
         implementation = self.config._attn_implementation or "eager"
         takes_lengths = "flash" in implementation or implementation == "varlen"
@@ -669,7 +668,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         is_ready = attention_mask is not None and (not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2)
         cu_seq_lens = kwargs.get("cu_seq_lens_q")
         B, T = inputs_embeds.shape[:2]
-        # Paged caches and serving engines lay requests end to end and keep them apart by themselves.
+        # Paged caches and serving engines concatenate requests and separate them themselves.
         if not is_ours or is_paged_cache(cache) or is_ready or T == 1:
             return None, attention_mask
         if position_ids is None and cu_seq_lens is None:
@@ -677,7 +676,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
 
         starts = find_document_starts((B, T), position_ids, attention_mask, cu_seq_lens)
         if torch.compiler.is_compiling():
-            # The values cannot be looked at in a graph: assert in it, or mask whatever they are.
+            # Values cannot be read while compiling: assert within the graph, or always build the mask.
             lacks_lengths = takes_lengths and cu_seq_lens is None
             if cache is not None or lacks_lengths:
                 reason = PACKED_WITH_CACHE if cache is not None else PACKED_WITHOUT_LENGTHS
@@ -693,13 +692,13 @@ class CodeShellModel(CodeShellPreTrainedModel):
             starts = starts | (attended[:, 1:] != attended[:, :-1])
         if takes_lengths and not torch.compiler.is_compiling():
             kwargs.update(self._measure_documents(starts))
-        # A step of 1 inside a document and of 3 at its border is what transformers takes for packed rows.
+        # transformers detects packed rows by steps other than 1; here 1 within a document and 3 at a boundary.
         steps = nn.functional.pad(1 + 2 * starts.long(), (1, 0))
         return steps.cumsum(-1), None
 
     @staticmethod
     def _measure_documents(starts: Tensor) -> dict[str, Tensor | int]:
-        is_first = nn.functional.pad(starts, (1, 0), value=True).flatten()  # each row begins a document
+        is_first = nn.functional.pad(starts, (1, 0), value=True).flatten()  # each row starts a document
         end = torch.tensor([is_first.numel()], device=starts.device)
         cu_seq_lens = torch.cat((is_first.nonzero().squeeze(1), end)).to(torch.int32)
         longest = int(cu_seq_lens.diff().max())
@@ -730,7 +729,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         return {name: make(**given) for name, make in makers.items() if name in self.config.layer_types}
 
 
-@auto_docstring(custom_intro="CodeShell with its output layer, which by default is the embedding.")
+@auto_docstring(custom_intro="CodeShell with an output layer, which by default is tied to the embedding.")
 class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
     _keeps_output_layer = True
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}
@@ -746,7 +745,7 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         self.post_init()
 
     @can_return_tuple
-    @auto_docstring(custom_intro="Runs the model and, with labels, its loss.")
+    @auto_docstring(custom_intro="Computes logits and, with labels, the loss.")
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -760,20 +759,20 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
-        """Runs the model and, with labels, its loss.
+        """Computes logits and, with labels, the loss.
 
         Args:
             cache (`Cache`, *optional*):
-                Keys and values seen so far; this and the other arguments are as in `CodeShellModel.forward`.
+                Keys and values of earlier tokens; this and the other arguments are as in `CodeShellModel.forward`.
             labels (`Tensor` of shape (B, T), *optional*):
-                Aligned with `input_ids`, int64; -100 where nothing is to be predicted.
+                Aligned with `input_ids` (not shifted), int64; -100 is ignored.
             logits_to_keep (`int` or `Tensor`, *optional*):
-                How many of the last positions get logits, 0 for all; or the positions themselves.
+                Number of last positions that get logits, 0 for all; or the positions themselves.
             past_key_values (`Cache`, *optional*):
                 The name of `cache` before transformers 5.24.
             kwargs (*optional*):
-                What attention and the loss take, `num_items_in_batch` among it: the number of labels in all
-                micro-batches of a step, by which the summed loss is then divided.
+                Arguments of attention and the loss, such as `num_items_in_batch`: the number of labels in all
+                micro-batches of a step, by which the summed loss is divided.
 
         Returns:
             `loss`, a scalar in float32, and `logits` of shape (B, T, V).
@@ -800,12 +799,12 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         )
 
 
-# The generic heads build their backbone through AutoModel, which does not know a copy of this file that was loaded
-# from a folder, and under the prefix "model"; so each head makes its own.
+# The generic heads make their backbone with AutoModel, which does not know copies of this file that were loaded from a
+# folder, and name it "model". So each head here makes its own.
 
 
 class CodeShellForSequenceClassification(GenericForSequenceClassification, CodeShellPreTrainedModel):
-    """CodeShell with scores read off the last token that is no padding; TRL's reward models are of this class."""
+    """CodeShell with a score from the last token that is not padding; TRL's reward models use this class."""
 
     base_model_prefix = "transformer"
 
@@ -818,7 +817,7 @@ class CodeShellForSequenceClassification(GenericForSequenceClassification, CodeS
 
 
 class CodeShellForTokenClassification(GenericForTokenClassification, CodeShellPreTrainedModel):
-    """CodeShell with scores for every token."""
+    """CodeShell with scores for each token."""
 
     base_model_prefix = "transformer"
 
@@ -832,7 +831,7 @@ class CodeShellForTokenClassification(GenericForTokenClassification, CodeShellPr
 
 
 class CodeShellForQuestionAnswering(GenericForQuestionAnswering, CodeShellPreTrainedModel):
-    """CodeShell with the scores of an answer's first and last token."""
+    """CodeShell with scores for the first and the last token of an answer."""
 
     base_model_prefix = "transformer"
 

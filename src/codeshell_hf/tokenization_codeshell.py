@@ -9,9 +9,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""CodeShell's tokenizer: byte-level BPE that splits digits one by one, with fill-in-the-middle and the chat format.
+"""CodeShell's tokenizer: byte-level BPE that splits numbers into digits, with fill-in-the-middle and a chat template.
 
-This file travels to the Hub together with the tokenizer. It imports transformers and nothing else of the package.
+This file is published on the Hub beside the tokenizer. It imports only transformers.
 """
 
 import json
@@ -45,14 +45,14 @@ SPECIAL_TOKENS = (
     "<reponame>",
     "<|end|>",
 )
-"""The 20 special tokens of the release, in the order of their ids, which are the last of the vocabulary."""
+"""The 20 special tokens of the release, in the order of their ids, which are the vocabulary's last."""
 
 PADDING = "<fim_pad>"
-"""What fills rows up. Data collators take the loss off padding: were it the end of text, as in the release, no model
-that they train would learn to stop."""
+"""The padding token. Data collators exclude padding from the loss: if it were the end of text, as in the release,
+models would not learn to stop."""
 
 END_OF_TURN = "|<end>|"
-"""What ends a turn in the released chat format. It is plain text of several tokens, not a special one."""
+"""Ends a turn in the released chat format. It is ordinary text of several tokens, not a special token."""
 
 CHAT_TEMPLATE = r"""
 {%- macro read(message) -%}
@@ -111,26 +111,25 @@ CHAT_TEMPLATE = r"""
     {{- '## assistant:' -}}
 {%- endif -%}
 """
-r"""The released chat format, as a template of transformers.
+r"""The released chat format as a template of transformers.
 
-A system text stands before the next question, since the format has no place of its own for it. A content is a text or a
-list of parts of text; an assistant's may be missing. `forged_turns` is a variable of the template, for questions and
-system texts that hold `|<end>`, which could pass for the end of a turn: "keep", the default, does as the release;
-"refuse" raises; "escape" writes `|<\\end>`. The last letter of the stop is not asked for, since the template's own stop
-could complete it.
+System text is put before the next question, since the format has no system role. Content is a string or a list of text
+parts; an assistant's may be missing. The template variable `forged_turns` handles user and system text with `|<end>`,
+which could pass for the end of a turn: "keep", the default, leaves it as the release does; "refuse" raises an error;
+"escape" writes `|<\\end>`. The final `|` is not required, since the template's own stop could complete it.
 """
 
 InfillingOrder = Literal["psm", "spm"]
 
-# With this name transformers 4 and 5, and vLLM, take `tokenizer.json` as it stands and ask for no trust.
+# With this class, transformers 4 and 5 and vLLM use `tokenizer.json` unchanged, without `trust_remote_code`.
 _CLASS_WITHOUT_CODE = "PreTrainedTokenizerFast"
 
 
 class CodeShellTokenizer(TokenizersBackend):
-    r"""The tokenizer of a folder's `tokenizer.json`, as it stands.
+    r"""The tokenizer of a folder's `tokenizer.json`, unchanged.
 
-    A released folder names `GPT2Tokenizer`, which rebuilds the steps before BPE and so loses the splitting of digits;
-    this class keeps them.
+    Released folders name `GPT2Tokenizer`, which replaces the pre-tokenizer and so no longer splits digits; this class
+    keeps it.
 
     ```python
     tokenizer = CodeShellTokenizer.from_pretrained("WisdomShell/CodeShell-7B")
@@ -145,8 +144,8 @@ class CodeShellTokenizer(TokenizersBackend):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: object, **kwargs: object) -> Self:
-        """Loads a folder or a Hub repository, as in transformers; a folder without a chat format gets the released."""
-        # Released folders ask for a clean-up of spaces that would alter code.
+        """Loads a folder or a Hub repository, as in transformers; the default chat template is the released format."""
+        # Released folders enable a clean-up of spaces that would alter code.
         kwargs.setdefault("clean_up_tokenization_spaces", False)
         tokenizer: Self = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         if tokenizer.chat_template is None:
@@ -154,14 +153,14 @@ class CodeShellTokenizer(TokenizersBackend):
         return tokenizer
 
     def save_pretrained(self, save_directory: str | Path, *args: object, **kwargs: object) -> tuple[str, ...]:
-        """Saves the tokenizer so that any transformers loads it; gives the files written.
+        """Saves the tokenizer so that any version of transformers loads it; returns the files written.
 
-        Without this package and without `trust_remote_code` it is transformers' own class with the same ids and chat
-        format; with either it is this class, whose file is saved beside it.
+        Without this package and `trust_remote_code` it loads as transformers' own class, with the same ids and chat
+        template; with either, as this class, whose file is saved beside it.
         """
         is_pushed = kwargs.pop("push_to_hub", False)
         for key in ("is_local", "local_files_only"):
-            self.init_kwargs.pop(key, None)  # of where it was read, which says nothing about what is written
+            self.init_kwargs.pop(key, None)  # about the folder that it was loaded from
         self.init_kwargs["auto_map"] = {"AutoTokenizer": ["tokenization_codeshell.CodeShellTokenizer", None]}
         written = super().save_pretrained(save_directory, *args, **kwargs)
         _name_class_without_code(Path(save_directory) / "tokenizer_config.json")
@@ -174,28 +173,29 @@ class CodeShellTokenizer(TokenizersBackend):
         return (*written, str(target))
 
     def encode_text(self, text: str) -> list[int]:
-        """Encodes text in which nothing is special: a literal `<fim_prefix>` stays the letters it is made of."""
+        """Encodes text without special tokens: a literal `<fim_prefix>` is encoded as ordinary text."""
         ids: list[int] = self(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         return ids
 
     def encode_infilling(
         self, prefix: str, suffix: str, *, order: InfillingOrder = "psm", max_tokens: int | None = None
     ) -> list[int]:
-        """Builds the prompt after which the model writes what stands between two texts.
+        """Builds a fill-in-the-middle prompt.
 
         Args:
-            prefix: Text before the gap.
-            suffix: Text behind the gap.
-            order: "psm" as in the release: prefix, suffix, middle; "spm": the suffix, then the prefix, which the
-                middle continues without a sentinel.
-            max_tokens: Longest prompt, 4 or more; what is furthest from the gap is left out where not all fits. At
-                least two thirds of the room are the prefix's where it needs them.
+            prefix: Text before the middle.
+            suffix: Text after the middle.
+            order: "psm" as in the release: prefix, suffix, middle; "spm": suffix, then prefix, which the middle
+                continues without a sentinel between them.
+            max_tokens: Longest prompt, at least 4. Longer ones lose text from the outer ends; a long prefix keeps at
+                least two thirds of the room.
 
         Returns:
-            Ids. The middle ends with `<|endoftext|>`.
+            Ids of the prompt. The model ends the middle with `<|endoftext|>`.
 
         Raises:
-            ValueError: If the vocabulary has no fill-in-the-middle tokens, the order is another, or there is no room.
+            ValueError: If the vocabulary has no fill-in-the-middle tokens, `order` is unknown, or `max_tokens` is less
+                than 4.
 
         Source:
             Bavarian et al. 2022, arXiv:2207.14255, section 3.
@@ -215,7 +215,7 @@ class CodeShellTokenizer(TokenizersBackend):
             if max_tokens <= len(sentinels):
                 raise ValueError(f"max_tokens is {max_tokens}, but the sentinels alone are 3; give 4 or more")
             room = max_tokens - len(sentinels)
-            # Text further away than this would be cut off again, whatever its tokens are.
+            # Text beyond this would be cut off again, whatever its tokens are.
             reach = 2 * room * self._longest_entry
             prefix_ids, suffix_ids = self.encode_text(prefix[-reach:]), self.encode_text(suffix[:reach])
             suffix_ids = suffix_ids[: max(room // 3, room - len(prefix_ids))]
@@ -226,14 +226,14 @@ class CodeShellTokenizer(TokenizersBackend):
 
     @cached_property
     def _longest_entry(self) -> int:
-        """No token stands for more characters: in byte-level letters it has one for each byte."""
+        """An upper bound of the characters in a token: entries have one letter per byte."""
         return max(map(len, self.backend_tokenizer.get_vocab(with_added_tokens=False)))
 
 
 def _name_class_without_code(path: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tokenizer_class"] = _CLASS_WITHOUT_CODE
-    # Both releases know this key; under the newer name, transformers 4 expects something else.
+    # transformers 4 and 5 both read this key; under the newer name, transformers 4 expects another type.
     if "extra_special_tokens" in config:
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
     path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
