@@ -333,14 +333,14 @@ MUTATIONS = (
         "return [] if _is_own_package(found[0], importer) else",
         "return",
         TESTS + "test_imports.py",
-        "modules import their own package's file, which makes circles of whole packages",
+        "modules import their own package's file, which makes cycles of whole packages",
     ),
     Mutation(
         SRC + "ordering.py",
         "lowest[file] = min(lowest[file], number[imported])",
         "pass",
         TESTS + "test_ordering.py",
-        "circles of imports are not found",
+        "cycles of imports are not found",
     ),
     Mutation(
         SRC + "ordering.py",

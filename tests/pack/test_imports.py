@@ -183,7 +183,9 @@ def test_a_missing_grammar_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     imports_module._load.cache_clear()
     load_grammar.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r'imports of go are read by tree-sitter; pip install "codeshell-hf\[curate\]"'):
+    with pytest.raises(
+        DataError, match=r'finding imports of go needs tree-sitter; pip install "codeshell-hf\[curate\]"'
+    ):
         find_imports('import "a/b"', "go", "a.go")
     monkeypatch.undo()
     load_grammar.cache_clear()

@@ -14,22 +14,22 @@ def test_imports_stand_right_before_their_first_importer_and_the_rest_by_path() 
     assert order_by_imports(imports) == ["z.py", "a.py", "b.py", "x.py", "y.py", "c.py"]
 
 
-def test_of_a_circle_the_first_by_path_comes_first() -> None:
+def test_in_a_cycle_the_first_by_path_comes_first() -> None:
     assert order_by_imports({"b.py": ["a.py"], "a.py": ["b.py"]}) == ["a.py", "b.py"]
     assert order_by_imports({"a.py": ["a.py"]}) == ["a.py"]
 
 
-def test_of_a_circle_the_file_with_the_fewest_open_imports_comes_first() -> None:
+def test_in_a_cycle_the_file_with_the_fewest_open_imports_comes_first() -> None:
     imports = {"s.py": ["w.py"], "w.py": ["x.py", "y.py"], "x.py": ["s.py", "y.py"], "y.py": ["s.py", "w.py", "x.py"]}
 
     # By hand: s has one open import, then x (s is placed), then w and y one each, of which w is first by path.
     assert order_by_imports(imports | {"a.py": ["y.py"]}) == ["s.py", "x.py", "w.py", "y.py", "a.py"]
 
 
-def test_every_import_of_a_graph_without_circles_stands_before_its_importer() -> None:
+def test_every_import_of_a_graph_without_cycles_stands_before_its_importer() -> None:
     rng = np.random.default_rng(0)
     for _ in range(30):
-        rank = rng.permutation(40)  # an import is of lower rank, so that there is no circle
+        rank = rng.permutation(40)  # an import is of lower rank, so that there is no cycle
         names = [f"{number:02d}.py" for number in range(40)]
         imports = {
             names[one]: [names[two] for two in range(40) if rank[two] < rank[one] and rng.random() < 0.1]
@@ -46,7 +46,7 @@ def test_every_import_of_a_graph_without_circles_stands_before_its_importer() ->
 def test_order_does_not_depend_on_how_files_are_given() -> None:
     rng = np.random.default_rng(1)
     names = [f"{number:02d}.py" for number in range(30)]
-    imports = {name: [other for other in names if rng.random() < 0.08] for name in names}  # with circles
+    imports = {name: [other for other in names if rng.random() < 0.08] for name in names}  # with cycles
 
     shuffled = {name: imports[name][::-1] for name in rng.permutation(names).tolist()}
 

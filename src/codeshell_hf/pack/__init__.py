@@ -1,1 +1,1 @@
-"""Packing: token shards on disk, and rows of them in an order that needs no memory."""
+"""Packing: token shards on disk, and packed rows in an order that follows from the seed."""

@@ -1,4 +1,4 @@
-"""Where a text is cut for infilling: between lines, or between parts of its syntax."""
+"""Cuts of a text for fill-in-the-middle: between lines, or between syntax nodes."""
 
 import functools
 from itertools import accumulate
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def cut_lines(text: str, cuts: tuple[float, float]) -> tuple[int, int]:
-    """Start and end of a run of whole lines, at least one of them; the newline behind the last stays in the suffix.
+    """Start and end of one or more whole lines; the newline after the last stays in the suffix.
 
     Args:
-        cuts: Fractions of the lines in which the run begins and ends, sorted, each in [0, 1).
+        cuts: Where the first and the last line are, as fractions of the lines in [0, 1), sorted.
     """
     lines = text.split("\n")
     starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
@@ -23,18 +23,18 @@ def cut_lines(text: str, cuts: tuple[float, float]) -> tuple[int, int]:
 
 
 def cut_syntax(text: str, span: tuple[int, int], language: str) -> tuple[int, int] | None:
-    """Start and end of the nodes that a random span falls on: neighbours in the smallest node that holds it.
+    """Extends a random span to whole syntax nodes: the siblings that it touches in the smallest node around it.
 
     Args:
         span: In characters, start <= end.
         language: As curation names it.
 
     Returns:
-        In characters; `None` where the language has no grammar or the span falls on no node.
+        Start and end in characters; `None` if the language has no grammar or the span touches no node.
 
     Source:
-        Gong et al. 2025, "Structure-Aware Fill-in-the-Middle Pretraining for Code", arXiv:2506.00204, whose middles
-        are nodes, or neighbours aligned with a random span.
+        Gong et al. 2025, "Structure-Aware Fill-in-the-Middle Pretraining for Code", arXiv:2506.00204: middles are
+        single nodes, or siblings aligned with a random span.
     """
     parser = _load_parser(language)
     if parser is None:

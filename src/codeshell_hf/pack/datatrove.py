@@ -1,4 +1,4 @@
-"""Token shards that datatrove's DocumentTokenizer wrote: `.ds` files with an index of where documents end."""
+"""Token shards written by datatrove's DocumentTokenizer: `.ds` files with an index of document ends."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,19 +12,19 @@ from ..text.columns import Names
 from ..text.shards import CHECKED_WHEN_OPENED, Header
 from ..text.token_files import INDEX_SUFFIX, SUFFIX, TokenFiles
 
-# Of a file that is not read whole, so many documents tell whether all are closed by the end-of-text token.
+# In a file that is not read whole, this many documents decide whether all end with the end-of-text token.
 COMPARED_DOCUMENTS = 1000
 READ_TOGETHER = 1 << 20
 CHUNK_DOCUMENTS = 1024
 
 
 class Index:
-    """Ends of documents in several files, read where they are asked for and not held in memory.
+    """Document ends of several files, read on demand and not kept in memory.
 
     Args:
-        paths: Of the token files, none of them empty.
-        counts: Documents of each.
-        tokens: Stored tokens of each.
+        paths: The token files, none of them empty.
+        counts: Documents per file.
+        tokens: Stored tokens per file.
     """
 
     def __init__(self, paths: Sequence[Path], counts: Sequence[int], tokens: Sequence[int]) -> None:
@@ -36,15 +36,15 @@ class Index:
         return int(self._firsts[-1])
 
     def read(self, document: int, stop: int) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:
-        """Reads where documents begin and end, a file at a time.
+        """Reads document boundaries, one file at a time.
 
         Args:
-            document: The first.
+            document: The first document.
             stop: The one after the last.
 
         Returns:
-            Number of the file; which of its documents; and their borders in tokens over all files, one more than there
-            are documents.
+            The number of the file, which of its documents, and their boundaries in tokens over all files, one more
+            than documents.
         """
         while document < stop:
             file = int(np.searchsorted(self._firsts, document, side="right")) - 1
@@ -58,11 +58,11 @@ class Index:
 
 
 class StoredLengths:
-    """Tokens of documents without the one that closes them, by slices or by arrays of numbers.
+    """Lengths of documents in tokens, without a closing end of text; indexed by a slice or an array of documents.
 
     Args:
-        index: Of all files.
-        closed: Of each file, which of its documents are closed if they are not empty, shape (documents,).
+        index: The document ends of all files.
+        closed: For each file, which documents end with the end-of-text token if they are not empty, shape (documents,).
     """
 
     def __init__(self, index: Index, closed: Sequence[NDArray[np.bool_]]) -> None:
@@ -79,7 +79,7 @@ class StoredLengths:
         chunks, places = np.unique(documents // CHUNK_DOCUMENTS, return_inverse=True)
         starts = (chunks * CHUNK_DOCUMENTS).tolist()
         read = [self._read(start, min(start + CHUNK_DOCUMENTS, len(self))) for start in starts]
-        # All chunks but the last of all are full.
+        # All chunks are full except the very last.
         lengths = np.concatenate([*read, np.empty(0, np.uint32)])
         found: NDArray[np.uint32] = lengths[places * CHUNK_DOCUMENTS + documents % CHUNK_DOCUMENTS]
         return found
@@ -93,23 +93,21 @@ class StoredLengths:
 
 
 class DatatroveShards:
-    """datatrove's token shards; end-of-text tokens that close documents are left out.
+    """datatrove's token shards; documents are read without their closing end-of-text token.
 
-    Ends are read from the index where they are asked for, and nothing is kept of a document that is closed as all
-    others of its file are. Files of up to 256 MB are read whole when they are opened; of larger ones, each document is
-    checked when it is read.
+    Document ends are read from the index on demand. Files of up to 256 MB are checked when they are opened, and
+    documents of larger ones when they are read.
 
     Args:
-        folder: Holds `.ds` files, each with its `.ds.index`.
-        header: The tokenizer that they were made with: its vocabulary, end of text and sentinels.
+        folder: Has `.ds` files, each with its `.ds.index`.
+        header: Describes the tokenizer that they were made with: its vocabulary, end of text and sentinels.
 
     Raises:
-        DataError: If a file is missing, contradicts its index, or holds an id beyond the vocabulary, or if a larger one
-            closes some documents and others not.
+        DataError: If a file is missing, contradicts its index, or has an id beyond the vocabulary; or if only some of
+            the documents in a larger file end with the end-of-text token.
 
     Source:
-        datatrove 0.10: ids of two or four bytes one after another; in the index, the ends of documents in tokens, eight
-        bytes each.
+        datatrove 0.10: consecutive ids of two or four bytes; in the index, document ends in tokens, eight bytes each.
     """
 
     def __init__(self, folder: Path, header: Header) -> None:
@@ -136,10 +134,10 @@ class DatatroveShards:
         return len(self.lengths)
 
     def __getitem__(self, document: int) -> NDArray[Any]:
-        """Ids of a document, shape (T,), in the width they are stored in.
+        """Ids of a document, shape (T,), in the stored dtype.
 
         Raises:
-            DataError: If one is beyond the vocabulary, or the document is not closed as others are.
+            DataError: If an id is beyond the vocabulary, or only this document lacks its end-of-text token.
         """
         document = range(len(self))[document]
         ((_, _, borders),) = self._index.read(document, document + 1)
@@ -152,7 +150,9 @@ class DatatroveShards:
         return ids[:length]
 
     def read(self, document: int, start: int, stop: int) -> NDArray[Any]:
-        """Some ids of a document, shape (stop - start,), which with its last ids is read whole.
+        """Ids `start` to `stop` of a document, shape (stop - start,).
+
+        To the end of the document, it is read and checked as a whole.
 
         Raises:
             DataError: As for a whole document.
@@ -166,11 +166,11 @@ class DatatroveShards:
         return ids
 
     def _find_closed(self, path: Path, first: int, stop: int) -> NDArray[np.bool_]:
-        """Finds the documents of a file that an end-of-text token closes if they are not empty, shape (documents,).
+        """Finds the documents of a file that end with the end-of-text token if they are not empty, shape (documents,).
 
         Args:
-            path: Of the file.
-            first: Of its documents, counted over all files.
+            path: The file.
+            first: Its first document, counted over all files.
             stop: The one after its last.
         """
         end_of_text = self.header.end_of_text

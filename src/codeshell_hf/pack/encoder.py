@@ -1,4 +1,4 @@
-"""The fastest encoder that gives the very same ids."""
+"""Chooses the fastest encoder that gives the same ids as the tokenizer."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -24,10 +24,10 @@ COMPARED_DOCUMENTS = 200
 
 
 def list_bytes() -> dict[str, int]:
-    """The byte of each of the 256 characters that byte-level BPE writes for bytes, in the order of the bytes.
+    """Maps the 256 characters by which byte-level BPE represents bytes to their bytes, in the order of the bytes.
 
     Source:
-        GPT-2's table.
+        GPT-2's `bytes_to_unicode`.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -37,11 +37,11 @@ def list_bytes() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TiktokenEncoder:
-    """tiktoken with the interface of a tokenizer, whose options it ignores: special tokens are plain text.
+    """tiktoken with a tokenizer's interface; special tokens in texts are encoded as ordinary text.
 
     Args:
-        encoding: Its special tokens are not looked for.
-        threads: That encode side by side.
+        encoding: Its special tokens are never used.
+        threads: Number of threads that encode.
     """
 
     encoding: "tiktoken.Encoding"
@@ -55,7 +55,7 @@ class TiktokenEncoder:
         split_special_tokens: bool = True,
         verbose: bool = False,
     ) -> dict[str, list[NDArray[np.uint32]]]:
-        """Encodes texts, into arrays."""
+        """Encodes texts into arrays; the options are accepted and ignored."""
         encode = partial(self.encoding.encode_to_numpy, disallowed_special=())
         if self.threads == 1:
             return {"input_ids": list(map(encode, text))}
@@ -64,13 +64,13 @@ class TiktokenEncoder:
 
 
 def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tuple[Encoder, str]:
-    """Chooses tiktoken if it is installed, can represent the vocabulary, and gives the same ids on a sample.
+    """Chooses tiktoken if it is installed, supports the vocabulary, and gives the same ids on a sample.
 
     Args:
-        sample: Documents to compare on; the first 200 are read.
+        sample: Documents; the first 200 are compared.
 
     Returns:
-        The encoder, and a line that says which it is and why.
+        The encoder, and a line for the report with the choice and its reason.
     """
     try:
         encoder = make_tiktoken(tokenizer.backend_tokenizer)
@@ -88,7 +88,7 @@ def choose_encoder(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> tupl
 
 
 class TokenizerCodec:
-    """A tokenizer for fill-in-the-middle: from ids to text and back; special tokens are plain text."""
+    """Encodes and decodes for fill-in-the-middle with the tokenizer; special tokens are ordinary text."""
 
     def __init__(self, tokenizer: CodeShellTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -106,7 +106,7 @@ class TokenizerCodec:
 
 
 class TiktokenCodec:
-    """The same by tiktoken, which is faster."""
+    """The same with tiktoken, which is faster."""
 
     def __init__(self, encoding: "tiktoken.Encoding") -> None:
         self._encoding = encoding
@@ -121,15 +121,15 @@ class TiktokenCodec:
 
 
 def make_codec(tokenizer: CodeShellTokenizer, sample: Iterable[str]) -> Codec:
-    """Makes a codec of the encoder that `choose_encoder` chooses on a sample."""
+    """Makes a codec from the encoder that `choose_encoder` chooses."""
     encoder, _ = choose_encoder(tokenizer, sample)
     return TiktokenCodec(encoder.encoding) if isinstance(encoder, TiktokenEncoder) else TokenizerCodec(tokenizer)
 
 
 def count_ids(backend: "Tokenizer", texts: Iterable[str]) -> NDArray[np.int64]:
-    """Counts how often each id is used, by tiktoken where it gives the same ids on the first texts; shape (entries,).
+    """Counts how often texts use each id, shape (entries,); special tokens are encoded as ordinary text.
 
-    Special tokens are not looked for.
+    Uses tiktoken if it gives the same ids on the first texts.
     """
     uses = np.zeros(backend.get_vocab_size(), np.int64)
     rows = iter(texts)
@@ -160,21 +160,21 @@ def _choose_encode(
 
 
 def make_tiktoken(backend: "Tokenizer", *, threads: int = 1) -> TiktokenEncoder:
-    """Makes a tiktoken encoding of a byte-level BPE, whose ids must be in the order of its merges.
+    """Converts a byte-level BPE to tiktoken; ids must be in the order of the merges.
 
     Raises:
         ImportError: If tiktoken is not installed.
-        ValueError: If the vocabulary is no such BPE.
+        ValueError: If the vocabulary is of another kind or order.
     """
     import tiktoken
 
     values = json.loads(backend.to_str())
     model = values["model"]
     if model["type"] != "BPE":
-        raise ValueError(f"the vocabulary is {model['type']}, and tiktoken supports BPE alone")
+        raise ValueError(f"the vocabulary is {model['type']}, and tiktoken supports only BPE")
     split = name_split(values["pre_tokenizer"])
     if split is None:
-        raise ValueError(f"the steps before BPE are none of {', '.join(SPLITS)}, whose expressions tiktoken has")
+        raise ValueError(f"the pre-tokenizer is none of {', '.join(SPLITS)}, which tiktoken supports")
     letters = list_bytes()
     ranks = {bytes(letters[letter] for letter in token): index for token, index in model["vocab"].items()}
     if any(bytes([byte]) not in ranks for byte in range(256)):
@@ -183,7 +183,7 @@ def make_tiktoken(backend: "Tokenizer", *, threads: int = 1) -> TiktokenEncoder:
              for merge in model["merges"]]  # fmt: skip
     if not _is_first_seen_ascending(order):
         raise ValueError("ids are not in the order of the merges")
-    # Without a special token, tiktoken looks for an empty one before every character: 1.8 times the time.
+    # Without any special token, tiktoken searches for an empty one at each character, which takes 1.8 times as long.
     specials = {"<|endoftext|>": max(ranks.values()) + 1}
     pattern = SPLITS[split].pattern
     encoding = tiktoken.Encoding("codeshell", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)

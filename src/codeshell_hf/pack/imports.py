@@ -1,7 +1,7 @@
-"""Which files of a repository a file imports, as far as its text and the other files' paths say.
+"""Finds which files of a repository a file imports, from its text and the paths of the other files.
 
-tree-sitter finds the imports of Python, JavaScript, TypeScript, Java, Go, C, C++ and Rust. Nothing is installed or run:
-what leads out of the repository resolves to nothing, and so does what a build file or an alias would say.
+tree-sitter parses the imports of Python, JavaScript, TypeScript, Java, Go, C, C++ and Rust. Nothing is installed or
+run: imports from outside the repository are ignored, and so are aliases and settings of build tools.
 """
 
 import functools
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Import:
-    """What one import may mean.
+    """An import and the paths that it may refer to.
 
     Args:
-        paths: The first of them that is in the repository is meant. One that begins with a slash begins at the
-            repository's root, others are ends of paths; one that ends in a slash is a folder and means its files.
-        is_near: Whether the rest before an end must be a folder above the importer, or a usual one for sources.
+        paths: Candidates; the first that exists is taken. A leading slash anchors a path at the repository's root;
+            other paths match the end of a file's path. A trailing slash means all files of a folder.
+        is_near: Whether the part before a matched end must be a folder above the importer, or a common source root.
     """
 
     paths: tuple[str, ...]
@@ -53,16 +53,16 @@ _QUERIES = {
     "cpp": _C_QUERY,
     "rust": "(mod_item !body name: (identifier) @module) (use_declaration argument: (_) @name)",
 }
-# Languages whose imports another's grammar reads.
+# Languages whose imports are parsed with another's grammar.
 _SAME = {"cuda": "cpp", "objective-c": "c"}
 
 
 def find_imports(text: str, language: str, path: str) -> list[Import]:
-    """Finds what a file imports, in order; nothing for languages whose imports are not read.
+    """Finds the imports of a file, in order; none for unsupported languages.
 
     Args:
         language: As curation names it.
-        path: The file's, in its repository, with slashes.
+        path: Path of the file in its repository, with slashes.
 
     Raises:
         DataError: If the language's grammar is not installed.
@@ -84,7 +84,7 @@ def find_imports(text: str, language: str, path: str) -> list[Import]:
 def _load(language: str) -> "tuple[tree_sitter.Parser, tree_sitter.Query]":
     grammar = load_grammar(language)
     if grammar is None:
-        raise DataError(f'imports of {language} are read by tree-sitter; pip install "codeshell-hf[curate]"')
+        raise DataError(f'finding imports of {language} needs tree-sitter; pip install "codeshell-hf[curate]"')
     import tree_sitter
 
     return tree_sitter.Parser(grammar), tree_sitter.Query(grammar, _QUERIES[language])
@@ -94,7 +94,7 @@ def _text(node: "tree_sitter.Node") -> str:
     return (node.text or b"").decode()
 
 
-def _read_python(node: "tree_sitter.Node", path: str, _: bool) -> Iterator[Import]:  # noqa: FBT001 - readers look alike
+def _read_python(node: "tree_sitter.Node", path: str, _: bool) -> Iterator[Import]:  # noqa: FBT001 - all readers have one signature
     names = [
         _text(name.child_by_field_name("name") or name if name.type == "aliased_import" else name).split(".")
         for name in node.children_by_field_name("name")
@@ -110,8 +110,8 @@ def _read_python(node: "tree_sitter.Node", path: str, _: bool) -> Iterator[Impor
     above = path.split("/")[:-level] if level else []
     if level > len(path.split("/")):
         return
-    for more in names or [[]]:  # a star imports the module alone
-        # A name is a submodule, or stands in the module.
+    for more in names or [[]]:  # a star only imports the module
+        # A name is a submodule, or defined in the module.
         paths = (*(_list_modules([*above, *parts, *more]) if more else ()), *_list_modules([*above, *parts]))
         yield Import(tuple(f"/{one}" for one in paths)) if level else Import(paths, is_near=len(parts) == 1)
 
@@ -124,7 +124,7 @@ def _list_modules(parts: Sequence[str]) -> tuple[str, ...]:
 
 def _read_script(node: "tree_sitter.Node", path: str, _: bool) -> Iterator[Import]:  # noqa: FBT001
     name = _text(node)
-    if name.startswith(("@/", "~/")):  # the usual alias of the sources' folder
+    if name.startswith(("@/", "~/")):  # the common alias of the source folder
         yield Import(tuple(_list_scripts(f"src/{name[2:]}")))
     elif name.startswith("."):
         inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
@@ -146,13 +146,13 @@ def _read_java(node: "tree_sitter.Node", _: str, __: bool) -> Iterator[Import]: 
     if any(child.type == "asterisk" for child in node.children) and not is_static:
         yield Import(("/".join(parts) + "/",))
     elif len(parts) > 1:
-        # The last name may stand inside the class that is named before it.
+        # The last name may be a member of the class before it.
         yield Import(tuple("/".join(parts[:end]) + ".java" for end in (len(parts), len(parts) - 1) if end > 1))
 
 
 def _read_go(node: "tree_sitter.Node", _: str, __: bool) -> Iterator[Import]:  # noqa: FBT001
     parts = _text(node).split("/")
-    # The module's own name stands before its folders; where it is an address, its length is not known.
+    # A path begins with the module's name; if that is an address, it has an unknown number of parts.
     starts = range(len(parts)) if "." in parts[0] else range(1, 2)
     if len(parts) > 1:
         yield Import(tuple("/" + "/".join(parts[start:]) + "/" for start in starts))
@@ -169,7 +169,7 @@ def _read_c(node: "tree_sitter.Node", path: str, _: bool) -> Iterator[Import]:  
 
 def _read_rust(node: "tree_sitter.Node", path: str, is_module: bool) -> Iterator[Import]:  # noqa: FBT001
     folder, name = posixpath.split(path)
-    # Modules inside a file lie in a folder of its name, but for the files that stand for their folder.
+    # Submodules are in a folder with the file's name; for mod.rs, lib.rs and main.rs, in the same folder.
     inside = folder if name in ("mod.rs", "lib.rs", "main.rs") else posixpath.join(folder, name.removesuffix(".rs"))
     if is_module:
         module = posixpath.join(inside, _text(node))
@@ -193,7 +193,7 @@ def _read_rust(node: "tree_sitter.Node", path: str, is_module: bool) -> Iterator
 
 
 def _list_uses(node: "tree_sitter.Node") -> Iterator[list[str]]:
-    """Paths of a `use`, as names."""
+    """The paths of a `use` declaration, each as a list of names."""
     if node.type == "use_list":
         for child in node.named_children:
             yield from _list_uses(child)
@@ -224,7 +224,7 @@ _READERS: dict[str, "Callable[[tree_sitter.Node, str, bool], Iterator[Import]]"]
 
 
 class Paths:
-    """The paths of a repository's files, in which imports are looked up."""
+    """The file paths of a repository, against which imports are resolved."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._all = frozenset(paths)
@@ -235,7 +235,7 @@ class Paths:
             self._by_folder[posixpath.dirname(path)].append(path)
 
     def resolve(self, imported: Import, importer: str) -> list[str]:
-        """Finds the files that an import means, without the importer; of several with one end, the nearest."""
+        """Finds the files that an import refers to, except the importer; of several matching paths, the nearest."""
         for path in imported.paths:
             if path.endswith("/"):
                 found = self._find_folder(path, importer)
@@ -268,13 +268,13 @@ class Paths:
 
 
 def _is_own_package(path: str, importer: str) -> bool:
-    """Whether Python's file of a package is imported from inside that package, which it imports itself as a rule."""
+    """Whether a path is the `__init__.py` of a package that contains the importer; it usually imports the importer."""
     folder, name = posixpath.split(path)
     return name == "__init__.py" and (not folder or importer.startswith(f"{folder}/"))
 
 
 def _count_shared(path: str, other: str) -> int:
-    """Folders from the root that two paths share."""
+    """Number of leading folders that two paths share."""
     shared = 0
     for one, two in zip(path.split("/")[:-1], other.split("/")[:-1], strict=False):
         if one != two:

@@ -1,4 +1,4 @@
-"""Fill-in-the-middle: a part of a piece moves behind the rest, so that the model learns to fill it in."""
+"""Fill-in-the-middle: draws which pieces are rearranged and where they are cut, and rearranges them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from .cuts import cut_lines, cut_syntax
 from .marks import Marks, read_path, split_context
 from .settings import CutLevel
 
-ADDED = 3  # tokens that cuts in a text may add, beside what the other pieces of a row leave
-REPLACED = "\N{REPLACEMENT CHARACTER}"  # what bytes that are no whole character are decoded to
+ADDED = 3  # tokens reserved for each piece whose text is cut, since its re-encoding may be longer
+REPLACED = "\N{REPLACEMENT CHARACTER}"  # decoded from incomplete characters
 LEVELS: tuple[CutLevel, ...] = ("token", "character", "line", "syntax")
 
 
@@ -23,14 +23,15 @@ class Infilling:
     """How often pieces are rearranged, and where they are cut.
 
     Args:
-        rate: Share of pieces, 0 to 1.
-        spm_rate: Share of those whose suffix comes first, 0 to 1.
-        cuts: Share of those by what they are cut between; together 1.
-        codec: For all cuts but those between tokens.
-        marks: Where the files of joined documents begin, of which one is infilled; `None`: there are none.
+        rate: Share of pieces that are rearranged, 0 to 1.
+        spm_rate: Share of the rearranged with the suffix first, 0 to 1.
+        cuts: Shares of the rearranged by level of the cuts; their sum is 1.
+        codec: Needed for all levels but "token".
+        marks: Tokens that start the files of repository-level documents, of which one file is cut; `None` if the
+            vocabulary has none.
 
     Raises:
-        DataError: If a text is to be cut and there is no codec.
+        DataError: If a level needs a codec and there is none.
     """
 
     rate: float
@@ -41,28 +42,28 @@ class Infilling:
 
     def __post_init__(self) -> None:
         if self.codec is None and self.cuts_text:
-            raise DataError(f"infilling.cuts is {dict(self.cuts)} without a codec; name one, or cut by token alone")
+            raise DataError(f"infilling.cuts is {dict(self.cuts)} without a codec; give one, or cut only by token")
 
     @property
     def cuts_text(self) -> bool:
-        """Whether some middles begin or end elsewhere than between tokens."""
+        """Whether some pieces are cut in their text, and so perhaps within tokens."""
         return any(share > 0 for level, share in self.cuts.items() if level != "token")
 
     @property
     def more(self) -> int:
-        """Tokens that cuts may add to any piece beside the sentinels."""
+        """Tokens besides the sentinels that rearranging may add to a piece."""
         return ADDED if self.cuts_text else 0
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What was drawn for each of some pieces.
+    """The random draws for a number of pieces.
 
     Args:
-        fractions: Where the middle starts and ends, in [0, 1), sorted, float32, shape (pieces, 2).
+        fractions: Start and end of the middle, in [0, 1), sorted, float32, shape (pieces, 2).
         levels: Index into `LEVELS`, int8.
-        is_suffix_first: bool.
-        files: Which file of a joined document is infilled, in [0, 1), float32.
+        is_suffix_first: Whether the order is suffix, prefix, middle.
+        files: Chooses the file of a repository-level document that is cut, in [0, 1), float32.
     """
 
     fractions: NDArray[np.float32]
@@ -72,7 +73,7 @@ class Draws:
 
 
 def draw_cuts(infilling: Infilling | None, pieces: int, rng: np.random.Generator) -> Draws:
-    """Draws how pieces are rearranged, if they are."""
+    """Draws for each piece where and how it is cut, used if it is rearranged."""
     shares = [infilling.cuts.get(level, 0.0) if infilling else 0.0 for level in LEVELS]
     levels = np.searchsorted(np.cumsum(shares)[:-1], rng.random(pieces, dtype=np.float32), side="right")
     is_suffix_first = rng.random(pieces, dtype=np.float32) < (infilling.spm_rate if infilling else 0.0)
@@ -93,16 +94,16 @@ class Codec(Protocol):
 def rearrange_for_infilling(
     tokens: NDArray[np.int64], middle: tuple[int, int], *, suffix_first: bool, sentinels: tuple[int, int, int]
 ) -> NDArray[np.int64]:
-    """Moves the middle of a piece behind its suffix, between sentinels: shape (T,) to (T + 3,), int64.
+    """Moves the middle of a piece to its end and adds sentinels: shape (T,) to (T + 3,), int64.
 
     Args:
         middle: First token of the middle and the one after its last, 0 <= start <= end <= T.
-        suffix_first: False is prefix, suffix, middle; True puts the suffix first, and the middle follows the prefix
-            without a sentinel.
+        suffix_first: False gives prefix, suffix, middle (PSM). True gives suffix, prefix, middle (SPM), without a
+            sentinel between prefix and middle.
         sentinels: Ids of `<fim_prefix>`, `<fim_middle>` and `<fim_suffix>`.
 
     Raises:
-        DataError: If the middle lies outside.
+        DataError: If the middle is out of range.
 
     Source:
         Bavarian et al. 2022, arXiv:2207.14255, section 3; suffix-first as StarCoder's SPMv2.
@@ -121,10 +122,10 @@ def rearrange_for_infilling(
 
 
 def place_cuts(cuts: tuple[float, float], length: int) -> tuple[int, int]:
-    """Start and end of the middle among the `length + 1` places before, between and behind tokens or characters.
+    """Start and end of the middle: two of the `length + 1` positions between tokens or characters, both ends included.
 
     Args:
-        cuts: Uniform in [0, 1), sorted; every place, also the end, is equally likely.
+        cuts: Uniform in [0, 1), sorted; every position is equally likely.
     """
     start, end = (int(cut * (length + 1)) for cut in cuts)
     return start, end
@@ -139,16 +140,16 @@ def rearrange(
     sentinels: tuple[int, int, int],
     more: int,
 ) -> NDArray[np.int64]:
-    """Moves the middle of a piece as was drawn for it: shape (T,) to (T + 3 + more,), int64, or a few less.
+    """Rearranges a piece as drawn: shape (T,) to at most (T + 3 + more,), int64.
 
-    Of a piece of several files one is rearranged, behind the others. Unless it is cut between tokens, its text is cut
-    and the three parts are encoded, each by itself. Cuts are made between tokens where this adds more of them than the
-    row has places for, and where the piece begins or ends within a character, whose bytes no text has.
+    In a repository-level document, one file is rearranged and moved behind the others. For levels other than "token",
+    the text is cut and prefix, middle and suffix are encoded separately. If that adds more than `more` tokens, or the
+    piece starts or ends within a character, it is cut between tokens instead.
 
     Args:
-        language: Of the document, as curation names it, for cuts by syntax; that of one of several files is told by
-            its path.
-        more: The most tokens that cuts may add.
+        language: Of the document, as curation names it, for cuts by syntax; for a file of a repository-level document,
+            its path decides.
+        more: How many tokens cuts may add.
 
     Source:
         StarCoder (Li et al. 2023, arXiv:2305.06161, section 5.1) transforms characters, as Bavarian et al. 2022,

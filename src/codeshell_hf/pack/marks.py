@@ -1,7 +1,7 @@
-"""The marks of a joined document: where its repository's name and each of its files begin.
+"""Special tokens in repository-level documents: `<reponame>` and `<filename>`.
 
-A joined document is `<reponame>`, a name and a line break, and for each file `<filename>`, its path, a line break and
-its text. The two marks are ids of their own: the same letters inside a text are encoded as text.
+Such a document is `<reponame>`, the name and a line break, and for each file `<filename>`, its path, a line break and
+its text. A literal `<filename>` in a text is encoded as ordinary text.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ..tokenization_codeshell import CodeShellTokenizer
 
 @dataclass(frozen=True)
 class Marks:
-    """Ids of `<reponame>` and `<filename>`, and of the line break that ends what they name."""
+    """Ids of `<reponame>`, `<filename>` and the line break that ends a name or a path."""
 
     repository: int
     file: int
@@ -22,7 +22,7 @@ class Marks:
 
 
 def find_marks(tokenizer: CodeShellTokenizer) -> Marks | None:
-    """The marks of a vocabulary; `None` where it lacks one or writes a line break as several tokens."""
+    """The marks of a vocabulary; `None` if it lacks one, or a line break is more than one token."""
     vocabulary = tokenizer.get_vocab()
     repository, file = vocabulary.get("<reponame>"), vocabulary.get("<filename>")
     line_break: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
@@ -32,18 +32,17 @@ def find_marks(tokenizer: CodeShellTokenizer) -> Marks | None:
 
 
 def split_context(tokens: NDArray[np.int64], marks: Marks, draw: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Takes one file's text out of a piece of a joined document, for infilling with the others before it.
+    """Splits a piece of a repository-level document into context and the text of one file, which is to be rearranged.
 
-    The file goes behind the others, so that the end of what is filled in is the end of the piece. Its path stays before
-    its text, outside of it.
+    The file is moved behind the others, so that its middle ends the piece. Its path stays in the context.
 
     Args:
         tokens: Shape (T,).
-        draw: Uniform in [0, 1), which chooses a file, longer ones more often.
+        draw: Uniform in [0, 1); chooses a file with a probability proportional to its length.
 
     Returns:
-        The others with the path, and the text of the file; together of shape (T,). Of a piece in which no file begins,
-        nothing and the piece.
+        The other files followed by the path, and the text of the file; together of shape (T,). If no file starts in
+        the piece, an empty context and the piece.
     """
     starts = np.flatnonzero(tokens == marks.file)
     breaks = np.flatnonzero(tokens == marks.line_break)
@@ -51,7 +50,7 @@ def split_context(tokens: NDArray[np.int64], marks: Marks, draw: float) -> tuple
         return tokens[:0], tokens
     after = np.searchsorted(breaks, starts)
     ends = np.append(starts[1:], len(tokens))
-    # Of the last file, the piece may hold not even the whole path.
+    # The piece may end within the path of its last file.
     bodies = np.where(after < len(breaks), np.append(breaks, len(tokens))[after] + 1, len(tokens))
     sizes = np.maximum(ends - bodies, 0)
     if not sizes.sum():
@@ -62,7 +61,7 @@ def split_context(tokens: NDArray[np.int64], marks: Marks, draw: float) -> tuple
 
 
 def read_path(context: NDArray[np.int64], marks: Marks) -> NDArray[np.int64]:
-    """The path of the file that `split_context` took out, which ends what is before its text; shape (path,)."""
+    """The path at the end of a context from `split_context`, shape (path,)."""
     start = np.flatnonzero(context == marks.file)[-1] + 1
     path = context[start:]
     return path[:-1] if len(path) and path[-1] == marks.line_break else path

@@ -1,4 +1,4 @@
-"""Rows from several shards by weight, in an order that is a pure function of the seed and the tokens consumed."""
+"""A weighted mixture of several shards, in an order that is a pure function of the seed and the tokens consumed."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from .layout import Phase
 from .rows import Batch, Documents, Rows
 from .settings import RowSettings
 
-# Shares are exact over so many blocks.
+# Shares are exact over this many blocks.
 PERIOD = 1024
 
 
 class Mixture:
-    """The endless stream of rows of several shards, like `Rows` of one.
+    """The endless stream of rows from several shards, with the interface of `Rows`.
 
-    A block, as long as the longest row, comes from one of them. Which one depends on its number alone, and each has its
-    own stream of rows in its own order: a change of one leaves the others as they are.
+    Each block of tokens, as long as the longest row, comes from one of the shards, chosen by the block's number. Each
+    shard has its own stream of rows in its own order, which does not change with the other shards.
 
     Args:
-        shares: For each phase, the share of its tokens of each of the shards; together 1.
-        seed: Decides the orders and what is rearranged.
-        phases: Lengths of rows, in order, the first from token 0.
-        infilling: How pieces are rearranged, or `None` for not at all.
-        settings: How documents become rows; `None` for the default.
+        shares: For each phase, the shares of the shards in its tokens, with a sum of 1.
+        seed: Decides the orders and which pieces are rearranged.
+        phases: Row lengths in order, the first from token 0.
+        infilling: Fill-in-the-middle, or `None` for none.
+        settings: Packing of documents into rows; `None` for the default.
 
     Raises:
         DataError: As `Rows`.
@@ -90,7 +90,7 @@ class Mixture:
         )
 
     def count_epochs(self, consumed: int) -> float:
-        """Epochs, with their fraction, of the shards whose documents were seen most often."""
+        """Epochs so far, with a fraction, of the shards that were repeated most."""
         block = consumed // self.block_tokens
         return max(
             stream.count_epochs(self._count(block, number) * self.block_tokens)
@@ -101,7 +101,7 @@ class Mixture:
         return bisect_right(self._starts, block) - 1
 
     def _count(self, block: int, number: int) -> int:
-        """Blocks of one of them before a block of all."""
+        """Number of blocks from one of the shards before a block of the mixture."""
         counted = 0
         for phase, start in enumerate(self._starts):
             stop = min([block, *self._starts[phase + 1 : phase + 2]])
@@ -116,7 +116,7 @@ class Mixture:
 
 
 def _apportion(shares: Sequence[float], places: int) -> NDArray[np.int64]:
-    """Integers in the given proportion that sum to `places`, by largest remainder, 0 for a share of 0 alone."""
+    """Integers in proportion to shares that sum to `places`, by largest remainder; 0 only for a share of 0."""
     exact = np.array(shares) * places
     counts: NDArray[np.int64] = np.maximum(np.floor(exact), exact > 0).astype(np.int64)
     for index in np.argsort(counts - exact)[: max(0, places - int(counts.sum()))]:

@@ -1,9 +1,9 @@
-"""The order of documents in an epoch, of which no more than a few numbers a thousand documents are kept.
+"""The order of documents in an epoch, which takes a few numbers per thousand documents in memory.
 
-Documents lie in chunks of 1,024, one after another. In each epoch the chunks are shuffled and divided into pools that
-fill about 2,048 blocks each, a block being as long as the longest row of the run; the documents of a pool are shuffled
-and packed into rows, and the rows of 64 pools at a time are shuffled. All that is kept of an epoch is a few numbers a
-chunk, and all that a row needs is its pool.
+Documents are in chunks of 1,024, in stored order. In each epoch the chunks are shuffled and divided into pools that
+fill about 2,048 blocks each; a block is as long as the longest row of the run. The documents of a pool are shuffled and
+packed into rows, and the rows of a window of 64 pools are shuffled. An epoch is described by a few numbers per chunk,
+and a row is found by packing its pool.
 """
 
 import mmap
@@ -22,7 +22,7 @@ SUMMED_TOGETHER = 4096 * CHUNK_DOCUMENTS
 
 
 class Lengths(Protocol):
-    """Tokens of each document: an array, or what reads them."""
+    """Tokens per document: an array, or a class that reads them on demand."""
 
     def __len__(self) -> int: ...
 
@@ -34,10 +34,10 @@ class Epoch:
     """One pass over all documents.
 
     Args:
-        first_block: Of the run.
-        chunks: In the order of this epoch, int64.
-        pools: Pool p holds the chunks from `pools[p]` to `pools[p + 1]`, int64, shape (pools + 1,).
-        blocks: Blocks of the epoch before each pool, and of all of it, int64, shape (pools + 1,).
+        first_block: First block of the epoch in the run.
+        chunks: Chunks in the order of this epoch, int64.
+        pools: Pool p has the chunks from `pools[p]` to `pools[p + 1]`, int64, shape (pools + 1,).
+        blocks: Blocks of the epoch before each pool, and in total, int64, shape (pools + 1,).
     """
 
     first_block: int
@@ -51,7 +51,7 @@ class Epoch:
         return self.first_block + int(self.blocks[-1])
 
     def find_window(self, block: int) -> tuple[int, int]:
-        """The first block of the run, and the one after the last, whose rows are shuffled with those of a block."""
+        """The window of a block, within which rows are shuffled: its first block and the one after its last."""
         first = self._find(block) // POOLS_IN_TURN * POOLS_IN_TURN
         last = min(first + POOLS_IN_TURN, len(self.pools) - 1)
         return self.first_block + int(self.blocks[first]), self.first_block + int(self.blocks[last])
@@ -70,10 +70,10 @@ class Epoch:
 
 
 def sum_chunks(lengths: Lengths) -> NDArray[np.int64]:
-    """Tokens of each chunk, int64, shape (chunks,).
+    """Tokens per chunk, int64, shape (chunks,).
 
     Args:
-        lengths: Of each document, shape (documents,). Pages of a mapped file are let go when they were read.
+        lengths: Tokens per document, shape (documents,). Pages of a mapped file are released after they were read.
     """
     found = []
     for first in range(0, len(lengths), SUMMED_TOGETHER):
@@ -84,7 +84,7 @@ def sum_chunks(lengths: Lengths) -> NDArray[np.int64]:
 
 
 def release(array: object) -> None:
-    """Lets the pages of a mapped file go, which else count as this process's memory."""
+    """Releases the pages of a mapped file, which otherwise count as memory of this process."""
     owner = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -103,9 +103,9 @@ def shuffle_chunks(
     """Shuffles chunks and divides them into pools.
 
     Args:
-        places: That each chunk takes in rows, int64, shape (chunks,).
-        count_blocks: Blocks of a pool of these chunks that begins at a block of the run.
-        pools: How many, or fewer.
+        places: Positions that each chunk takes in rows, int64, shape (chunks,).
+        count_blocks: Gives the number of blocks of a pool from its chunks and its first block in the run.
+        pools: Number of pools; there may be fewer.
     """
     chunks = rng.permutation(len(places))
     ends = np.cumsum(places[chunks])

@@ -1,30 +1,30 @@
-"""The order of a repository's files: what is imported stands before what imports it."""
+"""Orders the files of a repository so that imported files come before those that import them."""
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 
 
 def order_by_imports(imports: Mapping[str, Sequence[str]]) -> list[str]:
-    """Orders files so that each comes after what it imports, and soon after.
+    """Orders files topologically: each comes after the files that it imports, and as close to them as possible.
 
-    Files are gone through by path, and what a file imports is placed right before it. Of files that import one another
-    in a circle, the one that imports the fewest of those not yet placed comes first, and of equals the first by path.
+    Files are visited by path, and the imports of a file are placed right before it. In a cycle of imports, the file
+    that imports the fewest files not yet placed comes first; ties are broken by path.
 
     Args:
-        imports: For each file by path, the paths of those that it imports; all of them are keys.
+        imports: For each path, the paths that it imports; all of them are keys.
 
     Source:
-        Tarjan 1972, "Depth-first search and linear graph algorithms", whose components come in this order; the rule for
-        circles is DeepSeek-Coder's (Guo et al. 2024, arXiv:2401.14196, algorithm 1).
+        Tarjan 1972, "Depth-first search and linear graph algorithms", which yields components in this order. The rule
+        for cycles is DeepSeek-Coder's (Guo et al. 2024, arXiv:2401.14196, algorithm 1).
 
     >>> order_by_imports({"a.py": ["z.py"], "b.py": [], "z.py": []})
     ['z.py', 'a.py', 'b.py']
     """
-    return [path for circle in _find_circles(imports) for path in _open_circle(circle, imports)]
+    return [path for component in _find_components(imports) for path in _order_cycle(component, imports)]
 
 
-def _find_circles(imports: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    """Groups of files that import one another, directly or not, each after those that it imports; most are one file."""
+def _find_components(imports: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Yields strongly connected components, each after those that it imports; most are a single file."""
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}
     open_files: list[str] = []
@@ -53,20 +53,20 @@ def _find_circles(imports: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
                     importer = walk[-1][0]
                     lowest[importer] = min(lowest[importer], lowest[file])
                 if lowest[file] == number[file]:
-                    circle = [open_files.pop()]
-                    while circle[-1] != file:
-                        circle.append(open_files.pop())
-                    is_open.difference_update(circle)
-                    yield circle
+                    component = [open_files.pop()]
+                    while component[-1] != file:
+                        component.append(open_files.pop())
+                    is_open.difference_update(component)
+                    yield component
 
 
-def _open_circle(circle: Sequence[str], imports: Mapping[str, Sequence[str]]) -> list[str]:
-    if len(circle) == 1:
-        return list(circle)
-    inside = set(circle)
-    left = {file: len((set(imports[file]) & inside) - {file}) for file in circle}
-    importers: dict[str, list[str]] = {file: [] for file in circle}
-    for file in circle:
+def _order_cycle(cycle: Sequence[str], imports: Mapping[str, Sequence[str]]) -> list[str]:
+    if len(cycle) == 1:
+        return list(cycle)
+    inside = set(cycle)
+    left = {file: len((set(imports[file]) & inside) - {file}) for file in cycle}
+    importers: dict[str, list[str]] = {file: [] for file in cycle}
+    for file in cycle:
         for imported in (set(imports[file]) & inside) - {file}:
             importers[imported].append(file)
     waiting = [(count, file) for file, count in left.items()]
@@ -75,7 +75,7 @@ def _open_circle(circle: Sequence[str], imports: Mapping[str, Sequence[str]]) ->
     placed: set[str] = set()
     while waiting:
         _, file = heapq.heappop(waiting)
-        if file in placed:  # its place was settled with a lower count
+        if file in placed:  # already placed with a lower count
             continue
         order.append(file)
         placed.add(file)

@@ -1,6 +1,6 @@
-"""Small changes of syntax that leave a program what it is: other names for its variables, another indentation.
+"""Augmentation that keeps the syntax tree of a program: renames variables, and changes indentation and blank lines.
 
-Whatever is changed is parsed again, and kept only if its tree is the same as before.
+Each change is parsed again, and kept only if the tree is the same as before.
 """
 
 import functools
@@ -17,7 +17,7 @@ from .settings import Perturbation
 if TYPE_CHECKING:
     import tree_sitter
 
-# language: (nodes that declare an identifier, nodes whose identifiers are names from elsewhere)
+# language: (nodes that declare an identifier, nodes whose identifiers must keep their names)
 _NODES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "python": (
         frozenset({"parameters", "assignment", "for_statement", "default_parameter", "typed_parameter", "as_pattern"}),
@@ -53,22 +53,22 @@ _BLANK = re.compile(r"\n{3,}")
 def _load(language: str) -> "tree_sitter.Parser":
     grammar = load_grammar(language)
     if grammar is None:
-        raise DataError('perturbation reads programs by tree-sitter; pip install "codeshell-hf[curate]"')
+        raise DataError('perturbation needs tree-sitter; pip install "codeshell-hf[curate]"')
     import tree_sitter
 
     return tree_sitter.Parser(grammar)
 
 
 def perturb(text: str, language: str, identity: str, perturbation: Perturbation) -> str:
-    """Changes a program, or not, as the seed and the document's id decide.
+    """Changes a program, or leaves it, as decided by the seed and the document's id.
 
     Args:
         language: As curation names it.
         identity: The document's id.
 
     Returns:
-        Another text with the same syntax tree; the text itself for other languages, for programs that do not parse, and
-        for those that are not drawn.
+        A text with the same syntax tree; the same text for unsupported languages, programs that do not parse, and
+        documents that are not drawn.
 
     Raises:
         DataError: If tree-sitter is not installed.
@@ -101,7 +101,7 @@ def _walk(data: bytes, language: str) -> "Iterator[tuple[tree_sitter.Node, tree_
 
 
 def _outline(data: bytes, language: str) -> list[tuple[str, int]] | None:
-    """Kind and number of children of each node in order, which fix the tree; `None` if the program does not parse."""
+    """Type and number of children of each node in order, which determine the tree; `None` if it does not parse."""
     outline = []
     for node, _ in _walk(data, language):
         if node.is_error or node.is_missing:
@@ -111,7 +111,7 @@ def _outline(data: bytes, language: str) -> list[tuple[str, int]] | None:
 
 
 def _rename(text: str, language: str, rng: Random) -> str:
-    """Renames variables that the program declares, everywhere in it."""
+    """Renames some variables that the program declares, everywhere in it."""
     data = text.encode()
     declaring, foreign = _NODES[language]
     places: dict[bytes, list[tuple[int, int]]] = {}
@@ -141,7 +141,7 @@ def _rename(text: str, language: str, rng: Random) -> str:
 
 
 def _make_name(name: str, rng: Random) -> str:
-    """A shorter or longer form of a name, or one in another style."""
+    """A shorter or longer name, or one in another style."""
     words = [word for word in re.split(r"_|(?<=[a-z])(?=[A-Z])", name) if word]
     styles = (
         "_".join(word.lower() for word in words) + "_",
@@ -153,12 +153,12 @@ def _make_name(name: str, rng: Random) -> str:
 
 
 def _indent(text: str, rng: Random) -> str:
-    """Indents by another width, or by tabs."""
+    """Changes the width of the indentation, or uses tabs."""
     widths = [len(spaces) for spaces in _INDENT.findall(text)]
     if not widths:
         return text
     unit = min(widths)
-    # Spaces left over behind tabs are an error in Python, which tree-sitter reads all the same.
+    # Spaces after tabs would be an error in Python, which tree-sitter does not report.
     is_even = not any(width % unit for width in widths)
     new = rng.choice([one for one in ("  ", "    ", "\t") if one != " " * unit and (is_even or one != "\t")])
     return _INDENT.sub(lambda found: new * (len(found[1]) // unit) + " " * (len(found[1]) % unit), text)

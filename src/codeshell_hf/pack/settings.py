@@ -1,4 +1,4 @@
-"""Sections of settings: how documents are changed, and what packed rows are drawn from."""
+"""Settings of packing, of packed rows and of mixtures of shards."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,10 +12,10 @@ CutLevel = Literal["token", "character", "line", "syntax"]
 
 
 class Perturbation(Section):
-    """Small changes of syntax, as augmentation."""
+    """Augmentation by small changes of code that keep its syntax tree."""
 
-    rate: float = Field(gt=0, le=1, description="share of training documents in known languages that are changed")
-    seed: int = Field(default=0, ge=0, description="decides which documents, and how")
+    rate: float = Field(gt=0, le=1, description="share of training documents in supported languages that are changed")
+    seed: int = Field(default=0, ge=0, description="decides which documents are changed, and how")
 
 
 class RepositorySettings(Section):
@@ -24,15 +24,20 @@ class RepositorySettings(Section):
     documents: Path | None = Field(
         default=None, description="output of curate whose files are joined; null: the one that is packed"
     )
-    row_tokens: int = Field(default=8192, gt=16, description="a document with its end and sentinels fits such a row")
-    min_files: int = Field(default=2, gt=0, description="repositories with fewer are left out")
+    row_tokens: int = Field(
+        default=8192, gt=16, description="length of a row, which each document fits with its end of text and sentinels"
+    )
+    min_files: int = Field(default=2, gt=0, description="repositories with fewer files are left out")
     min_jaccard: float | None = Field(
-        default=0.7, gt=0, le=1, description="shared lines from which two repositories are near; null keeps both"
+        default=0.7,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of their lines from which repositories are near duplicates; null keeps all",
     )
 
     @property
     def max_tokens(self) -> int:
-        """Of a document: a row without the end of text and three sentinels."""
+        """Longest document: a row less the end of text and three sentinels."""
         return self.row_tokens - 4
 
 
@@ -40,8 +45,8 @@ class MixtureSettings(Section):
     """Further shards that a training run draws from."""
 
     shards: Path = Field(description="output of pack, a split of it, or a folder of datatrove's .ds files")
-    share: float = Field(gt=0, lt=1, description="of all tokens; what is left of 1 is the recipe's own shards'")
-    min_row_tokens: int = Field(default=0, ge=0, description="drawn from only while rows are at least so long")
+    share: float = Field(gt=0, lt=1, description="share of all tokens; the recipe's own shards get the rest")
+    min_row_tokens: int = Field(default=0, ge=0, description="used only in phases whose rows are at least this long")
 
 
 class RowSettings(Section):
@@ -59,16 +64,16 @@ class InfillingSettings(Section):
     """Fill-in-the-middle."""
 
     rate: float = Field(default=0.5, ge=0, le=1, description="share of pieces that are rearranged")
-    spm_rate: float = Field(default=0.5, ge=0, le=1, description="share of those with the suffix first")
+    spm_rate: float = Field(default=0.5, ge=0, le=1, description="share of the rearranged with the suffix first")
     cuts: dict[CutLevel, float] = Field(
         default={"token": 1.0},
-        description="share of those by what they are cut between: token, character, line, syntax",
+        description="shares of the rearranged that are cut between tokens, characters, lines or syntax nodes",
     )
 
     @field_validator("cuts")
     @classmethod
     def check_cuts(cls, cuts: dict[CutLevel, float]) -> dict[CutLevel, float]:
-        """Holds the shares to a sum of 1."""
+        """Checks that the shares sum to 1."""
         if any(share < 0 for share in cuts.values()) or abs(sum(cuts.values()) - 1) > 1e-6:
             raise ValueError(f"infilling.cuts is {dict(cuts)}; let each share be 0 or more, and all together 1")
         return cuts
