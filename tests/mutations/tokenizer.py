@@ -79,7 +79,7 @@ MUTATIONS = (
         "tokenizer/continuation.py",
         "((left | right) & NEW_WRITING)",
         "np.uint8(NEW_WRITING)",
-        TESTS + "test_merged.py",
+        TESTS + "test_continuation.py",
         "new merges join tokens of ASCII",
     ),
     Mutation(

@@ -1,6 +1,7 @@
 """Documents are cut into pieces, and pieces packed into rows, so that every position is in one place."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -126,6 +127,28 @@ def test_no_document_that_fits_a_row_is_cut_for_its_sentinels() -> None:
     pieces = pack_sizes([9, 10], rows=4, row_tokens=10, rate=1.0)
 
     assert sorted(row for row in list_rows(pieces) if row) == [[(0, 0, 9)], [(1, 0, 10)]]
+
+
+def test_sentinels_that_do_not_fit_a_row_are_not_taken_from_other_documents() -> None:
+    # Beside 16 tokens there is room for four more. With its sentinels the first document would not fit a row, and the
+    # last is too short for any.
+    pieces = pack_sizes([9, 5, 2], rows=2, row_tokens=10, rate=1.0)
+
+    assert sorted(list_rows(pieces)) == [[(0, 0, 9)], [(1, 0, 5), (2, 0, 2)]]
+    assert pieces.documents[pieces.is_infilling].tolist() == [1]
+
+
+@pytest.mark.parametrize("packing", ["best-fit", "end-to-end"])
+def test_a_part_of_a_document_keeps_a_place_for_the_end_behind_its_middle(packing: Packing) -> None:
+    """Ten places are three sentinels, an end, and six tokens; a document that ends has its end among its own."""
+    found = {}
+    for stop, size in ((6, 20), (7, 20), (7, 7)):
+        start = np.zeros(1, np.int64)
+        spans = start, start, np.array([stop]), np.array([size])
+        rules = Rules(RowSettings(packing=packing), 1.0, 0)
+        found[stop, size] = pack(spans, 2, 10, rules, np.random.default_rng(0)).is_infilling.tolist()
+
+    assert found == {(6, 20): [True], (7, 20): [False], (7, 7): [True]}
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.data())

@@ -145,6 +145,18 @@ def test_entries_are_short_whole_and_without_typographical_spaces() -> None:
     assert {"这里", "使用", "函数"} <= set(entries)
 
 
+@pytest.mark.parametrize("new_merges", ["beyond-ascii", "chinese"])
+def test_no_entry_is_ascii_alone_however_often_it_stands_in_a_word_with_chinese(new_merges: str) -> None:
+    settings = Continuation.model_validate({"new_merges": new_merges})
+
+    extended = extend(BYTES_ALONE, {"docs": draw(["函xyxyxyxy " * 500])}, settings, size=262)
+
+    # Of the word's ten pairs, "xy" is the most frequent by far, and "函x" the only one that may merge.
+    entries = [to_bytes(left + right) for left, right in extended.merges]
+    assert "函x".encode() in entries
+    assert [entry for entry in entries if entry.isascii()] == []
+
+
 def test_the_floor_gives_every_character_an_entry_that_works() -> None:
     characters = [*list_level_one(), *CHINESE_PUNCTUATION]
     extended = extend(BYTES_ALONE, {"docs": draw(CHINESE[:2])}, Continuation(floor="chinese"), size=4600)

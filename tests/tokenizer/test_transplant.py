@@ -126,13 +126,14 @@ def test_what_the_old_vocabulary_cannot_write_is_named(tiny_model: Callable[...,
     del values["added_tokens"]
     backend = Tokenizer.from_str(json.dumps(values))
     backend.add_special_tokens(list(SPECIAL_TOKENS))
-    old, new = wrap_backend(backend), train_bpe([*CODE, "\x0b\x0c" * 50], vocab_size=600)
+    old, new = wrap_backend(backend), train_bpe([*CODE, "\x0b\x0c" * 50, "!\x01\n" * 5000], vocab_size=600)
     model = tiny_model(vocab_size=count_rows(len(old)))
     mean = model.transformer.wte.weight[: len(old)].detach().mean(0)
 
     moved = transplant(model, old, new)
 
     assert set(moved.unknown) >= set(lacking)
+    assert "!" + lacking[0] in moved.unknown  # its sign alone is another text
     assert all({to_bytes(token)[0], to_bytes(token)[-1]} & {1, 11, 12} for token in moved.unknown)
     for token in moved.unknown:
         torch.testing.assert_close(model.transformer.wte.weight[new.get_vocab()[token]], mean)
