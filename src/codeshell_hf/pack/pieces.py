@@ -4,6 +4,7 @@ A document counts as its tokens between its marks: the end-of-text token behind 
 before them. Positions below are in tokens with these marks.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +94,7 @@ def pack(spans: Spans, rows: int, row_tokens: int, rules: Rules, rng: np.random.
     return packer(rows, row_tokens, rules, rng).pack(spans)
 
 
-class _Packer:
+class _Packer(ABC):
     """What packs one lot of documents."""
 
     def __init__(self, rows: int, row_tokens: int, rules: Rules, rng: np.random.Generator) -> None:
@@ -112,9 +113,9 @@ class _Packer:
         offsets = np.searchsorted(row, np.arange(self.rows + 1))
         return Pieces(document, start, stop, is_infilling.astype(bool), offsets)
 
+    @abstractmethod
     def place(self, spans: Spans) -> NDArray[np.int64]:
         """Row, document, start, stop and whether it is rearranged (1 or 0) of each piece, shape (5, pieces)."""
-        raise NotImplementedError
 
     def cut(self, start: int, stop: int, size: int, room: int) -> tuple[int, bool, int]:
         """Cuts the next piece of a document for the room in a row, rearranged or not as is drawn.
