@@ -2,11 +2,11 @@
 
 from tests.mutations import Mutation
 
-CHAT, CODE, DECODE, INTERVALS, BITS, HELD_OUT, JUDGE, CLIENT, CACHE, SHARDS, TOKEN_FILES = (
+CHAT, CODE, DECODE, INTERVALS, BITS, HELD_OUT, JUDGE, CLIENT, FAILURES, REPLIES, CACHE, SHARDS, TOKEN_FILES = (
     f"src/codeshell_hf/text/{name}.py"
     for name in (
         *("chat", "code", "decode", "intervals", "bits_per_byte"),
-        *("held_out", "judge", "client", "cache", "shards", "token_files"),
+        *("held_out", "judge", "client", "failures", "replies", "cache", "shards", "token_files"),
     )
 )
 
@@ -155,11 +155,46 @@ MUTATIONS = (
         "more stops than servers take",
     ),
     Mutation(
-        CLIENT,
+        REPLIES,
         "if not isinstance(choices, list) or not choices:",
         "if not isinstance(choices, list):",
-        "tests/text/test_client.py",
+        "tests/text/test_replies.py",
         "a reply without a choice",
+    ),
+    Mutation(
+        REPLIES,
+        'if reason == "error" or choice.get("error"):',
+        'if reason == "error":',
+        "tests/text/test_replies.py",
+        "the half that a failing provider gave counts as an answer",
+    ),
+    Mutation(
+        FAILURES,
+        "(self.status not in _BUSY or bool(self.codes & _FINAL_CODES))",
+        "self.status not in _BUSY",
+        "tests/text/test_failures.py",
+        "an empty account is asked again and again",
+    ),
+    Mutation(
+        FAILURES,
+        '"content_filter" if inner["code"] == "ResponsibleAIPolicyViolation" else ',
+        "",
+        "tests/text/test_failures.py",
+        "a prompt that a filter refuses is cut to see whether it fits",
+    ),
+    Mutation(
+        FAILURES,
+        '("retry-after-ms", 0.001)',
+        '("retry-after-ms", 1.0)',
+        "tests/text/test_failures.py",
+        "milliseconds are waited as seconds",
+    ),
+    Mutation(
+        FAILURES,
+        "if status is not None and 400 <= status < 600 else None",
+        "if status is not None else None",
+        "tests/text/test_failures.py",
+        "a gateway's own number counts as HTTP's",
     ),
     Mutation(
         CLIENT,

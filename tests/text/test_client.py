@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from codeshell_hf.text.client import Budget, Client, PromptTooLong, RequestRefused, ServerUnavailable
+from codeshell_hf.text.client import Budget, Client
+from codeshell_hf.text.failures import PromptTooLong, RequestRefused, ServerUnavailable
 from codeshell_hf.text.sampling import Sampling
 
 Body = dict[str, object]

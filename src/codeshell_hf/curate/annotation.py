@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..errors import DataError, RunFailed
 from ..text.cache import JsonLinesCache
-from ..text.client import Budget, Client, RequestRefused, ServerUnavailable, read_token
+from ..text.client import Budget, Client, read_token
+from ..text.failures import RequestRefused, ServerUnavailable
 from ..text.sampling import Sampling
 from .preference import Measured
 from .settings import Endpoint

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..text.client import Client, PromptTooLong
+from ..text.client import Client
+from ..text.failures import PromptTooLong
 from ..tokenization_codeshell import END_OF_TURN
 from .generation import Completion, OnDone, Question
 

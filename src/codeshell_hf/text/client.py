@@ -1,9 +1,8 @@
 """A client of OpenAI-compatible servers, such as vLLM's, llama.cpp's or the Hub's router.
 
-Servers differ in what they refuse and how they say it. Errors are told apart by status, by code and by further
-requests, never by words: a refusal that may be about length is followed by shorter requests, which show whether the
-number of tokens, the prompt or the parameters are refused. Requests to busy or failing servers are retried with
-exponential backoff, or when `Retry-After` says.
+A refusal that may be about length is followed by shorter requests, which show whether the number of tokens, the prompt
+or the parameters are refused. Requests to busy or failing servers are retried with exponential backoff, or when
+`Retry-After` says.
 """
 
 import json
@@ -15,12 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import RunFailed, SettingsError
+from ..errors import SettingsError
 from .chat import Message
+from .failures import Failed, Failure, PromptTooLong, explain, read_failure, shorten_words
+from .replies import Reply, mend_text, read_choices, read_json
 from .sampling import Sampling
 from .settings import ServerSettings
 
@@ -29,41 +29,11 @@ if TYPE_CHECKING:
 
 HUB = "https://router.huggingface.co/v1"
 MOST_STOPS = 4  # OpenAI's limit; further stops are cut here
-LONGEST_WAIT_S = 600.0
 LONGEST_BACKOFF_S = 30.0
-
-_MAY_BE_LENGTH = frozenset({400, 413, 422})
-_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
-# OpenAI's, Azure's and the Hub's; llama.cpp's.
-_LENGTH_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
-_FINAL_CODES = frozenset({"insufficient_quota", "content_filter", "model_not_found", "invalid_api_key"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Body = Mapping[str, object]
-
-
-class RequestRefused(SettingsError):
-    """The server rejects the request: the address, model, key or a parameter is wrong."""
-
-
-class PromptTooLong(RequestRefused):
-    """The prompt alone does not fit into the model's context."""
-
-
-class ServerUnavailable(RunFailed):
-    """The server did not answer in any of the tries, or its reply cannot be read."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One choice of a reply; `finish_reason` is such as "stop" or "length", where the server gives one.
-
-    The text is without its stop. Lone surrogates, which cannot be written as UTF-8, are U+FFFD.
-    """
-
-    text: str
-    finish_reason: str | None
 
 
 class Budget:
@@ -86,36 +56,6 @@ class Budget:
         """Returns a request that had no result."""
         with self._lock:
             self.used -= 1
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why a request brought nothing: what the server said, or the network did."""
-
-    words: str
-    status: int | None = None
-    codes: frozenset[str] = frozenset()
-    parameter: str | None = None
-    context: int | None = None
-    wait_s: float | None = None
-
-    @property
-    def is_about_length(self) -> bool:
-        return bool(self.codes & _LENGTH_CODES)
-
-    @property
-    def may_be_about_length(self) -> bool:
-        return self.is_about_length or (self.status in _MAY_BE_LENGTH and not self.codes & _FINAL_CODES)
-
-    @property
-    def is_refusal(self) -> bool:
-        return self.status is not None and (self.status not in _BUSY or bool(self.codes & _FINAL_CODES))
-
-
-class _Failed(Exception):
-    def __init__(self, failure: _Failure) -> None:
-        super().__init__(failure.words)
-        self.failure = failure
 
 
 @dataclass(frozen=True)
@@ -156,7 +96,7 @@ class Client:
     def _context(self) -> int | None:
         """Tokens of the model's context where the list of models says, as vLLM's and SGLang's do."""
         try:
-            listed = _read_json(self._client.models.with_raw_response.list().http_response.content)
+            listed = read_json(self._client.models.with_raw_response.list().http_response.content)
         except Exception:
             return None
         models = listed.get("data")
@@ -199,7 +139,7 @@ class Client:
                 body: Body = {**prompt, **_list_parameters(replace(sampling, seed=seed, samples=wanted))}
                 try:
                     choices = self._request(body)
-                except _Failed as failed:
+                except Failed as failed:
                     if not failed.failure.may_be_about_length:
                         raise
                     body = self._fit(body, failed.failure)
@@ -207,22 +147,22 @@ class Client:
                     sampling = replace(sampling, max_new_tokens=int(str(body["max_tokens"])))
                     choices = self._request(body)
                 replies += [_cut(reply, sampling.stops) for reply in choices[: samples - len(replies)]]
-        except _Failed as failed:
-            raise self._explain(failed.failure) from failed
+        except Failed as failed:
+            raise explain(failed.failure, model=self.model, place=self._place, tries=self.tries) from failed
         return replies
 
-    def _fit(self, body: Body, refusal: _Failure) -> Body:
+    def _fit(self, body: Body, refusal: Failure) -> Body:
         """Finds what a server takes in the place of a body that it refuses.
 
         Raises:
             PromptTooLong: If it refuses the prompt, but takes a shorter one.
-            _Failed: If it refuses the parameters, or this prompt at any length.
+            Failed: If it refuses the parameters, or this prompt at any length.
         """
         wanted = int(str(body["max_tokens"]))
         least = {**body, "n": 1, "max_tokens": 1}
         try:
             used = self._send(least)
-        except _Failed as failed:
+        except Failed as failed:
             if failed.failure.is_about_length or (
                 failed.failure.may_be_about_length and any(self._takes(short) for short in _shorten(least))
             ):
@@ -247,7 +187,7 @@ class Client:
     def _takes(self, body: Body) -> bool:
         try:
             self._send(body)
-        except _Failed as failed:
+        except Failed as failed:
             if failed.failure.may_be_about_length:
                 return False
             raise
@@ -255,7 +195,7 @@ class Client:
 
     def _request(self, body: Body) -> list[Reply]:
         """Sends a body and reads all choices of the reply, at least one; asks again where they cannot be read."""
-        return self._retry(lambda: _read_choices(self._send_once(body), is_chat="messages" in body))
+        return self._retry(lambda: read_choices(self._send_once(body), is_chat="messages" in body))
 
     def _send(self, body: Body) -> dict[str, object]:
         return self._retry(lambda: self._send_once(body))
@@ -264,14 +204,13 @@ class Client:
         for number in range(self.tries):
             try:
                 return send()
-            except _Failed as failed:
+            except Failed as failed:
                 failure = failed.failure
-                wait = failure.wait_s
-                if failure.is_refusal or number + 1 == self.tries or (wait is not None and wait > LONGEST_WAIT_S):
+                if failure.is_refusal or number + 1 == self.tries or failure.asks_too_long_a_wait:
                     raise
             # With some randomness, since many threads are refused together.
             backoff = min(0.5 * 2**number, LONGEST_BACKOFF_S) * random.uniform(0.75, 1.25)
-            time.sleep(backoff if wait is None else wait)
+            time.sleep(backoff if failure.wait_s is None else failure.wait_s)
         raise AssertionError("a client needs at least one try")
 
     def _send_once(self, body: Body) -> dict[str, object]:
@@ -284,34 +223,22 @@ class Client:
         try:
             # Parsed here: some servers send JSON under another content type.
             raw = create(model=self.model, **sent, extra_body=renamed or None)
-            reply = _read_json(raw.http_response.content)
+            reply = read_json(raw.http_response.content)
         except openai.APIStatusError as error:
-            failure = _read_failure(error.response.text, error.status_code, error.response.headers)
+            failure = read_failure(error.response.text, error.status_code, error.response.headers)
             if failure.parameter == "max_tokens" and "unsupported_parameter" in failure.codes and not self._renamed:
                 self._renamed["max_tokens"] = "max_completion_tokens"
                 return self._send_once(body)
-            raise _Failed(failure) from error
+            raise Failed(failure) from error
         except (openai.OpenAIError, ValueError) as error:
-            raise _Failed(_Failure(_shorten_words(str(error.__cause__ or error)))) from error
+            raise Failed(Failure(shorten_words(str(error.__cause__ or error)))) from error
         if reply.get("error"):  # some gateways answer 200 all the same
-            raise _Failed(_read_failure(json.dumps(reply), None, {}))
+            raise Failed(read_failure(json.dumps(reply), None, {}))
         return reply
 
     @property
     def _place(self) -> str:
         return self.url or "the Hub"
-
-    def _explain(self, failure: _Failure) -> RequestRefused | ServerUnavailable:
-        status = "" if failure.status is None else f"{failure.status} "
-        if failure.is_refusal:
-            return RequestRefused(
-                f"{self._place} refuses {self.model}: {status}{failure.words}; check url, model, key and parameters"
-            )
-        asks = f"and asks to wait {failure.wait_s:.0f} s " if (failure.wait_s or 0) > LONGEST_WAIT_S else ""
-        return ServerUnavailable(
-            f"{self.model} at {self._place} did not answer {asks}after {self.tries} tries ({status}{failure.words}); "
-            "earlier answers are kept: run again when it is up"
-        )
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result]]:
         """Calls a function on items, `concurrency` at a time, and yields each item with its result as it completes.
@@ -390,96 +317,7 @@ def _cut(reply: Reply, stops: Sequence[str]) -> Reply:
     return Reply(reply.text[: min(places)], "stop") if places else reply
 
 
-def _read_json(content: bytes) -> dict[str, object]:
-    if content.startswith((b"data:", b"event:", b":")):
-        raise ValueError("a stream that was not asked for")
-    reply = json.loads(content.decode("utf-8", "replace"))
-    if not isinstance(reply, dict):
-        raise ValueError(f"a reply that is no object: {str(reply)[:80]}")
-    return reply
-
-
-def _read_choices(reply: Mapping[str, object], *, is_chat: bool) -> list[Reply]:
-    choices = reply.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise _Failed(_Failure(f"a reply without choices: {_shorten_words(json.dumps(reply))}"))
-    return [_read_choice(choice, is_chat=is_chat) for choice in choices]
-
-
-def _read_choice(choice: object, *, is_chat: bool) -> Reply:
-    if not isinstance(choice, dict):
-        raise _Failed(_Failure(f"a choice that is no object: {str(choice)[:80]}"))
-    reason = choice.get("finish_reason")
-    if reason == "error" or choice.get("error"):  # gateways, of a provider that failed half way
-        raise _Failed(_Failure(f"a choice that failed: {_shorten_words(json.dumps(choice))}"))
-    message = choice.get("message") if is_chat else {"content": choice.get("text")}
-    text = message.get("content") if isinstance(message, dict) else None
-    if isinstance(text, list):  # content in parts
-        parts = [part.get("text") for part in text if isinstance(part, dict) and part.get("type") in (None, "text")]
-        text = "".join(part for part in parts if isinstance(part, str)) if parts else None
-    if text is None and reason == "length":
-        text = ""  # a reasoning model that came to no answer
-    if not isinstance(text, str):
-        raise _Failed(_Failure(f"a choice without text: {_shorten_words(json.dumps(choice))}"))
-    return Reply(_mend_text(text), reason if isinstance(reason, str) else None)
-
-
-def _read_failure(text: str, status: int | None, headers: Mapping[str, str]) -> _Failure:
-    """Reads a server's error: OpenAI's form, FastAPI's, TGI's or plain text; a status in it counts where none is."""
-    words = _shorten_words(text)
-    try:
-        said = json.loads(text)
-    except ValueError:
-        said = None
-    error = said.get("error", said) if isinstance(said, dict) else {}
-    details = {**said, **error} if isinstance(error, dict) and isinstance(said, dict) else {}
-    codes = {str(details[name]) for name in ("code", "type", "error_type") if isinstance(details.get(name), str)}
-    inner = details.get("innererror")
-    if isinstance(inner, dict) and isinstance(inner.get("code"), str):
-        codes.add("content_filter" if inner["code"] == "ResponsibleAIPolicyViolation" else str(inner["code"]))
-    if status is None:
-        stated = details.get("code", details.get("status"))
-        status = int(str(stated)) if str(stated).isascii() and str(stated).isdecimal() else None
-        status = status if status is not None and 400 <= status < 600 else None
-    context = details.get("n_ctx")
-    parameter = details.get("param")
-    return _Failure(
-        words,
-        status,
-        frozenset(codes),
-        parameter if isinstance(parameter, str) else None,
-        context if isinstance(context, int) and context > 0 else None,
-        _read_wait(headers),
-    )
-
-
-def _read_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, in its headers: a number, or a date."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            return max(float(value) * unit_s, 0.0)
-        except ValueError:
-            pass
-        try:
-            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-        except ValueError:
-            pass
-    return None
-
-
 def _mend(body: Body) -> dict[str, object]:
     """Makes the texts of a body UTF-8."""
-    mended: dict[str, object] = json.loads(_mend_text(json.dumps(body, ensure_ascii=False)))
+    mended: dict[str, object] = json.loads(mend_text(json.dumps(body, ensure_ascii=False)))
     return mended
-
-
-def _mend_text(text: str) -> str:
-    """Pairs surrogates, and replaces lone ones by U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _shorten_words(text: str) -> str:
-    return " ".join(text.split())[:160]

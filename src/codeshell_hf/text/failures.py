@@ -1,0 +1,143 @@
+"""Why a request to a server brought no reply, and whether it is worth another.
+
+Servers differ in what they refuse and how they say it. Failures are told apart by status and by code, never by words.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from ..errors import RunFailed, SettingsError
+
+LONGEST_WAIT_S = 600.0
+
+_MAY_BE_LENGTH = frozenset({400, 413, 422})
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+# OpenAI's, Azure's and the Hub's; llama.cpp's.
+_LENGTH_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
+_FINAL_CODES = frozenset({"insufficient_quota", "content_filter", "model_not_found", "invalid_api_key"})
+
+
+class RequestRefused(SettingsError):
+    """The server rejects the request: the address, model, key or a parameter is wrong."""
+
+
+class PromptTooLong(RequestRefused):
+    """The prompt alone does not fit into the model's context."""
+
+
+class ServerUnavailable(RunFailed):
+    """The server did not answer in any of the tries, or its reply cannot be read."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request brought nothing: what the server said, or the network did.
+
+    Args:
+        words: What was said, in one short line.
+        status: HTTP's; `None` where no server answered, or nothing that can be read.
+        parameter: The one that is refused, where the server names it.
+        context: Tokens of the model's context, where the server says.
+        wait_s: How long the server asks to wait.
+    """
+
+    words: str
+    status: int | None = None
+    codes: frozenset[str] = frozenset()
+    parameter: str | None = None
+    context: int | None = None
+    wait_s: float | None = None
+
+    @property
+    def is_about_length(self) -> bool:
+        """Whether the server says that the request is too long."""
+        return bool(self.codes & _LENGTH_CODES)
+
+    @property
+    def may_be_about_length(self) -> bool:
+        """Whether a shorter request may be taken."""
+        return self.is_about_length or (self.status in _MAY_BE_LENGTH and not self.codes & _FINAL_CODES)
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the same request will fail again."""
+        return self.status is not None and (self.status not in _BUSY or bool(self.codes & _FINAL_CODES))
+
+    @property
+    def asks_too_long_a_wait(self) -> bool:
+        """Whether the server asks to wait longer than is waited."""
+        return self.wait_s is not None and self.wait_s > LONGEST_WAIT_S
+
+
+class Failed(Exception):
+    """A request failed."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.words)
+        self.failure = failure
+
+
+def explain(failure: Failure, *, model: str, place: str, tries: int) -> RequestRefused | ServerUnavailable:
+    """The error of a request that failed for good."""
+    status = "" if failure.status is None else f"{failure.status} "
+    if failure.is_refusal:
+        return RequestRefused(f"{place} refuses {model}: {status}{failure.words}; check url, model, key and parameters")
+    asks = f"and asks to wait {failure.wait_s:.0f} s " if failure.asks_too_long_a_wait else ""
+    return ServerUnavailable(
+        f"{model} at {place} did not answer {asks}after {tries} tries ({status}{failure.words}); "
+        "earlier answers are kept: run again when it is up"
+    )
+
+
+def read_failure(text: str, status: int | None, headers: Mapping[str, str]) -> Failure:
+    """Reads a server's error: OpenAI's form, FastAPI's, TGI's or plain text; a status in it counts where none is."""
+    words = shorten_words(text)
+    try:
+        said = json.loads(text)
+    except ValueError:
+        said = None
+    error = said.get("error", said) if isinstance(said, dict) else {}
+    details = {**said, **error} if isinstance(error, dict) and isinstance(said, dict) else {}
+    codes = {str(details[name]) for name in ("code", "type", "error_type") if isinstance(details.get(name), str)}
+    inner = details.get("innererror")
+    if isinstance(inner, dict) and isinstance(inner.get("code"), str):
+        codes.add("content_filter" if inner["code"] == "ResponsibleAIPolicyViolation" else str(inner["code"]))
+    if status is None:
+        stated = details.get("code", details.get("status"))
+        status = int(str(stated)) if str(stated).isascii() and str(stated).isdecimal() else None
+        status = status if status is not None and 400 <= status < 600 else None
+    context = details.get("n_ctx")
+    parameter = details.get("param")
+    return Failure(
+        words,
+        status,
+        frozenset(codes),
+        parameter if isinstance(parameter, str) else None,
+        context if isinstance(context, int) and context > 0 else None,
+        _read_wait(headers),
+    )
+
+
+def _read_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait, in its headers: a number, or a date."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            return max(float(value) * unit_s, 0.0)
+        except ValueError:
+            pass
+        try:
+            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        except ValueError:
+            pass
+    return None
+
+
+def shorten_words(text: str) -> str:
+    """The beginning of a text in one line."""
+    return " ".join(text.split())[:160]
