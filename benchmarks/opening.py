@@ -29,7 +29,7 @@ WRITTEN_TOGETHER = 1 << 20
 
 def make_shards(folder: Path, documents: int) -> int:
     """Writes shards of zeros and returns their tokens."""
-    from codeshell_hf.text.shards import COLUMNS, HEADER, Contents, Header, Part
+    from codeshell_hf.text.shards import COLUMNS, HEADER, Contents, Header, ShardPart
 
     rng = np.random.default_rng(0)
     sizes = np.clip(rng.lognormal(np.log(700), 1.45, 4096), 16, 60_000).astype(np.uint32)
@@ -51,7 +51,7 @@ def make_shards(folder: Path, documents: int) -> int:
         name = f"{number:05d}"
         with (folder / f"{name}.ds").open("wb") as file:
             file.truncate(4 * stored)
-        parts.append(Part(name, int(limit) - before, stored - (int(limit) - before), stored, {}))
+        parts.append(ShardPart(name, int(limit) - before, stored - (int(limit) - before), stored, {}))
         before, token = int(limit), token + stored
     for column in columns.values():
         column.flush()

@@ -24,7 +24,7 @@ from benchmarks.pretraining import write_documents
 from benchmarks.result import Result, add_output, describe_machine, list_cores
 from codeshell_hf.pack.infilling import ADDED, Infilling
 from codeshell_hf.pack.layout import Phase, describe_rows
-from codeshell_hf.pack.pieces import Rules
+from codeshell_hf.pack.pieces import PackingRules
 from codeshell_hf.pack.rows import Rows
 from codeshell_hf.pack.settings import Packing, RowSettings
 from codeshell_hf.text.shards import TokenShards
@@ -162,7 +162,7 @@ def compare_ways(shards: TokenShards, options: argparse.Namespace) -> int:
                 after.filled / (count * row_tokens),
                 describe_rows(lengths, row_tokens, rows.layout.rules),
             )
-            cut_in_text, _ = describe_rows(lengths, row_tokens, Rules(settings, RATE, ADDED))
+            cut_in_text, _ = describe_rows(lengths, row_tokens, PackingRules(settings, RATE, ADDED))
             shares = (after.whole / after.marked, after.seeing / after.tokens)
             table.add(f"{row_tokens}", f"cut, then rearranged, {packing}", filled, cut_in_text, cut, *shares)
     table.keep(options.json)

@@ -12,7 +12,7 @@ from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.text.shards import Header, Part
+    from codeshell_hf.text.shards import Header, ShardPart
 
 LANGUAGES_SHOWN = 12
 # A folder of shards of its own, which mixtures name.
@@ -150,7 +150,7 @@ def pack_repositories(
     header: "Header",
     *,
     is_fast: bool,
-) -> "tuple[list[Part], Header]":
+) -> "tuple[list[ShardPart], Header]":
     """Writes shards of joined training documents; returns their parts, whose records stay, and their header."""
     from codeshell_hf.errors import DataError
     from codeshell_hf.pack.marks import find_marks

@@ -47,7 +47,7 @@ from benchmarks.gpu.sections import EXPECTED, SECTIONS
 from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.manifest import Manifest
-from codeshell_hf.pack.shards import Document, write_shards
+from codeshell_hf.pack.shards import TextDocument, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.stages import STAGES
@@ -172,7 +172,7 @@ def test_quantization_is_measured_beside_full_weights(
     )  # fmt: skip
     save_folder(CodeShellForCausalLM(config), tiny_tokenizer, tmp_path / "model")
     (tmp_path / "shards").mkdir()
-    rows: list[Document] = [
+    rows: list[TextDocument] = [
         {"id": str(index), "language": "python", "source": "own", "text": f"def f{index}(x):\n    return x\n"}
         for index in range(9)
     ]
@@ -536,7 +536,7 @@ def test_rows_times_each_kind_of_cut(tmp_path: Path, tiny_tokenizer: CodeShellTo
     sentinels = (vocabulary["<fim_prefix>"], vocabulary["<fim_middle>"], vocabulary["<fim_suffix>"])
     header = Header(len(tiny_tokenizer), tiny_tokenizer.eos_token_id, sentinels, "made")
     texts = [f"def area_{number}(r):\n    return r * {number}\n" * 9 for number in range(40)]
-    documents = [Document(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
+    documents = [TextDocument(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
     write_shards(documents, tiny_tokenizer, header, tmp_path / "pack" / "train")
     where = [str(tmp_path / "pack"), "--tokenizer", str(tmp_path / "tokenizer")]
 

@@ -1,5 +1,6 @@
 """What a visitor of the project meets: its page on PyPI, the lock, workflows, forms, hooks, one address everywhere."""
 
+import ast
 import email
 import importlib.metadata
 import json
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,3 +248,20 @@ def test_files_that_a_page_names_exist(name: str) -> None:
 
     assert [path for path in named if not any((home / path).exists() for home in homes)] == []
     assert [path for path in links if not (ROOT / path).exists()] == []
+
+
+# Names of classes that several modules may have, and why.
+SHARED_NAMES = {"Settings": "those of a stage, which its recipe's name tells apart"}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    places = defaultdict(list)
+    for folder in ("src", "recipes", "tokenizer"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    places[node.name.strip("_")].append(f"{path.relative_to(ROOT)}:{node.lineno}")
+
+    assert len(places) > 300
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in SHARED_NAMES} == {}
+    assert all(len(places[name]) > 1 for name in SHARED_NAMES)

@@ -39,7 +39,7 @@ def count_weighted(values: NDArray[Any], weights: NDArray[np.unsignedinteger], s
 
 
 @dataclass(frozen=True)
-class Source:
+class WordSource:
     """The words of a source.
 
     Args:
@@ -137,7 +137,7 @@ class Entries:
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """Words of one source, by its number."""
 
     source: int
@@ -154,7 +154,7 @@ class Found:
         pair_of_place: Number among `pairs`, shape (P,).
     """
 
-    part: Part
+    part: SourcePart
     places: Places
     pairs: NDArray[np.int64]
     pair_of_place: NDArray[np.int64]
@@ -168,7 +168,7 @@ class Found:
 class Merging:
     """Where the pairs of a part merge, and the rank of each."""
 
-    part: Part
+    part: SourcePart
     places: Places
     ranks: Ranks
 
@@ -178,7 +178,7 @@ class Merging:
 
 
 def continue_merges(
-    base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]], sources: Sequence[Source],
+    base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]], sources: Sequence[WordSource],
     continuation: Continuation, *, size: int, floor: Sequence[str] = (), show_progress: bool = False,
 ) -> Vocabulary:  # fmt: skip
     """Continues a vocabulary with characters, and then with merges of whole characters.
@@ -208,15 +208,15 @@ class Growth:
     """A vocabulary while it grows, and the words as its merges write them."""
 
     def __init__(
-        self, base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]], sources: Sequence[Source],
-        continuation: Continuation, size: int,
+        self, base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]],
+        sources: Sequence[WordSource], continuation: Continuation, size: int,
     ) -> None:  # fmt: skip
         self.entered = set(base.tokens)
         self.character_merges: dict[Merge, None] = {}
         self.merges: list[Merge] = []
         self._size, self._spelled = size, spelled
         self._entries = Entries(working, continuation, new=size)
-        self._parts = [Part(number, words) for number, source in enumerate(sources) for words in source.words]
+        self._parts = [SourcePart(number, words) for number, source in enumerate(sources) for words in source.words]
         uses = np.zeros((len(sources), len(working)))
         for part in self._parts:
             uses[part.source] += count_weighted(part.words.tokens, part.words.counts, len(working))
@@ -231,7 +231,7 @@ class Growth:
         self._waiting = self._rank_characters(missing, uses)
         for character in missing:
             self._entries.lock(character)
-        self._parts = [Part(part.source, drop_single(part.words)) for part in self._parts]
+        self._parts = [SourcePart(part.source, drop_single(part.words)) for part in self._parts]
 
     def _rank_characters(self, characters: Sequence[str], uses: NDArray[np.float64]) -> list[tuple[float, str]]:
         """Ranks characters of the new writing, the best last: where a pair saves one token, a spelling saves more."""
@@ -264,7 +264,7 @@ class Growth:
         found = list(pool.map(self._find_pairs, self._parts, repeat(bounds >= self._threshold)))
         return self._merge(pool, found) > 0 or self._threshold > self._least
 
-    def _fill_buckets(self, part: Part) -> NDArray[np.float64]:
+    def _fill_buckets(self, part: SourcePart) -> NDArray[np.float64]:
         places, buckets = self._hash_pairs(part.words)
         return count_weighted(buckets, part.words.counts[places], 1 << self._bits)
 
@@ -276,7 +276,7 @@ class Growth:
         mixed *= np.uint32(0x2C1B3C6D)
         return places, mixed >> np.uint32(32 - self._bits)
 
-    def _find_pairs(self, part: Part, is_heavy: NDArray[np.bool_]) -> Found:
+    def _find_pairs(self, part: SourcePart, is_heavy: NDArray[np.bool_]) -> Found:
         places, buckets = self._hash_pairs(part.words)
         places = places[is_heavy[buckets]]
         written = part.words.tokens[places].astype(np.int64) << 32 | part.words.tokens[places + 1]
@@ -343,11 +343,11 @@ def choose_places(places: Places, ranks: Ranks) -> tuple[Places, Ranks]:
     return np.concatenate([one for one, _ in chosen]), np.concatenate([one for _, one in chosen])
 
 
-def write_products(merging: Merging, products: NDArray[np.int32]) -> Part:
+def write_products(merging: Merging, products: NDArray[np.int32]) -> SourcePart:
     """Writes each product in place of its pair, and leaves out words that have become one token."""
     words = merging.part.words
     tokens = words.tokens.copy()
     tokens[merging.places] = products[merging.ranks]
     stays = np.ones(len(tokens), np.bool_)
     stays[merging.places + 1] = False
-    return Part(merging.part.source, drop_single(Words(tokens[stays], words.counts[stays])))
+    return SourcePart(merging.part.source, drop_single(Words(tokens[stays], words.counts[stays])))

@@ -13,7 +13,7 @@ from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 
 from .bpe import train_vocabulary, wrap_backend
 from .characters import CHINESE_PUNCTUATION, has_chinese, list_characters, list_level_one, spell
-from .continuation import Source, continue_merges
+from .continuation import WordSource, continue_merges
 from .corpus import Sample, chain_all
 from .settings import Continuation, Merged
 from .vocabulary import BYTES, Merge, Vocabulary, check_size, find_base, read_vocabulary, to_bytes
@@ -165,7 +165,7 @@ def extend(
                 parts.append(encode_words(backend, counts))
                 bar.update(len(counts))
             if parts:
-                sources.append(Source(one.weight, parts))
+                sources.append(WordSource(one.weight, parts))
     if not sources:
         raise DataError("the texts to extend with hold no Chinese; name Chinese texts under merged.extend_with")
     floor = (*list_level_one(), *CHINESE_PUNCTUATION) if continuation.floor == "chinese" else ()

@@ -49,7 +49,7 @@ def list_dependencies(start: Path) -> dict[str, Path]:
 
 
 @dataclass
-class _Source:
+class _SourceFile:
     """The relevant parts of a module's source.
 
     Args:
@@ -73,16 +73,16 @@ class _Source:
     places: list[ast.expr] = field(default_factory=list)
 
 
-def _read(path: Path) -> _Source:
+def _read(path: Path) -> _SourceFile:
     status = path.stat()
     return _parse(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=1024)
-def _parse(path: Path, changed_ns: int, size: int) -> _Source:
+def _parse(path: Path, changed_ns: int, size: int) -> _SourceFile:
     """Parses a module, once per process unless its file changes."""
     text = path.read_bytes()
-    source = _Source(path)
+    source = _SourceFile(path)
     try:
         tree = ast.parse(text, filename=str(path))
     except (SyntaxError, ValueError):  # not importable, but it may still be read
@@ -119,7 +119,7 @@ def _write(node: ast.AST, words: list[str]) -> None:
     words.append(")")
 
 
-def _scan(tree: ast.Module, source: _Source) -> None:
+def _scan(tree: ast.Module, source: _SourceFile) -> None:
     """Collects imports, names and places; a folder that is only assigned to a name is not read there."""
     named = set(map(id, source.assigned.values()))
     waiting: list[ast.AST] = [tree]
@@ -206,7 +206,7 @@ class _Packages:
         *parents, _ = self.name_file(path).split("/")
         yield from self._find_module(".".join(parents))
 
-    def list_imported(self, source: _Source) -> Iterator[Path]:
+    def list_imported(self, source: _SourceFile) -> Iterator[Path]:
         """Lists the files of modules that a module imports."""
         for level, module, names in source.imports:
             name = self._resolve(level, module, source.path)
@@ -219,7 +219,7 @@ class _Packages:
             if files and self.name_file(files[-1]) in (f"{place}.py", f"{place}/__init__.py"):
                 yield from files
 
-    def list_read(self, source: _Source) -> Iterator[Path]:
+    def list_read(self, source: _SourceFile) -> Iterator[Path]:
         """Lists the files that a module's paths refer to."""
         for node in source.assigned.values():
             place = self._evaluate(node, source)
@@ -233,7 +233,7 @@ class _Packages:
             if isinstance(place, Path):
                 yield from self._list_place(place, source)
 
-    def _list_place(self, place: Path, source: _Source) -> Iterator[Path]:
+    def _list_place(self, place: Path, source: _SourceFile) -> Iterator[Path]:
         if place.is_file():
             yield place
         elif place.is_dir() and not source.path.is_relative_to(place):
@@ -241,7 +241,7 @@ class _Packages:
         elif any(place.is_relative_to(folder) for folder in self._folders.values()):
             yield from (file for file in place.glob("[!.]*") if file.is_file() and file.suffix != ".py")
 
-    def _evaluate(self, node: ast.expr, source: _Source, seen: tuple[object, ...] = ()) -> Path | str | None:
+    def _evaluate(self, node: ast.expr, source: _SourceFile, seen: tuple[object, ...] = ()) -> Path | str | None:
         """The path or text of an expression; `None` if it is known only at run time."""
         match node:
             case ast.Constant(value=str(text)):
@@ -275,7 +275,7 @@ class _Packages:
         except ValueError:  # an invalid name or suffix
             return None
 
-    def _look_up(self, name: str, source: _Source, seen: tuple[object, ...]) -> Path | str | None:
+    def _look_up(self, name: str, source: _SourceFile, seen: tuple[object, ...]) -> Path | str | None:
         if (source.path, name) in seen:
             return None
         seen = (*seen, (source.path, name))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codeshell_hf.pack.shards import Document, write_shards
+from codeshell_hf.pack.shards import TextDocument, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
 
 SENTINELS = (301, 302, 303)
@@ -23,7 +23,7 @@ def make_shards(folder: Path, texts: list[str], sentinels: tuple[int, int, int] 
     """Writes and opens shards of texts."""
     folder.mkdir(parents=True, exist_ok=True)
     documents = [
-        Document(id=f"d{index}", language="python", source="letters", text=text) for index, text in enumerate(texts)
+        TextDocument(id=f"d{index}", language="python", source="letters", text=text) for index, text in enumerate(texts)
     ]
     write_shards(documents, Letters(), Header(320, END, sentinels, "hash"), folder)
     return TokenShards(folder)

@@ -12,7 +12,7 @@ from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.encoding import encode_documents, group_files
 from codeshell_hf.pack.settings import Perturbation
 from codeshell_hf.pack.shards import join_parts, make_header
-from codeshell_hf.text.shards import Header, Part, TokenShards
+from codeshell_hf.text.shards import Header, ShardPart, TokenShards
 
 PROGRAM = "def area_of(radius_in):\n    squared_value = radius_in * radius_in\n    return 3.14 * squared_value\n"
 SPLITS = ("train", "held-out")
@@ -36,7 +36,7 @@ def encode(
     perturbation: Perturbation | None = None,
     share: tuple[int, int] = (1, 1),
     workers: int = 1,
-) -> dict[str, list[Part]]:
+) -> dict[str, list[ShardPart]]:
     """Encodes documents, by default each of their files into a part."""
     folders = {split: folder / split for split in SPLITS}
     for one in folders.values():

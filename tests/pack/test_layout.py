@@ -12,9 +12,9 @@ from codeshell_hf.errors import SettingsError
 from codeshell_hf.pack import layout as layouts
 from codeshell_hf.pack import order
 from codeshell_hf.pack.infilling import ADDED
-from codeshell_hf.pack.layout import Layout, Phase, describe_rows
+from codeshell_hf.pack.layout import Phase, RowLayout, describe_rows
 from codeshell_hf.pack.order import sum_chunks
-from codeshell_hf.pack.pieces import Rules
+from codeshell_hf.pack.pieces import PackingRules
 from codeshell_hf.pack.settings import Packing, RowSettings
 
 
@@ -29,11 +29,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_layout(
     lengths: list[int], phases: list[Phase], *, seed: int = 0, packing: Packing = "best-fit", rate: float = 0.5
-) -> Layout:
-    return Layout(np.array(lengths), Rules(RowSettings(packing=packing), rate, 0), seed=seed, phases=phases)
+) -> RowLayout:
+    return RowLayout(np.array(lengths), PackingRules(RowSettings(packing=packing), rate, 0), seed=seed, phases=phases)
 
 
-def walk(layout: Layout, start: int, stop: int) -> Counter[tuple[int, int]]:
+def walk(layout: RowLayout, start: int, stop: int) -> Counter[tuple[int, int]]:
     """How often each position of each document is in the rows of a stretch of tokens."""
     seen: Counter[tuple[int, int]] = Counter()
     consumed = start
@@ -130,7 +130,7 @@ def test_chunks_are_summed_alike_in_memory_and_mapped_from_a_file(tmp_path: Path
 def test_use_of_rows_is_told() -> None:
     # Of 3 x 61 tokens with their ends in rows of 61, each document fills one: 4 blocks are planned.
     assert describe_rows(np.array([60, 60, 60]), 61) == (183 / 244, 0.0)
-    used, cut = describe_rows(np.array([40, 40, 40]), 61, Rules(RowSettings(packing="end-to-end"), 0.0, 0))
+    used, cut = describe_rows(np.array([40, 40, 40]), 61, PackingRules(RowSettings(packing="end-to-end"), 0.0, 0))
     assert used == pytest.approx(123 / 183)
     assert cut == pytest.approx(2 / 3)
 
@@ -140,7 +140,7 @@ def test_documents_of_code_fill_rows_and_none_that_fits_is_cut(rate: float, more
     lengths = np.clip(np.random.default_rng(0).lognormal(np.log(500), 1.2, 8000), 10, 50_000).astype(int)
 
     for row_tokens in (2048, 8192):
-        used, cut = describe_rows(lengths, row_tokens, Rules(RowSettings(), rate, more))
+        used, cut = describe_rows(lengths, row_tokens, PackingRules(RowSettings(), rate, more))
 
         assert used >= 0.995
         assert cut == 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from codeshell_hf.pack.pieces import Pieces, Rules, Spans, pack, select
+from codeshell_hf.pack.pieces import PackingRules, Pieces, Spans, pack, select
 from codeshell_hf.pack.settings import Packing, RowSettings
 
 
@@ -26,7 +26,7 @@ def pack_sizes(
     more: int = 0,
     seed: int = 0,
 ) -> Pieces:
-    rules = Rules(RowSettings(packing=packing, predicts_first_token=opens), rate, more)
+    rules = PackingRules(RowSettings(packing=packing, predicts_first_token=opens), rate, more)
     return pack(make_spans(sizes), rows, row_tokens, rules, np.random.default_rng(seed))
 
 
@@ -145,7 +145,7 @@ def test_a_part_of_a_document_keeps_a_place_for_the_end_behind_its_middle(packin
     for stop, size in ((6, 20), (7, 20), (7, 7)):
         start = np.zeros(1, np.int64)
         spans = start, start, np.array([stop]), np.array([size])
-        rules = Rules(RowSettings(packing=packing), 1.0, 0)
+        rules = PackingRules(RowSettings(packing=packing), 1.0, 0)
         found[stop, size] = pack(spans, 2, 10, rules, np.random.default_rng(0)).is_infilling.tolist()
 
     assert found == {(6, 20): [True], (7, 20): [False], (7, 7): [True]}

@@ -25,7 +25,7 @@ from codeshell_hf.pack.repositories import (
 from codeshell_hf.pack.settings import RepositorySettings
 from codeshell_hf.pack.shards import EncodedDocument, join_parts, make_header
 from codeshell_hf.stages.stage import main
-from codeshell_hf.text.shards import Header, Part, TokenShards
+from codeshell_hf.text.shards import Header, ShardPart, TokenShards
 from recipes import pack
 from tests.pack.common import Letters
 
@@ -192,7 +192,7 @@ def test_files_of_all_parts_are_joined_by_repository(
         for name in ("o/a", "o/b", "o/c")
     ]
     assert texts == expected
-    assert counts == repositories.Counts(repositories=3, near=0)
+    assert counts == repositories.RepositoryCounts(repositories=3, near=0)
 
 
 def test_commits_and_issues_are_no_files(tmp_path: Path) -> None:
@@ -218,11 +218,11 @@ def test_a_fork_is_left_out_and_the_larger_stays(tmp_path: Path, tiny_tokenizer:
 
     names = {tiny_tokenizer.decode(shards[number].tolist()).split("\n")[0] for number in range(len(shards))}
     assert names == {"<reponame>o/a", "<reponame>o/b"}
-    assert counts == repositories.Counts(repositories=3, near=1)
+    assert counts == repositories.RepositoryCounts(repositories=3, near=1)
 
     (tmp_path / "both").mkdir()
     _, counts = run_join(curated, tiny_tokenizer, tmp_path / "both", min_jaccard=None)
-    assert counts == repositories.Counts(repositories=3, near=0)
+    assert counts == repositories.RepositoryCounts(repositories=3, near=0)
 
 
 @pytest.mark.parametrize(("shared", "is_near"), [(95, True), (85, True), (55, False), (0, False)])
@@ -304,7 +304,7 @@ def test_a_run_that_is_killed_while_it_joins_encodes_nothing_again(
     )
     write = shards.write_contents
 
-    def write_until_killed(parts: Sequence[Part], header: Header, folder: Path) -> Header:
+    def write_until_killed(parts: Sequence[ShardPart], header: Header, folder: Path) -> Header:
         if folder == tmp_path / "pack.partial" / killed_at:
             raise RuntimeError("killed")
         return write(parts, header, folder)

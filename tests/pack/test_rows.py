@@ -14,7 +14,7 @@ from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
 from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.rows import IGNORED, Batch, Rows
 from codeshell_hf.pack.settings import CutLevel, Packing, RowSettings
-from codeshell_hf.pack.shards import Document, write_shards
+from codeshell_hf.pack.shards import TextDocument, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
 from codeshell_hf.text.token_files import TokenFiles
 from tests.pack.common import END, SENTINELS, Numbered, make_shards
@@ -216,7 +216,7 @@ def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
     ids = [tiny_tokenizer.convert_tokens_to_ids(f"<fim_{part}>") for part in ("prefix", "middle", "suffix")]
     header = Header(len(tiny_tokenizer), tiny_tokenizer.eos_token_id, tuple(ids), "hash")
     texts = [f"def area_{number}(radius):\n    return {number} * radius ** 2\n" * 3 for number in range(40)]
-    rows = [Document(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
+    rows = [TextDocument(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
     write_shards(rows, tiny_tokenizer, header, tmp_path)
     cuts = {"character": 0.4, "line": 0.3, "syntax": 0.3}
     infilling = Infilling(1.0, 0.5, cuts, TokenizerCodec(tiny_tokenizer))
@@ -238,7 +238,7 @@ def test_every_byte_of_a_document_longer_than_a_row_is_in_its_rows(
     end = tiny_tokenizer.eos_token_id
     # Three bytes each, so that rows end within characters.
     text = "".join(chr(0x4E00 + place * 7 % 5000) + "\n" * (place % 10 == 0) for place in range(600))
-    row: Document = {"id": "0", "language": "python", "source": "own", "text": text}
+    row: TextDocument = {"id": "0", "language": "python", "source": "own", "text": text}
     write_shards([row], tiny_tokenizer, Header(len(tiny_tokenizer), end, sentinels, "hash"), tmp_path)
     infilling = Infilling(1.0, 0.5, {level: 1.0}, TokenizerCodec(tiny_tokenizer))
     rows = Rows(TokenShards(tmp_path), seed=0, phases=[Phase(0, 64)], infilling=infilling)

@@ -12,9 +12,9 @@ import pytest
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
 from codeshell_hf.pack.shards import (
-    Document,
     EncodedDocument,
     PartWriter,
+    TextDocument,
     encode_all,
     find_part,
     hash_tokenizer,
@@ -22,16 +22,16 @@ from codeshell_hf.pack.shards import (
     write_encoded,
     write_shards,
 )
-from codeshell_hf.text.shards import Header, Part, TokenShards
+from codeshell_hf.text.shards import Header, ShardPart, TokenShards
 from tests.pack.common import END, SENTINELS, Letters, make_shards
 
 HEADER = Header(320, END, SENTINELS, "hash")
 
 
-def make_part(stem: Path, texts: list[str], header: Header = HEADER) -> Part:
+def make_part(stem: Path, texts: list[str], header: Header = HEADER) -> ShardPart:
     """Writes a part of letters."""
     writer = PartWriter(stem, header)
-    rows = (Document(id=text, language=text[:1] or "none", source="letters", text=text) for text in texts)
+    rows = (TextDocument(id=text, language=text[:1] or "none", source="letters", text=text) for text in texts)
     for document in encode_all(rows, Letters()):
         writer.add(document)
     return writer.close()

@@ -14,7 +14,7 @@ from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.mixture import Mixture
 from codeshell_hf.pack.rows import IGNORED, Batch, Rows
 from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
-from codeshell_hf.pack.shards import Document, make_header, write_shards
+from codeshell_hf.pack.shards import TextDocument, make_header, write_shards
 from codeshell_hf.pack.stream import count_labels, open_rows, open_shards, read_step, to_tensors
 from codeshell_hf.text.shards import TokenShards
 from tests.pack.common import make_shards
@@ -25,7 +25,7 @@ def home(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer) -> Path:
     """A tokenizer and shards that were packed with it."""
     tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
     (tmp_path / "pack" / "train").mkdir(parents=True)
-    rows = [Document(id=str(n), language="python", source="own", text=f"x = {n}\n") for n in range(9)]
+    rows = [TextDocument(id=str(n), language="python", source="own", text=f"x = {n}\n") for n in range(9)]
     header = make_header(tiny_tokenizer, tmp_path / "tokenizer")
     write_shards(rows, tiny_tokenizer, header, tmp_path / "pack" / "train")
     return tmp_path

@@ -11,7 +11,7 @@ import yaml
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.commands.programs import main as write_programs
-from codeshell_hf.pack.shards import Document, write_shards
+from codeshell_hf.pack.shards import TextDocument, write_shards
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import Header
 from recipes.evaluate import STAGE
@@ -76,7 +76,7 @@ def test_results_hold_everything_that_made_them(
 def write_corpus(folder: Path, tokenizer: CodeShellTokenizer) -> tuple[Path, Path]:
     """Outputs of curate and pack: 20 training files and 6 held-out ones."""
     body = "    result = radius * 3\n    return result + 1\n"
-    texts: list[Document] = [
+    texts: list[TextDocument] = [
         {"id": str(number), "language": "python", "source": "own", "text": f"def area{number}(radius):\n{body}" * 5}
         for number in range(26)
     ]

@@ -18,7 +18,7 @@ from ..extensions import list_extension_files
 from ..manifest import hash_file, hash_values
 from .engine import map_tasks
 from .measurement import MEASURED_BY, SIGNAL_NAMES, measure_part
-from .parts import Part
+from .parts import CorpusPart
 from .preference import Measured
 from .progress import Progress
 from .settings import Measuring, Source
@@ -148,13 +148,13 @@ class Corpus:
             self._progress(step, done + len(results), total)
         return results
 
-    def list_parts(self, step: str, folder: Path, *, prefix: str = "") -> list[Part]:
+    def list_parts(self, step: str, folder: Path, *, prefix: str = "") -> list[CorpusPart]:
         """Lists a step's parts with the verdicts so far; its files go to `folder`, with names after `prefix`."""
         codes = self.work / f"before-{step}"
         self.verdicts.save(codes)
         folder.mkdir(parents=True, exist_ok=True)
         return [
-            Part(
+            CorpusPart(
                 index=index,
                 measured=str(measured),
                 codes=str(codes / f"{index:05d}.npy"),
@@ -166,7 +166,7 @@ class Corpus:
     def map(
         self,
         step: str,
-        function: Callable[[Part, Shared], None],
+        function: Callable[[CorpusPart, Shared], None],
         shared: Shared,
         *,
         max_workers: int | None = None,

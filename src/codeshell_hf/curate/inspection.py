@@ -16,7 +16,7 @@ from .annotation import annotate_by_signals
 from .decontamination import Decontaminator, read_benchmark
 from .measurement import SIGNAL_NAMES
 from .ngrams import load_scorer
-from .parts import Part, Repeated, read_kept
+from .parts import CorpusPart, Repeated, read_kept
 from .preference import Measured
 from .regressor import Regressor
 from .repetition import find_holders, remove_pieces
@@ -64,7 +64,7 @@ class ScoreShared(TypedDict):
     workers: int
 
 
-def inspect_part(part: Part, shared: InspectShared) -> None:
+def inspect_part(part: CorpusPart, shared: InspectShared) -> None:
     """Measures perplexity, benchmark texts, tokens, and the size without repeated pieces."""
     ngrams, repeated = shared["ngrams"], shared["repeated"]
     scorer = _load_scorer(ngrams["path"]) if ngrams else None
@@ -101,7 +101,7 @@ def _load_decontaminator(benchmarks: tuple[Benchmark, ...], min_hits: int) -> De
     return Decontaminator({row.name: read_benchmark(row) for row in benchmarks}, min_hits=min_hits)
 
 
-def score_part(part: Part, shared: ScoreShared) -> None:
+def score_part(part: CorpusPart, shared: ScoreShared) -> None:
     """Scores quality."""
     if shared["model"] == STATIC:
         regressor = None
@@ -126,7 +126,7 @@ def _load_regressor(folder: str, max_tokens: int, precision: ComputeDtype) -> Re
 class _Writer:
     """Writes rows to a part's file, which is complete or absent."""
 
-    def __init__(self, part: Part, schema: pa.Schema) -> None:
+    def __init__(self, part: CorpusPart, schema: pa.Schema) -> None:
         self._path = Path(part["output"])
         self._temporary = self._path.with_suffix(".tmp")
         self._schema = schema

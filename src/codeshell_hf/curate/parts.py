@@ -12,7 +12,7 @@ from .settings import Piece
 _ROWS = 512
 
 
-class Part(TypedDict):
+class CorpusPart(TypedDict):
     """A part: `measured` is the file of measurements, `codes` that of the documents' verdicts, `output` is to write."""
 
     index: int
@@ -29,7 +29,7 @@ class Repeated(TypedDict):
     min_bytes: int
 
 
-def read_kept(part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def read_kept(part: CorpusPart, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Reads the documents of a part that have not been dropped."""
     codes = np.load(part["codes"])
     row = 0

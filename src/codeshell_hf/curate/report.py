@@ -25,7 +25,7 @@ class LanguageRow(TypedDict):
     dropped: dict[str, int]
 
 
-class Counts(TypedDict):
+class FunnelCounts(TypedDict):
     """Totals, reasons and languages, for the manifest."""
 
     documents_before: int
@@ -108,7 +108,7 @@ class Funnel:
             )
         return rows
 
-    def counts(self) -> Counts:
+    def counts(self) -> FunnelCounts:
         """Totals, reasons and rows."""
         return {
             "documents_before": sum(self.documents.values()),

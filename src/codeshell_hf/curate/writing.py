@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .measurement import SCHEMA
-from .parts import Part, Repeated
+from .parts import CorpusPart, Repeated
 from .redaction import redact
 from .repetition import find_holders, remove_pieces
 from .report import Example, Histogram
@@ -58,7 +58,7 @@ DOCUMENT_SCHEMA = pa.schema(
 )
 
 
-class WriteTask(Part):
+class WriteTask(CorpusPart):
     """A part, with its files of perplexity, tokens and, if documents were scored, quality."""
 
     inspected: str

@@ -15,7 +15,7 @@ COMPARED = {"pass@1", "exact match", "right tests"}  # shares of correct answers
 
 
 @dataclass
-class Row:
+class ReportRow:
     """A row of the table of benchmarks: a measure of each model, and the technical report's in percent."""
 
     name: str
@@ -36,10 +36,10 @@ class ModelChange:
     high: float
 
 
-def list_rows(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[Row]:
+def list_rows(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[ReportRow]:
     """Lists the rows of the table of benchmarks."""
     profiles = {task.name: task.profile.name for task in tasks}
-    rows: dict[str, Row] = {}
+    rows: dict[str, ReportRow] = {}
     for model, result in models.items():
         for task, score in result.tasks.items():
             is_multilingual = len(score.languages) > 1
@@ -49,7 +49,7 @@ def list_rows(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[
                 for suffix, cell in cells:
                     label = f"{task}{suffix}: {name}"
                     language = suffix.strip() or ("" if is_multilingual else next(iter(score.languages), ""))
-                    row = rows.setdefault(label, Row(label))
+                    row = rows.setdefault(label, ReportRow(label))
                     row.models[model] = cell
                     if name in ("pass@1", "exact match"):
                         row.published = find_published(profiles.get(task, task), language, cell.problems)
@@ -137,7 +137,9 @@ def _format_bits(models: Mapping[str, ModelResult], trigram_bits_per_byte: float
     return lines
 
 
-def _format_tasks(models: Mapping[str, ModelResult], rows: list[Row], changes: Iterable[ModelChange]) -> list[str]:
+def _format_tasks(
+    models: Mapping[str, ModelResult], rows: list[ReportRow], changes: Iterable[ModelChange]
+) -> list[str]:
     if not rows:
         return []
     lines = [f"{'percent, 95 % interval':<44}" + "".join(f"{name:>22}" for name in models) + f"{'the report':>12}"]

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from ..processors import count_usable_cpus
 from ..text.documents import list_parts, read_part
-from ..text.shards import Header, Part
+from ..text.shards import Header, ShardPart
 from ..tokenization_codeshell import CodeShellTokenizer
 from .encoder import make_tiktoken
 from .perturbation import perturb
 from .settings import Perturbation
-from .shards import Document, Encoder, PartWriter, encode_all, find_part, is_begun, name_part
+from .shards import Encoder, PartWriter, TextDocument, encode_all, find_part, is_begun, name_part
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ TRAIN = "train"
 WORTH_A_WORKER = 64_000_000  # bytes of compressed Parquet
 
 
-class CuratedDocument(Document):
+class CuratedDocument(TextDocument):
     """A document to encode, with its split."""
 
     split: str
@@ -74,7 +74,7 @@ def encode_documents(
     perturbation: Perturbation | None = None,
     workers: int | None = None,
     share: tuple[int, int] = (1, 1),
-) -> dict[str, list[Part]]:
+) -> dict[str, list[ShardPart]]:
     """Encodes curated documents, each of their files read once for all splits.
 
     Args:
@@ -126,7 +126,7 @@ def group_files(files: Sequence[Path], part_bytes: int) -> list[list[Path]]:
     return groups
 
 
-def encode_part(task: PartTask) -> tuple[str, dict[str, Part]]:
+def encode_part(task: PartTask) -> tuple[str, dict[str, ShardPart]]:
     """Encodes files of curated documents into a part of each split, which is whole or absent; gives name and parts."""
     encoder = load_encoder(task.tokenizer, is_fast=task.is_fast, threads=task.threads)
     writers = {split: PartWriter(stem, task.header) for split, stem in task.stems.items()}
@@ -143,7 +143,7 @@ def load_encoder(tokenizer: Path, *, is_fast: bool, threads: int = 1) -> Encoder
     return make_tiktoken(loaded.backend_tokenizer, threads=threads) if is_fast else loaded
 
 
-def _find_finished(task: PartTask) -> dict[str, Part] | None:
+def _find_finished(task: PartTask) -> dict[str, ShardPart] | None:
     """The parts of a task by split, or `None` unless all are whole and as they were written."""
     found = {split: find_part(stem) for split, stem in task.stems.items()}
     for split, part in found.items():
@@ -153,7 +153,7 @@ def _find_finished(task: PartTask) -> dict[str, Part] | None:
     return whole if len(whole) == len(found) else None
 
 
-def _run(tasks: Sequence[PartTask], workers: int) -> Iterator[tuple[str, dict[str, Part]]]:
+def _run(tasks: Sequence[PartTask], workers: int) -> Iterator[tuple[str, dict[str, ShardPart]]]:
     """Encodes parts and yields what `encode_part` returns as they are finished."""
     if workers == 1:
         yield from map(encode_part, tasks)

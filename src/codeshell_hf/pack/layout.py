@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import SettingsError
 from .order import CHUNK_DOCUMENTS, POOL_BLOCKS, POOL_CHUNKS, Epoch, Lengths, release, shuffle_chunks, sum_chunks
-from .pieces import SENTINELS, Pieces, Rules, Spans, pack, select
+from .pieces import SENTINELS, PackingRules, Pieces, Spans, pack, select
 from .settings import RowSettings
 
 KINDS = ("chunks", "pool", "pieces", "window", "cuts")
@@ -31,7 +31,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Part:
+class PoolPart:
     """Rows of one length that are packed together: those of a pool, as far as it lies in one phase.
 
     Args:
@@ -48,7 +48,7 @@ class Part:
     row_tokens: int
 
 
-class Layout:
+class RowLayout:
     """Finds the rows of a run in constant time, whatever the number of documents.
 
     Args:
@@ -60,7 +60,7 @@ class Layout:
         SettingsError: If a phase does not begin, or its rows do not end, where a longest row does.
     """
 
-    def __init__(self, lengths: Lengths, rules: Rules, *, seed: int, phases: Sequence[Phase]) -> None:
+    def __init__(self, lengths: Lengths, rules: PackingRules, *, seed: int, phases: Sequence[Phase]) -> None:
         self.lengths = lengths
         self.rules = rules
         self.seed = seed
@@ -92,7 +92,7 @@ class Layout:
         number, epoch = self._find_epoch(block)
         return number + (block - epoch.first_block) / int(epoch.blocks[-1])
 
-    def locate(self, consumed: int) -> tuple[Part, int]:
+    def locate(self, consumed: int) -> tuple[PoolPart, int]:
         """The part that the row is in which begins after so many consumed tokens, and its number in the part."""
         block = consumed // self.block_tokens
         phase = self._find_phase(block)
@@ -105,9 +105,11 @@ class Layout:
         place, within = divmod(int(order[(consumed - first * self.block_tokens) // row_tokens]), in_block)
         pool, start, stop = epoch.find_pool(first + place)
         begin, end = self._clip(phase, start, stop)
-        return Part(number, pool, begin - start, end - start, row_tokens), (first + place - begin) * in_block + within
+        return PoolPart(number, pool, begin - start, end - start, row_tokens), (
+            first + place - begin
+        ) * in_block + within
 
-    def pack(self, part: Part) -> Pieces:
+    def pack(self, part: PoolPart) -> Pieces:
         """Packs the rows of a part."""
         spans = self.list_documents(part.epoch, part.pool)
         blocks = int(np.diff(self.plan(part.epoch).blocks)[part.pool])
@@ -117,7 +119,7 @@ class Layout:
         rows = (part.last - part.first) * self.block_tokens // part.row_tokens
         return pack(spans, rows, part.row_tokens, self.rules, self.make_rng("pieces", part))
 
-    def make_rng(self, kind: str, part: Part) -> np.random.Generator:
+    def make_rng(self, kind: str, part: PoolPart) -> np.random.Generator:
         """A generator for something about a part."""
         return self._make_rng(kind, part.epoch, part.pool, part.first, part.row_tokens)
 
@@ -170,7 +172,9 @@ class Layout:
         return np.random.default_rng([self.seed, KINDS.index(kind), *key])
 
 
-def describe_rows(lengths: NDArray[np.integer], row_tokens: int, rules: Rules | None = None) -> tuple[float, float]:
+def describe_rows(
+    lengths: NDArray[np.integer], row_tokens: int, rules: PackingRules | None = None
+) -> tuple[float, float]:
     """Share of places that are filled, and of documents that fit a row those that are cut, in the first pools.
 
     Sentinels fill places; those that are kept for what cuts in a text may add count as empty.
@@ -179,12 +183,12 @@ def describe_rows(lengths: NDArray[np.integer], row_tokens: int, rules: Rules | 
         lengths: Tokens of each document, shape (documents,).
         rules: `None` is the default way, without infilling.
     """
-    rules = rules or Rules(RowSettings(), 0.0, 0)
-    layout = Layout(lengths, rules, seed=0, phases=[Phase(0, row_tokens)])
+    rules = rules or PackingRules(RowSettings(), 0.0, 0)
+    layout = RowLayout(lengths, rules, seed=0, phases=[Phase(0, row_tokens)])
     epoch = layout.plan(0)
     filled = places = cut = fitting = 0
     for pool, blocks in enumerate(np.diff(epoch.blocks)[:POOLS_COUNTED].tolist()):
-        pieces = layout.pack(Part(0, pool, 0, blocks, row_tokens))
+        pieces = layout.pack(PoolPart(0, pool, 0, blocks, row_tokens))
         documents, _, _, sizes = layout.list_documents(0, pool)
         filled += int(sizes.sum())
         is_last = pieces.stops == lengths[pieces.documents] + 1 + rules.opening

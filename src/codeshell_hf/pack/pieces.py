@@ -37,7 +37,7 @@ class Pieces:
 
 
 @dataclass(frozen=True)
-class Rules:
+class PackingRules:
     """How documents become rows.
 
     Args:
@@ -80,7 +80,7 @@ def select(spans: Spans, start: int, stop: int) -> Spans:
     return documents[is_inside], cut_starts, cut_stops, sizes[is_inside]
 
 
-def pack(spans: Spans, rows: int, row_tokens: int, rules: Rules, rng: np.random.Generator) -> Pieces:
+def pack(spans: Spans, rows: int, row_tokens: int, rules: PackingRules, rng: np.random.Generator) -> Pieces:
     """Packs documents into a number of rows, which may be more than they fill.
 
     Every position gets into exactly one row. Where the rows have no place for more sentinels, fewer pieces are
@@ -97,7 +97,7 @@ def pack(spans: Spans, rows: int, row_tokens: int, rules: Rules, rng: np.random.
 class _Packer(ABC):
     """What packs one lot of documents."""
 
-    def __init__(self, rows: int, row_tokens: int, rules: Rules, rng: np.random.Generator) -> None:
+    def __init__(self, rows: int, row_tokens: int, rules: PackingRules, rng: np.random.Generator) -> None:
         self.rows = rows
         self.row_tokens = row_tokens
         self.rules = rules

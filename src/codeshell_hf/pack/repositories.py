@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..processors import count_usable_cpus
 from ..text.documents import list_parts, name_repository, read_part
-from ..text.shards import Header, Part
+from ..text.shards import Header, ShardPart
 from .encoding import load_encoder
 from .imports import Paths, find_imports
 from .marks import Marks
@@ -118,7 +118,7 @@ class JoinTask(GroupTask):
 
 
 @dataclass(frozen=True)
-class Counts:
+class RepositoryCounts:
     """Of repositories: all with enough files, and those that were near another and left out."""
 
     repositories: int
@@ -210,7 +210,7 @@ def join_repositories(
     *,
     is_fast: bool,
     workers: int | None = None,
-) -> tuple[list[Part], Counts]:
+) -> tuple[list[ShardPart], RepositoryCounts]:
     """Joins and encodes the curated documents of a split that have a repository, each group into a part.
 
     Args:
@@ -254,7 +254,7 @@ def join_repositories(
     left = [task for task in tasks if find_part(task.output) is None]
     _run(join_group, left, processes, "join repositories")
     made = [part for task in tasks if (part := find_part(task.output)) is not None]
-    return made, Counts(len(signatures), len(left_out))
+    return made, RepositoryCounts(len(signatures), len(left_out))
 
 
 def _run(function: Callable[[Task], None], tasks: Sequence[Task], workers: int, what: str) -> None:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..text.shards import Header
 from .infilling import Draws, Infilling, draw_cuts, rearrange
-from .layout import Layout, Part, Phase
+from .layout import Phase, PoolPart, RowLayout
 from .order import POOLS_IN_TURN, Lengths
-from .pieces import Pieces, Rules
+from .pieces import PackingRules, Pieces
 from .settings import RowSettings
 
 IGNORED = -100
@@ -95,8 +95,8 @@ class Rows:
         self.shards = shards
         self.infilling = infilling
         rate, more = (infilling.rate, infilling.more) if infilling else (0.0, 0)
-        rules = Rules(settings or RowSettings(), rate, more)
-        self.layout = Layout(shards.lengths, rules, seed=seed, phases=phases)
+        rules = PackingRules(settings or RowSettings(), rate, more)
+        self.layout = RowLayout(shards.lengths, rules, seed=seed, phases=phases)
         if self.layout.places < self.layout.block_tokens:
             raise DataError(
                 f"{shards.folder} holds {self.layout.places} tokens, too few for one row of "
@@ -107,11 +107,11 @@ class Rows:
         self._pack = lru_cache(maxsize=POOLS_IN_TURN + 1)(self._pack_part)
 
     def find_row_tokens(self, consumed: int) -> int:
-        """As `Layout.find_row_tokens`."""
+        """As `RowLayout.find_row_tokens`."""
         return self.layout.find_row_tokens(consumed)
 
     def count_epochs(self, consumed: int) -> float:
-        """As `Layout.count_epochs`."""
+        """As `RowLayout.count_epochs`."""
         return self.layout.count_epochs(consumed)
 
     def read(self, consumed: int, rows: int) -> Batch:
@@ -138,7 +138,7 @@ class Rows:
             positions[row, filled:] = counted[: row_tokens - filled]
         return Batch(ids, positions, labels)
 
-    def _pack_part(self, part: Part) -> tuple[Pieces, Draws]:
+    def _pack_part(self, part: PoolPart) -> tuple[Pieces, Draws]:
         pieces = self.layout.pack(part)
         return pieces, draw_cuts(self.infilling, len(pieces.documents), self.layout.make_rng("cuts", part))
 

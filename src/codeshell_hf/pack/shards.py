@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..manifest import hash_file, hash_values, write_text
-from ..text.shards import COLUMNS, DOCUMENTS_SUFFIX, HEADER, Contents, Header, Part
+from ..text.shards import COLUMNS, DOCUMENTS_SUFFIX, HEADER, Contents, Header, ShardPart
 from ..text.token_files import INDEX_SUFFIX, METADATA_SUFFIX, SUFFIX
 from ..tokenization_codeshell import CodeShellTokenizer
 
@@ -35,7 +35,7 @@ _DOCUMENTS_SCHEMA = pa.schema(
 )
 
 
-class Document(TypedDict):
+class TextDocument(TypedDict):
     """A document to encode."""
 
     id: str
@@ -89,7 +89,7 @@ def hash_tokenizer(folder: Path) -> str:
         raise DataError(f"{path} cannot be read ({error}); name the folder of a tokenizer") from error
 
 
-def encode_all(documents: Iterable[Document], encoder: Encoder) -> Iterator[EncodedDocument]:
+def encode_all(documents: Iterable[TextDocument], encoder: Encoder) -> Iterator[EncodedDocument]:
     """Encodes documents, in which special tokens are plain text, many at a time."""
     rows = iter(documents)
     while batch := list(islice(rows, ENCODED_TOGETHER)):
@@ -142,7 +142,7 @@ class PartWriter:
         for column, value in zip(self._columns.values(), row, strict=True):
             column.append(value)
 
-    def close(self) -> Part:
+    def close(self) -> ShardPart:
         """Writes what belongs to the token file; with it, the part is finished."""
         self._file.close()
         lengths = np.array(self._columns["tokens"], np.int64)
@@ -156,19 +156,19 @@ class PartWriter:
         others = (INDEX_SUFFIX, METADATA_SUFFIX, DOCUMENTS_SUFFIX)
         hashes = {SUFFIX: self._digest.hexdigest()}
         hashes |= {suffix: hash_file(_add_ending(self._stem, suffix)) for suffix in others}
-        part = Part(self._stem.name, len(ends), int(lengths.sum()), sum(self._columns["bytes"]), hashes)
+        part = ShardPart(self._stem.name, len(ends), int(lengths.sum()), sum(self._columns["bytes"]), hashes)
         values = asdict(part)
         write_text(_name_record(self._stem), json.dumps(values | {"hash": hash_values(values)}))
         return part
 
 
-def find_part(stem: Path) -> Part | None:
+def find_part(stem: Path) -> ShardPart | None:
     """The part that was written there, or `None` if it is not whole or not as it was written."""
     try:
         values = json.loads(_name_record(stem).read_text(encoding="utf-8"))
         if values.pop("hash") != hash_values(values):
             return None
-        part = Part(**values)
+        part = ShardPart(**values)
         is_whole = all(hash_file(_add_ending(stem, suffix)) == digest for suffix, digest in part.hashes.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -180,7 +180,7 @@ def is_begun(stem: Path) -> bool:
     return _name_record(stem).exists()
 
 
-def write_shards(documents: Iterable[Document], encoder: Encoder, header: Header, folder: Path) -> Header:
+def write_shards(documents: Iterable[TextDocument], encoder: Encoder, header: Header, folder: Path) -> Header:
     """Encodes documents, as `encode_all` does, and writes them as `write_encoded` does."""
     return write_encoded(encode_all(documents, encoder), header, folder)
 
@@ -209,14 +209,14 @@ def name_part(number: int) -> str:
     return f"{number:05d}"
 
 
-def join_parts(parts: Sequence[Part], header: Header, folder: Path) -> Header:
+def join_parts(parts: Sequence[ShardPart], header: Header, folder: Path) -> Header:
     """Makes shards of parts, as `write_contents` does, and drops their records."""
     header = write_contents(parts, header, folder)
     drop_records(parts, folder)
     return header
 
 
-def write_contents(parts: Sequence[Part], header: Header, folder: Path) -> Header:
+def write_contents(parts: Sequence[ShardPart], header: Header, folder: Path) -> Header:
     """Makes shards of parts, whose token files stay where they are; their records stay, so that it can be done again.
 
     Args:
@@ -235,7 +235,7 @@ def write_contents(parts: Sequence[Part], header: Header, folder: Path) -> Heade
     return header
 
 
-def drop_records(parts: Sequence[Part], folder: Path) -> None:
+def drop_records(parts: Sequence[ShardPart], folder: Path) -> None:
     """Deletes the records of parts, by which a stopped run finds them, and the files of those without documents."""
     for part in parts:
         stem = folder / part.name

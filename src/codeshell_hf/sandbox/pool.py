@@ -61,8 +61,8 @@ class Sandbox:
         self.start = start
         self.limits = limits
         self.workers = workers or count_usable_cpus()
-        self._free: SimpleQueue[_Zygote] = SimpleQueue()
-        self._all: list[_Zygote] = []
+        self._free: SimpleQueue[_ZygoteProcess] = SimpleQueue()
+        self._all: list[_ZygoteProcess] = []
         self._lock = threading.Lock()
         for _ in range(self.workers):
             self._start()
@@ -124,7 +124,7 @@ class Sandbox:
             zygote.close()
 
     def _start(self) -> None:
-        zygote = _Zygote(self.start)
+        zygote = _ZygoteProcess(self.start)
         with self._lock:
             self._all.append(zygote)
         self._free.put(zygote)
@@ -148,7 +148,7 @@ class Sandbox:
         raise RunFailed(f"the sandbox failed twice on one program: {trouble}; finished programs are kept: run again")
 
 
-class _Zygote:
+class _ZygoteProcess:
     """One worker process and the two pipes to it."""
 
     def __init__(self, start: Start) -> None:

@@ -127,7 +127,7 @@ class Decoder:
             logits = self._forward(inputs, mask, positions, cache)[:, -1]
             cache.batch_repeat_interleave(many)
             rows = [
-                _Row(request, self._find_limit(request) - len(request.ids), first + number)
+                _DecodingRow(request, self._find_limit(request) - len(request.ids), first + number)
                 for request in fitting
                 for number in range(many)
             ]
@@ -146,7 +146,7 @@ class Decoder:
 
     def _decode_rows(
         self,
-        rows: list["_Row"],
+        rows: list["_DecodingRow"],
         logits: Tensor,
         mask: Tensor,
         cache: DynamicCache,
@@ -174,7 +174,7 @@ class Decoder:
             logits = self._forward(chosen[:, None], mask, positions, cache)[:, -1]
 
 
-class _Row:
+class _DecodingRow:
     """One output during generation."""
 
     def __init__(self, request: Request, room: int, number: int) -> None:

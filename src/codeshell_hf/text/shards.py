@@ -70,7 +70,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardPart:
     """A token file with the table of its documents.
 
     Args:
@@ -101,7 +101,7 @@ class Contents:
 
     header: Header
     languages: list[str]
-    parts: list[Part]
+    parts: list[ShardPart]
     hashes: dict[str, str]
 
     def dump(self) -> str:
@@ -128,7 +128,7 @@ def read_contents(folder: Path) -> Contents:
         return Contents(
             Header(sentinels=tuple(sentinels) if sentinels else None, **header),
             values["languages"],
-            [Part(**part) for part in values["parts"]],
+            [ShardPart(**part) for part in values["parts"]],
             values["hashes"],
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
