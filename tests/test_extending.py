@@ -14,7 +14,7 @@ from codeshell_hf.evaluate.settings import TaskSettings
 from codeshell_hf.evaluate.tasks import read_task
 from codeshell_hf.extensions import list_extension_files
 from recipes.curate import Settings, list_inputs
-from tests.curate.common import GOOD, NO_RULES, run
+from tests.curate.toy_corpus import GOOD, NO_RULES, run
 
 ROOT = Path(__file__).parents[1]
 MAX_LINES = 10

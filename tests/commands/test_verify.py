@@ -6,7 +6,7 @@ import pytest
 
 from codeshell_hf.commands.main import main
 from codeshell_hf.text import shards
-from tests.pack.common import make_shards
+from tests.pack.letters import make_shards
 
 
 def test_whole_shards_pass_and_a_flipped_byte_is_found(

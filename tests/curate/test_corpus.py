@@ -4,7 +4,7 @@ from pathlib import Path
 
 from codeshell_hf.curate.corpus import list_all, split_parts
 from codeshell_hf.curate.settings import Source
-from tests.curate.common import write_files
+from tests.curate.toy_corpus import write_files
 
 
 def test_parts_hold_every_unit_once(tmp_path: Path) -> None:

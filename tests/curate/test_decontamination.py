@@ -11,7 +11,7 @@ import pytest
 from codeshell_hf.curate.decontamination import FIELDS, Decontaminator, hash_text, read_benchmark, roll
 from codeshell_hf.curate.settings import Benchmark
 from codeshell_hf.errors import DataError
-from tests.curate.common import GOOD, run, write_files
+from tests.curate.toy_corpus import GOOD, run, write_files
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from codeshell_hf.curate.settings import Perplexity, RepeatedText, Selection
 from codeshell_hf.errors import DataError
 from codeshell_hf.text.documents import read_documents
-from tests.curate.common import BAD, GOOD, NO_RULES, run, write_files
+from tests.curate.toy_corpus import BAD, GOOD, NO_RULES, run, write_files
 
 
 def test_every_fault_falls_under_its_own_name(tmp_path: Path) -> None:

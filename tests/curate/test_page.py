@@ -5,7 +5,7 @@ from pathlib import Path
 
 from codeshell_hf.curate.page import write_report
 from codeshell_hf.curate.report import print_table
-from tests.curate.common import BAD, GOOD, RULES, run, write_files
+from tests.curate.toy_corpus import BAD, GOOD, RULES, run, write_files
 
 
 def test_the_report_shows_the_table_the_reasons_and_examples(tmp_path: Path) -> None:

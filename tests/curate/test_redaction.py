@@ -6,7 +6,7 @@ import pytest
 
 from codeshell_hf.curate.redaction import redact
 from codeshell_hf.text.documents import read_documents
-from tests.curate.common import GOOD, run, write_files
+from tests.curate.toy_corpus import GOOD, run, write_files
 
 REPLACED = {
     "write to ann.lee+x@corp-mail.co.uk now": "write to <EMAIL> now",

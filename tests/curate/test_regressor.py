@@ -11,7 +11,7 @@ from codeshell_hf.curate.regressor import Regressor, fit
 from codeshell_hf.curate.settings import Quality, Selection
 from codeshell_hf.errors import CheckpointError, DataError
 from codeshell_hf.text.documents import read_documents
-from tests.curate.common import GOOD, run, write_files
+from tests.curate.toy_corpus import GOOD, run, write_files
 
 QUALITY = Quality(
     max_tokens=48, epochs=6, batch_documents=16, learning_rate=2e-3, held_out_fraction=0.2, sample_documents=60

@@ -8,7 +8,7 @@ import pytest
 from codeshell_hf.curate.rights import is_allowed, read_opt_outs
 from codeshell_hf.curate.settings import Rights
 from codeshell_hf.errors import DataError
-from tests.curate.common import run
+from tests.curate.toy_corpus import run
 
 
 def test_licences_and_opt_outs_are_honoured(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from codeshell_hf.evaluate.held_out import HeldOutFiles, fill_in_lines, score_bi
 from codeshell_hf.evaluate.models import EvaluatedModel
 from codeshell_hf.evaluate.results import ResultCache
 from codeshell_hf.evaluate.settings import BitsPerByteSettings, HeldOutLineSettings
-from tests.pack.common import make_shards
+from tests.pack.letters import make_shards
 
 TRAINED = ["abcabcabc\n" * 3, "abz\n"]
 BODY = "import os\n\ndef area(radius):\n    return 3.14159 * radius ** 2\n\nprint(area(2.0), os.name)\n"

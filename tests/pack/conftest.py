@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codeshell_hf.text.shards import TokenShards
-from tests.pack.common import make_shards
+from tests.pack.letters import make_shards
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from codeshell_hf.pack import datatrove
 from codeshell_hf.pack.datatrove import DatatroveShards
 from codeshell_hf.pack.rows import Phase, Rows
 from codeshell_hf.text.shards import Header
-from tests.pack.common import END, SENTINELS
+from tests.pack.letters import END, SENTINELS
 
 HEADER = Header(320, END, SENTINELS, "hash")
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.encoder import TokenizerCodec, choose_encoder, count_ids, make_codec, make_tiktoken
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
-from tests.tokenizer.common import CHINESE, CODE
+from tests.tokenizer.texts import CHINESE, CODE
 from tokenizer.bpe import train_bpe, wrap_backend
 from tokenizer.unigram import train_unigram
 from tokenizer.vocabulary import Vocabulary

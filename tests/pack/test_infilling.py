@@ -17,7 +17,7 @@ from codeshell_hf.pack.infilling import (
 )
 from codeshell_hf.pack.marks import Marks
 from codeshell_hf.pack.settings import CutLevel
-from tests.pack.common import SENTINELS
+from tests.pack.letters import SENTINELS
 
 
 @given(st.lists(st.integers(0, 299), max_size=40), st.data(), st.booleans())

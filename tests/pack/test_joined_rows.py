@@ -13,7 +13,7 @@ from codeshell_hf.pack.repositories import File, join_files
 from codeshell_hf.pack.rows import Rows
 from codeshell_hf.pack.shards import EncodedDocument, write_encoded
 from codeshell_hf.text.shards import Header, TokenShards
-from tests.pack.common import END, SENTINELS, Letters
+from tests.pack.letters import END, SENTINELS, Letters
 
 MARKS = Marks(310, 311, ord("\n"))
 PREFIX, MIDDLE, SUFFIX = SENTINELS

@@ -11,7 +11,7 @@ from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.mixture import PERIOD, Mixture
 from codeshell_hf.pack.rows import Rows
 from codeshell_hf.text.shards import TokenShards
-from tests.pack.common import make_shards
+from tests.pack.letters import make_shards
 
 
 @pytest.fixture

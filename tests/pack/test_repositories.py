@@ -27,7 +27,7 @@ from codeshell_hf.pack.shards import EncodedDocument, join_parts, make_header
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import Header, ShardPart, TokenShards
 from recipes import pack
-from tests.pack.common import Letters
+from tests.pack.letters import Letters
 
 MARKS = Marks(310, 311, ord("\n"))
 ADDRESS = "https://github.com/owner/shop.git"

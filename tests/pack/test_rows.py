@@ -17,7 +17,7 @@ from codeshell_hf.pack.settings import CutLevel, Packing, RowSettings
 from codeshell_hf.pack.shards import TextDocument, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
 from codeshell_hf.text.token_files import TokenFiles
-from tests.pack.common import END, SENTINELS, Numbered, make_shards
+from tests.pack.letters import END, SENTINELS, Numbered, make_shards
 
 HALF = Infilling(0.5, 0.5, {"token": 1.0})
 

@@ -23,7 +23,7 @@ from codeshell_hf.pack.shards import (
     write_shards,
 )
 from codeshell_hf.text.shards import Header, ShardPart, TokenShards
-from tests.pack.common import END, SENTINELS, Letters, make_shards
+from tests.pack.letters import END, SENTINELS, Letters, make_shards
 
 HEADER = Header(320, END, SENTINELS, "hash")
 

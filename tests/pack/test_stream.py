@@ -17,7 +17,7 @@ from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSe
 from codeshell_hf.pack.shards import TextDocument, make_header, write_shards
 from codeshell_hf.pack.stream import count_labels, open_rows, open_shards, read_step, to_tensors
 from codeshell_hf.text.shards import TokenShards
-from tests.pack.common import make_shards
+from tests.pack.letters import make_shards
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from codeshell_hf.curate import engine
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.documents import read_documents
 from recipes.curate import STAGE
-from tests.curate.common import GOOD, write_files
+from tests.curate.toy_corpus import GOOD, write_files
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 
 from codeshell_hf.stages.stage import main
 from recipes.tokenizer import STAGE
-from tests.tokenizer.common import ROOT
+from tests.tokenizer.texts import ROOT
 from tokenizer import report
 
 

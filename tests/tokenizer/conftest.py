@@ -3,7 +3,7 @@
 import pytest
 
 from codeshell_hf import CodeShellTokenizer
-from tests.tokenizer.common import CHINESE, CODE, draw
+from tests.tokenizer.texts import CHINESE, CODE, draw
 from tokenizer.bpe import train_vocabulary
 from tokenizer.merged import count_uses, extend, prune
 from tokenizer.settings import Continuation

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from tests.tokenizer.common import CHINESE, draw
+from tests.tokenizer.texts import CHINESE, draw
 from tokenizer import continuation
 from tokenizer.characters import CHINESE_PUNCTUATION, LETTERS, is_chinese, list_level_one, spell, write_bytes
 from tokenizer.continuation import choose_places

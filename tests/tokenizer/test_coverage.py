@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tokenizer.common import CHINESE, ROOT, draw
+from tests.tokenizer.texts import CHINESE, ROOT, draw
 from tokenizer.characters import list_rows, spell, write_bytes
 from tokenizer.coverage import count_sources, list_longest, measure_coverage, measure_parity, measure_use
 from tokenizer.merged import extend

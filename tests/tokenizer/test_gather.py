@@ -12,7 +12,7 @@ import msgpack
 import pytest
 
 from codeshell_hf.errors import DataError
-from tests.tokenizer.common import ROOT
+from tests.tokenizer.texts import ROOT
 from tokenizer.corpus import read_counted
 from tokenizer.gather import (
     PACKAGES,

@@ -8,7 +8,7 @@ import pytest
 
 from codeshell_hf.errors import DataError, SettingsError
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
-from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CHINESE, HELD_OUT_CODE, draw
+from tests.tokenizer.texts import CHINESE, CODE, HELD_OUT_CHINESE, HELD_OUT_CODE, draw
 from tokenizer.characters import has_chinese
 from tokenizer.corpus import read_source
 from tokenizer.merged import count_uses, drop_chinese, drop_unfit, extend, prune, train_merged

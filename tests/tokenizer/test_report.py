@@ -9,7 +9,7 @@ import pytest
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.conftest import SHARED
 from tests.pack.test_encoding import write_curated
-from tests.tokenizer.common import CODE, HELD_OUT_CHINESE, ROOT
+from tests.tokenizer.texts import CODE, HELD_OUT_CHINESE, ROOT
 from tokenizer import report
 from tokenizer.bpe import wrap_backend
 from tokenizer.corpus import read_source, sample

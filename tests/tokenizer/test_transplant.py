@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.conftest import TEXTS
-from tests.tokenizer.common import CHINESE, CODE, HELD_OUT_CODE, draw
+from tests.tokenizer.texts import CHINESE, CODE, HELD_OUT_CODE, draw
 from tokenizer.bpe import train_bpe, train_vocabulary, wrap_backend
 from tokenizer.focus import make_vectors, sparsemax
 from tokenizer.merged import extend

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from codeshell_hf import CodeShellTokenizer
-from tests.tokenizer.common import CHINESE, CODE
+from tests.tokenizer.texts import CHINESE, CODE
 from tokenizer.characters import CHINESE_PUNCTUATION, list_level_one
 from tokenizer.unigram import choose_characters, train_unigram
 

@@ -12,7 +12,7 @@ from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.hub import serve_hub, visit_hub
-from tests.tokenizer.common import ROOT
+from tests.tokenizer.texts import ROOT
 from tokenizer.bpe import wrap_backend
 from tokenizer.vocabulary import (
     Vocabulary,

@@ -12,7 +12,7 @@ from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.guard import Guard
 from codeshell_hf.train.progress import Progress
 from codeshell_hf.train.settings import CheckpointSettings
-from tests.train.common import make_run, save, take_step, weights_of
+from tests.train.steps import make_run, save, take_step, weights_of
 
 
 def test_a_resumed_run_has_the_weights_moments_rng_and_counts_that_were_saved(engine: Engine, tmp_path: Path) -> None:

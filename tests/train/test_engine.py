@@ -16,7 +16,7 @@ from codeshell_hf.errors import CheckpointError
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.settings import OptimizerSettings
 from recipes.with_accelerate import join_ranks
-from tests.train.common import step_by_hand
+from tests.train.steps import step_by_hand
 
 MakeConfig = Callable[..., CodeShellConfig]
 CPU = torch.device("cpu")

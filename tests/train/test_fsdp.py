@@ -14,7 +14,7 @@ from codeshell_hf.train.fsdp import ShardedEngine
 from codeshell_hf.train.settings import OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
 from recipes.with_accelerate import join_ranks
-from tests.train.common import step_by_hand
+from tests.train.steps import step_by_hand
 
 ADAMW = OptimizerSettings(learning_rate=1e-2, max_gradient_norm=None)
 MakeConfig = Callable[..., CodeShellConfig]

@@ -11,7 +11,7 @@ from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.progress import Progress
 from codeshell_hf.train.rollback import roll_back
 from codeshell_hf.train.settings import CheckpointSettings
-from tests.train.common import make_run, save, take_step, weights_of
+from tests.train.steps import make_run, save, take_step, weights_of
 
 
 def test_a_rollback_loads_older_weights_keeps_the_progress_and_is_allowed_so_often(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.curate.common import GOOD, write_files
-from tests.curate.sources.common import git
+from tests.curate.sources.reading import git
+from tests.curate.toy_corpus import GOOD, write_files
 
 
 @pytest.fixture

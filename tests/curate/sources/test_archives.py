@@ -9,8 +9,8 @@ from typing import Literal, cast
 
 import pytest
 
-from tests.curate.common import GOOD
-from tests.curate.sources.common import read_all
+from tests.curate.sources.reading import read_all
+from tests.curate.toy_corpus import GOOD
 
 
 def make_tar(path: Path, members: dict[str, bytes], compression: str = "gz") -> Path:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.curate.common import write_files
-from tests.curate.sources.common import git, needs_git, read_all
+from tests.curate.sources.reading import git, needs_git, read_all
+from tests.curate.toy_corpus import write_files
 
 
 @needs_git

@@ -4,7 +4,7 @@ import gzip
 import html
 from pathlib import Path
 
-from tests.curate.sources.common import read_all
+from tests.curate.sources.reading import read_all
 
 WET = (
     (

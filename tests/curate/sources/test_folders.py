@@ -8,8 +8,8 @@ import pytest
 
 from codeshell_hf.curate.settings import Source
 from codeshell_hf.curate.sources import list_units, read_unit
-from tests.curate.common import GOOD, write_files
-from tests.curate.sources.common import needs_git, read_all
+from tests.curate.sources.reading import needs_git, read_all
+from tests.curate.toy_corpus import GOOD, write_files
 
 
 @needs_git

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.curate.sources.common import read_all
+from tests.curate.sources.reading import read_all
 
 
 def test_issues_become_conversations_without_names_and_machines(tmp_path: Path) -> None:

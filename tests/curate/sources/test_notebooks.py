@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.curate.common import write_files
-from tests.curate.sources.common import read_all
+from tests.curate.sources.reading import read_all
+from tests.curate.toy_corpus import write_files
 
 
 def test_notebooks_become_scripts_and_structured_text(tmp_path: Path) -> None:

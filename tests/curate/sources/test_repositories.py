@@ -12,7 +12,7 @@ import pytest
 from codeshell_hf.curate.sources import repositories as repositories_module
 from codeshell_hf.curate.sources.repositories import find_facts, read_addresses
 from codeshell_hf.errors import DataError
-from tests.curate.sources.common import needs_git, read_all
+from tests.curate.sources.reading import needs_git, read_all
 
 
 class Host(http.server.BaseHTTPRequestHandler):

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from codeshell_hf.errors import DataError
-from tests.curate.common import GOOD, run
-from tests.curate.sources.common import read_all
+from tests.curate.sources.reading import read_all
+from tests.curate.toy_corpus import GOOD, run
 from tests.hub import serve_hub, visit_hub
 
 ROWS = [

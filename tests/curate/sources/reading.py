@@ -1,4 +1,4 @@
-"""What the tests of sources share."""
+"""Reads sources whole, and runs git as a tester."""
 
 import os
 import shutil

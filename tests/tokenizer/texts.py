@@ -1,4 +1,4 @@
-"""Texts that the tests of the builder share."""
+"""Texts to build tokenizers from."""
 
 from collections.abc import Sequence
 from pathlib import Path

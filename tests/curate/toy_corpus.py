@@ -1,4 +1,4 @@
-"""What the tests of curation share: settings with everything heavy off, and a corpus of one good file and many bad."""
+"""Settings with everything heavy off, and a corpus of one good file and many bad."""
 
 from collections.abc import Mapping
 from pathlib import Path
