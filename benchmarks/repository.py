@@ -1,17 +1,14 @@
 """Bits per byte of a file behind the files of its own repository, behind another's, and behind nothing.
 
-python -m benchmarks.repository runs/repository [--tokens 1000000] [--row-tokens 1024] [--targets 12]
+python -m benchmarks.repository runs/repository [--tokens 1000000] [--row-tokens 1024] [--targets 12] [--seeds 2]
 
-A model of nano's shape is trained by the recipes on joined documents of installed packages, and read on packages that
-it has never seen: a file's first tokens behind as many tokens of its package's files, imports first or by path, of
-another package's files, and of nothing but the package's name. The tokens that are scored are the same each time.
-Nothing is measured unless no held-out package is among the training documents. `--model` measures one that is there.
+Models of nano's shape, one a seed, are trained by the recipes on joined documents of installed packages, and read on
+packages that they have never seen: a file's first tokens behind as many tokens of its package's files, imports first or
+by path, of another package's files, and of nothing but the package's name. The tokens that are scored are the same each
+time. No file is measured of which a piece is among the training documents. `--model` measures models that are there.
 """
 
 import argparse
-import contextlib
-import importlib
-import io
 import json
 import math
 import sys
@@ -26,15 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.result import Result, add_output, describe_machine
-from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from benchmarks.training import ROOT, add_training, list_pretraining, load, pad, run_stage
+from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.marks import Marks, find_marks
 from codeshell_hf.pack.repositories import File, order_files
 from codeshell_hf.presets import count_parameters
-from codeshell_hf.stages.stage import main as run
 from codeshell_hf.text.intervals import ratio_interval
 from codeshell_hf.text.shards import TokenShards
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 TRAINED = (
     *("PIL", "_pytest", "absl", "accelerate", "aiohttp", "anyio", "datasets", "deepspeed", "fastapi", "fsspec", "gguf"),
@@ -59,7 +55,9 @@ HELD_OUT = (
     *("uvicorn", "werkzeug"),
 )
 # Copies of other packages within packages, and what is no code of anybody's.
-EXCLUDED = ("*/_vendor/*", "*/vendored/*", "*/externals/*", "*/thirdparty/*", "*/tests/*")
+_APART = ("_vendor", "vendored", "externals", "thirdparty", "tests")
+EXCLUDED = tuple(f"{start}{name}/*" for name in _APART for start in ("", "*/"))
+PIECE = 64  # tokens that are looked for in the training documents
 OWN, BY_PATH, OTHER, NOTHING = "its imports first", "its own by path", "another repository", "nothing"
 
 
@@ -83,72 +81,71 @@ class Target:
     bytes: int
 
 
-def list_stages(options: argparse.Namespace) -> dict[str, list[str]]:
-    """The settings of each stage that differ from nano's."""
+def list_preparation(options: argparse.Namespace) -> dict[str, list[str]]:
+    """The settings of the stages before training that differ from nano's."""
     home = options.home
     sources = [
         {"name": name, "path": str(PACKAGES / name), "exclude": list(EXCLUDED), "repository": "source"}
         for name in options.trained
     ]
-    return {
+    stages = {
         "curate": [
             f"output={home}/curate", f"sources={json.dumps(sources)}", "min_language_bytes=0", "quality=null",
             "perplexity=null", "rights.licences=null", "repeated_text=null", "lints=false", "near_duplicates=null",
         ],
         "pack": [
-            f"output={home}/pack", f"documents={home}/curate", f"tokenizer={options.tokenizer}",
-            f"repositories={{row_tokens: {options.row_tokens}}}",
-        ],
-        "pretrain": [
-            f"output={home}/pretrain", f"shards={home}/pack/repositories", f"tokenizer={options.tokenizer}",
-            f"model.start_from={options.start_from or 'null'}", f"model.changes={{n_positions: {options.row_tokens}}}",
-            f"schedule.total_tokens={options.tokens}",
-            f"schedule.warmup_tokens={options.tokens // 20}", f"schedule.phases={json.dumps(phases(options))}",
-            f"batch={{global_tokens: {options.step_tokens}, micro_tokens: {options.step_tokens}}}", "infilling=null",
-            f"evaluation={{shards: {home}/pack, max_bytes_per_language: 100000}}", "checkpoint.every_steps=200",
+            f"output={home}/pack", f"documents={options.documents or home / 'curate'}",
+            f"tokenizer={options.tokenizer}", f"repositories={{row_tokens: {options.row_tokens}}}",
         ],
     }  # fmt: skip
+    return {"pack": stages["pack"]} if options.documents else stages
 
 
-def phases(options: argparse.Namespace) -> list[dict[str, float]]:
-    """One length of rows."""
-    return [{"until_fraction": 1.0, "row_tokens": options.row_tokens}]
+def list_runs(options: argparse.Namespace) -> list[list[str]]:
+    """The settings of the models, one a seed."""
+    home = options.home
+    own = [
+        f"shards={home}/pack/repositories", f"tokenizer={options.tokenizer}",
+        f"model.start_from={options.start_from or 'null'}", f"model.changes.n_positions={options.row_tokens}",
+        f"schedule.phases=[{{until_fraction: 1.0, row_tokens: {options.row_tokens}}}]", "infilling=null",
+        f"evaluation.shards={home}/pack",
+    ]  # fmt: skip
+    return [[*list_pretraining(options, home / f"pretrain-{seed}", seed=seed), *own] for seed in range(options.seeds)]
 
 
-def train(options: argparse.Namespace) -> Path:
-    """Runs the stages that have not been run, and gives the model's folder."""
-    for name, overrides in list_stages(options).items():
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = run(
-                importlib.import_module(f"recipes.{name}").STAGE, [str(ROOT / f"recipes/nano/{name}.yaml"), *overrides]
-            )
-        if code:
-            raise SystemExit(f"{name} failed, and nothing is measured")
-    return Path(options.home, "pretrain", "model")
+def train(options: argparse.Namespace) -> list[Path]:
+    """Runs the stages that have not been run, and gives the models' folders."""
+    for name, overrides in list_preparation(options).items():
+        run_stage(name, overrides)
+    for overrides in list_runs(options):
+        run_stage("pretrain", overrides)
+    return [options.home / f"pretrain-{seed}" / "model" for seed in range(options.seeds)]
 
 
 def describe_training(options: argparse.Namespace) -> str:
     """What the model has seen."""
-    if options.model is not None:
+    if options.model:
         return "trained elsewhere"
     begun = ", after files one by one" if options.start_from else ""
     return f"{options.tokens:,} tokens of {len(options.trained)} packages in rows of {options.row_tokens}{begun}"
 
 
-def read_package(name: str) -> list[File]:
-    """The Python files of an installed package, in the order of their imports."""
-    folder = PACKAGES / name
+def read_package(folder: Path) -> list[File]:
+    """The Python files of a package, in the order of their imports."""
     paths = sorted(path for path in folder.rglob("*.py") if not path.is_symlink() and path.stat().st_size > 0)
     return order_files(
-        [File(path.relative_to(folder).as_posix(), "python", name, path.read_text(encoding="utf-8")) for path in paths]
+        [
+            File(path.relative_to(folder).as_posix(), "python", folder.name, path.read_text(encoding="utf-8"))
+            for path in paths
+        ]
     )
 
 
 def list_targets(
     package: str, tokenizer: CodeShellTokenizer, marks: Marks, options: argparse.Namespace
 ) -> list[Target]:
-    """Files of a package that have enough tokens before them and 64 or more of their own, spread over the package."""
-    files = read_package(package)
+    """Files that have enough tokens before them and a piece or more of their own, spread over a package."""
+    files = read_package(options.packages / package)
     texts = [package, *(text for file in files for text in (file.path, file.text))]
     name, *encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     heads = [[marks.file, *path, marks.line_break] for path in encoded[::2]]
@@ -166,7 +163,7 @@ def list_targets(
             for order, numbers in orders.items()
         }
         cut = body[: options.row_tokens - context_tokens - len(head)]
-        if len(contexts[OWN]) == context_tokens and len(cut) >= 64:
+        if len(contexts[OWN]) == context_tokens and len(cut) >= PIECE:
             size = len(tokenizer.decode(cut, clean_up_tokenization_spaces=False).encode())
             named = np.array([marks.repository, *name, marks.line_break], np.int64)
             targets.append(Target(package, contexts, named, np.array(head), np.array(cut), size))
@@ -177,11 +174,26 @@ def list_targets(
 
 
 @torch.no_grad()
-def measure_bits(model: Any, context: NDArray[np.int64], target: Target) -> float:
-    """Bits of a target's body behind a context and its path."""
-    ids = torch.from_numpy(np.concatenate([context, target.head, target.body]))[None]
-    logits = model(input_ids=ids, use_cache=False).logits[0, -len(target.body) - 1 : -1].float()
-    return float(torch.nn.functional.cross_entropy(logits, ids[0, -len(target.body) :], reduction="sum")) / math.log(2)
+def measure_bits(
+    model: Any, contexts: Sequence[NDArray[np.int64]], targets: Sequence[Target], together: int = 8
+) -> list[float]:
+    """Bits of each target's body behind its context and its path."""
+    rows = [
+        np.concatenate([context, target.head, target.body]).tolist()
+        for context, target in zip(contexts, targets, strict=True)
+    ]
+    bits = []
+    for first in range(0, len(rows), together):
+        batch = rows[first : first + together]
+        ids = pad(batch, model.device)
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+        for row, target in enumerate(targets[first : first + together]):
+            start, stop = len(batch[row]) - len(target.body), len(batch[row])
+            loss = torch.nn.functional.cross_entropy(
+                logits[row, start - 1 : stop - 1], ids[row, start:stop], reduction="sum"
+            )
+            bits.append(loss.item() / math.log(2))
+    return bits
 
 
 def choose_context(condition: str, number: int, targets: Sequence[Target]) -> NDArray[np.int64]:
@@ -196,10 +208,9 @@ def choose_context(condition: str, number: int, targets: Sequence[Target]) -> ND
 def measure_all(model: Any, targets: Sequence[Target]) -> dict[str, list[float]]:
     """Bits of each target by condition."""
     return {
-        condition: [
-            measure_bits(model, choose_context(condition, number, targets), target)
-            for number, target in enumerate(targets)
-        ]
+        condition: measure_bits(
+            model, [choose_context(condition, number, targets) for number in range(len(targets))], targets
+        )
         for condition in (OWN, BY_PATH, OTHER, NOTHING)
     }
 
@@ -213,11 +224,17 @@ def sum_by_package(values: Sequence[float], targets: Sequence[Target]) -> list[f
     ]
 
 
-def is_apart(home: Path, targets: Sequence[Target]) -> bool:
-    """Whether no target's body lies in the training shards."""
+def leave_out_trained(home: Path, targets: Sequence[Target]) -> list[Target]:
+    """Leaves out what begins, goes on or ends as a training document does somewhere."""
     shards = TokenShards(home / "pack" / "repositories" / "train")
-    trained = b"".join(np.asarray(document, np.int64).tobytes() for document in shards)
-    return not any(target.body[:64].tobytes() in trained for target in targets)
+    trained = b"".join(document.tobytes() for document in shards)
+
+    def is_trained(target: Target) -> bool:
+        rest = len(target.body) - PIECE
+        pieces = (target.body[start : start + PIECE].astype(shards.header.dtype) for start in (0, rest // 2, rest))
+        return any(piece.tobytes() in trained for piece in pieces)
+
+    return [target for target in targets if not is_trained(target)]
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
@@ -225,14 +242,15 @@ def read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repository", description=__doc__.split("\n\n")[0])
     parser.add_argument("home", type=Path, help="folder for the stages' outputs; what is up to date is not run again")
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "runs/nano/tokenizer", help="nano's")
-    parser.add_argument("--model", type=Path, help="measure this one, and train none")
+    parser.add_argument("--model", type=Path, nargs="+", default=[], help="measure these, and train none")
     parser.add_argument("--start-from", type=Path, help="a model to go on from, such as nano's; else a new one")
-    parser.add_argument("--tokens", type=int, default=1_000_000, help="to train on")
     parser.add_argument("--row-tokens", type=int, default=1024)
-    parser.add_argument("--step-tokens", type=int, default=4096)
     parser.add_argument("--targets", type=int, default=12, help="files of each package at most")
     parser.add_argument("--trained", nargs="+", default=TRAINED, help="packages to train on")
+    parser.add_argument("--documents", type=Path, help="output of curate to train on; else it is run here")
     parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="packages to measure on")
+    parser.add_argument("--packages", type=Path, default=PACKAGES, help="folder of those; this environment's")
+    add_training(parser, tokens=1_000_000, step_tokens=4096)
     add_output(parser)
     return parser.parse_args(arguments)
 
@@ -243,22 +261,27 @@ def main(arguments: list[str] | None = None) -> int:
     if both := set(options.trained) & set(options.held_out):
         print(f"{sorted(both)[0]} is trained on and held out; nothing is measured", file=sys.stderr)
         return 2
-    model = CodeShellForCausalLM.from_pretrained(options.model or train(options)).eval()
+    models = [load(folder) for folder in options.model or train(options)]
     tokenizer = CodeShellTokenizer.from_pretrained(options.tokenizer)
     marks = find_marks(tokenizer)
     assert marks is not None
     targets = [target for package in options.held_out for target in list_targets(package, tokenizer, marks, options)]
-    if options.model is None and not is_apart(options.home, targets):
-        print("a file that is measured lies in the training documents; nothing is measured", file=sys.stderr)
-        return 1
-    bits = measure_all(model, targets)
+    facts = []
+    if not options.model:
+        found = len(targets)
+        targets = leave_out_trained(options.home, targets)
+        facts.append(f"{found - len(targets)} files share {PIECE} tokens with the training documents, and are left out")
+    by_model = [measure_all(model, targets) for model in models]
+    # Each file's mean over the seeds, so that packages are the unit of chance.
+    bits = {condition: np.mean([one[condition] for one in by_model], axis=0).tolist() for condition in by_model[0]}
     sizes = sum_by_package([target.bytes for target in targets], targets)
     columns = {"behind": "20", "bits/byte": "11.4f", "more": "9.4f", "low": "9.4f", "high": "9.4f", "packages": "12"}
     table = Result(
         describe_machine("torch"),
         [
-            f"{count_parameters(model.config):,} parameters, {describe_training(options)}",
+            f"{count_parameters(models[0].config):,} parameters, {describe_training(options)}",
             f"{len(targets)} files of {len(sizes)} packages, {options.row_tokens // 2} tokens before each",
+            *facts,
         ],
         columns,
     ).start("benchmarks.repository", arguments)
@@ -271,6 +294,10 @@ def main(arguments: list[str] | None = None) -> int:
             worse = sum(one > 0 for one in more)
             rest = [sum(more) / sum(sizes), *ratio_interval(more, sizes), f"{worse} of {len(sizes)}"]
         table.add(condition, sum(mine) / sum(sizes), *rest)
+    if len(models) > 1:
+        for seed, one in enumerate(by_model):
+            differences = [sum(one[condition]) - sum(one[OWN]) for condition in (BY_PATH, OTHER, NOTHING)]
+            table.note(f"seed {seed}: {', '.join(f'{some / sum(sizes):+.4f}' for some in differences)} more, by row")
     table.note("more: bits a byte beyond those behind its own files, imports first; packages that need more")
     table.note("intervals at 95 %, paired, with packages as the unit of chance")
     table.keep(options.json)

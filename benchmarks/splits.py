@@ -1,19 +1,24 @@
-"""Characters a token by what a vocabulary's entries may not cross.
+"""Characters a token, and bits per byte of small models, by what a vocabulary's entries may not cross.
 
 python -m benchmarks.splits BUILT... --on UNSEEN... [--entries 50000] [--megabytes 26] [--across 10000]
 
-A text is NAME=PATH, with a weight behind a colon where it is built on: python=lib:2.
+A text is NAME=PATH, with a weight behind a colon where it is built on: python=lib:2. With `--train FOLDER --documents
+CURATED`, models of nano's shape are trained in FOLDER on the same bytes of text with each vocabulary, by nano's recipe
+without infilling: `--tokens` are the first vocabulary's, and the others' are as many as hold that text.
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.result import Result, add_output, describe_machine
+from benchmarks.training import add_training, list_pretraining, run_stage
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
+from codeshell_hf.text.shards import read_contents
 from tokenizer.bpe import train_across_words, train_bpe
 from tokenizer.corpus import chain_all, read_source, sample
 from tokenizer.settings import TextSource
@@ -64,30 +69,79 @@ def count_tokens(tokenizer: CodeShellTokenizer, texts: list[str]) -> int:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmark and prints its table."""
+def pack(tokenizer: CodeShellTokenizer, options: argparse.Namespace, number: int) -> Path:
+    """Packs the documents with a vocabulary, and gives the folder of both."""
+    home: Path = options.train / str(number)
+    tokenizer.save_pretrained(home / "tokenizer")
+    run_stage("pack", [f"output={home}/pack", f"documents={options.documents}", f"tokenizer={home}/tokenizer"])
+    return home
+
+
+def list_runs(home: Path, options: argparse.Namespace) -> list[list[str]]:
+    """The settings of the models of one vocabulary, one a seed."""
+    of_first = read_contents(options.train / "0" / "pack" / "train").header
+    own = read_contents(home / "pack" / "train").header
+    # The same share of an epoch: as many bytes.
+    tokens = round(options.tokens * own.tokens / of_first.tokens)
+    data = [
+        f"shards={home}/pack", f"tokenizer={home}/tokenizer", "infilling=null",
+        f"model.changes.vocab_size={own.vocab_size}",
+    ]  # fmt: skip
+    return [
+        [*data, *list_pretraining(options, home / f"pretrain-{seed}", seed=seed, tokens=tokens)]
+        for seed in range(options.seeds)
+    ]
+
+
+def train(home: Path, options: argparse.Namespace) -> tuple[list[float], int]:
+    """Trains the models of one vocabulary; gives bits per byte of the held-out documents, and tokens of a model."""
+    measured = []
+    for seed, overrides in enumerate(list_runs(home, options)):
+        run_stage("pretrain", overrides)
+        manifest = json.loads((home / f"pretrain-{seed}" / "manifest.json").read_text(encoding="utf-8"))
+        measured.append(float(manifest["measures"]["bits_per_byte_after"]["all"]))
+    return measured, int(manifest["counts"]["tokens"])
+
+
+def read_options(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads what is to be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.splits", description=__doc__)
     parser.add_argument("built", type=parse_source, nargs="+", help="texts to build on")
     parser.add_argument("--on", type=parse_source, nargs="+", required=True, help="texts to measure on")
     parser.add_argument("--entries", type=int, default=50_000)
     parser.add_argument("--megabytes", type=float, default=26)
     parser.add_argument("--across", type=int, default=10_000, help="entries across words, of all; 0 for none")
+    parser.add_argument("--train", type=Path, help="folder for models of each vocabulary; else none is trained")
+    parser.add_argument("--documents", type=Path, help="output of curate to train them on")
+    add_training(parser, tokens=348_160, step_tokens=2048)
     add_output(parser)
     options = parser.parse_args(arguments)
+    if (options.train is None) != (options.documents is None):
+        parser.error("--train and --documents belong together")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark and prints its table."""
+    options = read_options(arguments)
     unseen = {source.name: read_start(source) for source in options.on}
     columns = {"split": "26"} | dict.fromkeys(unseen, "12.3f") | {"tiktoken": "12"}
+    columns |= {"bits/byte": "11.4f", "tokens": "14,.0f"} if options.train else {}
     table = Result(
         describe_machine("tokenizers", "tiktoken"),
         [f"{options.entries:,} entries of {options.megabytes:g} MB, characters a token on texts not built on"],
         columns,
     ).start("benchmarks.splits", arguments)
     first: list[float] = []
-    for name, tokenizer in build(
-        options.built, entries=options.entries, megabytes=options.megabytes, across=options.across
-    ):
+    vocabularies = build(options.built, entries=options.entries, megabytes=options.megabytes, across=options.across)
+    for number, (name, tokenizer) in enumerate(vocabularies):
         ratios = [sum(map(len, texts)) / count_tokens(tokenizer, texts) for texts in unseen.values()]
         encoder, _ = choose_encoder(tokenizer, [text for texts in unseen.values() for text in texts])
-        table.add(name, *ratios, "same ids" if isinstance(encoder, TiktokenEncoder) else "differs")
+        bits, tokens = train(pack(tokenizer, options, number), options) if options.train else ([], 0)
+        more = [sum(bits) / len(bits), tokens] if bits else []
+        table.add(name, *ratios, "same ids" if isinstance(encoder, TiktokenEncoder) else "differs", *more)
+        if bits:
+            table.note(f"{name.strip()}: bits per byte by seed {', '.join(f'{one:.4f}' for one in bits)}")
         if first:
             changes = zip(unseen, ratios, first, strict=True)
             table.note(

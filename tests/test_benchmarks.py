@@ -1,6 +1,7 @@
 """Every benchmark at a toy size, so that none rots."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -11,7 +12,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -46,12 +50,13 @@ from benchmarks.gpu.report import Report, is_whole, read_lines, tabulate
 from benchmarks.gpu.sections import EXPECTED, SECTIONS
 from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.evaluate.problems import Problem
 from codeshell_hf.manifest import Manifest
-from codeshell_hf.pack.shards import TextDocument, write_shards
+from codeshell_hf.pack.shards import TextDocument, make_header, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.stages import STAGES
-from codeshell_hf.text.shards import Header
+from codeshell_hf.text.shards import Header, TokenShards
 from tests.backends import BACKEND
 
 
@@ -548,17 +553,116 @@ def test_rows_times_each_kind_of_cut(tmp_path: Path, tiny_tokenizer: CodeShellTo
     assert all(value > 0 for row in read_result(tmp_path / "a").rows for value in numbers(row[2:3]))
 
 
-def test_infilling_compares_models_in_pairs(
-    tmp_path: Path, tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer
-) -> None:
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder in folders:
-        tiny_model().save_pretrained(folder)
-        tiny_tokenizer.save_pretrained(folder)
-    where = ["--before", str(folders[0]), "--after", str(folders[1]), "--package", "yaml"]
+@pytest.fixture
+def packed(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer) -> Path:
+    """Shards of forty short functions, with two of them held out, beside their tokenizer."""
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    rows: list[TextDocument] = [
+        {"id": str(number), "language": "python", "source": "here", "text": f"def f{number}(x):\n    return x\n" * 9}
+        for number in range(42)
+    ]
+    header = make_header(tiny_tokenizer, tmp_path / "tokenizer")
+    for split, some in (("train", rows[:40]), ("held-out", rows[40:])):
+        (tmp_path / "pack" / split).mkdir(parents=True)
+        write_shards(some, tiny_tokenizer, header, tmp_path / "pack" / split)
+    return tmp_path / "pack"
 
-    assert infilling.main([*where, "--lines", "3", "--prompt-tokens", "24", "--json", str(tmp_path / "json")]) == 0
+
+def test_documents_are_rearranged_whole_and_lose_no_token(packed: Path) -> None:
+    shards = TokenShards(packed / "train")
+    assert shards.header.sentinels is not None
+
+    found = list(infilling.rearrange_documents(shards, seed=0))
+
+    marked = [document for document in found if set(shards.header.sentinels) <= set(document.ids)]
+    # 0.9 of 40 within four deviations.
+    assert 28 < len(marked) <= 40
+    for document, original in zip(found, shards, strict=True):
+        assert sorted(set(document.ids) ^ set(original)) in ([], sorted(shards.header.sentinels))
+        kept = [token for token in document.ids if token not in shards.header.sentinels]
+        assert sorted(kept) == sorted(original.tolist())
+        assert document in marked or kept == original.tolist()
+    again = infilling.rearrange_documents(shards, seed=1)
+    assert any(list(one.ids) != list(other.ids) for one, other in zip(found, again, strict=True))
+
+
+def test_lines_cost_the_same_together_and_one_by_one(
+    tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    model = tiny_model(vocab_size=len(tiny_tokenizer))
+    lines = ["return x", "return self.value + 1", "面积 = 3"]
+    problems = [Problem(str(n), "python", "def f(x):\n" * n, "\n\n", line) for n, line in enumerate(lines, 1)]
+
+    found = infilling.score_bits(model, tiny_tokenizer, problems, 64)
+
+    for problem, bits in zip(problems, found, strict=True):
+        prompt = tiny_tokenizer.encode_infilling(problem.prompt, problem.suffix)
+        line = [*tiny_tokenizer.encode_text(problem.reference or ""), tiny_tokenizer.eos_token_id]
+        probabilities = model(torch.tensor([[*prompt, *line]])).logits[0].detach().double().softmax(-1)
+        expected = -sum(math.log2(probabilities[len(prompt) - 1 + n, token]) for n, token in enumerate(line))
+        assert bits == pytest.approx(expected, rel=1e-4)
+
+
+def test_files_cost_the_same_together_and_one_by_one(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
+    model = tiny_model()
+    head, bodies = np.array([7, 8]), [np.arange(20, 60), np.arange(30, 41)]
+    targets = [repository.Target("p", {}, head, head, body, 1) for body in bodies]
+    contexts = [np.arange(9), np.arange(50)]
+
+    found = repository.measure_bits(model, contexts, targets)
+
+    for context, body, bits in zip(contexts, bodies, found, strict=True):
+        ids = [*context.tolist(), *head.tolist(), *body.tolist()]
+        probabilities = model(torch.tensor([ids])).logits[0].detach().double().softmax(-1)
+        first = len(ids) - len(body)
+        expected = -sum(math.log2(probabilities[n - 1, ids[n]]) for n in range(first, len(ids)))
+        assert bits == pytest.approx(expected, rel=1e-4)
+
+
+SHORT_RUN = [
+    *("--tokens", "4096", "--step-tokens", "1024", "--change", "evaluation.max_bytes_per_language=200"),
+    "model.changes.n_layer=1",
+]
+
+
+def test_infilling_trains_each_way_and_compares_them(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(tmp_path / "home"), "--shards", str(packed), "--tokenizer", str(tmp_path / "tokenizer")]
+    sizes = ["--package", "yaml", "--lines", "3", "--answers", "1", "--prompt-tokens", "24", "--seeds", "1"]
+
+    assert infilling.main([*given, *sizes, *SHORT_RUN, "--json", str(tmp_path / "json")]) == 0
 
     found = read_result(tmp_path / "json")
-    assert [row[0] for row in found.rows] == ["before, 0", "after, 0"]
-    assert found.notes[0].startswith("change: +0.000 bits a byte")
+    ways = ["rearranged, then cut", "cut, then rearranged", "the recipe"]
+    assert [row[0] for row in found.rows] == [f"{way}, seed 0" for way in ways]
+    bits = numbers([row[2] for row in found.rows])
+    assert found.notes[2].startswith(f"the recipe, beside rearranged, then cut: {bits[2] - bits[0]:+.3f} bits a byte")
+    capsys.readouterr()
+    assert infilling.main([*given, *sizes, *SHORT_RUN]) == 0
+    assert capsys.readouterr().err.count("nothing to do") == 3
+
+
+def test_vocabularies_are_trained_on_the_same_bytes(tmp_path: Path) -> None:
+    text = "".join(f"def f{chr(97 + i % 26)}(x):\n    return self.value + x if x else x.other\n" for i in range(200))
+    (tmp_path / "built.txt").write_text(text)
+    rows = [
+        {"id": f"{number}", "text": text[number:], "language": "python", "source": "here", "split": split}
+        for number, split in enumerate(["train"] * 3 + ["held-out"])
+    ]
+    (tmp_path / "curated" / "documents").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "curated" / "documents" / "part-00000.parquet")
+    built = [f"code={tmp_path}/built.txt", "--on", f"unseen={tmp_path}/built.txt", "--entries", "320"]
+    sizes = ["--megabytes", "0.01", "--across", "4", "--seeds", "1", "--json", str(tmp_path / "json")]
+    trained = ["--train", str(tmp_path / "home"), "--documents", str(tmp_path / "curated")]
+
+    assert splits.main([*built, *sizes, *trained, *SHORT_RUN]) == 0
+
+    found = read_result(tmp_path / "json")
+    ratios, bits, tokens = (numbers([row[column] for row in found.rows]) for column in (1, 3, 4))
+    assert tokens[0] == 4096
+    for ratio, one in zip(ratios, tokens, strict=True):
+        # In whole steps, and with the documents' ends.
+        assert abs(one * ratio - 4096 * ratios[0]) <= 1024 * max(ratios) + 64
+    manifest = json.loads((tmp_path / "home" / "2" / "pretrain-0" / "manifest.json").read_text())
+    assert bits[2] == manifest["measures"]["bits_per_byte_after"]["all"]
