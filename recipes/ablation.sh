@@ -13,13 +13,13 @@ cd "$(dirname "$0")/.."
 from=runs/$system to=runs/$system/ablation
 for by in random quality; do
   echo "== $by"
-  python -m recipes.curate "recipes/$system/curate.yaml" "cache=$from/curate.measured" "quality.model=$from/curate/quality" \
+  codeshell curate "recipes/$system/curate.yaml" "cache=$from/curate.measured" "quality.model=$from/curate/quality" \
     "selection={max_tokens: $tokens, by: $by}" "output=$to/$by/curate"
-  python -m recipes.pack "recipes/$system/pack.yaml" "documents=$to/$by/curate" "splits=[train]" "output=$to/$by/train"
+  codeshell pack "recipes/$system/pack.yaml" "documents=$to/$by/curate" "splits=[train]" "output=$to/$by/train"
   # Both are evaluated on the held-out documents of the whole corpus.
-  python -m recipes.pretrain "recipes/$system/pretrain.yaml" "shards=$to/$by/train" "evaluation.shards=$from/pack" \
+  codeshell pretrain "recipes/$system/pretrain.yaml" "shards=$to/$by/train" "evaluation.shards=$from/pack" \
     "output=$to/$by/pretrain" "$@"
 done
-python -m recipes.evaluate "recipes/$system/evaluate.yaml" "documents=$from/curate" "shards=$from/pack" \
+codeshell evaluate "recipes/$system/evaluate.yaml" "documents=$from/curate" "shards=$from/pack" \
   "models={random: $to/random/pretrain/model, quality: $to/quality/pretrain/model}" "output=$to/evaluate"
 codeshell compare "$to/random/pretrain" "$to/quality/pretrain" --scores "$to/evaluate" --output "$to/comparison.html"
