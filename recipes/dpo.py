@@ -18,7 +18,6 @@ from recipes.with_trl import (
     PairSettings,
     make_adapter,
     make_trainer_config,
-    measure_policy,
     name_pairs,
     save_trained,
     train,
@@ -39,7 +38,7 @@ def run(settings: Settings, work: Work) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from codeshell_hf.align.examples import make_preference_rows
-    from codeshell_hf.align.measurement import compare_rewards, describe_changes
+    from codeshell_hf.align.measurement import compare_rewards, describe_changes, measure_policy
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
     from codeshell_hf.align.rewards import make_rewards

@@ -24,7 +24,6 @@ from recipes.with_trl import (
     AlignmentSettings,
     make_adapter,
     make_trainer_config,
-    measure_policy,
     save_trained,
     train,
 )
@@ -52,7 +51,7 @@ def run(settings: Settings, work: Work) -> None:
 
     from codeshell_hf.align.callbacks import RewardCheck
     from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
-    from codeshell_hf.align.measurement import compare_rewards, describe_changes, find_hacked_judges
+    from codeshell_hf.align.measurement import compare_rewards, describe_changes, find_hacked_judges, measure_policy
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards
     from codeshell_hf.align.trainer_config import check_whole_model

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from pydantic import Field
 
-from codeshell_hf.align.settings import AdapterSettings, MeasureSettings
+from codeshell_hf.align.settings import AdapterSettings
 from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.precision import read_config, resolve_precision
 from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import Trainer, TrainingArguments
 
-    from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.align.rewards import WeightedReward
     from codeshell_hf.precision import RequestedPrecision
 
 OWN_KEYS = ("output_dir", "seed", "data_seed", "use_cpu")
@@ -153,30 +151,6 @@ def train(trainer: "Trainer") -> None:
             "lower trainer.per_device_train_batch_size"
         )
     check_losses(trainer.state.log_history)
-
-
-def measure_policy(
-    trainer: "Trainer",
-    tokenizer: "CodeShellTokenizer",
-    rewards: Sequence["WeightedReward"],
-    measure: MeasureSettings | None,
-    *,
-    seed: int,
-) -> dict[str, list[float]]:
-    """Measures the policy's rewards, one mean per prompt; empty without the section `measure`."""
-    from codeshell_hf.align.examples import read_all_conversations
-    from codeshell_hf.align.measurement import measure_rewards
-
-    if measure is None:
-        return {}
-    return measure_rewards(
-        trainer.accelerator.unwrap_model(trainer.model),
-        tokenizer,
-        read_all_conversations(measure.prompts),
-        rewards,
-        seed=seed,
-        **measure.model_dump(exclude={"prompts"}),
-    )
 
 
 def save_trained(

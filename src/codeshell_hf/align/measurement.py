@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
@@ -11,10 +12,36 @@ from ..text.chat import Conversation
 from ..text.decode import Answer, sample_answers
 from ..text.intervals import Change, measure_change
 from ..tokenization_codeshell import CodeShellTokenizer
+from .examples import read_all_conversations
 from .reward_model import RewardModel, score_texts
 from .rewards import WeightedReward
+from .settings import MeasureSettings
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 WEIGHTED = "weighted"
+
+
+def measure_policy(
+    trainer: "Trainer",
+    tokenizer: CodeShellTokenizer,
+    rewards: Sequence[WeightedReward],
+    measure: MeasureSettings | None,
+    *,
+    seed: int,
+) -> dict[str, list[float]]:
+    """Measures the rewards of the policy that is trained, one mean per prompt; empty without the section `measure`."""
+    if measure is None:
+        return {}
+    return measure_rewards(
+        trainer.accelerator.unwrap_model(trainer.model),
+        tokenizer,
+        read_all_conversations(measure.prompts),
+        rewards,
+        seed=seed,
+        **measure.model_dump(exclude={"prompts"}),
+    )
 
 
 def measure_rewards(
