@@ -72,7 +72,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
     from codeshell_hf.errors import Interrupted
     from codeshell_hf.pack.stream import open_rows, read_step
     from codeshell_hf.presets import count_parameters
-    from codeshell_hf.publish.figures import draw_loss, draw_positions, save_figure
+    from codeshell_hf.publish.figures import save_run
     from codeshell_hf.text.held_out import read_held_out
     from codeshell_hf.train.background_evaluation import BackgroundEvaluation
     from codeshell_hf.train.checkpoint import Checkpoints, Run
@@ -82,7 +82,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
     from codeshell_hf.train.model import configure_model
     from codeshell_hf.train.optimizer import orthogonalize
     from codeshell_hf.train.progress import Log, Progress
-    from codeshell_hf.train.report import summarize_run
+    from codeshell_hf.train.report import describe_rounding, describe_start, summarize_run
     from codeshell_hf.train.rollback import roll_back
     from codeshell_hf.train.schedule import check_epochs, fit_batch, place_phases, scale_learning_rate
     from codeshell_hf.train.sharding import read_sharding
@@ -99,10 +99,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
         # The data, and the batch size.
         step_tokens = fit_batch(requested_tokens, micro_tokens=micro_tokens, row_lengths=lengths, ranks=ranks.count)
         if step_tokens != requested_tokens:
-            unit = f"{ranks.count} x {micro_tokens:,}"
-            ranks.print(
-                f"batch.global_tokens {requested_tokens:,} are not a multiple of {unit}: steps have {step_tokens:,}"
-            )
+            ranks.print(describe_rounding(requested_tokens, step_tokens, micro_tokens, ranks.count))
         steps = math.ceil(total_tokens / step_tokens)
         phases = place_phases(schedule.phase_ends, total_tokens=total_tokens, step_tokens=step_tokens)
         sources = (settings.shards, settings.mixture, phases, settings.rows, settings.infilling)
@@ -137,11 +134,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
             sharding=sharding,
         )
         engine = make_engine(config, settings.optimizer, options, device=ranks.device)
-        ranks.print(
-            f"{count_parameters(config):,} parameters by {sharding if ranks.count > 1 else 'one process'} ({engine}), "
-            f"{steps:,} steps of {step_tokens:,} tokens on {ranks.count} {ranks.device.type} process"
-            f"{'es' if ranks.count > 1 else ''}"
-        )
+        ranks.print(describe_start(count_parameters(config), engine, sharding, ranks, steps, step_tokens))
 
         # The run's state: at the start, or at the last complete checkpoint.
         progress, guard = Progress(), Guard(settings.guard)
@@ -154,9 +147,8 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=ranks.is_first)
         values = settings.model_dump(mode="json")
         trackers = Trackers(settings.trackers if ranks.is_first else (), start_tracker, work.folder, values)
-        split = read_held_out(
-            evaluation.shards or settings.shards, max_bytes_per_language=evaluation.max_bytes_per_language
-        )
+        shards, max_bytes = evaluation.shards or settings.shards, evaluation.max_bytes_per_language
+        split = read_held_out(shards, max_bytes_per_language=max_bytes)
         held_out = HeldOutEvaluation(split, max(lengths), log, ranks)
         command = (sys.executable, "-m", "recipes.evaluate")
         benchmarks = BackgroundEvaluation(command, ROOT, evaluation.benchmarks, work.folder, log, ranks)
@@ -219,10 +211,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
                 skipped_steps=guard.skipped,
             )
             work.counts, work.measures, work.report = report.counts, report.measures, report.lines
-            entries: list[dict[str, object]] = [dict(entry) for entry in log.entries]
-            save_figure(draw_loss(entries), work.folder / "loss.svg")
-            if positions := [entry for entry in entries if "loss_by_position" in entry]:
-                save_figure(draw_positions(positions, max(lengths)), work.folder / "positions.svg")
+            save_run([dict(entry) for entry in log.entries], max(lengths), work.folder)
 
 
 def accumulate_gradients(engine: "Engine", batches: "list[Batch]", ranks: "Ranks") -> "torch.Tensor":

@@ -1,12 +1,11 @@
-"""The log of a run, and the report on it."""
+"""The log of a run."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from codeshell_hf.train.progress import Entry, Log, Progress
-from codeshell_hf.train.report import summarize_run
+from codeshell_hf.train.progress import Log, Progress
 from codeshell_hf.train.throughput import TokenCost
 
 
@@ -57,22 +56,3 @@ def test_the_line_has_speed_share_of_the_peak_and_time_left(tmp_path: Path) -> N
     )
     assert "mfu 0.20 (0.25)" in log.format_line(23, 100, TokenCost(6e9, 2e9), 1.0, ranks=2)
     assert log.last_measures(100)["tokens_per_s"] == 50.0
-
-
-def test_a_report_has_the_first_loss_the_mean_of_the_last_and_bits_before_and_after() -> None:
-    steps: list[Entry] = [{"step": n, "tokens": 10 * n, "loss": float(n), "elapsed_s": n / 2} for n in range(1, 31)]
-    measured: list[Entry] = [{"step": 0, "bits_per_byte": {"all": 4.0}}, {"step": 30, "bits_per_byte": {"all": 3.0}}]
-
-    report = summarize_run([measured[0], *steps, measured[1]], epochs=0.123456, held_out_documents=5, skipped_steps=2)
-
-    assert report.counts == {
-        "steps": 30, "tokens": 300, "epochs": 0.1235, "held_out_documents": 5, "skipped_steps": 2
-    }  # fmt: skip
-    assert report.measures["loss_first"] == 1.0
-    assert report.measures["loss_last"] == sum(range(11, 31)) / 20
-    assert (report.measures["tokens_per_s"], report.measures["training_s"]) == (20.0, 15.0)
-    assert report.lines == [
-        "loss 1.000 -> 20.500 over 300 tokens (0.12 epochs) at 20 tokens/s",
-        "2 steps were skipped because of their gradient norms",
-        "held-out bits per byte 4.000 -> 3.000",
-    ]

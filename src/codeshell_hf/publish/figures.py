@@ -74,6 +74,13 @@ def draw_positions(entries: Sequence[Values], row_tokens: int) -> Figure:
     return figure
 
 
+def save_run(entries: Sequence[Values], row_tokens: int, folder: Path) -> None:
+    """Saves `loss.svg` of a run, and `positions.svg` where its log has the loss by position in rows of `row_tokens`."""
+    save_figure(draw_loss(entries), folder / "loss.svg")
+    if positions := [entry for entry in entries if "loss_by_position" in entry]:
+        save_figure(draw_positions(positions, row_tokens), folder / "positions.svg")
+
+
 def draw_runs(logs: Mapping[str, Sequence[Values]]) -> Figure:
     """Draws training loss and held-out bits per byte of several runs from their logs."""
     with mpl.rc_context(STYLE):

@@ -1,9 +1,12 @@
-"""Summarizes a finished run."""
+"""What a run prints of itself at its start, and what a finished one comes to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .engine import Engine
 from .progress import Entry
+from .ranks import Ranks
+from .sharding import Sharding
 
 AVERAGED_STEPS = 20
 
@@ -15,6 +18,23 @@ class Report:
     counts: dict[str, object]
     measures: dict[str, object]
     lines: list[str]
+
+
+def describe_rounding(requested_tokens: int, step_tokens: int, micro_tokens: int, ranks: int) -> str:
+    """A line on steps of another size than requested."""
+    return (
+        f"batch.global_tokens {requested_tokens:,} are not a multiple of {ranks} x {micro_tokens:,}: "
+        f"steps have {step_tokens:,}"
+    )
+
+
+def describe_start(parameters: int, engine: Engine, sharding: Sharding, ranks: Ranks, steps: int, tokens: int) -> str:
+    """A line on what is trained and how, in so many steps of so many tokens."""
+    return (
+        f"{parameters:,} parameters by {sharding if ranks.count > 1 else 'one process'} ({engine}), "
+        f"{steps:,} steps of {tokens:,} tokens on {ranks.count} {ranks.device.type} process"
+        f"{'es' if ranks.count > 1 else ''}"
+    )
 
 
 def summarize_run(entries: Sequence[Entry], *, epochs: float, held_out_documents: int, skipped_steps: int) -> Report:
