@@ -265,3 +265,15 @@ def test_a_class_name_means_one_thing() -> None:
     assert len(places) > 300
     assert {name: found for name, found in places.items() if len(found) > 1 and name not in SHARED_NAMES} == {}
     assert all(len(places[name]) > 1 for name in SHARED_NAMES)
+
+
+def test_pages_and_scripts_start_stages_by_the_command_or_a_launcher() -> None:
+    """`python -m recipes.STAGE` starts no ranks, whatever the stage's YAML asks for."""
+    stages = "|".join(path.stem for path in (ROOT / "recipes").glob("*.py") if "STAGE = " in path.read_text("utf-8"))
+    folders = ("docs", "recipes", "tokenizer", "benchmarks")
+    paths = [path for folder in folders for kind in ("md", "sh", "yaml") for path in (ROOT / folder).rglob(f"*.{kind}")]
+    texts = {path: path.read_text("utf-8") for path in (*paths, ROOT / "Makefile", *ROOT.glob("*.md"))}
+    del texts[ROOT / "CHANGELOG.md"]
+
+    assert "codeshell curate" in texts[ROOT / "recipes" / "ablation.sh"]
+    assert [path for path, text in texts.items() if re.search(rf"python3? -m recipes\.({stages})\b", text)] == []
