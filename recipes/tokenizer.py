@@ -1,4 +1,4 @@
-"""Builds the tokenizer: a BPE, a base merged with Chinese, or a unigram model; and measures it beside others."""
+"""Builds a tokenizer: a BPE, a base extended with Chinese, or a unigram model; and compares it with others."""
 
 import sys
 from functools import partial
@@ -14,22 +14,22 @@ from tokenizer.settings import Bpe, Merged, TextSource
 class Settings(StageSettings):
     """Settings of the tokenizer."""
 
-    kind: Literal["bpe", "merged", "unigram"] = Field(description="what is built")
+    kind: Literal["bpe", "merged", "unigram"] = Field(description="kind of vocabulary")
     vocab_size: int = Field(description="all entries, 256 bytes and 20 special tokens included", gt=0)
-    sources: tuple[TextSource, ...] = Field(description="texts to build on", min_length=1)
-    sample_bytes: int = Field(gt=0, description="how much is read of all sources together, by their weights")
+    sources: tuple[TextSource, ...] = Field(description="texts to train on", min_length=1)
+    sample_bytes: int = Field(gt=0, description="size of the sample, drawn from the sources by their weights")
     merged: Merged | None = Field(default=None, description="for kind merged")
     bpe: Bpe | None = Field(default=None, description="for kind bpe; null is StarCoder's split, within words")
     max_positions: int | None = Field(default=None, gt=0, description="longest input in tokens")
     documents: Path | None = Field(default=None, description="output of curate, whose held-out documents are measured")
-    measure_on: tuple[TextSource, ...] = Field(default=(), description="other texts to measure on, never built on")
-    compare_with: dict[str, Path] = Field(default_factory=dict, description="tokenizers to measure beside it")
+    measure_on: tuple[TextSource, ...] = Field(default=(), description="texts for measurements only, never trained on")
+    compare_with: dict[str, Path] = Field(default_factory=dict, description="tokenizers to compare it with, by name")
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
-            raise ValueError(f"sources are called {names}; give each a name of its own")
+            raise ValueError(f"sources are called {names}; give each a different name")
         if (self.kind == "merged") != (self.merged is not None):
             raise ValueError(f"kind is {self.kind!r}; state the section merged for kind merged, and for no other")
         if self.bpe is not None and self.kind != "bpe":
@@ -79,7 +79,7 @@ def run(settings: Settings, work: Work) -> None:
 
     work.counts = {"entries": len(built), "model_rows": count_rows(len(built)), **origins}
     work.report.append(
-        f"vocabulary of {len(built):,} entries; give the model {work.counts['model_rows']:,} rows or as many as it has"
+        f"vocabulary of {len(built):,} entries; the model's vocab_size should be {work.counts['model_rows']:,} or more"
     )
     if settings.merged is not None:
         new = {name: samples[name] for name in settings.merged.extend_with}

@@ -1,1 +1,1 @@
-"""The tokenizer builder: trains vocabularies and makes folders of them that transformers loads."""
+"""The tokenizer builder: trains vocabularies and saves them as tokenizers for transformers."""

@@ -1,4 +1,4 @@
-"""Byte-level BPE behind one of the splits of `codeshell_hf.text.splits`, within words or across them."""
+"""Trains byte-level BPE with a pre-tokenizer of `codeshell_hf.text.splits`, within words or across them."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +15,8 @@ from codeshell_hf.tokenization_codeshell import CHAT_TEMPLATE, PADDING, SPECIAL_
 from .vocabulary import BYTES, Merge, Vocabulary, check_size, parse_vocabulary
 
 ENCODED_TOGETHER = 512
-FIRST_PRIVATE = 0xF0000  # planes 15 and 16: one character for each entry of the first stage
-MOST_JOINED = 4  # as many entries of the first stage may make one across words
+FIRST_PRIVATE = 0xF0000  # private planes 15 and 16: one character per entry of the first stage
+MAX_JOINED = 4  # entries of the first stage that an entry across words may join
 
 
 def train_bpe(
@@ -27,14 +27,14 @@ def train_bpe(
     max_positions: int | None = None,
     show_progress: bool = False,
 ) -> CodeShellTokenizer:
-    """Trains a byte-level BPE and puts CodeShell's 20 special tokens last.
+    """Trains a byte-level BPE; CodeShell's 20 special tokens come last.
 
-    All 256 bytes are in the vocabulary, so that every text survives. The same texts in the same order give the same
+    All 256 bytes are in the vocabulary, so encoding is lossless. The same texts in the same order give the same
     vocabulary.
 
     Args:
-        vocab_size: All entries, bytes and special tokens included. There are fewer where the texts have no more pairs.
-        split: What no entry crosses.
+        vocab_size: All entries, bytes and special tokens included; there are fewer if the texts have no more pairs.
+        split: Pre-tokenizer, whose boundaries no entry crosses.
         max_positions: The longest input in tokens, for the tokenizer's configuration.
 
     Raises:
@@ -59,10 +59,10 @@ def train_across_words(
     """Trains a BPE in two stages: entries within words first, then entries that may join words.
 
     Args:
-        read: Yields the texts of a stage, whose name it gets.
+        read: Yields the texts; called with the name of a stage.
         vocab_size: As for `train_bpe`.
-        across: How many of them come from the second stage.
-        split: What no entry of the first stage crosses.
+        across: Number of entries from the second stage.
+        split: Pre-tokenizer of the first stage.
         max_positions: As for `train_bpe`.
 
     Raises:
@@ -70,8 +70,8 @@ def train_across_words(
         DataError: If the texts give too few entries.
 
     Source:
-        SuperBPE, Liu et al. 2025, arXiv:2503.13423, with digits one by one, and at most four entries of the first stage
-        in one of the second where the authors have four words.
+        SuperBPE, Liu et al. 2025, arXiv:2503.13423, with single digits; an entry joins at most four entries of the
+        first stage, in the paper four words.
     """
     check_size(vocab_size - across)
     size = vocab_size - len(SPECIAL_TOKENS)
@@ -83,7 +83,7 @@ def train_across_words(
 def train_vocabulary(
     texts: Iterable[str], *, size: int, split: SplitName = STARCODER, show_progress: bool = False
 ) -> Vocabulary:
-    """Trains merges until there are `size` entries, the 256 bytes included; the same texts give the same merges."""
+    """Trains merges up to `size` entries, the 256 bytes included; the same texts give the same merges."""
     backend = _make_backend(Vocabulary(()), split, special_tokens=())
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=list(BYTES), show_progress=show_progress)
     backend.train_from_iterator(texts, trainer)
@@ -91,12 +91,12 @@ def train_vocabulary(
 
 
 def join_words(vocabulary: Vocabulary, texts: Iterable[str], *, size: int, show_progress: bool = False) -> Vocabulary:
-    """Continues a vocabulary without the borders of words.
+    """Continues a vocabulary across word boundaries.
 
     Args:
-        vocabulary: Of the first stage.
-        texts: Encoded with it, its merges free to fire across words, as they are when the result encodes.
-        size: Entries at the end, without special tokens.
+        vocabulary: The first stage's.
+        texts: Texts; they are first encoded with `vocabulary`, whose merges may cross words, as in the result.
+        size: Final number of entries, without special tokens.
 
     Raises:
         DataError: If the texts give too few entries.
@@ -104,9 +104,9 @@ def join_words(vocabulary: Vocabulary, texts: Iterable[str], *, size: int, show_
     wanted = size - len(vocabulary)
     alphabet = [chr(FIRST_PRIVATE + index) for index in range(len(vocabulary))]
     trainer = trainers.BpeTrainer(
-        vocab_size=size + wanted,  # two merges may give the same entry, which counts once
+        vocab_size=size + wanted,  # different merges may make the same entry, which counts once
         initial_alphabet=alphabet,
-        max_token_length=MOST_JOINED + 1,  # of which an entry stays below
+        max_token_length=MAX_JOINED + 1,  # entries are shorter than this
         show_progress=show_progress,
     )
     trained = Tokenizer(models.BPE())
@@ -130,7 +130,7 @@ def join_words(vocabulary: Vocabulary, texts: Iterable[str], *, size: int, show_
 
 
 def _write_entries(vocabulary: Vocabulary, texts: Iterable[str]) -> Iterator[str]:
-    """Writes each entry of a text as one private character, and a space at each border."""
+    """Maps each token of a text to a private-use character, with a space at each boundary of the pre-tokenizer."""
     backend = _make_backend(vocabulary, ACROSS_WORDS, special_tokens=())
     rows = iter(texts)
     while batch := list(islice(rows, ENCODED_TOGETHER)):
@@ -147,7 +147,7 @@ def _make_backend(vocabulary: Vocabulary, split: str, special_tokens: Iterable[s
 
 
 def wrap_backend(backend: Tokenizer, *, max_positions: int | None = None) -> CodeShellTokenizer:
-    """Makes a CodeShell tokenizer of a trained one that has CodeShell's special tokens."""
+    """Wraps a trained tokenizer, which has CodeShell's special tokens, as a `CodeShellTokenizer`."""
     end_of_text = SPECIAL_TOKENS[0]
     return CodeShellTokenizer(
         tokenizer_object=backend,

@@ -1,4 +1,4 @@
-"""Texts to build on: plain text, JSON Lines, Parquet, word lists, curated documents or folders of code, by weight."""
+"""Training texts of the tokenizer: plain text, JSON Lines, Parquet, word lists, curated documents, folders of code."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from codeshell_hf.text.documents import DOCUMENTS, read_documents
 
 from .settings import TextSource
 
-LONGEST_FILE = 1_000_000
+MAX_FILE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Sample:
     """A source's share of the sample.
 
     Args:
-        characters: How many `read` yields in all.
-        read_counted: Yields the texts, and how often each stands, as often as it is called.
+        characters: Number of characters that `read` yields.
+        read_counted: Yields texts with their counts; may be called repeatedly.
         weight: As in `TextSource`.
     """
 
@@ -34,28 +34,28 @@ class Sample:
     weight: float = 1.0
 
     def read(self) -> Iterator[str]:
-        """Yields the texts, each as often as it stands."""
+        """Yields the texts, each repeated by its count."""
         for text, count in self.read_counted():
             yield text if count == 1 else f"{text}\n" * count
 
 
 def read_source(path: Path, language: str | None = None) -> Iterator[str]:
-    """Reads every text of a source, as often as it stands; see `read_counted`."""
+    """Reads all texts of a source, each repeated by its count; see `read_counted`."""
     yield from Sample(0, lambda: read_counted(path, language)).read()
 
 
 def read_counted(path: Path, language: str | None = None) -> Iterator[tuple[str, int]]:
-    """Reads every text of a source, one at a time, with how often it stands: once, but for word lists.
+    """Reads the texts of a source one at a time, with their counts, which are 1 except in word lists.
 
-    Of curated documents the training split is read, of JSON Lines `text` or all `messages`, of Parquet the column
-    `text`; a line of a word list (`.tsv`) is a word, a tab and a count.
+    Reads the training split of curated documents, `text` or all `messages` of JSON Lines, and the column `text` of
+    Parquet; a line of a word list (`.tsv`) is a word, a tab and a count.
 
     Args:
         path: As in `TextSource`.
-        language: Of curated documents and folders of code, the one language that is read; `None` for all.
+        language: Reads only this language of curated documents and folders of code; `None` for all.
 
     Raises:
-        DataError: If it is missing, of no known kind, or a line or file of it is broken.
+        DataError: If the source is missing, of an unknown kind, or has a broken line or file.
     """
     if path.suffix == ".tsv" and path.is_file():
         yield from _read_words(path)
@@ -76,26 +76,26 @@ def _read_texts(path: Path, language: str | None) -> Iterator[str]:
             for batch in pq.ParquetFile(path).iter_batches(batch_size=512, columns=["text"]):
                 yield from (text for text in batch["text"].to_pylist() if text)
         except (pa.ArrowInvalid, KeyError, OSError) as error:
-            raise DataError(f"source {path} is no Parquet file with a column text ({error})") from error
+            raise DataError(f"source {path} is not a Parquet file with a column text ({error})") from error
     elif suffixes.endswith((".txt", ".md")):
         yield _decode(path.read_bytes(), path)
     else:
-        raise DataError(f"source {path} is of no known kind; use .txt, .jsonl, .jsonl.gz, .parquet, .tsv or a folder")
+        raise DataError(f"source {path} is of an unknown kind; use .txt, .jsonl, .jsonl.gz, .parquet, .tsv or a folder")
 
 
 def sample(sources: Sequence[TextSource], *, sample_bytes: int, once: Collection[str] = ()) -> dict[str, Sample]:
-    """Draws texts evenly from each source until it has its share. The same input gives the same sample.
+    """Draws texts evenly from each source up to its share of the sample; the same input gives the same sample.
 
-    A source that is smaller than its share is repeated until the share is reached, so that weights hold. No source is
-    held in memory; each is read once to be measured, and each draw reads it again.
+    A source that is smaller than its share is repeated, so that the weights hold. Sources are not kept in memory; each
+    is read once to measure it, and again each time the sample is read.
 
     Args:
-        sources: Names must differ.
-        sample_bytes: Bytes of all shares together.
-        once: Names of sources that are read whole and once, whatever their share.
+        sources: Sources with different names.
+        sample_bytes: Size of the sample in bytes.
+        once: Names of sources that are read completely and once, whatever their weight.
 
     Returns:
-        Samples by the source's name.
+        Samples by source.
 
     Raises:
         DataError: If a source has no text.
@@ -109,9 +109,9 @@ def sample(sources: Sequence[TextSource], *, sample_bytes: int, once: Collection
             size += len(text.encode("utf-8")) * count
             characters += len(text) * count
         if not size:
-            raise DataError(f"source {source.name} ({source.path}) holds no text; name another or leave it out")
+            raise DataError(f"source {source.name} ({source.path}) has no text; name another or leave it out")
         share = size if source.name in once else share
-        # Of a part, an estimate: its texts have about the characters a byte of the whole.
+        # An estimate if only a part is read: it has about as many characters per byte as the whole.
         drawn[source.name] = Sample(round(characters * share / size), _draw(source, size, share), source.weight)
     return drawn
 
@@ -128,13 +128,13 @@ def _draw(source: TextSource, size: int, share: int) -> Callable[[], Iterator[tu
 
 
 def chain_all(samples: Mapping[str, Sample], *, step: str) -> Iterator[str]:
-    """Yields the texts of all samples, one source after the other, under a progress bar with the step's name."""
+    """Yields the texts of all samples, source by source, with a progress bar named after the step."""
     total = sum(one.characters for one in samples.values())
     with tqdm(desc=step, total=total, unit="char", unit_scale=True) as bar:
         for name, one in samples.items():
             bar.set_postfix_str(name)
             for text in one.read():
-                # The total is an estimate; the bar must not run past it.
+                # The total is an estimate, which the bar must not exceed.
                 bar.total = max(bar.total, bar.n + len(text))
                 bar.update(len(text))
                 yield text
@@ -143,7 +143,7 @@ def chain_all(samples: Mapping[str, Sample], *, step: str) -> Iterator[str]:
 
 
 def take_share(texts: Iterable[str], share: float) -> Iterator[str]:
-    """Takes a share of the bytes, 0 to 1, spread evenly over all texts."""
+    """Takes texts with a share of the bytes, 0 to 1, spread evenly over all texts."""
     taken = seen = 0
     for text in texts:
         size = len(text.encode("utf-8"))
@@ -161,10 +161,10 @@ def _read_folder(path: Path, language: str | None) -> Iterator[str]:
         return
     for file in sorted(path.rglob("*")):
         named = name_language(file.name)
-        if named and language in (None, named) and file.is_file() and file.stat().st_size <= LONGEST_FILE:
+        if named and language in (None, named) and file.is_file() and file.stat().st_size <= MAX_FILE_BYTES:
             try:
                 yield file.read_bytes().decode("utf-8")
-            except (UnicodeDecodeError, OSError):  # a folder of code holds such files; a named text file must not
+            except (UnicodeDecodeError, OSError):  # folders of code may contain such files; a named text file may not
                 continue
 
 

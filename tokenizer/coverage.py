@@ -1,4 +1,4 @@
-"""What entries are worth: the characters they cover, their use on unseen text, the sources behind them."""
+"""Measures of a vocabulary: characters covered, entries used on unseen text, and sources per entry."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,7 +9,7 @@ from .characters import CHINESE_PUNCTUATION, LEVEL_TWO_ROWS, is_chinese, list_le
 from .corpus import Sample
 from .words import count_words, encode_words
 
-LONGEST = 10
+MAX_LISTED = 10
 SCRIPTS = {
     "GB/T 2312 level 1": "".join(list_level_one()),
     "GB/T 2312 level 2": "".join(list_rows(*LEVEL_TWO_ROWS)),
@@ -31,10 +31,10 @@ def measure_coverage(tokenizer: Tokenizer) -> dict[str, float]:
 
 
 def measure_use(tokenizer: Tokenizer, used: Iterable[int], base: Tokenizer | None = None) -> dict[str, float]:
-    """Measures the share of entries, 0 to 1, that texts use: of all, of those with Chinese, of those a base lacks.
+    """Measures the share of entries, 0 to 1, that texts use: of all, of those with Chinese, and of those new to a base.
 
     Args:
-        used: Ids that the texts are encoded to.
+        used: Ids in the encoded texts.
     """
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     entries = {index: token for token, index in tokenizer.get_vocab().items() if token not in special}
@@ -49,13 +49,13 @@ def measure_use(tokenizer: Tokenizer, used: Iterable[int], base: Tokenizer | Non
 
 
 def list_longest(tokenizer: Tokenizer) -> list[str]:
-    """Lists the longest entries with letters beyond ASCII, the longest first."""
+    """Lists the longest entries with non-ASCII letters, the longest first."""
     texts = (text for text in read_entries(tokenizer).values() if not text.isascii() and any(map(str.isalpha, text)))
-    return sorted(texts, key=lambda text: (-len(text), text))[:LONGEST]
+    return sorted(texts, key=lambda text: (-len(text), text))[:MAX_LISTED]
 
 
 def read_entries(tokenizer: Tokenizer) -> dict[int, str]:
-    """Reads the text of each entry but special ones by id, without what is no whole character."""
+    """Reads the text of each entry by id, without special tokens and without incomplete characters."""
     special = set(tokenizer.get_added_tokens_decoder())
     ids = [index for index in tokenizer.get_vocab().values() if index not in special]
     texts = tokenizer.decode_batch([[index] for index in ids], skip_special_tokens=False)
@@ -63,7 +63,7 @@ def read_entries(tokenizer: Tokenizer) -> dict[int, str]:
 
 
 def measure_parity(counts: Mapping[str, int], pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Measures how many tokens the first of two corpora of the same content takes for each of the second's.
+    """Measures tokenization parity: tokens of the first corpus per token of the second, which has the same content.
 
     Args:
         counts: Tokens by corpus.
@@ -75,13 +75,13 @@ def measure_parity(counts: Mapping[str, int], pairs: Sequence[tuple[str, str]]) 
 
 
 def count_sources(tokenizer: Tokenizer, samples: Mapping[str, Sample], *, first: int) -> dict[str, int]:
-    """Counts entries by how many sources use them.
+    """Counts entries by the number of sources that use them.
 
     Args:
-        first: Id of the first entry that is counted; special ones are left out.
+        first: Id of the first entry that is counted; special tokens are not.
 
     Returns:
-        Entries by the number of sources, from "0" on.
+        Number of entries by number of sources, from "0" up.
     """
     special = tokenizer.get_added_tokens_decoder()
     held = np.zeros(tokenizer.get_vocab_size(), np.int64)

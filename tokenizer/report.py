@@ -1,4 +1,4 @@
-"""Tokenizers side by side: characters and bytes per token, what their entries cover and are used for, speed.
+"""Compares tokenizers: characters and bytes per token, coverage and use of entries, and speed.
 
 python -m tokenizer.report starcoder=FOLDER released=FOLDER --on english=FILE --on chinese=FILE
     [--parallel chinese=english] [--output FOLDER]
@@ -36,7 +36,7 @@ TRIED_CHARACTERS = [
 
 
 def measure_languages(tokenizer: CodeShellTokenizer, documents: Iterable[tuple[str, str]]) -> dict[str, float]:
-    """Measures characters per token, "all" first, then by language, those with most characters first.
+    """Measures characters per token, for "all" first and then by language, the largest first.
 
     Args:
         documents: Language and text of each.
@@ -58,18 +58,18 @@ def compare(
     base: str | None = None,
     parallel: Sequence[tuple[str, str]] = (),
 ) -> list[Row]:
-    """Compares tokenizers on the same texts: the counterpart of the report's Table 2, with more columns.
+    """Compares tokenizers on the same texts, as Table 2 of CodeShell's report does, with more columns.
 
     Args:
-        tokenizers: By name.
-        corpora: Texts by name, on which none of them was trained.
-        base: Name of the tokenizer that words and entries are compared with.
-        parallel: Names of two corpora with the same content.
+        tokenizers: Tokenizers by name.
+        corpora: Texts by name, on which none of the tokenizers was trained.
+        base: Name of the tokenizer with which words and entries are compared.
+        parallel: Pairs of corpora with the same content.
 
     Returns:
-        A row a tokenizer: size, characters per token of each corpus and in all, dead tokens (`None` where the model is
-        no BPE), lossy characters of some 26,000 tried, bytes per token, characters covered, entries used, the longest
-        entries, parity, words cut differently, tokens a second.
+        A row per tokenizer: size, characters per token of each corpus and in total, dead tokens (`None` if it is not
+        BPE), lossy ones of about 26,000 characters, bytes per token, characters covered, entries used, the longest
+        entries, parity, words split differently, tokens per second.
     """
     rows: list[Row] = []
     for name, tokenizer in tokenizers.items():
@@ -108,10 +108,10 @@ def compare(
 
 
 def compare_words(base: Tokenizer, other: Tokenizer, corpora: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Measures the share of words, 0 to 1, that two tokenizers cut into different pieces, by corpus.
+    """Measures the share of words, 0 to 1, that two tokenizers split into different tokens, by corpus.
 
     Args:
-        other: Must split texts into the same words as `base`.
+        other: A tokenizer with the same pre-tokenizer as `base`.
     """
     shares = {}
     for name, texts in corpora.items():
@@ -147,10 +147,10 @@ def _format(value: Value) -> str:
 
 
 def write_report(rows: Sequence[Row], folder: Path, **more: object) -> list[Row]:
-    """Writes the rows of `compare` as `report.json`, with what else is named, and as `report.svg`.
+    """Writes the rows of `compare`, and further values, as `report.json` and `report.svg`.
 
     Returns:
-        The rows as they are written: without speed, which differs from run to run and would change the hash.
+        The rows as written: without speed, which varies between runs and would change the file's hash.
     """
     written = [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in rows]
     text = json.dumps({**more, "table": written}, indent=1, ensure_ascii=False)
@@ -160,7 +160,7 @@ def write_report(rows: Sequence[Row], folder: Path, **more: object) -> list[Row]
 
 
 def format_rows(rows: Sequence[Row]) -> list[str]:
-    """Formats the rows of `compare` as a table and lines on what is no single figure."""
+    """Formats the rows of `compare` as a table, followed by lines for lists and dictionaries."""
     lines = format_table(rows)
     for row in rows:
         for key in ("bytes_per_token", "parity"):
@@ -184,9 +184,9 @@ def format_rows(rows: Sequence[Row]) -> list[str]:
 def read_corpora(
     built: CodeShellTokenizer, documents: Path | None, sources: Sequence[TextSource]
 ) -> tuple[dict[str, list[str]], dict[str, dict[str, float]]]:
-    """Reads the texts that a new tokenizer is measured on, by corpus; curated documents are the held-out ones.
+    """Reads the texts on which a new tokenizer is measured, by corpus; of curated documents, the held-out split.
 
-    Where there are any, the second result has `characters_per_token` of each of their languages.
+    If there are curated documents, the second result has `characters_per_token` for each of their languages.
     """
     corpora: dict[str, list[str]] = {}
     measures: dict[str, dict[str, float]] = {}
@@ -206,10 +206,10 @@ def write_measures(
     parts: Mapping[str, object],
     measures: Mapping[str, object],
 ) -> tuple[list[Row], list[str]]:
-    """Compares a new tokenizer with its peers, and writes the report, with counts of entries and other measures.
+    """Compares a new tokenizer with others, and writes the report, with counts of entries and other measures.
 
     Args:
-        peers: Folders or files by name; words are compared with those of the first.
+        peers: Folders or files by name; words are compared with the first.
 
     Returns:
         The rows that were written, and lines to print.
@@ -220,7 +220,7 @@ def write_measures(
 
 
 def load_any(path: Path) -> Tokenizer:
-    """Loads any tokenizer from a `tokenizer.json` or its folder.
+    """Loads a tokenizer from a `tokenizer.json` or its folder.
 
     Raises:
         DataError: If it cannot be read.
@@ -229,7 +229,7 @@ def load_any(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain exceptions
-        raise DataError(f"{path} is no tokenizer that can be read ({error}); name a tokenizer.json") from error
+        raise DataError(f"{path} cannot be read as a tokenizer ({error}); name a tokenizer.json") from error
 
 
 def _count_uses(tokenizer: Tokenizer, texts: Sequence[str]) -> Counter[int]:
@@ -246,8 +246,8 @@ def _split_words(tokenizer: Tokenizer, text: str) -> list[tuple[str, tuple[int, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compares existing tokenizers; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tokenizer.report", description="Compares tokenizers.")
-    parser.add_argument("tokenizers", nargs="+", metavar="NAME=PATH", help="the first is what words are compared with")
-    parser.add_argument("--on", action="append", required=True, metavar="NAME=PATH", help="texts to measure on")
+    parser.add_argument("tokenizers", nargs="+", metavar="NAME=PATH", help="words are compared with the first")
+    parser.add_argument("--on", action="append", required=True, metavar="NAME=PATH", help="texts on which to measure")
     parser.add_argument(
         "--parallel", action="append", default=[], metavar="NAME=NAME", help="two of the texts with the same content"
     )

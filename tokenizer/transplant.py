@@ -1,4 +1,4 @@
-"""Gives a model another tokenizer: rows of tokens that both have are copied, new ones start from old ones.
+"""Gives a model another tokenizer: copies the embeddings of shared tokens, and initialises new ones from old tokens.
 
 python -m tokenizer.transplant MODEL TOKENIZER OUTPUT [--focus TEXTS] [--text FILE]
 """
@@ -32,13 +32,13 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Transplant:
-    """How the rows of the new embedding were made.
+    """How the rows of the new embedding were initialised.
 
     Args:
-        kept: Rows copied from the token of the same bytes.
-        focused: Rows of new tokens, from those that stand in the same places of a text.
-        pieced: Rows of the other new tokens, the mean of the old ones that their bytes are cut into.
-        unknown: New tokens that the old vocabulary cannot write; their rows are the mean of all.
+        kept: Rows copied from the token with the same bytes.
+        focused: Rows of new tokens made by FOCUS, from tokens in similar contexts.
+        pieced: Rows of other new tokens: the mean of the old tokens into which their bytes are split.
+        unknown: New tokens that the old vocabulary cannot represent; their rows are the mean of all.
         padded: Rows beyond the vocabulary, the mean of all.
     """
 
@@ -51,18 +51,18 @@ class Transplant:
     def __str__(self) -> str:
         parts = [f"{self.kept:,} kept", f"{self.pieced:,} from pieces", f"{self.padded:,} padding"]
         if self.focused:
-            parts.insert(1, f"{self.focused:,} from tokens in the same places")
+            parts.insert(1, f"{self.focused:,} from tokens in similar contexts")
         if self.unknown:
             parts.append(f"{len(self.unknown):,} the mean of all, such as {', '.join(map(repr, self.unknown[:5]))}")
         return ", ".join(parts)
 
 
 class Spelling:
-    """A vocabulary by the bytes of its entries, which vocabularies write in their own ways.
+    """A vocabulary by the bytes of its entries, so that vocabularies of different kinds can be compared.
 
     Args:
-        tokenizer: A byte-level BPE, whose entries are letters for bytes, or SentencePiece's unigram model, whose
-            entries are text, and bytes such as `<0x0A>`.
+        tokenizer: A byte-level BPE, whose entries have one letter per byte, or SentencePiece's unigram model, whose
+            entries are text, or bytes such as `<0x0A>`.
     """
 
     def __init__(self, tokenizer: CodeShellTokenizer) -> None:
@@ -74,17 +74,17 @@ class Spelling:
         self._added = {index: token.special for index, token in tokenizer.added_tokens_decoder.items()}
         self.tokens = {index: token for token, index in tokenizer.get_vocab().items()}
         self.meanings = {index: self._read(token, index) for index, token in self.tokens.items()}
-        # Text comes behind SentencePiece's bytes and takes their place: it is what encodes.
+        # Text comes after SentencePiece's byte pieces and replaces them, since it is used first in encoding.
         order = sorted(self.tokens, key=lambda index: not self._is_byte(self.tokens[index]))
         self.ids = {meaning: index for index in order if (meaning := self.meanings[index]) is not None}
 
     def cut(self, data: bytes) -> list[int]:
-        """Cuts bytes into tokens as within a word; gives none where the vocabulary cannot write them."""
+        """Splits bytes into tokens, as within a word; returns none if the vocabulary cannot represent them."""
         if self._is_byte_level:
             pieces = [piece.id for piece in self._model.tokenize("".join(LETTERS[byte] for byte in data))]
         else:
             pieces = []
-            # Bytes that are no whole character can be written one by one alone.
+            # Incomplete characters can only be represented byte by byte.
             for part in re.split("([\udc80-\udcff])", data.decode("utf-8", errors="surrogateescape")):
                 if re.fullmatch("[\udc80-\udcff]", part):
                     pieces.append(self.ids.get(part.encode("utf-8", errors="surrogateescape"), -1))
@@ -97,7 +97,7 @@ class Spelling:
         return self._has_bytes and BYTE_PIECE.fullmatch(token) is not None
 
     def _read(self, token: str, index: int) -> bytes | str | None:
-        """Bytes, the name of a special token, or `None` for the unknown piece."""
+        """The bytes of a token, the name of a special token, or `None` for the unknown piece."""
         if index in self._added:
             return token if self._added[index] else token.encode("utf-8")
         if self._is_byte_level:
@@ -112,7 +112,7 @@ def _list_steps(steps: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def count_rows(vocab_size: int) -> int:
-    """The rows of an embedding for a vocabulary, padded to a multiple of 128, which suits matrix kernels and ranks.
+    """Rows of an embedding for a vocabulary: padded to a multiple of 128, for matrix kernels and sharding.
 
     >>> count_rows(70_020)
     70144
@@ -121,7 +121,7 @@ def count_rows(vocab_size: int) -> int:
 
 
 def find_sources(old: CodeShellTokenizer, new: CodeShellTokenizer) -> list[list[int]]:
-    """Finds old tokens for each new one, by its id: the one of the same bytes alone, or its pieces, or none."""
+    """Finds old tokens for each new id: one with the same bytes, or the pieces of its bytes, or none."""
     before, after = Spelling(old), Spelling(new)
     sources: list[list[int]] = []
     for index in range(len(new)):
@@ -137,14 +137,14 @@ def find_sources(old: CodeShellTokenizer, new: CodeShellTokenizer) -> list[list[
 def transplant(
     model: CodeShellForCausalLM, old: CodeShellTokenizer, new: CodeShellTokenizer, *, focus: Iterable[str] = ()
 ) -> Transplant:
-    """Exchanges the embedding and the output layer of a model for those of another vocabulary.
+    """Replaces the embedding and the output layer of a model for another vocabulary.
 
     Args:
-        model: Changed in place, and so is its configuration.
+        model: Changed in place, with its configuration.
         old: The tokenizer that it was trained with.
-        new: The tokenizer that it gets.
-        focus: Texts in which new tokens are compared with kept ones, if there are any. The pieces of a new token make
-            its row where it is too rare in them, and where all kept ones are.
+        new: Its new tokenizer.
+        focus: Texts for FOCUS, if any. New tokens that are too rare in them are initialised from pieces, and so are
+            all if no kept token is frequent enough.
     """
     sources = find_sources(old, new)
     mixed, anchors, vectors = _compare(new, sources, focus)
@@ -189,7 +189,7 @@ def transplant(
 
 
 def _compare(new: CodeShellTokenizer, sources: list[list[int]], texts: Iterable[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids of new tokens that are frequent enough in texts, of kept ones likewise, and vectors of all."""
+    """Ids of new tokens and of kept tokens that are frequent enough in texts, and the vectors of all tokens."""
     encoded = [np.asarray(new.encode_text(text), np.int64) for text in texts]
     if encoded:
         vectors, known = make_vectors(np.concatenate(encoded), len(sources))
@@ -215,9 +215,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tokenizer.transplant", description=__doc__)
     parser.add_argument("model", type=Path, help="folder of the model, with its tokenizer")
-    parser.add_argument("tokenizer", type=Path, help="folder of the tokenizer that it gets")
+    parser.add_argument("tokenizer", type=Path, help="folder of its new tokenizer")
     parser.add_argument("output", type=Path, help="folder to write")
-    parser.add_argument("--focus", type=Path, help="texts in which the places of new tokens are compared")
+    parser.add_argument("--focus", type=Path, help="start new tokens from kept ones in similar contexts of these texts")
     parser.add_argument("--text", type=Path, help="measure bits per byte on it before and after")
     options = parser.parse_args(arguments)
     from codeshell_hf.loading import load_model

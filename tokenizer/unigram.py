@@ -1,4 +1,4 @@
-"""SentencePiece's unigram model, made lossless: no normalisation, no folding of spaces, bytes for what is unknown."""
+"""SentencePiece's unigram model, made lossless: no normalisation, spaces kept, byte fallback."""
 
 import io
 import unicodedata
@@ -16,9 +16,9 @@ from .bpe import wrap_backend
 from .characters import CHINESE_PUNCTUATION, is_chinese, list_level_one
 
 SPACE = "\u2581"  # how SentencePiece writes a space
-LONGEST_LINE = 16_384
-COVERAGE = 0.9995  # of the characters of each script
-THREADS = 2  # part of the result: the sums of the training depend on their order
+MAX_LINE_BYTES = 16_384
+COVERAGE = 0.9995  # of the characters in each script
+THREADS = 2  # fixed, since the order of sums in training changes the result
 
 
 def train_unigram(
@@ -28,20 +28,20 @@ def train_unigram(
     max_positions: int | None = None,
     sample_lines: int = 2_000_000,
 ) -> CodeShellTokenizer:
-    """Trains a unigram vocabulary with CodeShell's 20 special tokens last.
+    """Trains a unigram vocabulary; CodeShell's 20 special tokens come last.
 
-    Lines are trained on one by one, with their indentation; a line end is a byte. Spaces are written as themselves, so
-    that a literal "▁" in a text stays what it is.
+    It is trained on single lines with their indentation; a line end is encoded as a byte. Spaces are not replaced by
+    "▁", so a literal "▁" in a text is kept.
 
     Args:
-        read: Gives the texts; called twice, to count characters and to train.
+        read: Returns the texts; called twice, to count characters and to train.
         vocab_size: All entries: the pieces, 256 bytes, the unknown piece, which is never used, and special tokens.
-        max_positions: The longest input that the tokenizer's configuration states, in tokens.
-        sample_lines: How many lines SentencePiece holds in memory at most.
+        max_positions: The longest input in tokens, for the tokenizer's configuration.
+        sample_lines: Maximum of lines that SentencePiece keeps in memory.
 
     Raises:
         SettingsError: If the bytes do not fit.
-        DataError: If the texts are too few for so many pieces.
+        DataError: If the texts are too small for this many pieces.
     """
     pieces = vocab_size - len(SPECIAL_TOKENS)
     if pieces < 512:
@@ -63,7 +63,7 @@ def train_unigram(
             allow_whitespace_only_pieces=True,
             character_coverage=COVERAGE,
             required_chars="".join(choose_characters(read(), most=pieces // 2)),
-            max_sentence_length=LONGEST_LINE,
+            max_sentence_length=MAX_LINE_BYTES,
             input_sentence_size=sample_lines,
             shuffle_input_sentence=False,
             num_threads=THREADS,
@@ -76,22 +76,22 @@ def train_unigram(
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise DataError(
-            f"SentencePiece made no {pieces} pieces ({reason}); give more texts or lower vocab_size"
+            f"SentencePiece could not train {pieces} pieces ({reason}); give more texts or lower vocab_size"
         ) from error
     return wrap_backend(_convert(model.getvalue()), max_positions=max_positions)
 
 
 def choose_characters(texts: Iterable[str], *, most: int) -> list[str]:
-    """Chooses the characters that must be pieces: of each script those that cover its share, whatever that script's.
+    """Chooses the characters that must be pieces: the most frequent of each script, up to `COVERAGE` of it.
 
-    Coverage over all characters alone leaves the Chinese of texts that are mostly code to bytes. Where texts hold
-    Chinese, its punctuation and level 1 of GB/T 2312 are chosen too.
+    With coverage over all characters, Chinese in texts that are mostly code would be encoded as bytes. If texts contain
+    Chinese, its punctuation and level 1 of GB/T 2312 are added.
 
     Args:
-        most: As many are chosen at most, those that stand most often first.
+        most: Maximum number of characters; the rarest are left out.
 
     Returns:
-        In the order of their counts.
+        Characters, the most frequent first.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -114,7 +114,7 @@ def choose_characters(texts: Iterable[str], *, most: int) -> list[str]:
 
 
 def _name_script(character: str) -> str:
-    # A letter's Unicode name begins with its script's: LATIN SMALL LETTER A, CJK UNIFIED IDEOGRAPH-4E00.
+    # A letter's Unicode name begins with its script: LATIN SMALL LETTER A, CJK UNIFIED IDEOGRAPH-4E00.
     return unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else "other"
 
 
@@ -122,7 +122,7 @@ def _split_lines(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         for line in text.replace("\0", "").splitlines():
             if line.strip():
-                yield line[: LONGEST_LINE // 4]
+                yield line[: MAX_LINE_BYTES // 4]
 
 
 def _convert(model: bytes) -> Tokenizer:
@@ -135,9 +135,9 @@ def _convert(model: bytes) -> Tokenizer:
     known = "".join(f"\\x{{{ord(piece):x}}}" for piece, _ in vocabulary if len(piece) == 1)
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # Besides splitting numbers, this keeps a literal "<0x0A>" in a text from becoming the byte.
+            # Splits numbers, and keeps a literal "<0x0A>" in a text from being encoded as the byte.
             pre_tokenizers.Digits(individual_digits=True),
-            # The model takes unknown characters in a row for one, and each of their bytes for all of it.
+            # The model fuses consecutive unknown characters, and then aligns each of their bytes with all of them.
             pre_tokenizers.Split(Regex(f"[^{known}]"), "isolated"),
         ]
     )

@@ -1,4 +1,4 @@
-"""A byte-level BPE as what it is: an alphabet of bytes and merges in their order."""
+"""A byte-level BPE vocabulary: 256 bytes and an ordered list of merges."""
 
 import json
 import re
@@ -23,29 +23,29 @@ BYTES = list_bytes()
 
 
 def to_bytes(token: str) -> bytes:
-    """The bytes of a token in byte-level characters; they need not be whole characters."""
+    """The bytes of a token in byte-level characters; they may be incomplete UTF-8."""
     return bytes(BYTES[letter] for letter in token)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Merges over the 256 bytes, in order; the operands of each are bytes or products of earlier ones.
+    """Ordered merges over the 256 bytes; the operands of each are bytes or products of earlier merges.
 
-    Ids are those of the bytes, then of the products in the order of their first merge.
+    Ids are first the bytes, then the products in the order of their first merge.
     """
 
     merges: tuple[Merge, ...]
 
     @cached_property
     def tokens(self) -> list[str]:
-        """All entries in the order of their ids, without special tokens."""
+        """All entries in the order of ids, without special tokens."""
         return list(dict.fromkeys([*BYTES, *(left + right for left, right in self.merges)]))
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def make_backend(self, special_tokens: Sequence[str] = ()) -> Tokenizer:
-        """Makes a tokenizer with StarCoder's steps before BPE; special tokens get the last ids."""
+        """Makes a tokenizer with StarCoder's pre-tokenizer; special tokens get the last ids."""
         ids = {token: index for index, token in enumerate(self.tokens)}
         backend = Tokenizer(models.BPE(vocab=ids, merges=list(self.merges)))
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -57,13 +57,13 @@ class Vocabulary:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """Reads the merges of a `tokenizer.json`, without its special tokens and the order of its ids.
+    """Reads the merges of a `tokenizer.json`, ignoring its special tokens and ids.
 
     Args:
         path: The file, or its folder.
 
     Raises:
-        DataError: If it is no byte-level BPE, or a merge's operand is missing.
+        DataError: If it is not a byte-level BPE, or an operand of a merge is missing.
     """
     path = path / "tokenizer.json" if path.is_dir() else path
     try:
@@ -76,7 +76,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 
 def find_base(name: str) -> Path:
-    """Finds a `tokenizer.json` by file, folder, or `owner/name` on the Hub.
+    """Finds a `tokenizer.json` by file, folder, or `owner/name` on the Hub, from which it is downloaded.
 
     Raises:
         DataError: If there is none.
@@ -100,12 +100,12 @@ def parse_vocabulary(values: object, source: str) -> Vocabulary:
         source: Its file, for messages.
 
     Raises:
-        DataError: If it is no byte-level BPE, or a merge's operand is missing.
+        DataError: If it is not a byte-level BPE, or an operand of a merge is missing.
     """
     model = values.get("model") if isinstance(values, dict) else None
     if not isinstance(model, dict) or "merges" not in model or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else type(values).__name__
-        raise DataError(f"{source} is {kind!r} and no BPE with merges; name a byte-level BPE's tokenizer.json")
+        raise DataError(f"{source} is {kind!r}, not a BPE with merges; name a byte-level BPE's tokenizer.json")
     merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
     made = set(BYTES)
     for number, merge in enumerate(merges):
@@ -114,7 +114,7 @@ def parse_vocabulary(values: object, source: str) -> Vocabulary:
         for operand in merge:
             if operand not in made:
                 raise DataError(
-                    f"merge {number} of {source} needs {operand!r}, which is no byte and no earlier product; "
+                    f"merge {number} of {source} needs {operand!r}, which is neither a byte nor an earlier product; "
                     "repair the file or name another base"
                 )
         made.add(merge[0] + merge[1])
@@ -122,7 +122,7 @@ def parse_vocabulary(values: object, source: str) -> Vocabulary:
 
 
 def find_dead_tokens(backend: Tokenizer, tokens: Iterable[str]) -> list[str]:
-    """Finds tokens that a BPE never produces, not even from their own text.
+    """Finds tokens that a BPE never produces, even from their own text.
 
     Args:
         tokens: In byte-level characters.
@@ -136,7 +136,7 @@ def find_dead_tokens(backend: Tokenizer, tokens: Iterable[str]) -> list[str]:
 
 
 def find_lossy_characters(backend: Tokenizer, characters: Iterable[str]) -> list[str]:
-    """Finds the characters, each tried alone, that encoding and decoding changes."""
+    """Finds the characters, each encoded alone, that a round trip changes."""
     tried = list(characters)
     encoded = backend.encode_batch(tried, add_special_tokens=False)
     decoded = backend.decode_batch([list(encoding.ids) for encoding in encoded], skip_special_tokens=False)
@@ -147,7 +147,7 @@ def check_size(vocab_size: int) -> None:
     """Checks that the bytes and the special tokens fit.
 
     Raises:
-        SettingsError: With the smallest size.
+        SettingsError: If they do not; the message has the smallest size.
     """
     smallest = len(BYTES) + len(SPECIAL_TOKENS)
     if vocab_size < smallest:

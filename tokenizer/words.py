@@ -1,4 +1,4 @@
-"""Words beyond ASCII of large texts, counted in bounded memory and kept as arrays of tokens."""
+"""Counts non-ASCII words of large texts in bounded memory, and encodes them as arrays of tokens."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,34 +13,34 @@ from codeshell_hf.text.splits import SPLITS, STARCODER
 
 from .characters import write_bytes
 
-HELD_WORDS = 1_000_000
-ENCODED_WORDS = 2_000  # in one text
-ENCODED_TEXTS = 64  # in one call, by all threads
-LINE_END = "\n"  # stands in no word
+MAX_HELD_WORDS = 1_000_000
+ENCODED_WORDS = 2_000  # joined into one text
+ENCODED_TEXTS = 64  # per call, by all threads
+LINE_END = "\n"  # occurs in no word
 
 
 @dataclass(frozen=True)
 class Words:
-    """Words in tokens, with a line end before the first and behind each.
+    """Tokens of words, with a line end before the first and after each.
 
     Args:
         tokens: Shape (T,), int32.
-        counts: For each token, how often its word stands in the texts, shape (T,), in as few bytes as that takes.
+        counts: For each token, how often its word occurs in the texts, shape (T,), in the smallest dtype that fits.
     """
 
     tokens: NDArray[np.int32]
     counts: NDArray[np.unsignedinteger]
 
 
-def count_words(texts: Iterable[tuple[str, int]], *, held: int = HELD_WORDS) -> Iterator[Counter[str]]:
-    """Counts the words that hold more than ASCII, cut by StarCoder's steps.
+def count_words(texts: Iterable[tuple[str, int]], *, held: int = MAX_HELD_WORDS) -> Iterator[Counter[str]]:
+    """Counts the words that are not ASCII, split by StarCoder's pre-tokenizer.
 
     Args:
-        texts: With how often each stands.
-        held: Different words in memory, after which their counts are given out and counting begins anew.
+        texts: Texts with their counts.
+        held: Maximum of different words in memory; when it is reached, their counts are yielded and counting restarts.
 
     Yields:
-        Counts of words, not empty; a word may stand in several.
+        Counts of words, not empty; a word may be in several.
     """
     pattern = regex.compile(SPLITS[STARCODER].pattern)
     counts: Counter[str] = Counter()
@@ -57,7 +57,7 @@ def count_words(texts: Iterable[tuple[str, int]], *, held: int = HELD_WORDS) -> 
 
 
 def encode_words(backend: Tokenizer, counts: Counter[str]) -> Words:
-    """Encodes words, many in one text, since a call for each costs more than its tokens."""
+    """Encodes words, many in one text, since a call per word would be slow."""
     words = list(counts)
     texts = [
         LINE_END + LINE_END.join(words[start : start + ENCODED_WORDS]) for start in range(0, len(words), ENCODED_WORDS)
@@ -73,7 +73,7 @@ def encode_words(backend: Tokenizer, counts: Counter[str]) -> Words:
 
 
 def drop_single(words: Words) -> Words:
-    """Drops the words of one token, which have no pair."""
+    """Drops words of a single token, which have no pair to merge."""
     is_end = words.tokens == words.tokens[0]
     is_single = np.zeros(len(is_end), np.bool_)
     is_single[1:-1] = is_end[:-2] & is_end[2:]

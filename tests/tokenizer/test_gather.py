@@ -89,7 +89,7 @@ def test_a_package_that_is_not_to_be_had_is_one_line(
     monkeypatch.setattr("tokenizer.gather.PACKAGES", (missing,))
 
     assert main([str(tmp_path / "out"), f"--packages={tmp_path / 'archives'}"]) == 2
-    assert "put the archive into the folder that --packages names" in capsys.readouterr().err
+    assert "put the archive into the folder of --packages" in capsys.readouterr().err
 
 
 def test_every_package_is_pinned_and_free() -> None:

@@ -93,14 +93,16 @@ def test_wrong_sizes_and_texts_are_one_line_with_the_mend(base: Vocabulary, tmp_
         extend(base, {"chinese": draw(CHINESE)}, Continuation(), size=1000)
     with pytest.raises(SettingsError, match="set it to 532 or more"):
         train_unigram(lambda: CODE, vocab_size=300)
-    with pytest.raises(DataError, match=r"SentencePiece made no 49980 pieces .*; give more texts or lower vocab_size"):
+    with pytest.raises(
+        DataError, match=r"SentencePiece could not train 49980 pieces .*; give more texts or lower vocab_size"
+    ):
         train_unigram(lambda: CODE[:1], vocab_size=50000)
     for name, data, message in (
         ("x.txt", b"\xff\xfe", "is not UTF-8 at byte 0; convert it"),
         ("x.jsonl", b"{", r"line 1 of .* is not JSON"),
         ("y.jsonl", b'{"a": 1}', "has neither text nor messages"),
-        ("x.parquet", b"PAR1", "is no Parquet file with a column text"),
-        ("x.docx", b"PK", "is of no known kind"),
+        ("x.parquet", b"PAR1", "is not a Parquet file with a column text"),
+        ("x.docx", b"PK", "is of an unknown kind"),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=message):
@@ -109,7 +111,7 @@ def test_wrong_sizes_and_texts_are_one_line_with_the_mend(base: Vocabulary, tmp_
         list(read_source(tmp_path / "none"))
     with pytest.raises(DataError, match=r"cannot be read"):
         read_vocabulary(tmp_path / "none.json")
-    with pytest.raises(DataError, match="is no tokenizer that can be read"):
+    with pytest.raises(DataError, match="cannot be read as a tokenizer"):
         load_any(tmp_path / "x.jsonl")
 
 

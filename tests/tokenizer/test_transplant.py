@@ -219,7 +219,7 @@ def test_the_command_says_what_became_of_the_rows_and_of_bits_per_byte(
     printed = capsys.readouterr().out
     assert code == 0
     rows = re.search(
-        r"rows: (\d+) kept, (\d+) from tokens in the same places, (\d+) from pieces, (\d+) padding", printed
+        r"rows: (\d+) kept, (\d+) from tokens in similar contexts, (\d+) from pieces, (\d+) padding", printed
     )
     assert rows
     old = CodeShellTokenizer.from_pretrained(learnt_by_heart)

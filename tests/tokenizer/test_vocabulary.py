@@ -61,8 +61,8 @@ def test_a_base_comes_from_the_hub_by_name(tmp_path: Path, base: Vocabulary) -> 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"model": {"type": "Unigram", "vocab": []}}, "is 'Unigram' and no BPE with merges"),
-        ([], "is 'list' and no BPE"),
+        ({"model": {"type": "Unigram", "vocab": []}}, "is 'Unigram', not a BPE with merges"),
+        ([], "is 'list', not a BPE"),
         ({"model": {"type": "BPE", "vocab": {}, "merges": ["a b c"]}}, "must have two operands"),
         ({"model": {"type": "BPE", "vocab": {}, "merges": ["a b", "ab cd"]}}, "merge 1 of x needs 'cd'"),
     ],
