@@ -1,8 +1,8 @@
-"""BPE goes on behind a base vocabulary, on the words of several sources, in flat arrays.
+"""Continues BPE from a base vocabulary, on the words of several sources in flat arrays.
 
-Pairs are ranked by a mean over the sources, so that the habits of one do not fill the vocabulary, and merged in rounds:
-under a threshold that falls, all that reach it at once, each where no better one overlaps it. Counts are summed in
-buckets first, and exactly for the few pairs whose bucket reaches the threshold, so that memory is that of the words.
+Pairs are ranked by a mean over the sources, so that no single source dominates, and merged in rounds: the threshold
+falls, and all pairs above it are merged at once, except where a better pair overlaps. Pairs are first counted in hash
+buckets, and exactly only if their bucket reaches the threshold, which keeps memory at the size of the words.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from .settings import Continuation
 from .vocabulary import Merge, Vocabulary, to_bytes
 from .words import LINE_END, Words, drop_single
 
-FEWEST_BITS, MOST_BITS = 12, 21  # of the number of buckets
+MIN_BITS, MAX_BITS = 12, 21  # log2 of the number of buckets
 WHOLE, NEW_WRITING, SPACE = 1, 2, 4
 SCORED_TOGETHER = 1 << 15
-ONCE = 1.0  # what stands once in a source may be chance, and is not counted
-STEP = 0.75  # from a round's threshold to the next, in terms of frequency
-LASTING = 0.9  # of its threshold must be left to a pair where better ones overlap it
+DISCOUNT = 1.0  # subtracted from each count, since a single occurrence in a source may be noise
+STEP = 0.75  # ratio of thresholds of consecutive rounds, in terms of frequency
+MIN_REMAINING = 0.9  # share of the threshold that a pair must keep after better pairs that overlap it are merged
 UNRANKED = np.iinfo(np.int32).max
 Places = NDArray[np.int64]
 Ranks = NDArray[np.int32]
@@ -43,7 +43,8 @@ class WordSource:
     """The words of a source.
 
     Args:
-        weight: In the mean over the sources, relative to theirs.
+        weight: Relative weight in the mean over the sources.
+        words: Arrays of its words.
     """
 
     weight: float
@@ -52,11 +53,11 @@ class WordSource:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How counts in several sources become one figure.
+    """Combines counts in several sources into one score.
 
     Args:
-        weights: Of each source, summing to 1.
-        totals: Tokens of each source before anything was merged, each as often as it stands.
+        weights: Weight of each source, with a sum of 1.
+        totals: Tokens of each source before any merge.
         exponent: As `Continuation.source_exponent`.
         min_sources: As `Continuation.min_sources`.
     """
@@ -67,10 +68,10 @@ class Ranking:
     min_sources: int
 
     def score(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores counts of shape (S, N), S sources, as shape (N,); more of any count never scores less."""
+        """Scores counts of shape (S, N), S sources, as shape (N,); monotonic in every count."""
         scores = np.empty(counts.shape[1])
         for start in range(0, len(scores), SCORED_TOGETHER):
-            repeated = np.maximum(counts[:, start : start + SCORED_TOGETHER] - ONCE, 0)
+            repeated = np.maximum(counts[:, start : start + SCORED_TOGETHER] - DISCOUNT, 0)
             frequencies = repeated / self.totals[:, None]
             is_broad = (repeated > 0).sum(0) >= self.min_sources
             scores[start : start + SCORED_TOGETHER] = self.weights @ frequencies**self.exponent * is_broad
@@ -78,7 +79,7 @@ class Ranking:
 
 
 class Entries:
-    """Tokens with what decides whether two may merge, by id."""
+    """Tokens by id, with the traits that decide whether two may merge."""
 
     def __init__(self, working: Vocabulary, continuation: Continuation, *, new: int) -> None:
         self.tokens = list(working.tokens)
@@ -94,14 +95,14 @@ class Entries:
         try:
             text = to_bytes(token).decode("utf-8")
         except UnicodeDecodeError:
-            return  # a piece of a character
+            return  # an incomplete character
         chinese = self._continuation.new_merges == "chinese"
         is_new = any(map(is_chinese, text)) if chinese else not text.isascii()
         self._traits[self.ids[token]] = WHOLE | (NEW_WRITING if is_new else 0) | (SPACE if text.isspace() else 0)
         self._lengths[self.ids[token]] = min(len(text), 127)
 
     def add(self, token: str) -> int:
-        """Adds a token, if it is not there, and gives its id."""
+        """Adds a token if it is new, and returns its id."""
         if token not in self.ids:
             self.ids[token] = len(self.tokens)
             self.tokens.append(token)
@@ -113,21 +114,22 @@ class Entries:
         return self.ids[write_bytes(text)]
 
     def lock(self, text: str) -> None:
-        """Lets a text, which is one token, merge with nothing."""
+        """Excludes a text, which is one token, from merges."""
         self._traits[self.find(text)] &= ~np.uint8(WHOLE)
 
     def unlock(self, text: str) -> None:
-        """Lets a text merge that was locked."""
+        """Allows merges of a text that was locked."""
         self._traits[self.find(text)] |= WHOLE
 
     def is_new_writing(self, text: str) -> bool:
-        """Whether a text, which is one token, is of the writing that new merges must hold."""
+        """Whether a text, which is one token, is in the script that new merges must contain."""
         return bool(self._traits[self.find(text)] & NEW_WRITING)
 
     def may_merge(self, tokens: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Tells which tokens, of shape (T,), may merge with the next one, as shape (T - 1,).
+        """Whether each token of shape (T,) may merge with the next, as shape (T - 1,).
 
-        Both must be whole characters, one of the new writing, the first no space, and both together not too long.
+        Both must be complete characters, one of them in the new script; the first must not be a space, and the result
+        must not be too long.
         """
         traits, lengths = self._traits[tokens], self._lengths[tokens]
         left, right = traits[:-1], traits[1:]
@@ -149,9 +151,9 @@ class Found:
     """The pairs of a part that may score well enough.
 
     Args:
-        places: Where their left tokens stand, shape (P,), ascending.
-        pairs: The different pairs, left id << 32 | right id, ascending.
-        pair_of_place: Number among `pairs`, shape (P,).
+        places: Positions of their left tokens, shape (P,), ascending.
+        pairs: The distinct pairs, left id << 32 | right id, ascending.
+        pair_of_place: Index into `pairs`, shape (P,).
     """
 
     part: SourcePart
@@ -166,7 +168,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Merging:
-    """Where the pairs of a part merge, and the rank of each."""
+    """The positions at which pairs of a part merge, and the rank of each."""
 
     part: SourcePart
     places: Places
@@ -181,13 +183,17 @@ def continue_merges(
     base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]], sources: Sequence[WordSource],
     continuation: Continuation, *, size: int, floor: Sequence[str] = (), show_progress: bool = False,
 ) -> Vocabulary:  # fmt: skip
-    """Continues a vocabulary with characters, and then with merges of whole characters.
+    """Continues a vocabulary with characters, and then with merges of complete characters.
 
     Args:
-        working: The base with all characters of `spelled`; the words are in its tokens.
-        spelled: The merges that make a character one token behind the base's.
-        size: Entries at the end; there are fewer where the words have no more pairs.
-        floor: Characters that become entries first, whatever their use.
+        base: The vocabulary to continue.
+        working: The base with all characters of `spelled`, with which the words are encoded.
+        spelled: For each character, the merges after the base's that make it one token.
+        sources: The words of each source.
+        continuation: Settings of new entries.
+        size: Final number of entries; there are fewer if the words have no more pairs.
+        floor: Characters that become entries first, even if they are rare.
+        show_progress: Whether to show a bar.
 
     Returns:
         The base's merges, then those of characters, then those of pairs in the order in which they were found.
@@ -205,7 +211,7 @@ def continue_merges(
 
 
 class Growth:
-    """A vocabulary while it grows, and the words as its merges write them."""
+    """A growing vocabulary, and the words as encoded with it."""
 
     def __init__(
         self, base: Vocabulary, working: Vocabulary, spelled: dict[str, tuple[Merge, ...]],
@@ -223,9 +229,9 @@ class Growth:
         weights = np.array([source.weight for source in sources])
         least = min(continuation.min_sources, len(sources))
         self._ranking = Ranking(weights / weights.sum(), uses.sum(1), continuation.source_exponent, least)
-        self._bits = int(np.clip(np.log2(uses.sum(1).max() + 1), FEWEST_BITS, MOST_BITS))
+        self._bits = int(np.clip(np.log2(uses.sum(1).max() + 1), MIN_BITS, MAX_BITS))
         self._threshold = np.inf
-        # What stands twice in one source scores this or more.
+        # The lowest score of a pair that occurs twice in one source.
         self._least = float((self._ranking.weights / self._ranking.totals**self._ranking.exponent).min())
         missing = [character for character, merges in spelled.items() if merges]
         self._waiting = self._rank_characters(missing, uses)
@@ -234,14 +240,14 @@ class Growth:
         self._parts = [SourcePart(part.source, drop_single(part.words)) for part in self._parts]
 
     def _rank_characters(self, characters: Sequence[str], uses: NDArray[np.float64]) -> list[tuple[float, str]]:
-        """Ranks characters of the new writing, the best last: where a pair saves one token, a spelling saves more."""
+        """Ranks characters of the new script, the best last, by tokens saved: a pair saves one, a character more."""
         written = [character for character in characters if self._entries.is_new_writing(character)]
         saved = np.array([len(self._spelled[character]) for character in written])
         scores = self._ranking.score(uses[:, [self._entries.find(character) for character in written]] * saved)
         return [(float(scores[index]), written[index]) for index in np.argsort(scores, kind="stable")]
 
     def admit(self, character: str) -> None:
-        """Makes a character an entry, if its spelling has room."""
+        """Adds a character as an entry, if there is room for all its merges."""
         merges = self._spelled.get(character, ())
         made = {left + right for left, right in merges}
         if merges and len(self.entered | made) <= self._size:
@@ -250,7 +256,7 @@ class Growth:
             self._entries.unlock(character)
 
     def grow(self, pool: ThreadPoolExecutor) -> bool:
-        """Goes one round, and tells whether another may find more."""
+        """Runs one round, and returns whether another may find more pairs."""
         sums = np.zeros((len(self._ranking.weights), 1 << self._bits))
         for part, filled in zip(self._parts, pool.map(self._fill_buckets, self._parts), strict=True):
             sums[part.source] += filled
@@ -290,11 +296,11 @@ class Growth:
         scores = self._ranking.score(counts)
         ranked = np.flatnonzero(scores >= self._threshold)
         ranked = pairs[ranked[np.lexsort((pairs[ranked], -scores[ranked]))]]
-        # Where better pairs overlap one, it is counted again; with too little left it waits for a later round.
+        # Pairs are counted again without overlaps with better pairs; those with too few left wait for a later round.
         left = np.zeros((len(self._ranking.weights), len(ranked)))
         for merging in pool.map(place_merges, found, repeat(ranked)):
             left[merging.part.source] += merging.count(len(ranked))
-        ranked = ranked[self._ranking.score(left) >= self._threshold * LASTING**self._ranking.exponent]
+        ranked = ranked[self._ranking.score(left) >= self._threshold * MIN_REMAINING**self._ranking.exponent]
         products = self._enter(ranked)
         mergings = pool.map(place_merges, found, repeat(ranked[: len(products)]))
         self._parts = list(pool.map(write_products, mergings, repeat(products)))
@@ -313,7 +319,7 @@ class Growth:
 
 
 def place_merges(found: Found, ranked: NDArray[np.int64]) -> Merging:
-    """Places the merges of the found pairs that are ranked, the first first, each from left to right."""
+    """Finds the positions at which ranked pairs merge: best rank first, each from left to right."""
     order = np.argsort(ranked)
     index = np.minimum(np.searchsorted(ranked[order], found.pairs), max(len(ranked) - 1, 0))
     ranks = np.full(len(found.pairs), UNRANKED, np.int32)
@@ -325,7 +331,7 @@ def place_merges(found: Found, ranked: NDArray[np.int64]) -> Merging:
 
 
 def choose_places(places: Places, ranks: Ranks) -> tuple[Places, Ranks]:
-    """Chooses, of places that overlap where they follow each other, those that merge when lower ranks go first."""
+    """Resolves overlaps of adjacent positions: chooses those that merge if lower ranks merge first."""
     chosen: list[tuple[Places, Ranks]] = []
     while len(places):
         touches = places[1:] == places[:-1] + 1
@@ -344,7 +350,7 @@ def choose_places(places: Places, ranks: Ranks) -> tuple[Places, Ranks]:
 
 
 def write_products(merging: Merging, products: NDArray[np.int32]) -> SourcePart:
-    """Writes each product in place of its pair, and leaves out words that have become one token."""
+    """Replaces each pair by its product, and drops words that have become one token."""
     words = merging.part.words
     tokens = words.tokens.copy()
     tokens[merging.places] = products[merging.ranks]

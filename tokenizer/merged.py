@@ -1,4 +1,4 @@
-"""Merges a language into a base vocabulary: prune the base by use, continue it on the new texts, put ids in order."""
+"""Adds a language to a base vocabulary: prunes the base by use, and continues BPE on texts in the new language."""
 
 from collections.abc import Iterable, Mapping
 
@@ -23,13 +23,13 @@ from .words import count_words, encode_words
 def train_merged(
     samples: Mapping[str, Sample], merged: Merged, *, vocab_size: int, max_positions: int | None
 ) -> tuple[CodeShellTokenizer, dict[str, int]]:
-    """Builds a tokenizer of a base and its continuation.
+    """Builds a tokenizer from a pruned base and new entries.
 
     Args:
-        samples: Those that `merged.extend_with` names continue the base; the others train it or count its uses.
+        samples: Those named in `merged.extend_with` give new entries; the others train the base or count its use.
 
     Returns:
-        The tokenizer, and how many of its entries are bytes, from the base, new and special.
+        The tokenizer, and the number of entries by origin: bytes, from the base, new and special.
     """
     check_size(vocab_size)
     old = {name: one for name, one in samples.items() if name not in merged.extend_with}
@@ -57,23 +57,23 @@ def train_merged(
 
 
 def count_uses(vocabulary: Vocabulary, texts: Iterable[str]) -> NDArray[np.int64]:
-    """Counts how often each token is used, by id, shape (tokens,)."""
+    """Counts how often texts use each token, by id, shape (tokens,)."""
     return count_ids(vocabulary.make_backend(), texts)
 
 
 def prune(vocabulary: Vocabulary, uses: NDArray[np.int64], *, size: int, keep_first: int) -> Vocabulary:
-    """Keeps the tokens that are used most, with all that their merges need.
+    """Keeps the most used tokens, with all tokens that their merges need.
 
-    A word that the whole vocabulary cuts into kept tokens is cut alike by the pruned one.
+    If all tokens of a word are kept, the pruned vocabulary tokenizes it as before.
 
     Args:
-        uses: Of each token, by id.
-        size: How many tokens stay, the 256 bytes included.
-        keep_first: How many of the first merges stay however rare they are: frequency on a narrow corpus alone makes
-            other code worse.
+        uses: Number of uses by id.
+        size: Number of tokens to keep, the 256 bytes included.
+        keep_first: Number of first merges that are always kept, since pruning by frequency alone, on a narrow corpus,
+            makes other code worse.
 
     Raises:
-        DataError: If the size is smaller than what must stay, or larger than the base.
+        DataError: If `size` is less than what must be kept, or more than the base has.
     """
     if not len(BYTES) + keep_first <= size <= len(vocabulary):
         raise DataError(
@@ -95,9 +95,9 @@ def prune(vocabulary: Vocabulary, uses: NDArray[np.int64], *, size: int, keep_fi
 
 
 def drop_chinese(vocabulary: Vocabulary) -> Vocabulary:
-    """Drops the tokens with Chinese, Japanese or Korean characters, so that other text is cut as before.
+    """Drops tokens with Chinese, Japanese or Korean characters; other text is tokenized as before.
 
-    Tokens that the merges of others need stay.
+    Tokens that the merges of others need are kept.
     """
     made_by: dict[str, Merge] = {}
     for left, right in vocabulary.merges:
@@ -110,7 +110,7 @@ def drop_chinese(vocabulary: Vocabulary) -> Vocabulary:
 
 
 def drop_unfit(vocabulary: Vocabulary) -> Vocabulary:
-    """Drops the tokens that join a space to Chinese or hold half a character of it, and all that are made of them."""
+    """Drops tokens that join a space to Chinese or contain an incomplete Chinese character, and their products."""
     made, merges = set(BYTES), []
     for left, right in vocabulary.merges:
         if left in made and right in made and _is_fit(left + right):
@@ -136,18 +136,18 @@ def extend(
     size: int,
     show_progress: bool = False,
 ) -> Vocabulary:
-    """Continues BPE on new texts, behind all merges of the base.
+    """Continues BPE on new texts, after all merges of the base.
 
     Args:
         vocabulary: The base.
-        samples: Each is read once; their weights are those of the mean that ranks entries.
-        size: How many tokens there are at the end, without special tokens.
+        samples: Samples by source; each is read once, and its weight is used to rank entries.
+        size: Final number of tokens, without special tokens.
 
     Returns:
-        The base with the new merges behind its own: those of single characters first.
+        The base with new merges after its own: first those of single characters.
 
     Raises:
-        DataError: If the texts hold nothing beyond ASCII, or too little for so many tokens.
+        DataError: If the texts are all ASCII, or too small for this many tokens.
     """
     wanted = size - len(vocabulary)
     if wanted <= 0:
@@ -167,7 +167,7 @@ def extend(
             if parts:
                 sources.append(WordSource(one.weight, parts))
     if not sources:
-        raise DataError("the texts to extend with hold no Chinese; name Chinese texts under merged.extend_with")
+        raise DataError("the texts to extend with contain no Chinese; name Chinese texts under merged.extend_with")
     floor = (*list_level_one(), *CHINESE_PUNCTUATION) if continuation.floor == "chinese" else ()
     extended = continue_merges(
         vocabulary, working, spelled, sources, continuation, size=size, floor=floor, show_progress=show_progress

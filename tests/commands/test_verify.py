@@ -24,4 +24,4 @@ def test_whole_shards_pass_and_a_flipped_byte_is_found(
     path = tmp_path / "b" / "00000.ds"
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
     assert main(["verify", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
-    assert f"verify: error: {path} is not as it was written" in capsys.readouterr().err
+    assert f"verify: error: {path} is damaged" in capsys.readouterr().err

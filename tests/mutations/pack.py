@@ -99,8 +99,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "pieces.py",
-        "SENTINELS + self.rules.more + (stops < sizes) - self.rules.opening * (starts == 0)",
-        "SENTINELS + self.rules.more - self.rules.opening * (starts == 0)",
+        "SENTINELS + self.rules.max_added + (stops < sizes) - self.rules.opening * (starts == 0)",
+        "SENTINELS + self.rules.max_added - self.rules.opening * (starts == 0)",
         TESTS + "test_pieces.py " + TESTS + "test_rows.py",
         "no place is kept for the end behind the middle of a part of a document",
     ),
@@ -127,7 +127,7 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "infilling.py",
-        "<= len(tokens) + more:",
+        "<= len(tokens) + max_added:",
         "<= len(tokens) + 99:",
         TESTS + "test_infilling.py",
         "cuts between characters add more tokens than rows have places for",
@@ -176,7 +176,7 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "shards.py",
-        "if name not in _WITHOUT_MEANING}",
+        "if name not in _IGNORED_KEYS}",
         "if name != 'model'}",
         TESTS + "test_shards.py",
         "a tokenizer with other merges counts as the same",

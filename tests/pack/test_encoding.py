@@ -111,7 +111,7 @@ def test_finished_parts_stay_and_broken_ones_are_encoded_again(
 
     assert (folder / "00000.ds").stat().st_mtime_ns == stamp
     assert [record.message.split("/")[-1] for record in caplog.records] == [
-        "00001 is not as it was written and is encoded again"
+        "00001 is damaged and will be encoded again"
     ]
     join_parts(parts, make_header_of(tokenizer), folder)
     assert decode(folder, tiny_tokenizer) == ["one", "two", "three"]

@@ -175,4 +175,4 @@ def test_one_of_joined_files_is_cut_by_the_syntax_of_its_own_language(path: int,
 def test_cuts_in_the_text_need_a_codec() -> None:
     with pytest.raises(DataError, match=r"without a codec; give one, or cut only by token"):
         Infilling(0.5, 0.5, {"token": 0.5, "line": 0.5})
-    assert Infilling(0.5, 0.5, {"token": 1.0, "line": 0.0}).more == 0
+    assert Infilling(0.5, 0.5, {"token": 1.0, "line": 0.0}).max_added == 0

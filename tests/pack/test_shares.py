@@ -85,7 +85,7 @@ def test_shares_that_are_not_all_are_refused(
         ("perturbation={rate: 0.5}", "share-1 was packed with perturbation None and HOME/share-2 with {'rate': 0.5, "),
         ("splits=[train]", "share-1 was packed with splits ['train', 'held-out'] and HOME/share-2 with ['train']"),
         ("tokenizer=HOME/other", "share-1 and the other shares were packed with 2 tokenizers; use one"),
-        ("documents=HOME/shorter", "share-1 and HOME/share-2 were packed of different documents; pack them again"),
+        ("documents=HOME/shorter", "share-1 and HOME/share-2 were packed from different documents; pack them again"),
     ],
 )
 def test_shares_that_were_packed_otherwise_are_refused(

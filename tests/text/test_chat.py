@@ -85,7 +85,7 @@ def test_a_template_that_changes_messages_is_refused_where_it_matters(
     other = CodeShellTokenizer.from_pretrained(tmp_path)
     other.chat_template = "<fim_prefix>{{ messages[0]['content'] | upper }}"
 
-    with pytest.raises(DataError, match="changes what messages say"):
+    with pytest.raises(DataError, match="chat template changes messages"):
         encode_prompt(other, [{"role": "user", "content": HOSTILE}])
 
 

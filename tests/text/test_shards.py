@@ -103,14 +103,14 @@ def lengthen(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("00001.ds", flip, r"00001\.ds is not as it was written"),
-        ("00000.ds", cut, r"00000\.ds holds 13 bytes where shards\.json says 14"),
-        ("00001.ds", lengthen, r"00001\.ds holds 8 bytes where shards\.json says 6"),
+        ("00001.ds", flip, r"00001\.ds is damaged"),
+        ("00000.ds", cut, r"00000\.ds has 13 bytes, but shards\.json says 14"),
+        ("00001.ds", lengthen, r"00001\.ds has 8 bytes, but shards\.json says 6"),
         ("00001.ds", Path.unlink, r"00001\.ds is missing"),
-        ("lengths.npy", flip, r"lengths\.npy is not as it was written"),
+        ("lengths.npy", flip, r"lengths\.npy is damaged"),
         ("ends.npy", cut, r"ends\.npy cannot be read"),
         ("checksums.npy", Path.unlink, r"checksums\.npy cannot be read"),
-        ("00000.parquet", flip, r"00000\.parquet is not as it was written"),
+        ("00000.parquet", flip, r"00000\.parquet is damaged"),
         ("00000.parquet", Path.unlink, r"00000\.parquet cannot be read"),
     ],
 )
@@ -133,9 +133,9 @@ def test_in_shards_too_large_to_read_when_opened_a_broken_document_is_refused_wh
     shards = TokenShards(folder)
 
     assert shards[2].tolist() == [8]
-    with pytest.raises(DataError, match=r"document 0 in .*00000\.ds is not as it was packed"):
+    with pytest.raises(DataError, match=r"document 0 in .*00000\.ds is damaged"):
         shards[0]
-    with pytest.raises(DataError, match=r"00000\.ds is not as it was written"):
+    with pytest.raises(DataError, match=r"00000\.ds is damaged"):
         shards.verify()
 
 
@@ -145,7 +145,7 @@ def test_an_id_beyond_the_vocabulary_is_refused_even_with_its_checksum(folder: P
     del values["hash"]
     write_header(folder, values)
 
-    with pytest.raises(DataError, match=r"document 3 in .* is not as it was packed"):
+    with pytest.raises(DataError, match=r"document 3 in .* is damaged"):
         list(TokenShards(folder))
 
 
@@ -159,5 +159,5 @@ def test_a_header_that_was_changed_or_is_of_another_version_is_refused(folder: P
     with pytest.raises(DataError, match="was packed by another version; run codeshell pack again"):
         TokenShards(folder)
     path.write_text("{")
-    with pytest.raises(DataError, match="holds no token shards"):
+    with pytest.raises(DataError, match="has no token shards"):
         TokenShards(folder)

@@ -78,22 +78,22 @@ def count_pairs(cut: Mapping[str, list[str]], uses: Mapping[str, int]) -> Counte
 
 
 @pytest.mark.parametrize(
-    ("step", "lasting", "bits"),
+    ("step", "min_remaining", "bits"),
     [
-        pytest.param(continuation.STEP, continuation.LASTING, None, id="as-set"),
-        pytest.param(continuation.STEP, continuation.LASTING, 5, id="shared-buckets"),
+        pytest.param(continuation.STEP, continuation.MIN_REMAINING, None, id="as-set"),
+        pytest.param(continuation.STEP, continuation.MIN_REMAINING, 5, id="shared-buckets"),
         pytest.param(0.99, 1.0, None, id="fine-steps"),
     ],
 )
 @pytest.mark.parametrize("seed", range(2))
 def test_with_one_source_merges_are_those_of_bpe_within_a_step(
-    seed: int, step: float, lasting: float, bits: int | None, monkeypatch: pytest.MonkeyPatch
+    seed: int, step: float, min_remaining: float, bits: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(continuation, "STEP", step)
-    monkeypatch.setattr(continuation, "LASTING", lasting)
+    monkeypatch.setattr(continuation, "MIN_REMAINING", min_remaining)
     if bits is not None:
-        monkeypatch.setattr(continuation, "FEWEST_BITS", bits)
-        monkeypatch.setattr(continuation, "MOST_BITS", bits)
+        monkeypatch.setattr(continuation, "MIN_BITS", bits)
+        monkeypatch.setattr(continuation, "MAX_BITS", bits)
     rng = np.random.default_rng(seed)
     words = ["".join(rng.choice(list("天地人你我他"), rng.integers(2, 7))) for _ in range(800)]
     settings = Continuation(source_exponent=1.0, floor="chinese", new_merges="chinese")
@@ -108,7 +108,7 @@ def test_with_one_source_merges_are_those_of_bpe_within_a_step(
         counts = count_pairs(cut, uses)
         wanted = (to_bytes(left).decode(), to_bytes(right).decode())
         # Below the best by a step, by what better pairs take, and by rounds in which a better one that overlaps waits.
-        assert counts[wanted] >= 0.96 * step * lasting * max(counts.values()) - 1
+        assert counts[wanted] >= 0.96 * step * min_remaining * max(counts.values()) - 1
         for pieces in cut.values():
             replace_pair(pieces, *wanted)
     for _ in range(60):

@@ -85,7 +85,7 @@ def test_wrong_sizes_and_texts_are_one_line_with_the_mend(base: Vocabulary, tmp_
     uses = np.zeros(len(base), np.int64)
     with pytest.raises(DataError, match=r"base_size is 500; it must lie between 656 .* and the 1500 entries"):
         prune(base, uses, size=500, keep_first=400)
-    with pytest.raises(DataError, match=r"hold no Chinese; name Chinese texts under merged.extend_with"):
+    with pytest.raises(DataError, match=r"contain no Chinese; name Chinese texts under merged.extend_with"):
         extend(base, {"ascii": draw(["plain ascii"] * 5)}, Continuation(), size=1600)
     with pytest.raises(DataError, match="new entries of 90000; name more of them or lower vocab_size"):
         extend(base, {"chinese": draw(CHINESE[:1])}, Continuation(), size=91500)

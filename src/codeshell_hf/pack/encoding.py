@@ -1,4 +1,4 @@
-"""Encodes curated documents into parts of shards, a process a core; finished parts are not encoded again."""
+"""Encodes curated documents into parts of shards, in several processes; finished parts are not encoded again."""
 
 import functools
 import logging
@@ -19,12 +19,12 @@ from ..tokenization_codeshell import CodeShellTokenizer
 from .encoder import make_tiktoken
 from .perturbation import perturb
 from .settings import Perturbation
-from .shards import Encoder, PartWriter, TextDocument, encode_all, find_part, is_begun, name_part
+from .shards import Encoder, PartWriter, TextDocument, encode_all, find_part, has_record, name_part
 
 logger = logging.getLogger(__name__)
 
 TRAIN = "train"
-WORTH_A_WORKER = 64_000_000  # bytes of compressed Parquet
+BYTES_PER_WORKER = 64_000_000  # of compressed Parquet
 
 
 class CuratedDocument(TextDocument):
@@ -35,17 +35,17 @@ class CuratedDocument(TextDocument):
 
 @dataclass(frozen=True)
 class PartTask:
-    """Files of curated documents that become one part of each split's shards.
+    """Files of curated documents that are encoded into one part of each split's shards.
 
     Args:
-        files: Of curated documents, in order.
-        name: Of the part.
-        folders: Of the shards, by split.
-        header: Of the shards, without counts.
-        tokenizer: Its folder.
-        is_fast: Whether tiktoken encodes.
-        threads: That encode side by side.
-        perturbation: Of training documents; held-out ones are never changed.
+        files: Files of curated documents, in order.
+        name: Name of the part.
+        folders: Folders of the shards, by split.
+        header: Header of the shards, without counts.
+        tokenizer: Folder of the tokenizer.
+        is_fast: Whether to encode with tiktoken.
+        threads: Number of threads that encode.
+        perturbation: Applied to training documents only.
     """
 
     files: tuple[Path, ...]
@@ -59,7 +59,7 @@ class PartTask:
 
     @property
     def stems(self) -> dict[str, Path]:
-        """Folder and name of the part, by split."""
+        """Path of the part without a suffix, by split."""
         return {split: folder / self.name for split, folder in self.folders}
 
 
@@ -75,24 +75,24 @@ def encode_documents(
     workers: int | None = None,
     share: tuple[int, int] = (1, 1),
 ) -> dict[str, list[ShardPart]]:
-    """Encodes curated documents, each of their files read once for all splits.
+    """Encodes curated documents, reading each file once for all splits.
 
     Args:
         documents: The output of `curate`.
-        folders: Of the shards, by split; parts in them that are finished and not broken stay.
-        part_bytes: Bytes of compressed Parquet that become one part.
-        is_fast: Whether tiktoken encodes.
-        workers: Processes; `None` for one each 64 MB of Parquet, up to one a core.
-        share: Which of how many shares of the parts to encode, as (3, 16), counted from 1.
+        folders: Folders of the shards, by split; finished and intact parts in them are kept.
+        part_bytes: Bytes of compressed Parquet per part.
+        is_fast: Whether to encode with tiktoken.
+        workers: Number of processes; `None` for one per 64 MB of Parquet, up to one per core.
+        share: The share of the parts to encode, counted from 1: (3, 16) is the third of 16.
 
     Returns:
-        The parts of each split, in the order of their documents.
+        The parts of each split, in the order of documents.
     """
     groups = group_files(list_parts(documents), part_bytes)
     number, shares = share
     first, last = ((place * len(groups)) // shares for place in (number - 1, number))
     # A process takes seconds to start, and tiktoken may use threads.
-    worth = sum(file.stat().st_size for group in groups[first:last] for file in group) // WORTH_A_WORKER
+    worth = sum(file.stat().st_size for group in groups[first:last] for file in group) // BYTES_PER_WORKER
     workers = max(1, min(workers or min(count_usable_cpus(), worth), last - first))
     threads = max(1, count_usable_cpus() // workers)
     tasks = [
@@ -113,7 +113,7 @@ def encode_documents(
 
 
 def group_files(files: Sequence[Path], part_bytes: int) -> list[list[Path]]:
-    """Groups files that follow each other, up to a size each; one that is larger is a group."""
+    """Groups consecutive files up to a size per group; a larger file is a group of its own."""
     groups: list[list[Path]] = []
     size = 0
     for file in files:
@@ -127,7 +127,7 @@ def group_files(files: Sequence[Path], part_bytes: int) -> list[list[Path]]:
 
 
 def encode_part(task: PartTask) -> tuple[str, dict[str, ShardPart]]:
-    """Encodes files of curated documents into a part of each split, which is whole or absent; gives name and parts."""
+    """Encodes files of curated documents into a part of each split, complete or absent; returns its name and parts."""
     encoder = load_encoder(task.tokenizer, is_fast=task.is_fast, threads=task.threads)
     writers = {split: PartWriter(stem, task.header) for split, stem in task.stems.items()}
     rows, texts = tee(_read(task))
@@ -138,27 +138,27 @@ def encode_part(task: PartTask) -> tuple[str, dict[str, ShardPart]]:
 
 @functools.cache
 def load_encoder(tokenizer: Path, *, is_fast: bool, threads: int = 1) -> Encoder:
-    """Loads what encodes, once a process."""
+    """Loads the encoder, once per process."""
     loaded = CodeShellTokenizer.from_pretrained(tokenizer)
     return make_tiktoken(loaded.backend_tokenizer, threads=threads) if is_fast else loaded
 
 
 def _find_finished(task: PartTask) -> dict[str, ShardPart] | None:
-    """The parts of a task by split, or `None` unless all are whole and as they were written."""
+    """The parts of a task by split, or `None` unless all are complete and intact."""
     found = {split: find_part(stem) for split, stem in task.stems.items()}
     for split, part in found.items():
-        if part is None and is_begun(task.stems[split]):
-            logger.warning("%s is not as it was written and is encoded again", task.stems[split])
+        if part is None and has_record(task.stems[split]):
+            logger.warning("%s is damaged and will be encoded again", task.stems[split])
     whole = {split: part for split, part in found.items() if part is not None}
     return whole if len(whole) == len(found) else None
 
 
 def _run(tasks: Sequence[PartTask], workers: int) -> Iterator[tuple[str, dict[str, ShardPart]]]:
-    """Encodes parts and yields what `encode_part` returns as they are finished."""
+    """Encodes parts, and yields the results of `encode_part` as they finish."""
     if workers == 1:
         yield from map(encode_part, tasks)
         return
-    # Spawned: a forked process would share the locks of libraries that are already running threads.
+    # Spawned, since a fork would copy locks held by the threads of libraries.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for done in as_completed([pool.submit(encode_part, task) for task in tasks]):
             yield done.result()

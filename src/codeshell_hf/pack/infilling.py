@@ -50,7 +50,7 @@ class Infilling:
         return any(share > 0 for level, share in self.cuts.items() if level != "token")
 
     @property
-    def more(self) -> int:
+    def max_added(self) -> int:
         """Tokens besides the sentinels that rearranging may add to a piece."""
         return ADDED if self.cuts_text else 0
 
@@ -138,18 +138,18 @@ def rearrange(
     infilling: Infilling,
     language: str,
     sentinels: tuple[int, int, int],
-    more: int,
+    max_added: int,
 ) -> NDArray[np.int64]:
-    """Rearranges a piece as drawn: shape (T,) to at most (T + 3 + more,), int64.
+    """Rearranges a piece as drawn: shape (T,) to at most (T + 3 + max_added,), int64.
 
     In a repository-level document, one file is rearranged and moved behind the others. For levels other than "token",
-    the text is cut and prefix, middle and suffix are encoded separately. If that adds more than `more` tokens, or the
-    piece starts or ends within a character, it is cut between tokens instead.
+    the text is cut and prefix, middle and suffix are encoded separately. If that adds more than `max_added` tokens, or
+    the piece starts or ends within a character, it is cut between tokens instead.
 
     Args:
         language: Of the document, as curation names it, for cuts by syntax; for a file of a repository-level document,
             its path decides.
-        more: How many tokens cuts may add.
+        max_added: How many tokens cuts may add.
 
     Source:
         StarCoder (Li et al. 2023, arXiv:2305.06161, section 5.1) transforms characters, as Bavarian et al. 2022,
@@ -170,7 +170,7 @@ def rearrange(
         if REPLACED not in text:
             start, end = _cut_text(text, cuts, level, language)
             parts = [infilling.codec.encode(part) for part in (text[:start], text[start:end], text[end:])]
-            if sum(map(len, parts)) <= len(tokens) + more:
+            if sum(map(len, parts)) <= len(tokens) + max_added:
                 tokens = np.array([token for part in parts for token in part], np.int64)
                 middle = (len(parts[0]), len(parts[0]) + len(parts[1]))
     arranged = rearrange_for_infilling(tokens, middle, suffix_first=suffix_first, sentinels=sentinels)

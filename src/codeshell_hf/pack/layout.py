@@ -1,4 +1,4 @@
-"""Which pieces of documents are in which row: a pure function of the seed and of the tokens consumed so far."""
+"""Decides which pieces of documents are in which row: a pure function of the seed and the tokens consumed so far."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ POOLS_COUNTED = 4
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a run with one length of rows.
+    """A phase of a run, with one row length.
 
     Args:
-        start: First token of the run that belongs to it, a multiple of the longest row.
-        row_tokens: Length of its rows, a divisor of the longest.
+        start: First token of the phase in the run, a multiple of the longest row.
+        row_tokens: Length of its rows, a divisor of the longest row.
     """
 
     start: int
@@ -32,12 +32,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class PoolPart:
-    """Rows of one length that are packed together: those of a pool, as far as it lies in one phase.
+    """The blocks of a pool that are in one phase; their rows are packed together.
 
     Args:
-        pool: Of the epoch.
+        epoch: Number of the epoch.
+        pool: Number of the pool in the epoch.
         first: First block of the part in its pool.
-        last: The one after its last.
+        last: The block after its last.
         row_tokens: Length of its rows.
     """
 
@@ -49,15 +50,15 @@ class PoolPart:
 
 
 class RowLayout:
-    """Finds the rows of a run in constant time, whatever the number of documents.
+    """Finds the rows of a run, in a time that does not depend on the number of documents.
 
     Args:
-        lengths: Tokens of each document, shape (documents,); they may be mapped from a file.
+        lengths: Tokens per document, shape (documents,); may be memory-mapped.
         seed: Decides the order, and which pieces are rearranged.
-        phases: Lengths of rows, in order, the first from token 0.
+        phases: Row lengths in order, the first from token 0.
 
     Raises:
-        SettingsError: If a phase does not begin, or its rows do not end, where a longest row does.
+        SettingsError: If the start or the row length of a phase does not divide evenly into longest rows.
     """
 
     def __init__(self, lengths: Lengths, rules: PackingRules, *, seed: int, phases: Sequence[Phase]) -> None:
@@ -83,23 +84,23 @@ class RowLayout:
         self._order = lru_cache(maxsize=2)(self._shuffle_window)
 
     def find_row_tokens(self, consumed: int) -> int:
-        """The length of rows after so many consumed tokens."""
+        """The row length after a number of consumed tokens."""
         return self.phases[self._find_phase(consumed // self.block_tokens)].row_tokens
 
     def count_epochs(self, consumed: int) -> float:
-        """How often the documents were seen after so many consumed tokens: epochs, with their fraction."""
+        """Epochs, with a fraction, after a number of consumed tokens."""
         block = consumed // self.block_tokens
         number, epoch = self._find_epoch(block)
         return number + (block - epoch.first_block) / int(epoch.blocks[-1])
 
     def locate(self, consumed: int) -> tuple[PoolPart, int]:
-        """The part that the row is in which begins after so many consumed tokens, and its number in the part."""
+        """The part of the row that starts after a number of consumed tokens, and the row's number in the part."""
         block = consumed // self.block_tokens
         phase = self._find_phase(block)
         number, epoch = self._find_epoch(block)
         row_tokens = self.phases[phase].row_tokens
         in_block = self.block_tokens // row_tokens
-        # Rows are shuffled within a window, as far as it lies in this phase.
+        # Rows are shuffled within the part of a window that is in this phase.
         first, last = self._clip(phase, *epoch.find_window(block))
         order = self._order(number, first, (last - first) * in_block)
         place, within = divmod(int(order[(consumed - first * self.block_tokens) // row_tokens]), in_block)
@@ -113,18 +114,18 @@ class RowLayout:
         """Packs the rows of a part."""
         spans = self.list_documents(part.epoch, part.pool)
         blocks = int(np.diff(self.plan(part.epoch).blocks)[part.pool])
-        # Where phases meet in a pool, each has its documents in proportion to its blocks.
+        # If phases meet within a pool, its documents are divided in proportion to their blocks.
         places = int(spans[3].sum())
         spans = select(spans, places * part.first // blocks, places * part.last // blocks)
         rows = (part.last - part.first) * self.block_tokens // part.row_tokens
         return pack(spans, rows, part.row_tokens, self.rules, self.make_rng("pieces", part))
 
     def make_rng(self, kind: str, part: PoolPart) -> np.random.Generator:
-        """A generator for something about a part."""
+        """An rng for one purpose and part."""
         return self._make_rng(kind, part.epoch, part.pool, part.first, part.row_tokens)
 
     def list_documents(self, epoch: int, pool: int) -> Spans:
-        """The documents of a pool, shuffled, each from its first position to its last."""
+        """The documents of a pool, shuffled and not cut."""
         first = self.plan(epoch).list_chunks(pool)[:, None] * CHUNK_DOCUMENTS
         documents = (first + np.arange(CHUNK_DOCUMENTS)).ravel()
         documents = self._make_rng("pool", epoch, pool).permutation(documents[documents < len(self.lengths)])
@@ -136,7 +137,7 @@ class RowLayout:
         return bisect_right(self._starts, block) - 1
 
     def _clip(self, phase: int, first: int, last: int) -> tuple[int, int]:
-        """As much of some blocks as lies in a phase."""
+        """The intersection of a range of blocks with a phase."""
         starts = self._starts[phase : phase + 2]
         return max(first, starts[0]), min([last, *starts[1:]])
 
@@ -168,20 +169,21 @@ class RowLayout:
         return self._make_rng("window", epoch, first, rows).permutation(rows)
 
     def _make_rng(self, kind: str, *key: int) -> np.random.Generator:
-        # The kind tells keys of several lengths apart: numpy takes [1] and [1, 0] for the same seed.
+        # The kind separates keys of different lengths: numpy treats [1] and [1, 0] as the same seed.
         return np.random.default_rng([self.seed, KINDS.index(kind), *key])
 
 
 def describe_rows(
     lengths: NDArray[np.integer], row_tokens: int, rules: PackingRules | None = None
 ) -> tuple[float, float]:
-    """Share of places that are filled, and of documents that fit a row those that are cut, in the first pools.
+    """Share of positions that are filled, and share of documents that are cut although they fit a row.
 
-    Sentinels fill places; those that are kept for what cuts in a text may add count as empty.
+    Both are measured on the first pools. Sentinels count as filled; positions reserved for tokens that cuts may add
+    count as empty.
 
     Args:
-        lengths: Tokens of each document, shape (documents,).
-        rules: `None` is the default way, without infilling.
+        lengths: Tokens per document, shape (documents,).
+        rules: `None` for the default, without fill-in-the-middle.
     """
     rules = rules or PackingRules(RowSettings(), 0.0, 0)
     layout = RowLayout(lengths, rules, seed=0, phases=[Phase(0, row_tokens)])

@@ -1,7 +1,7 @@
 """Cuts documents into pieces and packs these into rows: best-fit, or end to end.
 
-A document counts as its tokens between its marks: the end-of-text token behind them and, where the recipe asks, one
-before them. Positions below are in tokens with these marks.
+Positions in a document include its boundary tokens: the end-of-text token after it and, with `predicts_first_token`,
+another before it.
 """
 
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .settings import RowSettings
 
 SENTINELS = 3
-SPARE = 0.001  # of all places, for gaps that no piece fits
+SPARE = 0.001  # share of positions reserved for gaps that no piece fits
 Spans = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -24,9 +24,9 @@ class Pieces:
     Args:
         documents: The document of each piece, int64, shape (pieces,).
         starts: First position of the piece in its document, int64.
-        stops: The one after its last, int64.
-        is_infilling: Whether the piece is rearranged, bool.
-        offsets: Row r holds the pieces from `offsets[r]` to `offsets[r + 1]`, int64, shape (rows + 1,).
+        stops: The position after its last, int64.
+        is_infilling: Whether the piece is rearranged for fill-in-the-middle, bool.
+        offsets: Row r has the pieces from `offsets[r]` to `offsets[r + 1]`, int64, shape (rows + 1,).
     """
 
     documents: NDArray[np.int64]
@@ -38,39 +38,39 @@ class Pieces:
 
 @dataclass(frozen=True)
 class PackingRules:
-    """How documents become rows.
+    """Settings of packing documents into rows.
 
     Args:
-        settings: How they are packed, and whether a document has a mark before its first token.
-        rate: Share of pieces that are rearranged for infilling, 0 to 1.
-        more: Places that each of those gets for tokens that cuts inside of tokens add.
+        settings: The kind of packing, and whether an end-of-text token precedes each document.
+        rate: Share of pieces that are rearranged for fill-in-the-middle, 0 to 1.
+        max_added: Positions reserved in each of these for tokens that cuts within tokens may add.
     """
 
     settings: RowSettings
     rate: float
-    more: int
+    max_added: int
 
     @property
     def opening(self) -> int:
-        """Marks before the first token of a document, 0 or 1."""
+        """Number of end-of-text tokens before a document, 0 or 1."""
         return int(self.settings.predicts_first_token)
 
     def count_extra(self, start: int, *, is_last: bool) -> int:
-        """Places that a piece takes beyond its positions when it is rearranged.
+        """Additional positions that a piece needs in a row if it is rearranged.
 
-        Three sentinels, what cuts may add, and an end behind the middle of a piece that is not the last; the mark
-        before a document is left out.
+        Three sentinels, `max_added`, and an end of text after the middle unless the piece ends its document; the
+        end-of-text token before a document is dropped.
         """
-        return SENTINELS + self.more + (not is_last) - (self.opening if start == 0 else 0)
+        return SENTINELS + self.max_added + (not is_last) - (self.opening if start == 0 else 0)
 
     def count_blocks(self, places: int, documents: int, *, row_tokens: int, block_tokens: int) -> int:
-        """Blocks in which documents find their places, with the sentinels that are to be expected."""
+        """Number of blocks for documents with this many positions, including the expected sentinels."""
         pieces = documents + places / row_tokens
-        return int((places * (1 + SPARE) + self.rate * (SENTINELS + self.more + 1) * pieces) / block_tokens) + 1
+        return int((places * (1 + SPARE) + self.rate * (SENTINELS + self.max_added + 1) * pieces) / block_tokens) + 1
 
 
 def select(spans: Spans, start: int, stop: int) -> Spans:
-    """The part of documents, laid end to end, between two positions of all of them."""
+    """The part of concatenated documents between two positions."""
     documents, starts, stops, sizes = spans
     ends = np.cumsum(stops - starts)
     begins = ends - (stops - starts)
@@ -81,13 +81,13 @@ def select(spans: Spans, start: int, stop: int) -> Spans:
 
 
 def pack(spans: Spans, rows: int, row_tokens: int, rules: PackingRules, rng: np.random.Generator) -> Pieces:
-    """Packs documents into a number of rows, which may be more than they fill.
+    """Packs documents into a given number of rows, not all of which need to be full.
 
-    Every position gets into exactly one row. Where the rows have no place for more sentinels, fewer pieces are
-    rearranged than asked.
+    Every position of a document is in exactly one row. If the rows have no room for more sentinels, fewer pieces are
+    rearranged than requested.
 
     Args:
-        spans: Document, first position, the one after the last, and size of the whole document, each int64, of shape
+        spans: Document, first position, the position after the last, and size of the whole document, each int64, shape
             (documents,); together they fit the rows.
     """
     packer = _BestFit if rules.settings.packing == "best-fit" else _EndToEnd
@@ -95,7 +95,7 @@ def pack(spans: Spans, rows: int, row_tokens: int, rules: PackingRules, rng: np.
 
 
 class _Packer(ABC):
-    """What packs one lot of documents."""
+    """Packs one set of documents."""
 
     def __init__(self, rows: int, row_tokens: int, rules: PackingRules, rng: np.random.Generator) -> None:
         self.rows = rows
@@ -104,8 +104,8 @@ class _Packer(ABC):
         self.rng = rng
 
     def pack(self, spans: Spans) -> Pieces:
-        """As the function of this name."""
-        # Places that are left for sentinels.
+        """As the function of the same name."""
+        # Free positions for sentinels.
         self.budget = self.rows * self.row_tokens - int((spans[2] - spans[1]).sum())
         columns = self.place(spans)
         order = np.argsort(columns[0], kind="stable")
@@ -118,12 +118,12 @@ class _Packer(ABC):
         """Row, document, start, stop and whether it is rearranged (1 or 0) of each piece, shape (5, pieces)."""
 
     def cut(self, start: int, stop: int, size: int, room: int) -> tuple[int, bool, int]:
-        """Cuts the next piece of a document for the room in a row, rearranged or not as is drawn.
+        """Cuts the next piece of a document to the room in a row, and draws whether it is rearranged.
 
-        It is not where the sentinels alone would cut it.
+        It is never rearranged if only the sentinels would make it too long.
 
         Returns:
-            Where it stops, whether it is rearranged, and the places that it takes.
+            Its stop, whether it is rearranged, and the number of positions that it needs in the row.
         """
         is_whole = stop - start <= room
         if self.rng.random() < self.rules.rate:
@@ -180,7 +180,7 @@ class _BestFit(_Packer):
         stops: NDArray[np.int64],
         sizes: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Places, document, start, stop and whether it is rearranged of the pieces of documents longer than a row."""
+        """Cuts documents longer than a row; gives size in the row, document, start, stop, whether it is rearranged."""
         pieces = []
         for document, first, stop, size in zip(*map(np.ndarray.tolist, (documents, starts, stops, sizes)), strict=True):
             start = first
@@ -197,19 +197,19 @@ class _BestFit(_Packer):
         stops: NDArray[np.int64],
         sizes: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """The same of documents that fit a row, each of which is a piece: as `cut`, for all of them at once."""
+        """The same for documents that fit a row, which are one piece each: `cut` in vectorised form."""
         lengths = stops - starts
-        extra = SENTINELS + self.rules.more + (stops < sizes) - self.rules.opening * (starts == 0)
+        extra = SENTINELS + self.rules.max_added + (stops < sizes) - self.rules.opening * (starts == 0)
         is_infilling = self.rng.random(len(lengths)) < self.rules.rate
         is_infilling &= (lengths + extra <= self.row_tokens) & (lengths > SENTINELS)
         is_infilling &= np.cumsum(extra * is_infilling) <= self.budget
         return np.stack([lengths + extra * is_infilling, documents, starts, stops, is_infilling])
 
     def _fit(self, places: list[int]) -> tuple[NDArray[np.int64], list[list[int]]]:
-        """The row of each piece, -1 where none has room for it, and the rows by the room that is left in them."""
+        """The row of each piece, -1 if none has room for it, and the rows by their remaining room."""
         by_room: list[list[int]] = [[] for _ in range(self.row_tokens + 1)]
         by_room[self.row_tokens] = list(range(self.rows - 1, -1, -1))
-        rooms = 1 << self.row_tokens  # bit r tells whether there is a row with room r
+        rooms = 1 << self.row_tokens  # bit r is set if a row has room r
         found = []
         for size in places:
             fitting = rooms >> size
@@ -229,7 +229,7 @@ class _BestFit(_Packer):
         return np.array(found, np.int64), by_room
 
     def _fill_gaps(self, pieces: NDArray[np.int64], by_room: list[list[int]]) -> NDArray[np.int64]:
-        """Cuts what found no place into the room that is left, the most of it first; these are not rearranged."""
+        """Cuts pieces that fit no row into the remaining room, the largest gaps first; they are not rearranged."""
         gaps = [(room, row) for room, rows in enumerate(by_room) for row in rows if room]
         cut = []
         for document, first, stop in pieces[1:4].T.tolist():

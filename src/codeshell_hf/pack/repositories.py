@@ -1,7 +1,7 @@
-"""Repository-level documents: the files of a repository in the order of their imports, joined up to a length.
+"""Repository-level documents: the files of a repository, ordered by imports and joined up to a length.
 
-Files are spread by repository into groups that fit into memory, repositories that are near another are left out, and
-each group is written as a part, which is whole or absent.
+Files are partitioned by repository into groups that fit into memory, near-duplicate repositories are dropped, and each
+group is written as a part, complete or absent.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ from .shards import EncodedDocument, Encoder, PartWriter, find_part, name_part
 if TYPE_CHECKING:
     from rensa import RMinHash
 
-SCRATCH = "scratch"  # folder of what is of no use when all parts are finished
+SCRATCH = "scratch"  # temporary folder, deleted when all parts are finished
 COLUMNS = ("repository", "path", "language", "source", "stars", "text")
-# What belongs to a repository and is no file of it.
+# Documents that belong to a repository but are not files of it.
 NOT_FILES = frozenset({"git-commits", "github-issues"})
-GROUP_BYTES = 64_000_000  # of compressed Parquet: what a process holds at a time
-# Shorter lines are in every repository.
+GROUP_BYTES = 64_000_000  # of compressed Parquet, which a process has in memory at a time
+# Shorter lines are common to all repositories.
 MIN_LINE = 8
 MINIMA, BANDS = 128, 32
 SEED = 1
@@ -59,7 +59,7 @@ class File:
 
 @dataclass
 class Repository:
-    """A repository as far as it was curated; its address is unique, its name is not."""
+    """The curated files of a repository; its address is unique, its name is not."""
 
     address: str
     stars: int = 0
@@ -67,13 +67,13 @@ class Repository:
 
     @property
     def bytes(self) -> int:
-        """Of all files in UTF-8."""
+        """Size of all files in UTF-8."""
         return sum(len(file.text.encode()) for file in self.files)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What repositories are compared by: the minima of their lines' hashes."""
+    """The MinHash signature of a repository's lines."""
 
     address: str
     stars: int
@@ -83,7 +83,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class SpreadTask:
-    """A file of curated documents to spread into `groups` files of a folder."""
+    """A file of curated documents to partition into `groups` files of a folder."""
 
     part: Path
     split: str
@@ -96,8 +96,9 @@ class GroupTask:
     """A group of repositories.
 
     Args:
-        files: Of its documents.
-        output: What to write.
+        files: Parquet files of its documents.
+        output: The file to write.
+        min_files: As in `RepositorySettings`.
     """
 
     files: tuple[Path, ...]
@@ -107,7 +108,7 @@ class GroupTask:
 
 @dataclass(frozen=True)
 class JoinTask(GroupTask):
-    """A group to join and encode; `left_out` are repositories that are near others."""
+    """A group to join and encode; `left_out` are near-duplicate repositories."""
 
     left_out: frozenset[str]
     max_tokens: int
@@ -119,14 +120,14 @@ class JoinTask(GroupTask):
 
 @dataclass(frozen=True)
 class RepositoryCounts:
-    """Of repositories: all with enough files, and those that were near another and left out."""
+    """Number of repositories with enough files, and of near duplicates among them, which are dropped."""
 
     repositories: int
     near: int
 
 
 def order_files(files: Sequence[File]) -> list[File]:
-    """Orders files: what is imported before what imports it, else by path; of one path, the first."""
+    """Orders files so that imports come first, else by path; of several files with one path, only the first is kept."""
     by_path: dict[str, File] = {}
     for file in files:
         by_path.setdefault(file.path, file)
@@ -143,18 +144,18 @@ def order_files(files: Sequence[File]) -> list[File]:
 def join_files(
     address: str, files: Sequence[File], encoder: Encoder, marks: Marks, *, max_tokens: int
 ) -> Iterator[EncodedDocument]:
-    """Joins the files of a repository, in their order, into documents that each begin with its name.
+    """Joins the files of a repository, in the given order, into documents that each begin with its name.
 
     A document ends before the file that would make it too long. A file that is longer than a document is cut, and each
-    piece begins with its path again.
+    piece begins with its path.
 
     Args:
         address: Its last two parts are the name.
-        encoder: Reads special tokens as plain text.
-        max_tokens: Of a document.
+        encoder: Encodes special tokens as ordinary text.
+        max_tokens: Longest document.
 
     Returns:
-        Documents of the language that most of their bytes are in.
+        Documents, each with the language of most of its bytes.
 
     Raises:
         DataError: If a name and a path leave no room for text.
@@ -187,7 +188,7 @@ def join_files(
         for begin in range(0, max(len(text), 1), room):
             piece = text[begin : begin + room]
             document += [*start, *piece]
-            # The bytes of a cut file, as its tokens are shared out.
+            # Bytes of a cut file are divided in proportion to its tokens.
             sizes[file.language] += size * (begin + len(piece)) // max(len(text), 1) - size * begin // max(len(text), 1)
             if begin + room < len(text):
                 yield close()
@@ -215,12 +216,12 @@ def join_repositories(
 
     Args:
         documents: The output of `curate`.
-        folder: Of the shards; parts in it that are finished and not broken stay.
-        is_fast: Whether tiktoken encodes.
-        workers: Processes; `None` for one a group, up to one a core.
+        folder: Folder of the shards; finished and intact parts in it are kept.
+        is_fast: Whether to encode with tiktoken.
+        workers: Number of processes; `None` for one per group, up to one per core.
 
     Returns:
-        The parts, and how many repositories there were.
+        The parts, and the counts of repositories.
 
     Raises:
         DataError: If no repository has enough files.
@@ -258,21 +259,21 @@ def join_repositories(
 
 
 def _run(function: Callable[[Task], None], tasks: Sequence[Task], workers: int, what: str) -> None:
-    """Runs tasks, one after the other or in processes."""
+    """Runs tasks, sequentially or in processes."""
     with tqdm(total=len(tasks), desc=f"pack: {what}", unit="part") as bar:
         if workers <= 1 or len(tasks) <= 1:
             for task in tasks:
                 function(task)
                 bar.update()
             return
-        # Spawned: a forked process would share the locks of libraries that are already running threads.
+        # Spawned, since a fork would copy locks held by the threads of libraries.
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             for _ in pool.map(function, tasks):
                 bar.update()
 
 
 def spread_part(task: SpreadTask) -> None:
-    """Writes the documents of a part that are files of a repository, by group."""
+    """Writes the files of repositories among a part's documents, partitioned by group."""
     temporary = task.folder.with_name(f".{task.folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -291,7 +292,7 @@ def spread_part(task: SpreadTask) -> None:
 
 
 def read_group(task: GroupTask) -> list[Repository]:
-    """Reads the repositories of a group that have enough files, by address."""
+    """Reads the repositories of a group that have enough files, sorted by address."""
     found: dict[str, Repository] = {}
     for path in task.files:
         for row in pq.read_table(path).to_pylist():
@@ -302,7 +303,7 @@ def read_group(task: GroupTask) -> list[Repository]:
 
 
 def sign_group(task: GroupTask) -> None:
-    """Writes the signatures of a group's repositories."""
+    """Writes the MinHash signatures of a group's repositories."""
     from rensa import RMinHash
 
     repositories = read_group(task)
@@ -323,16 +324,16 @@ def _list_lines(repository: Repository) -> set[str]:
 
 
 def find_near_repositories(signatures: Sequence[Signature], min_jaccard: float) -> frozenset[str]:
-    """Finds the repositories that share most lines with one that stays: of each such pair, the lesser goes.
+    """Finds near-duplicate repositories: those similar to one that is kept.
 
-    Repositories are gone through from the most stars, then the most bytes, then by address.
+    Repositories are visited by descending stars, then descending bytes, then address.
 
     Args:
-        min_jaccard: Lines in both, of those in either, as 128 minima of hashes estimate it (to within 0.04, one
-            standard deviation).
+        min_jaccard: Smallest Jaccard similarity of two repositories' lines, as estimated by 128 MinHashes (to within
+            0.04, one standard deviation).
 
     Returns:
-        Addresses.
+        Addresses of repositories to drop.
     """
     from rensa import RMinHashLSH
 
@@ -348,7 +349,7 @@ def find_near_repositories(signatures: Sequence[Signature], min_jaccard: float) 
 
 
 def join_group(task: JoinTask) -> None:
-    """Writes a group's joined documents as a part, which is whole or absent."""
+    """Writes a group's joined documents as a part, complete or absent."""
     encoder = load_encoder(task.tokenizer, is_fast=task.is_fast)
     writer = PartWriter(task.output, task.header)
     for document in _join_all(task, encoder):

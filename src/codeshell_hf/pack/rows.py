@@ -1,8 +1,8 @@
-"""Rows of documents, in an order that is a pure function of the seed and the tokens consumed so far.
+"""Packed rows of documents, in an order that is a pure function of the seed and the tokens consumed so far.
 
-Documents are cut into pieces first, which are packed into rows (`layout`); what is rearranged for infilling is a piece,
-which thus has its prefix, middle and suffix in one row. There is no state to save: a run resumes exactly, on any number
-of ranks, and where rows change their length no token is lost or doubled.
+Documents are cut into pieces, and pieces are packed into rows (`layout`). Fill-in-the-middle rearranges a piece, so its
+prefix, middle and suffix are in one row. Pieces are kept apart by `position_ids`, which restart with each. There is no
+state to save: a run resumes exactly, on any number of ranks, and changes of the row length lose or repeat no token.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ IGNORED = -100
 
 
 class Documents(Protocol):
-    """Documents that rows are cut out of: `TokenShards`, or another format's; `folder` names them in messages."""
+    """Tokenized documents: `TokenShards`, or another format; messages name `folder`."""
 
     folder: Path
     header: Header
 
     @property
     def lengths(self) -> Lengths:
-        """Tokens of each document, shape (documents,)."""
+        """Tokens per document, shape (documents,)."""
 
     @property
     def languages(self) -> Sequence[str]:
@@ -44,7 +44,7 @@ class Documents(Protocol):
     def __getitem__(self, document: int) -> NDArray[np.unsignedinteger]: ...
 
     def read(self, document: int, start: int, stop: int) -> NDArray[np.unsignedinteger]:
-        """Some tokens of a document, shape (stop - start,)."""
+        """Tokens `start` to `stop` of a document, shape (stop - start,)."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Batch:
     """Rows ready for the model.
 
     Args:
-        input_ids: Shape (B, T), int64; end-of-text tokens where no piece is.
-        position_ids: Shape (B, T), int64; they restart with each piece, which keeps pieces apart.
-        labels: Shape (B, T), int64; -100 for the first token of a piece, which nothing before it predicts, and where no
-            piece is.
+        input_ids: Shape (B, T), int64; padded with end-of-text tokens.
+        position_ids: Shape (B, T), int64; they restart with each piece, which keeps pieces apart in attention.
+        labels: Shape (B, T), int64; -100 for the first token of a piece, which no token of the piece predicts, and for
+            padding.
     """
 
     input_ids: NDArray[np.int64]
@@ -67,15 +67,15 @@ class Rows:
     """The endless stream of rows.
 
     Args:
-        seed: Decides the order and what is rearranged.
-        phases: Lengths of rows, in order, the first from token 0.
-        infilling: How pieces are rearranged, or `None` for not at all.
-        settings: How documents become rows; `None` for the default.
+        shards: Tokenized documents.
+        seed: Decides the order and which pieces are rearranged.
+        phases: Row lengths in order, the first from token 0.
+        infilling: Fill-in-the-middle, or `None` for none.
+        settings: Packing of documents into rows; `None` for the default.
 
     Raises:
-        DataError: If rearranging is asked for and the tokenizer has no sentinels, or the documents do not fill one
-            row.
-        SettingsError: If a phase does not begin, or its rows do not end, where a longest row does.
+        DataError: If `infilling` is set and the tokenizer has no sentinels, or the documents do not fill one row.
+        SettingsError: If the start or the row length of a phase does not divide evenly into longest rows.
     """
 
     def __init__(
@@ -94,16 +94,16 @@ class Rows:
             )
         self.shards = shards
         self.infilling = infilling
-        rate, more = (infilling.rate, infilling.more) if infilling else (0.0, 0)
-        rules = PackingRules(settings or RowSettings(), rate, more)
+        rate, max_added = (infilling.rate, infilling.max_added) if infilling else (0.0, 0)
+        rules = PackingRules(settings or RowSettings(), rate, max_added)
         self.layout = RowLayout(shards.lengths, rules, seed=seed, phases=phases)
         if self.layout.places < self.layout.block_tokens:
             raise DataError(
-                f"{shards.folder} holds {self.layout.places} tokens, too few for one row of "
+                f"{shards.folder} has {self.layout.places} tokens, too few for one row of "
                 f"{self.layout.block_tokens}; pack more documents or shorten the rows"
             )
         self._end = np.array([shards.header.end_of_text], np.int64)
-        # The parts of a window stay packed while its rows are read.
+        # Caches the packed parts of a window while its rows are read.
         self._pack = lru_cache(maxsize=POOLS_IN_TURN + 1)(self._pack_part)
 
     def find_row_tokens(self, consumed: int) -> int:
@@ -115,7 +115,7 @@ class Rows:
         return self.layout.count_epochs(consumed)
 
     def read(self, consumed: int, rows: int) -> Batch:
-        """Reads rows, all of one phase, from so many consumed tokens on; shape (rows, row_tokens)."""
+        """Reads consecutive rows of one phase after a number of consumed tokens; shape (rows, row_tokens)."""
         row_tokens = self.find_row_tokens(consumed)
         ids = np.full((rows, row_tokens), self.shards.header.end_of_text, np.int64)
         positions = np.empty_like(ids)
@@ -143,7 +143,7 @@ class Rows:
         return pieces, draw_cuts(self.infilling, len(pieces.documents), self.layout.make_rng("cuts", part))
 
     def _count_places(self, pieces: Pieces, piece: int) -> int:
-        """The places that are kept for a piece in its row."""
+        """The number of positions reserved for a piece in its row."""
         document, start, stop = int(pieces.documents[piece]), int(pieces.starts[piece]), int(pieces.stops[piece])
         if not pieces.is_infilling[piece]:
             return stop - start
@@ -152,10 +152,10 @@ class Rows:
         return stop - start + rules.count_extra(start, is_last=is_last)
 
     def _read_piece(self, pieces: Pieces, draws: Draws, piece: int, spare: int) -> NDArray[np.integer]:
-        """The tokens of a piece with their marks, shape (T,).
+        """The tokens of a piece with end-of-text tokens, rearranged if that was drawn, shape (T,).
 
         Args:
-            spare: Places of the row beyond those that are kept for pieces.
+            spare: Positions of the row that are not reserved for any piece.
         """
         document, start, stop = int(pieces.documents[piece]), int(pieces.starts[piece]), int(pieces.stops[piece])
         header, opening = self.shards.header, self.layout.rules.opening
@@ -164,9 +164,9 @@ class Rows:
         end = self._end
         if self.infilling is not None and header.sentinels is not None and pieces.is_infilling[piece]:
             language = self.shards.languages[document]
-            more = self.infilling.more + spare
+            max_added = self.infilling.max_added + spare
             arranged = rearrange(
-                content.astype(np.int64), draws, piece, self.infilling, language, header.sentinels, more
+                content.astype(np.int64), draws, piece, self.infilling, language, header.sentinels, max_added
             )
             return np.concatenate([arranged, end])
         is_first, is_last = opening and start == 0, stop == length + opening + 1

@@ -1,4 +1,4 @@
-"""Writes token shards: part by part, each of which is whole or absent, and then the columns of all documents."""
+"""Writes token shards: first parts, each complete or absent, then the columns of all documents."""
 
 import hashlib
 import json
@@ -22,9 +22,9 @@ from ..text.token_files import INDEX_SUFFIX, METADATA_SUFFIX, SUFFIX
 from ..tokenization_codeshell import CodeShellTokenizer
 
 ENCODED_TOGETHER = 256
-LONGEST_DOCUMENT = 2**32 - 1
-# Of tokenizer.json, what does not change the ids of a text.
-_WITHOUT_MEANING = ("version", "padding", "truncation")
+MAX_DOCUMENT_SIZE = 2**32 - 1  # tokens or bytes
+# Keys of tokenizer.json that do not change the ids of a text.
+_IGNORED_KEYS = ("version", "padding", "truncation")
 _ROWS_TOGETHER = 1 << 13
 _DOCUMENTS_SCHEMA = pa.schema(
     [
@@ -45,7 +45,7 @@ class TextDocument(TypedDict):
 
 
 class EncodedDocument(NamedTuple):
-    """A document as ids, with the size in bytes of its text in UTF-8."""
+    """A document as ids, with the size of its text in bytes of UTF-8."""
 
     id: str
     language: str
@@ -60,11 +60,11 @@ class Encoder(Protocol):
     def __call__(
         self, text: list[str], *, add_special_tokens: bool, split_special_tokens: bool, verbose: bool
     ) -> Mapping[str, Sequence[Sequence[int] | NDArray[np.integer[Any]]]]:
-        """Encodes texts; `input_ids` of the result are the ids of each."""
+        """Encodes texts; `input_ids` of the result has the ids of each."""
 
 
 def make_header(tokenizer: CodeShellTokenizer, folder: Path) -> Header:
-    """The header of shards that are encoded by a tokenizer from a folder, without counts."""
+    """The header of shards that are encoded with a tokenizer, loaded from a folder; without counts."""
     vocabulary = tokenizer.get_vocab()
     sentinels = tuple(vocabulary.get(f"<fim_{part}>", -1) for part in ("prefix", "middle", "suffix"))
     return Header(
@@ -76,21 +76,21 @@ def make_header(tokenizer: CodeShellTokenizer, folder: Path) -> Header:
 
 
 def hash_tokenizer(folder: Path) -> str:
-    """Hash of what a tokenizer makes of a text, wherever its folder lies and whatever is padded or cut.
+    """Hash of a tokenizer.json, without keys that do not change the ids of a text.
 
     Raises:
-        DataError: If there is no tokenizer.json that can be read.
+        DataError: If it is missing or cannot be read.
     """
     path = folder / "tokenizer.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return hash_values({name: value for name, value in values.items() if name not in _WITHOUT_MEANING})
+        return hash_values({name: value for name, value in values.items() if name not in _IGNORED_KEYS})
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path} cannot be read ({error}); name the folder of a tokenizer") from error
 
 
 def encode_all(documents: Iterable[TextDocument], encoder: Encoder) -> Iterator[EncodedDocument]:
-    """Encodes documents, in which special tokens are plain text, many at a time."""
+    """Encodes documents in batches; special tokens in them are encoded as ordinary text."""
     rows = iter(documents)
     while batch := list(islice(rows, ENCODED_TOGETHER)):
         texts = [row["text"] for row in batch]
@@ -100,15 +100,15 @@ def encode_all(documents: Iterable[TextDocument], encoder: Encoder) -> Iterator[
 
 
 class PartWriter:
-    """Writes a token file in datatrove's form, the table of its documents, and last a record of both.
+    """Writes a token file in datatrove's format, the table of its documents, and last a record of both.
 
     Args:
-        stem: Folder and name of the files, without their endings.
-        header: Its counts are not read.
+        stem: Path of the files without suffix.
+        header: Header of the shards; its counts are ignored.
 
     Source:
-        datatrove 0.10: the index holds the ends of documents in tokens, eight bytes each; the metadata are the
-        tokenizer with the bytes of an id, the number of tokens, and that number for people.
+        datatrove 0.10: the index has document ends in tokens, eight bytes each; the metadata are the tokenizer with the
+        bytes per id, the number of tokens, and that number in a readable form.
     """
 
     def __init__(self, stem: Path, header: Header) -> None:
@@ -132,8 +132,10 @@ class PartWriter:
                 f"{document.id} has token {int(ids.max())}, but the vocabulary has {self._header.vocab_size} entries; "
                 "pack with the tokenizer that the shards are for"
             )
-        if max(len(ids), document.bytes) > LONGEST_DOCUMENT:
-            raise DataError(f"{document.id} has {len(ids)} tokens; a document may have {LONGEST_DOCUMENT}, so split it")
+        if max(len(ids), document.bytes) > MAX_DOCUMENT_SIZE:
+            raise DataError(
+                f"{document.id} has {len(ids)} tokens; a document may have {MAX_DOCUMENT_SIZE}, so split it"
+            )
         stored = ids.astype(self._header.dtype).tobytes()
         for one in (stored, self._end_of_text):
             self._file.write(one)
@@ -143,7 +145,7 @@ class PartWriter:
             column.append(value)
 
     def close(self) -> ShardPart:
-        """Writes what belongs to the token file; with it, the part is finished."""
+        """Writes the index, the table and the record, which finishes the part."""
         self._file.close()
         lengths = np.array(self._columns["tokens"], np.int64)
         ends = np.cumsum(lengths + 1)
@@ -163,7 +165,7 @@ class PartWriter:
 
 
 def find_part(stem: Path) -> ShardPart | None:
-    """The part that was written there, or `None` if it is not whole or not as it was written."""
+    """The part that was written there, or `None` if it is incomplete or damaged."""
     try:
         values = json.loads(_name_record(stem).read_text(encoding="utf-8"))
         if values.pop("hash") != hash_values(values):
@@ -175,8 +177,8 @@ def find_part(stem: Path) -> ShardPart | None:
     return part if is_whole else None
 
 
-def is_begun(stem: Path) -> bool:
-    """Whether a part was finished once."""
+def has_record(stem: Path) -> bool:
+    """Whether a part was once finished."""
     return _name_record(stem).exists()
 
 
@@ -186,14 +188,14 @@ def write_shards(documents: Iterable[TextDocument], encoder: Encoder, header: He
 
 
 def write_encoded(documents: Iterable[EncodedDocument], header: Header, folder: Path) -> Header:
-    """Writes documents as shards of one part.
+    """Writes documents as shards with a single part.
 
     Args:
-        header: Its counts are not read.
-        folder: Where to write; it must exist.
+        header: Its counts are ignored.
+        folder: Existing folder to write to.
 
     Returns:
-        The header with its counts.
+        The header with counts.
 
     Raises:
         DataError: If an id does not fit the vocabulary.
@@ -205,26 +207,26 @@ def write_encoded(documents: Iterable[EncodedDocument], header: Header, folder: 
 
 
 def name_part(number: int) -> str:
-    """The name of a part, by its place."""
+    """The name of a part, by its number."""
     return f"{number:05d}"
 
 
 def join_parts(parts: Sequence[ShardPart], header: Header, folder: Path) -> Header:
-    """Makes shards of parts, as `write_contents` does, and drops their records."""
+    """Combines parts into shards, as `write_contents` does, and deletes their records."""
     header = write_contents(parts, header, folder)
     drop_records(parts, folder)
     return header
 
 
 def write_contents(parts: Sequence[ShardPart], header: Header, folder: Path) -> Header:
-    """Makes shards of parts, whose token files stay where they are; their records stay, so that it can be done again.
+    """Combines parts into shards: writes the columns and `shards.json`, and leaves token files and records in place.
 
     Args:
-        parts: Finished ones in `folder`, in the order of their documents.
-        header: Of all of them; its counts are not read.
+        parts: Finished parts in `folder`, in the order of documents.
+        header: Their common header; its counts are ignored.
 
     Returns:
-        The header, with the counts of all.
+        The header with the total counts.
     """
     filled = [part for part in parts if part.documents]
     counts = {name: sum(getattr(part, name) for part in filled) for name in ("documents", "tokens", "bytes")}
@@ -236,7 +238,7 @@ def write_contents(parts: Sequence[ShardPart], header: Header, folder: Path) -> 
 
 
 def drop_records(parts: Sequence[ShardPart], folder: Path) -> None:
-    """Deletes the records of parts, by which a stopped run finds them, and the files of those without documents."""
+    """Deletes the records of parts, which are only needed to resume, and the files of parts without documents."""
     for part in parts:
         stem = folder / part.name
         _name_record(stem).unlink(missing_ok=True)
@@ -245,7 +247,7 @@ def drop_records(parts: Sequence[ShardPart], folder: Path) -> None:
 
 
 def _write_columns(stems: Sequence[Path], folder: Path, documents: int) -> list[str]:
-    """Lays the columns of parts end to end; returns the names of languages in the order of their codes."""
+    """Concatenates the columns of parts; returns the names of languages in the order of their codes."""
     columns = {name: _open_column(folder / f"{name}.npy", dtype, documents) for name, dtype in COLUMNS.items()}
     codes: dict[str, int] = {}
     first = end = 0

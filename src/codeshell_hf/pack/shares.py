@@ -1,4 +1,4 @@
-"""Packing over machines: each packs a share of the parts, and the shares are joined by hard links."""
+"""Packing on several machines: each packs a share of the parts, and the shares are joined with hard links."""
 
 import os
 import shutil
@@ -11,16 +11,16 @@ from ..manifest import require_manifest
 from ..text.shards import Header, TokenShards
 from .shards import join_parts
 
-# Where documents and tokenizer lie may differ between machines; what is in them may not, and is compared by hash.
-# Rows are but reported.
+# Paths of documents and tokenizer may differ between machines; their contents must not, and are compared by hash.
+# row_tokens only affects the report.
 MAY_DIFFER = frozenset({"share", "output", "workers", "documents", "tokenizer", "row_tokens"})
 
 
 def check_shares(shares: Sequence[Path]) -> None:
-    """Checks that shares are all that there are, in order, and were packed alike.
+    """Checks that shares are complete, in order, and were packed in the same way.
 
     Raises:
-        DataError: If one is missing, out of place, or of other documents, settings or another tokenizer.
+        DataError: If one is missing, out of order, or has other documents, settings or another tokenizer.
     """
     manifests = [require_manifest(share, "pack") for share in shares]
     found = [manifest.settings.get("share") for manifest in manifests]
@@ -30,7 +30,7 @@ def check_shares(shares: Sequence[Path]) -> None:
     first = manifests[0]
     for share, manifest in zip(shares[1:], manifests[1:], strict=True):
         if manifest.inputs["documents"] != first.inputs["documents"]:
-            raise DataError(f"{shares[0]} and {share} were packed of different documents; pack them again")
+            raise DataError(f"{shares[0]} and {share} were packed from different documents; pack them again")
         for name in sorted((first.settings.keys() | manifest.settings.keys()) - MAY_DIFFER):
             ours, theirs = first.settings.get(name), manifest.settings.get(name)
             if ours != theirs:
@@ -40,14 +40,14 @@ def check_shares(shares: Sequence[Path]) -> None:
 
 
 def join_shares(shares: Sequence[Path], split: str, folder: Path) -> Header:
-    """Makes one split's shards of the shares' token files, which are linked, or copied to another file system.
+    """Joins the shares of one split; token files are linked, or copied if they are on another file system.
 
     Args:
         shares: Outputs of pack, in order.
-        folder: Where to write; it must exist.
+        folder: Existing folder to write to.
 
     Raises:
-        DataError: If one is broken, or they were made with several tokenizers.
+        DataError: If one is broken, or they were packed with different tokenizers.
     """
     opened = [TokenShards(share / split) for share in shares]
     headers = {replace(shards.header, documents=0, tokens=0, bytes=0) for shards in opened}

@@ -1,7 +1,7 @@
-"""Chats as tokens, the one place where they are encoded.
+"""Encodes chats, for training and generation.
 
-What people and models write stays text: a `<|endoftext|>` in a question is the letters that it is made of. Rows of
-completion are the exception: raw code, in which the three sentinels of infilling are alive.
+Special tokens in messages are encoded as ordinary text, so a `<|endoftext|>` in a question does not end it. The
+exception is raw code of kind "copilot", in which the three fill-in-the-middle sentinels are special tokens.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ from ..tokenization_codeshell import CHAT_TEMPLATE, END_OF_TURN, CodeShellTokeni
 
 NO_LOSS = -100
 _ANSWER = f"' ' + read(message) + '{END_OF_TURN}'"
-assert CHAT_TEMPLATE.count(_ANSWER) == 1, "the chat template writes the assistant's answer in another way"  # noqa: S101
+assert CHAT_TEMPLATE.count(_ANSWER) == 1, "the chat template writes the assistant's answer differently"  # noqa: S101
 POLICY_TEMPLATE = CHAT_TEMPLATE.replace(_ANSWER, "' ' + read(message) | trim")
-"""The chat template for a reward model that reads a policy's answers: the stop is there only if it was generated."""
+"""The chat template for a reward model during RL: it adds no stop, since a policy's answer has one if it ended."""
 SENTINELS = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
 
 Message = dict[str, str]
@@ -30,10 +30,10 @@ class Conversation:
     """Turns of a user and an assistant.
 
     Args:
-        messages: Each with `role` and `content`; the user begins, the assistant ends.
-        language: "en" or "zh", where known.
-        tests: Python that checks the answer, where there is any.
-        kind: "chat", or "copilot" for raw code that is continued or filled in.
+        messages: Each with `role` and `content`; the first is the user's, the last the assistant's.
+        language: "en" or "zh", if known.
+        tests: Python code that checks the answer, if any.
+        kind: "chat", or "copilot" for raw code to continue or fill in.
     """
 
     messages: tuple[Message, ...]
@@ -43,7 +43,7 @@ class Conversation:
 
     @property
     def prompt(self) -> list[Message]:
-        """All but the last answer."""
+        """All messages but the last answer."""
         return list(self.messages[:-1])
 
 
@@ -53,7 +53,7 @@ class EncodedConversation:
 
     Args:
         ids: Tokens.
-        labels: As many: the token where it is the assistant's or its stop, -100 elsewhere.
+        labels: Of the same length: the token in an answer and its stop, else -100.
     """
 
     ids: list[int]
@@ -61,16 +61,16 @@ class EncodedConversation:
 
 
 def encode_conversation(tokenizer: CodeShellTokenizer, conversation: Conversation) -> EncodedConversation:
-    """Encodes a conversation with the chat template, and ends it with the end-of-text token.
+    """Encodes a conversation with the chat template, followed by the end-of-text token.
 
-    The released format ends a turn with the text `|<end>|`. The token behind it stops every tool that does not know
-    that text, and it follows each document in pretraining.
+    The released format ends a turn with the text `|<end>|`. The end-of-text token stops every server, including those
+    that do not know this text, and follows each document in pretraining.
 
     Args:
-        tokenizer: With a chat template that marks the assistant's words.
+        tokenizer: Has a chat template that marks the assistant's messages.
 
     Returns:
-        Tokens and labels; the loss falls on the assistant's words, their stop, and the end.
+        Tokens and labels; the loss is over the assistant's messages, their stops, and the end-of-text token.
     """
     if conversation.kind == "copilot":
         return _encode_completion(tokenizer, conversation)
@@ -87,11 +87,11 @@ def encode_conversation(tokenizer: CodeShellTokenizer, conversation: Conversatio
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Encodes a chat up to where the assistant answers.
+    """Encodes a chat up to the start of the assistant's answer.
 
     Args:
-        tokenizer: Any of transformers, with a chat template. CodeShell's template is plain text; in others' the special
-            tokens of the template keep their meaning, those in messages do not.
+        tokenizer: Any of transformers, with a chat template. Special tokens of the template are encoded as such, those
+            in messages as ordinary text.
         messages: The last is the user's.
     """
     text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
@@ -105,7 +105,7 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def list_special_tokens(tokenizer: Any) -> list[str]:
-    """Lists the texts that a tokenizer turns into a special token."""
+    """Lists the texts that a tokenizer encodes as a special token."""
     return [str(token) for token in tokenizer.added_tokens_decoder.values()]
 
 
@@ -116,11 +116,11 @@ def _contains(text: str, tokens: Iterable[str]) -> bool:
 def _split_template(
     tokenizer: Any, messages: Sequence[Message], text: str, specials: Sequence[str]
 ) -> list[tuple[str, bool]]:
-    """Splits a chat into what its template writes and what its messages say, the latter marked by True."""
+    """Splits a rendered chat into text of the template and text of messages, which is marked by True."""
     marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
     marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
     frame = tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
-    if not _contains(frame, specials):  # in one piece, merges across the borders stay
+    if not _contains(frame, specials):  # as one piece, which keeps merges across boundaries
         return [(text, True)]
     pieces: list[tuple[str, bool]] = []
     rest = text
@@ -132,18 +132,18 @@ def _split_template(
         rest = rest.removeprefix(before + content)
     pieces.append((frame, False))
     if "".join(piece for piece, _ in pieces) != text:
-        raise DataError("the chat template changes what messages say, so that special tokens cannot be told from text")
+        raise DataError("the chat template changes messages, so special tokens in them cannot be recognised")
     return [(piece, is_message) for piece, is_message in pieces if piece]
 
 
 def encode_answer(tokenizer: CodeShellTokenizer, messages: Sequence[Message], answer: str) -> list[int]:
-    """Encodes a prompt and an answer, as the reward model and DPO read them: up to the stop, without end of text."""
+    """Encodes a prompt and an answer for the reward model and DPO: up to the stop, without the end-of-text token."""
     turns = (*messages, {"role": "assistant", "content": answer})
     return encode_conversation(tokenizer, Conversation(turns)).ids[:-1]
 
 
 def clean_answer(text: str) -> tuple[str, bool]:
-    """Cuts an answer at its stop; also whether there was one.
+    """Cuts an answer at its stop, and returns whether there was one.
 
     >>> clean_answer(" x = 1|<end>|## human:")
     ('x = 1', True)
@@ -153,7 +153,7 @@ def clean_answer(text: str) -> tuple[str, bool]:
 
 
 def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, *, side: Literal["left", "right"]) -> tuple[Tensor, Tensor]:
-    """Pads rows to one length, on the left to generate and on the right to train.
+    """Pads rows to one length, on the left for generation and on the right for training.
 
     Returns:
         Tokens and mask, both of shape (B, T), int64.
@@ -172,12 +172,12 @@ def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, *, side: Literal["left"
 
 
 def split_conversation(row: EncodedConversation, max_tokens: int) -> list[EncodedConversation]:
-    """Splits a row that is too long into pieces, without those that no loss falls on."""
+    """Splits a row that is too long into pieces, and drops those without a label."""
     pieces = [
         EncodedConversation(row.ids[first : first + max_tokens], row.labels[first : first + max_tokens])
         for first in range(0, len(row.ids), max_tokens)
     ]
-    # The first label of a row is never predicted.
+    # The first token of a row is never predicted.
     return [piece for piece in pieces if any(label != NO_LOSS for label in piece.labels[1:])]
 
 
@@ -202,7 +202,7 @@ def _encode_raw(tokenizer: CodeShellTokenizer, text: str) -> list[int]:
     suffix, found_middle, after = rest.partition(SENTINELS[2])
     if not found_suffix or not found_middle or after:
         raise DataError(
-            f"a copilot turn begins with {SENTINELS[0]} but is not {SENTINELS[0]}...{SENTINELS[1]}...{SENTINELS[2]}; "
+            f"a copilot turn starts with {SENTINELS[0]} but is not {SENTINELS[0]}...{SENTINELS[1]}...{SENTINELS[2]}; "
             "write all three in this order, the last one at the end"
         )
     return tokenizer.encode_infilling(prefix, suffix)

@@ -1,8 +1,8 @@
-"""Token shards: files of ids in datatrove's form, and columns of what is known of each document, all memory-mapped.
+"""Token shards: files of ids in datatrove's format, and columns with the lengths and other values of all documents.
 
-A folder holds, by number, `00000.ds` with the ids of documents, each closed by the end-of-text token; `00000.ds.index`
-and `00000.ds.metadata` as datatrove writes them; and `00000.parquet`, a row a document. What training needs of all
-documents lies in columns (`lengths.npy` and others), and `shards.json` lists the files with their hashes.
+A folder has numbered files: `00000.ds` with the ids of documents, each followed by the end-of-text token;
+`00000.ds.index` and `00000.ds.metadata`, as datatrove writes them; and `00000.parquet`, one row per document. Columns
+for training are `lengths.npy` and others, and `shards.json` lists all files with their hashes.
 """
 
 import json
@@ -29,30 +29,30 @@ FORMAT = 2
 DOCUMENTS_SUFFIX = ".parquet"
 # Each is COLUMN.npy, shape (documents,).
 COLUMNS: Mapping[str, np.dtype[Any]] = MappingProxyType({
-    "ends": np.dtype("<i8"),  # in tokens over all files, end-of-text tokens counted
+    "ends": np.dtype("<i8"),  # in tokens over all files, including end-of-text tokens
     "lengths": np.dtype("<u4"),  # in tokens, without the end-of-text token
     "bytes": np.dtype("<u4"),  # of its text in UTF-8
-    "languages": np.dtype("<u2"),  # place in the header's list
-    "checksums": np.dtype("<u4"),  # CRC-32 of its ids as they are stored
+    "languages": np.dtype("<u2"),  # index into `Contents.languages`
+    "checksums": np.dtype("<u4"),  # CRC-32 of its ids as stored
 })  # fmt: skip
-# Reading so many bytes takes less than a second.
+# Reading this many bytes takes less than a second.
 CHECKED_WHEN_OPENED = 1 << 28
 _COUNTED_TOGETHER = 1 << 20
-_CHECKED_TOGETHER = 100_000  # documents that are remembered as checked
+_MAX_CHECKED = 100_000  # documents that are remembered as checked
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the shards are made of.
+    """The tokenizer and the size of shards.
 
     Args:
         vocab_size: Entries of the tokenizer; every id is smaller.
-        end_of_text: Id that closes each document.
-        sentinels: Ids of prefix, middle and suffix for fill-in-the-middle, or `None` where the tokenizer has none.
-        tokenizer: Hash of what the tokenizer makes of a text.
-        documents: How many.
-        tokens: How many, without the end-of-text tokens.
-        bytes: How many bytes of text they were.
+        end_of_text: Id after each document.
+        sentinels: Ids of prefix, middle and suffix for fill-in-the-middle, or `None` if the tokenizer has none.
+        tokenizer: Hash of the tokenizer, from `hash_tokenizer`.
+        documents: Number of documents.
+        tokens: Number of tokens, without end-of-text tokens.
+        bytes: Size of the texts in UTF-8.
     """
 
     vocab_size: int
@@ -65,7 +65,7 @@ class Header:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of a stored id."""
+        """Dtype of stored ids."""
         return choose_dtype(self.vocab_size)
 
 
@@ -74,11 +74,11 @@ class ShardPart:
     """A token file with the table of its documents.
 
     Args:
-        name: Of the files, without their endings.
-        documents: How many.
-        tokens: How many, without the end-of-text tokens.
-        bytes: How many bytes of text they were.
-        hashes: SHA-256 of each file, by its ending.
+        name: Name of the files without suffix.
+        documents: Number of documents.
+        tokens: Number of tokens, without end-of-text tokens.
+        bytes: Size of the texts in UTF-8.
+        hashes: SHA-256 of each file, by suffix.
     """
 
     name: str
@@ -90,13 +90,13 @@ class ShardPart:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that `shards.json` says.
+    """The content of `shards.json`.
 
     Args:
-        header: With the counts of all parts.
-        languages: Names, in the order of their codes.
-        parts: In the order of their documents.
-        hashes: SHA-256 of each column, by its name.
+        header: The header, with the counts of all parts.
+        languages: Names of languages in the order of their codes.
+        parts: Parts in the order of documents.
+        hashes: SHA-256 of each column, by name.
     """
 
     header: Header
@@ -105,7 +105,7 @@ class Contents:
     hashes: dict[str, str]
 
     def dump(self) -> str:
-        """The text of `shards.json`, with a hash of the rest."""
+        """The text of `shards.json`, including a hash of its content."""
         values = {"format": FORMAT, **asdict(self)}
         return json.dumps(values | {"hash": hash_values(values)}, indent=1) + "\n"
 
@@ -114,7 +114,7 @@ def read_contents(folder: Path) -> Contents:
     """Reads `shards.json`.
 
     Raises:
-        DataError: If it is missing, of another version, or was changed.
+        DataError: If it is missing, has another version, or was changed.
     """
     try:
         values = json.loads((folder / HEADER).read_text(encoding="utf-8"))
@@ -132,17 +132,17 @@ def read_contents(folder: Path) -> Contents:
             values["hashes"],
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{folder} holds no token shards ({error}); run codeshell pack first") from error
+        raise DataError(f"{folder} has no token shards ({error}); run codeshell pack first") from error
 
 
 class TokenShards:
-    """Token shards, memory-mapped: opening takes as long for a hundred million documents as for a hundred.
+    """Reads token shards; opening them takes as long for a hundred million documents as for a hundred.
 
-    Sizes are compared when shards are opened, and up to 256 MB every file with its hash. A document that is read is
-    compared with its checksum and the vocabulary. `verify` compares all files with their hashes.
+    On opening, the sizes of files are checked, and up to 256 MB their hashes. On reading, a document is checked against
+    its checksum and the vocabulary. `verify` checks the hashes of all files.
 
     Args:
-        folder: What `pack` wrote for a split.
+        folder: Output of `pack` for a split.
 
     Raises:
         DataError: If it is missing, or a file is broken.
@@ -172,10 +172,10 @@ class TokenShards:
         return self.header.documents
 
     def __getitem__(self, document: int) -> NDArray[Any]:
-        """Ids of a document without its end-of-text token, shape (T,), in the width they are stored in.
+        """Ids of a document without its end-of-text token, shape (T,), in the stored dtype.
 
         Raises:
-            DataError: If they are not those that were packed.
+            DataError: If they were damaged after packing.
         """
         stop = self._columns["ends"][document] - 1
         start = stop - self._columns["lengths"][document]
@@ -183,23 +183,23 @@ class TokenShards:
         checksum = self._columns["checksums"][document]
         if zlib.crc32(ids.data) != checksum or (len(ids) and ids.max() >= self.header.vocab_size):
             raise DataError(
-                f"document {document} in {self._files.find(start)} is not as it was packed; copy the file again, or "
+                f"document {document} in {self._files.find(start)} is damaged; copy the file again, or "
                 "run codeshell pack again"
             )
         return ids
 
     def read(self, document: int, start: int, stop: int) -> NDArray[Any]:
-        """Some ids of a document, shape (stop - start,).
+        """Ids `start` to `stop` of a document, shape (stop - start,).
 
-        The document is read whole and checked with its first part; for further parts it is not read again.
+        The first read of a document reads and checks all of it; later reads do not.
 
         Raises:
-            DataError: If they are not those that were packed.
+            DataError: If the ids were damaged after packing.
         """
         if document not in self._checked:
             ids = self[document]
             if stop - start < len(ids):
-                if len(self._checked) == _CHECKED_TOGETHER:
+                if len(self._checked) == _MAX_CHECKED:
                     self._checked.clear()
                 self._checked.add(document)
             return ids[start:stop]
@@ -210,7 +210,7 @@ class TokenShards:
         return (self[document] for document in range(len(self)))
 
     def read_ids(self) -> Iterator[str]:
-        """Reads the ids that `curate` gave to documents, a file at a time."""
+        """Reads the ids that `curate` gave to documents, one file at a time."""
         for part in self.parts:
             table = pq.read_table(self.folder / f"{part.name}{DOCUMENTS_SUFFIX}", columns=["id"])
             yield from table["id"].to_pylist()
@@ -219,7 +219,7 @@ class TokenShards:
         """Counts tokens by language.
 
         Returns:
-            Tokens, the language with most of them first.
+            Tokens by language, the largest first.
         """
         sums = np.zeros(len(self.languages.names))
         for start in range(0, len(self), _COUNTED_TOGETHER):
@@ -229,20 +229,20 @@ class TokenShards:
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
     def list_hashes(self) -> dict[str, str]:
-        """SHA-256 of all files but the header, by name."""
+        """SHA-256 of all files except `shards.json`, by name."""
         hashes = {f"{name}.npy": digest for name, digest in self._contents.hashes.items()}
         for part in self.parts:
             hashes |= {f"{part.name}{suffix}": digest for suffix, digest in part.hashes.items()}
         return hashes
 
     def verify(self) -> int:
-        """Compares all files with their hashes, several at a time.
+        """Checks the hashes of all files, several at a time.
 
         Returns:
-            How many files there are.
+            Number of files.
 
         Raises:
-            DataError: If one is not as it was written.
+            DataError: If one is damaged.
         """
         expected = self.list_hashes()
         paths = [self.folder / name for name in expected]
@@ -253,11 +253,11 @@ class TokenShards:
             raise self._refuse(Path(str(error.filename)), "cannot be read") from error
         for path, digest in zip(paths, found, strict=True):
             if digest != expected[path.name]:
-                raise self._refuse(path, "is not as it was written")
+                raise self._refuse(path, "is damaged")
         return len(paths)
 
     def _check_sizes(self) -> int:
-        """Compares the sizes of token files; returns the bytes of all that is mapped."""
+        """Checks the sizes of token files; returns the total bytes of token files and columns."""
         width = self.header.dtype.itemsize
         sizes = sum(dtype.itemsize for dtype in COLUMNS.values()) * self.header.documents
         for part in self.parts:
@@ -268,7 +268,7 @@ class TokenShards:
             except OSError as error:
                 raise self._refuse(path, "is missing") from error
             if size != expected:
-                raise self._refuse(path, f"holds {size} bytes where {HEADER} says {expected}")
+                raise self._refuse(path, f"has {size} bytes, but {HEADER} says {expected}")
             sizes += size
         return sizes
 
@@ -279,7 +279,7 @@ class TokenShards:
         except (OSError, ValueError, EOFError) as error:
             raise self._refuse(path, f"cannot be read ({error})") from error
         if column.array.dtype != COLUMNS[name] or column.array.shape != (self.header.documents,):
-            raise self._refuse(path, f"holds {column.array.shape} numbers where {HEADER} says {self.header.documents}")
+            raise self._refuse(path, f"has shape {column.array.shape}, but {HEADER} says ({self.header.documents},)")
         return column
 
     @staticmethod
