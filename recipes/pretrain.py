@@ -109,13 +109,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
         # The model, sharded as accelerate's file says.
         torch.manual_seed(settings.seed)
         tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
-        config = configure_model(
-            settings.model,
-            end_of_text=tokenizer.eos_token_id,
-            padding=tokenizer.pad_token_id,
-            vocab_size=len(tokenizer),
-            longest_row=max(lengths),
-        )
+        config = configure_model(settings.model, tokenizer, longest_row=max(lengths))
         precision = resolve_precision(
             requested,
             lambda: config,

@@ -84,6 +84,20 @@ MUTATIONS = (
         "one rollback too many",
     ),
     Mutation(
+        TRAIN + "model.py",
+        "len(tokenizer) > config.vocab_size",
+        "len(tokenizer) >= config.vocab_size",
+        TESTS + "test_model.py",
+        "an embedding with a row for each token is too small",
+    ),
+    Mutation(
+        TRAIN + "model.py",
+        "(tokens | model.changes)",
+        "(model.changes | tokens)",
+        TESTS + "test_model.py",
+        "the tokenizer overrides what the recipe changes",
+    ),
+    Mutation(
         TRAIN + "progress.py",
         'if entry["step"] <= step]',
         'if entry["step"] <= step + 1]',

@@ -56,9 +56,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     schedule = settings.schedule
     gpus = read_cluster(cluster)
     # The shards are not needed, and may be elsewhere.
-    config = configure_model(
-        settings.model, end_of_text=0, padding=0, vocab_size=0, longest_row=max(schedule.row_lengths)
-    )
+    config = configure_model(settings.model, None, longest_row=max(schedule.row_lengths))
     sharding, precision = read_sharding(settings.accelerate, precision=settings.precision)
     if gpus.gpus % sharding.replicas:
         raise SettingsError(f"gpus is {gpus.gpus}, which {sharding.replicas} replicas do not divide; set a multiple")

@@ -3,19 +3,16 @@
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError, SettingsError
 from ..presets import make_config
+from ..tokenization_codeshell import CodeShellTokenizer
 from .settings import ModelSettings
 
 
-def configure_model(
-    model: ModelSettings, *, end_of_text: int, padding: int | None, vocab_size: int, longest_row: int
-) -> CodeShellConfig:
+def configure_model(model: ModelSettings, tokenizer: CodeShellTokenizer | None, *, longest_row: int) -> CodeShellConfig:
     """Makes the architecture's configuration, or reads that of the weights to start from.
 
     Args:
         model: Names the architecture or the weights.
-        end_of_text: Id of the end-of-text token.
-        padding: Id of the padding token.
-        vocab_size: Entries of the tokenizer.
+        tokenizer: Its end of text and padding are the architecture's; `None` where only sizes are of interest.
         longest_row: In tokens.
 
     Raises:
@@ -31,14 +28,15 @@ def configure_model(
                 f"{model.start_from} cannot be loaded ({reason}); name a complete CodeShell checkpoint"
             ) from error
     else:
-        tokens: dict[str, object] = {
-            "bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": padding
-        }  # fmt: skip
+        tokens: dict[str, object] = {}
+        if tokenizer is not None:
+            end_of_text, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
+            tokens = {"bos_token_id": end_of_text, "eos_token_id": end_of_text, "pad_token_id": padding}
         config = make_config(model.preset, **(tokens | model.changes))
-    if vocab_size > config.vocab_size:
+    if tokenizer is not None and len(tokenizer) > config.vocab_size:
         raise SettingsError(
-            f"the shards' vocabulary has {vocab_size} entries, but the embedding has "
-            f"{config.vocab_size} rows; set model.changes.vocab_size to {vocab_size} or more"
+            f"the shards' vocabulary has {len(tokenizer)} entries, but the embedding has "
+            f"{config.vocab_size} rows; set model.changes.vocab_size to {len(tokenizer)} or more"
         )
     if longest_row > config.n_positions:
         raise SettingsError(
