@@ -1,1 +1,1 @@
-"""One file a question: correctness first, then the peer in the same process; median and spread."""
+"""Benchmarks, one file per question: each checks correctness first, and measures its peer in the same run."""

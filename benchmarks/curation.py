@@ -1,11 +1,11 @@
-"""How fast the whole funnel is without the learned part, and how much memory it takes as the corpus grows.
+"""Speed of curation without its learned part, and its memory by the size of the corpus.
 
 python -m benchmarks.curation [--megabytes 100] [--plain]    one core, real files, by step
 python -m benchmarks.curation --memory 2.5 5 [--plain]       gigabytes of synthetic code, all cores
 
-The first counts documents before and after and refuses to go on where they do not add up. The second runs the recipe
-in a process of its own and adds up the memory of all its processes, shared pages counted once. `--plain` leaves out
-syntax and linting, which take more than half of the time and look at one document at a time.
+The first stops if kept and dropped documents do not add up. The second runs the recipe in a process of its own and sums
+the memory of all its processes, counting shared pages once. `--plain` leaves out syntax and linting, which take more
+than half of the time.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def run_steps(options: argparse.Namespace) -> int:
 
 
 def write_corpus(folder: Path, gigabytes: float) -> None:
-    """Writes synthetic Python of 10 kB a file, a tenth of it near copies of an earlier file, as JSON Lines."""
+    """Writes synthetic Python files of 10 kB as JSON Lines, a tenth of them near duplicates of an earlier file."""
     rng = random.Random(0)
     folder.mkdir(parents=True)
     lines = [
@@ -114,7 +114,7 @@ def write_corpus(folder: Path, gigabytes: float) -> None:
 
 
 def measure_memory(options: argparse.Namespace) -> int:
-    """Runs the recipe over corpora of several sizes and prints the peaks of their memory."""
+    """Runs the recipe on corpora of several sizes and prints the peak memory."""
     import psutil
 
     is_plain = options.plain

@@ -1,8 +1,8 @@
-"""Seconds of each stage of the demo on one or more machines, read from the manifests that the runs left.
+"""Seconds of each stage of the demo on one or more machines, from the manifests of the runs.
 
 python -m benchmarks.demo "this processor=runs/nano" "AVX2 alone=runs/nano-avx2"
 
-A run on a processor without more than AVX2 is had on another x86 one by
+To measure a processor with AVX2 only, on another x86 processor:
 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 make demo
 """
 

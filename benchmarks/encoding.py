@@ -1,8 +1,8 @@
-"""What a core encodes: HF tokenizers, tiktoken, and `pack` from curated documents to shards, with the same ids.
+"""Encoding speed per core: HF tokenizers, tiktoken, and `pack` from curated documents to shards, with the same ids.
 
 python -m benchmarks.encoding TOKENIZER TEXTS [--megabytes 4] [--repeats 5]
 
-Each is timed in turn, in seconds of the processor, so that what else the machine does hardly counts.
+They take turns, and CPU seconds are measured, so that other load on the machine hardly matters.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from tokenizer.corpus import read_source
 
 
 def time_rate(encode: Callable[[], object], megabytes: float) -> float:
-    """Measures megabytes a second of the processor."""
+    """Measures megabytes per CPU second."""
     started = time.process_time()
     encode()
     return megabytes / (time.process_time() - started)
 
 
 def write_curated(path: Path, texts: list[str]) -> None:
-    """Writes texts as curation does."""
+    """Writes texts in the format of curation."""
     columns = {
         "id": [str(number) for number in range(len(texts))],
         "language": ["python"] * len(texts),

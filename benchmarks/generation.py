@@ -1,4 +1,4 @@
-"""How fast a benchmark is answered: batches by length from one prefill, beside transformers, one prompt at a time.
+"""Speed of generation in `evaluate`, in batches by length with a shared prefill, beside transformers' `generate`.
 
 python -m benchmarks.generation runs/nano/pretrain/model recipes/nano/data/benchmarks/humaneval.jsonl [--samples 5]
 """
@@ -24,7 +24,7 @@ Answers = dict[str, list[str]]
 
 
 def make_questions(path: Path, samples: int, new_tokens: int) -> list[Question]:
-    """Asks greedily, so that both sides have to write the same."""
+    """Makes requests with greedy decoding, so that both sides must generate the same text."""
     profile = find_profile("humaneval-greedy-v1")
     return [
         Question(problem.id, profile.make_prompt(problem, ()), Sampling(new_tokens, samples=samples))
@@ -33,7 +33,7 @@ def make_questions(path: Path, samples: int, new_tokens: int) -> list[Question]:
 
 
 def answer_in_batches(model, tokenizer, questions: list[Question], batch_size: int) -> Answers:
-    """Answers all of them by the evaluation's own generator."""
+    """Answers them with the generator of `evaluate`."""
     answers: Answers = {}
 
     def keep(question: Question, completions: list[Completion]) -> None:
@@ -45,7 +45,7 @@ def answer_in_batches(model, tokenizer, questions: list[Question], batch_size: i
 
 @torch.no_grad()
 def answer_one_by_one(model, tokenizer, questions: list[Question]) -> Answers:
-    """Answers them as most harnesses do: transformers' generate for each sample of each prompt."""
+    """Answers them as most harnesses do: one call of transformers' `generate` per sample."""
     answers: Answers = {}
     for question in questions:
         ids = torch.tensor([tokenizer.encode_text(question.prompt.text)])
@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
             answers.append(way())
             seconds[name].append(time.perf_counter() - started)
         same = sum(answers[0][key] == answers[1][key] for key in answers[0])
-        # A near tie may fall otherwise in a batch; more than that is a fault.
+        # Near ties may be decided differently in a batch; more differences are an error.
         if same < 0.95 * len(questions):
             print(
                 f"only {same} of {len(questions)} problems have the same answers; nothing is measured", file=sys.stderr

@@ -1,9 +1,9 @@
-"""What each stage costs against its input, over three sizes, each twice the one before.
+"""Time of each stage by the size of its input, over three sizes, each twice the one before.
 
 python -m benchmarks.growth [--megabytes 2] [--output benchmarks/growth.svg]
 
-The stages run as anybody runs them, over files of the standard library and the packages; their seconds are those of
-their manifests. A stage that takes more than its input times its logarithm allows is named.
+The stages run as usual, on files of the standard library and installed packages; seconds are from their manifests.
+Stages that grow faster than n log n are reported.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from codeshell_hf.stages.stage import main as run
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 2, 4)
-# How far above the rule a step may lie before it is called a fault: two cores and a disk are shared.
+# Tolerance above n log n, since cores and disk are shared.
 NOISE = 1.3
 
 
 def write_corpus(folder: Path, megabytes: float) -> float:
-    """Writes texts as JSON Lines and gives their size in megabytes."""
+    """Writes texts as JSON Lines, and returns their size in megabytes."""
     folder.mkdir(parents=True)
     texts = read_texts(megabytes)
     rows = [{"content": text.decode(), "path": f"{number}.py"} for number, text in enumerate(texts)]
@@ -74,7 +74,7 @@ def list_stages(home: Path, size: int, megabytes: float) -> dict[str, list[str]]
 
 
 def run_stage(name: str, overrides: list[str], home: Path) -> float:
-    """Runs a stage and gives the seconds of its manifest."""
+    """Runs a stage, and returns the seconds in its manifest."""
     arguments = [str(ROOT / f"recipes/nano/{name}.yaml"), *overrides]
     if name == "sft":  # accelerate remembers a process's first settings
         command = [sys.executable, "-m", f"recipes.{name}", *arguments]
@@ -88,7 +88,7 @@ def run_stage(name: str, overrides: list[str], home: Path) -> float:
 
 
 def draw(seconds: dict[str, list[float]], sizes: list[float], path: Path) -> None:
-    """Draws seconds against size, with a line that grows as its input does."""
+    """Plots seconds by size, with a line of linear growth."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")

@@ -3,9 +3,9 @@
 python -m benchmarks.inference [--presets nano codeshell-small codeshell-7b] [--layers 2] [--repeats 5]
 python -m benchmarks.inference --original FOLDER [--original-python PYTHON] [--original-site FOLDER]
 
-The models hold random weights and take turns within each repeat. Before anything is measured, each has to give the same
-logits with a cache as without one. FOLDER holds the original CodeShell code, PYTHON or the packages of a folder are an
-environment that runs it (transformers 4.36); it is measured in a process of its own.
+The models have random weights and take turns within each repeat. First, each must give the same logits with a cache as
+without one. FOLDER has the original CodeShell code; PYTHON, or a folder of packages, is an environment that runs it
+(transformers 4.36). It is measured in a process of its own.
 """
 
 import argparse
@@ -38,7 +38,7 @@ PEERS = ("Starcoder2", "Llama")
 COLUMNS = {
     "tokens/s": "62", **dict.fromkeys(("here", *PEERS), "11,.0f"), "/ S": "8.2f", "/ L": "8.2f", "spread": "7.0%"
 }  # fmt: skip
-# Layers of the large presets; the smallest is whole.
+# Layers of the large presets; the smallest has all of its layers.
 LAYERS = {"codeshell-small": 2, "codeshell-7b": 1}
 ORIGINAL = """
 import importlib, json, os, statistics, sys, time
@@ -93,7 +93,7 @@ def make_models(preset: str, attention: str, layers: int | None, device: str, dt
     starcoder = Starcoder2Config(
         **common, intermediate_size=inner, sliding_window=None, use_bias=True, hidden_act="gelu_pytorch_tanh"
     )
-    # Three matrices in place of two: as many parameters.
+    # Three matrices instead of two, with the same number of parameters.
     llama = LlamaConfig(**common, intermediate_size=inner * 2 // 3)
     made = {}
     for name, kind, settings in (
@@ -101,7 +101,7 @@ def make_models(preset: str, attention: str, layers: int | None, device: str, dt
         ("Starcoder2", Starcoder2ForCausalLM, starcoder),
         ("Llama", LlamaForCausalLM, llama),
     ):
-        with torch.device(device):  # drawn there: billions of numbers take a CPU most of a minute
+        with torch.device(device):  # initialised there: billions of random numbers take a CPU most of a minute
             made[name] = kind(settings).to(dtype).eval()
         made[name].set_attn_implementation(attention)
     return made
@@ -125,21 +125,21 @@ def find_fault(model: Any, vocabulary: int, device: str) -> float:
 
 @torch.no_grad()
 def forward(model: Any, ids: torch.Tensor) -> int:
-    """All logits at once."""
+    """Computes all logits."""
     model(ids, use_cache=False)
     return ids.numel()
 
 
 @torch.no_grad()
 def prefill(model: Any, ids: torch.Tensor) -> int:
-    """A cache and the last logits."""
+    """Fills a cache and computes the last logits."""
     model(ids, **{CACHE_NAME: DynamicCache(config=model.config)}, use_cache=True, logits_to_keep=1)
     return ids.numel()
 
 
 @torch.no_grad()
 def decode(model: Any, ids: torch.Tensor, new: int, *, step: Any = None, is_static: bool = False) -> tuple[float, int]:
-    """Greedy tokens behind a prompt; gives the seconds of the decoding alone."""
+    """Generates greedily after a prompt; returns the seconds without the prefill."""
     if is_static:
         cache: Any = StaticCache(config=model.config, max_cache_len=ids.shape[1] + new + 1)
     else:
@@ -161,7 +161,7 @@ def decode(model: Any, ids: torch.Tensor, new: int, *, step: Any = None, is_stat
 
 
 def measure_preset(preset: str, options: argparse.Namespace, table: Result) -> bool:
-    """Measures one shape; false if a model is wrong."""
+    """Measures one shape; returns false if a model's cache is wrong."""
     layers = options.layers or LAYERS.get(preset)
     for attention in options.attention:
         models = make_models(preset, attention, layers, options.device, getattr(torch, options.dtype))
@@ -200,7 +200,7 @@ def timed(run: Callable[[], int], device: str) -> tuple[float, int]:
 
 
 def compare(models: dict[str, Any], run: Any, repeats: int) -> list[float]:
-    """Lets the models take turns, and gives tokens a second of each, our share of each peer's, the largest spread."""
+    """Measures the models in turn: tokens per second of each, our ratio to each peer, and the largest spread."""
     speeds: dict[str, list[float]] = {name: [] for name in models}
     for repeat in range(repeats + 1):
         for name, model in models.items():
@@ -209,7 +209,7 @@ def compare(models: dict[str, Any], run: Any, repeats: int) -> list[float]:
                 speeds[name].append(tokens / seconds)
     return [
         *map(statistics.median, speeds.values()),
-        # Turn against turn, so that a machine that slows down slows both.
+        # Ratios within a turn, so that a slowdown of the machine affects both.
         *(
             statistics.median(ours / theirs for ours, theirs in zip(speeds["codeshell_hf"], speeds[peer], strict=True))
             for peer in PEERS
@@ -219,7 +219,7 @@ def compare(models: dict[str, Any], run: Any, repeats: int) -> list[float]:
 
 
 def compare_original(preset: str, options: argparse.Namespace) -> Iterator[tuple[str, float, float]]:
-    """Prefill and decoding of one shape: what was done, and tokens a second of ours and of the original code."""
+    """Measures prefill and decoding of one shape: yields a name, our tokens per second and the original code's."""
     layers = options.layers or LAYERS.get(preset)
     length, new = options.prompt, options.new
     config = make_config(preset, n_positions=length + new + 1, **({"n_layer": layers} if layers else {}))
@@ -251,7 +251,7 @@ def compare_original(preset: str, options: argparse.Namespace) -> Iterator[tuple
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads what is to be measured, and finds the device."""
+    """Parses the options, and finds the device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__.split("\n\n")[0])
     parser.add_argument("--presets", nargs="+", default=["nano", "codeshell-small", "codeshell-7b"])
     parser.add_argument("--layers", type=int, help="instead of all of nano's, 2 of codeshell-small's, 1 of the 7B's")

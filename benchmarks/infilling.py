@@ -1,13 +1,12 @@
-"""Single lines filled in by models of three ways of training, on files of a package that none of them was trained on.
+"""Single-line fill-in-the-middle of models trained with three variants of FIM, on files of an unseen package.
 
 python -m benchmarks.infilling runs/infilling --shards runs/nano/pack --tokenizer runs/nano/tokenizer [--seeds 2]
 
-The models have nano's shape and differ in how documents are rearranged: whole and between tokens, before rows are cut
-out of them; each piece of a row, between tokens; each piece, between characters and lines, in best-fit rows, as the
-recipe does. Those of a seed start from the same weights. Lines are taken, asked for and scored as `evaluate` does;
-beside exact matches stands what a model needs to predict the line and its end between its neighbours, in bits a byte,
-which tells small models apart long before they get lines right. Nothing is measured unless every line is one of the
-files.
+The models have nano's shape and differ in what is rearranged: whole documents between tokens, before they are cut into
+rows; pieces between tokens; or pieces between characters and lines, in best-fit rows, as the recipe does. Models of one
+seed start from the same weights. Lines are chosen, prompted and scored as in `evaluate`. Besides exact matches, bits
+per byte of the line and the end of text are measured, since small models rarely get a line exactly right. The benchmark
+stops unless every line is from the files.
 """
 
 import argparse
@@ -56,7 +55,7 @@ def rearrange_documents(shards: TokenShards, seed: int) -> Iterator[EncodedDocum
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Writes the shards of rearranged documents, one a seed."""
+    """Writes shards of rearranged documents, one set per seed."""
     shards = TokenShards(options.shards / "train")
     for seed in range(options.seeds):
         folder = options.home / f"rearranged-{seed}" / "train"
@@ -65,7 +64,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def list_runs(options: argparse.Namespace) -> dict[str, list[list[str]]]:
-    """The settings of the models of each way, one a seed."""
+    """Settings of the models of each variant, one per seed."""
     by_token = f"infilling={{rate: {RATE}, spm_rate: {SPM_RATE}, cuts: {{token: 1.0}}}}"
     runs: dict[str, list[list[str]]] = {FIRST: [], CUT: [], RECIPE: []}
     for seed in range(options.seeds):
@@ -82,7 +81,7 @@ def list_runs(options: argparse.Namespace) -> dict[str, list[list[str]]]:
 
 
 def train(options: argparse.Namespace) -> dict[str, list[Path]]:
-    """Trains the models that are not there; gives the folders of each way."""
+    """Trains the missing models; returns the folders of each variant."""
     prepare(options)
     folders: dict[str, list[Path]] = {}
     for way, runs in list_runs(options).items():
@@ -93,7 +92,7 @@ def train(options: argparse.Namespace) -> dict[str, list[Path]]:
 
 
 def read_problems(package: str, lines: int) -> list[Problem]:
-    """Takes a line out of each of some files of an installed package."""
+    """Removes a line from each of some files of an installed package."""
     folder = Path(sysconfig.get_paths()["purelib"]) / package
     rows = [
         {"id": path.relative_to(folder).as_posix(), "language": "python", "text": path.read_text(encoding="utf-8")}
@@ -106,7 +105,7 @@ def read_problems(package: str, lines: int) -> list[Problem]:
 def score_bits(
     model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, problems: Sequence[Problem], prompt_tokens: int
 ) -> list[float]:
-    """Bits of each line, with the end of text behind it."""
+    """Bits of each line, including the end of text after it."""
     prompts = [tokenizer.encode_infilling(one.prompt, one.suffix or "", max_tokens=prompt_tokens) for one in problems]
     lines = [[*tokenizer.encode_text(str(one.reference)), tokenizer.eos_token_id] for one in problems]
     bits = []
@@ -125,7 +124,7 @@ def score_bits(
 def fill_in(
     model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, problems: Sequence[Problem], prompt_tokens: int
 ) -> list[bool]:
-    """Whether the greedy answer's first line is the one that was taken out."""
+    """Whether the first line of the greedy answer is the one that was removed."""
     limit = Sampling(find_profile("held-out-lines-v1").max_new_tokens)
     requests = [
         Request(one.id, tokenizer.encode_infilling(one.prompt, one.suffix or "", max_tokens=prompt_tokens), limit)
@@ -141,7 +140,7 @@ def fill_in(
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads what is to be measured."""
+    """Parses the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.infilling", description=__doc__)
     parser.add_argument("home", type=Path, help="folder for the models; what is up to date is not trained again")
     parser.add_argument("--shards", type=Path, required=True, help="output of pack")
@@ -180,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
             low, high = ratio_interval(bits, [float(size) for size in sizes])
             table.add(f"{way}, seed {seed}", f"{sum(exact)}", sum(bits) / sum(sizes), low, high)
             measured.setdefault(way, []).append((bits, exact))
-    # Each line's mean over the seeds, so that lines are the unit of chance.
+    # Means over seeds per line, so that lines are resampled.
     per_line = {way: np.mean([bits for bits, _ in some], axis=0) for way, some in measured.items()}
     mean_size = sum(sizes) / len(sizes)
     for before, after in ((FIRST, CUT), (CUT, RECIPE), (FIRST, RECIPE)):

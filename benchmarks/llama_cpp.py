@@ -1,9 +1,9 @@
-"""How far llama.cpp's logits are from the model's, for each type of GGUF file, and how fast both write.
+"""Differences of llama.cpp's logits from the model's for each GGUF type, and the speed of generation of both.
 
 python -m benchmarks.llama_cpp runs/nano/publish/model
 
-Needs `pip install llama-cpp-python`, which compiles for ten minutes. Each file is computed in a process of its own,
-with keys and values of 32 bits, one thread and no FlashAttention, on the same tokens as the model in float32.
+Needs `pip install llama-cpp-python`, which compiles for ten minutes. Each file is run in a process of its own, with
+keys and values in 32 bits, one thread and no FlashAttention, on the same tokens as the model in float32.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""How fast near duplicates are found, from text to clusters on one core, and how many of them are none.
+"""Speed of near-duplicate detection on one core, from text to clusters, and its false positives.
 
 python -m benchmarks.near_duplicates [--megabytes 200] [--repeats 3] [--peers PYTHON]
 
-Real files of the environment, as many megabytes as asked for. PYTHON is an interpreter that has datatrove 0.10 or
-text-dedup 0.4; each runs pinned to one core, like ours. The truth is exact Jaccard of 5-word shingles over every pair
-that a generous search proposes; nothing is measured unless ours agrees with it.
+On files of the Python environment. PYTHON is an interpreter with datatrove 0.10 or text-dedup 0.4; each runs pinned to
+one core, as ours does. The ground truth is the exact Jaccard similarity of 5-word shingles of every pair that a search
+with low precision and high recall proposes; the benchmark stops unless ours agrees with it.
 """
 
 import argparse
@@ -76,7 +76,7 @@ print("RESULT", json.dumps({"seconds": seconds, "kept": datasets.load_from_disk(
 
 
 def read_texts(megabytes: float) -> list[bytes]:
-    """Files of the standard library and the packages, each content once, in an order that chance gives."""
+    """Files of the standard library and installed packages without exact duplicates, in random order."""
     paths = sysconfig.get_paths()
     found: dict[bytes, bytes] = {}
     for folder in (paths["stdlib"], paths["purelib"]):
@@ -130,7 +130,7 @@ def find_truth(texts: list[bytes]) -> list[int]:
 
 
 def run_ours(path: Path, folder: Path) -> None:
-    """Finds near duplicates of a Parquet file of texts, in this process, and prints the seconds and what stays."""
+    """Finds near duplicates of a Parquet file of texts, in this process; prints the seconds and the documents kept."""
     import daft
 
     from codeshell_hf.curate import engine

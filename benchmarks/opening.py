@@ -1,10 +1,10 @@
-"""What opening shards and reading rows cost a process, by the number of documents.
+"""Time and memory of opening shards and reading rows, by the number of documents.
 
 python -m benchmarks.opening [--documents 100_000 1_000_000 100_000_000] [--row-tokens 2048] [--folder FOLDER]
 
-Shards are made: lengths from 16 tokens to 60,000 with a mean of about 2,000, as code has them, in token files of 100
-million tokens that are sparse, so that a hundred million documents take 2.4 GB of disk and not 800. All ids are 0. Each
-size is opened in a process of its own; a document and a row are checked before anything is counted.
+Shards are synthetic: lengths from 16 to 60,000 tokens with a mean of about 2,000, as in code, in sparse token files of
+100 million tokens, so that a hundred million documents take 2.4 GB of disk instead of 800. All ids are 0. Each size is
+opened in a process of its own; a document and a row are checked first.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def make_shards(folder: Path, documents: int) -> int:
 
 
 def measure(folder: Path, row_tokens: int) -> dict[str, float]:
-    """Opens shards in this process, reads documents and rows, and gives seconds and bytes."""
+    """Opens shards in this process, reads documents and rows, and returns seconds and bytes."""
     import resource  # Windows lacks it
 
     from codeshell_hf.pack.layout import Phase
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     ).start("benchmarks.opening", arguments)  # fmt: skip
     for documents in options.documents:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            # The peak of a process begins with that of the one that started it, which therefore does nothing itself.
+            # A process inherits the peak memory of its parent, which therefore must stay small.
             tokens = json.loads(_start("make", folder, "--documents", str(documents)))
             found = json.loads(_start("measure", folder, "--row-tokens", str(options.row_tokens)))
         table.add(

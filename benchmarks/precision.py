@@ -1,10 +1,10 @@
-"""How fast a training step is in each arithmetic, and which one `precision: auto` takes.
+"""Speed of a training step in each precision, and the choice of `precision: auto`.
 
 python -m benchmarks.precision [--repeats 5] [--tokens 2048] [--shapes nano wide]
 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 python -m benchmarks.precision
 
-Steps of AdamW and Muon over the same rows, float32 and bfloat16 in turn; the second line makes a processor with AVX-512
-or AMX be as one without. Nothing is measured unless the losses in both begin near the logarithm of the vocabulary.
+Steps of AdamW and Muon on the same rows, float32 and bfloat16 in turn. The second command disables AVX-512 and AMX. The
+benchmark stops unless the first losses in both are near the logarithm of the vocabulary size.
 """
 
 import argparse
@@ -39,7 +39,7 @@ ROW_TOKENS = 256
 def make_step(
     config: CodeShellConfig, tokens: int, arithmetic: Precision, device: torch.device
 ) -> Callable[[], tuple[float, float, float]]:
-    """A step over the same rows each time: seconds, processor seconds, and the loss of a token before it."""
+    """Makes a function that runs a step on the same rows: seconds, CPU seconds, and the loss per token before it."""
     muon = OptimizerSettings(name="muon", learning_rate=1e-4, matrix_learning_rate=1e-4)
     engine = make_engine(config, muon, EngineOptions(precision=arithmetic), device=device)
     rng = torch.Generator().manual_seed(0)
@@ -59,7 +59,7 @@ def make_step(
 
 
 def measure(config: CodeShellConfig, options: argparse.Namespace, device: torch.device) -> dict[str, list[Any]] | None:
-    """Times of each arithmetic, in turn; `None` where the losses are not those of a new model."""
+    """Measures each precision, in turn; `None` if the losses are not those of an untrained model."""
     steps = {
         name: make_step(config, options.tokens, Precision(name, name), device)  # type: ignore[arg-type]
         for name in ARITHMETIC
@@ -68,7 +68,7 @@ def measure(config: CodeShellConfig, options: argparse.Namespace, device: torch.
     for name, step in steps.items():
         warm = step()
         loss = warm[2]
-        if warm[0] > options.max_seconds:  # what is so slow gains nothing by being warm
+        if warm[0] > options.max_seconds:  # so slow that warming up makes no difference
             found[name].append(warm)
         if abs(loss - math.log(config.vocab_size)) > 0.5:
             print(f"the loss in {name} begins at {loss:.3f}; nothing is measured", file=sys.stderr)

@@ -1,13 +1,13 @@
-"""How fast rows are read, and how fast the loop trains beside transformers' Trainer with stock Starcoder2.
+"""Speed of reading rows, and of training beside transformers' Trainer with stock Starcoder2.
 
 python -m benchmarks.pretraining [--steps 30] [--repeats 3] [--row-tokens 256] [--micro-tokens 2048]
-python -m benchmarks.pretraining --vocabulary 70144 --steps 12 --micro-tokens 4096    where the fused loss tells
+python -m benchmarks.pretraining --vocabulary 70144 --steps 12 --micro-tokens 4096    where the fused loss matters
 python -m benchmarks.pretraining --preset codeshell-7b --layers 4 --row-tokens 2048 --micro-tokens 16384    on a GPU
-python -m benchmarks.pretraining --rows    the reader alone, on one core
+python -m benchmarks.pretraining --rows    only the reader, on one core
 
-Both models have the same shape, by default the nano recipe's, and train on the same rows in one precision, with
-AdamW and float32 weights, in processes of their own, in turn. Nothing is measured unless both begin near the logarithm
-of the vocabulary and end lower.
+Both models have the same shape, by default the nano recipe's, and train on the same rows in one precision, with AdamW
+and float32 weights, in separate processes, in turn. The benchmark stops unless both losses start near the logarithm of
+the vocabulary size and end lower.
 """
 
 import argparse
@@ -26,18 +26,18 @@ import numpy as np
 
 from benchmarks.result import RATES, Result, add_output, describe_machine, list_cores
 
-VOCABULARY, DOCUMENTS = 4096, 4000  # the reader's; a comparison's vocabulary is an option
+VOCABULARY, DOCUMENTS = 4096, 4000  # of the reader's benchmark; in comparisons the vocabulary is an option
 
 
 class _Code:
-    """Encodes nothing: texts are lists of ids, of Zipf's frequencies, in JSON."""
+    """A stub tokenizer: texts are JSON lists of ids, with frequencies after Zipf."""
 
     def __call__(self, text: list[str], **kwargs: Any) -> dict[str, list[list[int]]]:
         return {"input_ids": [json.loads(one) for one in text]}
 
 
 def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
-    """Writes shards of documents as long as code's: a median of 500 tokens, some of many thousands."""
+    """Writes shards with documents of the lengths of code: a median of 500 tokens, some of many thousands."""
     from codeshell_hf.pack.shards import write_shards
     from codeshell_hf.text.shards import Header, TokenShards
 
@@ -51,7 +51,7 @@ def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
 
 
 def time_rows(options: argparse.Namespace) -> int:
-    """Reads rows on one core and prints how many tokens a second that is."""
+    """Reads rows on one core and prints tokens per second."""
     os.sched_setaffinity(0, {max(list_cores())})
     from codeshell_hf.pack.infilling import Infilling
     from codeshell_hf.pack.layout import Phase
@@ -86,7 +86,7 @@ def time_rows(options: argparse.Namespace) -> int:
 
 
 def make_shape(options: argparse.Namespace) -> Any:
-    """The configuration that both models have."""
+    """The configuration of both models."""
     from codeshell_hf.presets import make_config
 
     changes = {"n_layer": options.layers, "layer_types": None} if options.layers else {}
@@ -115,7 +115,7 @@ def shape_peer(shape: Any) -> Any:
 
 
 def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains with this project's engine and reader."""
+    """Trains with this project's engine and rows."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
     from codeshell_hf.pack.layout import Phase
     from codeshell_hf.pack.rows import Rows
@@ -200,14 +200,14 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def find_device() -> Any:
-    """The GPU, or else the CPU."""
+    """The GPU if there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def find_peak() -> int:
-    """The most memory that this process has held: of a GPU, or else all of its own."""
+    """Peak memory of this process: on the GPU if there is one, else in total."""
     import torch
 
     if torch.cuda.is_available():
@@ -219,7 +219,7 @@ def find_peak() -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Trains both in turn and prints tokens a second."""
+    """Trains both in turn and prints tokens per second."""
     from codeshell_hf.precision import choose_precision
 
     shape = make_shape(options)
@@ -276,7 +276,7 @@ def compare(options: argparse.Namespace) -> int:
         kinds = ("causal", "square") if peak else ()
         shares = [statistics.median(speeds[who]) * found["ours"][kind] / (peak * 1e12) for kind in kinds]
         table.add_rates(name, speeds[who], found[who]["peak_bytes"] / 1e9, losses[0], losses[-1], *shares)
-    ratios = [ours / peer for ours, peer in zip(speeds["ours"], speeds["peer"], strict=True)]  # each run and the next
+    ratios = [ours / peer for ours, peer in zip(speeds["ours"], speeds["peer"], strict=True)]  # of consecutive runs
     table.note(f"this loop is {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} to {max(ratios):.2f}")
     table.keep(options.json)
     return 0

@@ -1,9 +1,9 @@
-"""What fewer bits for the weights cost: bits per byte on held-out documents and time, each beside full weights.
+"""Cost of quantized weights: bits per byte on held-out documents, and time, compared with full precision.
 
 python -m benchmarks.quantization runs/nano/pretrain/model runs/nano/pack/held-out
 
-Each way goes through `from_pretrained`, as a user's would, or through a GGUF file that is read back; a way whose
-library is not installed is said to be left out.
+Each method is loaded with `from_pretrained`, as by a user, or from a GGUF file that is read back. Methods whose library
+is not installed are reported as skipped.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def load_quantized(folder: str, config: Any) -> CodeShellForCausalLM:
 
 
 def load_gguf(folder: str, kind: str) -> CodeShellForCausalLM:
-    """Writes a GGUF file and builds a model of its tensors, which are what llama.cpp computes with."""
+    """Writes a GGUF file and builds a model from its tensors, which llama.cpp would use."""
     import gguf
 
     model = load_model(folder, dtype=torch.float32)
@@ -51,7 +51,7 @@ def load_gguf(folder: str, kind: str) -> CodeShellForCausalLM:
 
 
 def list_ways(folder: str) -> dict[str, Callable[[], CodeShellForCausalLM] | None]:
-    """The ways by name; `None` where the library is missing."""
+    """The methods by name; `None` if the library is missing."""
     ways: dict[str, Callable[[], CodeShellForCausalLM] | None] = {
         "float32": lambda: load_model(folder, dtype=torch.float32),
         "bfloat16": lambda: load_model(folder, dtype=torch.bfloat16),
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def count_bits(name: str) -> str:
-    """Bits of a weight in the matrices, scales included, by the format's definition."""
+    """Bits per weight in the matrices, scales included, by definition of the format."""
     return {
         "float32": "32",
         "bfloat16": "16",

@@ -1,11 +1,11 @@
-"""Bits per byte of a file behind the files of its own repository, behind another's, and behind nothing.
+"""Bits per byte of a file after the files of its own repository, after another's, and without context.
 
 python -m benchmarks.repository runs/repository [--tokens 1000000] [--row-tokens 1024] [--targets 12] [--seeds 2]
 
-Models of nano's shape, one a seed, are trained by the recipes on joined documents of installed packages, and read on
-packages that they have never seen: a file's first tokens behind as many tokens of its package's files, imports first or
-by path, of another package's files, and of nothing but the package's name. The tokens that are scored are the same each
-time. No file is measured of which a piece is among the training documents. `--model` measures models that are there.
+Models of nano's shape, one per seed, are trained with the recipes on repository-level documents of installed packages,
+and tested on unseen packages: the first tokens of a file are scored after the same number of tokens from files of its
+package, imports first or by path, from another package's files, or after the package's name only. Files of which any
+piece is in the training documents are left out. `--model` measures existing models.
 """
 
 import argparse
@@ -54,10 +54,10 @@ HELD_OUT = (
     *("markdown", "markdown_it", "packaging", "pathspec", "requests", "sacrebleu", "starlette", "tqdm", "urllib3"),
     *("uvicorn", "werkzeug"),
 )
-# Copies of other packages within packages, and what is no code of anybody's.
+# Vendored copies of other packages, and generated files.
 _APART = ("_vendor", "vendored", "externals", "thirdparty", "tests")
 EXCLUDED = tuple(f"{start}{name}/*" for name in _APART for start in ("", "*/"))
-PIECE = 64  # tokens that are looked for in the training documents
+PIECE = 64  # tokens of a piece that is searched for in the training documents
 OWN, BY_PATH, OTHER, NOTHING = "its imports first", "its own by path", "another repository", "nothing"
 
 
@@ -66,11 +66,11 @@ class Target:
     """A file to score; all tokens are int64.
 
     Args:
-        contexts: What stands before it in its repository, by order, shape (C,) each.
-        name: The mark and name of its repository.
-        head: The mark and path of the file.
+        contexts: The tokens before it in its repository, by order of files, shape (C,) each.
+        name: `<reponame>` and the name of its repository.
+        head: `<filename>` and the path of the file.
         body: Its first tokens.
-        bytes: Of the body in UTF-8.
+        bytes: Size of the body in UTF-8.
     """
 
     package: str
@@ -102,7 +102,7 @@ def list_preparation(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def list_runs(options: argparse.Namespace) -> list[list[str]]:
-    """The settings of the models, one a seed."""
+    """Settings of the models, one per seed."""
     home = options.home
     own = [
         f"shards={home}/pack/repositories", f"tokenizer={options.tokenizer}",
@@ -114,7 +114,7 @@ def list_runs(options: argparse.Namespace) -> list[list[str]]:
 
 
 def train(options: argparse.Namespace) -> list[Path]:
-    """Runs the stages that have not been run, and gives the models' folders."""
+    """Runs the stages that have not been run, and returns the models' folders."""
     for name, overrides in list_preparation(options).items():
         run_stage(name, overrides)
     for overrides in list_runs(options):
@@ -123,7 +123,7 @@ def train(options: argparse.Namespace) -> list[Path]:
 
 
 def describe_training(options: argparse.Namespace) -> str:
-    """What the model has seen."""
+    """Describes the model's training."""
     if options.model:
         return "trained elsewhere"
     begun = ", after files one by one" if options.start_from else ""
@@ -144,7 +144,7 @@ def read_package(folder: Path) -> list[File]:
 def list_targets(
     package: str, tokenizer: CodeShellTokenizer, marks: Marks, options: argparse.Namespace
 ) -> list[Target]:
-    """Files that have enough tokens before them and a piece or more of their own, spread over a package."""
+    """Chooses files with enough tokens before them and in themselves, spread over a package."""
     files = read_package(options.packages / package)
     texts = [package, *(text for file in files for text in (file.path, file.text))]
     name, *encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -177,7 +177,7 @@ def list_targets(
 def measure_bits(
     model: Any, contexts: Sequence[NDArray[np.int64]], targets: Sequence[Target], together: int = 8
 ) -> list[float]:
-    """Bits of each target's body behind its context and its path."""
+    """Bits of each target's body after its context and path."""
     rows = [
         np.concatenate([context, target.head, target.body]).tolist()
         for context, target in zip(contexts, targets, strict=True)
@@ -197,7 +197,7 @@ def measure_bits(
 
 
 def choose_context(condition: str, number: int, targets: Sequence[Target]) -> NDArray[np.int64]:
-    """What stands before a target: of another repository, what stands before the next package's first target there."""
+    """The context of a target; for another repository, that of the next package's first target."""
     target = targets[number]
     if condition == OTHER:
         further = [*targets[number:], *targets[:number]]
@@ -225,7 +225,7 @@ def sum_by_package(values: Sequence[float], targets: Sequence[Target]) -> list[f
 
 
 def leave_out_trained(home: Path, targets: Sequence[Target]) -> list[Target]:
-    """Leaves out what begins, goes on or ends as a training document does somewhere."""
+    """Drops targets of which a piece, at the start, in the middle or at the end, is in a training document."""
     shards = TokenShards(home / "pack" / "repositories" / "train")
     trained = b"".join(document.tobytes() for document in shards)
 
@@ -238,7 +238,7 @@ def leave_out_trained(home: Path, targets: Sequence[Target]) -> list[Target]:
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads what is to be measured."""
+    """Parses the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repository", description=__doc__.split("\n\n")[0])
     parser.add_argument("home", type=Path, help="folder for the stages' outputs; what is up to date is not run again")
     parser.add_argument("--tokenizer", type=Path, default=ROOT / "runs/nano/tokenizer", help="nano's")
@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         targets = leave_out_trained(options.home, targets)
         facts.append(f"{found - len(targets)} files share {PIECE} tokens with the training documents, and are left out")
     by_model = [measure_all(model, targets) for model in models]
-    # Each file's mean over the seeds, so that packages are the unit of chance.
+    # Means over seeds per file, so that packages are resampled.
     bits = {condition: np.mean([one[condition] for one in by_model], axis=0).tolist() for condition in by_model[0]}
     sizes = sum_by_package([target.bytes for target in targets], targets)
     columns = {"behind": "20", "bits/byte": "11.4f", "more": "9.4f", "low": "9.4f", "high": "9.4f", "packages": "12"}

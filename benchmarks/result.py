@@ -1,6 +1,6 @@
-"""What a benchmark measured: a table that is printed as it grows, kept as JSON, and shown in the pages.
+"""Results of a benchmark: a table that is printed row by row, saved as JSON, and shown in the documentation.
 
-python -m benchmarks.result    makes the tables of all pages anew from benchmarks/results/*.json
+python -m benchmarks.result    updates the tables of all pages from benchmarks/results/*.json
 """
 
 import argparse
@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 HOME = Path(__file__).parent
-MARK = re.compile(r"<!-- (?:benchmarks/)?(results/\S+\.json) -->")  # stands above a table
+MARK = re.compile(r"<!-- (?:benchmarks/)?(results/\S+\.json) -->")  # before a table
 RATES = {"median": "10,.0f", "least": "10,.0f", "most": "10,.0f"}
 Value = str | float | None
 
 
 def describe_machine(*packages: str, cores: str | None = None) -> str:
-    """Names processor, cores or GPU, Python, and the versions of packages."""
+    """Describes the processor, cores or GPU, Python, and versions of packages."""
     if cores is None:
         from codeshell_hf.processors import count_usable_cpus
 
@@ -38,7 +38,7 @@ def describe_machine(*packages: str, cores: str | None = None) -> str:
 
 
 def list_cores() -> set[int]:
-    """Lists the cores that this process may run on, for benchmarks that keep to one of them."""
+    """Lists the cores that this process may use, for benchmarks that pin themselves to one."""
     if not hasattr(os, "sched_getaffinity"):
         print(
             "error: a time on one core needs os.sched_setaffinity, which Linux alone has; run it there", file=sys.stderr
@@ -55,21 +55,21 @@ def _find_version(package: str) -> str:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Gives a benchmark the option to keep what it measures."""
+    """Adds the option to save the results."""
     parser.add_argument("--json", type=Path, help="file to keep the table in; the pages are made from such files")
 
 
 @dataclass
 class Result:
-    """A table, printed as it grows.
+    """A table that is printed row by row.
 
     Args:
-        machine: Where it was measured, with what.
-        facts: What was measured, a line each.
-        columns: Format of each column by its name, with its width; the first holds names.
-        rows: A value for each column, `None` where there is none.
-        notes: What follows from the table, a line each.
-        command: How it was called, folders left out.
+        machine: The machine and versions of packages.
+        facts: Lines on what was measured.
+        columns: Format of each column by name, including its width; the first column has names.
+        rows: A value per column, or `None`.
+        notes: Lines below the table.
+        command: The command without folders.
     """
 
     machine: str
@@ -80,7 +80,7 @@ class Result:
     command: str = ""
 
     def start(self, module: str, arguments: Sequence[str] | None) -> "Result":
-        """Prints all that stands above the rows, and remembers how the benchmark was called."""
+        """Prints the lines above the rows, and records the command."""
         given = sys.argv[1:] if arguments is None else arguments
         bare = [re.sub(r"(^|=)/(\S*/)?([^/\s]+)", r"\1\3", part) for part in given]
         self.command = shlex.join(["python", "-m", module, *bare])
@@ -88,12 +88,12 @@ class Result:
         return self
 
     def add(self, *values: Value) -> None:
-        """Adds a row; columns that are not given stay empty."""
+        """Adds a row; missing columns are empty."""
         self.rows.append([*values, *[None] * (len(self.columns) - len(values))])
         print(self._tell(self.rows[-1]), flush=True)
 
     def add_rates(self, name: str, rates: Sequence[float], *more: Value) -> None:
-        """Adds a row of a median with the least and the most."""
+        """Adds a row with the median, minimum and maximum."""
         self.add(name, statistics.median(rates), min(rates), max(rates), *more)
 
     def note(self, text: str) -> None:
@@ -102,7 +102,7 @@ class Result:
         print(text, flush=True)
 
     def keep(self, path: Path | None) -> None:
-        """Writes the table as JSON, if a file is named."""
+        """Writes the table as JSON, if a file is given."""
         if path:
             path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -130,12 +130,12 @@ def _format(value: Value, way: str) -> str:
 
 
 def read_result(path: Path) -> Result:
-    """Reads what `Result.keep` wrote."""
+    """Reads the output of `Result.keep`."""
     return Result(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def find_pages() -> list[Path]:
-    """The pages that show a table."""
+    """The pages with a table."""
     root = HOME.parent
     pages = [
         *root.glob("*.md"),
@@ -145,7 +145,7 @@ def find_pages() -> list[Path]:
 
 
 def fill_in(text: str) -> str:
-    """Puts each table in its place, the block of text after its file's name."""
+    """Updates each table, which is the text block after a comment with its file's name."""
 
     def put(found: re.Match[str]) -> str:
         return f"{found[1]}```text\n{read_result(HOME / found[2])}\n```"
@@ -154,7 +154,7 @@ def fill_in(text: str) -> str:
 
 
 def main() -> int:
-    """Makes the tables of all pages anew."""
+    """Updates the tables of all pages."""
     for path in find_pages():
         path.write_text(fill_in(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0

@@ -1,11 +1,11 @@
-"""How rows are filled, what of an infilled piece is in one row, and how fast rows are read.
+"""How full rows are, how much of a rearranged piece is in one row, and how fast rows are read.
 
-python -m benchmarks.rows [--row-tokens 2048 8192] [--rows 2000]    documents as long as code's
-python -m benchmarks.rows runs/nano/pack    those of a pack
+python -m benchmarks.rows [--row-tokens 2048 8192] [--rows 2000]    synthetic documents with lengths like code
+python -m benchmarks.rows runs/nano/pack    packed documents
 python -m benchmarks.rows runs/nano/pack --tokenizer runs/nano/tokenizer    the speed of cuts, on one core
 
-The first compares with documents that are rearranged before they are cut into rows, as this package did and others do:
-their rows are laid out here by a plain loop. Nothing is measured unless the rows of an epoch hold each token once.
+The first compares with rearranging documents before they are cut into rows, as many others do; a simple loop here makes
+those rows. The benchmark stops unless the rows of an epoch have every token exactly once.
 """
 
 import argparse
@@ -34,16 +34,16 @@ RATE = 0.5
 
 @dataclass
 class Middles:
-    """What rows hold of rearranged pieces.
+    """Statistics of rearranged pieces in rows.
 
     Args:
         marked: Pieces with a sentinel.
-        whole: Those with all three.
-        tokens: Of middles.
-        seeing: Those with their prefix and suffix before them in their row.
+        whole: Pieces with all three sentinels.
+        tokens: Tokens of middles.
+        seeing: Tokens of middles after their prefix and suffix in the same row.
         fitting: Documents that fit a row.
-        cut: Those that are in two.
-        filled: Places that are not left empty.
+        cut: Documents of these that are in two rows.
+        filled: Positions that are not padding.
     """
 
     marked: int = 0
@@ -56,7 +56,7 @@ class Middles:
 
 
 def rearrange_first(lengths: NDArray[np.int64], row_tokens: int, rng: np.random.Generator) -> Middles:
-    """Counts middles where documents are rearranged and then cut wherever a row ends."""
+    """Counts middles if documents are rearranged and then cut at the end of rows."""
     found, place = Middles(), 0
     for length in rng.permutation(lengths).tolist():
         size = length + 1
@@ -66,7 +66,7 @@ def rearrange_first(lengths: NDArray[np.int64], row_tokens: int, rng: np.random.
             suffix_at = first + 1
             middle_at = suffix_at + 1 + length - last
             sentinels = {0, suffix_at, middle_at}
-            # Of each row that the document is in, from its first position there to the one after the last.
+            # For each row with a part of the document, its first position there and the one after its last.
             start = 0
             while start < size:
                 stop = min(size, start + row_tokens - (place + start) % row_tokens)
@@ -84,7 +84,7 @@ def rearrange_first(lengths: NDArray[np.int64], row_tokens: int, rng: np.random.
 
 
 def cut_first(rows: Rows, count: int) -> Middles:
-    """Counts middles in the rows of this package; all prefixes come first there."""
+    """Counts middles in the rows of this package, all with the prefix first."""
     prefix, middle, suffix = rows.shards.header.sentinels or (0, 0, 0)
     found = Middles()
     for piece in split_rows(rows, count):
@@ -101,7 +101,7 @@ def cut_first(rows: Rows, count: int) -> Middles:
 
 
 def split_rows(rows: Rows, count: int) -> Iterator[NDArray[np.int64]]:
-    """The pieces of the first rows, by their positions."""
+    """Splits the first rows into pieces, by position ids."""
     row_tokens = rows.find_row_tokens(0)
     for row in range(count):
         batch = rows.read(row * row_tokens, 1)
@@ -109,7 +109,7 @@ def split_rows(rows: Rows, count: int) -> Iterator[NDArray[np.int64]]:
 
 
 def is_complete(rows: Rows, shards: TokenShards) -> bool:
-    """Whether an epoch of rows holds each token as often as the documents do."""
+    """Whether the rows of an epoch have each token as often as the documents do."""
     sentinels = {*(shards.header.sentinels or ()), shards.header.end_of_text}
     size = shards.header.vocab_size
     count = rows.layout.plan(0).end_block
@@ -124,14 +124,14 @@ def is_complete(rows: Rows, shards: TokenShards) -> bool:
 
 
 def compare_rows(options: argparse.Namespace) -> int:
-    """Prints how rows are filled, and what of infilling they hold, for each way to lay them out."""
+    """Prints how full rows are and how complete rearranged pieces are, for each method."""
     with tempfile.TemporaryDirectory() as home:
         shards = TokenShards(options.pack / "train") if options.pack else write_documents(Path(home, "shards"))
         return compare_ways(shards, options)
 
 
 def compare_ways(shards: TokenShards, options: argparse.Namespace) -> int:
-    """Prints a line a length of rows and a way."""
+    """Prints a line per row length and method."""
     columns = {
         "rows": "8",
         "way": "36",
@@ -170,7 +170,7 @@ def compare_ways(shards: TokenShards, options: argparse.Namespace) -> int:
 
 
 def time_cuts(options: argparse.Namespace) -> int:
-    """Prints how fast rows are read with each kind of cut, all pieces rearranged at the usual rate, on one core."""
+    """Prints the speed of reading rows with each kind of cut at the default rates, on one core."""
     import os
 
     from codeshell_hf import CodeShellTokenizer

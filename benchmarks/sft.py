@@ -1,8 +1,8 @@
-"""Whether fine-tuning here is as fast as TRL's own script, on the same model, conversations and settings.
+"""Speed of fine-tuning beside TRL's own script, on the same model, conversations and settings.
 
 python -m benchmarks.sft MODEL CONVERSATIONS [--steps 60] [--repeats 3]
 
-MODEL is a folder with its code, such as runs/nano/pretrain/model; both are run in turn, each in a process of its own.
+MODEL is a folder with its code, such as runs/nano/pretrain/model; both run in turn, each in a process of its own.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def run_there(model: Path, data: Path, steps: int, folder: Path) -> dict[str, fl
 
 
 def run_command(command: list[str]) -> dict[str, float]:
-    """Runs Python and reads what the trainer printed: tokens, seconds, and the loss of the last step."""
+    """Runs Python and parses the trainer's output: tokens, seconds, and the loss of the last step."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
@@ -73,7 +73,7 @@ def run_command(command: list[str]) -> dict[str, float]:
     losses = [float(entry["loss"]) for entry in entries if "loss" in entry]
     end = next(entry for entry in entries if "train_runtime" in entry)
     tokens = max(float(entry.get("num_tokens", 0)) for entry in entries)
-    # The recipe measures held-out conversations before its first step, which is no training.
+    # The recipe first evaluates held-out conversations, which is not training.
     measured = next((float(entry["eval_runtime"]) for entry in entries if "eval_runtime" in entry), 0.0)
     seconds = float(end["train_runtime"]) - measured
     return {"tokens": tokens, "rate": tokens / seconds, "last": losses[-1]}
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
             for key, run in (("here", run_here), ("TRL's script", run_there)):
                 results[key].append(run(options.model.resolve(), folder / "data", options.steps, folder))
     mine, theirs = (runs[0] for runs in results.values())
-    # An end-of-text token at each end and the order of the conversations are all that differs.
+    # Only the end-of-text token after each conversation and the order of conversations differ.
     if abs(mine["tokens"] / theirs["tokens"] - 1) > 0.05 or abs(mine["last"] - theirs["last"]) > 0.5:
         print(f"not the same work: {mine} and {theirs}; nothing is measured", file=sys.stderr)
         return 1

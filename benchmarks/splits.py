@@ -1,10 +1,10 @@
-"""Characters a token, and bits per byte of small models, by what a vocabulary's entries may not cross.
+"""Characters per token, and bits per byte of small models, by pre-tokenizer of the vocabulary.
 
 python -m benchmarks.splits BUILT... --on UNSEEN... [--entries 50000] [--megabytes 26] [--across 10000]
 
-A text is NAME=PATH, with a weight behind a colon where it is built on: python=lib:2. With `--train FOLDER --documents
-CURATED`, models of nano's shape are trained in FOLDER on the same bytes of text with each vocabulary, by nano's recipe
-without infilling: `--tokens` are the first vocabulary's, and the others' are as many as hold that text.
+A text is NAME=PATH; training texts may have a weight after a colon: python=lib:2. With `--train FOLDER --documents
+CURATED`, models of nano's shape are trained in FOLDER with each vocabulary on the same bytes of text, with nano's
+recipe without fill-in-the-middle. `--tokens` is for the first vocabulary; the others get as many as this text needs.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def parse_source(text: str) -> TextSource:
 def build(
     sources: list[TextSource], *, entries: int, megabytes: float, across: int
 ) -> Iterator[tuple[str, CodeShellTokenizer]]:
-    """Builds one vocabulary a split on the same texts; without entries across words if they are 0."""
+    """Trains a vocabulary per pre-tokenizer on the same texts, and one across words unless its entries are 0."""
     samples = sample(sources, sample_bytes=int(megabytes * 1e6))
     yield "StarCoder's", train_bpe(chain_all(samples, step="starcoder"), vocab_size=entries, split="starcoder")
     yield "GPT-4's, single digits", train_bpe(chain_all(samples, step="gpt4"), vocab_size=entries, split="gpt4")
@@ -62,7 +62,7 @@ def read_start(source: TextSource) -> list[str]:
 
 
 def count_tokens(tokenizer: CodeShellTokenizer, texts: list[str]) -> int:
-    """Counts tokens, with tiktoken where it gives the same ids."""
+    """Counts tokens, with tiktoken if it gives the same ids."""
     encoder, _ = choose_encoder(tokenizer, texts)
     return sum(
         map(len, encoder(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
@@ -70,7 +70,7 @@ def count_tokens(tokenizer: CodeShellTokenizer, texts: list[str]) -> int:
 
 
 def pack(tokenizer: CodeShellTokenizer, options: argparse.Namespace, number: int) -> Path:
-    """Packs the documents with a vocabulary, and gives the folder of both."""
+    """Packs the documents with a vocabulary, and returns the folder of both."""
     home: Path = options.train / str(number)
     tokenizer.save_pretrained(home / "tokenizer")
     run_stage("pack", [f"output={home}/pack", f"documents={options.documents}", f"tokenizer={home}/tokenizer"])
@@ -78,10 +78,10 @@ def pack(tokenizer: CodeShellTokenizer, options: argparse.Namespace, number: int
 
 
 def list_runs(home: Path, options: argparse.Namespace) -> list[list[str]]:
-    """The settings of the models of one vocabulary, one a seed."""
+    """Settings of the models of one vocabulary, one per seed."""
     of_first = read_contents(options.train / "0" / "pack" / "train").header
     own = read_contents(home / "pack" / "train").header
-    # The same share of an epoch: as many bytes.
+    # The same share of an epoch, and so the same bytes.
     tokens = round(options.tokens * own.tokens / of_first.tokens)
     data = [
         f"shards={home}/pack", f"tokenizer={home}/tokenizer", "infilling=null",
@@ -94,7 +94,7 @@ def list_runs(home: Path, options: argparse.Namespace) -> list[list[str]]:
 
 
 def train(home: Path, options: argparse.Namespace) -> tuple[list[float], int]:
-    """Trains the models of one vocabulary; gives bits per byte of the held-out documents, and tokens of a model."""
+    """Trains the models of one vocabulary; returns bits per byte on held-out documents, and training tokens."""
     measured = []
     for seed, overrides in enumerate(list_runs(home, options)):
         run_stage("pretrain", overrides)
@@ -104,7 +104,7 @@ def train(home: Path, options: argparse.Namespace) -> tuple[list[float], int]:
 
 
 def read_options(arguments: list[str] | None) -> argparse.Namespace:
-    """Reads what is to be measured."""
+    """Parses the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.splits", description=__doc__)
     parser.add_argument("built", type=parse_source, nargs="+", help="texts to build on")
     parser.add_argument("--on", type=parse_source, nargs="+", required=True, help="texts to measure on")

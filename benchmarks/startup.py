@@ -1,9 +1,9 @@
-"""What it costs to begin: the import beside transformers' own, every `--help`, every preset, and loading from disk.
+"""Start-up time: the import beside transformers' own, every `--help`, every preset, and loading a checkpoint.
 
 python -m benchmarks.startup [--repeats 7] [--megabytes 1000]
 
-Imports and helps are whole processes, in turn; a preset is built on the meta device; a sharded checkpoint is loaded
-beside reading its files to nowhere.
+Imports and `--help` are separate processes, in turn. Presets are built on the meta device. Loading a sharded checkpoint
+is compared with reading its files and discarding the data.
 """
 
 import argparse
@@ -29,7 +29,7 @@ IMPORTS = {
 
 
 def measure(run: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Seconds: the median, the least and the most."""
+    """Median, minimum and maximum of seconds."""
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -39,7 +39,7 @@ def measure(run: Callable[[], object], repeats: int) -> tuple[float, float, floa
 
 
 def start(*command: str) -> None:
-    """Runs a process to its end; one that fails ends the benchmark."""
+    """Runs a process to its end; stops the benchmark if it fails."""
     subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=Path(__file__).parents[1])
 
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
                 imports[name].append(taken[0])
     for name, seconds in imports.items():
         table.add_rates(f"import {name}", seconds)
-    for name in list(IMPORTS)[:-1]:  # turn by turn, so that a machine that slows down slows both
+    for name in list(IMPORTS)[:-1]:  # in turn, so that a slowdown of the machine affects both
         differences = [ours - theirs for ours, theirs in zip(imports["codeshell_hf"], imports[name], strict=True)]
         table.add_rates(f"codeshell_hf beside {name}", differences)
 
@@ -102,7 +102,7 @@ def measure_presets(repeats: int, table: Result) -> None:
 
 
 def measure_loading(megabytes: int, repeats: int, table: Result) -> None:
-    """Loads a sharded checkpoint, and reads the same files to nowhere."""
+    """Loads a sharded checkpoint, and reads the same files without keeping them."""
     import torch
     import transformers
 
@@ -127,7 +127,7 @@ def measure_loading(megabytes: int, repeats: int, table: Result) -> None:
 
         def load() -> None:
             loaded = CodeShellForCausalLM.from_pretrained(place, dtype=torch.float32)
-            # The files are mapped: only a number that is read has been loaded.
+            # The files are memory-mapped, so weights are only loaded when they are read.
             if sum(parameter.double().sum() for parameter in loaded.parameters()) != expected:
                 raise SystemExit("what was loaded is not what was saved")
 

@@ -1,10 +1,10 @@
-"""How fast nano's training step is with fewer processors than the machine has, by how threads wait for each other.
+"""Speed of nano's training step with fewer processors than the machine has, by how threads wait for each other.
 
 python -m benchmarks.threads [--tokens 2048] [--repeats 10]
 
-Each row is a process of its own: alone on all processors, pinned to one by `taskset`, under a quota of one (where a
-control group can be written), and beside one process that keeps a processor busy. Threads that wait passively sleep;
-those that wait actively spin. The package asks for the first, through `OMP_WAIT_POLICY`, unless somebody set another.
+Each row is a process of its own: on all processors, pinned to one by `taskset`, with a quota of one (where a cgroup can
+be created), and beside a process that keeps one processor busy. Threads that wait passively sleep; threads that wait
+actively spin. The package sets `OMP_WAIT_POLICY` to passive unless it is already set.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PLACES = ("alone", "pinned to one", "quota of one", "beside a busy process")
 
 
 class Measured(TypedDict):
-    """What a process measured."""
+    """Measurements of a process."""
 
     threads: int
     rates: list[float]
@@ -37,7 +37,7 @@ class Measured(TypedDict):
 
 
 def time_steps(tokens: int, repeats: int) -> Measured:
-    """Times steps in this process: tokens a second of each, the threads, and the loss of a new model."""
+    """Times steps in this process: tokens per second of each, the threads, and the loss of an untrained model."""
     import torch
 
     from codeshell_hf import CodeShellForCausalLM
@@ -81,7 +81,7 @@ def keep_busy(*, is_busy: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def make_group(*, is_needed: bool) -> Iterator[Path | None]:
-    """Makes a control group with a quota of one processor; `None` where none can be written."""
+    """Makes a cgroup with a quota of one processor; `None` if that is not permitted."""
     if not is_needed:
         yield None
         return
@@ -90,7 +90,7 @@ def make_group(*, is_needed: bool) -> Iterator[Path | None]:
     quota, text = ("cpu.max", "100000 100000") if version_2 else ("cpu.cfs_quota_us", "100000")
     try:
         group.mkdir(exist_ok=True)
-        is_real = (group / quota).exists()  # the kernel makes it, in a control group only
+        is_real = (group / quota).exists()  # the kernel creates this file, only in a cgroup
         if is_real:
             (group / quota).write_text(text)
     except OSError:
@@ -108,7 +108,7 @@ def make_group(*, is_needed: bool) -> Iterator[Path | None]:
 
 
 def measure(place: str, waiting: str, options: argparse.Namespace) -> Measured | None:
-    """Times steps in a process of its own; `None` where the machine does not allow the place."""
+    """Times steps in a process of its own; `None` if the machine does not support the limit."""
     command = [sys.executable, "-m", "benchmarks.threads", "--child"]
     command += ["--tokens", str(options.tokens), "--repeats", str(options.repeats)]
     environment = {**os.environ, "OMP_WAIT_POLICY": WAITING[waiting]}
@@ -118,7 +118,7 @@ def measure(place: str, waiting: str, options: argparse.Namespace) -> Measured |
             return None
         if place == "pinned to one":
             command = ["taskset", "-c", str(min(list_cores())), *command]
-        if group is not None:  # the shell joins the group before it becomes the child
+        if group is not None:  # the shell joins the cgroup before it execs the child
             join = f'echo $$ > {group}/cgroup.procs && exec "$@"'
             command = ["sh", "-c", join, "sh", *command]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Models of nano's shape that benchmarks train by its recipe; what is up to date is not run again."""
+"""Trains models of nano's shape for benchmarks, with its recipe; stages that are up to date are skipped."""
 
 import argparse
 import contextlib
@@ -17,7 +17,7 @@ NANO = ROOT / "recipes" / "nano"
 
 
 def add_training(parser: argparse.ArgumentParser, *, tokens: int, step_tokens: int) -> None:
-    """Gives a benchmark the options of what it trains."""
+    """Adds the options of training to a benchmark."""
     parser.add_argument("--tokens", type=int, default=tokens, help="to train each model on")
     parser.add_argument("--step-tokens", type=int, default=step_tokens, help="of a step; a GPU wants 32768")
     parser.add_argument("--seeds", type=int, default=1, help="models of each kind, with seeds from 0")
@@ -27,7 +27,7 @@ def add_training(parser: argparse.ArgumentParser, *, tokens: int, step_tokens: i
 
 
 def list_pretraining(options: argparse.Namespace, output: Path, *, seed: int, tokens: int | None = None) -> list[str]:
-    """The settings of pretraining that differ from nano's, but for its shards and its tokenizer."""
+    """Settings of pretraining that differ from nano's, except shards and tokenizer."""
     total = tokens or options.tokens
     return [
         f"output={output}", f"seed={seed}", f"schedule.total_tokens={total}", f"schedule.warmup_tokens={total // 20}",
@@ -38,7 +38,7 @@ def list_pretraining(options: argparse.Namespace, output: Path, *, seed: int, to
 
 
 def run_stage(name: str, overrides: Sequence[str]) -> None:
-    """Runs a stage of nano's recipe; what it prints goes to the standard error.
+    """Runs a stage of nano's recipe; its output goes to stderr.
 
     Raises:
         SystemExit: If it fails.
@@ -58,6 +58,6 @@ def load(folder: Path) -> CodeShellForCausalLM:
 
 
 def pad(rows: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
-    """Rows of ids with zeros behind them, which nothing before them sees: shape (rows, longest), int64."""
+    """Pads rows of ids with zeros on the right, which causal attention ignores: shape (rows, longest), int64."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)

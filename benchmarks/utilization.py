@@ -1,12 +1,12 @@
-"""Which share of a device's peak a training step reaches at each length of rows, and what packing documents costs.
+"""MFU of a training step by row length, and the cost of packing documents.
 
 python -m benchmarks.utilization [--preset codeshell-small] [--rows 2048 8192] [--micro-tokens 16384]
 python -m benchmarks.utilization --preset codeshell-7b --layers 8 --recompute    as many layers as fit
 python -m benchmarks.utilization --sharding fsdp2    the same step by FSDP2, on one rank
 python -m benchmarks.utilization --profile    and the operations that take most of a step
 
-The step is the loop's own, on made tokens: rows of one document each, and rows of many short ones, in turn. Nothing is
-measured unless packed documents have the loss that they have alone.
+The step is that of the training loop, on random tokens: rows of one document each, and rows of many short ones, in
+turn. The benchmark stops unless packed documents have the same loss as each document alone.
 """
 
 import argparse
@@ -36,21 +36,21 @@ from codeshell_hf.train.throughput import cost_token, find_peak_tflops
 from recipes.pretrain import accumulate_gradients
 from recipes.with_accelerate import join_ranks
 
-MEDIAN_TOKENS = 500  # of a short document, as of a file of code; less in rows that would not hold four
+MEDIAN_TOKENS = 500  # of a short document, as for files of code; less if a row would not fit four
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How steps over one kind of rows ran.
+    """Measurements of steps on one kind of rows.
 
     Args:
-        tokens_per_s: The median.
-        spread: Between the fastest and the slowest, as a share of the median.
-        causal: Share of the peak, causal attention counted once; `None` where the peak is not known.
-        square: The same with attention counted as the whole square.
-        peak_gb: Most memory of a GPU, 10**9 bytes; `None` on a CPU.
-        first_s: Seconds of the first step, compiling included.
-        loss: Of the last step, a mean over its labels.
+        tokens_per_s: Median tokens per second.
+        spread: Difference of the fastest and the slowest, relative to the median.
+        causal: MFU, with only the causal half of attention counted; `None` if the peak is not known.
+        square: MFU, with all of the attention matrix counted.
+        peak_gb: Peak memory of a GPU, 10**9 bytes; `None` on a CPU.
+        first_s: Seconds of the first step, including compilation.
+        loss: Mean loss per label of the last step.
     """
 
     tokens_per_s: float
@@ -63,7 +63,7 @@ class Speed:
 
 
 def make_batch(vocabulary: int, rows: int, row_tokens: int, *, is_packed: bool, seed: int) -> Batch:
-    """Makes rows of one document each, or of as many short ones as fill them."""
+    """Makes rows of one document each, or rows packed with short ones."""
     rng = np.random.default_rng(seed)
     ids = (rng.zipf(1.3, (rows, row_tokens)) % vocabulary).astype(np.int64)
     positions = np.tile(np.arange(row_tokens), (rows, 1))
@@ -81,7 +81,7 @@ def make_batch(vocabulary: int, rows: int, row_tokens: int, *, is_packed: bool, 
 
 
 def keeps_documents_apart(engine: Engine, batch: Batch) -> bool:
-    """Whether the documents of a packed row have the loss that they have alone."""
+    """Whether the documents of a packed row have the same loss as alone."""
 
     def measure(part: Batch) -> float:
         with torch.no_grad(), engine.evaluation():
@@ -99,7 +99,7 @@ def keeps_documents_apart(engine: Engine, batch: Batch) -> bool:
 def time_steps(
     engine: Engine, batches: dict[str, list[Batch]], ranks: Ranks, steps: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Seconds and loss of each step, by kind of rows, in turn."""
+    """Measures seconds and loss of each step, by kind of rows, in turn."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in batches}
     for _ in range(steps):
         for name, step in batches.items():
@@ -115,7 +115,7 @@ def time_steps(
 
 
 def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
-    """The configuration that is measured at a length of rows."""
+    """The configuration for a row length."""
     changes: dict[str, Any] = {"n_positions": row_tokens}
     if options.layers:
         changes |= {"n_layer": options.layers, "layer_types": None}
@@ -125,7 +125,7 @@ def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
 
 
 def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[str, Speed] | None:
-    """One length of rows, whole and packed; nothing if packed documents have another loss than alone."""
+    """Measures a row length, with whole and packed rows; `None` if packed documents have another loss than alone."""
     config, device = shape(options, row_tokens), ranks.device
     adamw = OptimizerSettings(learning_rate=1e-4)
     precision = choose_precision(options.precision, config, device, trains=True)
@@ -167,7 +167,7 @@ def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[
 
 
 def show_profile(engine: Engine, batches: list[Batch], ranks: Ranks) -> None:
-    """Prints the operations that take most of a step."""
+    """Prints the operations that take the most time."""
     from torch.profiler import ProfilerActivity, profile
 
     is_cuda = engine.device.type == "cuda"
@@ -179,7 +179,7 @@ def show_profile(engine: Engine, batches: list[Batch], ranks: Ranks) -> None:
 
 
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Reads what is to be measured."""
+    """Parses the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.utilization", description=__doc__.split("\n\n")[0])
     parser.add_argument("--preset", default="codeshell-small")
     parser.add_argument("--layers", type=int, help="instead of the preset's")

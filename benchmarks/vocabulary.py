@@ -1,9 +1,9 @@
-"""Memory and time that continuing a vocabulary takes, by megabytes of Chinese in which hardly a clause repeats.
+"""Memory and time of extending a vocabulary, by megabytes of Chinese text without repetition.
 
 python -m benchmarks.vocabulary [--megabytes 10 100 1000] [--entries 40000] [--json FILE]
 
-Clauses are drawn from the pairs of characters of a text by their frequency, so that nearly all are new, which is the
-hardest case: nothing can be counted instead of kept.
+Clauses are sampled from the character bigrams of a text, so that almost all are distinct, which is the worst case:
+almost no word is counted twice.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CLAUSES = 10_000  # in one text
 
 
 def draw_texts(megabytes: float, *, seed: int = 0) -> Iterator[tuple[str, int]]:
-    """Draws texts of clauses, each once; the same seed gives the same."""
+    """Samples texts of clauses; the same seed gives the same texts."""
     runs = re.findall(r"[\u4e00-\u9fff]{2,}", "".join(read_source(TEXT)))
     counts = Counter("".join(pair) for run in runs for pair in itertools.pairwise(run))
     pairs = np.array([[ord(letter) for letter in pair] for pair in counts], np.uint32)
@@ -45,7 +45,7 @@ def draw_texts(megabytes: float, *, seed: int = 0) -> Iterator[tuple[str, int]]:
 
 
 def measure(megabytes: float, entries: int) -> dict[str, float]:
-    """Continues the 256 bytes by as many entries, and measures this whole process."""
+    """Extends the 256 bytes by a number of entries, and measures this process."""
     started = time.perf_counter()
     sample = Sample(0, lambda: draw_texts(megabytes))
     extended = extend(Vocabulary(()), {"drawn": sample}, Continuation(floor="chinese"), size=256 + entries)
@@ -63,7 +63,7 @@ def measure(megabytes: float, entries: int) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmark, a process for each size, and prints its table."""
+    """Runs the benchmark, in a process per size, and prints its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vocabulary", description=__doc__)
     parser.add_argument("--megabytes", type=float, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--entries", type=int, default=40_000)
