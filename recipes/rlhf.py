@@ -51,8 +51,9 @@ def run(settings: Settings, work: Work) -> None:
 
     from codeshell_hf.align.callbacks import RewardCheck
     from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
-    from codeshell_hf.align.measurement import compare_rewards, describe_changes, find_hacked_judges, measure_policy
+    from codeshell_hf.align.measurement import compare_rewards, measure_policy
     from codeshell_hf.align.models import load_policy, open_tokenizer
+    from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards
     from codeshell_hf.align.trainer_config import check_whole_model
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs

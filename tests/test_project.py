@@ -238,7 +238,7 @@ def test_forms_ask_for_what_an_answer_needs(name: str) -> None:
         assert "versions" in ids
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
 def test_files_that_a_page_names_exist(name: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
     homes = (ROOT, ROOT / "src" / "codeshell_hf")

@@ -203,7 +203,7 @@ def make_read_only(path: str) -> None:
 
 
 def filter_calls() -> None:
-    """Irreversibly denies system calls to this process and its children."""
+    """Irreversibly denies system calls to this process and its children, by a seccomp filter."""
     calls = CALLS[platform.machine()]
     load, jump_equal, jump_set, decide = 0x20, 0x15, 0x45, 0x06
     deny, missing, kill, allow = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS, 0x80000000, 0x7FFF0000
