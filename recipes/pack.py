@@ -1,4 +1,4 @@
-"""Packs curated documents into token shards, a process a core; a run that was stopped resumes with what it has."""
+"""Packs curated documents into token shards, in several processes; a run that was stopped keeps finished parts."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from codeshell_hf.text.shards import Header, ShardPart
 
 LANGUAGES_SHOWN = 12
-# A folder of shards of its own, which mixtures name.
+# Separate shards, which can be named in a mixture.
 REPOSITORIES = "repositories"
 TRAIN = "train"
 
@@ -25,23 +25,25 @@ class Settings(StageSettings):
 
     documents: Path = Field(description="output of curate")
     tokenizer: Path = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
-    splits: tuple[str, ...] = Field(default=("train", "held-out"), description="what to pack, a folder each")
-    row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="rows whose use is reported")
-    perturbation: Perturbation | None = Field(default=None, description="small changes of syntax; null: none")
+    splits: tuple[str, ...] = Field(default=("train", "held-out"), description="splits to pack, each into a folder")
+    row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="row lengths whose use is reported")
+    perturbation: Perturbation | None = Field(
+        default=None, description="augmentation that keeps the syntax tree; null: none"
+    )
     repositories: RepositorySettings | None = Field(
-        default=None, description="training documents that join the files of a repository, as well; null: none"
+        default=None, description="additional repository-level training documents; null: none"
     )
     part_bytes: int = Field(
         default=64_000_000, gt=0, description="bytes of compressed Parquet that become one token file"
     )
     workers: int | None = Field(
-        default=None, gt=0, description="processes that encode; null: by size, up to one a core"
+        default=None, gt=0, description="number of processes; null: by size, up to one per core"
     )
     share: tuple[PositiveInt, PositiveInt] | None = Field(
-        default=None, description="what this machine packs, such as [3, 16]: the third of 16 shares; null: all"
+        default=None, description="share to pack on this machine: [3, 16] is the third of 16; null: all"
     )
     shares: tuple[Path, ...] = Field(
-        default=(), description="outputs of pack, one a share, in order: they are joined, and nothing is encoded"
+        default=(), description="outputs of pack for all shares, in order; they are joined, and nothing is encoded"
     )
 
     @model_validator(mode="after")
@@ -49,14 +51,14 @@ class Settings(StageSettings):
         if self.share and self.share[0] > self.share[1]:
             raise ValueError(f"share is {list(self.share)}; its first number is at most its second")
         if self.share and self.shares:
-            raise ValueError("share and shares are both set; shares joins what was packed with share")
+            raise ValueError("share and shares are both set; shares joins outputs that were packed with share")
         if self.repositories and (self.share or self.shares):
-            raise ValueError("repositories are joined from all documents; pack them without share and shares")
+            raise ValueError("repositories need all documents; pack them without share and shares")
         return self
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Writes one folder of shards a split, and one of joined documents where they are asked for."""
+    """Writes a folder of shards per split, and one of repository-level documents if `repositories` is set."""
     from codeshell_hf.errors import DataError
     from codeshell_hf.pack.layout import describe_rows
     from codeshell_hf.text.shards import TokenShards
@@ -98,7 +100,7 @@ def join_splits(settings: Settings, work: Work) -> "dict[str, Header]":
 
 
 def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
-    """Encodes documents, and joined ones where they are asked for; returns the header of each folder of shards."""
+    """Encodes documents, and joined ones if `repositories` is set; returns the header of each folder of shards."""
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
     from codeshell_hf.pack.encoding import encode_documents
@@ -130,7 +132,7 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
         name = f"{REPOSITORIES}/{TRAIN}"
         packed = pack_repositories(settings, settings.repositories, work, tokenizer, header, is_fast=is_fast)
         parts[name], headers[name] = packed
-    # Last: until all is written, a run that is stopped resumes with every part.
+    # Last, since a run that is stopped before resumes by the records.
     for split, written in parts.items():
         drop_records(written, work.folder / split)
     shutil.rmtree(work.folder / REPOSITORIES / TRAIN / SCRATCH, ignore_errors=True)
@@ -151,7 +153,7 @@ def pack_repositories(
     *,
     is_fast: bool,
 ) -> "tuple[list[ShardPart], Header]":
-    """Writes shards of joined training documents; returns their parts, whose records stay, and their header."""
+    """Writes shards of repository-level training documents; returns their parts, whose records are kept, and header."""
     from codeshell_hf.errors import DataError
     from codeshell_hf.pack.marks import find_marks
     from codeshell_hf.pack.repositories import join_repositories

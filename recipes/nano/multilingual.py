@@ -163,7 +163,7 @@ def write_value(value: Value, language: str) -> str:
 
 
 def write_prompt(function: Function, language: str) -> str:
-    """Writes what stands before the answer."""
+    """Writes the prompt: a comment and the head of the function."""
     names = [name for name, _ in function.parameters]
     types = TYPES.get(language, {})
     typed = [(name, types.get(kind, "")) for name, kind in function.parameters]
@@ -205,7 +205,7 @@ def write_call(function: Function, arguments: Sequence[Value], language: str, na
 
 
 def write_answer(function: Function, language: str) -> str:
-    """Writes a right answer, as it stands behind the prompt."""
+    """Writes a correct answer, as it follows the prompt."""
     depth = 8 if language == "java" else 2 if language == "rkt" else 4
     body = "".join(f"{' ' * depth}{line}\n" for line in function.answers[language].split("\n"))
     before = {"d": "{\n", "r": "\n"}.get(language, "")

@@ -91,7 +91,7 @@ def choose_precision(
     *,
     trains: bool,
     orthogonalize: "Callable[[torch.Tensor, torch.dtype], object] | None" = None,
-    mend: str = "set it to auto",
+    advice: str = "set it to auto",
 ) -> Precision:
     """Chooses the compute dtype from the speed of a block's matrix products.
 
@@ -102,11 +102,11 @@ def choose_precision(
         device: Where it runs.
         trains: Whether backward passes are measured too.
         orthogonalize: Muon's iterations on a matrix in a dtype; `None` without Muon.
-        mend: The warning's advice.
+        advice: End of the warning, which says how to avoid it.
     """
     if requested == "float32" or not can_compute(device):
         if requested == "bfloat16":
-            logger.warning("precision is bfloat16, which this %s has no instructions for; %s", device.type, mend)
+            logger.warning("precision is bfloat16, which this %s has no instructions for; %s", device.type, advice)
         return Precision("bfloat16" if requested == "bfloat16" else "float32")
     if config is None:
         raise ValueError("precision is to be measured, but config is None; pass the model's")
@@ -122,16 +122,16 @@ def choose_precision(
     probe_ms = round(1000 * (_now(device) - started), 1)
     precision = Precision(chosen, iterations, round(speedup, 3), probe_ms)
     if requested == "bfloat16":
-        warn_if_slow(precision, device, mend=mend)
+        warn_if_slow(precision, device, advice=advice)
     return precision
 
 
-def warn_if_slow(precision: Precision, device: "torch.device", *, mend: str) -> None:
-    """Warns if the precision is bfloat16 but float32 was measured to be faster; `mend` is the advice."""
+def warn_if_slow(precision: Precision, device: "torch.device", *, advice: str) -> None:
+    """Warns if the precision is bfloat16 but float32 was measured to be faster; `advice` ends the message."""
     if precision.is_bf16 and precision.speedup is not None and precision.speedup < 1:
         logger.warning(
             "precision is bfloat16, which is %s as fast as float32 on this %s; %s",
-            *(_format_ratio(precision.speedup), device.type, mend),
+            *(_format_ratio(precision.speedup), device.type, advice),
         )
 
 

@@ -136,8 +136,8 @@ def unknown_key(key: str, known: Iterable[str], source: Path | str) -> str:
     """A line on an unknown key in `source`, with the nearest known one."""
     known = sorted(known)
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    mend = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
-    return f"unknown key {key!r} in {source}; {mend}"
+    advice = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+    return f"unknown key {key!r} in {source}; {advice}"
 
 
 def known_keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:

@@ -38,15 +38,15 @@ def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("word", "mend"),
+    ("word", "advice"),
     [("chta", "did you mean 'chat'?"), ("pretran", "did you mean 'pretrain'?"), ("xyz", "codeshell --help lists them")],
 )
 def test_a_mistyped_command_is_one_line_with_the_nearest(
-    word: str, mend: str, capsys: pytest.CaptureFixture[str]
+    word: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([word, "whatever"]) == 2
 
-    assert capsys.readouterr().err == f"codeshell: error: unknown command '{word}'; {mend}\n"
+    assert capsys.readouterr().err == f"codeshell: error: unknown command '{word}'; {advice}\n"
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ MUTATIONS = (
     ),
     Mutation(
         PRECISION,
-        'choose_precision("bfloat16", read_config(), device, trains=trains, mend=mend)',
+        'choose_precision("bfloat16", read_config(), device, trains=trains, advice=advice)',
         "pass",
         "tests/stages/test_precision.py",
         "a run that goes on in a slow precision does not say so",

@@ -72,8 +72,8 @@ def test_a_run_that_goes_on_where_bfloat16_is_slow_warns_and_keeps_it(
         found = resolve_precision("auto", lambda: NANO, Work(tmp_path), trains=True, record_folder=tmp_path)
 
     assert found == begun == read_precision(tmp_path)
-    mend = f"the run keeps its precision; remove {tmp_path / 'precision.json'} to choose again"
-    warning = f"precision is bfloat16, which is less than 0.10 times as fast as float32 on this cpu; {mend}"
+    advice = f"the run keeps its precision; remove {tmp_path / 'precision.json'} to choose again"
+    warning = f"precision is bfloat16, which is less than 0.10 times as fast as float32 on this cpu; {advice}"
     assert [record.getMessage() for record in caplog.records] == [warning] * warnings
 
 

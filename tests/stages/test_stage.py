@@ -196,13 +196,13 @@ def test_checkpoints_of_unknown_settings_are_not_deleted(
 
 
 def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call: Caller, tmp_path: Path) -> None:
-    stage = make_stage([], [DataError("x is 1; mend it")], checkpoint_glob="no-such-*")
+    stage = make_stage([], [DataError("x is 1; fix it")], checkpoint_glob="no-such-*")
 
     assert main(stage, [str(tmp_path / "example.yaml")]) == 2
     assert main(stage, [str(tmp_path / "example.yaml"), "factor=3"]) == 0
 
 
-@pytest.mark.parametrize(("error", "code"), [(DataError("x is 1; mend it"), 2), (Interrupted("saved"), 75)])
+@pytest.mark.parametrize(("error", "code"), [(DataError("x is 1; fix it"), 2), (Interrupted("saved"), 75)])
 def test_errors_of_our_own_become_one_line_and_a_code(
     call: Caller, tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, code: int
 ) -> None:

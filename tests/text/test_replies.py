@@ -3,7 +3,7 @@
 import pytest
 
 from codeshell_hf.text.failures import Failed
-from codeshell_hf.text.replies import Reply, mend_text, read_choices, read_json
+from codeshell_hf.text.replies import Reply, read_choices, read_json, repair_text
 
 
 def test_choices_of_chats_and_completions_are_read_from_their_own_places() -> None:
@@ -55,4 +55,4 @@ def test_only_an_object_is_a_reply() -> None:
 
 
 def test_surrogates_are_paired_or_replaced() -> None:
-    assert mend_text("a\ud83d\ude00b\udc00") == "a\U0001f600b\ufffd"
+    assert repair_text("a\ud83d\ude00b\udc00") == "a\U0001f600b\ufffd"

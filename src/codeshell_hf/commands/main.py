@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_stage(name, rest)
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, [*COMMANDS, *STAGES], 1)
-        mend = f"did you mean '{near[0]}'?" if near else "codeshell --help lists them"
-        print(f"codeshell: error: unknown command '{name}'; {mend}", file=sys.stderr)
+        advice = f"did you mean '{near[0]}'?" if near else "codeshell --help lists them"
+        print(f"codeshell: error: unknown command '{name}'; {advice}", file=sys.stderr)
         return 2
     module = COMMANDS[name][0]
     # Chats with servers use transformers' own client.

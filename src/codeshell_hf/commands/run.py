@@ -76,9 +76,9 @@ def sort_overrides(given: Sequence[str], files: Mapping[str, Path]) -> dict[str,
     for one in given:
         stage, _, rest = one.partition(".")
         if stage not in sorted_ or "=" not in rest:
-            mend = f"write stage.key=value with a stage among {', '.join(sorted_)}"
+            advice = f"write stage.key=value with a stage among {', '.join(sorted_)}"
             is_near = stage not in sorted_ and difflib.get_close_matches(stage, sorted_, 1)
-            raise ValueError(f"{one} sets nothing; {suggest(stage, list(sorted_)) if is_near else mend}")
+            raise ValueError(f"{one} sets nothing; {suggest(stage, list(sorted_)) if is_near else advice}")
         sorted_[stage].append(rest)
     return sorted_
 

@@ -77,7 +77,7 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     if options.dtype == "auto" and str(device) == "cpu" and model.dtype == torch.bfloat16:
         precision = choose_precision("auto", model.config, torch.device("cpu"), trains=False)
-        warn_if_slow(replace(precision, compute_dtype="bfloat16"), torch.device("cpu"), mend="pass --dtype float32")
+        warn_if_slow(replace(precision, compute_dtype="bfloat16"), torch.device("cpu"), advice="pass --dtype float32")
     try:
         return model.to(device), tokenizer
     except (RuntimeError, AssertionError) as error:

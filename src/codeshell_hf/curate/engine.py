@@ -83,9 +83,12 @@ class _Call(Generic[Task, Shared]):
             return json.dumps({"error": str(error), "exit_code": error.exit_code})
         except OSError as error:
             reason = error.strerror or " ".join(str(error).split())
-            mend = "finished parts are kept: fix this and run the same command again"
+            advice = "finished parts are kept: fix this and run the same command again"
             return json.dumps(
-                {"error": f"{error.filename or 'a part'} cannot be read or written ({reason}); {mend}", "exit_code": 1}
+                {
+                    "error": f"{error.filename or 'a part'} cannot be read or written ({reason}); {advice}",
+                    "exit_code": 1,
+                }
             )
         except Exception as error:  # raised again in the main process
             return json.dumps(

@@ -72,7 +72,7 @@ def load_rule(reference: str) -> tuple[str, Expression]:
     try:
         made = rule() if callable(rule) else rule
     except Exception as error:
-        raise SettingsError(f"{reference} failed: {type(error).__name__}: {error}; mend it and run again") from error
+        raise SettingsError(f"{reference} failed: {type(error).__name__}: {error}; fix it and run again") from error
     if isinstance(made, tuple) and len(made) == 2:
         reason, broken = made
         if isinstance(reason, str) and isinstance(broken, Expression):

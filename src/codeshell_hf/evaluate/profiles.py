@@ -211,8 +211,8 @@ def find_profile(name: str) -> Profile:
         import difflib
 
         near = difflib.get_close_matches(name, PROFILES, 1)
-        mend = f"did you mean {near[0]}?" if near else f"use one of {', '.join(PROFILES)}"
-        raise SettingsError(f"unknown profile {name!r}; {mend}")
+        advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(PROFILES)}"
+        raise SettingsError(f"unknown profile {name!r}; {advice}")
     return PROFILES[name]
 
 

@@ -68,12 +68,12 @@ def open_sandbox(
             return sandbox
         sandbox.close()
         troubles.append(f"{name}: {leaks[0]}")
-    mend = "run where user namespaces are allowed"
+    advice = "run where user namespaces are allowed"
     if not IS_LINUX:
-        mend = f"start {' or '.join(ENGINES)} and set container_image to one with Python, such as python:3.12-slim"
+        advice = f"start {' or '.join(ENGINES)} and set container_image to one with Python, such as python:3.12-slim"
     raise SettingsError(
-        f"sandbox is {backend!r}, but this machine does not isolate programs ({'; '.join(troubles)}); {mend}, or write "
-        "sandbox: none to run programs with your own rights"
+        f"sandbox is {backend!r}, but this machine does not isolate programs ({'; '.join(troubles)}); {advice}, or "
+        "write sandbox: none to run programs with your own rights"
     )
 
 

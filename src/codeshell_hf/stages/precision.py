@@ -61,8 +61,8 @@ def resolve_precision(
         else:
             found = recorded
             if record_folder is not None and recorded.is_bf16:  # the recorded speedup may be another machine's
-                mend = f"the run keeps its precision; remove {record_folder / RECORD} to choose again"
-                choose_precision("bfloat16", read_config(), device, trains=trains, mend=mend)
+                advice = f"the run keeps its precision; remove {record_folder / RECORD} to choose again"
+                choose_precision("bfloat16", read_config(), device, trains=trains, advice=advice)
         print_first(f"{found.describe(requested, is_resumed=recorded is not None)}; {threads} threads")
         return found
 

@@ -109,8 +109,8 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
             raise
         place = error.filename or settings.output
         reason = f"{place} cannot be written ({os.strerror(error.errno)})"
-        mend = "finished work is kept: free space and run the same command again"
-        print(f"{stage.name}: error: {reason}; {mend}", file=sys.stderr)
+        advice = "finished work is kept: free space and run the same command again"
+        print(f"{stage.name}: error: {reason}; {advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{stage.name}: stopped: finished work is kept; run the same command again", file=sys.stderr)

@@ -1,8 +1,8 @@
 """A client of OpenAI-compatible servers, such as vLLM's, llama.cpp's or the Hub's router.
 
-A refusal that may be about length is followed by shorter requests, which show whether the number of tokens, the prompt
-or the parameters are refused. Requests to busy or failing servers are retried with exponential backoff, or when
-`Retry-After` says.
+After a refusal that may be about length, shorter requests find out whether the number of tokens, the prompt or the
+parameters are refused. Requests to busy or failing servers are retried with exponential backoff, or after
+`Retry-After`.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import SettingsError
 from .chat import Message
 from .failures import Failed, Failure, PromptTooLong, explain, read_failure, shorten_words
-from .replies import Reply, mend_text, read_choices, read_json
+from .replies import Reply, read_choices, read_json, repair_text
 from .sampling import Sampling
 from .settings import ServerSettings
 
@@ -89,12 +89,12 @@ class Client:
 
     @cached_property
     def _renamed(self) -> dict[str, str]:
-        # OpenAI's newer models take max_completion_tokens alone, and say so by code.
+        # OpenAI's newer models only accept max_completion_tokens, and refuse max_tokens with a code.
         return {}
 
     @cached_property
     def _context(self) -> int | None:
-        """Tokens of the model's context where the list of models says, as vLLM's and SGLang's do."""
+        """Tokens of the model's context, if the list of models has it, as vLLM's and SGLang's do."""
         try:
             listed = read_json(self._client.models.with_raw_response.list().http_response.content)
         except Exception:
@@ -152,7 +152,7 @@ class Client:
         return replies
 
     def _fit(self, body: Body, refusal: Failure) -> Body:
-        """Finds what a server takes in the place of a body that it refuses.
+        """Finds a body that a server accepts in place of one that it refuses.
 
         Raises:
             PromptTooLong: If it refuses the prompt, but takes a shorter one.
@@ -171,7 +171,7 @@ class Client:
                     "shorten it, or serve the model with a longer context"
                 ) from failed
             raise
-        # One token is taken: what is refused is the number of samples, or of tokens.
+        # One token is accepted, so the number of samples or of tokens was refused.
         if body["n"] != 1 and self._takes({**body, "n": 1, "max_tokens": wanted}):
             return {**body, "n": 1}
         context = refusal.context or self._context
@@ -208,7 +208,7 @@ class Client:
                 failure = failed.failure
                 if failure.is_refusal or number + 1 == self.tries or failure.asks_too_long_a_wait:
                     raise
-            # With some randomness, since many threads are refused together.
+            # With jitter, since many threads are refused at the same time.
             backoff = min(0.5 * 2**number, LONGEST_BACKOFF_S) * random.uniform(0.75, 1.25)
             time.sleep(backoff if failure.wait_s is None else failure.wait_s)
         raise AssertionError("a client needs at least one try")
@@ -216,7 +216,7 @@ class Client:
     def _send_once(self, body: Body) -> dict[str, object]:
         import openai
 
-        sent = _mend({name: value for name, value in body.items() if name not in self._renamed})
+        sent = _repair({name: value for name, value in body.items() if name not in self._renamed})
         renamed = {self._renamed[name]: body[name] for name in self._renamed}
         route = self._client.chat.completions if "messages" in body else self._client.completions
         create: Callable[..., Any] = route.with_raw_response.create
@@ -232,7 +232,7 @@ class Client:
             raise Failed(failure) from error
         except (openai.OpenAIError, ValueError) as error:
             raise Failed(Failure(shorten_words(str(error.__cause__ or error)))) from error
-        if reply.get("error"):  # some gateways answer 200 all the same
+        if reply.get("error"):  # some gateways answer with status 200
             raise Failed(read_failure(json.dumps(reply), None, {}))
         return reply
 
@@ -256,10 +256,10 @@ class Client:
 
 
 def open_client(settings: ServerSettings, section: str, *, concurrency: int = Client.concurrency) -> Client:
-    """Makes a client, with its key out of the environment.
+    """Makes a client, with its key from the environment.
 
     Args:
-        section: Where the settings stand, for the message.
+        section: Section of the settings, for the message.
 
     Raises:
         SettingsError: If the key is not in the environment.
@@ -268,10 +268,10 @@ def open_client(settings: ServerSettings, section: str, *, concurrency: int = Cl
 
 
 def read_token(settings: ServerSettings, section: str) -> str | None:
-    """Reads a server's key from the environment; `None` where it needs none.
+    """Reads a server's key from the environment; `None` if it needs none.
 
     Raises:
-        SettingsError: If it is not there.
+        SettingsError: If it is missing.
     """
     variable = settings.token_variable
     if variable is None:
@@ -296,7 +296,7 @@ def _list_parameters(sampling: Sampling) -> dict[str, object]:
 
 
 def _shorten(body: Body) -> Iterator[Body]:
-    """Bodies with ever less of the prompt: its longest text cut to a half, a quarter and so on."""
+    """Bodies with ever shorter prompts: the longest text is cut to a half, a quarter and so on."""
     messages = body.get("messages")
     if isinstance(messages, list):
         longest = max(range(len(messages)), key=lambda place: len(str(messages[place]["content"])))
@@ -317,7 +317,7 @@ def _cut(reply: Reply, stops: Sequence[str]) -> Reply:
     return Reply(reply.text[: min(places)], "stop") if places else reply
 
 
-def _mend(body: Body) -> dict[str, object]:
+def _repair(body: Body) -> dict[str, object]:
     """Makes the texts of a body UTF-8."""
-    mended: dict[str, object] = json.loads(mend_text(json.dumps(body, ensure_ascii=False)))
-    return mended
+    repaired: dict[str, object] = json.loads(repair_text(json.dumps(body, ensure_ascii=False)))
+    return repaired

@@ -1,6 +1,6 @@
-"""Extracts code from a chat answer, in whatever shape a model gives it.
+"""Extracts code from chat answers of any format.
 
-One extraction serves evaluation, preference labels and rewards, so that training rewards what is measured.
+Evaluation, preference labels and rewards share it, so that training rewards what is measured.
 """
 
 import ast
@@ -42,15 +42,15 @@ _NUMBERED = re.compile(r"^[ ]{0,4}(\d{1,4})(?:[.:|)]|\t| )[ ]?(.*)$")
 
 
 def extract_code(text: str, names: Collection[str] = (), language: str = "python") -> str:
-    r"""Extracts the code of an answer: the last block that is right for what is asked, or the whole text.
+    r"""Extracts the code of an answer: the last suitable block, or the whole text.
 
-    Reasoning in tags is dropped. Of several blocks the last Python one that parses and defines one of `names` counts,
-    behind earlier blocks that define what it uses; without names, the last one that defines anything, else the last
-    that parses. Prompts of doctests, line numbers, marks of a diff and a `__main__` guard are taken off.
+    Reasoning in tags is dropped. Of several Python blocks, the last that parses and defines one of `names` is taken,
+    after earlier blocks that define what it uses; without names, the last one that defines anything, else the last
+    that parses. Doctest prompts, line numbers, diff markers and a `__main__` guard are removed.
 
     Args:
         names: Functions or classes of which the code must define one; see `list_wanted`.
-        language: Tag of the blocks that count; other languages than Python are not parsed.
+        language: Tag of the blocks to use; languages other than Python are not parsed.
 
     >>> extract_code("First:\n```python\nx = 1\n```\nBetter:\n```python\nx = 2\n```\nDone.")
     'x = 2'
@@ -62,10 +62,10 @@ def extract_code(text: str, names: Collection[str] = (), language: str = "python
     if not blocks:
         blocks = [*_find_wrapped(text), *_find_in_json(text)]
     tagged = [block for block in blocks if block.tag in PYTHON_TAGS] or blocks
-    candidates = [mended for block in tagged if (mended := _mend_python(block.code, names)) is not None]
+    candidates = [repaired for block in tagged if (repaired := _repair_python(block.code, names)) is not None]
     if not blocks:
-        # Without a fence, prose may stand around the code.
-        whole = _mend_python(text, names)
+        # Without a fence, there may be prose around the code.
+        whole = _repair_python(text, names)
         return text if whole is None else whole
     chosen = next((code for code in reversed(candidates) if _defines(code, names)), None)
     if chosen is None:
@@ -80,7 +80,7 @@ def extract_code(text: str, names: Collection[str] = (), language: str = "python
 
 
 def list_wanted(tests: str) -> set[str]:
-    r"""Lists the names that a program of tests uses and neither defines, imports nor finds in Python itself.
+    r"""Lists the names that a test program uses but does not define or import, and that are not builtins.
 
     >>> sorted(list_wanted("from math import pi\nassert area(2) == 4 * pi"))
     ['area']
@@ -114,7 +114,7 @@ def find_body(code: str) -> str | None:
 
 
 def is_python(text: str) -> bool:
-    """Whether a text is a Python program with something in it; it is parsed, never run.
+    """Whether a text is a Python program that is not empty; it is parsed, not run.
 
     >>> is_python("x = 1"), is_python("x ="), is_python("")
     (True, False, False)
@@ -131,7 +131,7 @@ class _Block:
 
 def _drop_reasoning(text: str) -> str:
     text = _REASONING.sub("", text)
-    if ends := list(_REASONING_END.finditer(text)):  # the template wrote the opening tag
+    if ends := list(_REASONING_END.finditer(text)):  # the opening tag is in the chat template
         text = text[ends[-1].end() :]
     while (cut := _SPECIAL.sub("", text)) != text:
         text = cut
@@ -139,7 +139,7 @@ def _drop_reasoning(text: str) -> str:
 
 
 def _find_blocks(text: str) -> Iterator[_Block]:
-    """Yields fenced blocks as CommonMark reads them, and those glued to prose; a block in a block of text as well."""
+    """Yields fenced blocks after CommonMark, and those attached to prose; also blocks nested in a block of text."""
     lines = text.split("\n")
     place = 0
     while place < len(lines):
@@ -198,7 +198,7 @@ def _find_wrapped(text: str) -> Iterator[_Block]:
 
 
 def _free_method(code: str, names: Collection[str]) -> str | None:
-    """The code with a method of a class, such as `Solution`, as the function that is wanted."""
+    """The code with a method of a class, such as `Solution`, turned into the wanted function."""
     tree = _parse(code)
     for node in tree.body if tree else []:
         if isinstance(node, ast.ClassDef):
@@ -217,8 +217,8 @@ def _find_in_json(text: str) -> list[_Block]:
     return [_Block("", value) for value in texts if is_python(value)]
 
 
-def _mend_python(code: str, names: Collection[str]) -> str | None:
-    """The code if it parses, after the mends that people would make by hand; `None` if none of them helps."""
+def _repair_python(code: str, names: Collection[str]) -> str | None:
+    """The code if it parses, if need be after simple repairs; `None` if none of them helps."""
     code = code.lstrip("\ufeff")
     if find_body(code) is not None:
         return code
@@ -255,7 +255,7 @@ def _list_variants(code: str) -> Iterator[str]:
 
 
 def _find_paragraphs(text: str, names: Collection[str]) -> str | None:
-    """The longest run of whole paragraphs that parses and defines something, one of `names` if it can."""
+    """The longest run of complete paragraphs that parses and defines something, one of `names` if possible."""
     lines = [f"\n{line}\n" if _PROSE.match(line) and not is_python(line) else line for line in text.split("\n")]
     parts = re.split(r"\n(?:[ \t]*\n)+", "\n".join(lines).strip("\n"))
     if not 1 < len(parts) <= MOST_PARAGRAPHS:

@@ -1,4 +1,4 @@
-"""Columns of numbers, one a document, that are not held in memory."""
+"""Columns of numbers, one per document, that are read on demand."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from ..operating_system import read_at
 
 
 class Column:
-    """A column of an `.npy` file: mapped as a whole, of which single values are read and not mapped.
+    """A column in an `.npy` file: `array` is memory-mapped, single values are read from the file.
 
-    A page of a mapped file that is touched brings many others with it, and all count as the process's memory.
+    Access to a mapped page loads many others with it, and all count as memory of the process.
 
     Args:
-        path: Of the file, one-dimensional, of integers that are not negative.
+        path: Path of a one-dimensional array of integers that are not negative.
 
     Raises:
-        OSError, ValueError, EOFError: If it is none, or shorter than its header says.
+        OSError, ValueError, EOFError: If it is not one, or shorter than its header says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Column:
 
 
 def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, type and first byte of an array in a file."""
+    """Shape, dtype and offset in bytes of an array in a file."""
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -49,7 +49,7 @@ def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
 
 
 class Codes(Protocol):
-    """What codes are read from, by place: a `Column`, or an array."""
+    """A source of codes by index: a `Column`, or an array."""
 
     def __len__(self) -> int: ...
 
@@ -57,11 +57,11 @@ class Codes(Protocol):
 
 
 class Names(Sequence[str]):
-    """Names that are stored as codes.
+    """A sequence of names that are stored as codes.
 
     Args:
-        codes: Of each document.
-        names: By code.
+        codes: The code of each document.
+        names: The name of each code.
     """
 
     def __init__(self, codes: Codes, names: Sequence[str]) -> None:

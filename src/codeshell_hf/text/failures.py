@@ -1,6 +1,6 @@
-"""Why a request to a server brought no reply, and whether it is worth another.
+"""Failed requests to a server: the reason, and whether to retry.
 
-Servers differ in what they refuse and how they say it. Failures are told apart by status and by code, never by words.
+Servers refuse different things in different words. Failures are classified by status and code, never by wording.
 """
 
 import json
@@ -34,14 +34,14 @@ class ServerUnavailable(RunFailed):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a request brought nothing: what the server said, or the network did.
+    """The reason of a failed request, from the server or the network.
 
     Args:
-        words: What was said, in one short line.
-        status: HTTP's; `None` where no server answered, or nothing that can be read.
-        parameter: The one that is refused, where the server names it.
-        context: Tokens of the model's context, where the server says.
-        wait_s: How long the server asks to wait.
+        words: The message, in one short line.
+        status: HTTP status; `None` if no server answered, or the reply cannot be read.
+        parameter: The refused parameter, if the server names it.
+        context: Tokens of the model's context, if the server states it.
+        wait_s: Seconds that the server asks to wait.
     """
 
     words: str
@@ -58,7 +58,7 @@ class Failure:
 
     @property
     def may_be_about_length(self) -> bool:
-        """Whether a shorter request may be taken."""
+        """Whether a shorter request may succeed."""
         return self.is_about_length or (self.status in _MAY_BE_LENGTH and not self.codes & _FINAL_CODES)
 
     @property
@@ -68,7 +68,7 @@ class Failure:
 
     @property
     def asks_too_long_a_wait(self) -> bool:
-        """Whether the server asks to wait longer than is waited."""
+        """Whether the server asks to wait longer than the limit."""
         return self.wait_s is not None and self.wait_s > LONGEST_WAIT_S
 
 
@@ -81,7 +81,7 @@ class Failed(Exception):
 
 
 def explain(failure: Failure, *, model: str, place: str, tries: int) -> RequestRefused | ServerUnavailable:
-    """The error of a request that failed for good."""
+    """The error to raise for a request that failed finally."""
     status = "" if failure.status is None else f"{failure.status} "
     if failure.is_refusal:
         return RequestRefused(f"{place} refuses {model}: {status}{failure.words}; check url, model, key and parameters")
@@ -93,7 +93,7 @@ def explain(failure: Failure, *, model: str, place: str, tries: int) -> RequestR
 
 
 def read_failure(text: str, status: int | None, headers: Mapping[str, str]) -> Failure:
-    """Reads a server's error: OpenAI's form, FastAPI's, TGI's or plain text; a status in it counts where none is."""
+    """Parses a server's error: OpenAI's, FastAPI's or TGI's format, or plain text, which may contain the status."""
     words = shorten_words(text)
     try:
         said = json.loads(text)

@@ -1,4 +1,4 @@
-"""tree-sitter's grammars, by the names that curation gives languages."""
+"""tree-sitter's grammars, by curation's names of languages."""
 
 import functools
 import importlib
@@ -24,7 +24,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "shell": ("tree_sitter_bash", "language"),
 }
 
-# The endings of their files' names, as curation knows them.
+# Their file suffixes, as in curation.
 ENDINGS: dict[str, str] = {
     "python": "py pyi pyw",
     "java": "java",
@@ -43,7 +43,7 @@ _LANGUAGES = {ending: language for language, endings in ENDINGS.items() for endi
 
 
 def find_language(path: str) -> str:
-    """The language of a file by the ending of its path; "" where it has no grammar here.
+    """The language of a file by its suffix; "" if there is no grammar for it here.
 
     >>> find_language("src/Main.java"), find_language("README.md")
     ('java', '')
@@ -53,7 +53,7 @@ def find_language(path: str) -> str:
 
 @functools.cache
 def load_grammar(language: str) -> "tree_sitter.Language | None":
-    """Loads the grammar of a language; `None` where there is none or its package is not installed."""
+    """Loads the grammar of a language; `None` if there is none or its package is not installed."""
     package, function = PACKAGES.get(language, ("", ""))
     if not package or importlib.util.find_spec("tree_sitter") is None or importlib.util.find_spec(package) is None:
         return None

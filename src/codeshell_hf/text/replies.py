@@ -1,4 +1,4 @@
-"""Reads what OpenAI-compatible servers reply, each in its own way."""
+"""Parses replies of OpenAI-compatible servers, with their variations."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from .failures import Failed, Failure, shorten_words
 
 @dataclass(frozen=True)
 class Reply:
-    """One choice of a reply; `finish_reason` is such as "stop" or "length", where the server gives one.
+    """One choice of a reply; `finish_reason` is for example "stop" or "length", if the server gives one.
 
     The text is without its stop. Lone surrogates, which cannot be written as UTF-8, are U+FFFD.
     """
@@ -19,10 +19,10 @@ class Reply:
 
 
 def read_json(content: bytes) -> dict[str, object]:
-    """Reads the object that a reply is.
+    """Parses a reply as a JSON object.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not one.
     """
     if content.startswith((b"data:", b"event:", b":")):
         raise ValueError("a stream that was not asked for")
@@ -48,7 +48,7 @@ def _read_choice(choice: object, *, is_chat: bool) -> Reply:
     if not isinstance(choice, dict):
         raise Failed(Failure(f"a choice that is no object: {str(choice)[:80]}"))
     reason = choice.get("finish_reason")
-    if reason == "error" or choice.get("error"):  # gateways, of a provider that failed half way
+    if reason == "error" or choice.get("error"):  # from gateways whose provider failed during the reply
         raise Failed(Failure(f"a choice that failed: {shorten_words(json.dumps(choice))}"))
     message = choice.get("message") if is_chat else {"content": choice.get("text")}
     text = message.get("content") if isinstance(message, dict) else None
@@ -56,12 +56,12 @@ def _read_choice(choice: object, *, is_chat: bool) -> Reply:
         parts = [part.get("text") for part in text if isinstance(part, dict) and part.get("type") in (None, "text")]
         text = "".join(part for part in parts if isinstance(part, str)) if parts else None
     if text is None and reason == "length":
-        text = ""  # a reasoning model that came to no answer
+        text = ""  # a reasoning model without an answer
     if not isinstance(text, str):
         raise Failed(Failure(f"a choice without text: {shorten_words(json.dumps(choice))}"))
-    return Reply(mend_text(text), reason if isinstance(reason, str) else None)
+    return Reply(repair_text(text), reason if isinstance(reason, str) else None)
 
 
-def mend_text(text: str) -> str:
+def repair_text(text: str) -> str:
     """Pairs surrogates, and replaces lone ones by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""How text is split before BPE: the same rule for the tokenizer, for tiktoken and for llama.cpp."""
+"""Pre-tokenizers, which split text before BPE: for Hugging Face's tokenizers, tiktoken and llama.cpp."""
 
 import json
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ SplitName = Literal["starcoder", "gpt4"]
 STARCODER: SplitName = "starcoder"
 ACROSS_WORDS = "across-words"
 
-# The borders that no entry of a vocabulary across words crosses: digits, runs of punctuation, indentation. What lies
-# between is cut after 512 characters, which bounds the time of a merge and the steps back of the engines.
+# Boundaries of a vocabulary across words: digits, runs of punctuation, indentation. Text between them is cut every 512
+# characters, which limits the time of merges and the backtracking of regex engines.
 _BORDERS = r"\p{N}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)"
 _ACROSS_WORDS = rf"{_BORDERS}|(?:(?!{_BORDERS})[\s\S]){{1,512}}"
 _GPT4 = (
@@ -23,12 +23,12 @@ _GPT4 = (
 
 @dataclass(frozen=True)
 class Split:
-    """A rule.
+    """A pre-tokenizer.
 
     Args:
-        steps: As `tokenizer.json` writes it under `pre_tokenizer`.
-        pattern: One expression whose matches are the pieces of any text, for tiktoken.
-        llama_cpp: llama.cpp's name of it, where it has one.
+        steps: Its form in `tokenizer.json`, under `pre_tokenizer`.
+        pattern: A regular expression whose matches are the pieces of a text, for tiktoken.
+        llama_cpp: Its name in llama.cpp, if it has one.
     """
 
     steps: Mapping[str, object]
@@ -50,23 +50,23 @@ def _by_expression(pattern: str) -> dict[str, object]:
 
 
 SPLITS: dict[str, Split] = {
-    # Digits one by one, then GPT-2's words.
+    # Single digits, then GPT-2's words.
     STARCODER: Split(
         _sequence({"type": "Digits", "individual_digits": True}, _byte_level(splits=True)),
         r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+",
         "codeshell",
     ),
-    # GPT-4's split with single digits, as Qwen2 has it: a word keeps the sign before it, a run of punctuation the end
-    # of its line, and line ends stay together.
+    # GPT-4's with single digits, which is Qwen2's: a word includes a preceding sign, a run of punctuation the end of
+    # its line, and line ends stay together.
     "gpt4": Split(_by_expression(_GPT4), _GPT4, "qwen2"),
     ACROSS_WORDS: Split(_by_expression(_ACROSS_WORDS), _ACROSS_WORDS, None),
 }
-"""The rules by name. "across-words" is that of the second stage of SuperBPE (Liu et al. 2025, arXiv:2503.13423), with
+"""Pre-tokenizers by name. "across-words" is for the second stage of SuperBPE (Liu et al. 2025, arXiv:2503.13423), with
 single digits."""
 
 
 def make_steps(name: str) -> "PreTokenizer":
-    """Makes the steps before BPE."""
+    """Makes a pre-tokenizer by name."""
     from tokenizers import Tokenizer, models
 
     described = json.loads(Tokenizer(models.BPE()).to_str())
@@ -77,7 +77,7 @@ def make_steps(name: str) -> "PreTokenizer":
 
 
 def name_split(steps: Mapping[str, object] | None) -> str | None:
-    """Names the rule that a tokenizer's `pre_tokenizer` is, if it is one of these; offsets do not matter."""
+    """Returns the name of a `pre_tokenizer` in a tokenizer's JSON, if it is in `SPLITS`; offsets are ignored."""
 
     def simplify(step: object) -> object:
         if isinstance(step, Mapping):

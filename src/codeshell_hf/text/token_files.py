@@ -1,4 +1,4 @@
-"""Files of token ids in datatrove's form, read as if they lay end to end."""
+"""Files of token ids in datatrove's format, read as one concatenated sequence."""
 
 from collections.abc import Sequence
 from io import FileIO
@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 from ..operating_system import read_at
 
 SUFFIX, INDEX_SUFFIX, METADATA_SUFFIX = ".ds", ".ds.index", ".ds.metadata"
-# A process may often have a thousand files open.
+# Many systems limit a process to about a thousand open files.
 OPEN_TOGETHER = 256
 
 
 class TokenFiles:
-    """Token files, of which the last that were read stay open.
+    """Token files, of which the most recently used are open.
 
-    Documents are read and not mapped: where one lies alone among others, the system reads ahead of a mapped page what
-    nobody asks for, and what is mapped counts as the process's memory.
+    They are read and not memory-mapped: for single documents, the system would read ahead around mapped pages, and
+    mapped pages count as memory of the process.
 
     Args:
-        paths: Of the files, none of them empty.
-        tokens: How many ids each holds.
-        dtype: Of an id.
+        paths: Paths of the files, none of them empty.
+        tokens: Number of ids in each file.
+        dtype: Dtype of an id.
 
     Source:
-        datatrove 0.10: ids of two or four bytes, little-endian, one after another.
+        datatrove 0.10: consecutive ids of two or four bytes, little-endian.
     """
 
     def __init__(self, paths: Sequence[Path], tokens: Sequence[int], dtype: np.dtype[Any]) -> None:
@@ -36,18 +36,18 @@ class TokenFiles:
         self._ends = np.cumsum(tokens, dtype=np.int64)
         self._starts = self._ends - np.asarray(tokens, np.int64)
         self._dtype = dtype
-        self._opened: dict[int, FileIO] = {}  # the one that was read last stands last
+        self._opened: dict[int, FileIO] = {}  # the most recently used is the last
         self._lock = Lock()
 
     def find(self, start: int) -> Path:
-        """The file that holds a token."""
+        """The path of the file with a token."""
         return self._paths[self._find(start)]
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Ids of one file, shape (stop - start,); fewer where the file is shorter.
+        """Ids of one file, shape (stop - start,); fewer if the file is shorter.
 
         Args:
-            start: First of them, counted over all files.
+            start: The first id, counted over all files.
             stop: The one after the last.
         """
         if start >= stop:
@@ -74,5 +74,5 @@ class TokenFiles:
 
 
 def choose_dtype(vocab_size: int) -> np.dtype[Any]:
-    """Two bytes an id where they suffice, else four."""
+    """Two bytes per id if they suffice, else four."""
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
