@@ -1,4 +1,4 @@
-"""Trains byte-level BPE with a pre-tokenizer of `codeshell_hf.text.splits`, within words or across them."""
+"""Trains byte-level BPE with a pre-tokenizer of `codeshell_hf.text.pre_tokenizers`, within words or across them."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
-from codeshell_hf.text.splits import ACROSS_WORDS, STARCODER, SplitName, make_steps
+from codeshell_hf.text.pre_tokenizers import ACROSS_WORDS, STARCODER, SplitName, make_pre_tokenizer
 from codeshell_hf.tokenization_codeshell import CHAT_TEMPLATE, PADDING, SPECIAL_TOKENS
 
 from .vocabulary import BYTES, Merge, Vocabulary, check_size, parse_vocabulary
@@ -142,7 +142,7 @@ def _write_entries(vocabulary: Vocabulary, texts: Iterable[str]) -> Iterator[str
 
 def _make_backend(vocabulary: Vocabulary, split: str, special_tokens: Iterable[str] = SPECIAL_TOKENS) -> Tokenizer:
     backend = vocabulary.make_backend(list(special_tokens))
-    backend.pre_tokenizer = make_steps(split)
+    backend.pre_tokenizer = make_pre_tokenizer(split)
     return backend
 
 

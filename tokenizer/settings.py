@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from codeshell_hf.settings import Section
-from codeshell_hf.text.splits import STARCODER, SplitName
+from codeshell_hf.text.pre_tokenizers import STARCODER, SplitName
 
 NewMerges = Literal["beyond-ascii", "chinese"]
 

@@ -9,7 +9,7 @@ import regex
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from codeshell_hf.text.splits import SPLITS, STARCODER
+from codeshell_hf.text.pre_tokenizers import SPLITS, STARCODER
 
 from .characters import write_bytes
 

@@ -91,10 +91,10 @@ MUTATIONS = (
         "every language gets all tokens of the selection",
     ),
     Mutation(
-        SRC + "writing.py",
+        SRC + "split.py",
         'return "held-out" if uniform < held_out_fraction else "train"',
         'return "held-out" if uniform > held_out_fraction else "train"',
-        TESTS + "test_writing.py",
+        TESTS + "test_split.py",
         "nearly all is held out",
     ),
     Mutation(

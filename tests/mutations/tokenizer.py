@@ -13,17 +13,17 @@ MUTATIONS = (
         "a word that a line of a list repeats counts once",
     ),
     Mutation(
-        "src/codeshell_hf/text/splits.py",
+        "src/codeshell_hf/text/pre_tokenizers.py",
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|",
         r"| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|",
-        "tests/text/test_splits.py",
+        "tests/text/test_pre_tokenizers.py",
         "GPT-4's split leaves line ends off the punctuation",
     ),
     Mutation(
-        "src/codeshell_hf/text/splits.py",
+        "src/codeshell_hf/text/pre_tokenizers.py",
         r"(?:(?!{_BORDERS})[\s\S]){{1,512}}",
         r"(?:(?!{_BORDERS})[\s\S])+",
-        "tests/text/test_splits.py",
+        "tests/text/test_pre_tokenizers.py",
         "a long text without a border stops the engine",
     ),
     Mutation(

@@ -17,7 +17,7 @@ from codeshell_hf.commands.gguf import main
 from codeshell_hf.errors import CheckpointError, DataError, SettingsError
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.publish.gguf import export_gguf, rename
-from codeshell_hf.text.splits import SplitName
+from codeshell_hf.text.pre_tokenizers import SplitName
 from tests.conftest import DATA, TEXTS
 from tokenizer.bpe import train_across_words, train_bpe
 

@@ -1,6 +1,5 @@
 """Writes the remaining documents, redacted, and collects counts and examples of dropped ones."""
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from .parts import CorpusPart, Repeated
 from .redaction import redact
 from .repetition import find_holders, remove_pieces
 from .report import Example, Histogram
+from .split import choose_split
 from .verdicts import KEPT
 
 _ROWS = 512
@@ -82,13 +82,6 @@ class Written(TypedDict):
     histograms: dict[str, Histogram]
     examples: dict[str, list[Example]]
     placeholders: dict[str, int]
-
-
-def choose_split(digest: str, held_out_fraction: float) -> str:
-    """Chooses "held-out" or "train" from the hexadecimal MD5 of a document, so that copies stay together."""
-    # Hashed once more, so that the split is independent of other uses of the digest.
-    uniform = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], "big") / 2**64
-    return "held-out" if uniform < held_out_fraction else "train"
 
 
 def write_part(task: WriteTask, shared: WriteShared) -> Written:

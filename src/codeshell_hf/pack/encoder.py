@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..text.splits import SPLITS, name_split
+from ..text.pre_tokenizers import SPLITS, name_split
 from ..tokenization_codeshell import CodeShellTokenizer
 from .infilling import Codec
 from .shards import ENCODED_TOGETHER, Encoder

@@ -15,7 +15,7 @@ from ..configuration_codeshell import SLIDING, CodeShellConfig
 from ..errors import CheckpointError, DataError, SettingsError
 from ..manifest import Values
 from ..settings import unknown_key
-from ..text.splits import SPLITS, name_split
+from ..text.pre_tokenizers import SPLITS, name_split
 from ..tokenization_codeshell import CodeShellTokenizer
 from .tensors import Tensors
 

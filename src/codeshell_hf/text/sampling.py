@@ -1,4 +1,4 @@
-"""How tokens are sampled, by a model in memory or behind a server."""
+"""Settings of sampling: from a model in memory, with `decode`, or from a server, with `client`."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Sampling:
         max_new_tokens: Longest output.
         temperature: 0 is greedy decoding.
         top_p: Probability mass of nucleus sampling.
-        seed: Decides what is drawn; without one, `stream` draws anew each time and servers as they like.
+        seed: Decides what is drawn; without one, `stream` samples differently each time, and servers as they choose.
         samples: Outputs of the prompt.
         stops: Texts that end an output.
         max_tokens: Of prompt and output together, `None` for the model's context. Servers know their own.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiktoken
 
-from codeshell_hf.text.splits import ACROSS_WORDS, SPLITS, STARCODER, make_steps, name_split
+from codeshell_hf.text.pre_tokenizers import ACROSS_WORDS, SPLITS, STARCODER, make_pre_tokenizer, name_split
 from tests.conftest import SHARED
 
 CODE = "if (x2 != 10) {\n\t\treturn  \"It'S\";  // don't!\n\n\n    }\r\n"
@@ -30,7 +30,7 @@ BY_HAND = {
 
 
 def split_by_tokenizers(text: str, name: str) -> list[str]:
-    return [text[first:last] for _, (first, last) in make_steps(name).pre_tokenize_str(text)]
+    return [text[first:last] for _, (first, last) in make_pre_tokenizer(name).pre_tokenize_str(text)]
 
 
 def split_by_tiktoken(text: str, name: str, expected: list[str]) -> list[str]:

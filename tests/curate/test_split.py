@@ -1,6 +1,6 @@
 """Splits are decided by content."""
 
-from codeshell_hf.curate.writing import choose_split
+from codeshell_hf.curate.split import choose_split
 
 
 def test_splits_are_decided_by_content_alone() -> None:

@@ -65,7 +65,7 @@ SPLITS: dict[str, Split] = {
 single digits."""
 
 
-def make_steps(name: str) -> "PreTokenizer":
+def make_pre_tokenizer(name: str) -> "PreTokenizer":
     """Makes a pre-tokenizer by name."""
     from tokenizers import Tokenizer, models
 
