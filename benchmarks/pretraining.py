@@ -117,6 +117,8 @@ def shape_peer(shape: Any) -> Any:
 def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains with this project's engine and rows."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
+    import torch
+
     from codeshell_hf.pack.layout import Phase
     from codeshell_hf.pack.rows import Rows
     from codeshell_hf.pack.stream import read_step
@@ -130,15 +132,16 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     config = make_shape(options)
     adamw = OptimizerSettings(learning_rate=1e-3)
-    engine_options = EngineOptions(precision=Precision(options.precision))
+    engine_options = EngineOptions(precision=Precision(options.precision), compiles=torch.cuda.is_available())
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     losses, times = [], []
     with join_ranks() as ranks:
         engine = make_engine(config, adamw, engine_options, device=ranks.device)
         for step in range(steps):
             batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens)
-            losses.append(float(accumulate_gradients(engine, batches, ranks)))
+            loss = accumulate_gradients(engine, batches, ranks)
             engine.step(1.0, lambda norm: True)
+            losses.append(float(loss))
             times.append(time.perf_counter())
         parameters = sum(parameter.numel() for parameter in engine.model.parameters())
         cost = cost_token(config, row_tokens)

@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ from codeshell_hf.pack.rows import IGNORED, Batch
 from codeshell_hf.pack.stream import to_tensors
 from codeshell_hf.precision import choose_precision
 from codeshell_hf.presets import count_parameters, make_config
-from codeshell_hf.train.attention import register_attention
+from codeshell_hf.train.attention_choice import describe_trials
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.ranks import Ranks
-from codeshell_hf.train.settings import OptimizerSettings
+from codeshell_hf.train.settings import AttentionName, OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
 from recipes.pretrain import accumulate_gradients
@@ -85,7 +85,7 @@ def keeps_documents_apart(engine: Engine, batch: Batch) -> bool:
 
     def measure(part: Batch) -> float:
         with torch.no_grad(), engine.evaluation():
-            return float(engine.module(**to_tensors(part, engine.device)))
+            return float(engine.module(**to_tensors(part, engine.device, with_lengths=engine.takes_lengths)))
 
     one = Batch(batch.input_ids[:1], batch.position_ids[:1], batch.labels[:1])
     starts = [*np.flatnonzero(one.position_ids[0] == 0), one.input_ids.shape[1]]
@@ -104,11 +104,12 @@ def time_steps(
     for _ in range(steps):
         for name, step in batches.items():
             started = time.perf_counter()
-            loss = float(accumulate_gradients(engine, step, ranks))
+            total = accumulate_gradients(engine, step, ranks)
             engine.step(1.0, lambda norm: True)
             if engine.device.type == "cuda":
                 torch.cuda.synchronize()
-            found[name].append((time.perf_counter() - started, loss))
+            seconds, loss = time.perf_counter() - started, float(total)
+            found[name].append((seconds, loss))
             if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss of {name} is {loss}")
     return found
@@ -134,17 +135,19 @@ def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[
         precision=precision,
         recomputes=options.recompute,
         compiles=options.compile,
+        attention=options.attention,
         sharding=Sharding(kind=options.sharding),
     )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     engine = make_engine(config, adamw, engine_options, device=device)
-    if options.attention:
-        register_attention()
-        engine.model.set_attn_implementation(options.attention)
+    print(f"attention by {engine.attention} {describe_trials(engine.attention_trials)}", file=sys.stderr)
     rows = options.micro_tokens // row_tokens
     batches = {
-        name: [make_batch(config.vocab_size, rows, row_tokens, is_packed=name == "packed", seed=7)]
+        name: [
+            make_batch(config.vocab_size, rows, row_tokens, is_packed=name == "packed", seed=7 + number)
+            for number in range(options.micro_batches)
+        ]
         for name in (("whole",) if options.whole else ("whole", "packed"))
     }
     if "packed" in batches and not keeps_documents_apart(engine, batches["packed"][0]):
@@ -158,7 +161,7 @@ def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[
     found: dict[str, Speed] = {}
     for name, values in steps.items():
         seconds = [one for one, _ in values[options.warmup :]]
-        rate = rows * row_tokens / statistics.median(seconds)
+        rate = options.micro_batches * rows * row_tokens / statistics.median(seconds)
         spread = (max(seconds) - min(seconds)) / statistics.median(seconds)
         shares = [rate * operations / (peak * 1e12) if peak else None for operations in (cost.causal, cost.square)]
         first_s, loss = values[0][0], values[-1][1]
@@ -185,12 +188,15 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, help="instead of the preset's")
     parser.add_argument("--vocabulary", type=int, help="instead of the preset's")
     parser.add_argument("--rows", type=int, nargs="+", default=[2048, 8192], help="tokens of a row")
-    parser.add_argument("--micro-tokens", type=int, default=16_384, help="tokens of a step")
+    parser.add_argument("--micro-tokens", type=int, default=16_384, help="tokens of a micro-batch")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--recompute", action="store_true", help="recompute activations")
-    parser.add_argument("--attention", help="varlen, sdpa or flash_attention_2, instead of what the loop chooses")
+    parser.add_argument("--micro-batches", type=int, default=1, help="of a step")
+    parser.add_argument(
+        "--attention", default="auto", choices=get_args(AttentionName), help="instead of what the loop chooses"
+    )
     parser.add_argument("--compile", action="store_true", help="compile each block")
     parser.add_argument("--sharding", default="ddp", choices=["ddp", "fsdp2"])
     parser.add_argument("--whole", action="store_true", help="rows of one document alone")
@@ -209,8 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
     config = shape(options, max(options.rows))
     facts = [
         f"{options.preset}, {config.n_layer} layers, {count_parameters(config):,} parameters, {options.precision}",
-        f"{options.micro_tokens} tokens a step, {options.steps} steps each"
-        + (f", {options.attention}" if options.attention else ""),
+        f"{options.micro_batches * options.micro_tokens} tokens a step, {options.steps} steps each",
+        f"attention: {options.attention}",
     ]
     notes, rates = [], []
     with join_ranks() as ranks:

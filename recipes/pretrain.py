@@ -18,6 +18,7 @@ from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
+    AttentionName,
     BatchSettings,
     CheckpointSettings,
     EvaluationSettings,
@@ -53,7 +54,8 @@ class Settings(StageSettings, PrecisionSettings):
     guard: GuardSettings = Field(default_factory=GuardSettings, description="guard")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="evaluation")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
-    compiles: bool = Field(default=False, description="compile each block with torch.compile")
+    compiles: bool | None = Field(default=None, description="compile blocks and loss; null: on a GPU")
+    attention: AttentionName = Field(default="auto", description="implementation; auto: the fastest that can be used")
     accelerate: Path | None = Field(default=None, description="accelerate's file, for processes started by torchrun")
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(default=(), description="besides the log")
     peak_tflops: float | None = Field(
@@ -123,7 +125,8 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
             start_from=settings.model.start_from,
             precision=precision,
             recomputes=settings.gradient_checkpointing,
-            compiles=settings.compiles,
+            compiles=ranks.device.type == "cuda" if settings.compiles is None else settings.compiles,
+            attention=settings.attention,
             micro_rows=micro_tokens // lengths[0],
             sharding=sharding,
         )
@@ -158,9 +161,10 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
                 if log.row_tokens not in (None, row_tokens):
                     held_out.log_loss_by_position(engine, progress)  # the last evaluation with rows of the old length
                 batches = read_step(rows, progress.tokens, step_tokens, micro_tokens, ranks.rank, ranks.count)
-                rank_loss = accumulate_gradients(engine, batches, ranks)
+                rank_loss = accumulate_gradients(engine, batches, ranks).to("cpu", non_blocking=True)
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + step_tokens
                 norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)
+                # The step waited for the norm, so the copy of the loss is complete: one wait for the GPU a step.
 
                 # Combines what each rank knows: its loss, a stop signal, whether its checkpoint is written.
                 agreed = ranks.all_reduce_sum(float(rank_loss), stop.is_received, checkpoints.is_written())
@@ -221,7 +225,7 @@ def accumulate_gradients(engine: "Engine", batches: "list[Batch]", ranks: "Ranks
         is_last = number == len(batches)
         with nullcontext() if is_last else engine.no_sync():
             with engine.autocast():
-                loss = engine.module(**to_tensors(batch, ranks.device)) / labels
+                loss = engine.module(**to_tensors(batch, ranks.device, with_lengths=engine.takes_lengths)) / labels
             engine.backward(loss, is_last=is_last)
         loss_sum += loss.detach()
     return loss_sum
@@ -248,6 +252,7 @@ STAGE = Stage(
         "benchmarks",
         "gradient_checkpointing",
         "compiles",
+        "attention",
         "accelerate",
         "trackers",
         "peak_tflops",

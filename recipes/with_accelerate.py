@@ -38,8 +38,10 @@ def join_ranks() -> "Iterator[Ranks]":
         backend = "cpu:gloo,cuda:nccl" if state.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed reads it
+    # NCCL does not support CPU tensors, and sums of the host's numbers should not wait for a GPU.
+    host = dist.new_group(backend="gloo") if state.device.type == "cuda" and launched > 1 else None
     try:
-        yield Ranks(state.device, state.process_index, state.num_processes)
+        yield Ranks(state.device, state.process_index, state.num_processes, host)
     finally:
         if is_alone:
             dist.destroy_process_group()

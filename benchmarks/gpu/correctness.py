@@ -1,6 +1,7 @@
 """Compares a GPU with the original code's results, and packed documents with each document alone."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def compare_row(
     config = make_config(preset, n_layer=2, vocab_size=2048, n_positions=tokens, layer_types=None, **more)
     torch.manual_seed(1)
     with device:
-        alone = CodeShellForCausalLM(config).train()
+        alone = CodeShellForCausalLM(deepcopy(config)).train()  # each writes its attention into its configuration
         packed = CodeShellForCausalLM(config)
         ids = torch.randint(0, config.vocab_size, (1, tokens))
     alone.set_attn_implementation("sdpa")

@@ -23,7 +23,7 @@ STEPS, SAVED_EVERY, KILLED_AT = 20, 5, 12
 
 def kill_and_resume(report: Report) -> None:
     """Checks that a killed run resumes from its last complete checkpoint and repeats the losses after it."""
-    row, step, layers = (128, 512, 2) if report.is_toy else (2048, 65_536, 6)
+    row, step = (128, 512) if report.is_toy else (2048, 65_536)
     with TemporaryDirectory() as folder:
         home = Path(folder)
         pack_library(home, vocabulary=512 if report.is_toy else 4096, held_out=8)
@@ -32,7 +32,7 @@ def kill_and_resume(report: Report) -> None:
             "tokenizer": str(home / "tokenizer"),
             "model": {
                 "preset": "nano" if report.is_toy else "codeshell-small",
-                "changes": {"n_layer": layers, "n_positions": row},
+                "changes": {"n_layer": 2, "n_positions": row, "vocab_size": 512 if report.is_toy else 4096},
             },
             "batch": {"global_tokens": step, "micro_tokens": step // 4},
             "schedule": {
@@ -57,7 +57,7 @@ def kill_and_resume(report: Report) -> None:
         twice = {number: (first[number]["loss"], second[number]["loss"]) for number in first if number > resumed}
         gap = max((abs(one - other) for one, other in twice.values()), default=float("nan"))
         report.add("largest gap of a loss that was reached twice", gap, limit=limit, losses=twice)
-        seconds = [later["elapsed_s"] - sooner["elapsed_s"] for sooner, later in pairwise(second.values())]
+        seconds = [later["elapsed_s"] - sooner["elapsed_s"] for sooner, later in pairwise(list(second.values())[2:])]
         report.add("seconds that saving holds a step", max(seconds) - sorted(seconds)[len(seconds) // 2], "s")
         train(home, "sharded", f"accelerate={ROOT / 'recipes' / 'accelerate' / 'fsdp2.yaml'}")
         sharded = read_steps(home / "sharded" / "log.jsonl")

@@ -71,9 +71,9 @@ def list_losses(
     """Names and functions of the losses, all in bfloat16 with float32 weights."""
     kind = hidden.device.type
 
-    def ours(chunk: int) -> Tensor:
+    def ours(chunk: int, *, compiles: bool = False) -> Tensor:
         with torch.autocast(kind, torch.bfloat16):
-            return LinearCrossEntropy.apply(hidden, weight, labels, chunk)
+            return LinearCrossEntropy.apply(hidden, weight, labels, chunk, compiles)
 
     def plain() -> Tensor:
         with torch.autocast(kind, torch.bfloat16):
@@ -82,6 +82,8 @@ def list_losses(
 
     for chunk in chunks:
         yield f"loss, {chunk:,} positions at a time", lambda chunk=chunk: ours(chunk)
+        if kind == "cuda":
+            yield f"loss, {chunk:,} positions at a time, compiled", lambda chunk=chunk: ours(chunk, compiles=True)
     yield "loss, all logits at once", plain
     if kind == "cuda" and find_spec("liger_kernel"):
         from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss

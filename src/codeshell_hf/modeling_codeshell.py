@@ -85,6 +85,8 @@ PACKED_WITHOUT_LENGTHS = (
     "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
     "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
 )
+LENGTHS = frozenset({"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"})
+OTHER_LENGTHS = "position_ids restart where cu_seq_lens_q has no boundary; pass lengths of the same documents"
 MIN_FLEX_WIDTH = 16  # smallest head width of FlexAttention's GPU kernel
 
 
@@ -630,6 +632,11 @@ class CodeShellModel(CodeShellPreTrainedModel):
             **{CACHE_NAME: cache if use_cache else None},
         )
 
+    @property
+    def _takes_lengths(self) -> bool:
+        implementation = self.config._attn_implementation or "eager"
+        return "flash" in implementation or implementation == "varlen"
+
     def _count_positions(
         self,
         inputs_embeds: Tensor,
@@ -662,8 +669,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
             Positions that break at the boundaries, shape (B, T), or `None` if each row is one document; and the
             attention mask that remains to be applied.
         """
-        implementation = self.config._attn_implementation or "eager"
-        takes_lengths = "flash" in implementation or implementation == "varlen"
+        implementation, takes_lengths = self.config._attn_implementation or "eager", self._takes_lengths
         is_ours = takes_lengths or implementation in ("eager", "sdpa", "flex_attention")
         is_ready = attention_mask is not None and (not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2)
         cu_seq_lens = kwargs.get("cu_seq_lens_q")
@@ -675,6 +681,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
             return None, attention_mask
 
         starts = find_document_starts((B, T), position_ids, attention_mask, cu_seq_lens)
+        has_lengths = takes_lengths and attention_mask is None and cache is None and kwargs.keys() >= LENGTHS
         if torch.compiler.is_compiling():
             # Values cannot be read while compiling: assert within the graph, or always build the mask.
             lacks_lengths = takes_lengths and cu_seq_lens is None
@@ -682,6 +689,10 @@ class CodeShellModel(CodeShellPreTrainedModel):
                 reason = PACKED_WITH_CACHE if cache is not None else PACKED_WITHOUT_LENGTHS
                 torch._assert_async(~starts.any(), reason)
                 return None, attention_mask
+        elif has_lengths:
+            # Reading the values would make the host wait for the device.
+            given = find_document_starts((B, T), None, None, cu_seq_lens)
+            torch._assert_async((given == starts).all(), OTHER_LENGTHS)
         elif not starts.any():
             return None, attention_mask
         elif cache is not None:
@@ -690,7 +701,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
         if attention_mask is not None:
             attended = attention_mask.to(device=starts.device, dtype=torch.bool)
             starts = starts | (attended[:, 1:] != attended[:, :-1])
-        if takes_lengths and not torch.compiler.is_compiling():
+        if takes_lengths and not has_lengths and not torch.compiler.is_compiling():
             kwargs.update(self._measure_documents(starts))
         # transformers detects packed rows by steps other than 1; here 1 within a document and 3 at a boundary.
         steps = nn.functional.pad(1 + 2 * starts.long(), (1, 0))
@@ -718,6 +729,9 @@ class CodeShellModel(CodeShellPreTrainedModel):
     ) -> dict[str, LayerMask]:
         if isinstance(attention_mask, dict):
             return attention_mask
+        if self._takes_lengths and attention_mask is None and cache is None:
+            # No mask is needed; transformers' functions find that out by reading values, for which the host waits.
+            return dict.fromkeys(self.config.layer_types, None)
         given = {
             "config": self.config,
             "inputs_embeds": inputs_embeds,

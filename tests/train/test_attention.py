@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
 from codeshell_hf import CodeShellForCausalLM
-from codeshell_hf.presets import PRESETS, make_config
-from codeshell_hf.train import attention
-from codeshell_hf.train.attention import VARLEN, agrees_with_mask, attend_varlen, register_attention
+from codeshell_hf.pack.rows import Batch
+from codeshell_hf.pack.stream import to_tensors
+from codeshell_hf.train.attention import VARLEN, attend_varlen, register_attention
 
 WHOLE = [torch.arange(40), torch.arange(40)]
 PACKED = [torch.cat([torch.arange(13), torch.arange(27)]), torch.cat([torch.arange(n) for n in (1, 20, 2, 17)])]
@@ -63,26 +64,41 @@ def test_padding_and_dropout_are_refused() -> None:
             attend_varlen(torch.nn.Identity(), part, part, part, mask, scaling=1.0, dropout=dropout)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda given: given | {"cu_seq_lens_q": None},  # documents that see each other
-        lambda given: given | {"sliding_window": given["sliding_window"] and given["sliding_window"] + 1},
-        lambda given: given | {"scaling": given["scaling"] * 1.1},
-        lambda given: torch.linalg.inv(torch.zeros(2, 2)),  # a kernel that fails
-    ],
-)
-def test_it_is_tried_before_it_is_trusted(fault: Callable[[dict], dict], monkeypatch: pytest.MonkeyPatch) -> None:
-    given = [(make_config(name), torch.device("cpu"), torch.bfloat16) for name in PRESETS]
-    assert all(agrees_with_mask(*one) for one in given)
+def test_nothing_is_looked_at_on_a_device_that_is_given_the_lengths(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+) -> None:
+    """On torch's meta device a look at a value is an error; on a GPU the host would wait for the device."""
+    model = CodeShellForCausalLM._from_config(
+        deepcopy(tiny_model(n_embd=128).config), attn_implementation=register_attention()
+    )
+    transformer = model.to("meta").train().transformer
+    positions = np.stack([row.numpy() for row in PACKED])
+    batch = Batch(np.ones((2, 40), dtype=np.int64), positions, np.ones((2, 40), dtype=np.int64))
+    given = to_tensors(batch, torch.device("meta"), with_lengths=True)
 
-    right = attention.attend_varlen
-    monkeypatch.setattr(attention, "attend_varlen", lambda *more, **named: right(*more, **fault(named)))
+    del given["labels"]
 
-    assert not any(agrees_with_mask(*one) for one in given)
+    transformer(**given, use_cache=False).last_hidden_state.sum().backward()
+
+    assert all(parameter.grad is not None for parameter in transformer.parameters())
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):  # so this would have been seen
+        transformer(input_ids=given["input_ids"], position_ids=given["position_ids"], use_cache=False)
 
 
-def test_the_trial_of_the_kernel_runs_while_a_model_is_made_without_memory() -> None:
-    # FSDP2 makes the model under this context, and asks there which attention to use.
-    with torch.device("meta"):
-        assert agrees_with_mask(make_config("nano"), torch.device("cpu"), torch.float32)
+def test_given_lengths_mean_what_positions_mean(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
+    masked = tiny_model("sdpa").train()
+    by_lengths = CodeShellForCausalLM._from_config(deepcopy(masked.config), attn_implementation=register_attention())
+    by_lengths.load_state_dict(masked.state_dict())
+    ids = torch.randint(0, 320, (2, 40), generator=torch.Generator().manual_seed(0)).numpy()
+    batch = Batch(ids, np.stack([row.numpy() for row in PACKED]), ids)
+    cpu = torch.device("cpu")
+
+    expected = masked(**to_tensors(batch, cpu), use_cache=False).logits
+    given = to_tensors(batch, cpu, with_lengths=True)
+    found = by_lengths.train()(**given, use_cache=False).logits
+
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert by_lengths.eval()(**given, use_cache=True).past_key_values is None  # no cache tells documents apart
+    longer = torch.tensor([0, 40, 80], dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="position_ids restart where cu_seq_lens_q has no boundary"):
+        by_lengths(**given | {"cu_seq_lens_q": longer, "cu_seq_lens_k": longer}, use_cache=False)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from codeshell_hf import CodeShellForCausalLM
-from codeshell_hf.train.loss import TrainedModel
+from codeshell_hf.train.engine import _to_autocast_dtype
+from codeshell_hf.train.loss import IGNORED, TrainedModel, _fuse_gradient, _turn_into_gradient, sum_losses
 
 
 def test_the_chunked_loss_and_its_gradients_equal_the_plain_ones(
@@ -57,3 +59,65 @@ def test_equal_logits_cost_the_logarithm_of_the_vocabulary_a_label(
     loss = model(input_ids=ids, labels=labels)
 
     assert float(loss) == pytest.approx(int((labels[:, 1:] != -100).sum()) * math.log(320), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_become_their_gradient_as_autograd_has_it(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(6, 40, generator=generator)).to(dtype)
+    labels = torch.tensor([3, 0, 39, IGNORED, 7, 7])
+    exact = logits.double().requires_grad_()
+    expected = torch.nn.functional.cross_entropy(exact, labels, ignore_index=IGNORED, reduction="sum")
+    expected.backward()
+
+    weights = (labels != IGNORED).float()[:, None]
+    given = (labels.clamp(min=0)[:, None], weights)
+    for turn in (
+        lambda part: _fuse_gradient(part, *given),
+        lambda part: _turn_into_gradient(part, *given, part.float()),
+    ):
+        found = logits.clone()
+        loss = turn(found)
+        assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+        limit = 1e-6 if dtype == torch.float32 else 4e-3
+        torch.testing.assert_close(found.double(), exact.grad, rtol=limit, atol=limit)
+        assert not found[3].any()
+
+
+class NothingIsLookedAt(TorchDispatchMode):
+    """Refuses operators that wait for a device, to know a value or a number of values."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        is_mask = func is torch.ops.aten.index.Tensor and any(
+            one is not None and one.dtype == torch.bool for one in args[1]
+        )
+        if is_mask or func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_loss_makes_no_host_wait() -> None:
+    hidden, weight = torch.randn(2, 12, 8, requires_grad=True), torch.randn(40, 8, requires_grad=True)
+    labels = torch.randint(0, 40, (2, 12))
+    labels[0, 3] = IGNORED
+
+    with NothingIsLookedAt():
+        sum_losses(hidden, weight, labels, held_positions=7).backward()
+        with pytest.raises(AssertionError, match="waits"):
+            hidden[labels != IGNORED]
+
+
+def test_a_model_trains_in_bfloat16_from_its_embedding_on_and_is_evaluated_in_float32(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+) -> None:
+    model = tiny_model().train()
+    model.transformer.wte.register_forward_hook(_to_autocast_dtype)
+    seen: list[torch.dtype] = []
+    model.transformer.h[1].register_forward_pre_hook(lambda block, given: seen.append(given[0].dtype))
+    ids = torch.randint(1, 320, (2, 24))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        model(input_ids=ids)
+    model(input_ids=ids)
+
+    assert seen == [torch.bfloat16, torch.float32]

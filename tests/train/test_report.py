@@ -2,6 +2,7 @@
 
 import torch
 
+from codeshell_hf.train.attention_choice import AttentionTrial
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.progress import Entry
 from codeshell_hf.train.ranks import Ranks
@@ -13,13 +14,16 @@ def test_a_run_says_how_it_trains_and_when_its_steps_are_of_another_size(engine:
     cpu, sharding = torch.device("cpu"), Sharding("zero", stage=3)
 
     one = describe_start(1_234_567, engine, sharding, Ranks(cpu, 0, 1), 2_000, 65_536)
+    engine.attention, engine.attention_trials = "varlen", [AttentionTrial("varlen", 2.0)]
     two = describe_start(1_234_567, engine, sharding, Ranks(cpu, 0, 2), 2_000, 65_536)
 
     assert one == (
-        "1,234,567 parameters by one process (TrainedModel of Parameter), 2,000 steps of 65,536 tokens on 1 cpu process"
+        "1,234,567 parameters by one process (TrainedModel of Parameter), 2,000 steps of 65,536 tokens on 1 cpu "
+        "process, attention by sdpa"
     )
     assert two == (
-        "1,234,567 parameters by ZeRO-3 (TrainedModel of Parameter), 2,000 steps of 65,536 tokens on 2 cpu processes"
+        "1,234,567 parameters by ZeRO-3 (TrainedModel of Parameter), 2,000 steps of 65,536 tokens on 2 cpu "
+        "processes, attention by varlen (varlen 2.0 ms)"
     )
     assert describe_rounding(2_500_000, 2_621_440, 20_480, 128) == (
         "batch.global_tokens 2,500,000 are not a multiple of 128 x 20,480: steps have 2,621,440"

@@ -12,8 +12,6 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import flash_attention_mask
 
-from ..configuration_codeshell import CodeShellConfig
-
 VARLEN = "varlen"  # for this name, the model computes the documents' lengths
 # The kernel always supported query groups; since 2.12 torch wants them requested.
 GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
@@ -24,40 +22,6 @@ def register_attention() -> str:
     AttentionInterface.register(VARLEN, attend_varlen)
     AttentionMaskInterface.register(VARLEN, flash_attention_mask)
     return VARLEN
-
-
-def agrees_with_mask(config: CodeShellConfig, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `attend_varlen` runs on a device with this model's heads, and agrees with masked attention there.
-
-    Outputs and gradients are compared.
-    """
-    generator = torch.Generator().manual_seed(0)
-    width, ends = config.n_embd // config.n_head, [0, 20, 64]
-    groups = config.num_query_groups or config.n_head
-    heads = (config.n_head, groups, groups)
-    # Explicitly on the CPU: FSDP2 makes its model on the meta device, where tensors have no data.
-    drawn = [torch.randn(1, n, 64, width, generator=generator, device="cpu") for n in heads]
-    parts = [one.to(device, dtype).requires_grad_() for one in drawn]
-    query, key, value = parts
-    places = torch.arange(64, device=device)
-    documents, distances = places >= ends[1], places[:, None] - places
-    borders = torch.tensor(ends, dtype=torch.int32, device=device)
-    for window in (None, 8):
-        sees = (documents[:, None] == documents) & (distances >= 0) & (distances < (window or 64))
-        masked = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=sees, enable_gqa=True)
-        expected = [masked.transpose(1, 2), *torch.autograd.grad(masked.square().sum(), parts)]
-        try:
-            output, _ = attend_varlen(
-                nn.Identity(), *(query, key, value), None,
-                scaling=width**-0.5, sliding_window=window, cu_seq_lens_q=borders,
-            )  # fmt: skip
-            found = [output, *torch.autograd.grad(output.square().sum(), parts)]
-        except RuntimeError:  # a device or head width that the kernel does not support
-            return False
-        # Rounding to bfloat16 is about 0.01; one token too many or too few is far more.
-        if any((a - b).float().norm() > 0.05 * b.float().norm() for a, b in zip(found, expected, strict=True)):
-            return False
-    return True
 
 
 def attend_varlen(

@@ -21,7 +21,6 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
-from transformers.utils import is_flash_attn_2_available
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError
@@ -29,7 +28,8 @@ from ..loading import load_model
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..precision import Precision
 from ..tokenization_codeshell import CodeShellTokenizer
-from .attention import agrees_with_mask, register_attention
+from .attention import VARLEN, register_attention
+from .attention_choice import AttentionTrial, choose_attention
 from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
 from .settings import OptimizerSettings
@@ -49,7 +49,8 @@ class EngineOptions:
         start_from: A checkpoint to start from, a folder or a Hub name; `None` for new weights.
         precision: Of matrix products; weights and moments are always float32.
         recomputes: Whether the backward pass recomputes activations (gradient checkpointing).
-        compiles: Whether each block is compiled.
+        compiles: Whether each block is compiled, and on a GPU the loss.
+        attention: Its name in transformers; "auto" for the fastest.
         micro_rows: Rows of a micro-batch, which DeepSpeed needs.
         sharding: How the model is spread over the ranks.
     """
@@ -59,6 +60,7 @@ class EngineOptions:
     precision: Precision = FLOAT32
     recomputes: bool = False
     compiles: bool = False
+    attention: str = "auto"
     micro_rows: int = 1
     sharding: Sharding = WHOLE
 
@@ -83,6 +85,15 @@ def make_engine(
     return Engine(config, optimizer, options, device=device)
 
 
+def _to_autocast_dtype(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Keeps the residual stream in bfloat16 under autocast, as FSDP2 and ZeRO do, whose parameters are bfloat16.
+
+    In float32, norms and residual sums move twice the memory.
+    """
+    kind = output.device.type
+    return output.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else output
+
+
 class Engine:
     """An unsharded model on one rank, or replicated over several (DDP); subclasses shard it.
 
@@ -99,14 +110,17 @@ class Engine:
         self.max_gradient_norm = optimizer.max_gradient_norm
         self.ranks = dist.get_world_size()
         self.device = device
+        self.attention_trials: list[AttentionTrial] = []
+        self.attention = self._choose_attention()  # before the model, which may be built on the meta device
         self.model = self._build()
         self.model.train()
+        self.model.transformer.wte.register_forward_hook(_to_autocast_dtype)
         if options.recomputes:
             self.model.activation_checkpointing_enable()
         if options.compiles:
             for block in self.model.transformer.h:
                 block.compile()
-        self.inner = TrainedModel(self.model)
+        self.inner = TrainedModel(self.model, compiles=options.compiles and device.type == "cuda")
         self._shard()
         self._init_weights()
         self._make_optimizers(optimizer)
@@ -121,18 +135,22 @@ class Engine:
 
     def _make(self) -> CodeShellForCausalLM:
         model: CodeShellForCausalLM = AutoModelForCausalLM.from_config(
-            self.config, attn_implementation=self._choose_attention(), dtype=torch.float32
+            self.config, attn_implementation=self.attention, dtype=torch.float32
         )
         return model
 
     def _choose_attention(self) -> str:
-        """The fastest attention that keeps packed documents separate."""
-        is_half = self.device.type == "cuda" and self.options.precision.is_bf16
-        if is_half and is_flash_attn_2_available():
-            return "flash_attention_2"
-        if is_half and self.config.attn_pdrop == 0 and agrees_with_mask(self.config, self.device, torch.bfloat16):
-            return register_attention()
-        return "sdpa"
+        """The requested attention, or the fastest that keeps packed documents separate."""
+        if self.options.attention != "auto":
+            register_attention()
+            return self.options.attention
+        if self.device.type != "cuda" or not self.options.precision.is_bf16:
+            return "sdpa"
+        self.attention_trials = choose_attention(self.config, self.device)
+        best = next((trial.name for trial in self.attention_trials if trial.refusal is None), "sdpa")
+        agreed = [best]  # the first rank's, since times differ
+        dist.broadcast_object_list(agreed, device=self.device)
+        return agreed[0]
 
     def _shard(self) -> None:
         """Shards the parameters."""
@@ -153,6 +171,11 @@ class Engine:
         if self.ranks > 1:
             devices = [self.device] if self.device.type == "cuda" else None
             self.module = DistributedDataParallel(self.inner, device_ids=devices, gradient_as_bucket_view=True)
+
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether attention needs document lengths; the loop then passes them."""
+        return self.attention == VARLEN or "flash" in self.attention
 
     def autocast(self) -> AbstractContextManager[object]:
         """The autocast of a forward pass."""

@@ -1,5 +1,7 @@
 """The training loss from hidden states, in chunks: the logits of all positions are never in memory together."""
 
+import functools
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -31,22 +33,31 @@ class LinearCrossEntropy(torch.autograd.Function):
     """Cross-entropy of a linear layer's outputs, in chunks of positions.
 
     The forward pass computes the gradients while a chunk's logits are in memory, so the backward pass multiplies by one
-    number. Products are in autocast's dtype, sums in float32.
+    number. Products are in autocast's dtype, sums in float32. Ignored positions are computed too, with a gradient of
+    zero: to leave them out, the host would have to wait for a GPU.
 
     Source:
         Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2, for the order of work.
     """
 
     @staticmethod
-    def forward(ctx: _Context, hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: _Context,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        chunk: int,
+        compiles: bool,  # noqa: FBT001
+    ) -> Tensor:
         """The sum of the losses, a float32 scalar; gradients are saved.
 
         Args:
             ctx: Autograd's context.
             hidden: Shape (N, D).
             weight: Shape (V, D).
-            labels: Shape (N,), int64.
+            labels: Shape (N,), int64; -100 for positions that predict nothing.
             chunk: Positions at a time.
+            compiles: Whether to compile the part between the matrix products.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -55,18 +66,22 @@ class LinearCrossEntropy(torch.autograd.Function):
             total = torch.zeros((), device=hidden.device)
             hidden_gradient = torch.empty_like(hidden, dtype=dtype)
             weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
+            is_counted = labels != IGNORED
+            expected = labels.where(is_counted, 0)[:, None]
+            weights = is_counted[:, None].to(torch.float32)
             # Reused by each chunk: on a CPU, allocating large blocks costs more than computing in them.
             logits = torch.empty(min(chunk, len(hidden)), len(weight), dtype=dtype, device=hidden.device)
-            exact = torch.empty_like(logits, dtype=torch.float32)
+            exact = None if compiles else torch.empty_like(logits, dtype=torch.float32)
             for start in range(0, len(hidden), chunk):
-                part, expected = hidden[start : start + chunk].to(dtype), labels[start : start + chunk, None]
-                some, log_probabilities = logits[: len(part)], exact[: len(part)]
-                torch.mm(part, matrix.T, out=some)
-                _log_softmax(some, out=log_probabilities)
-                right = log_probabilities.gather(1, expected)
-                total -= right.sum()
-                gradient = _to_gradient(some, log_probabilities, right, expected)
-                torch.mm(gradient, matrix, out=hidden_gradient[start : start + chunk])
+                end = min(start + chunk, len(hidden))
+                part, gradient = hidden[start:end].to(dtype), logits[: end - start]
+                torch.mm(part, matrix.T, out=gradient)
+                if exact is None:
+                    total += _compiled_gradient()(gradient, expected[start:end], weights[start:end])
+                else:
+                    buffer = exact[: end - start]
+                    total += _turn_into_gradient(gradient, expected[start:end], weights[start:end], buffer)
+                torch.mm(gradient, matrix, out=hidden_gradient[start:end])
                 _add_product(weight_gradient, gradient, part)
             hidden_gradient = hidden_gradient.to(hidden.dtype)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
@@ -74,28 +89,52 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         """The saved gradients of `hidden` and `weight`, times that of the sum."""
         hidden, weight = ctx.saved_tensors
         (scale,) = gradients
-        return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None
+        return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None, None
 
 
-def _log_softmax(logits: Tensor, *, out: Tensor) -> None:
-    if out.device.type == "cpu":  # in place: a further conversion costs as much as the rest
-        torch.log_softmax(out.copy_(logits), -1, out=out)
-    else:
-        torch.log_softmax(logits, -1, dtype=torch.float32, out=out)
+def _turn_into_gradient(logits: Tensor, expected: Tensor, weights: Tensor, exact: Tensor) -> Tensor:
+    """Turns logits into the gradient of the summed loss in place, and returns that loss.
 
+    The gradient is the probabilities, minus one at the label.
 
-def _to_gradient(logits: Tensor, log_probabilities: Tensor, right: Tensor, expected: Tensor) -> Tensor:
-    """Turns logits into the gradient of the summed loss in place: probabilities, minus one at the label."""
+    Args:
+        logits: Shape (N, V).
+        expected: The labels, shape (N, 1).
+        weights: Of each position's loss, shape (N, 1), float32.
+        exact: A buffer of the logits' shape, in float32.
+    """
+    if logits.is_cuda:
+        torch.log_softmax(logits, -1, dtype=torch.float32, out=exact)
+    else:  # in place: a further conversion costs as much as the rest
+        torch.log_softmax(exact.copy_(logits), -1, out=exact)
+    right = exact.gather(1, expected)
     if logits.is_cuda:  # half the memory traffic of an exponential in float32
-        torch.softmax(logits, -1, out=logits)
+        torch.softmax(logits, -1, out=logits).mul_(weights)
     else:
-        logits.copy_(log_probabilities.exp_())
+        logits.copy_(exact.exp_().mul_(weights))
     # expm1, since p - 1 of a rounded p near 1 has no correct digit.
-    return logits.scatter_(1, expected, torch.expm1(right).to(logits.dtype))
+    logits.scatter_(1, expected, (torch.expm1(right) * weights).to(logits.dtype))
+    return -(right * weights).sum()
+
+
+def _fuse_gradient(logits: Tensor, expected: Tensor, weights: Tensor) -> Tensor:
+    """`_turn_into_gradient` without a buffer, to be compiled: two reads of the logits and one write."""
+    exact = logits.float()
+    log_sums = exact.logsumexp(-1, keepdim=True)
+    right = logits.gather(1, expected).float() - log_sums
+    places = torch.arange(logits.shape[1], device=logits.device)
+    gradient = (exact - log_sums).exp().where(places != expected, torch.expm1(right)) * weights
+    logits.copy_(gradient)
+    return -(right * weights).sum()
+
+
+@functools.cache
+def _compiled_gradient() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return torch.compile(_fuse_gradient)
 
 
 def _add_product(total: Tensor, gradient: Tensor, part: Tensor) -> None:
@@ -116,7 +155,9 @@ def count_held_positions(vocab_size: int, width: int, device: torch.device) -> i
     return min(most, max(CPU_POSITIONS, width)) if device.type == "cpu" else max(1, most // TILE * TILE)
 
 
-def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions: int) -> Tensor:
+def sum_losses(
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions: int, compiles: bool = False
+) -> Tensor:
     """The sum of the next-token losses, a float32 scalar.
 
     Args:
@@ -124,12 +165,11 @@ def sum_losses(hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions
         weight: Of the output layer, shape (V, D).
         labels: Shape (B, T), int64, aligned with the inputs; -100 for tokens that are not predicted.
         held_positions: Positions in a chunk.
+        compiles: Whether to compile the part between the matrix products.
     """
-    expected = labels[:, 1:].reshape(-1)
-    is_counted = expected != IGNORED
-    flat = hidden[:, :-1].reshape(-1, hidden.shape[-1])[is_counted]
-    counted = expected[is_counted]
-    total: Tensor = LinearCrossEntropy.apply(flat, weight, counted, held_positions)  # type: ignore[no-untyped-call]
+    # The last position of each row is kept, and ignored, so that chunks are whole tiles.
+    expected = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+    total: Tensor = LinearCrossEntropy.apply(hidden.flatten(0, 1), weight, expected, held_positions, compiles)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -139,12 +179,16 @@ class TrainedModel(nn.Module):
     Args:
         model: Its output layer has no bias.
         held_positions: Size of a chunk; `None` for the device's.
+        compiles: Whether to compile the loss between its matrix products.
     """
 
-    def __init__(self, model: CodeShellForCausalLM, *, held_positions: int | None = None) -> None:
+    def __init__(
+        self, model: CodeShellForCausalLM, *, held_positions: int | None = None, compiles: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.held_positions = held_positions
+        self.compiles = compiles
 
     @property
     def config(self) -> CodeShellConfig:
@@ -167,7 +211,7 @@ class TrainedModel(nn.Module):
         held = self.held_positions or count_held_positions(self.config.vocab_size, self.config.n_embd, input_ids.device)
         if labels.numel() > held:
             hidden = self.model.transformer(input_ids=input_ids, use_cache=False, **kwargs).last_hidden_state
-            return sum_losses(hidden, self.model.lm_head.weight, labels, held_positions=held)
+            return sum_losses(hidden, self.model.lm_head.weight, labels, held_positions=held, compiles=self.compiles)
         logits = self.model(input_ids=input_ids, use_cache=False, **kwargs).logits
         flat = logits[:, :-1].reshape(-1, logits.shape[-1]).float()
         return nn.functional.cross_entropy(flat, labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum")

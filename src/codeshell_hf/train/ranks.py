@@ -8,11 +8,16 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's device and rank, and the number of ranks."""
+    """This process's device and rank, and the number of ranks.
+
+    Args:
+        host: A group of all ranks for CPU tensors; `None` for the default group.
+    """
 
     device: torch.device
     rank: int
     count: int
+    host: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -25,7 +30,8 @@ class Ranks:
             print(text, flush=True)  # noqa: T201 - the loop's own output
 
     def all_reduce_sum(self, *values: float) -> list[float]:
-        """Sums each number over all ranks; every rank gets the same result."""
-        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(numbers)
+        """Sums each number over all ranks, without waiting for a device; every rank gets the same result."""
+        numbers = torch.tensor(values, dtype=torch.float64)
+        if self.count > 1:
+            dist.all_reduce(numbers, group=self.host)
         return [float(value) for value in numbers.tolist()]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .attention_choice import describe_trials
 from .engine import Engine
 from .progress import Entry
 from .ranks import Ranks
@@ -33,7 +34,8 @@ def describe_start(parameters: int, engine: Engine, sharding: Sharding, ranks: R
     return (
         f"{parameters:,} parameters by {sharding if ranks.count > 1 else 'one process'} ({engine}), "
         f"{steps:,} steps of {tokens:,} tokens on {ranks.count} {ranks.device.type} process"
-        f"{'es' if ranks.count > 1 else ''}"
+        f"{'es' if ranks.count > 1 else ''}, attention by {engine.attention}"
+        + (f" ({describe_trials(engine.attention_trials)})" if engine.attention_trials else "")
     )
 
 

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from ..settings import Section
 
+AttentionName = Literal["auto", "varlen", "flex_attention", "flash_attention_2", "flash_attention_3", "sdpa"]
+
 
 class ModelSettings(Section):
     """The model to train."""

@@ -1,0 +1,136 @@
+"""Chooses the fastest attention kernel on a GPU that keeps packed documents separate."""
+
+import time
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+from ..configuration_codeshell import CodeShellConfig
+from ..modeling_codeshell import CodeShellModel
+from .attention import VARLEN, register_attention
+
+CHECKED_ENDS = (0, 40, 128)  # document boundaries of the compared row; FlexAttention has another kernel below 128
+CHECKED_WINDOW = 8
+TOLERANCE = 0.05  # rounding to bfloat16 is about 0.01; one token too many or too few is far more
+TIMED_TOKENS = 8192
+TIMED_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class AttentionTrial:
+    """An implementation that was tried.
+
+    Args:
+        name: Its name in transformers.
+        milliseconds: Of a forward and backward pass over packed rows; `None` if it was refused.
+        refusal: Why it cannot be used; `None` if it can.
+    """
+
+    name: str
+    milliseconds: float | None = None
+    refusal: str | None = None
+
+
+def describe_trials(trials: Iterable[AttentionTrial]) -> str:
+    """The time of each, or why it was refused."""
+    return ", ".join(
+        f"{trial.name} {trial.milliseconds:.1f} ms" if trial.milliseconds else f"{trial.name} refused: {trial.refusal}"
+        for trial in trials
+    )
+
+
+def choose_attention(config: CodeShellConfig, device: torch.device) -> list[AttentionTrial]:
+    """Tries what can train in bfloat16 on a GPU; the fastest that is right comes first.
+
+    FlexAttention is not tried: compiling a model of 24 layers with it took more than 45 seconds on an H100.
+    """
+    if config.attn_pdrop:  # only masked attention drops weights
+        return []
+    register_attention()
+    installed = {"flash_attention_3": is_flash_attn_3_available(), "flash_attention_2": is_flash_attn_2_available()}
+    names = [name for name, is_installed in installed.items() if is_installed] + [VARLEN]
+    trials = try_attention(config, device, torch.bfloat16, names)
+    return sorted(trials, key=lambda trial: (trial.refusal is not None, trial.milliseconds or 0.0))
+
+
+def try_attention(
+    config: CodeShellConfig, device: torch.device, dtype: torch.dtype, names: Iterable[str]
+) -> list[AttentionTrial]:
+    """Compares implementations with masked attention, outputs and gradients, and times those that agree.
+
+    A model of the configuration's heads is used, with one layer of each of its types.
+    """
+    types = sorted(set(config.layer_types or ()))
+    small = deepcopy(config)
+    small.n_layer, small.layer_types, small.n_inner = len(types), types, 64
+    small.vocab_size, small.initializer_range = 64, config.n_embd**-0.5  # so that scores differ
+    small.bos_token_id = small.eos_token_id = small.pad_token_id = 0
+    checked, timed = deepcopy(small), deepcopy(small)
+    checked.sliding_window = CHECKED_WINDOW if "sliding_attention" in types else None
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.device(device):
+        torch.manual_seed(0)
+        right = _Probe(CodeShellModel(checked), dtype, "sdpa", CHECKED_ENDS)
+        expected = right.run()
+        trials = []
+        for name in names:
+            try:
+                right.model.set_attn_implementation(name)
+                found = right.run()
+                if any((a - b).norm() > TOLERANCE * b.norm() for a, b in zip(found, expected, strict=True)):
+                    trials.append(AttentionTrial(name, refusal="differs from masked attention"))
+                    continue
+                trials.append(AttentionTrial(name, _time(timed, dtype, name)))
+            except Exception as error:  # kernels and compilers each raise their own
+                trials.append(AttentionTrial(name, refusal=" ".join(str(error).split())[:200] or type(error).__name__))
+    return trials
+
+
+def _time(config: CodeShellConfig, dtype: torch.dtype, name: str) -> float:
+    """Milliseconds of the fastest pass over rows with documents of 1/2, 1/4, 1/8 ... of the row."""
+    row = config.n_positions
+    ends = [0]
+    for _ in range(max(1, TIMED_TOKENS // row)):
+        start, length = ends[-1], row
+        while length > row // 64 and length > 1:
+            length //= 2
+            ends.append(ends[-1] + length)
+        ends.append(start + row)
+    probe = _Probe(CodeShellModel(config), dtype, name, ends)
+    seconds = []
+    for _ in range(1 + TIMED_REPEATS):
+        started = time.perf_counter()
+        probe.run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:]) * 1e3
+
+
+class _Probe:
+    """Forward and backward of a small model over one batch of packed rows."""
+
+    def __init__(self, model: CodeShellModel, dtype: torch.dtype, name: str, ends: Iterable[int]) -> None:
+        self.model = model.to(dtype).train()
+        self.model.set_attn_implementation(name)
+        row, ends = min(model.config.n_positions, max(ends)), list(ends)
+        positions = torch.cat([torch.arange(end - start) for start, end in pairwise(ends)])
+        lengths = torch.tensor(ends, dtype=torch.int32)
+        self.inputs: dict[str, Tensor | int] = {
+            "input_ids": torch.randint(0, model.config.vocab_size, (len(positions) // row, row)),
+            "position_ids": positions.view(-1, row),
+            "cu_seq_lens_q": lengths, "cu_seq_lens_k": lengths, "max_length_q": row, "max_length_k": row,
+        }  # fmt: skip
+        self.weights = torch.randn(model.config.n_embd)
+
+    def run(self) -> list[Tensor]:
+        """Outputs and gradients of queries, keys and values, in float32; a GPU is done with them."""
+        self.model.zero_grad()
+        output = self.model(**self.inputs, use_cache=False).last_hidden_state.float()
+        (output * self.weights).sum().backward()
+        if output.is_cuda:
+            torch.cuda.synchronize()
+        gradients = [block.attn.c_attn.weight.grad.float() for block in self.model.h]
+        return [output.detach(), *gradients]
