@@ -1,4 +1,4 @@
-"""The stream of rows that a training run reads, and its steps, split over ranks and micro-batches."""
+"""The stream of rows of a training run, and its steps, split over ranks and micro-batches."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -38,12 +38,12 @@ def open_rows(
     tokenizer: Path,
     seed: int,
 ) -> Stream:
-    """Opens shards and lays their rows out.
+    """Opens shards as a stream of packed rows.
 
     Args:
         shards: Output of pack, or datatrove's `.ds` files.
         phases: First token and row length of each phase.
-        tokenizer: The folder of the tokenizer that the shards must have been made with.
+        tokenizer: Folder of the tokenizer, with which the shards must have been packed.
 
     Raises:
         DataError: If shards are missing, broken, or of another tokenizer, or tree-sitter is not installed for cuts by
@@ -74,14 +74,14 @@ def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Do
     """Opens one folder of training documents.
 
     Args:
-        folder: Output of pack, of which the training split is opened; one split of it; or datatrove's `.ds` files.
-        tokenizer: The folder of the tokenizer that they must have been made with, which is `loaded`.
+        folder: Output of pack, whose training split is opened; a split of it; or datatrove's `.ds` files.
+        tokenizer: Folder of `loaded`, the tokenizer with which they must have been packed.
 
     Raises:
         DataError: If they are missing, broken, or of another tokenizer.
     """
     header = make_header(loaded, tokenizer)
-    # What pack writes for a split holds .ds files as well.
+    # A split written by pack also has .ds files.
     is_split = (folder / HEADER).exists()
     if not is_split and any(folder.glob(f"*{SUFFIX}")):
         return DatatroveShards(folder, header)
@@ -105,7 +105,7 @@ def read_step(
 
 
 def count_labels(batches: Sequence[Batch]) -> int:
-    """Counts what is predicted: labels behind the first position of a row that are not ignored."""
+    """Counts predicted labels: those after the first position of a row that are not ignored."""
     return sum(int((batch.labels[:, 1:] != -100).sum()) for batch in batches)
 
 
@@ -140,7 +140,7 @@ def to_tensors(batch: Batch, device: "torch.device", *, with_lengths: bool = Fal
 def accumulate_lengths(position_ids: NDArray[np.int64]) -> NDArray[np.int32]:
     """The cumulative lengths of documents over all rows, from 0, shape (N + 1,).
 
-    A document starts with each row, and where positions do not go on by one.
+    A document starts with each row, and where positions do not increase by one.
     """
     is_first = np.ones(position_ids.shape, dtype=bool)
     is_first[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
