@@ -126,8 +126,8 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     from codeshell_hf.text.shards import TokenShards
     from codeshell_hf.train.engine import EngineOptions, make_engine
     from codeshell_hf.train.settings import OptimizerSettings
+    from codeshell_hf.train.step import accumulate_gradients
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-    from recipes.pretrain import accumulate_gradients
     from recipes.with_accelerate import join_ranks
 
     config = make_shape(options)

@@ -24,7 +24,6 @@ import torch
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellConfig
 from codeshell_hf.pack.rows import IGNORED, Batch
-from codeshell_hf.pack.stream import to_tensors
 from codeshell_hf.precision import choose_precision
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.attention_choice import describe_trials
@@ -32,8 +31,8 @@ from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.ranks import Ranks
 from codeshell_hf.train.settings import AttentionName, OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
+from codeshell_hf.train.step import accumulate_gradients, to_tensors
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
-from recipes.pretrain import accumulate_gradients
 from recipes.with_accelerate import join_ranks
 
 MEDIAN_TOKENS = 500  # of a short document, as for files of code; less if a row would not fit four

@@ -7,9 +7,8 @@ torchrun --nproc-per-node 2 -m recipes.pretrain recipes/nano/pretrain.yaml accel
 
 import math
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,13 +26,6 @@ from codeshell_hf.train.settings import (
     OptimizerSettings,
     ScheduleSettings,
 )
-
-if TYPE_CHECKING:
-    import torch
-
-    from codeshell_hf.pack.rows import Batch
-    from codeshell_hf.train.engine import Engine
-    from codeshell_hf.train.ranks import Ranks
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,6 +80,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
     from codeshell_hf.train.rollback import roll_back
     from codeshell_hf.train.schedule import check_epochs, fit_batch, place_phases, scale_learning_rate
     from codeshell_hf.train.sharding import read_sharding
+    from codeshell_hf.train.step import accumulate_gradients
     from codeshell_hf.train.stop_signal import StopSignal
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
     from codeshell_hf.train.trackers import Trackers
@@ -210,25 +203,6 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
             )
             work.counts, work.measures, work.report = report.counts, report.measures, report.lines
             save_run([dict(entry) for entry in log.entries], max(lengths), work.folder)
-
-
-def accumulate_gradients(engine: "Engine", batches: "list[Batch]", ranks: "Ranks") -> "torch.Tensor":
-    """Runs forward and backward over this rank's micro-batches, and returns its share of the step's loss."""
-    import torch
-
-    from codeshell_hf.pack.stream import count_labels, to_tensors
-
-    # The loss is the mean over all labels of the step, across ranks and micro-batches.
-    (labels,) = ranks.all_reduce_sum(count_labels(batches))
-    loss_sum = torch.zeros((), device=ranks.device)
-    for number, batch in enumerate(batches, start=1):
-        is_last = number == len(batches)
-        with nullcontext() if is_last else engine.no_sync():
-            with engine.autocast():
-                loss = engine.module(**to_tensors(batch, ranks.device, with_lengths=engine.takes_lengths)) / labels
-            engine.backward(loss, is_last=is_last)
-        loss_sum += loss.detach()
-    return loss_sum
 
 
 STAGE = Stage(

@@ -266,13 +266,6 @@ MUTATIONS = (
         "ranks train on each other's rows",
     ),
     Mutation(
-        SRC + "stream.py",
-        "batch.labels[:, 1:] != -100",
-        "batch.labels != -100",
-        TESTS + "test_stream.py",
-        "labels that nothing predicts count in the loss",
-    ),
-    Mutation(
         SRC + "encoder.py",
         "    if different:",
         "    if different > len(texts):",

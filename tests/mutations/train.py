@@ -7,11 +7,18 @@ TESTS = "tests/train/"
 
 MUTATIONS = (
     Mutation(
-        "recipes/pretrain.py",
+        TRAIN + "step.py",
         "with_lengths=engine.takes_lengths)) / labels",
         "with_lengths=engine.takes_lengths)) / (2 * labels)",
-        "tests/recipes/test_pretrain.py::test_a_new_model_starts_at_the_loss_of_a_uniform_guess",
+        TESTS + "test_step.py",
         "the loss divided by twice its labels",
+    ),
+    Mutation(
+        TRAIN + "step.py",
+        "batch.labels[:, 1:] != IGNORED",
+        "batch.labels != IGNORED",
+        TESTS + "test_step.py",
+        "labels that nothing predicts count in the loss",
     ),
     Mutation(
         TRAIN + "guard.py",
@@ -126,10 +133,10 @@ MUTATIONS = (
         "attention that leaks between documents is chosen",
     ),
     Mutation(
-        "src/codeshell_hf/pack/stream.py",
+        TRAIN + "step.py",
         "is_first[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1",
         "is_first[:, 1:] = position_ids[:, 1:] < position_ids[:, :-1]",
-        "tests/pack/test_stream.py",
+        TESTS + "test_step.py",
         "a document of one token hides the boundary behind it",
     ),
     Mutation(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
@@ -13,10 +12,10 @@ from codeshell_hf.pack import stream
 from codeshell_hf.pack.datatrove import DatatroveShards
 from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.mixture import Mixture
-from codeshell_hf.pack.rows import IGNORED, Batch, Rows
+from codeshell_hf.pack.rows import Rows
 from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
 from codeshell_hf.pack.shards import TextDocument, make_header, write_shards
-from codeshell_hf.pack.stream import accumulate_lengths, count_labels, open_rows, open_shards, read_step, to_tensors
+from codeshell_hf.pack.stream import open_rows, open_shards, read_step
 from codeshell_hf.text.shards import TokenShards
 from tests.pack.letters import make_shards
 
@@ -103,25 +102,6 @@ def test_ranks_share_a_step_micro_batch_by_micro_batch(tmp_path: Path, ranks: in
     assert np.array_equal(np.concatenate(found), rows.read(64, 16).input_ids)
 
 
-def test_labels_are_counted_without_first_positions_and_ignored_ones() -> None:
-    labels = np.array([[1, 2, IGNORED, 4], [IGNORED, 6, 7, 8]])
-    batch = Batch(labels, labels, labels)
-
-    assert count_labels([batch, batch]) == 2 * 5
-
-
-def test_a_batch_becomes_the_models_arguments() -> None:
-    ids, positions, labels = (np.full((2, 3), value) for value in (1, 2, 3))
-
-    tensors = to_tensors(Batch(ids, positions, labels), torch.device("cpu"))
-
-    assert {name: int(torch.as_tensor(tensor)[0, 0]) for name, tensor in tensors.items()} == {
-        "input_ids": 1,
-        "position_ids": 2,
-        "labels": 3,
-    }
-
-
 def test_what_joins_with_longer_rows_is_drawn_from_then(home: Path) -> None:
     joining = MixtureSettings(shards=home / "pack", share=0.25, min_row_tokens=16)
 
@@ -145,12 +125,3 @@ def test_cuts_by_syntax_need_tree_sitter(home: Path, monkeypatch: pytest.MonkeyP
 def test_cuts_whose_shares_are_not_one_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"infilling.cuts is .*; let each share be 0 or more, and all together 1"):
         InfillingSettings(cuts={"line": 0.5})
-
-
-def test_lengths_of_documents_accumulate_over_rows() -> None:
-    positions = np.array([[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5], [4, 5, 0, 0, 1, 2]])
-
-    found = accumulate_lengths(positions)
-
-    assert found.tolist() == [0, 3, 5, 6, 12, 14, 15, 18]
-    assert found.dtype == np.int32

@@ -9,8 +9,8 @@ import torch
 
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.pack.rows import Batch
-from codeshell_hf.pack.stream import to_tensors
 from codeshell_hf.train.attention import VARLEN, attend_varlen, register_attention
+from codeshell_hf.train.step import to_tensors
 
 WHOLE = [torch.arange(40), torch.arange(40)]
 PACKED = [torch.cat([torch.arange(13), torch.arange(27)]), torch.cat([torch.arange(n) for n in (1, 20, 2, 17)])]

@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..text.shards import HEADER, TokenShards
@@ -21,9 +17,6 @@ from .mixture import Mixture
 from .rows import Batch, Documents, Rows
 from .settings import InfillingSettings, MixtureSettings, RowSettings
 from .shards import make_header
-
-if TYPE_CHECKING:
-    import torch
 
 Stream = Rows | Mixture
 
@@ -102,46 +95,3 @@ def read_step(
     """
     starts = range(consumed + rank * micro_tokens, consumed + step_tokens, ranks * micro_tokens)
     return [rows.read(start, micro_tokens // rows.find_row_tokens(start)) for start in starts]
-
-
-def count_labels(batches: Sequence[Batch]) -> int:
-    """Counts predicted labels: those after the first position of a row that are not ignored."""
-    return sum(int((batch.labels[:, 1:] != -100).sum()) for batch in batches)
-
-
-def to_tensors(batch: Batch, device: "torch.device", *, with_lengths: bool = False) -> "dict[str, torch.Tensor | int]":
-    """Moves a batch to a device, as the model's arguments.
-
-    Args:
-        with_lengths: Whether to add the documents' cumulative lengths, shape (N + 1,), int32. Without them, attention
-            by lengths finds the documents on the device, and the host waits for it.
-    """
-    import torch
-
-    arrays: dict[str, NDArray[np.integer]] = {
-        "input_ids": batch.input_ids,
-        "position_ids": batch.position_ids,
-        "labels": batch.labels,
-    }
-    if with_lengths:
-        arrays["cu_seq_lens_q"] = accumulate_lengths(batch.position_ids)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    if device.type == "cuda":  # copies of pageable memory wait for the device
-        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-    moved: dict[str, torch.Tensor | int] = {
-        name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()
-    }
-    if with_lengths:
-        row_tokens = batch.position_ids.shape[1]  # a constant upper bound, so that nothing is compiled again
-        moved |= {"cu_seq_lens_k": moved["cu_seq_lens_q"], "max_length_q": row_tokens, "max_length_k": row_tokens}
-    return moved
-
-
-def accumulate_lengths(position_ids: NDArray[np.int64]) -> NDArray[np.int32]:
-    """The cumulative lengths of documents over all rows, from 0, shape (N + 1,).
-
-    A document starts with each row, and where positions do not increase by one.
-    """
-    is_first = np.ones(position_ids.shape, dtype=bool)
-    is_first[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
-    return np.append(np.flatnonzero(is_first), position_ids.size).astype(np.int32)
