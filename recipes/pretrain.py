@@ -182,9 +182,10 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
                         engine.save_whole(work.folder / "exports" / f"step-{progress.step:08d}", tokenizer)
                 benchmarks.poll(trackers)
                 if is_stopping and progress.step < steps:
-                    checkpoints.commit()
+                    is_saved = checkpoints.commit()
                     benchmarks.stop()
-                    raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to continue")
+                    kept = f"saved step {progress.step}" if is_saved else f"step {progress.step} could not be saved"
+                    raise Interrupted(f"{kept} of {steps}; run the same command again to continue")
 
         checkpoints.commit()
         trackers.log(held_out.log_bits_per_byte(engine, progress), progress.step)
@@ -216,11 +217,14 @@ STAGE = Stage(
         **({"benchmarks": settings.evaluation.benchmarks} if settings.evaluation.benchmarks else {}),
     },
     run=run,
-    checkpoint_glob="checkpoints/step-*",
-    # Settings that do not change the result.
+    checkpoint_glob="checkpoints/[bs]*-*",  # broken ones, too, which may be restored
+    # What does not change the result, and what a diverged run needs.
     changeable_on_resume=(
         "batch.micro_tokens",
         "checkpoint",
+        "guard",
+        "optimizer.learning_rate",
+        "optimizer.matrix_learning_rate",
         "evaluation",
         "held-out shards",
         "benchmarks",

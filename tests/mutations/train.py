@@ -64,7 +64,7 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "checkpoint.py",
-        'if hash_file(path / name) != record["files"][name]',
+        "if hash_file(path / name) != record.files[name]",
         "if not (path / name).exists()",
         TESTS + "test_checkpoint.py",
         "a checkpoint with changed bytes is loaded",
@@ -145,6 +145,34 @@ MUTATIONS = (
         "torch._assert_async(torch.ones((), dtype=torch.bool), OTHER_LENGTHS)",
         TESTS + "test_attention.py",
         "lengths that join documents are taken",
+    ),
+    Mutation(
+        TRAIN + "checkpoint.py",
+        "                    path.rename(aside)\n",
+        "",
+        TESTS + "test_checkpoint.py",
+        "a broken checkpoint takes the place of one that is kept",
+    ),
+    Mutation(
+        TRAIN + "checkpoint.py",
+        'if found or any(self.folder.glob("broken-step-*")):',
+        "if found:",
+        TESTS + "test_checkpoint.py",
+        "the second try with broken checkpoints starts over",
+    ),
+    Mutation(
+        TRAIN + "checkpoint.py",
+        "return _Written({}, str(_find_cause(error)))",
+        "return _Written({})",
+        TESTS + "test_checkpoint.py",
+        "a save that failed counts as written",
+    ),
+    Mutation(
+        TRAIN + "engine.py",
+        '            entry["peak"] = peak',
+        '            entry["peak"] = entry["peak"]',
+        TESTS + "test_checkpoint.py",
+        "a resumed run keeps the learning rate that diverged",
     ),
     Mutation(
         TRAIN + "weights.py",

@@ -355,14 +355,34 @@ def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(
     checkpoints = output.with_name("kept.partial") / "checkpoints"
     before = sorted(checkpoints.rglob("*"))
 
-    assert run(home, output, "optimizer.learning_rate=1e-3") == 2
-    assert "kept.partial was started with optimizer.learning_rate 0.003, and now it is 0.001" in capsys.readouterr().err
+    assert run(home, output, "optimizer.weight_decay=0.5") == 2
+    assert "kept.partial was started with optimizer.weight_decay 0.1, and now it is 0.5" in capsys.readouterr().err
     assert run(home, output, "batch.micro_tokens=768") == 2
     assert "steps of 1,024 tokens, but this run would take 768; set batch.micro_tokens" in capsys.readouterr().err
     assert sorted(checkpoints.rglob("*")) == before
     assert run(home, output, "batch.micro_tokens=256", "log_every_steps=1", "checkpoint.keep=3") == 0
 
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
+
+
+def test_a_stopped_run_goes_on_with_a_lower_learning_rate(
+    home: Path, whole: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    def rates_of(folder: Path) -> list[float]:
+        entries = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        return [entry["learning_rate"] for entry in entries if "loss" in entry]
+
+    output = tmp_path / "lower"
+    stop_after(monkeypatch, 6)
+    assert run(home, output) == 75
+    taken = len(rates_of(output.with_name("lower.partial")))
+
+    assert run(home, output, "optimizer.learning_rate=1e-3", "guard.max_skips=5") == 0
+
+    before, after = rates_of(whole), rates_of(output)
+    assert 0 < taken < len(after) == len(before)
+    assert after[:taken] == before[:taken]
+    assert after[taken:] == pytest.approx([rate / 3 for rate in before[taken:]])
 
 
 @slow
@@ -438,7 +458,7 @@ def test_broken_checkpoints_are_skipped_and_the_one_before_them_is_used(home: Pa
 
     printed = complete(home, output, *more)
 
-    assert printed.count("falling back to the checkpoint before it") == 3
+    assert printed.count("and the checkpoint before it is loaded") == 3
     assert f"resumes at step {int(found[-4].name.removeprefix('step-'))} of 20" in printed
     assert losses_of(output) == losses_of(whole)
 

@@ -1,12 +1,13 @@
 """Checkpoints: whole or absent, recognised when broken, resumed in full."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from codeshell_hf.errors import SettingsError
+from codeshell_hf.errors import CheckpointError, SettingsError
 from codeshell_hf.train.checkpoint import Checkpoints, Run, list_checkpoints
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.guard import Guard
@@ -35,7 +36,22 @@ def test_without_a_checkpoint_nothing_changes(engine: Engine, tmp_path: Path) ->
     assert not Checkpoints(tmp_path / "none", engine, CheckpointSettings()).resume(make_run())
 
 
-@pytest.mark.parametrize("fault", ["changed", "missing", "unrecorded", "garbage"])
+RECORDS = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "3",
+    '{"step": 2}',
+    "no files",
+    "other files",
+    "more digits",
+    "a step of text",
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("fault", ["changed", "missing", "unrecorded", "a folder", *RECORDS])
 def test_a_broken_checkpoint_is_skipped_for_the_one_before_it(
     engine: Engine, tmp_path: Path, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -49,17 +65,117 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before_it(
         shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     elif fault == "missing":
         shard.unlink()
-    elif fault == "unrecorded":
+    elif fault in ("unrecorded", "a folder"):
         (last / "checkpoint.json").unlink()
+        if fault == "a folder":
+            (last / "checkpoint.json").mkdir()
     else:
-        (last / "checkpoint.json").write_text("{")
+        spoil(last / "checkpoint.json", fault)
 
     resumed = make_run()
     assert checkpoints.resume(resumed)
 
     assert resumed.progress.step == 1
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [warning.endswith("; falling back to the checkpoint before it") for warning in warnings] == [True]
+    (warning,) = warnings
+    assert warning.endswith("; it is now broken-step-00000002, and the checkpoint before it is loaded")
+    assert "\n" not in warning
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken-step-00000002", "step-00000001"]
+
+
+def spoil(record: Path, fault: str) -> None:
+    """Writes another text into a record, or changes one of its fields."""
+    values = json.loads(record.read_text())
+    name, digits = next(iter(values["files"].items()))
+    changes = {
+        "no files": {"files": {}},
+        "other files": {"files": {"../step-00000001/.metadata": digits}},
+        "more digits": {"files": values["files"] | {name: digits + "0"}},
+        "a step of text": {"step": "2"},
+    }
+    text = json.dumps(values | changes[fault]) if fault in changes else fault
+    record.write_bytes(text.encode(errors="surrogateescape"))
+
+
+def test_a_broken_checkpoint_takes_no_place_of_one_that_is_kept(engine: Engine, tmp_path: Path) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings(keep=2)), make_run()
+    for _ in range(2):
+        take_step(engine, run)
+        save(checkpoints, run)
+    (tmp_path / "step-00000002" / "checkpoint.json").unlink()
+    (tmp_path / "step-00000007").write_text("a file is no checkpoint")
+    resumed = make_run()
+    assert checkpoints.resume(resumed)
+
+    for _ in range(2):  # steps 2 and 3; with the broken one counted, step 1 would go at the first
+        assert "step-00000001" in [path.name for path in list_checkpoints(tmp_path)]
+        take_step(engine, resumed)
+        save(checkpoints, resumed)
+
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
+
+
+def test_where_all_are_broken_nothing_starts_over_by_itself(engine: Engine, tmp_path: Path) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    for _ in range(2):
+        take_step(engine, run)
+        save(checkpoints, run)
+    records = [(path, (path / "checkpoint.json").read_text()) for path in list_checkpoints(tmp_path)]
+    for path, _ in records:
+        (path / "checkpoint.json").unlink()
+
+    for _ in range(2):  # the second try finds them renamed
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is complete; restore one, or remove"):
+            Checkpoints(tmp_path, engine, CheckpointSettings()).resume(make_run())
+
+    path, text = records[-1]
+    aside = tmp_path / f"broken-{path.name}"
+    (aside / "checkpoint.json").write_text(text)
+    aside.rename(path)
+    resumed = make_run()
+    assert checkpoints.resume(resumed)
+    assert resumed.progress.step == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size")
+def test_a_save_that_the_disk_does_not_hold_is_dropped_and_the_run_goes_on(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import resource
+
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    take_step(engine, run)
+    save(checkpoints, run)
+    take_step(engine, run)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as on a full disk, writing fails halfway
+    try:
+        checkpoints.save(run)
+        assert not checkpoints.commit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert warning.startswith("the checkpoint of step 2 cannot be written (")
+    assert warning.endswith("); the run goes on without it")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    take_step(engine, run)
+    save(checkpoints, run)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001", "step-00000003"]
+
+
+def test_a_lower_learning_rate_holds_after_resuming(engine: Engine, tmp_path: Path) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    take_step(engine, run)
+    save(checkpoints, run)
+    for group in engine.optimizers[0].param_groups:
+        group["peak"] = 0.0  # as an engine of other settings has it
+
+    checkpoints.resume(make_run())
+    before = weights_of(engine)
+    take_step(engine, run)
+
+    assert all(torch.equal(found, wanted) for found, wanted in zip(weights_of(engine), before, strict=True))
 
 
 def test_the_last_are_kept_and_multiples_for_good(engine: Engine, tmp_path: Path) -> None:

@@ -56,3 +56,15 @@ def test_the_line_has_speed_share_of_the_peak_and_time_left(tmp_path: Path) -> N
     )
     assert "mfu 0.20 (0.25)" in log.format_line(23, 100, TokenCost(6e9, 2e9), 1.0, ranks=2)
     assert log.last_measures(100)["tokens_per_s"] == 50.0
+
+
+def test_lines_of_other_shapes_are_no_steps(tmp_path: Path) -> None:
+    whole = b'{"step": 1, "tokens": 100, "loss": 4.0, "elapsed_s": 2.0}\n'
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(
+        whole + b'[1]\nnull\n7\n{"step": "2"}\n{"loss": 1.0}\n' + whole.replace(b"1,", b"2,", 1) + b"\xff\xfe\n"
+    )
+
+    log = Log(path, 9, is_writer=True)
+
+    assert [entry["step"] for entry in log.entries] == [1, 2]

@@ -1,19 +1,20 @@
 """Checkpoints that are complete or absent: written under a temporary name while training goes on, then renamed.
 
-`checkpoint.json`, written last, holds the hash of each file, so that a broken checkpoint is recognised and skipped.
-However the model was sharded when a checkpoint was written, any engine reads it on any number of ranks.
+`checkpoint.json`, written last, holds the hash of each file, so that a broken checkpoint is recognised. It is renamed
+to `broken-step-*`, where it is neither loaded nor counted among those that are kept. However the model was sharded when
+a checkpoint was written, any engine reads it on any number of ranks.
 """
 
-import json
 import logging
 import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import torch.distributed as dist
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, write_text
@@ -40,17 +41,29 @@ class Run:
     compute_dtype: ComputeDtype
 
 
-class _State(TypedDict):
+class _RunState(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     progress: dict[str, int]
     guard: dict[str, float]
     step_tokens: int
-    precision: str
+    precision: ComputeDtype
 
 
-class _Record(TypedDict):
+class _CheckpointRecord(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     step: int
-    run: _State
-    files: dict[str, str]
+    run: _RunState
+    files: dict[str, str] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a rank has written of a checkpoint: the hash of each file, or why it could not."""
+
+    hashes: dict[str, str]
+    fault: str | None = None
 
 
 @dataclass
@@ -59,8 +72,8 @@ class _Pending:
 
     step: int
     temporary: Path
-    hashes: "Future[dict[str, str]]"
-    state: _State
+    written: "Future[_Written]"
+    state: _RunState
 
 
 class Checkpoints:
@@ -79,55 +92,82 @@ class Checkpoints:
     def save(self, run: Run) -> None:
         """Starts to save; returns once the weights may change again."""
         step = run.progress.step
-        state: _State = {
-            "progress": asdict(run.progress),
-            "guard": run.guard.state(),
-            "step_tokens": run.step_tokens,
-            "precision": run.compute_dtype,
-        }
+        state = _RunState(
+            progress=asdict(run.progress),
+            guard=run.guard.state(),
+            step_tokens=run.step_tokens,
+            precision=run.compute_dtype,
+        )
         self.commit()
         temporary = self.folder / f".step-{step:08d}"
+        fault = None
         if self._rank == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        dist.barrier(self._group)
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+            except OSError as error:
+                fault = str(error)
+        faults: list[str | None] = [fault]
+        dist.broadcast_object_list(faults, group=self._group)
+        if faults[0] is not None:
+            self._drop(step, temporary, faults[0])
+            return
         wait = self._engine.write(temporary, self._group)
 
-        def finish() -> dict[str, str]:
-            wait()
-            files = sorted(path for path in temporary.rglob("*") if path.is_file())
-            return {
-                path.relative_to(temporary).as_posix(): hash_file(path) for path in files[self._rank :: self._ranks]
-            }
+        def finish() -> _Written:
+            try:
+                wait()
+                files = sorted(path for path in temporary.rglob("*") if path.is_file())[self._rank :: self._ranks]
+                return _Written({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
+            except (OSError, RuntimeError, CheckpointException) as error:
+                return _Written({}, str(_find_cause(error)))
 
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
 
-    def commit(self) -> None:
-        """Waits until all ranks have written the pending checkpoint, writes its record and gives it its final name."""
+    def commit(self) -> bool:
+        """Waits until all ranks have written the pending checkpoint, writes its record and gives it its final name.
+
+        Returns:
+            Whether there is no pending checkpoint that was lost. If one cannot be written, on a full disk for example,
+            it is dropped with a warning: the run can continue, and the checkpoint before it is kept.
+        """
         pending, self._pending = self._pending, None
         if pending is None:
-            return
-        hashes: list[dict[str, str]] = [{} for _ in range(self._ranks)]
-        dist.all_gather_object(hashes, pending.hashes.result(), group=self._group)
+            return True
+        written = [_Written({}) for _ in range(self._ranks)]
+        dist.all_gather_object(written, pending.written.result(), group=self._group)
+        fault = next((one.fault for one in written if one.fault is not None), None)
+        if self._rank == 0 and fault is None:
+            files = {name: value for one in written for name, value in sorted(one.hashes.items())}
+            record = _CheckpointRecord(step=pending.step, run=pending.state, files=files)
+            try:
+                write_text(pending.temporary / RECORD, record.model_dump_json(indent=1))
+                target = self.folder / f"step-{pending.step:08d}"
+                shutil.rmtree(target, ignore_errors=True)
+                pending.temporary.rename(target)
+                self._delete_old()
+            except OSError as error:
+                fault = str(error)
+        faults: list[str | None] = [fault]
+        dist.broadcast_object_list(faults, group=self._group)
+        if faults[0] is not None:
+            self._drop(pending.step, pending.temporary, faults[0])
+        return faults[0] is None
+
+    def _drop(self, step: int, temporary: Path, fault: str) -> None:
         if self._rank == 0:
-            record: _Record = {
-                "step": pending.step,
-                "run": pending.state,
-                "files": {name: value for one in hashes for name, value in sorted(one.items())},
-            }
-            write_text(pending.temporary / RECORD, json.dumps(record, indent=1))
-            target = self.folder / f"step-{pending.step:08d}"
-            shutil.rmtree(target, ignore_errors=True)
-            pending.temporary.rename(target)
-            for old in list_checkpoints(self.folder)[: -self._settings.keep]:
-                step = int(old.name.removeprefix("step-"))
-                if self._settings.keep_every_steps is None or step % self._settings.keep_every_steps:
-                    shutil.rmtree(old)
-        dist.barrier(self._group)
+            shutil.rmtree(temporary, ignore_errors=True)
+            logger.warning("the checkpoint of step %d cannot be written (%s); the run goes on without it", step, fault)
+
+    def _delete_old(self) -> None:
+        for old in list_checkpoints(self.folder)[: -self._settings.keep]:
+            step = int(old.name.removeprefix("step-"))
+            if self._settings.keep_every_steps is None or step % self._settings.keep_every_steps:
+                shutil.rmtree(old)
 
     def is_written(self) -> bool:
         """Whether this rank has written its part of the pending checkpoint, so that `commit` does not wait for it."""
-        return self._pending is not None and self._pending.hashes.done()
+        return self._pending is not None and self._pending.written.done()
 
     def resume(self, run: Run) -> bool:
         """Loads the newest complete checkpoint, weights and `run`; returns whether there is one.
@@ -139,44 +179,56 @@ class Checkpoints:
         state = self.load_weights()
         if state is None:
             return False
-        check_step_tokens(state["step_tokens"], run.step_tokens)
-        run.progress.__dict__.update(state["progress"])
-        run.guard.restore(state["guard"])
+        check_step_tokens(state.step_tokens, run.step_tokens)
+        run.progress.__dict__.update(state.progress)
+        run.guard.restore(state.guard)
         return True
 
-    def load_weights(self) -> _State | None:
-        """Loads the weights of the newest complete checkpoint; broken ones are skipped with a warning.
+    def load_weights(self) -> _RunState | None:
+        """Loads the weights of the newest complete checkpoint; broken ones are renamed, with a warning.
 
         Returns:
             The run's state, or `None` without a checkpoint.
 
         Raises:
-            CheckpointError: If it is of another model.
+            CheckpointError: If it is of another model, or all are broken.
         """
         self.commit()
-        for path in reversed(list_checkpoints(self.folder)):
+        found = list_checkpoints(self.folder)
+        for path in reversed(found):
             try:
                 record = self._check(path)
             except CheckpointError as error:
                 if self._rank == 0:
-                    logger.warning("%s; falling back to the checkpoint before it", error)
+                    aside = path.with_name(f"broken-{path.name}")
+                    shutil.rmtree(aside, ignore_errors=True)
+                    path.rename(aside)
+                    logger.warning("%s; it is now %s, and the checkpoint before it is loaded", error, aside.name)
                 continue
             self._engine.read(path, self._group)
-            return record["run"]
+            return record.run
+        dist.barrier(self._group)  # the first rank has renamed
+        if found or any(self.folder.glob("broken-step-*")):
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} is complete; restore one, or remove {self.folder} to start over"
+            )
         return None
 
-    def _check(self, path: Path) -> _Record:
+    def _check(self, path: Path) -> _CheckpointRecord:
         """Checks the hashes, each rank some of the files; all ranks get the same answer."""
-        record: _Record | None = None
+        record: _CheckpointRecord | None = None
         fault: str | None = None
         try:
             record = _read_record(path)
-            names = sorted(record["files"])[self._rank :: self._ranks]
-            wrong = [name for name in names if hash_file(path / name) != record["files"][name]]
+            if outside := [name for name in record.files if "/" in name.replace("\\", "/")]:
+                raise ValueError(f"{RECORD} names {outside[0]!r}, which is no file of it")
+            names = sorted(record.files)[self._rank :: self._ranks]
+            wrong = [name for name in names if hash_file(path / name) != record.files[name]]
             if wrong:
                 fault = f"{path / wrong[0]} has another hash than when it was written: it is broken"
-        except (OSError, ValueError, KeyError) as error:
-            fault = f"{path} is not a complete checkpoint ({error})"
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            fault = f"{path} is not a complete checkpoint ({reason})"
         faults: list[str | None] = [None] * self._ranks
         dist.all_gather_object(faults, fault, group=self._group)
         if record is None or any(faults):
@@ -184,11 +236,21 @@ class Checkpoints:
         return record
 
 
-def _read_record(path: Path) -> _Record:
-    record: _Record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    return record
+def _read_record(path: Path) -> _CheckpointRecord:
+    try:
+        return _CheckpointRecord.model_validate_json((path / RECORD).read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"])) or "the record"
+        raise ValueError(f"{RECORD}: {place}: {fault['msg']}") from error
+
+
+def _find_cause(error: BaseException) -> BaseException:
+    """The first rank's own error, of those that torch collects from all."""
+    failures = getattr(error, "failures", None)
+    return next(iter(failures.values()))[0] if failures else error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, which may be missing, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
+    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir())

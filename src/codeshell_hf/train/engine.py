@@ -240,13 +240,15 @@ class Engine:
         Raises:
             CheckpointError: If it is of another model.
         """
-        state = self._state()
+        state, peaks = self._state(), [group["peak"] for group in groups(self.optimizers)]
         try:
             load(state, checkpoint_id=folder, process_group=group)
             self._restore(state)
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
             raise CheckpointError(f"{folder} is of another model or release; remove it to start over") from error
         torch.set_rng_state(state["rng"])
+        for entry, peak in zip(groups(self.optimizers), peaks, strict=True):
+            entry["peak"] = peak  # the settings', which may have changed since
 
     def _state(self) -> StateDict:
         weights, moments = states.get_state_dict(self.inner, self.optimizers)

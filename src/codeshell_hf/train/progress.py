@@ -133,6 +133,8 @@ class Log:
 def _parse_lines(lines: list[str]) -> Iterator[Entry]:
     for line in lines:
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # a line that a kill cut short
+            entry = json.loads(line)
+        except (ValueError, RecursionError):  # a line that a kill cut short
             return
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            yield entry  # type: ignore[misc]
