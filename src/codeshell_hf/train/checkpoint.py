@@ -59,7 +59,7 @@ class _CheckpointRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Written:
+class _WrittenFiles:
     """What a rank has written of a checkpoint: the hash of each file, or why it could not."""
 
     hashes: dict[str, str]
@@ -72,7 +72,7 @@ class _Pending:
 
     step: int
     temporary: Path
-    written: "Future[_Written]"
+    written: "Future[_WrittenFiles]"
     state: _RunState
 
 
@@ -114,13 +114,13 @@ class Checkpoints:
             return
         wait = self._engine.write(temporary, self._group)
 
-        def finish() -> _Written:
+        def finish() -> _WrittenFiles:
             try:
                 wait()
                 files = sorted(path for path in temporary.rglob("*") if path.is_file())[self._rank :: self._ranks]
-                return _Written({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
+                return _WrittenFiles({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
             except (OSError, RuntimeError, CheckpointException) as error:
-                return _Written({}, str(_find_cause(error)))
+                return _WrittenFiles({}, str(_find_cause(error)))
 
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
 
@@ -134,7 +134,7 @@ class Checkpoints:
         pending, self._pending = self._pending, None
         if pending is None:
             return True
-        written = [_Written({}) for _ in range(self._ranks)]
+        written = [_WrittenFiles({}) for _ in range(self._ranks)]
         dist.all_gather_object(written, pending.written.result(), group=self._group)
         fault = next((one.fault for one in written if one.fault is not None), None)
         if self._rank == 0 and fault is None:
