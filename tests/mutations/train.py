@@ -162,8 +162,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "checkpoint.py",
-        "return _Written({}, str(_find_cause(error)))",
-        "return _Written({})",
+        "return _WrittenFiles({}, str(_find_cause(error)))",
+        "return _WrittenFiles({})",
         TESTS + "test_checkpoint.py",
         "a save that failed counts as written",
     ),
