@@ -68,6 +68,7 @@ def test_released_folder_keeps_its_digits_step(
     assert saved["tokenizer_class"] == "PreTrainedTokenizerFast"  # which every transformers knows
     assert saved["clean_up_tokenization_spaces"] is False
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert isinstance(again, CodeShellTokenizer)
     assert again(text)["input_ids"] == expected
     assert again.chat_template == ours.chat_template
 
