@@ -25,13 +25,15 @@ def test_help_lists_every_command_and_stage_with_examples(capsys: pytest.Capture
     assert "\n  codeshell run nano " in text
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("serve", "transformers")])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([name, "--help"])
+    try:
+        status: object = main([name, "--help"])
+    except SystemExit as stopped:
+        status = stopped.code
 
     printed = capsys.readouterr()
-    assert stopped.value.code == 0
+    assert status == 0
     assert f"usage: codeshell {name}" in printed.out
     assert f"\ncodeshell {name} " in printed.out
     assert printed.err == ""
@@ -56,18 +58,20 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_help_imports_nothing_heavy() -> None:
     """Half a second is a claim of a quiet machine; that torch and transformers stay out holds anywhere."""
-    words = [*COMMANDS.keys() - {"serve", "transformers"}, *STAGES]
+    calls = [*COMMANDS, *STAGES, "chat model http://localhost:8000", "serve model --port 8000"]
     script = (
         "import contextlib, io, sys\n"
         "from codeshell_hf.commands.main import main\n"
-        "for word in sys.argv[1:]:\n"
-        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
-        "        main([word, '--help'])\n"
+        "for call in sys.argv[1:]:\n"
+        "    printed = io.StringIO()\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(printed):\n"
+        "        main([*call.split(), '--help'])\n"
+        "    assert printed.getvalue().startswith(f'usage: codeshell {call.split()[0]} '), printed.getvalue()\n"
         "    heavy = {'torch', 'transformers', 'numpy', 'pyarrow', 'trl', 'matplotlib'} & set(sys.modules)\n"
-        "    assert not heavy, (word, heavy)\n"
+        "    assert not heavy, (call, heavy)\n"
     )
 
-    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script, *calls], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
 
@@ -78,6 +82,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["serve", "model", "--port", "8000"], ["serve", "model", "--port", "8000"]),
         (["chat", "model", "http://localhost:8000"], ["chat", "model", "http://localhost:8000"]),
         (["transformers", "env"], ["env"]),
+        (["transformers", "serve", "--help"], ["serve", "--help"]),
     ],
 )
 def test_servers_and_their_client_are_transformers_own(

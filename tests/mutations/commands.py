@@ -98,7 +98,7 @@ MUTATIONS = (
     ),
     Mutation(
         f"{COMMANDS}/main.py",
-        'if asks_server or name == "serve":',
+        'if (asks_server and not asks_help) or name == "serve":',
         'if name == "serve":',
         "tests/commands/test_main.py",
         "a chat with a server is taken for one with a folder",

@@ -54,14 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"codeshell: error: unknown command '{name}'; {advice}", file=sys.stderr)
         return 2
     module = COMMANDS[name][0]
+    asks_help = bool({"-h", "--help"} & set(rest))
+    # `codeshell transformers serve --help` is passed on.
+    if (name == "serve" and asks_help) or (name == "transformers" and rest[:1] in (["-h"], ["--help"])):
+        from .serve import print_help
+
+        print_help(name)
+        return 0
     # Chats with servers use transformers' own client.
     asks_server = name == "chat" and any(word.startswith(("http://", "https://")) for word in rest)
-    if asks_server or name == "serve":
+    if (asks_server and not asks_help) or name == "serve":
         module, rest = "codeshell_hf.commands.serve", [name, *rest]
     if module.startswith("recipes."):
         from .workspace import use_workspace
 
-        use_workspace(is_silent=bool({"-h", "--help"} & set(rest)))
+        use_workspace(is_silent=asks_help)
     status: int = importlib.import_module(module).main(rest)
     return status
 
