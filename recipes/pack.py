@@ -96,7 +96,7 @@ def join_splits(settings: Settings, work: Work) -> "dict[str, Header]":
     from codeshell_hf.pack.shares import check_shares, join_shares
 
     check_shares(settings.shares)
-    return {split: join_shares(settings.shares, split, _make(work.folder / split)) for split in settings.splits}
+    return {split: join_shares(settings.shares, split, work.folder / split) for split in settings.splits}
 
 
 def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
@@ -115,7 +115,7 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
     )
     work.report.append(choice)
     is_fast = isinstance(encoder, TiktokenEncoder)
-    folders = {split: _make(work.folder / split) for split in settings.splits}
+    folders = {split: work.folder / split for split in settings.splits}
     parts = encode_documents(
         settings.documents,
         folders,
@@ -139,11 +139,6 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
     return headers
 
 
-def _make(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def pack_repositories(
     settings: Settings,
     repositories: RepositorySettings,
@@ -154,24 +149,17 @@ def pack_repositories(
     is_fast: bool,
 ) -> "tuple[list[ShardPart], Header]":
     """Writes shards of repository-level training documents; returns their parts, whose records are kept, and header."""
-    from codeshell_hf.errors import DataError
-    from codeshell_hf.pack.marks import find_marks
+    from codeshell_hf.pack.marks import require_marks
     from codeshell_hf.pack.repositories import join_repositories
     from codeshell_hf.pack.shards import write_contents
 
-    marks = find_marks(tokenizer)
-    if marks is None:
-        raise DataError(
-            f"{settings.tokenizer} has no <reponame> and <filename>, or no token for a line break, which joined "
-            "documents need; set repositories to null, or pack with another tokenizer"
-        )
-    folder = _make(work.folder / REPOSITORIES / TRAIN)
+    folder = work.folder / REPOSITORIES / TRAIN
     parts, counts = join_repositories(
         repositories.documents or settings.documents,
         TRAIN,
         folder,
         header,
-        marks,
+        require_marks(tokenizer, settings.tokenizer),
         repositories,
         settings.tokenizer,
         is_fast=is_fast,

@@ -1,12 +1,15 @@
 """One file of a joined document is infilled behind the others."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.pack.marks import Marks, find_marks, split_context
+from codeshell_hf.errors import DataError
+from codeshell_hf.pack.marks import Marks, find_marks, require_marks, split_context
 
 REPOSITORY, FILE, BREAK = 1, 2, 3
 MARKS = Marks(REPOSITORY, FILE, BREAK)
@@ -27,6 +30,8 @@ def test_a_vocabulary_without_marks_has_none(
     monkeypatch.setattr(type(tiny_tokenizer), "get_vocab", lambda self: vocabulary)
 
     assert find_marks(tiny_tokenizer) is None
+    with pytest.raises(DataError, match=r"^mine has no <reponame> and <filename>.*; set repositories to null, or pack"):
+        require_marks(tiny_tokenizer, Path("mine"))
 
 
 # A repository "8" of three files: "9" with two tokens, "10" with four, one of which is a line break, and "11" with two.

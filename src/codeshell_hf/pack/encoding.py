@@ -88,6 +88,8 @@ def encode_documents(
     Returns:
         The parts of each split, in the order of documents.
     """
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
     groups = group_files(list_parts(documents), part_bytes)
     number, shares = share
     first, last = ((place * len(groups)) // shares for place in (number - 1, number))

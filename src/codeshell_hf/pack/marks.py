@@ -5,10 +5,12 @@ its text. A literal `<filename>` in a text is encoded as ordinary text.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from ..tokenization_codeshell import CodeShellTokenizer
 
 
@@ -29,6 +31,21 @@ def find_marks(tokenizer: CodeShellTokenizer) -> Marks | None:
     if repository is None or file is None or len(line_break) != 1:
         return None
     return Marks(repository, file, line_break[0])
+
+
+def require_marks(tokenizer: CodeShellTokenizer, folder: Path) -> Marks:
+    """The marks of a tokenizer that was loaded from a folder.
+
+    Raises:
+        DataError: If its vocabulary lacks one.
+    """
+    marks = find_marks(tokenizer)
+    if marks is None:
+        raise DataError(
+            f"{folder} has no <reponame> and <filename>, or no token for a line break, which joined documents need; "
+            "set repositories to null, or pack with another tokenizer"
+        )
+    return marks
 
 
 def split_context(tokens: NDArray[np.int64], marks: Marks, draw: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -227,7 +227,7 @@ def join_repositories(
         DataError: If no repository has enough files.
     """
     scratch = folder / SCRATCH
-    scratch.mkdir(exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
     parts = list_parts(documents)
     groups = 1 + sum(part.stat().st_size for part in parts) // GROUP_BYTES
     processes = min(workers or count_usable_cpus(), groups)

@@ -44,7 +44,7 @@ def join_shares(shares: Sequence[Path], split: str, folder: Path) -> Header:
 
     Args:
         shares: Outputs of pack, in order.
-        folder: Existing folder to write to.
+        folder: Folder to write to.
 
     Raises:
         DataError: If one is broken, or they were packed with different tokenizers.
@@ -54,6 +54,7 @@ def join_shares(shares: Sequence[Path], split: str, folder: Path) -> Header:
     if len(headers) > 1:
         raise DataError(f"{shares[0]} and the other shares were packed with {len(headers)} tokenizers; use one")
     parts = [part for shards in opened for part in shards.parts]
+    folder.mkdir(parents=True, exist_ok=True)
     for shards in opened:
         for part in shards.parts:
             for suffix in part.hashes:
