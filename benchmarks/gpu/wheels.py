@@ -40,12 +40,12 @@ def download(packages: list[str], folder: Path) -> None:
 
 def strip_libraries(wheel: Path) -> None:
     """Removes a wheel's shared libraries for other machines."""
-    aside = wheel.with_suffix(".part")
-    with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as less:
+    temporary = wheel.with_suffix(".part")
+    with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as less:
         for name in whole.namelist():
             if not name.endswith(".so") or name.endswith(KEPT):
                 less.writestr(name, whole.read(name))
-    aside.replace(wheel)
+    temporary.replace(wheel)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 `tests/mutations/<wing>.py` holds one table a wing. `python -m tests.mutations` applies each mutation to a copy of the
 checkout and runs the tests named beside it; a mutation that these tests do not notice survives, and fails the run.
-Lines are chosen for what they decide (signs, denominators, bounds, guards), before the tests are looked at.
+Lines are chosen for what they decide (signs, denominators, bounds, guards), before the tests are read.
 """
 
 import ast

@@ -115,7 +115,7 @@ MUTATIONS = (
         "place = data.find(mark, end) if end >= 0 else -1",
         "place = -1",
         "tests/test_credentials.py",
-        "a mark is looked at once a file",
+        "only the first occurrence of a mark in a file is checked",
     ),
     Mutation(
         CREDENTIALS,

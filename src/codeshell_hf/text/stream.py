@@ -26,7 +26,7 @@ class Streamed:
 
 
 class StopFilter:
-    """Passes text on to `on_text` up to a stop text, and holds back what may be the start of one.
+    """Passes text on to `on_text` up to a stop text, and buffers what may be the start of one.
 
     >>> shown = []
     >>> held = StopFilter(["|<end>|"], shown.append)
