@@ -70,11 +70,14 @@ def make_config() -> Callable[..., CodeShellConfig]:
 def tiny_model(make_config: Callable[..., CodeShellConfig]) -> Callable[..., CodeShellForCausalLM]:
     def make(attention: str = "sdpa", seed: int = 0, **changes: object) -> CodeShellForCausalLM:
         torch.manual_seed(seed)
-        model = CodeShellForCausalLM._from_config(make_config(**changes), attn_implementation=attention)
+        model: CodeShellForCausalLM = CodeShellForCausalLM._from_config(
+            make_config(**changes), attn_implementation=attention
+        )
         with torch.no_grad():  # away from the calm of a fresh initialisation, so that differences show
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-        return model.eval()
+        model.eval()
+        return model
 
     return make
 

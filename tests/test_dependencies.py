@@ -140,7 +140,11 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
         finder.import_hook("recipes")  # runs before it as a module
         finder.import_hook("codeshell_hf.registration")  # when transformers is imported
         finder.import_hook("codeshell_hf.modeling_codeshell")
-        found[stage] = {str(Path(m.__file__).relative_to(plain)) for m in finder.modules.values() if m.__file__}
+        found[stage] = {
+            str(Path(file).relative_to(plain))
+            for m in finder.modules.values()
+            if (file := getattr(m, "__file__", None))
+        }
     found["pretrain"] |= found["evaluate"]  # started with -m
     sandbox = {f"src/codeshell_hf/sandbox/inside/{name}.py" for name in INSIDE}
     by_hand = {**DATA, "src/codeshell_hf/sandbox/pool.py": sandbox}

@@ -132,7 +132,7 @@ def test_every_released_layout_loads_exactly(
     ],
 )
 def test_every_auto_class_loads_the_backbone_and_saves_codeshell(
-    tmp_path: Path, model_type: str, auto_class: type
+    tmp_path: Path, model_type: str, auto_class: Any
 ) -> None:
     config = (GOLDEN / "plain" / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"codeshell"', f'"{model_type}"'))
@@ -151,7 +151,7 @@ def test_every_auto_class_loads_the_backbone_and_saves_codeshell(
 
 @pytest.mark.parametrize("kept", ["lm_head.weight", "transformer.wte.weight", "both"])
 @pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification])
-def test_models_without_output_layer_find_their_embedding(tmp_path: Path, auto_class: type, kept: str) -> None:
+def test_models_without_output_layer_find_their_embedding(tmp_path: Path, auto_class: Any, kept: str) -> None:
     weights = torch.load(GOLDEN / "plain" / "pytorch_model.bin", weights_only=True)
     embedding = weights.get("transformer.wte.weight", weights.get("lm_head.weight"))
     names = ["lm_head.weight", "transformer.wte.weight"] if kept == "both" else [kept]

@@ -38,7 +38,12 @@ def run_separately(model: CodeShellForCausalLM, ids: torch.Tensor) -> torch.Tens
 
 
 def ways_of_saying_packed(ids: torch.Tensor) -> dict[str, dict[str, torch.Tensor | int]]:
-    lengths = {"cu_seq_lens_q": CUMULATIVE, "cu_seq_lens_k": CUMULATIVE, "max_length_q": 10, "max_length_k": 10}
+    lengths: dict[str, torch.Tensor | int] = {
+        "cu_seq_lens_q": CUMULATIVE,
+        "cu_seq_lens_k": CUMULATIVE,
+        "max_length_q": 10,
+        "max_length_k": 10,
+    }
     return {
         "positions": {"position_ids": POSITIONS},
         "positions and ones": {"position_ids": POSITIONS, "attention_mask": torch.ones_like(ids)},

@@ -369,7 +369,7 @@ def test_generation_stops_at_the_end_of_a_turn(
             logits[..., next(script)] = 1.0
             return logits
 
-    model.lm_head = Scripted()
+    model.lm_head = Scripted()  # type: ignore[assignment]
     prompt = torch.tensor([tiny_tokenizer.encode_text("x")])
 
     generated = model.generate(

@@ -76,7 +76,8 @@ def serve(command: list[str], *, health: str = "/health") -> Iterator[str]:
 def ask(address: str, values: dict[str, Any]) -> dict[str, Any]:
     request = urllib.request.Request(address, json.dumps(values).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.loads(answer.read())
+        read: dict[str, Any] = json.loads(answer.read())
+    return read
 
 
 @pytest.mark.slow

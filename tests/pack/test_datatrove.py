@@ -8,8 +8,9 @@ import pytest
 from codeshell_hf.errors import DataError
 from codeshell_hf.pack import datatrove
 from codeshell_hf.pack.datatrove import DatatroveShards
-from codeshell_hf.pack.rows import Phase, Rows
-from codeshell_hf.text.shards import Header
+from codeshell_hf.pack.layout import Phase
+from codeshell_hf.pack.rows import Rows
+from codeshell_hf.text.shards import CHECKED_WHEN_OPENED, Header
 from tests.pack.letters import END, SENTINELS
 
 HEADER = Header(320, END, SENTINELS, "hash")
@@ -99,7 +100,7 @@ def test_lengths_are_read_across_chunks_and_files_and_nothing_is_kept_of_a_docum
     expected = np.array([size - 1 for own in sizes for size in own])
     asked = np.array([12, 0, 7, 7, 3, 8, 9, 11])
 
-    for checked in (datatrove.CHECKED_WHEN_OPENED, 0):
+    for checked in (CHECKED_WHEN_OPENED, 0):
         monkeypatch.setattr(datatrove, "CHECKED_WHEN_OPENED", checked)
         shards = DatatroveShards(tmp_path, HEADER)
 

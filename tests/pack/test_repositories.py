@@ -135,7 +135,7 @@ def write_curated(folder: Path, rows: Sequence[tuple[str | None, str, str, str]]
     columns = ("repository", "path", "text", "split")
     for part in range(parts):
         mine = [
-            dict(zip(columns, row, strict=True))
+            dict[str, object](zip(columns, row, strict=True))
             | {"id": f"{row[0]}/{row[1]}", "source": "stack", "language": "python", "stars": None, "bytes": len(row[2])}
             for row in rows[part::parts]
         ]

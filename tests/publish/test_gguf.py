@@ -52,7 +52,7 @@ def make_folder(
 def read_back(path: Path, like: CodeShellForCausalLM) -> CodeShellForCausalLM:
     """Builds a model from the tensors of a GGUF file alone."""
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    model = CodeShellForCausalLM(like.config).eval()
+    model: CodeShellForCausalLM = CodeShellForCausalLM(like.config).eval()
     state = model.state_dict()
     for name in state:
         tensor = tensors.pop(rename(name))
@@ -65,7 +65,8 @@ def read_back(path: Path, like: CodeShellForCausalLM) -> CodeShellForCausalLM:
 
 @torch.no_grad()
 def logits(model: CodeShellForCausalLM, ids: list[int]) -> np.ndarray[Any, Any]:
-    return model(torch.tensor([ids])).logits[0].numpy()
+    row: np.ndarray[Any, Any] = model(torch.tensor([ids])).logits[0].numpy()
+    return row
 
 
 @pytest.mark.parametrize(

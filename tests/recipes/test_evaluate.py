@@ -46,7 +46,8 @@ def copy(tasks: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "evaluate" / "results.json").read_text())
+    results: dict[str, Any] = json.loads((folder / "evaluate" / "results.json").read_text())
+    return results
 
 
 def test_results_hold_everything_that_made_them(

@@ -323,9 +323,8 @@ def test_waits_are_as_long_as_the_server_says(monkeypatch: pytest.MonkeyPatch) -
     waits: list[float] = []
     monkeypatch.setattr("codeshell_hf.text.client.time.sleep", waits.append)
     date = formatdate(time.time() + 90, usegmt=True)
-    replies: list[tuple[int, dict[str, str], object]] = [
-        (429, {"Retry-After": value}, {}) for value in ("120", date)
-    ] + [(429, {"Retry-After-Ms": "250"}, {})]
+    headers = [{"Retry-After": "120"}, {"Retry-After": date}, {"Retry-After-Ms": "250"}]
+    replies: list[tuple[int, dict[str, str], object]] = [(429, header, {}) for header in headers]
     with serve(*replies, (200, {}, GOOD)) as server:
         Client(server.url, "m").chat(TURNS, Sampling(4))
 
