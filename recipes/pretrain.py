@@ -63,7 +63,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
     from tqdm import tqdm
 
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.errors import Interrupted
+    from codeshell_hf.errors import Interrupted, RunFailed
     from codeshell_hf.pack.stream import open_rows, read_step
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.publish.figures import save_run
@@ -80,7 +80,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
     from codeshell_hf.train.rollback import roll_back
     from codeshell_hf.train.schedule import check_epochs, fit_batch, place_phases, scale_learning_rate
     from codeshell_hf.train.sharding import read_sharding
-    from codeshell_hf.train.step import accumulate_gradients
+    from codeshell_hf.train.step import accumulate_gradients, read_later
     from codeshell_hf.train.stop_signal import StopSignal
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
     from codeshell_hf.train.trackers import Trackers
@@ -154,13 +154,12 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
                 if log.row_tokens not in (None, row_tokens):
                     held_out.log_loss_by_position(engine, progress)  # the last evaluation with rows of the old length
                 batches = read_step(rows, progress.tokens, step_tokens, micro_tokens, ranks.rank, ranks.count)
-                rank_loss = accumulate_gradients(engine, batches, ranks).to("cpu", non_blocking=True)
+                read_loss = read_later(accumulate_gradients(engine, batches, ranks))
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + step_tokens
                 norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)
-                # The step waited for the norm, so the copy of the loss is complete: one wait for the GPU a step.
 
                 # Combines what each rank knows: its loss, a stop signal, whether its checkpoint is written.
-                agreed = ranks.all_reduce_sum(float(rank_loss), stop.is_received, checkpoints.is_written())
+                agreed = ranks.all_reduce_sum(read_loss(), stop.is_received, checkpoints.is_written())
                 loss, is_stopping, written = agreed[0], agreed[1] > 0, agreed[2]
                 if written == ranks.count:
                     checkpoints.commit()
@@ -184,8 +183,9 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
                 if is_stopping and progress.step < steps:
                     is_saved = checkpoints.commit()
                     benchmarks.stop()
-                    kept = f"saved step {progress.step}" if is_saved else f"step {progress.step} could not be saved"
-                    raise Interrupted(f"{kept} of {steps}; run the same command again to continue")
+                    if not is_saved:
+                        raise RunFailed(f"step {progress.step} of {steps} could not be saved; make room and run again")
+                    raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to continue")
 
         checkpoints.commit()
         trackers.log(held_out.log_bits_per_byte(engine, progress), progress.step)
@@ -203,6 +203,7 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
                 skipped_steps=guard.skipped,
             )
             work.counts, work.measures, work.report = report.counts, report.measures, report.lines
+            work.counts["attention"] = engine.attention
             save_run([dict(entry) for entry in log.entries], max(lengths), work.folder)
 
 

@@ -32,7 +32,12 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
 from transformers.integrations import use_kernel_forward_from_hub, use_kernelized_func
-from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+    flash_attention_mask,
+)
 from transformers.modeling_layers import (
     GenericForQuestionAnswering,
     GenericForSequenceClassification,
@@ -85,7 +90,7 @@ PACKED_WITHOUT_LENGTHS = (
     "position_ids restart inside a row of compiled FlashAttention, which reads lengths only; "
     "pass cu_seq_lens_q, cu_seq_lens_k, max_length_q and max_length_k"
 )
-LENGTHS = frozenset({"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"})
+LENGTHS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 OTHER_LENGTHS = "position_ids restart where cu_seq_lens_q has no boundary; pass lengths of the same documents"
 MIN_FLEX_WIDTH = 16  # smallest head width of FlexAttention's GPU kernel
 
@@ -597,6 +602,8 @@ class CodeShellModel(CodeShellPreTrainedModel):
         Raises:
             ValueError: If both or neither of `input_ids` and `inputs_embeds` are given, packed rows come with a cache,
                 two different caches are given, or heads are too narrow for FlexAttention on a GPU.
+            RuntimeError: If `cu_seq_lens_q`, with all lengths given in training, lacks a document that `position_ids`
+                begin; on a GPU an assertion of the device.
             TypeError: If nothing reads a keyword.
         """
         refuse_unknown(kwargs, self.config._attn_implementation or "eager")
@@ -681,7 +688,8 @@ class CodeShellModel(CodeShellPreTrainedModel):
             return None, attention_mask
 
         starts = find_document_starts((B, T), position_ids, attention_mask, cu_seq_lens)
-        has_lengths = takes_lengths and attention_mask is None and cache is None and kwargs.keys() >= LENGTHS
+        has_lengths = self.training and takes_lengths and attention_mask is None and cache is None
+        has_lengths = has_lengths and all(kwargs.get(name) is not None for name in LENGTHS)
         if torch.compiler.is_compiling():
             # Values cannot be read while compiling: assert within the graph, or always build the mask.
             lacks_lengths = takes_lengths and cu_seq_lens is None
@@ -729,7 +737,8 @@ class CodeShellModel(CodeShellPreTrainedModel):
     ) -> dict[str, LayerMask]:
         if isinstance(attention_mask, dict):
             return attention_mask
-        if self._takes_lengths and attention_mask is None and cache is None:
+        mask_function = ALL_MASK_ATTENTION_FUNCTIONS.get(self.config._attn_implementation or "eager")
+        if self.training and attention_mask is None and cache is None and mask_function is flash_attention_mask:
             # No mask is needed; transformers' functions find that out by reading values, for which the host waits.
             return dict.fromkeys(self.config.layer_types, None)
         given = {

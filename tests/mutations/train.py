@@ -148,8 +148,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "checkpoint.py",
-        "                    path.rename(aside)\n",
-        "",
+        "            path.rename(renamed)\n",
+        "            pass\n",
         TESTS + "test_checkpoint.py",
         "a broken checkpoint takes the place of one that is kept",
     ),
@@ -173,6 +173,20 @@ MUTATIONS = (
         '            entry["peak"] = entry["peak"]',
         TESTS + "test_checkpoint.py",
         "a resumed run keeps the learning rate that diverged",
+    ),
+    Mutation(
+        TRAIN + "attention_choice.py",
+        "if all(trial.name in names for names in usable)",
+        "if True",
+        TESTS + "test_attention_choice.py",
+        "attention that another rank refused is chosen",
+    ),
+    Mutation(
+        TRAIN + "checkpoint.py",
+        'run again once it can", False)',
+        'run again once it can", True)',
+        TESTS + "test_checkpoint.py",
+        "a failing disk makes checkpoints broken",
     ),
     Mutation(
         TRAIN + "weights.py",

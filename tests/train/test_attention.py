@@ -64,10 +64,10 @@ def test_padding_and_dropout_are_refused() -> None:
             attend_varlen(torch.nn.Identity(), part, part, part, mask, scaling=1.0, dropout=dropout)
 
 
-def test_nothing_is_looked_at_on_a_device_that_is_given_the_lengths(
+def test_no_value_is_read_from_the_device_when_lengths_are_given(
     tiny_model: Callable[..., CodeShellForCausalLM],
 ) -> None:
-    """On torch's meta device a look at a value is an error; on a GPU the host would wait for the device."""
+    """On torch's meta device reading a value is an error; on a GPU the host would wait."""
     model = CodeShellForCausalLM._from_config(
         deepcopy(tiny_model(n_embd=128).config), attn_implementation=register_attention()
     )
@@ -98,7 +98,16 @@ def test_given_lengths_mean_what_positions_mean(tiny_model: Callable[..., CodeSh
     found = by_lengths.train()(**given, use_cache=False).logits
 
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert by_lengths.eval()(**given, use_cache=True).past_key_values is None  # no cache tells documents apart
+    none = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"))
+    torch.testing.assert_close(
+        by_lengths(**to_tensors(batch, cpu), **none, use_cache=False).logits, expected, rtol=1e-4, atol=1e-5
+    )
     longer = torch.tensor([0, 40, 80], dtype=torch.int32)
     with pytest.raises(RuntimeError, match="position_ids restart where cu_seq_lens_q has no boundary"):
         by_lengths(**given | {"cu_seq_lens_q": longer, "cu_seq_lens_k": longer}, use_cache=False)
+
+    by_lengths.eval()  # outside training, lengths and positions are compared as ever
+    found = by_lengths(**given | {"cu_seq_lens_q": longer, "cu_seq_lens_k": longer}, use_cache=False).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    whole = Batch(ids, np.stack([row.numpy() for row in WHOLE]), ids)
+    assert by_lengths(**to_tensors(whole, cpu, with_lengths=True), use_cache=True).past_key_values is not None

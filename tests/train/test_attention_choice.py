@@ -11,7 +11,13 @@ from codeshell_hf import CodeShellConfig
 from codeshell_hf.presets import PRESETS, make_config
 from codeshell_hf.train import attention_choice
 from codeshell_hf.train.attention import VARLEN, attend_varlen, register_attention
-from codeshell_hf.train.attention_choice import AttentionTrial, choose_attention, describe_trials, try_attention
+from codeshell_hf.train.attention_choice import (
+    AttentionTrial,
+    choose_attention,
+    describe_trials,
+    find_fastest,
+    try_attention,
+)
 
 CPU = torch.device("cpu")
 
@@ -92,3 +98,25 @@ def test_the_fastest_that_agrees_comes_first(monkeypatch: pytest.MonkeyPatch) ->
     assert describe_trials(trials) == expected
     config.attn_pdrop = 0.1
     assert choose_attention(config, CPU) == []
+
+
+def test_ranks_agree_on_the_fastest_that_none_of_them_refused() -> None:
+    fast, slow = AttentionTrial("flash_attention_2", 1.0), AttentionTrial(VARLEN, 2.0)
+    refused = [AttentionTrial(trial.name, refusal="differs") for trial in (fast, slow)]
+
+    assert find_fastest([[fast, slow], [slow, fast]]) == "flash_attention_2"
+    assert find_fastest([[fast, slow], [slow, refused[0]]]) == VARLEN
+    assert find_fastest([[refused[0], slow], [fast, slow]]) == VARLEN
+    assert find_fastest([[fast, slow], refused]) == "sdpa"
+    assert find_fastest([[]]) == "sdpa"
+
+
+@pytest.mark.parametrize("row", [7, 64, 100])
+def test_models_of_short_rows_are_tried_too(row: int) -> None:
+    register_attention()
+    config = make_small("nano")
+    config.n_positions = row
+
+    (trial,) = try_attention(config, CPU, torch.float32, [VARLEN])
+
+    assert trial.refusal is None

@@ -1,6 +1,10 @@
 """Checkpoints: whole or absent, recognised when broken, resumed in full."""
 
+import errno
 import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import pytest
 import torch
 
 from codeshell_hf.errors import CheckpointError, SettingsError
+from codeshell_hf.train import checkpoint
 from codeshell_hf.train.checkpoint import Checkpoints, Run, list_checkpoints
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.guard import Guard
@@ -30,6 +35,7 @@ def test_a_resumed_run_has_the_weights_moments_rng_and_counts_that_were_saved(en
 
     assert all(torch.equal(found, wanted) for found, wanted in zip(weights_of(engine), expected, strict=True))
     assert resumed == run
+    assert isinstance(resumed.guard.taken, int)
 
 
 def test_without_a_checkpoint_nothing_changes(engine: Engine, tmp_path: Path) -> None:
@@ -78,7 +84,7 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before_it(
     assert resumed.progress.step == 1
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     (warning,) = warnings
-    assert warning.endswith("; it is now broken-step-00000002, and the checkpoint before it is loaded")
+    assert warning.endswith("; it is renamed to broken-step-00000002")
     assert "\n" not in warning
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken-step-00000002", "step-00000001"]
 
@@ -92,6 +98,8 @@ def spoil(record: Path, fault: str) -> None:
         "other files": {"files": {"../step-00000001/.metadata": digits}},
         "more digits": {"files": values["files"] | {name: digits + "0"}},
         "a step of text": {"step": "2"},
+        "another step": {"step": 1},
+        "no progress": {"run": values["run"] | {"guard": {}}},
     }
     text = json.dumps(values | changes[fault]) if fault in changes else fault
     record.write_bytes(text.encode(errors="surrogateescape"))
@@ -115,6 +123,97 @@ def test_a_broken_checkpoint_takes_no_place_of_one_that_is_kept(engine: Engine, 
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
 
 
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_broken(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    save(checkpoints, run)
+
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoint, "hash_file", fail)
+    with pytest.raises(CheckpointError, match=r"step-00000000 cannot be read .*Input/output error.*; run again"):
+        checkpoints.resume(make_run())
+    monkeypatch.undo()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000000"]
+    assert checkpoints.resume(make_run())
+
+
+def test_what_cannot_be_deleted_loses_no_checkpoint(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings(keep=1)), make_run()
+    save(checkpoints, run)
+    remove = shutil.rmtree
+
+    def fail(path: Path, **more: bool) -> None:
+        if path.name == "step-00000000":
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        remove(path, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    take_step(engine, run)
+    checkpoints.save(run)
+
+    assert checkpoints.commit()
+    assert "step-00000000 cannot be deleted (Device or resource busy)" in caplog.text
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000000", "step-00000001"]
+
+
+# The ranks of a run, of which the second has no room at its second save.
+RANKS = """
+import sys
+from pathlib import Path
+import torch.distributed as dist
+from codeshell_hf.train import checkpoint
+from codeshell_hf.train.checkpoint import Checkpoints, list_checkpoints
+from codeshell_hf.train.settings import CheckpointSettings
+from tests.train.steps import make_run
+
+rank, home = int(sys.argv[1]), Path(sys.argv[2])
+
+class Writer:
+    saves = 0
+    def write(self, folder, group):
+        self.saves += 1
+        def wait():
+            if rank == 1 and self.saves == 2:
+                raise OSError(28, "No space left on device")
+            (folder / f"shard-{rank}").write_text("weights")
+        return wait
+
+dist.init_process_group("gloo", init_method=f"file://{home}/store", rank=rank, world_size=2)
+checkpoints, run = Checkpoints(home / "checkpoints", Writer(), CheckpointSettings()), make_run()
+saved = []
+for step in range(3):
+    run.progress.step = step
+    checkpoints.save(run)
+    saved.append(checkpoints.commit())
+print(saved, [path.name for path in list_checkpoints(home / "checkpoints")])
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_all_ranks_drop_a_save_that_one_of_them_could_not_write(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANKS, str(rank), str(tmp_path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+
+    found = [process.communicate(timeout=120) for process in processes]
+
+    assert [printed.strip() for printed, _ in found] == ["[True, False, True] ['step-00000000', 'step-00000002']"] * 2
+    assert "the checkpoint of step 1 cannot be written ([Errno 28] No space left on device)" in found[0][1]
+    assert "cannot be written" not in found[1][1]
+
+
 def test_where_all_are_broken_nothing_starts_over_by_itself(engine: Engine, tmp_path: Path) -> None:
     checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
     for _ in range(2):
@@ -125,7 +224,7 @@ def test_where_all_are_broken_nothing_starts_over_by_itself(engine: Engine, tmp_
         (path / "checkpoint.json").unlink()
 
     for _ in range(2):  # the second try finds them renamed
-        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is complete; restore one, or remove"):
+        with pytest.raises(CheckpointError, match=r"every checkpoint in .* is broken; restore"):
             Checkpoints(tmp_path, engine, CheckpointSettings()).resume(make_run())
 
     path, text = records[-1]

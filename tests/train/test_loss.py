@@ -84,7 +84,7 @@ def test_logits_become_their_gradient_as_autograd_has_it(dtype: torch.dtype) -> 
         assert not found[3].any()
 
 
-class NothingIsLookedAt(TorchDispatchMode):
+class NoHostWaits(TorchDispatchMode):
     """Refuses operators that wait for a device, to know a value or a number of values."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
@@ -101,7 +101,7 @@ def test_the_loss_makes_no_host_wait() -> None:
     labels = torch.randint(0, 40, (2, 12))
     labels[0, 3] = IGNORED
 
-    with NothingIsLookedAt():
+    with NoHostWaits():
         sum_losses(hidden, weight, labels, held_positions=7).backward()
         with pytest.raises(AssertionError, match="waits"):
             hidden[labels != IGNORED]

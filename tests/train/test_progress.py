@@ -68,3 +68,15 @@ def test_lines_of_other_shapes_are_no_steps(tmp_path: Path) -> None:
     log = Log(path, 9, is_writer=True)
 
     assert [entry["step"] for entry in log.entries] == [1, 2]
+
+
+def test_a_log_that_cannot_be_written_stops_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_log(tmp_path / "log.jsonl", 1)
+    log = Log(tmp_path / "log.jsonl", 1, is_writer=True)
+    (tmp_path / "log.jsonl").unlink()
+    (tmp_path / "log.jsonl").mkdir()
+
+    log.add({"step": 2, "tokens": 200})
+
+    assert "log.jsonl cannot be written (Is a directory); the run continues without these lines" in caplog.text
+    assert [entry["step"] for entry in log.entries] == [1, 2]

@@ -54,7 +54,10 @@ def choose_attention(config: CodeShellConfig, device: torch.device) -> list[Atte
     register_attention()
     installed = {"flash_attention_3": is_flash_attn_3_available(), "flash_attention_2": is_flash_attn_2_available()}
     names = [name for name, is_installed in installed.items() if is_installed] + [VARLEN]
-    trials = try_attention(config, device, torch.bfloat16, names)
+    try:
+        trials = try_attention(config, device, torch.bfloat16, names)
+    except Exception as error:  # masked attention itself fails; the model's own error will be clearer
+        trials = [AttentionTrial(name, refusal=_shorten(error)) for name in names]
     return sorted(trials, key=lambda trial: (trial.refusal is not None, trial.milliseconds or 0.0))
 
 
@@ -71,6 +74,7 @@ def try_attention(
     small.vocab_size, small.initializer_range = 64, config.n_embd**-0.5  # so that scores differ
     small.bos_token_id = small.eos_token_id = small.pad_token_id = 0
     checked, timed = deepcopy(small), deepcopy(small)
+    checked.n_positions = CHECKED_ENDS[-1]
     checked.sliding_window = CHECKED_WINDOW if "sliding_attention" in types else None
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.device(device):
         torch.manual_seed(0)
@@ -86,8 +90,23 @@ def try_attention(
                     continue
                 trials.append(AttentionTrial(name, _time(timed, dtype, name)))
             except Exception as error:  # kernels and compilers each raise their own
-                trials.append(AttentionTrial(name, refusal=" ".join(str(error).split())[:200] or type(error).__name__))
+                trials.append(AttentionTrial(name, refusal=_shorten(error)))
     return trials
+
+
+def find_fastest(trials: Iterable[Iterable[AttentionTrial]]) -> str:
+    """The first rank's fastest implementation that no rank refused, else masked attention.
+
+    Args:
+        trials: Of each rank, as `choose_attention` orders them.
+    """
+    first, *others = ([trial for trial in one if trial.refusal is None] for one in trials)
+    usable = [{trial.name for trial in one} for one in others]
+    return next((trial.name for trial in first if all(trial.name in names for names in usable)), "sdpa")
+
+
+def _shorten(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _time(config: CodeShellConfig, dtype: torch.dtype, name: str) -> float:

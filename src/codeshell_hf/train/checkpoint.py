@@ -9,8 +9,9 @@ import logging
 import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,21 +42,34 @@ class Run:
     compute_dtype: ComputeDtype
 
 
-class _RunState(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _GuardState(BaseModel):
+    model_config = ConfigDict(strict=True)
 
-    progress: dict[str, int]
-    guard: dict[str, float]
+    mean: float
+    taken: int
+    skipped: int
+    skipped_in_a_row: int
+
+
+class _RunState(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    progress: Progress
+    guard: _GuardState
     step_tokens: int
     precision: ComputeDtype
 
 
 class _CheckpointRecord(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     step: int
     run: _RunState
     files: dict[str, str] = Field(min_length=1)
+
+
+class _BrokenCheckpoint(CheckpointError):
+    """Files are missing or changed, or there is no record of them."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +107,8 @@ class Checkpoints:
         """Starts to save; returns once the weights may change again."""
         step = run.progress.step
         state = _RunState(
-            progress=asdict(run.progress),
-            guard=run.guard.state(),
+            progress=replace(run.progress),
+            guard=_GuardState.model_validate(run.guard.state()),
             step_tokens=run.step_tokens,
             precision=run.compute_dtype,
         )
@@ -119,7 +133,7 @@ class Checkpoints:
                 wait()
                 files = sorted(path for path in temporary.rglob("*") if path.is_file())[self._rank :: self._ranks]
                 return _WrittenFiles({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
-            except (OSError, RuntimeError, CheckpointException) as error:
+            except (Exception, CheckpointException) as error:  # the latter is no Exception
                 return _WrittenFiles({}, str(_find_cause(error)))
 
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
@@ -128,8 +142,8 @@ class Checkpoints:
         """Waits until all ranks have written the pending checkpoint, writes its record and gives it its final name.
 
         Returns:
-            Whether there is no pending checkpoint that was lost. If one cannot be written, on a full disk for example,
-            it is dropped with a warning: the run can continue, and the checkpoint before it is kept.
+            `False` if it could not be written, on a full disk for example. It is then dropped on all ranks, with a
+            warning; the checkpoint before it is kept, and the run can continue.
         """
         pending, self._pending = self._pending, None
         if pending is None:
@@ -139,15 +153,16 @@ class Checkpoints:
         fault = next((one.fault for one in written if one.fault is not None), None)
         if self._rank == 0 and fault is None:
             files = {name: value for one in written for name, value in sorted(one.hashes.items())}
-            record = _CheckpointRecord(step=pending.step, run=pending.state, files=files)
             try:
+                record = _CheckpointRecord(step=pending.step, run=pending.state, files=files)
                 write_text(pending.temporary / RECORD, record.model_dump_json(indent=1))
                 target = self.folder / f"step-{pending.step:08d}"
                 shutil.rmtree(target, ignore_errors=True)
                 pending.temporary.rename(target)
-                self._delete_old()
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 fault = str(error)
+            else:
+                self._delete_old()
         faults: list[str | None] = [fault]
         dist.broadcast_object_list(faults, group=self._group)
         if faults[0] is not None:
@@ -163,7 +178,10 @@ class Checkpoints:
         for old in list_checkpoints(self.folder)[: -self._settings.keep]:
             step = int(old.name.removeprefix("step-"))
             if self._settings.keep_every_steps is None or step % self._settings.keep_every_steps:
-                shutil.rmtree(old)
+                try:
+                    shutil.rmtree(old)
+                except OSError as error:
+                    logger.warning("%s cannot be deleted (%s); it takes up space", old, error.strerror)
 
     def is_written(self) -> bool:
         """Whether this rank has written its part of the pending checkpoint, so that `commit` does not wait for it."""
@@ -180,8 +198,8 @@ class Checkpoints:
         if state is None:
             return False
         check_step_tokens(state.step_tokens, run.step_tokens)
-        run.progress.__dict__.update(state.progress)
-        run.guard.restore(state.guard)
+        run.progress.__dict__.update(state.progress.__dict__)
+        run.guard.restore(state.guard.model_dump())
         return True
 
     def load_weights(self) -> _RunState | None:
@@ -198,51 +216,71 @@ class Checkpoints:
         for path in reversed(found):
             try:
                 record = self._check(path)
-            except CheckpointError as error:
+            except _BrokenCheckpoint as error:
                 if self._rank == 0:
-                    aside = path.with_name(f"broken-{path.name}")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    path.rename(aside)
-                    logger.warning("%s; it is now %s, and the checkpoint before it is loaded", error, aside.name)
+                    self._rename_broken(path, error)
                 continue
             self._engine.read(path, self._group)
             return record.run
         dist.barrier(self._group)  # the first rank has renamed
         if found or any(self.folder.glob("broken-step-*")):
             raise CheckpointError(
-                f"no checkpoint in {self.folder} is complete; restore one, or remove {self.folder} to start over"
+                f"every checkpoint in {self.folder} is broken; restore the files of one and rename it from "
+                f"broken-step-* to step-*, or remove {self.folder} to start over"
             )
         return None
 
+    @staticmethod
+    def _rename_broken(path: Path, error: _BrokenCheckpoint) -> None:
+        renamed = path.with_name(f"broken-{path.name}")
+        try:
+            shutil.rmtree(renamed, ignore_errors=True)
+            path.rename(renamed)
+        except OSError as failure:
+            logger.warning("%s; it cannot be renamed (%s)", error, failure.strerror)
+        else:
+            logger.warning("%s; it is renamed to %s", error, renamed.name)
+
     def _check(self, path: Path) -> _CheckpointRecord:
-        """Checks the hashes, each rank some of the files; all ranks get the same answer."""
+        """Checks the hashes, each rank some of the files; all ranks get the same answer.
+
+        Raises:
+            CheckpointError: If a file cannot be read; such a checkpoint may be complete.
+        """
         record: _CheckpointRecord | None = None
-        fault: str | None = None
+        fault: tuple[str, bool] | None = None  # and whether the checkpoint is broken
         try:
             record = _read_record(path)
-            if outside := [name for name in record.files if "/" in name.replace("\\", "/")]:
-                raise ValueError(f"{RECORD} names {outside[0]!r}, which is no file of it")
             names = sorted(record.files)[self._rank :: self._ranks]
-            wrong = [name for name in names if hash_file(path / name) != record.files[name]]
-            if wrong:
-                fault = f"{path / wrong[0]} has another hash than when it was written: it is broken"
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            fault = f"{path} is not a complete checkpoint ({reason})"
-        faults: list[str | None] = [None] * self._ranks
+            if wrong := [name for name in names if hash_file(path / name) != record.files[name]]:
+                fault = (f"{path / wrong[0]} has another hash than when it was written: it is broken", True)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+            fault = (f"{path} is not a complete checkpoint ({_shorten(error)})", True)
+        except OSError as error:
+            fault = (f"{path} cannot be read ({_shorten(error)}); run again once it can", False)
+        faults: list[tuple[str, bool] | None] = [None] * self._ranks
         dist.all_gather_object(faults, fault, group=self._group)
-        if record is None or any(faults):
-            raise CheckpointError(next(filter(None, faults), fault))
-        return record
+        if first := min(filter(None, faults), key=lambda one: one[1], default=None):
+            raise (_BrokenCheckpoint if first[1] else CheckpointError)(first[0])
+        return cast(_CheckpointRecord, record)
 
 
 def _read_record(path: Path) -> _CheckpointRecord:
     try:
-        return _CheckpointRecord.model_validate_json((path / RECORD).read_bytes())
+        record = _CheckpointRecord.model_validate_json((path / RECORD).read_bytes())
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the record"
         raise ValueError(f"{RECORD}: {place}: {fault['msg']}") from error
+    if outside := [name for name in record.files if "/" in name.replace("\\", "/")]:
+        raise ValueError(f"{RECORD} names {outside[0]!r}, which is in another folder")
+    if f"step-{record.step:08d}" != path.name:
+        raise ValueError(f"{RECORD} is of step {record.step}")
+    return record
+
+
+def _shorten(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _find_cause(error: BaseException) -> BaseException:

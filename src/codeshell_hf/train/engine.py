@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.checkpoint.api import CheckpointException
@@ -23,13 +24,13 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
 
 from ..configuration_codeshell import CodeShellConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, RunFailed
 from ..loading import load_model
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..precision import Precision
 from ..tokenization_codeshell import CodeShellTokenizer
 from .attention import VARLEN, register_attention
-from .attention_choice import AttentionTrial, choose_attention
+from .attention_choice import AttentionTrial, choose_attention, find_fastest
 from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
 from .settings import OptimizerSettings
@@ -147,10 +148,9 @@ class Engine:
         if self.device.type != "cuda" or not self.options.precision.is_bf16:
             return "sdpa"
         self.attention_trials = choose_attention(self.config, self.device)
-        best = next((trial.name for trial in self.attention_trials if trial.refusal is None), "sdpa")
-        agreed = [best]  # the first rank's, since times differ
-        dist.broadcast_object_list(agreed, device=self.device)
-        return agreed[0]
+        trials = [self.attention_trials] * self.ranks
+        dist.all_gather_object(trials, self.attention_trials)
+        return find_fastest(trials)
 
     def _shard(self) -> None:
         """Shards the parameters."""
@@ -244,6 +244,8 @@ class Engine:
         try:
             load(state, checkpoint_id=folder, process_group=group)
             self._restore(state)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
             raise CheckpointError(f"{folder} is of another model or release; remove it to start over") from error
         torch.set_rng_state(state["rng"])
@@ -268,7 +270,13 @@ class Engine:
     def _save(self, folder: Path, weights: StateDict, tokenizer: CodeShellTokenizer) -> None:
         if self.config.tie_word_embeddings:  # gathered weights are copies
             weights.pop("lm_head.weight", None)
+        faults: list[str | None] = [None]
         if dist.get_rank() == 0:
-            self.model.save_pretrained(folder, state_dict=weights)
-            tokenizer.save_pretrained(folder)
-        dist.barrier()
+            try:
+                self.model.save_pretrained(folder, state_dict=weights)
+                tokenizer.save_pretrained(folder)
+            except (OSError, SafetensorError) as error:
+                faults[0] = f"{folder} cannot be written ({error}); make room and run the same command again"
+        dist.broadcast_object_list(faults, device=self.device)
+        if faults[0] is not None:  # on all ranks, which would wait for the first
+            raise RunFailed(faults[0])

@@ -1,13 +1,17 @@
 """A run's progress and its log."""
 
 import json
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Required, TypedDict
 
+from ..manifest import write_text
 from .throughput import TokenCost
+
+logger = logging.getLogger(__name__)
 
 SHOWN_STEPS = 20
 
@@ -50,7 +54,7 @@ class Log:
         self.started_s = time.monotonic()
         self.base_s = max((entry.get("elapsed_s", 0.0) for entry in self.entries), default=0.0)
         if self.is_writer:
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries), encoding="utf-8")
+            self._write(lambda: write_text(path, "".join(json.dumps(entry) + "\n" for entry in self.entries)))
 
     def start_clock(self) -> None:
         """Starts the time measurement of steps."""
@@ -60,8 +64,20 @@ class Log:
         """Appends an entry."""
         self.entries.append(entry)
         if self.is_writer:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            self._write(lambda: self._append(json.dumps(entry) + "\n"))
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def _write(self, write: Callable[[], object]) -> None:
+        """Writes; on a full disk the run continues, with what is missing in the log."""
+        try:
+            write()
+        except OSError as error:
+            logger.warning(
+                "%s cannot be written (%s); the run continues without these lines", self.path, error.strerror
+            )
 
     def add_step(
         self, progress: Progress, loss: float, norm: float, rate: float, row_tokens: int, *, is_taken: bool

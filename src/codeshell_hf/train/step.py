@@ -1,6 +1,6 @@
 """A step of training, before the optimiser: a rank's rows become gradients, and its share of the loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -82,3 +82,18 @@ def accumulate_lengths(position_ids: NDArray[np.int64]) -> NDArray[np.int32]:
     is_first = np.ones(position_ids.shape, dtype=bool)
     is_first[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
     return np.append(np.flatnonzero(is_first), position_ids.size).astype(np.int32)
+
+
+def read_later(value: Tensor) -> Callable[[], float]:
+    """Starts to copy a scalar to the host; the returned function waits for this copy only."""
+    copy = value.to("cpu", non_blocking=True)
+    copied = torch.cuda.Event() if value.is_cuda else None  # type: ignore[no-untyped-call]
+    if copied is not None:
+        copied.record()
+
+    def read() -> float:
+        if copied is not None:
+            copied.synchronize()
+        return float(copy)
+
+    return read
