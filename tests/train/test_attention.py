@@ -3,18 +3,24 @@
 from collections.abc import Callable
 from copy import deepcopy
 
-import numpy as np
 import pytest
 import torch
 
 from codeshell_hf import CodeShellForCausalLM
-from codeshell_hf.pack.rows import Batch
+from codeshell_hf.modeling_codeshell import CACHE_NAME
 from codeshell_hf.train.attention import VARLEN, attend_varlen, register_attention
-from codeshell_hf.train.step import to_tensors
 
 WHOLE = [torch.arange(40), torch.arange(40)]
 PACKED = [torch.cat([torch.arange(13), torch.arange(27)]), torch.cat([torch.arange(n) for n in (1, 20, 2, 17)])]
 MIXED = [PACKED[1], torch.arange(40)]
+ENDS = torch.tensor([0, 13, 40, 41, 61, 63, 80], dtype=torch.int32)  # of the documents of PACKED
+TENSORS = {
+    "input_ids": torch.randint(0, 320, (2, 40), generator=torch.Generator().manual_seed(0)),
+    "position_ids": torch.stack(PACKED),
+    "cu_seq_lens_q": ENDS,
+    "cu_seq_lens_k": ENDS,
+}
+LONGEST = {"max_length_q": 40, "max_length_k": 40}
 SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
 
 
@@ -72,13 +78,9 @@ def test_no_value_is_read_from_the_device_when_lengths_are_given(
         deepcopy(tiny_model(n_embd=128).config), attn_implementation=register_attention()
     )
     transformer = model.to("meta").train().transformer
-    positions = np.stack([row.numpy() for row in PACKED])
-    batch = Batch(np.ones((2, 40), dtype=np.int64), positions, np.ones((2, 40), dtype=np.int64))
-    given = to_tensors(batch, torch.device("meta"), with_lengths=True)
+    given = {name: torch.as_tensor(value).to("meta") for name, value in TENSORS.items()}
 
-    del given["labels"]
-
-    transformer(**given, use_cache=False).last_hidden_state.sum().backward()
+    transformer(**given, **LONGEST, use_cache=False).last_hidden_state.sum().backward()
 
     assert all(parameter.grad is not None for parameter in transformer.parameters())
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):  # so this would have been seen
@@ -89,25 +91,20 @@ def test_given_lengths_mean_what_positions_mean(tiny_model: Callable[..., CodeSh
     masked = tiny_model("sdpa").train()
     by_lengths = CodeShellForCausalLM._from_config(deepcopy(masked.config), attn_implementation=register_attention())
     by_lengths.load_state_dict(masked.state_dict())
-    ids = torch.randint(0, 320, (2, 40), generator=torch.Generator().manual_seed(0)).numpy()
-    batch = Batch(ids, np.stack([row.numpy() for row in PACKED]), ids)
-    cpu = torch.device("cpu")
-
-    expected = masked(**to_tensors(batch, cpu), use_cache=False).logits
-    given = to_tensors(batch, cpu, with_lengths=True)
-    found = by_lengths.train()(**given, use_cache=False).logits
-
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    none = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"))
-    torch.testing.assert_close(
-        by_lengths(**to_tensors(batch, cpu), **none, use_cache=False).logits, expected, rtol=1e-4, atol=1e-5
-    )
+    by_lengths.train()
+    ids, positions = TENSORS["input_ids"], TENSORS["position_ids"]
     longer = torch.tensor([0, 40, 80], dtype=torch.int32)
-    with pytest.raises(RuntimeError, match="position_ids restart where cu_seq_lens_q has no boundary"):
-        by_lengths(**given | {"cu_seq_lens_q": longer, "cu_seq_lens_k": longer}, use_cache=False)
+    too_long = {**TENSORS, **LONGEST, "cu_seq_lens_q": longer, "cu_seq_lens_k": longer}
 
-    by_lengths.eval()  # outside training, lengths and positions are compared as ever
-    found = by_lengths(**given | {"cu_seq_lens_q": longer, "cu_seq_lens_k": longer}, use_cache=False).logits
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    whole = Batch(ids, np.stack([row.numpy() for row in WHOLE]), ids)
-    assert by_lengths(**to_tensors(whole, cpu, with_lengths=True), use_cache=True).past_key_values is not None
+    expected = masked(ids, position_ids=positions, use_cache=False).logits
+
+    absent = dict.fromkeys((*LONGEST, "cu_seq_lens_q", "cu_seq_lens_k"))
+    for given in ({**TENSORS, **LONGEST}, {"input_ids": ids, "position_ids": positions, **absent}):
+        torch.testing.assert_close(by_lengths(**given, use_cache=False).logits, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(RuntimeError, match="position_ids restart where cu_seq_lens_q has no boundary"):
+        by_lengths(**too_long, use_cache=False)
+
+    by_lengths.eval()  # outside training, lengths and positions are compared
+    torch.testing.assert_close(by_lengths(**too_long, use_cache=False).logits, expected, rtol=1e-4, atol=1e-5)
+    whole = by_lengths(**too_long | {"position_ids": torch.stack(WHOLE)}, use_cache=True)
+    assert getattr(whole, CACHE_NAME) is not None
