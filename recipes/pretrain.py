@@ -106,23 +106,15 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
         tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
         config = configure_model(settings.model, tokenizer, longest_row=max(lengths))
         precision = resolve_precision(
-            requested,
-            lambda: config,
-            work,
-            trains=True,
-            record_folder=work.folder / "checkpoints",
+            requested, lambda: config, work, trains=True, record_folder=work.folder / "checkpoints",
             orthogonalize=orthogonalize if settings.optimizer.name == "muon" else None,
-        )
+        )  # fmt: skip
+        compiles = ranks.device.type == "cuda" if settings.compiles is None else settings.compiles
         options = EngineOptions(
-            seed=settings.seed,
-            start_from=settings.model.start_from,
-            precision=precision,
-            recomputes=settings.gradient_checkpointing,
-            compiles=ranks.device.type == "cuda" if settings.compiles is None else settings.compiles,
-            attention=settings.attention,
-            micro_rows=micro_tokens // lengths[0],
-            sharding=sharding,
-        )
+            seed=settings.seed, start_from=settings.model.start_from, precision=precision, compiles=compiles,
+            recomputes=settings.gradient_checkpointing, attention=settings.attention,
+            micro_rows=micro_tokens // lengths[0], sharding=sharding,
+        )  # fmt: skip
         engine = make_engine(config, settings.optimizer, options, device=ranks.device)
         ranks.print(describe_start(count_parameters(config), engine, sharding, ranks, steps, step_tokens))
 
@@ -221,23 +213,11 @@ STAGE = Stage(
     checkpoint_glob="checkpoints/[bs]*-*",  # broken ones, too, which may be restored
     # What does not change the result, and what a diverged run needs.
     changeable_on_resume=(
-        "batch.micro_tokens",
-        "checkpoint",
-        "guard",
-        "optimizer.learning_rate",
-        "optimizer.matrix_learning_rate",
-        "evaluation",
-        "held-out shards",
-        "benchmarks",
-        "gradient_checkpointing",
-        "compiles",
-        "attention",
-        "accelerate",
-        "trackers",
-        "peak_tflops",
-        "log_every_steps",
+        "batch.micro_tokens", "checkpoint", "guard", "optimizer.learning_rate", "optimizer.matrix_learning_rate",
+        "evaluation", "held-out shards", "benchmarks", "gradient_checkpointing", "compiles", "attention", "accelerate",
+        "trackers", "peak_tflops", "log_every_steps",
     ),
-)
+)  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))
