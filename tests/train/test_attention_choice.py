@@ -47,6 +47,7 @@ def test_attention_by_lengths_agrees_with_the_mask_for_every_preset(preset: str)
         (lambda given: given | {"cu_seq_lens_q": None}, "differs from masked"),  # documents see each other
         (lambda given: given | {"sliding_window": given["sliding_window"] + 1}, "differs from masked"),
         (lambda given: given | {"scaling": given["scaling"] * 1.2}, "differs from masked"),
+        (lambda given: given | {"scaling": float("nan")}, "differs from masked"),  # as a kernel that overflows
         (lambda given: torch.linalg.inv(torch.zeros(2, 2)), "singular"),  # a kernel that fails
     ],
 )
