@@ -61,13 +61,14 @@ out = {"prefill": [], "decode": []}
 with torch.no_grad():
     for _ in range(repeats + 1):
         start = now()
-        answer = model(ids, use_cache=True)
+        mask = torch.ones(batch, prompt + new, dtype=torch.long, device=device)  # as `generate` gives one
+        answer = model(ids, attention_mask=mask[:, :prompt], use_cache=True)
         out["prefill"].append(now() - start)
         cache = "cache" if "cache" in answer else "past_key_values"
         past, token = answer[cache], answer.logits[:, -1:].argmax(-1)
         start = now()
-        for _ in range(new):
-            answer = model(token, **{cache: past}, use_cache=True)
+        for step in range(new):
+            answer = model(token, attention_mask=mask[:, : prompt + step + 1], **{cache: past}, use_cache=True)
             past, token = answer[cache], answer.logits[:, -1:].argmax(-1)
         out["decode"].append((now() - start) / new)
 print(json.dumps({name: statistics.median(values[1:]) for name, values in out.items()}))

@@ -133,7 +133,7 @@ def run(
 
 def test_every_command_is_run_or_says_what_it_needs() -> None:
     assert len(COMMANDS) > 30
-    extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    extras = re.findall(r"^([\w-]+) = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
     for line in COMMANDS:
         words = re.findall(r"codeshell-hf\[(.*?)\]|\.\[(.*?)\]", line)
         for name in ",".join("".join(pair) for pair in words).split(","):

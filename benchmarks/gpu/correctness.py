@@ -13,7 +13,7 @@ from benchmarks.gpu.machine import find_device
 from benchmarks.gpu.report import Report
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.presets import make_config
-from codeshell_hf.train.attention import register_attention
+from codeshell_hf.train.attention import VARLEN, VARLEN_FA4, has_fa4, register_attention
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "data" / "golden"
 LIMITS = {torch.float32: 1e-4, torch.bfloat16: 3e-2}  # of ||found - expected|| / ||expected||
@@ -70,13 +70,14 @@ def compare_packed(report: Report) -> None:
     """Compares logits and gradients of a packed row with those of each document alone, first eager, then compiled."""
     device = find_device()
     register_attention()
-    kernels = ("sdpa", "varlen", "flex_attention") if device.type == "cuda" else ("sdpa", "varlen")
+    kernels = ["sdpa", VARLEN, *(["flex_attention"] if device.type == "cuda" else [])]
+    kernels += [VARLEN_FA4] if has_fa4(device) else []
     shapes: list[tuple[str, int | None]] = [("nano", None), ("codeshell-7b", None), ("codeshell-7b", 64)]
     shapes = shapes[:1] if report.is_toy else shapes
     for is_compiled in (False, True) if device.type == "cuda" else (False,):
         for (preset, window), dtype, attention in product(shapes, reversed(LIMITS), kernels):
-            if attention == "varlen" and device.type == "cuda" and dtype == torch.float32:
-                continue  # its kernel supports only half precision
+            if "varlen" in attention and device.type == "cuda" and dtype == torch.float32:
+                continue  # these kernels support only half precision
             name = f"{preset} heads, {f'window of {window}' if window else 'all seen'}, {attention}, {str(dtype)[6:]}"
             name += ", compiled" if is_compiled else ""
             try:

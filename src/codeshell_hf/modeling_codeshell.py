@@ -81,7 +81,7 @@ HANDED_ON = frozenset(TransformersKwargs.__annotations__) | {
 }  # fmt: skip
 LayerMask = Tensor | BlockMask | None
 AttentionMask = LayerMask | dict[str, LayerMask]  # one for all layers, or one per layer type
-BACKENDS = ("eager", "sdpa", "flex_attention", "varlen", "paged|eager")
+BACKENDS = ("eager", "sdpa", "flex_attention", "varlen", "varlen_fa4", "paged|eager")
 PACKED_WITH_CACHE = (
     f"position_ids restart or cu_seq_lens hold several documents in one row while a cache is given: a cache cannot "
     f"tell documents apart; pass {CACHE_NAME}=None, or one document a row"
@@ -642,7 +642,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
     @property
     def _takes_lengths(self) -> bool:
         implementation = self.config._attn_implementation or "eager"
-        return "flash" in implementation or implementation == "varlen"
+        return "flash" in implementation or implementation.startswith("varlen")
 
     def _count_positions(
         self,

@@ -1,14 +1,18 @@
 """Attention by documents' lengths: equal to the masked one, and spoken to as torch's kernel wants it."""
 
+import sys
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import pairwise, product
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.modeling_codeshell import CACHE_NAME
-from codeshell_hf.train.attention import VARLEN, attend_varlen, register_attention
+from codeshell_hf.train.attention import VARLEN, VARLEN_FA4, attend_fa4, attend_varlen, has_fa4, register_attention
 
 WHOLE = [torch.arange(40), torch.arange(40)]
 PACKED = [torch.cat([torch.arange(13), torch.arange(27)]), torch.cat([torch.arange(n) for n in (1, 20, 2, 17)])]
@@ -45,6 +49,91 @@ def test_documents_see_what_a_mask_lets_them_see(
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
+class Kernels:
+    """FlashAttention 4's two functions as it documents them, query by query; the real ones need a GPU."""
+
+    @staticmethod
+    def _flash_attn_fwd(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, cu_seqlens_q: torch.Tensor, cu_seqlens_k: torch.Tensor,
+        max_seqlen_q: int, max_seqlen_k: int, softmax_scale: float, causal: bool, return_lse: bool,
+        window_size_left: int | None = None, window_size_right: int | None = None,
+    ) -> tuple[torch.Tensor | None, ...]:  # fmt: skip
+        assert return_lse
+        assert torch.equal(cu_seqlens_q, cu_seqlens_k)
+        assert max_seqlen_q == max_seqlen_k >= int(cu_seqlens_q.diff().max())
+        assert causal or window_size_right == 0  # else later tokens would be seen
+        output, sums, group = torch.empty_like(q), q.new_empty(q.shape[1], len(q)), q.shape[1] // k.shape[1]
+        for start, end in pairwise(cu_seqlens_q.tolist()):
+            for place in range(start, end):
+                first = start if window_size_left is None else max(start, place - window_size_left)
+                for head in range(q.shape[1]):
+                    seen = k[first : place + 1, head // group], v[first : place + 1, head // group]
+                    scores = softmax_scale * (seen[0] @ q[place, head])
+                    output[place, head] = scores.softmax(0) @ seen[1]
+                    sums[head, place] = scores.logsumexp(0)
+        return output, sums.float(), None, None, None
+
+    @staticmethod
+    def _flash_attn_bwd(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, dout: torch.Tensor, lse: torch.Tensor,
+        *, deterministic: bool, softmax_scale: float, **more: Any,
+    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
+        assert not deterministic
+        again, sums, *_ = Kernels._flash_attn_fwd(q, k, v, return_lse=True, softmax_scale=softmax_scale, **more)
+        torch.testing.assert_close((out, lse), (again, sums))
+        dq, dk, dv = (torch.zeros_like(part) for part in (q, k, v))
+        group, before = q.shape[1] // k.shape[1], more.get("window_size_left")
+        for start, end in pairwise(more["cu_seqlens_q"].tolist()):
+            for place, head in product(range(start, end), range(q.shape[1])):
+                seen = slice(start if before is None else max(start, place - before), place + 1), head // group
+                share = (softmax_scale * (k[seen] @ q[place, head])).softmax(0)
+                of_share = v[seen] @ dout[place, head]
+                of_score = softmax_scale * share * (of_share - share @ of_share)
+                dq[place, head] = of_score @ k[seen]
+                dk[seen] += of_score[:, None] * q[place, head]
+                dv[seen] += share[:, None] * dout[place, head]
+        return dq, dk, dv
+
+
+@pytest.mark.parametrize("changes", [{}, SLIDING], ids=["full", "sliding"])
+def test_flash_attention_4_is_given_documents_and_windows(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: Callable[..., CodeShellForCausalLM], changes: dict
+) -> None:
+    register_attention()
+    monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", Kernels)
+    masked = tiny_model("sdpa", **changes).train()
+    by_fa4 = CodeShellForCausalLM._from_config(deepcopy(masked.config), attn_implementation=VARLEN_FA4)
+    by_fa4.load_state_dict(masked.state_dict())
+
+    found = []
+    for model in (masked, by_fa4.train()):
+        logits = model(TENSORS["input_ids"], position_ids=TENSORS["position_ids"], use_cache=False).logits
+        logits.pow(2).mean().backward()
+        found.append([logits.detach(), *(parameter.grad for parameter in model.parameters())])
+
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_flash_attention_4_is_hidden_from_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", Kernels)
+    query, key, value = (torch.randn(13, heads, 8, requires_grad=True) for heads in (4, 2, 2))
+    ends = torch.tensor([0, 5, 13], dtype=torch.int32)
+
+    torch.library.opcheck(torch.ops.codeshell_hf.fa4.default, (query, key, value, ends, 13, 0.3, 4))
+
+
+def test_flash_attention_4_needs_its_package_and_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hopper, ampere = SimpleNamespace(type="cuda", major=9), SimpleNamespace(type="cuda", major=8)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (device.major, 0))
+
+    assert not has_fa4(hopper)  # not installed
+    monkeypatch.setattr("codeshell_hf.train.attention.version", lambda name: {"flash-attn-4": "4.0.0b36"}[name])
+    assert has_fa4(hopper)
+    assert not has_fa4(ampere)
+    assert not has_fa4(torch.device("cpu"))
+
+
 @pytest.mark.parametrize("window", [None, 16])
 def test_the_kernel_of_a_gpu_takes_what_it_is_given(window: int | None) -> None:
     """Shapes alone, on torch's meta device: its own description of the kernel stands for it."""
@@ -65,9 +154,11 @@ def test_the_kernel_of_a_gpu_takes_what_it_is_given(window: int | None) -> None:
 def test_padding_and_dropout_are_refused() -> None:
     part = torch.zeros(1, 2, 4, 8)
 
-    for mask, dropout in ((torch.ones(1, 4), 0.0), (None, 0.1)):
-        with pytest.raises(ValueError, match="neither padding nor dropout; use sdpa"):
-            attend_varlen(torch.nn.Identity(), part, part, part, mask, scaling=1.0, dropout=dropout)
+    for (attend, name), (mask, dropout) in product(
+        ((attend_varlen, VARLEN), (attend_fa4, VARLEN_FA4)), ((torch.ones(1, 4), 0.0), (None, 0.1))
+    ):
+        with pytest.raises(ValueError, match=f"{name} takes neither padding nor dropout; use sdpa"):
+            attend(torch.nn.Identity(), part, part, part, mask, scaling=1.0, dropout=dropout)
 
 
 def test_no_value_is_read_from_the_device_when_lengths_are_given(

@@ -10,7 +10,7 @@ from transformers import AttentionInterface
 from codeshell_hf import CodeShellConfig
 from codeshell_hf.presets import PRESETS, make_config
 from codeshell_hf.train import attention_choice
-from codeshell_hf.train.attention import VARLEN, attend_varlen, register_attention
+from codeshell_hf.train.attention import VARLEN, VARLEN_FA4, attend_varlen, register_attention
 from codeshell_hf.train.attention_choice import (
     AttentionTrial,
     choose_attention,
@@ -83,19 +83,23 @@ def test_trying_changes_no_random_state_and_no_configuration() -> None:
 
 
 def test_the_fastest_that_agrees_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = {VARLEN: (2.0, None), "flash_attention_3": (1.0, None), "flash_attention_2": (None, "differs")}
+    tried = {
+        VARLEN: (2.0, None), "flash_attention_3": (1.0, None), "flash_attention_2": (None, "differs"),
+        VARLEN_FA4: (0.5, None),
+    }  # fmt: skip
 
     def fake(config: object, device: object, dtype: object, names: list[str]) -> list[AttentionTrial]:
         return [AttentionTrial(name, *tried[name]) for name in names]
 
     monkeypatch.setattr(attention_choice, "try_attention", fake)
+    monkeypatch.setattr(attention_choice, "has_fa4", lambda device: True)
     monkeypatch.setattr(attention_choice, "is_flash_attn_2_available", lambda: True)
     monkeypatch.setattr(attention_choice, "is_flash_attn_3_available", lambda: True)
     config = make_small("nano")
 
     trials = choose_attention(config, CPU)
-    assert [trial.name for trial in trials] == ["flash_attention_3", VARLEN, "flash_attention_2"]
-    expected = "flash_attention_3 1.0 ms, varlen 2.0 ms, flash_attention_2 refused: differs"
+    assert [trial.name for trial in trials] == [VARLEN_FA4, "flash_attention_3", VARLEN, "flash_attention_2"]
+    expected = "varlen_fa4 0.5 ms, flash_attention_3 1.0 ms, varlen 2.0 ms, flash_attention_2 refused: differs"
     assert describe_trials(trials) == expected
     config.attn_pdrop = 0.1
     assert choose_attention(config, CPU) == []

@@ -12,13 +12,14 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 
 from ..configuration_codeshell import CodeShellConfig
 from ..modeling_codeshell import CodeShellModel
-from .attention import VARLEN, register_attention
+from .attention import VARLEN, VARLEN_FA4, has_fa4, register_attention
 
 CHECKED_ENDS = (0, 40, 128)  # document boundaries of the compared row; FlexAttention has another kernel below 128
 CHECKED_WINDOW = 8
 TOLERANCE = 0.05  # rounding to bfloat16 is about 0.01; one token too many or too few is far more
 TIMED_TOKENS = 8192
 TIMED_REPEATS = 3
+HELD_CYCLES = 50_000_000  # of a GPU: 25 ms or more, longer than the host needs for a pass
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class AttentionTrial:
 
     Args:
         name: Its name in transformers.
-        milliseconds: Of a forward and backward pass over packed rows; `None` if it was refused.
+        milliseconds: Of a forward and backward pass over packed rows, on a GPU without gaps in which it waits for the
+            host, since in training the host runs ahead; `None` if it was refused.
         refusal: Why it cannot be used; `None` if it can.
     """
 
@@ -52,7 +54,11 @@ def choose_attention(config: CodeShellConfig, device: torch.device) -> list[Atte
     if config.attn_pdrop:  # only masked attention drops weights
         return []
     register_attention()
-    installed = {"flash_attention_3": is_flash_attn_3_available(), "flash_attention_2": is_flash_attn_2_available()}
+    installed = {
+        VARLEN_FA4: has_fa4(device),
+        "flash_attention_3": is_flash_attn_3_available(),
+        "flash_attention_2": is_flash_attn_2_available(),
+    }
     names = [name for name, is_installed in installed.items() if is_installed] + [VARLEN]
     try:
         trials = try_attention(config, device, torch.bfloat16, names)
@@ -124,12 +130,24 @@ def _time(config: CodeShellConfig, dtype: torch.dtype, name: str) -> float:
             ends.append(ends[-1] + length)
         ends.append(start + row)
     probe = _Probe(CodeShellModel(config), dtype, name, ends)
-    seconds = []
-    for _ in range(1 + TIMED_REPEATS):
-        started = time.perf_counter()
-        probe.run()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:]) * 1e3
+    probe.run()  # compiles
+    return min(_time_on_gpu(probe) if probe.is_cuda else _time_on_cpu(probe) for _ in range(TIMED_REPEATS))
+
+
+def _time_on_cpu(probe: "_Probe") -> float:
+    started = time.perf_counter()
+    probe.run()
+    return (time.perf_counter() - started) * 1e3
+
+
+def _time_on_gpu(probe: "_Probe") -> float:
+    begun, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(HELD_CYCLES)  # noqa: SLF001  meanwhile the host queues the whole pass
+    begun.record()
+    probe.run()
+    done.record()
+    done.synchronize()
+    return begun.elapsed_time(done)
 
 
 class _Probe:
@@ -147,13 +165,12 @@ class _Probe:
             "cu_seq_lens_q": lengths, "cu_seq_lens_k": lengths, "max_length_q": row, "max_length_k": row,
         }  # fmt: skip
         self.weights = torch.randn(model.config.n_embd)
+        self.is_cuda = self.weights.is_cuda
 
     def run(self) -> list[Tensor]:
-        """Outputs and gradients of queries, keys and values, in float32; a GPU is done with them."""
+        """Outputs and gradients of queries, keys and values, in float32; a GPU may still be computing them."""
         self.model.zero_grad()
         output = self.model(**self.inputs, use_cache=False).last_hidden_state.float()
         (output * self.weights).sum().backward()
-        if output.is_cuda:
-            torch.cuda.synchronize()
         gradients = [block.attn.c_attn.weight.grad.float() for block in self.model.h]
         return [output.detach(), *gradients]

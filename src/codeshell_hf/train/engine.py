@@ -175,7 +175,7 @@ class Engine:
     @property
     def takes_lengths(self) -> bool:
         """Whether attention needs document lengths; the loop then passes them."""
-        return self.attention == VARLEN or "flash" in self.attention
+        return self.attention.startswith(VARLEN) or "flash" in self.attention
 
     def autocast(self) -> AbstractContextManager[object]:
         """The autocast of a forward pass."""

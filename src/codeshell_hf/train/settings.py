@@ -7,7 +7,9 @@ from pydantic import Field, model_validator
 
 from ..settings import Section
 
-AttentionName = Literal["auto", "varlen", "flex_attention", "flash_attention_2", "flash_attention_3", "sdpa"]
+AttentionName = Literal[
+    "auto", "varlen", "varlen_fa4", "flex_attention", "flash_attention_2", "flash_attention_3", "sdpa"
+]
 
 
 class ModelSettings(Section):
