@@ -118,7 +118,7 @@ STAGE = Stage(
         **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
     },
     run=run,
-    checkpoint_glob=f"{CHECKPOINTS}/checkpoint-*",
+    checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ STAGE = Stage(
         **({"benchmarks": settings.evaluation.benchmarks} if settings.evaluation.benchmarks else {}),
     },
     run=run,
-    checkpoint_glob="checkpoints/[bs]*-*",  # broken ones, too, which may be restored
+    checkpoint_globs=("checkpoints/step-*", "checkpoints/broken-step-*"),  # broken ones can be restored
     # What does not change the result, and what a diverged run needs.
     changeable_on_resume=(
         "batch.micro_tokens", "checkpoint", "guard", "optimizer.learning_rate", "optimizer.matrix_learning_rate",

@@ -113,7 +113,7 @@ STAGE = Stage(
     settings=Settings,
     inputs=lambda settings: {"model": settings.model, **name_pairs(settings.pairs)},
     run=run,
-    checkpoint_glob=f"{CHECKPOINTS}/checkpoint-*",
+    checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )
 
 if __name__ == "__main__":

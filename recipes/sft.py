@@ -109,7 +109,7 @@ STAGE = Stage(
         **{f"conversations {path.name}": path for path in settings.conversations},
     },
     run=run,
-    checkpoint_glob=f"{CHECKPOINTS}/checkpoint-*",
+    checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )
 
 if __name__ == "__main__":

@@ -20,7 +20,11 @@ class Settings(StageSettings):
 
 
 def make_stage(
-    calls: list[str], fail: list[BaseException], *, checkpoint_glob: str | None = None, changeable: tuple[str, ...] = ()
+    calls: list[str],
+    fail: list[BaseException],
+    *,
+    checkpoint_globs: tuple[str, ...] = (),
+    changeable: tuple[str, ...] = (),
 ) -> Stage[Settings]:
     def run(settings: Settings, work: Work) -> None:
         calls.append(",".join(sorted(path.name for path in work.folder.iterdir())))
@@ -35,7 +39,7 @@ def make_stage(
         Settings,
         lambda settings: {"source": settings.source},
         run,
-        checkpoint_glob=checkpoint_glob,
+        checkpoint_globs=checkpoint_globs,
         changeable_on_resume=changeable,
     )
 
@@ -131,7 +135,7 @@ def test_costly_work_goes_on_with_what_is_free_and_is_refused_with_what_is_not(
     (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
     calls: list[str] = []
     fail: list[BaseException] = [KeyboardInterrupt(), KeyboardInterrupt()]
-    stage = make_stage(calls, fail, checkpoint_glob="half*", changeable=("seed",))
+    stage = make_stage(calls, fail, checkpoint_globs=("no-such-*", "half*"), changeable=("seed",))
 
     def run(*arguments: str) -> int:
         return main(stage, [str(tmp_path / "example.yaml"), *arguments])
@@ -159,7 +163,7 @@ def test_checkpoints_survive_a_code_change_and_the_manifest_names_the_first_code
     monkeypatch.setitem(sys.modules, "example", module)
     calls: list[str] = []
     fail: list[BaseException] = [KeyboardInterrupt(), KeyboardInterrupt()]
-    stage = make_stage(calls, fail, checkpoint_glob="half*")
+    stage = make_stage(calls, fail, checkpoint_globs=("half*",))
     stage.run.__module__ = "example"
     hashes = []
     for version, code in ((1, 75), (2, 75), (3, 0)):
@@ -188,7 +192,7 @@ def test_checkpoints_of_unknown_settings_are_not_deleted(
         (tmp_path / "out.partial.json").write_text(mark)
     calls: list[str] = []
 
-    assert main(make_stage(calls, [], checkpoint_glob="half*"), [str(tmp_path / "example.yaml")]) == 2
+    assert main(make_stage(calls, [], checkpoint_globs=("half*",)), [str(tmp_path / "example.yaml")]) == 2
     assert "out.partial.json does not say which settings started it; set output" in capsys.readouterr().err
     assert (tmp_path / "out.partial" / "half.txt").exists()
     assert main(make_stage(calls, []), [str(tmp_path / "example.yaml")]) == 0
@@ -196,7 +200,7 @@ def test_checkpoints_of_unknown_settings_are_not_deleted(
 
 
 def test_what_cost_nothing_yet_does_not_hold_a_run_to_its_settings(call: Caller, tmp_path: Path) -> None:
-    stage = make_stage([], [DataError("x is 1; fix it")], checkpoint_glob="no-such-*")
+    stage = make_stage([], [DataError("x is 1; fix it")], checkpoint_globs=("no-such-*",))
 
     assert main(stage, [str(tmp_path / "example.yaml")]) == 2
     assert main(stage, [str(tmp_path / "example.yaml"), "factor=3"]) == 0

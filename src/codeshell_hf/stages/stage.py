@@ -60,7 +60,7 @@ class Stage(Generic[S]):
         inputs: Lists the files and folders that it reads, by name.
         run: Does the work. All that its module may import or read is the stage's code.
         describe: Lines on the size of the work, for `--dry-run`.
-        checkpoint_glob: Matches the checkpoints in the work folder. Where there are some, unfinished work with other
+        checkpoint_globs: Match the checkpoints in the work folder. Where there are some, unfinished work with other
             settings is not deleted: the stage refuses to run. After a code change it resumes.
         changeable_on_resume: Settings, or sections of them, that may change when a run resumes.
     """
@@ -70,7 +70,7 @@ class Stage(Generic[S]):
     inputs: Callable[[S], Mapping[str, Path]]
     run: Callable[[S, Work], None]
     describe: Callable[[S], list[str]] = lambda settings: []
-    checkpoint_glob: str | None = None
+    checkpoint_globs: tuple[str, ...] = ()
     changeable_on_resume: tuple[str, ...] = ()
 
 
@@ -231,7 +231,7 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
     now = json.loads(json.dumps({"given": given, "code": code}))
     try:
         before = read_start(record)
-        has_checkpoints = stage.checkpoint_glob is not None and any(folder.glob(stage.checkpoint_glob))
+        has_checkpoints = any(path for pattern in stage.checkpoint_globs for path in folder.glob(pattern))
         names = [*now["given"], *(name for name in before["given"] if name not in now["given"])]
         changed = [name for name in names if now["given"].get(name) != before["given"].get(name)]
         if has_checkpoints and not before["given"]:
