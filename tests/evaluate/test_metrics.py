@@ -4,9 +4,10 @@ import itertools
 from fractions import Fraction
 from math import comb
 
+import numpy as np
 import pytest
 
-from codeshell_hf.evaluate.metrics import code_bleu_like, edit_similarity, is_exact, pass_at_k
+from codeshell_hf.evaluate.metrics import code_bleu_interval, code_bleu_like, edit_similarity, is_exact, pass_at_k
 
 
 def test_pass_at_k_is_the_share_of_choices_that_hold_a_right_one() -> None:
@@ -33,3 +34,17 @@ def test_bleu_is_sacrebleus_over_words_and_signs() -> None:
     assert same == pytest.approx(1.0)
     assert 0 < part < 0.5
     assert "tok:none|smooth:exp" in signature
+
+
+def test_the_interval_of_bleu_is_that_of_scoring_every_resample_anew() -> None:
+    written = ["return f(x) + 1", "", "return x", "y = g(z)", "for i in range(3): print(i)", "a"]
+    references = ["return f(x) + 1", "pass", "return x + 1", "y = g(y) - 1", "for i in range(9): print(i)", "a"]
+    resampled = [
+        code_bleu_like([written[index] for index in drawn], [references[index] for index in drawn])[0]
+        for drawn in np.random.default_rng(0).integers(6, size=(200, 6))
+    ]
+
+    low, high = code_bleu_interval(written, references, resamples=200)
+
+    assert (low, high) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])), abs=1e-12)
+    assert low < code_bleu_like(written, references)[0] < high

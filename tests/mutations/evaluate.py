@@ -11,6 +11,11 @@ MUTATIONS = (
         f"{TESTS}/test_metrics.py", "pass@k's product is off by one",
     ),
     Mutation(
+        f"{EVALUATE}/metrics.py", "score.sys_len, score.ref_len]",
+        "score.ref_len, score.sys_len]",
+        f"{TESTS}/test_metrics.py", "the interval of BLEU punishes long texts instead of short ones",
+    ),
+    Mutation(
         f"{EVALUATE}/metrics.py", "return written.strip() == reference.strip()",
         "return written.split() == reference.split()",
         f"{TESTS}/test_metrics.py", "exact match ignores white space within a line",

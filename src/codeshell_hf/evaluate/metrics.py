@@ -4,6 +4,15 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..text.intervals import RESAMPLES, bootstrap_interval
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
 
 CODE_TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -47,10 +56,43 @@ def code_bleu_like(written: Sequence[str], references: Sequence[str]) -> tuple[f
     Source:
         Post 2018, arXiv:1804.08771.
     """
+    metric = _make_bleu()
+    score = metric.corpus_score(list(map(_split_code, written)), [list(map(_split_code, references))]).score / 100
+    return score, f"{metric.get_signature()}|words:\\w+ or one sign"
+
+
+def code_bleu_interval(
+    written: Sequence[str], references: Sequence[str], *, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """The bootstrap interval of `code_bleu_like`, resampled over texts.
+
+    BLEU is no mean, but a function of summed counts, so that each text is only split and counted once.
+    """
+    metric = _make_bleu()
+    scores = [
+        metric.corpus_score([_split_code(text)], [[_split_code(reference)]])
+        for text, reference in zip(written, references, strict=True)
+    ]
+    counts = np.array([[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores])
+
+    def score_resamples(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([_score_counts(metric, counts[indices].sum(axis=0).tolist()) for indices in drawn])
+
+    return bootstrap_interval(len(counts), score_resamples, resamples=resamples)
+
+
+def _make_bleu() -> "BLEU":
     from sacrebleu.metrics.bleu import BLEU
 
-    metric = BLEU(tokenize="none", force=True, smooth_method="exp")
-    split = [" ".join(CODE_TOKEN.findall(text)) for text in written]
-    against = [" ".join(CODE_TOKEN.findall(text)) for text in references]
-    score = metric.corpus_score(split, [against]).score / 100
-    return score, f"{metric.get_signature()}|words:\\w+ or one sign"
+    return BLEU(tokenize="none", force=True, smooth_method="exp")
+
+
+def _split_code(text: str) -> str:
+    return " ".join(CODE_TOKEN.findall(text))
+
+
+def _score_counts(metric: "BLEU", counts: list[int]) -> float:
+    """BLEU from matches and n-grams by their order, and the words of texts and references."""
+    *ngrams, written, referred = counts
+    matches, totals = ngrams[: metric.max_ngram_order], ngrams[metric.max_ngram_order :]
+    return metric.compute_bleu(matches, totals, written, referred, smooth_method=metric.smooth_method).score / 100

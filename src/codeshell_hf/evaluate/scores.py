@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NotRequired, TypedDict
 
 from ..text.intervals import mean_interval
-from .metrics import code_bleu_like, edit_similarity, is_exact
+from .metrics import code_bleu_interval, code_bleu_like, edit_similarity, is_exact
 from .problems import Problem, Row
 
 SHOWN = 3
@@ -111,27 +111,16 @@ def score_texts(problems: Sequence[Problem], written: Mapping[str, Sequence[str]
         for (problem, texts), value in zip(pairs, values["exact match"], strict=True)
     ]
     if has_bleu:
-        bleu, signature = code_bleu_like([texts[0] for _, texts in pairs], [p.reference or "" for p, _ in pairs])
-        score.measures["bleu"] = Measure(round(bleu, DIGITS), *interval_of_bleu(pairs), len(pairs))
+        first, references = [texts[0] for _, texts in pairs], [problem.reference or "" for problem in problems]
+        bleu, signature = code_bleu_like(first, references)
+        low, high = code_bleu_interval(first, references)
+        score.measures["bleu"] = Measure(round(bleu, DIGITS), round(low, DIGITS), round(high, DIGITS), len(pairs))
         score.notes["bleu"] = signature
     score.samples = [
         {"id": problem.id, "reference": problem.reference, "written": texts[0] if texts else ""}
         for problem, texts in pairs[:SHOWN]
     ]
     return score
-
-
-def interval_of_bleu(pairs: Sequence[tuple[Problem, list[str]]], resamples: int = 200) -> tuple[float, float]:
-    """The 95 % bootstrap interval of BLEU, which is recomputed for every resample, since it is not a mean."""
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    scores = []
-    for _ in range(resamples):
-        drawn = [pairs[place] for place in rng.integers(len(pairs), size=len(pairs))]
-        scores.append(code_bleu_like([texts[0] for _, texts in drawn], [p.reference or "" for p, _ in drawn])[0])
-    low, high = np.quantile(scores, [0.025, 0.975])
-    return round(float(low), DIGITS), round(float(high), DIGITS)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """95 % confidence intervals of proportions, ratios and means, and of paired changes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,25 +47,45 @@ def share_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
+def bootstrap_interval(
+    count: int,
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """The bootstrap interval of a statistic of `count` problems or documents.
+
+    Args:
+        statistic: Computes it for several resamples at once, from the drawn indices, shape (resamples, count).
+
+    Source:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
+    """
+    rng = np.random.default_rng(seed)
+    rows = max(1, _RESAMPLED_TOGETHER // count)
+    values = [
+        statistic(rng.integers(count, size=(min(rows, resamples - first), count)))
+        for first in range(0, resamples, rows)
+    ]
+    low, high = np.quantile(np.concatenate(values), [0.025, 0.975])
+    return float(low), float(high)
+
+
 def ratio_interval(
     numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
     """The bootstrap interval of a ratio of sums, such as bits over bytes, resampled over documents.
 
     For a single document, both ends are its ratio.
-
-    Source:
-        Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
     """
     above, below = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
-    rng = np.random.default_rng(seed)
-    rows = max(1, _RESAMPLED_TOGETHER // len(above))
-    ratios: list[NDArray[np.float64]] = []
-    for first in range(0, resamples, rows):
-        drawn = rng.integers(len(above), size=(min(rows, resamples - first), len(above)))
-        ratios.append(above[drawn].sum(axis=1) / below[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
-    return float(low), float(high)
+
+    def divide_sums(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        ratios: NDArray[np.float64] = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
+        return ratios
+
+    return bootstrap_interval(len(above), divide_sums, seed=seed, resamples=resamples)
 
 
 def mean_interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
