@@ -56,6 +56,7 @@ def time_rows(options: argparse.Namespace) -> int:
     from codeshell_hf.pack.infilling import Infilling
     from codeshell_hf.pack.layout import Phase
     from codeshell_hf.pack.rows import IGNORED, Rows
+    from codeshell_hf.pack.settings import InfillingSettings
 
     columns = {"tokens of a row": "16", "infilling": "10.1f", "M tokens/s": "12.2f", "spread": "8.0%"}
     table = Result(describe_machine(cores=f"one core of {os.cpu_count()}"), [f"{options.repeats} repeats"], columns)
@@ -63,7 +64,7 @@ def time_rows(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as home:
         shards = write_documents(Path(home, "shards"))
         for row_tokens in (256, 2048, 8192):
-            for infilling in (None, Infilling(0.5, 0.5, {"token": 1.0})):
+            for infilling in (None, Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0}))):
                 rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=infilling)
                 batch = 16_384 // row_tokens
                 whole = rows.read(0, 4 * batch)
@@ -80,7 +81,9 @@ def time_rows(options: argparse.Namespace) -> int:
                         rows.read((repeat * steps + step) * 16_384, batch)
                     speeds.append(steps * 16_384 / (time.process_time() - started) / 1e6)
                 spread = (max(speeds) - min(speeds)) / statistics.median(speeds)
-                table.add(f"{row_tokens:>5}", infilling.rate if infilling else 0, statistics.median(speeds), spread)
+                table.add(
+                    f"{row_tokens:>5}", infilling.settings.rate if infilling else 0, statistics.median(speeds), spread
+                )
     table.keep(options.json)
     return 0
 
@@ -117,7 +120,6 @@ def shape_peer(shape: Any) -> Any:
 def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains with this project's engine and rows."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
-    import torch
 
     from codeshell_hf.pack.layout import Phase
     from codeshell_hf.pack.rows import Rows
@@ -132,11 +134,11 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     config = make_shape(options)
     adamw = OptimizerSettings(learning_rate=1e-3)
-    engine_options = EngineOptions(precision=Precision(options.precision), compiles=torch.cuda.is_available())
+    engine_options = EngineOptions(precision=Precision(options.precision))
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     losses, times = [], []
     with join_ranks() as ranks:
-        engine = make_engine(config, adamw, engine_options, device=ranks.device)
+        engine = make_engine(config, adamw, engine_options, device=ranks.device, seed=0)
         for step in range(steps):
             batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens)
             loss = accumulate_gradients(engine, batches, ranks)

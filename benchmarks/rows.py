@@ -26,7 +26,7 @@ from codeshell_hf.pack.infilling import ADDED, Infilling
 from codeshell_hf.pack.layout import Phase, describe_rows
 from codeshell_hf.pack.pieces import PackingRules
 from codeshell_hf.pack.rows import Rows
-from codeshell_hf.pack.settings import Packing, RowSettings
+from codeshell_hf.pack.settings import InfillingSettings, Packing, RowSettings
 from codeshell_hf.text.shards import TokenShards
 
 RATE = 0.5
@@ -144,7 +144,7 @@ def compare_ways(shards: TokenShards, options: argparse.Namespace) -> int:
     lengths = np.asarray(shards.lengths, np.int64)
     facts = [f"{len(shards):,} documents of {lengths.mean():,.0f} tokens, {RATE} of them or of their pieces rearranged"]
     table = Result(describe_machine(), facts, columns).start("benchmarks.rows", options.given)
-    infilling = Infilling(RATE, 0.0, {"token": 1.0})
+    infilling = Infilling(InfillingSettings(rate=RATE, spm_rate=0.0, cuts={"token": 1.0}))
     for row_tokens in options.row_tokens:
         before = rearrange_first(lengths, row_tokens, np.random.default_rng(0))
         shares = (before.whole / before.marked, before.seeing / before.tokens)
@@ -186,10 +186,10 @@ def time_cuts(options: argparse.Namespace) -> int:
     table = Result(machine, facts, columns).start("benchmarks.rows", options.given)
     for row_tokens in options.row_tokens:
         for infilling in (
-            Infilling(RATE, 0.5, {"token": 1.0}, codec),
-            Infilling(RATE, 0.5, {"character": 1.0}, codec),
-            Infilling(RATE, 0.5, {"line": 1.0}, codec),
-            Infilling(RATE, 0.5, {"syntax": 1.0}, codec),
+            Infilling(InfillingSettings(rate=RATE, spm_rate=0.5, cuts={"token": 1.0}), codec),
+            Infilling(InfillingSettings(rate=RATE, spm_rate=0.5, cuts={"character": 1.0}), codec),
+            Infilling(InfillingSettings(rate=RATE, spm_rate=0.5, cuts={"line": 1.0}), codec),
+            Infilling(InfillingSettings(rate=RATE, spm_rate=0.5, cuts={"syntax": 1.0}), codec),
         ):
             rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=infilling)
             count = max(1, options.rows * 256 // row_tokens)
@@ -202,7 +202,7 @@ def time_cuts(options: argparse.Namespace) -> int:
                 rows.read(repeat * count * row_tokens, count)
                 speeds.append(count * row_tokens / (time.process_time() - started) / 1e6)
             spread = (max(speeds) - min(speeds)) / statistics.median(speeds)
-            table.add(f"{row_tokens}", next(iter(infilling.cuts)), statistics.median(speeds), spread)
+            table.add(f"{row_tokens}", next(iter(infilling.settings.cuts)), statistics.median(speeds), spread)
     table.keep(options.json)
     return 0
 

@@ -16,7 +16,7 @@ from codeshell_hf.pack.infilling import (
     rearrange_for_infilling,
 )
 from codeshell_hf.pack.marks import Marks
-from codeshell_hf.pack.settings import CutLevel
+from codeshell_hf.pack.settings import CutLevel, InfillingSettings
 from tests.pack.letters import SENTINELS
 
 
@@ -102,7 +102,7 @@ def test_cuts_in_the_text_keep_the_text_and_add_few_tokens(
     codec = Words()
     tokens = np.array(codec.encode(text), np.int64)
     cuts = sorted([data.draw(st.floats(0, 0.999)), data.draw(st.floats(0, 0.999))])
-    infilling = Infilling(1.0, 0.5, {level: 1.0}, codec)
+    infilling = Infilling(InfillingSettings(rate=1.0, spm_rate=0.5, cuts={level: 1.0}), codec)
     sentinels = (-1, -2, -3)
 
     drawn = draw(level, cuts, suffix_first=suffix_first)
@@ -115,7 +115,7 @@ def test_cuts_in_the_text_keep_the_text_and_add_few_tokens(
 
 
 def test_a_piece_to_which_cuts_would_add_more_is_cut_between_tokens() -> None:
-    infilling = Infilling(1.0, 0.0, {"character": 1.0}, Nothing())
+    infilling = Infilling(InfillingSettings(rate=1.0, spm_rate=0.0, cuts={"character": 1.0}), Nothing())
 
     found = rearrange(
         np.arange(8), draw("character", [0.25, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3), 4
@@ -125,7 +125,7 @@ def test_a_piece_to_which_cuts_would_add_more_is_cut_between_tokens() -> None:
 
 
 def test_each_level_is_drawn_as_often_as_it_was_asked_for() -> None:
-    infilling = Infilling(1.0, 0.25, {"line": 0.25, "character": 0.75}, Words())
+    infilling = Infilling(InfillingSettings(rate=1.0, spm_rate=0.25, cuts={"line": 0.25, "character": 0.75}), Words())
 
     draws = draw_cuts(infilling, 2000, np.random.default_rng(0))
 
@@ -140,7 +140,7 @@ def test_each_level_is_drawn_as_often_as_it_was_asked_for() -> None:
 def test_one_file_of_joined_ones_is_rearranged_behind_the_others() -> None:
     marks = Marks(repository=1, file=2, line_break=3)
     piece = np.array([1, 8, 3, 2, 9, 3, 20, 21, 2, 10, 3, 30, 31, 32, 33])
-    infilling = Infilling(1.0, 0.0, {"token": 1.0}, marks=marks)
+    infilling = Infilling(InfillingSettings(rate=1.0, spm_rate=0.0, cuts={"token": 1.0}), marks=marks)
 
     found = rearrange(piece, draw("token", [0.3, 0.5], suffix_first=False), 0, infilling, "python", (-1, -2, -3), 4)
 
@@ -163,7 +163,7 @@ class Pythons(Words):
 def test_one_of_joined_files_is_cut_by_the_syntax_of_its_own_language(path: int, middle: str) -> None:
     marks = Marks(repository=1, file=2, line_break=3)
     piece = np.array([1, 8, 3, 2, path, 3, *map(ord, "f(b)")])
-    infilling = Infilling(1.0, 0.0, {"syntax": 1.0}, Pythons(), marks)
+    infilling = Infilling(InfillingSettings(rate=1.0, spm_rate=0.0, cuts={"syntax": 1.0}), Pythons(), marks)
 
     found = rearrange(piece, draw("syntax", [0.5, 0.5], suffix_first=False), 0, infilling, "markdown", (-1, -2, -3), 4)
 
@@ -174,5 +174,5 @@ def test_one_of_joined_files_is_cut_by_the_syntax_of_its_own_language(path: int,
 
 def test_cuts_in_the_text_need_a_codec() -> None:
     with pytest.raises(DataError, match=r"without a codec; give one, or cut only by token"):
-        Infilling(0.5, 0.5, {"token": 0.5, "line": 0.5})
-    assert Infilling(0.5, 0.5, {"token": 1.0, "line": 0.0}).max_added == 0
+        Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 0.5, "line": 0.5}))
+    assert Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0, "line": 0.0})).max_added == 0

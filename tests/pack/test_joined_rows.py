@@ -11,6 +11,7 @@ from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.marks import Marks
 from codeshell_hf.pack.repositories import File, join_files
 from codeshell_hf.pack.rows import Rows
+from codeshell_hf.pack.settings import InfillingSettings
 from codeshell_hf.pack.shards import EncodedDocument, write_encoded
 from codeshell_hf.text.shards import Header, TokenShards
 from tests.pack.letters import END, SENTINELS, Letters
@@ -37,7 +38,7 @@ def joined(tmp_path: Path) -> TokenShards:
 
 def read_pieces(shards: TokenShards, rate: float, row_tokens: int) -> list[list[int]]:
     """The pieces of an epoch's rows, without padding."""
-    infilling = Infilling(rate, 0.5, {"token": 1.0}, None, MARKS)
+    infilling = Infilling(InfillingSettings(rate=rate, spm_rate=0.5, cuts={"token": 1.0}), None, MARKS)
     rows = Rows(shards, seed=0, phases=[Phase(0, row_tokens)], infilling=infilling)
     batch = rows.read(0, 60)
     pieces: list[list[int]] = []

@@ -10,6 +10,7 @@ from codeshell_hf.pack.infilling import Infilling
 from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.mixture import PERIOD, Mixture
 from codeshell_hf.pack.rows import Rows
+from codeshell_hf.pack.settings import InfillingSettings
 from codeshell_hf.text.shards import TokenShards
 from tests.pack.letters import make_shards
 
@@ -32,10 +33,22 @@ def test_a_mixture_gives_each_its_share_and_each_its_own_stream(two: list[TokenS
 
 def test_a_mixture_does_not_depend_on_how_it_is_asked_for_through_a_change_of_length(two: list[TokenShards]) -> None:
     phases = [Phase(0, 16), Phase(64 * 20, 64)]
-    mixture = Mixture(two, [[0.5, 0.5]] * 2, seed=1, phases=phases, infilling=Infilling(0.5, 0.5, {"token": 1.0}))
+    mixture = Mixture(
+        two,
+        [[0.5, 0.5]] * 2,
+        seed=1,
+        phases=phases,
+        infilling=Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0})),
+    )
     whole = mixture.read(0, 80)
 
-    again = Mixture(two, [[0.5, 0.5]] * 2, seed=1, phases=phases, infilling=Infilling(0.5, 0.5, {"token": 1.0}))
+    again = Mixture(
+        two,
+        [[0.5, 0.5]] * 2,
+        seed=1,
+        phases=phases,
+        infilling=Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0})),
+    )
     for row in (79, 3, 40):
         assert np.array_equal(again.read(row * 16, 1).input_ids[0], whole.input_ids[row])
     assert mixture.find_row_tokens(64 * 20 - 1) == 16

@@ -13,13 +13,13 @@ from codeshell_hf.pack.encoder import TokenizerCodec, list_bytes
 from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
 from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.rows import IGNORED, Batch, Rows
-from codeshell_hf.pack.settings import CutLevel, Packing, RowSettings
+from codeshell_hf.pack.settings import CutLevel, InfillingSettings, Packing, RowSettings
 from codeshell_hf.pack.shards import TextDocument, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
 from codeshell_hf.text.token_files import TokenFiles
 from tests.pack.letters import END, SENTINELS, Numbered, make_shards
 
-HALF = Infilling(0.5, 0.5, {"token": 1.0})
+HALF = Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0}))
 
 
 @pytest.mark.parametrize("row_tokens", [16, 64])
@@ -81,7 +81,7 @@ def test_no_token_is_lost_or_doubled_and_each_piece_is_whole(
         documents,
         seed=0,
         phases=[Phase(0, 16), Phase(blocks * 64, 64)],
-        infilling=Infilling(rate, 0.5, {"token": 1.0}),
+        infilling=Infilling(InfillingSettings(rate=rate, spm_rate=0.5, cuts={"token": 1.0})),
         settings=RowSettings(packing=packing, predicts_first_token=opens),
     )
 
@@ -142,7 +142,7 @@ def test_rearranged_pieces_begin_with_their_sentinel_and_end_with_the_end(shards
         shards,
         seed=0,
         phases=[Phase(0, 32)],
-        infilling=Infilling(1.0, 0.5, {"token": 1.0}),
+        infilling=Infilling(InfillingSettings(rate=1.0, spm_rate=0.5, cuts={"token": 1.0})),
         settings=RowSettings(predicts_first_token=True),
     )
 
@@ -157,7 +157,10 @@ def test_rearranged_pieces_begin_with_their_sentinel_and_end_with_the_end(shards
 @pytest.mark.parametrize("level", ["token", "character"])
 def test_middles_end_with_their_document_as_often_as_anywhere(tmp_path: Path, level: str) -> None:
     shards = make_shards(tmp_path, ["abcdefgh"] * 2000)
-    infilling = Infilling(1.0, 0.0, {"token": 1.0} if level == "token" else {"character": 1.0}, Characters())
+    infilling = Infilling(
+        InfillingSettings(rate=1.0, spm_rate=0.0, cuts={"token" if level == "token" else "character": 1.0}),
+        Characters(),
+    )
     rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=infilling)
 
     pieces = split_pieces(rows.read(0, 560))
@@ -182,7 +185,12 @@ class Characters:
 
 def test_rate_of_infilling_is_what_was_asked(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, ["abcdefgh"] * 2000)
-    rows = Rows(shards, seed=0, phases=[Phase(0, 64)], infilling=Infilling(0.5, 0.25, {"token": 1.0}))
+    rows = Rows(
+        shards,
+        seed=0,
+        phases=[Phase(0, 64)],
+        infilling=Infilling(InfillingSettings(rate=0.5, spm_rate=0.25, cuts={"token": 1.0})),
+    )
 
     pieces = [piece for piece in split_pieces(rows.read(0, 350)) if ord("a") in piece]
 
@@ -219,7 +227,7 @@ def test_rows_cut_between_characters_are_the_same_however_they_are_asked_for(
     rows = [TextDocument(id=str(n), language="python", source="own", text=text) for n, text in enumerate(texts)]
     write_shards(rows, tiny_tokenizer, header, tmp_path)
     cuts = {"character": 0.4, "line": 0.3, "syntax": 0.3}
-    infilling = Infilling(1.0, 0.5, cuts, TokenizerCodec(tiny_tokenizer))
+    infilling = Infilling(InfillingSettings(rate=1.0, spm_rate=0.5, cuts=cuts), TokenizerCodec(tiny_tokenizer))
 
     def read(consumed: int, count: int) -> np.ndarray:
         stream = Rows(TokenShards(tmp_path), seed=0, phases=[Phase(0, 32)], infilling=infilling)
@@ -240,7 +248,7 @@ def test_every_byte_of_a_document_longer_than_a_row_is_in_its_rows(
     text = "".join(chr(0x4E00 + place * 7 % 5000) + "\n" * (place % 10 == 0) for place in range(600))
     row: TextDocument = {"id": "0", "language": "python", "source": "own", "text": text}
     write_shards([row], tiny_tokenizer, Header(len(tiny_tokenizer), end, sentinels, "hash"), tmp_path)
-    infilling = Infilling(1.0, 0.5, {level: 1.0}, TokenizerCodec(tiny_tokenizer))
+    infilling = Infilling(InfillingSettings(rate=1.0, spm_rate=0.5, cuts={level: 1.0}), TokenizerCodec(tiny_tokenizer))
     rows = Rows(TokenShards(tmp_path), seed=0, phases=[Phase(0, 64)], infilling=infilling)
 
     pieces = split_pieces(rows.read(0, rows.layout.plan(0).end_block))

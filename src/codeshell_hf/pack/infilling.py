@@ -1,6 +1,5 @@
 """Fill-in-the-middle: draws which pieces are rearranged and where they are cut, and rearranges them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from ..errors import DataError
 from ..text.grammars import find_language
 from .cuts import cut_lines, cut_syntax
 from .marks import Marks, read_path, split_context
-from .settings import CutLevel
+from .settings import CutLevel, InfillingSettings
 
 ADDED = 3  # tokens reserved for each piece whose text is cut, since its re-encoding may be longer
 REPLACED = "\N{REPLACEMENT CHARACTER}"  # decoded from incomplete characters
@@ -20,12 +19,10 @@ LEVELS: tuple[CutLevel, ...] = ("token", "character", "line", "syntax")
 
 @dataclass(frozen=True)
 class Infilling:
-    """How often pieces are rearranged, and where they are cut.
+    """The settings of fill-in-the-middle, and what cuts need.
 
     Args:
-        rate: Share of pieces that are rearranged, 0 to 1.
-        spm_rate: Share of the rearranged with the suffix first, 0 to 1.
-        cuts: Shares of the rearranged by level of the cuts; their sum is 1.
+        settings: How often pieces are rearranged, and where they are cut.
         codec: Needed for all levels but "token".
         marks: Tokens that start the files of repository-level documents, of which one file is cut; `None` if the
             vocabulary has none.
@@ -34,20 +31,18 @@ class Infilling:
         DataError: If a level needs a codec and there is none.
     """
 
-    rate: float
-    spm_rate: float
-    cuts: Mapping[CutLevel, float]
+    settings: InfillingSettings
     codec: "Codec | None" = None
     marks: Marks | None = None
 
     def __post_init__(self) -> None:
         if self.codec is None and self.cuts_text:
-            raise DataError(f"infilling.cuts is {dict(self.cuts)} without a codec; give one, or cut only by token")
+            raise DataError(f"infilling.cuts is {self.settings.cuts} without a codec; give one, or cut only by token")
 
     @property
     def cuts_text(self) -> bool:
         """Whether some pieces are cut in their text, and so perhaps within tokens."""
-        return any(share > 0 for level, share in self.cuts.items() if level != "token")
+        return any(share > 0 for level, share in self.settings.cuts.items() if level != "token")
 
     @property
     def max_added(self) -> int:
@@ -74,9 +69,9 @@ class Draws:
 
 def draw_cuts(infilling: Infilling | None, pieces: int, rng: np.random.Generator) -> Draws:
     """Draws for each piece where and how it is cut, used if it is rearranged."""
-    shares = [infilling.cuts.get(level, 0.0) if infilling else 0.0 for level in LEVELS]
+    shares = [infilling.settings.cuts.get(level, 0.0) if infilling else 0.0 for level in LEVELS]
     levels = np.searchsorted(np.cumsum(shares)[:-1], rng.random(pieces, dtype=np.float32), side="right")
-    is_suffix_first = rng.random(pieces, dtype=np.float32) < (infilling.spm_rate if infilling else 0.0)
+    is_suffix_first = rng.random(pieces, dtype=np.float32) < (infilling.settings.spm_rate if infilling else 0.0)
     fractions = np.sort(rng.random((pieces, 2), dtype=np.float32), axis=1)
     return Draws(fractions, levels.astype(np.int8), is_suffix_first, rng.random(pieces, dtype=np.float32))
 

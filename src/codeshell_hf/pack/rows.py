@@ -94,7 +94,7 @@ class Rows:
             )
         self.shards = shards
         self.infilling = infilling
-        rate, max_added = (infilling.rate, infilling.max_added) if infilling else (0.0, 0)
+        rate, max_added = (infilling.settings.rate, infilling.max_added) if infilling else (0.0, 0)
         rules = PackingRules(settings or RowSettings(), rate, max_added)
         self.layout = RowLayout(shards.lengths, rules, seed=seed, phases=phases)
         if self.layout.places < self.layout.block_tokens:

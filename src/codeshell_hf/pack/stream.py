@@ -55,7 +55,7 @@ def open_rows(
             first = opened[0]
             sample = range(0, len(first), max(1, len(first) // COMPARED_DOCUMENTS))
             codec = make_codec(loaded, (loaded.decode(first[index]) for index in sample))
-        rearranging = Infilling(infilling.rate, infilling.spm_rate, infilling.cuts, codec, find_marks(loaded))
+        rearranging = Infilling(infilling, codec, find_marks(loaded))
     if not mixture:
         return Rows(opened[0], seed=seed, phases=placed, infilling=rearranging, settings=settings)
     further = [[one.share * (phase.row_tokens >= one.min_row_tokens) for one in mixture] for phase in placed]
