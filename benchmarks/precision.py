@@ -28,7 +28,7 @@ from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.processors import set_threads
 from codeshell_hf.train.engine import EngineOptions, make_engine
 from codeshell_hf.train.optimizer import orthogonalize
-from codeshell_hf.train.settings import OptimizerSettings
+from codeshell_hf.train.settings import ComputeSettings, OptimizerSettings
 
 WIDE = {"n_embd": 384, "n_inner": 1536, "n_layer": 2}
 SHAPES: dict[str, dict[str, Any]] = {"nano": {}, "wide": WIDE, "toy": {"n_embd": 48, "n_inner": 96, "n_layer": 1}}
@@ -41,7 +41,9 @@ def make_step(
 ) -> Callable[[], tuple[float, float, float]]:
     """Makes a function that runs a step on the same rows: seconds, CPU seconds, and the loss per token before it."""
     muon = OptimizerSettings(name="muon", learning_rate=1e-4, matrix_learning_rate=1e-4)
-    engine = make_engine(config, muon, EngineOptions(precision=arithmetic), device=device)
+    engine = make_engine(
+        config, muon, EngineOptions(ComputeSettings(compiles=False), arithmetic), device=device, seed=0
+    )
     rng = torch.Generator().manual_seed(0)
     rows = torch.randint(0, config.vocab_size, (tokens // ROW_TOKENS, ROW_TOKENS), generator=rng).to(device)
     labels = rows[:, 1:].numel()

@@ -29,7 +29,7 @@ from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.attention_choice import describe_trials
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.ranks import Ranks
-from codeshell_hf.train.settings import AttentionName, OptimizerSettings
+from codeshell_hf.train.settings import AttentionName, ComputeSettings, OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
 from codeshell_hf.train.step import accumulate_gradients, to_tensors
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
@@ -130,16 +130,13 @@ def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[
     adamw = OptimizerSettings(learning_rate=1e-4)
     precision = choose_precision(options.precision, config, device, trains=True)
     print(precision.describe(options.precision), file=sys.stderr)
-    engine_options = EngineOptions(
-        precision=precision,
-        recomputes=options.recompute,
-        compiles=options.compile,
-        attention=options.attention,
-        sharding=Sharding(kind=options.sharding),
+    compute = ComputeSettings(
+        gradient_checkpointing=options.recompute, compiles=options.compile, attention=options.attention
     )
+    engine_options = EngineOptions(compute, precision, sharding=Sharding(kind=options.sharding))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    engine = make_engine(config, adamw, engine_options, device=device)
+    engine = make_engine(config, adamw, engine_options, device=device, seed=0)
     print(f"attention by {engine.attention} {describe_trials(engine.attention_trials)}", file=sys.stderr)
     rows = options.micro_tokens // row_tokens
     batches = {

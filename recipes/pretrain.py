@@ -5,7 +5,6 @@ accelerate launch --config_file recipes/accelerate/fsdp2.yaml -m recipes.pretrai
 torchrun --nproc-per-node 2 -m recipes.pretrain recipes/nano/pretrain.yaml accelerate=recipes/accelerate/fsdp2.yaml
 """
 
-import math
 import sys
 from pathlib import Path
 from typing import Literal
@@ -17,9 +16,9 @@ from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
-    AttentionName,
     BatchSettings,
     CheckpointSettings,
+    ComputeSettings,
     EvaluationSettings,
     GuardSettings,
     ModelSettings,
@@ -30,7 +29,7 @@ from codeshell_hf.train.settings import (
 ROOT = Path(__file__).parents[1]
 
 
-class Settings(StageSettings, PrecisionSettings):
+class Settings(StageSettings, PrecisionSettings, ComputeSettings):
     """Settings of pretraining."""
 
     shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
@@ -45,9 +44,6 @@ class Settings(StageSettings, PrecisionSettings):
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="checkpoints")
     guard: GuardSettings = Field(default_factory=GuardSettings, description="guard")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="evaluation")
-    gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
-    compiles: bool | None = Field(default=None, description="compile blocks and loss; null: on a GPU")
-    attention: AttentionName = Field(default="auto", description="implementation; auto: the fastest that can be used")
     accelerate: Path | None = Field(default=None, description="accelerate's file, for processes started by torchrun")
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(default=(), description="besides the log")
     peak_tflops: float | None = Field(
@@ -57,97 +53,91 @@ class Settings(StageSettings, PrecisionSettings):
     seed: int = Field(default=0, ge=0, description="of weights, order and infilling")
 
 
-def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data to report
+def run(settings: Settings, work: Work) -> None:
     """Trains, evaluates before and after, and saves the model with its tokenizer."""
     import torch
     from tqdm import tqdm
 
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.errors import Interrupted, RunFailed
     from codeshell_hf.pack.stream import open_rows, read_step
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.publish.figures import save_run
-    from codeshell_hf.text.held_out import read_held_out
     from codeshell_hf.train.background_evaluation import BackgroundEvaluation
     from codeshell_hf.train.checkpoint import Checkpoints, Run
     from codeshell_hf.train.engine import EngineOptions, make_engine
+    from codeshell_hf.train.evaluation import RunEvaluation
     from codeshell_hf.train.guard import Guard
-    from codeshell_hf.train.held_out import HeldOutEvaluation
     from codeshell_hf.train.model import configure_model
     from codeshell_hf.train.optimizer import orthogonalize
     from codeshell_hf.train.progress import Log, Progress
     from codeshell_hf.train.report import describe_rounding, describe_start, summarize_run
     from codeshell_hf.train.rollback import roll_back
-    from codeshell_hf.train.schedule import check_epochs, fit_batch, place_phases, scale_learning_rate
+    from codeshell_hf.train.schedule import check_epochs, plan_steps, scale_learning_rate
     from codeshell_hf.train.sharding import read_sharding
     from codeshell_hf.train.step import accumulate_gradients, read_later
-    from codeshell_hf.train.stop_signal import StopSignal
+    from codeshell_hf.train.stop_signal import StopSignal, stop_early
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
     from codeshell_hf.train.trackers import Trackers
     from recipes.with_accelerate import join_ranks, start_tracker
 
-    requested_tokens, micro_tokens = settings.batch.global_tokens, settings.batch.micro_tokens
-    schedule, evaluation = settings.schedule, settings.evaluation
-    total_tokens, lengths = schedule.total_tokens, schedule.row_lengths
+    batch, schedule = settings.batch, settings.schedule
     sharding, requested = read_sharding(settings.accelerate, precision=settings.precision)
     with join_ranks() as ranks:
         # The data, and the batch size.
-        step_tokens = fit_batch(requested_tokens, micro_tokens=micro_tokens, row_lengths=lengths, ranks=ranks.count)
-        if step_tokens != requested_tokens:
-            ranks.print(describe_rounding(requested_tokens, step_tokens, micro_tokens, ranks.count))
-        steps = math.ceil(total_tokens / step_tokens)
-        phases = place_phases(schedule.phase_ends, total_tokens=total_tokens, step_tokens=step_tokens)
-        sources = (settings.shards, settings.mixture, phases, settings.rows, settings.infilling)
+        steps = plan_steps(batch, schedule, ranks.count)
+        if steps.tokens != batch.global_tokens:
+            ranks.print(describe_rounding(batch, steps.tokens, ranks.count))
+        sources = (settings.shards, settings.mixture, steps.phases, settings.rows, settings.infilling)
         rows = open_rows(*sources, tokenizer=settings.tokenizer, seed=settings.seed)
-        check_epochs(rows.count_epochs(total_tokens), schedule)
+        check_epochs(rows.count_epochs(schedule.total_tokens), schedule)
 
         # The model, sharded as accelerate's file says.
         torch.manual_seed(settings.seed)
         tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
-        config = configure_model(settings.model, tokenizer, longest_row=max(lengths))
+        config = configure_model(settings.model, tokenizer, longest_row=max(schedule.row_lengths))
         precision = resolve_precision(
             requested, lambda: config, work, trains=True, record_folder=work.folder / "checkpoints",
             orthogonalize=orthogonalize if settings.optimizer.name == "muon" else None,
         )  # fmt: skip
-        compiles = ranks.device.type == "cuda" if settings.compiles is None else settings.compiles
-        options = EngineOptions(
-            seed=settings.seed, start_from=settings.model.start_from, precision=precision, compiles=compiles,
-            recomputes=settings.gradient_checkpointing, attention=settings.attention,
-            micro_rows=micro_tokens // lengths[0], sharding=sharding,
+        options = EngineOptions(settings, precision, batch.micro_tokens // schedule.row_lengths[0], sharding)
+        engine = make_engine(
+            config, settings.optimizer, options,
+            device=ranks.device, seed=settings.seed, start_from=settings.model.start_from,
         )  # fmt: skip
-        engine = make_engine(config, settings.optimizer, options, device=ranks.device)
-        ranks.print(describe_start(count_parameters(config), engine, sharding, ranks, steps, step_tokens))
+        ranks.print(describe_start(count_parameters(config), engine, sharding, ranks, steps.count, steps.tokens))
 
         # The run's state: at the start, or at the last complete checkpoint.
         progress, guard = Progress(), Guard(settings.guard)
-        state = Run(progress, guard, step_tokens, precision.compute_dtype)
+        state = Run(progress, guard, steps.tokens, precision.compute_dtype)
         checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint)
         if checkpoints.resume(state):
-            ranks.print(f"resumes at step {progress.step} of {steps}")
+            ranks.print(f"resumes at step {progress.step} of {steps.count}")
 
         # Evaluation and logging.
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=ranks.is_first)
         values = settings.model_dump(mode="json")
         trackers = Trackers(settings.trackers if ranks.is_first else (), start_tracker, work.folder, values)
-        shards, max_bytes = evaluation.shards or settings.shards, evaluation.max_bytes_per_language
-        split = read_held_out(shards, max_bytes_per_language=max_bytes)
-        held_out = HeldOutEvaluation(split, max(lengths), log, ranks)
         command = (sys.executable, "-m", "recipes.evaluate")
-        benchmarks = BackgroundEvaluation(command, ROOT, evaluation.benchmarks, work.folder, log, ranks)
+        benchmarks = BackgroundEvaluation(command, ROOT, settings.evaluation.benchmarks, work.folder, log, ranks)
+        evaluation = RunEvaluation(
+            settings.evaluation, settings.shards, row_tokens=max(schedule.row_lengths),
+            benchmarks=benchmarks, folder=work.folder, log=log, trackers=trackers, ranks=ranks,
+        )  # fmt: skip
         if progress.step == 0:
-            held_out.log_bits_per_byte(engine, progress)
+            evaluation.log_bits_per_byte(engine, progress)
 
         log.start_clock()
         stop = StopSignal()
         peak_tflops = settings.peak_tflops or find_peak_tflops(ranks.device)
-        with tqdm(total=steps, initial=progress.step, desc="pretrain", unit="step", disable=not ranks.is_first) as bar:
-            while progress.step < steps:
+        bar = tqdm(total=steps.count, initial=progress.step, desc="pretrain", unit="step", disable=not ranks.is_first)
+        with bar:
+            while progress.step < steps.count:
                 row_tokens = rows.find_row_tokens(progress.tokens)
                 if log.row_tokens not in (None, row_tokens):
-                    held_out.log_loss_by_position(engine, progress)  # the last evaluation with rows of the old length
-                batches = read_step(rows, progress.tokens, step_tokens, micro_tokens, ranks.rank, ranks.count)
+                    evaluation.log_loss_by_position(engine, progress)  # the last with rows of the old length
+                batches = read_step(rows, progress.tokens, steps.tokens, batch.micro_tokens, ranks.rank, ranks.count)
                 read_loss = read_later(accumulate_gradients(engine, batches, ranks))
-                progress.step, progress.tokens = progress.step + 1, progress.tokens + step_tokens
+                progress.step, progress.tokens = progress.step + 1, progress.tokens + steps.tokens
                 norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)
 
                 # Combines what each rank knows: its loss, a stop signal, whether its checkpoint is written.
@@ -155,48 +145,35 @@ def run(settings: Settings, work: Work) -> None:  # noqa: C901 - reads from data
                 loss, is_stopping, written = agreed[0], agreed[1] > 0, agreed[2]
                 if written == ranks.count:
                     checkpoints.commit()
+                is_last = progress.step == steps.count
                 log.add_step(progress, loss, norm, engine.learning_rate, row_tokens, is_taken=is_taken)
                 bar.update()
-                if progress.step % settings.log_every_steps == 0 or progress.step == steps:
+                if progress.step % settings.log_every_steps == 0 or is_last:
                     cost = cost_token(config, row_tokens)
-                    bar.write(log.format_line(steps, step_tokens, cost, peak_tflops, ranks.count))
-                    trackers.log(log.last_measures(step_tokens), progress.step)
+                    bar.write(log.format_line(steps.count, steps.tokens, cost, peak_tflops, ranks.count))
+                    trackers.log(log.last_measures(steps.tokens), progress.step)
 
                 if guard.wants_rollback:
-                    roll_back(checkpoints, guard, progress, norm)
-                    ranks.print(f"step {progress.step:>6} | {settings.guard.max_skips} steps skipped: rolled back")
-                if progress.step % settings.checkpoint.every_steps == 0 or progress.step == steps or is_stopping:
+                    roll_back(checkpoints, guard, progress, norm, ranks)
+                if checkpoints.is_due(progress.step) or is_last or is_stopping:
                     checkpoints.save(state)
-                if evaluation.every_steps and progress.step % evaluation.every_steps == 0 and progress.step < steps:
-                    trackers.log(held_out.log_bits_per_byte(engine, progress), progress.step)
-                    if evaluation.exports:
-                        engine.save_whole(work.folder / "exports" / f"step-{progress.step:08d}", tokenizer)
-                benchmarks.poll(trackers)
-                if is_stopping and progress.step < steps:
-                    is_saved = checkpoints.commit()
+                evaluation.after_step(engine, tokenizer, progress, is_last=is_last)
+                if is_stopping and not is_last:
                     benchmarks.stop()
-                    if not is_saved:
-                        raise RunFailed(f"step {progress.step} of {steps} could not be saved; make room and run again")
-                    raise Interrupted(f"saved step {progress.step} of {steps}; run the same command again to continue")
+                    stop_early(checkpoints, progress.step, steps.count)
 
         checkpoints.commit()
-        trackers.log(held_out.log_bits_per_byte(engine, progress), progress.step)
-        if len(schedule.phases) > 1:
-            held_out.log_loss_by_position(engine, progress)
-        benchmarks.finish(trackers)
+        evaluation.finish(engine, progress, by_position=len(schedule.phases) > 1)
         trackers.finish()
         engine.save_whole(work.folder / "model", tokenizer)
 
         if ranks.is_first:
             report = summarize_run(
-                log.entries,
-                epochs=rows.count_epochs(progress.tokens),
-                held_out_documents=len(split.chosen),
-                skipped_steps=guard.skipped,
-            )
+                log.entries, epochs=rows.count_epochs(progress.tokens), skipped_steps=guard.skipped,
+                held_out_documents=len(evaluation.split.chosen), attention=engine.attention,
+            )  # fmt: skip
             work.counts, work.measures, work.report = report.counts, report.measures, report.lines
-            work.counts["attention"] = engine.attention
-            save_run([dict(entry) for entry in log.entries], max(lengths), work.folder)
+            save_run([dict(entry) for entry in log.entries], max(schedule.row_lengths), work.folder)
 
 
 STAGE = Stage(

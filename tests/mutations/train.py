@@ -267,7 +267,7 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "engine.py",
-        "load_model(self.options.start_from, dtype=torch.float32).state_dict()",
+        "load_model(self.start_from, dtype=torch.float32).state_dict()",
         "self.model.state_dict()",
         TESTS + "test_engine.py",
         "weights to start from are not loaded",
@@ -288,7 +288,7 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "fsdp.py",
-        "whole = draw_weight(name, like, self.config, seed=self.options.seed)",
+        "whole = draw_weight(name, like, self.config, seed=self.seed)",
         "whole = draw_weight(name, like, self.config, seed=0)",
         TESTS + "test_fsdp.py",
         "sharded weights do not follow the seed",

@@ -236,7 +236,7 @@ with join_ranks() as ranks:
     for is_bf16, knows_float16 in itertools.product((False, True), repeat=2):
         type(get_accelerator()).is_fp16_supported = lambda self: knows_float16
         options = EngineOptions(precision=Precision("bfloat16" if is_bf16 else "float32"), sharding=Sharding("zero", 3))
-        engine = make_engine(config, adamw, options, device=ranks.device)
+        engine = make_engine(config, adamw, options, device=ranks.device, seed=0)
         dtypes = sorted({str(parameter.dtype) for parameter in engine.model.parameters()})
         print(json.dumps([is_bf16, dtypes, engine.model.transformer.rotary_emb.inv_freq.tolist()]))
 """
@@ -660,7 +660,9 @@ def test_a_checkpoint_of_another_model_is_refused(whole: Path) -> None:
 
     with join_ranks() as ranks:
         config = make_config("nano", vocab_size=400, n_embd=48, n_head=4, n_layer=2, n_inner=64)
-        engine = make_engine(config, OptimizerSettings(learning_rate=1e-3), EngineOptions(), device=ranks.device)
+        engine = make_engine(
+            config, OptimizerSettings(learning_rate=1e-3), EngineOptions(), device=ranks.device, seed=0
+        )
         with pytest.raises(CheckpointError, match="is of another model or release; remove it to start over"):
             Checkpoints(whole / "checkpoints", engine, CheckpointSettings(keep=1)).load_weights()
 

@@ -14,4 +14,4 @@ from recipes.with_accelerate import join_ranks
 def engine(make_config: Callable[..., CodeShellConfig]) -> Iterator[Engine]:
     with join_ranks() as ranks:
         settings = OptimizerSettings(learning_rate=1e-2)
-        yield make_engine(make_config(), settings, EngineOptions(seed=3), device=ranks.device)
+        yield make_engine(make_config(), settings, EngineOptions(), device=ranks.device, seed=3)

@@ -14,7 +14,7 @@ from torch import Tensor
 from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
-from codeshell_hf.train.settings import OptimizerSettings
+from codeshell_hf.train.settings import ComputeSettings, OptimizerSettings
 from recipes.with_accelerate import join_ranks
 from tests.train.steps import step_by_hand
 
@@ -51,8 +51,8 @@ def test_micro_batches_add_up_to_the_gradient_of_the_mean_over_all_labels(
     make_config: MakeConfig, *, recomputes: bool
 ) -> None:
     with join_ranks():
-        options = EngineOptions(seed=3, recomputes=recomputes)
-        engine = make_engine(make_config(), OptimizerSettings(learning_rate=1e-2), options, device=CPU)
+        options = EngineOptions(compute=ComputeSettings(gradient_checkpointing=recomputes))
+        engine = make_engine(make_config(), OptimizerSettings(learning_rate=1e-2), options, device=CPU, seed=3)
         expected = differentiate_by_hand(copy.deepcopy(engine.model))
 
         accumulate(engine)
@@ -71,7 +71,7 @@ def test_a_step_clips_decays_matrices_and_follows_adam(make_config: MakeConfig) 
         return True
 
     with join_ranks():
-        engine = make_engine(make_config(), settings, EngineOptions(seed=3), device=CPU)
+        engine = make_engine(make_config(), settings, EngineOptions(), device=CPU, seed=3)
         before = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
         accumulate(engine)
         gradients = {name: parameter.grad.clone() for name, parameter in engine.model.named_parameters()}
@@ -105,7 +105,9 @@ def test_a_step_that_is_not_allowed_changes_nothing_and_clears_the_gradients(eng
 def test_a_checkpoint_of_another_model_is_refused(engine: Engine, make_config: MakeConfig, tmp_path: Path) -> None:
     group = dist.group.WORLD
     engine.write(tmp_path, group)()
-    wider = make_engine(make_config(n_embd=64), OptimizerSettings(learning_rate=1e-2), EngineOptions(), device=CPU)
+    wider = make_engine(
+        make_config(n_embd=64), OptimizerSettings(learning_rate=1e-2), EngineOptions(), device=CPU, seed=0
+    )
 
     with pytest.raises(CheckpointError, match="is of another model or release; remove it to start over"):
         wider.read(tmp_path, group)
@@ -117,7 +119,7 @@ def test_a_saved_model_is_what_transformers_loads(
 ) -> None:
     config = make_config(tie_word_embeddings=is_tied)
     with join_ranks():
-        engine = make_engine(config, OptimizerSettings(learning_rate=1e-2), EngineOptions(seed=3), device=CPU)
+        engine = make_engine(config, OptimizerSettings(learning_rate=1e-2), EngineOptions(), device=CPU, seed=3)
         engine.save_whole(tmp_path, tiny_tokenizer)
 
         again = CodeShellForCausalLM.from_pretrained(tmp_path)
@@ -134,8 +136,8 @@ def test_a_run_starts_from_the_weights_that_are_named(
     start.save_pretrained(tmp_path)
 
     with join_ranks():
-        options = EngineOptions(start_from=str(tmp_path))
-        engine = make_engine(make_config(), OptimizerSettings(learning_rate=1e-2), options, device=CPU)
+        options, adamw = EngineOptions(), OptimizerSettings(learning_rate=1e-2)
+        engine = make_engine(make_config(), adamw, options, device=CPU, seed=0, start_from=str(tmp_path))
 
         with torch.no_grad():
             assert torch.equal(engine.model.eval()(IDS).logits, start(IDS).logits)

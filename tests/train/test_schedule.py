@@ -7,13 +7,15 @@ from pydantic import ValidationError
 
 from codeshell_hf.errors import SettingsError
 from codeshell_hf.train.schedule import (
+    Steps,
     check_epochs,
     check_step_tokens,
     fit_batch,
     place_phases,
+    plan_steps,
     scale_learning_rate,
 )
-from codeshell_hf.train.settings import ScheduleSettings
+from codeshell_hf.train.settings import BatchSettings, ScheduleSettings
 
 
 def make_schedule(**changes: object) -> ScheduleSettings:
@@ -74,3 +76,16 @@ def test_more_passes_than_are_allowed_are_refused() -> None:
     check_epochs(2.0, make_schedule(max_epochs=2.0))
     with pytest.raises(SettingsError, match=r"which is 2\.01 passes over the shards, but schedule\.max_epochs is 2\.0"):
         check_epochs(2.01, make_schedule(max_epochs=2.0))
+
+
+def test_steps_are_planned_from_the_batch_the_schedule_and_the_ranks() -> None:
+    schedule = make_schedule(
+        total_tokens=1000,
+        warmup_tokens=0,
+        phases=({"until_fraction": 0.5, "row_tokens": 8}, {"until_fraction": 1, "row_tokens": 16}),
+    )
+
+    # 100 tokens are nearest to three passes of 16 tokens on two ranks; 1000 / 96 is a little over ten.
+    assert plan_steps(BatchSettings(global_tokens=100, micro_tokens=16), schedule, 2) == Steps(
+        96, 11, [(0, 8), (480, 16)]
+    )

@@ -48,7 +48,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     from ..settings import load_settings
     from ..train.memory import Layout
     from ..train.model import configure_model
-    from ..train.plan import Steps, plan_run, read_cluster
+    from ..train.plan import plan_run, read_cluster
     from ..train.sharding import read_sharding
 
     pretrain = importlib.import_module("recipes.pretrain")
@@ -70,5 +70,4 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         recomputes=settings.gradient_checkpointing,
         offloads=sharding.offloads,
     )
-    steps = Steps(settings.batch.global_tokens, schedule.total_tokens, schedule.phase_ends)
-    return plan_run(config, layout, gpus, steps, sharding=str(sharding))
+    return plan_run(config, layout, gpus, settings.batch, schedule, sharding=str(sharding))

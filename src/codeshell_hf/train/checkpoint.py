@@ -183,6 +183,10 @@ class Checkpoints:
                 except OSError as error:
                     logger.warning("%s cannot be deleted (%s); it takes up space", old, error.strerror)
 
+    def is_due(self, step: int) -> bool:
+        """Whether the settings want a checkpoint after this step."""
+        return step % self._settings.every_steps == 0
+
     def is_written(self) -> bool:
         """Whether this rank has written its part of the pending checkpoint, so that `commit` does not wait for it."""
         return self._pending is not None and self._pending.written.done()

@@ -7,7 +7,7 @@ every engine.
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from .attention import VARLEN, register_attention
 from .attention_choice import AttentionTrial, choose_attention, find_fastest
 from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
-from .settings import OptimizerSettings
+from .settings import ComputeSettings, OptimizerSettings
 from .sharding import Sharding
 from .weights import draw_weight
 
@@ -43,47 +43,50 @@ StateDict = dict[str, Any]  # nested, with tensors and plain values, as torch's 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Options of an engine besides the architecture and the optimiser.
+    """What an engine needs besides the architecture, its weights and the optimiser.
 
     Args:
-        seed: Of new weights.
-        start_from: A checkpoint to start from, a folder or a Hub name; `None` for new weights.
+        compute: Attention, compiling, and whether activations are recomputed.
         precision: Of matrix products; weights and moments are always float32.
-        recomputes: Whether the backward pass recomputes activations (gradient checkpointing).
-        compiles: Whether each block is compiled, and on a GPU the loss.
-        attention: Its name in transformers; "auto" for the fastest.
         micro_rows: Rows of a micro-batch, which DeepSpeed needs.
         sharding: How the model is spread over the ranks.
     """
 
-    seed: int = 0
-    start_from: str | None = None
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
     precision: Precision = FLOAT32
-    recomputes: bool = False
-    compiles: bool = False
-    attention: str = "auto"
     micro_rows: int = 1
     sharding: Sharding = WHOLE
 
 
 def make_engine(
-    config: CodeShellConfig, optimizer: OptimizerSettings, options: EngineOptions, *, device: torch.device
+    config: CodeShellConfig,
+    optimizer: OptimizerSettings,
+    options: EngineOptions,
+    *,
+    device: torch.device,
+    seed: int,
+    start_from: str | None = None,
 ) -> "Engine":
     """Makes a model and shards it over the ranks of the default process group.
+
+    Args:
+        seed: Of new weights.
+        start_from: A checkpoint to start from, a folder or a Hub name; `None` for new weights.
 
     Raises:
         CheckpointError: If the weights to start from cannot be loaded.
         SettingsError: If the model cannot be sharded this way.
     """
+    kind = Engine
     if options.sharding.kind == "fsdp2":
         from .fsdp import ShardedEngine
 
-        return ShardedEngine(config, optimizer, options, device=device)
-    if options.sharding.kind == "zero":
+        kind = ShardedEngine
+    elif options.sharding.kind == "zero":
         from .zero import ZeroEngine
 
-        return ZeroEngine(config, optimizer, options, device=device)
-    return Engine(config, optimizer, options, device=device)
+        kind = ZeroEngine
+    return kind(config, optimizer, options, device=device, seed=seed, start_from=start_from)
 
 
 def _to_autocast_dtype(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -104,30 +107,44 @@ class Engine:
     module: nn.Module
 
     def __init__(
-        self, config: CodeShellConfig, optimizer: OptimizerSettings, options: EngineOptions, *, device: torch.device
+        self,
+        config: CodeShellConfig,
+        optimizer: OptimizerSettings,
+        options: EngineOptions,
+        *,
+        device: torch.device,
+        seed: int,
+        start_from: str | None,
     ) -> None:
         self.config = config
         self.options = options
+        self.seed = seed
+        self.device = device
+        self.start_from = start_from
+        self._prepare(optimizer)
         self.max_gradient_norm = optimizer.max_gradient_norm
         self.ranks = dist.get_world_size()
-        self.device = device
         self.attention_trials: list[AttentionTrial] = []
         self.attention = self._choose_attention()  # before the model, which may be built on the meta device
         self.model = self._build()
         self.model.train()
         self.model.transformer.wte.register_forward_hook(_to_autocast_dtype)
-        if options.recomputes:
+        if options.compute.gradient_checkpointing:
             self.model.activation_checkpointing_enable()
-        if options.compiles:
+        compiles = device.type == "cuda" if options.compute.compiles is None else options.compute.compiles
+        if compiles:
             for block in self.model.transformer.h:
                 block.compile()
-        self.inner = TrainedModel(self.model, compiles=options.compiles and device.type == "cuda")
+        self.inner = TrainedModel(self.model, compiles=compiles and device.type == "cuda")
         self._shard()
         self._init_weights()
         self._make_optimizers(optimizer)
 
     def __str__(self) -> str:
         return f"{type(self.module).__name__} of {type(next(self.model.parameters())).__name__}"
+
+    def _prepare(self, optimizer: OptimizerSettings) -> None:
+        """Checks that this machine and optimiser can be used."""
 
     def _build(self) -> CodeShellForCausalLM:
         """Makes the model; its weights are set later."""
@@ -142,9 +159,9 @@ class Engine:
 
     def _choose_attention(self) -> str:
         """The requested attention, or the fastest that keeps packed documents separate."""
-        if self.options.attention != "auto":
+        if self.options.compute.attention != "auto":
             register_attention()
-            return self.options.attention
+            return self.options.compute.attention
         if self.device.type != "cuda" or not self.options.precision.is_bf16:
             return "sdpa"
         self.attention_trials = choose_attention(self.config, self.device)
@@ -157,12 +174,12 @@ class Engine:
 
     def _init_weights(self) -> None:
         """Draws or loads the weights."""
-        if self.options.start_from is not None:
-            self.model.load_state_dict(load_model(self.options.start_from, dtype=torch.float32).state_dict())
+        if self.start_from is not None:
+            self.model.load_state_dict(load_model(self.start_from, dtype=torch.float32).state_dict())
             return
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                parameter.copy_(draw_weight(name, parameter, self.config, seed=self.options.seed))
+                parameter.copy_(draw_weight(name, parameter, self.config, seed=self.seed))
 
     def _make_optimizers(self, optimizer: OptimizerSettings) -> None:
         """Makes the optimisers and `module`."""

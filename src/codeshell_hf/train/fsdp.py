@@ -54,16 +54,16 @@ class ShardedEngine(Engine):
             raise SettingsError("FSDP2 was requested, but parameters are not sharded, or no longer tied")
 
     def _init_weights(self) -> None:
-        if self.options.start_from is not None:
+        if self.start_from is not None:
             first = dist.get_rank() == 0
-            weights = load_model(self.options.start_from, dtype=torch.float32).state_dict() if first else {}
+            weights = load_model(self.start_from, dtype=torch.float32).state_dict() if first else {}
             options = states.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
             states.set_model_state_dict(self.model, weights, options=options)
             return
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 like = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
-                whole = draw_weight(name, like, self.config, seed=self.options.seed)
+                whole = draw_weight(name, like, self.config, seed=self.seed)
                 placed = distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
                 parameter.copy_(placed)
 

@@ -1,6 +1,6 @@
 """Estimates a pretraining run before it starts: memory by part, steps, tokens per second, days."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..configuration_codeshell import CodeShellConfig
@@ -8,7 +8,8 @@ from ..errors import SettingsError
 from ..presets import count_parameters
 from ..settings import unknown_key
 from .memory import RESERVED_GB, Layout, estimate_memory
-from .schedule import fit_batch, place_phases
+from .schedule import Steps, plan_steps
+from .settings import BatchSettings, ScheduleSettings
 from .throughput import DEVICES, Device, cost_token
 
 DAY_S = 86_400
@@ -35,15 +36,6 @@ class Cluster:
         return self.device.gigabytes - RESERVED_GB
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Tokens of a step as requested, tokens of the run, and each phase's end (a share) and row length."""
-
-    global_tokens: int
-    total_tokens: int
-    phases: Sequence[tuple[float, int]]
-
-
 def read_cluster(values: Mapping[str, str]) -> Cluster:
     """Parses `gpus`, `gpu` and `mfu`; a `SettingsError` if one is invalid."""
     if values["gpu"] not in DEVICES:
@@ -59,13 +51,20 @@ def read_cluster(values: Mapping[str, str]) -> Cluster:
     return Cluster(int(values["gpus"]), values["gpu"], mfu)
 
 
-def plan_run(config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: Steps, *, sharding: str) -> list[str]:
+def plan_run(
+    config: CodeShellConfig,
+    layout: Layout,
+    cluster: Cluster,
+    batch: BatchSettings,
+    schedule: ScheduleSettings,
+    *,
+    sharding: str,
+) -> list[str]:
     """Estimates a run; returns lines to print. `sharding` is the layout in words.
 
     Raises:
         SettingsError: If the run does not fit into the GPUs; the error suggests a layout that does.
     """
-    lengths = [row_tokens for _, row_tokens in steps.phases]
     memory = estimate_memory(config, layout)
     room = cluster.room_gb
     if memory.total / 1e9 > room:
@@ -73,10 +72,10 @@ def plan_run(config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: S
         raise SettingsError(
             f"{sharding} needs {memory.total / 1e9:,.1f} GB a GPU where {cluster.gpu} leaves {room:.1f} "
             f"({biggest}: {getattr(memory, biggest) / 1e9:,.1f} GB); "
-            f"{suggest_layout(config, layout, room, row_tokens=max(lengths))}"
+            f"{suggest_layout(config, layout, room, row_tokens=max(schedule.row_lengths))}"
         )
 
-    step = fit_batch(steps.global_tokens, micro_tokens=layout.micro_tokens, row_lengths=lengths, ranks=layout.ranks)
+    steps = plan_steps(batch, schedule, layout.ranks)
     device = cluster.device
     kind = f"{cluster.gpus} x {cluster.gpu} ({device.tflops:.0f} TFLOP/s in bfloat16, {device.gigabytes:.1f} GB)"
     lines = [
@@ -87,26 +86,27 @@ def plan_run(config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: S
         f"  {'all':<14}{memory.total / 1e9:>9.2f} of {room:.1f}; {RESERVED_GB:.0f} are for driver and allocator",
         "",
     ]
-    if step != steps.global_tokens:
-        lines.append(f"a step of {steps.global_tokens:,} tokens does not divide evenly: steps have {step:,} tokens")
-    passes = step // (layout.micro_tokens * layout.ranks)
+    if steps.tokens != batch.global_tokens:
+        lines.append(
+            f"a step of {batch.global_tokens:,} tokens does not divide evenly: steps have {steps.tokens:,} tokens"
+        )
+    passes = steps.tokens // (batch.micro_tokens * layout.ranks)
     lines.append(
-        f"{-(-steps.total_tokens // step):,} steps of {step:,} tokens: {layout.ranks} GPUs x {passes} forward passes "
-        f"of {layout.micro_tokens:,} tokens"
+        f"{steps.count:,} steps of {steps.tokens:,} tokens: {layout.ranks} GPUs x {passes} forward passes "
+        f"of {batch.micro_tokens:,} tokens"
     )
-    return lines + _list_phases(config, layout, cluster, steps, step)
+    return lines + _list_phases(config, cluster, steps, schedule.total_tokens, recomputes=layout.recomputes)
 
 
 def _list_phases(
-    config: CodeShellConfig, layout: Layout, cluster: Cluster, steps: Steps, step_tokens: int
+    config: CodeShellConfig, cluster: Cluster, steps: Steps, total_tokens: int, *, recomputes: bool
 ) -> list[str]:
     """Tokens per second for each row length, and days and GPU hours in total."""
-    placed = place_phases(steps.phases, total_tokens=steps.total_tokens, step_tokens=step_tokens)
-    ends = [start for start, _ in placed[1:]] + [steps.total_tokens]
+    ends = [start for start, _ in steps.phases[1:]] + [total_tokens]
     # Recomputation takes time, but MFU does not count it.
-    recomputation = 4 / 3 if layout.recomputes else 1
+    recomputation = 4 / 3 if recomputes else 1
     lines, seconds = [], 0.0
-    for (start, row_tokens), end in zip(placed, ends, strict=True):
+    for (start, row_tokens), end in zip(steps.phases, ends, strict=True):
         flops = cost_token(config, row_tokens).causal
         speed = cluster.mfu * cluster.device.tflops * 1e12 / flops / recomputation
         seconds += (end - start) / (speed * cluster.gpus)

@@ -7,6 +7,7 @@ from .attention_choice import describe_trials
 from .engine import Engine
 from .progress import Entry
 from .ranks import Ranks
+from .settings import BatchSettings
 from .sharding import Sharding
 
 AVERAGED_STEPS = 20
@@ -21,10 +22,10 @@ class Report:
     lines: list[str]
 
 
-def describe_rounding(requested_tokens: int, step_tokens: int, micro_tokens: int, ranks: int) -> str:
+def describe_rounding(batch: BatchSettings, step_tokens: int, ranks: int) -> str:
     """A line on steps of another size than requested."""
     return (
-        f"batch.global_tokens {requested_tokens:,} are not a multiple of {ranks} x {micro_tokens:,}: "
+        f"batch.global_tokens {batch.global_tokens:,} are not a multiple of {ranks} x {batch.micro_tokens:,}: "
         f"steps have {step_tokens:,}"
     )
 
@@ -39,7 +40,9 @@ def describe_start(parameters: int, engine: Engine, sharding: Sharding, ranks: R
     )
 
 
-def summarize_run(entries: Sequence[Entry], *, epochs: float, held_out_documents: int, skipped_steps: int) -> Report:
+def summarize_run(
+    entries: Sequence[Entry], *, epochs: float, held_out_documents: int, skipped_steps: int, attention: str
+) -> Report:
     """Summarizes a run's log: losses, held-out bits per byte over so many documents, speed."""
     steps = [entry for entry in entries if "loss" in entry]
     bits = [entry["bits_per_byte"] for entry in entries if "bits_per_byte" in entry]
@@ -58,6 +61,7 @@ def summarize_run(entries: Sequence[Entry], *, epochs: float, held_out_documents
         "epochs": round(epochs, 4),
         "held_out_documents": held_out_documents,
         "skipped_steps": skipped_steps,
+        "attention": attention,
     }
     measures: dict[str, object] = {
         "loss_first": first,

@@ -4,9 +4,10 @@ from ..errors import RunFailed
 from .checkpoint import Checkpoints
 from .guard import Guard
 from .progress import Progress
+from .ranks import Ranks
 
 
-def roll_back(checkpoints: Checkpoints, guard: Guard, progress: Progress, norm: float) -> None:
+def roll_back(checkpoints: Checkpoints, guard: Guard, progress: Progress, norm: float, ranks: Ranks) -> None:
     """Loads the last checkpoint's weights and continues with new data, since the old would fail in the same way.
 
     Raises:
@@ -18,4 +19,5 @@ def roll_back(checkpoints: Checkpoints, guard: Guard, progress: Progress, norm: 
             f"{norm:g}; lower optimizer.learning_rate and run again"
         )
     progress.rollbacks += 1
+    ranks.print(f"step {progress.step:>6} | {guard.skipped_in_a_row} steps skipped: rolled back")
     guard.skipped_in_a_row = 0

@@ -2,9 +2,38 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..errors import SettingsError
-from .settings import ScheduleSettings
+from .settings import BatchSettings, ScheduleSettings
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a run.
+
+    Args:
+        tokens: Of each, over all ranks.
+        count: Their number.
+        phases: First token and row length of each phase.
+    """
+
+    tokens: int
+    count: int
+    phases: list[tuple[int, int]]
+
+
+def plan_steps(batch: BatchSettings, schedule: ScheduleSettings, ranks: int) -> Steps:
+    """Plans the steps of a run on so many ranks.
+
+    Raises:
+        SettingsError: If rows do not divide a micro-batch, or the phases do not end at 1.
+    """
+    tokens = fit_batch(
+        batch.global_tokens, micro_tokens=batch.micro_tokens, row_lengths=schedule.row_lengths, ranks=ranks
+    )
+    phases = place_phases(schedule.phase_ends, total_tokens=schedule.total_tokens, step_tokens=tokens)
+    return Steps(tokens, math.ceil(schedule.total_tokens / tokens), phases)
 
 
 def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:

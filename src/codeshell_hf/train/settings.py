@@ -75,6 +75,14 @@ class OptimizerSettings(Section):
     max_gradient_norm: float | None = Field(default=1.0, gt=0, description="gradients are clipped to it")
 
 
+class ComputeSettings(Section):
+    """How the model is computed."""
+
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
+    compiles: bool | None = Field(default=None, description="compile blocks and loss; null: on a GPU")
+    attention: AttentionName = Field(default="auto", description="implementation; auto: the fastest that can be used")
+
+
 class CheckpointSettings(Section):
     """When the run is saved."""
 

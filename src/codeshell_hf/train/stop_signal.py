@@ -1,9 +1,12 @@
-"""Catches a scheduler's request to stop."""
+"""Catches a scheduler's request to stop, and ends the run."""
 
 import signal
 from types import FrameType
+from typing import NoReturn
 
+from ..errors import Interrupted, RunFailed
 from ..operating_system import list_stop_signals
+from .checkpoint import Checkpoints
 
 
 class StopSignal:
@@ -16,3 +19,15 @@ class StopSignal:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.is_received = True
+
+
+def stop_early(checkpoints: Checkpoints, step: int, steps: int) -> NoReturn:
+    """Ends a run after a step, once its last checkpoint is written.
+
+    Raises:
+        Interrupted: The run can be continued.
+        RunFailed: The checkpoint could not be written.
+    """
+    if not checkpoints.commit():
+        raise RunFailed(f"step {step} of {steps} could not be saved; make room and run again")
+    raise Interrupted(f"saved step {step} of {steps}; run the same command again to continue")

@@ -9,12 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..configuration_codeshell import CodeShellConfig
 from ..errors import SettingsError
 from ..loading import load_model
 from ..modeling_codeshell import CodeShellForCausalLM, CodeShellRotaryEmbedding
 from ..tokenization_codeshell import CodeShellTokenizer
-from .engine import Engine, EngineOptions, StateDict
+from .engine import Engine, StateDict
 from .operator import build_operator
 from .optimizer import make_optimizers, set_learning_rate
 from .settings import OptimizerSettings
@@ -42,9 +41,7 @@ def _broadcast(value: Tensor, owner: int, device: torch.device) -> Tensor:
 class ZeroEngine(Engine):
     """DeepSpeed's ZeRO-2 or ZeRO-3, with torch's AdamW."""
 
-    def __init__(
-        self, config: CodeShellConfig, optimizer: OptimizerSettings, options: EngineOptions, *, device: torch.device
-    ) -> None:
+    def _prepare(self, optimizer: OptimizerSettings) -> None:
         if optimizer.name != "adamw":
             raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO supports only AdamW; set it to adamw")
         try:
@@ -52,9 +49,8 @@ class ZeroEngine(Engine):
         except ImportError as error:
             raise SettingsError('ZeRO needs DeepSpeed; pip install "codeshell-hf[deepspeed]"') from error
         self._deepspeed = deepspeed
-        if device.type == "cpu":
+        if self.device.type == "cpu":
             build_operator()
-        super().__init__(config, optimizer, options, device=device)
 
     @property
     def _shards_parameters(self) -> bool:
@@ -94,14 +90,14 @@ class ZeroEngine(Engine):
         if not self._shards_parameters:
             super()._init_weights()
             return
-        folder = self.options.start_from
+        folder = self.start_from
         first = dist.get_rank() == 0
         weights = load_model(folder, dtype=torch.float32).state_dict() if folder and first else {}
         for name, parameter in self.model.named_parameters():
             with self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0), torch.no_grad():
                 if first:
                     like = torch.empty(parameter.shape, device=parameter.device)  # drawn in float32
-                    new = weights[name] if weights else draw_weight(name, like, self.config, seed=self.options.seed)
+                    new = weights[name] if weights else draw_weight(name, like, self.config, seed=self.seed)
                     parameter.copy_(new)
 
     def _make_optimizers(self, optimizer: OptimizerSettings) -> None:

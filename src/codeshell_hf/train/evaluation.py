@@ -1,0 +1,91 @@
+"""Evaluates a run on held-out documents, and exports the models that are evaluated beside it."""
+
+from pathlib import Path
+
+from ..text.bits_per_byte import score_documents
+from ..text.held_out import read_held_out
+from ..tokenization_codeshell import CodeShellTokenizer
+from .background_evaluation import BackgroundEvaluation
+from .engine import Engine
+from .positions import POSITION_BINS, score_positions
+from .progress import Log, Progress
+from .ranks import Ranks
+from .settings import EvaluationSettings
+from .trackers import Trackers
+
+
+class RunEvaluation:
+    """Evaluates the model of a run, and adds the results to its log.
+
+    Args:
+        settings: When, and on how much.
+        shards: The training shards, whose held-out documents are used if the settings name no others.
+        row_tokens: The longest row.
+        benchmarks: Evaluates what is exported.
+        folder: The run's; models are exported to `exports`.
+
+    Raises:
+        DataError: If there are no held-out documents.
+    """
+
+    def __init__(
+        self,
+        settings: EvaluationSettings,
+        shards: Path,
+        *,
+        row_tokens: int,
+        benchmarks: BackgroundEvaluation,
+        folder: Path,
+        log: Log,
+        trackers: Trackers,
+        ranks: Ranks,
+    ) -> None:
+        self.split = read_held_out(settings.shards or shards, max_bytes_per_language=settings.max_bytes_per_language)
+        self.benchmarks = benchmarks
+        self._settings = settings
+        self._row_tokens = row_tokens
+        self._exports = folder / "exports"
+        self._log, self._trackers, self._ranks = log, trackers, ranks
+
+    def after_step(self, engine: Engine, tokenizer: CodeShellTokenizer, progress: Progress, *, is_last: bool) -> None:
+        """Evaluates and exports if it is time, and looks after the benchmarks; `finish` follows the last step."""
+        every_steps = self._settings.every_steps
+        if every_steps and progress.step % every_steps == 0 and not is_last:
+            self._trackers.log(self.log_bits_per_byte(engine, progress), progress.step)
+            if self._settings.exports:
+                engine.save_whole(self._exports / f"step-{progress.step:08d}", tokenizer)
+        self.benchmarks.poll(self._trackers)
+
+    def finish(self, engine: Engine, progress: Progress, *, by_position: bool) -> None:
+        """Evaluates the final model, with the loss by position if asked, and waits for the benchmarks."""
+        self._trackers.log(self.log_bits_per_byte(engine, progress), progress.step)
+        if by_position:
+            self.log_loss_by_position(engine, progress)
+        self.benchmarks.finish(self._trackers)
+
+    def log_bits_per_byte(self, engine: Engine, progress: Progress) -> dict[str, float]:
+        """Logs bits per byte by language, and returns them under the names that trackers show."""
+        documents, vocab_size = self.split.documents, self.split.shards.header.vocab_size
+        engine.inner.eval()
+        with engine.evaluation():
+            scores = score_documents(engine.inner, documents, window_tokens=self._row_tokens, vocab_size=vocab_size)
+        engine.inner.train()
+        bits = {name: round(score.bits_per_byte, 4) for name, score in scores.items()}
+        self._log.add({"step": progress.step, "tokens": progress.tokens, "bits_per_byte": bits})
+        self._ranks.print(f"step {progress.step:>6} | held-out bits per byte {bits['all']:.3f}")
+        return {f"bits_per_byte/{name}": value for name, value in bits.items()}
+
+    def log_loss_by_position(self, engine: Engine, progress: Progress) -> None:
+        """Logs the loss by position in the longest rows, if enough documents are that long."""
+        documents = [ids for _, ids, _ in self.split.documents]
+        engine.inner.eval()
+        with engine.evaluation():
+            losses = score_positions(engine.inner, documents, row_tokens=self._row_tokens)
+        engine.inner.train()
+        if losses is None:
+            return
+        self._log.add({"step": progress.step, "tokens": progress.tokens, "loss_by_position": losses})
+        self._ranks.print(
+            f"step {progress.step:>6} | held-out loss {losses[0]:.3f} in the first "
+            f"{self._row_tokens // POSITION_BINS} positions of {self._row_tokens}, {losses[-1]:.3f} in the last"
+        )
