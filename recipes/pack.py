@@ -1,4 +1,4 @@
-"""Packs curated documents into token shards, in several processes; a run that was stopped keeps finished parts."""
+"""Packs documents or conversations into token shards, in several processes; a stopped run keeps finished parts."""
 
 import shutil
 import sys
@@ -23,7 +23,10 @@ TRAIN = "train"
 class Settings(StageSettings):
     """Settings of packing."""
 
-    documents: Path = Field(description="output of curate")
+    documents: Path | None = Field(default=None, description="output of curate")
+    conversations: tuple[Path, ...] = Field(
+        default=(), description="JSON Lines with messages, in place of documents, in the chat format of sft"
+    )
     tokenizer: Path = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
     splits: tuple[str, ...] = Field(default=("train", "held-out"), description="splits to pack, each into a folder")
     row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="row lengths whose use is reported")
@@ -33,9 +36,7 @@ class Settings(StageSettings):
     repositories: RepositorySettings | None = Field(
         default=None, description="additional repository-level training documents; null: none"
     )
-    part_bytes: int = Field(
-        default=64_000_000, gt=0, description="bytes of compressed Parquet that become one token file"
-    )
+    part_bytes: int = Field(default=64_000_000, gt=0, description="bytes of the files that become one token file")
     workers: int | None = Field(
         default=None, gt=0, description="number of processes; null: by size, up to one per core"
     )
@@ -45,6 +46,17 @@ class Settings(StageSettings):
     shares: tuple[Path, ...] = Field(
         default=(), description="outputs of pack for all shares, in order; they are joined, and nothing is encoded"
     )
+
+    @model_validator(mode="after")
+    def _check_conversations(self) -> Self:
+        if (self.documents is None) != bool(self.conversations):
+            raise ValueError("state either documents or conversations, which are packed apart")
+        others = ("perturbation", "repositories", "share", "shares")
+        if self.conversations and (given := [name for name in others if getattr(self, name)]):
+            raise ValueError(f"conversations and {given[0]} are both set; {given[0]} is for documents, so remove one")
+        if self.conversations and self.splits != (TRAIN,):
+            raise ValueError(f"splits is {list(self.splits)}, but no conversation is held out; set splits: [train]")
+        return self
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -110,14 +122,15 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
     header = make_header(tokenizer, settings.tokenizer)
-    encoder, choice = choose_encoder(
-        tokenizer, (row["text"] for row in read_documents(settings.documents, columns=["text"]))
-    )
-    work.report.append(choice)
-    is_fast = isinstance(encoder, TiktokenEncoder)
+    is_fast = False
+    if settings.documents is not None:
+        sample = (row["text"] for row in read_documents(settings.documents, columns=["text"]))
+        encoder, choice = choose_encoder(tokenizer, sample)
+        work.report.append(choice)
+        is_fast = isinstance(encoder, TiktokenEncoder)
     folders = {split: work.folder / split for split in settings.splits}
     parts = encode_documents(
-        settings.documents,
+        settings.documents or settings.conversations,
         folders,
         header,
         settings.tokenizer,
@@ -128,9 +141,10 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
         share=settings.share or (1, 1),
     )
     headers = {split: write_contents(parts[split], header, folder) for split, folder in folders.items()}
-    if settings.repositories is not None:
+    if settings.repositories is not None and settings.documents is not None:
         name = f"{REPOSITORIES}/{TRAIN}"
-        packed = pack_repositories(settings, settings.repositories, work, tokenizer, header, is_fast=is_fast)
+        joined = settings.repositories.documents or settings.documents
+        packed = pack_repositories(settings, settings.repositories, joined, work, tokenizer, header, is_fast=is_fast)
         parts[name], headers[name] = packed
     # Last, since a run that is stopped before resumes by the records.
     for split, written in parts.items():
@@ -142,6 +156,7 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
 def pack_repositories(
     settings: Settings,
     repositories: RepositorySettings,
+    documents: Path,
     work: Work,
     tokenizer: "CodeShellTokenizer",
     header: "Header",
@@ -155,7 +170,7 @@ def pack_repositories(
 
     folder = work.folder / REPOSITORIES / TRAIN
     parts, counts = join_repositories(
-        repositories.documents or settings.documents,
+        documents,
         TRAIN,
         folder,
         header,
@@ -182,11 +197,14 @@ def pack_repositories(
 
 
 def list_inputs(settings: Settings) -> dict[str, Path]:
-    """Documents, those of repositories, tokenizer and shares."""
+    """Documents, those of repositories, conversations, tokenizer and shares."""
     others = {f"share {number}": path for number, path in enumerate(settings.shares, 1)}
+    others |= {f"conversations {path.name}": path for path in settings.conversations}
+    if settings.documents is not None:
+        others["documents"] = settings.documents
     if settings.repositories and settings.repositories.documents:
         others["repositories' documents"] = settings.repositories.documents
-    return {"documents": settings.documents, "tokenizer": settings.tokenizer, **others}
+    return {"tokenizer": settings.tokenizer, **others}
 
 
 STAGE = Stage(name="pack", settings=Settings, inputs=list_inputs, run=run)

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling, GPT2Tokenizer, TokenizersBackend
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
-from codeshell_hf.align.conversation_files import parse_conversation
+from codeshell_hf.text.conversation_files import parse_conversation
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.conftest import TEXTS
 from tokenizer.bpe import train_bpe

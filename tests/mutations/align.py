@@ -6,7 +6,6 @@ from tests.mutations import Mutation
     CALIBRATION,
     CALLBACKS,
     CHECKPOINTS,
-    CONVERSATIONS,
     EXAMPLES,
     LOSS,
     MEASUREMENT,
@@ -23,7 +22,6 @@ from tests.mutations import Mutation
         "calibration",
         "callbacks",
         "checkpoints",
-        "conversation_files",
         "examples",
         "held_out_loss",
         "measurement",
@@ -238,12 +236,5 @@ MUTATIONS = (
         "key=lambda path: str(path.name.split",
         _tests("checkpoints"),
         "checkpoint 9 is newer than checkpoint 10",
-    ),
-    Mutation(
-        CONVERSATIONS,
-        "ROLES[index % 2]",
-        "ROLES[0]",
-        _tests("conversation_files"),
-        "two turns of the user in a row are a conversation",
     ),
 )

@@ -398,4 +398,11 @@ MUTATIONS = (
         "tests/curate/sources/test_folders.py",
         "paths begin above their checkout",
     ),
+    Mutation(
+        SRC + "encoding.py",
+        "encode_conversation(tokenizer, conversation).ids[:-1]",
+        "encode_conversation(tokenizer, conversation).ids",
+        "tests/recipes/test_pack.py",
+        "packed conversations end twice",
+    ),
 )

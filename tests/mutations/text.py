@@ -297,4 +297,11 @@ MUTATIONS = (
         "tests/text/test_shards.py",
         "ids over 65,535 in two bytes",
     ),
+    Mutation(
+        "src/codeshell_hf/text/conversation_files.py",
+        "ROLES[index % 2]",
+        "ROLES[0]",
+        "tests/text/test_conversation_files.py",
+        "two turns of the user in a row are a conversation",
+    ),
 )

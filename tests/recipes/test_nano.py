@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.align.conversation_files import read_conversations
 from codeshell_hf.sandbox import Program, open_sandbox
 from codeshell_hf.text.chat import Conversation
+from codeshell_hf.text.conversation_files import read_conversations
 from recipes.nano import tasks
 
 DATA = Path("recipes/nano/data/conversations.jsonl")

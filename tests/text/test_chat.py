@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
-from codeshell_hf.align.conversation_files import read_conversations
 from codeshell_hf.errors import DataError
 from codeshell_hf.evaluate.generation import ModelGenerator
 from codeshell_hf.evaluate.prompts import Prompt
@@ -22,6 +21,7 @@ from codeshell_hf.text.chat import (
     encode_prompt,
     split_conversation,
 )
+from codeshell_hf.text.conversation_files import read_conversations
 
 MakeModel = Callable[..., CodeShellForCausalLM]
 WRITTEN = list(read_conversations(Path("recipes/nano/data/conversations.jsonl")))

@@ -16,8 +16,8 @@ from ..text.chat import (
     encode_prompt,
     split_conversation,
 )
+from ..text.conversation_files import read_conversations
 from ..tokenization_codeshell import CodeShellTokenizer
-from .conversation_files import read_conversations
 from .preferences import Pair
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..text.chat import Message
-from .conversation_files import as_messages, check_turns, read_json_lines, read_text
+from ..text.conversation_files import as_messages, check_turns, read_json_lines, read_text
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Encodes curated documents into parts of shards, in several processes; finished parts are not encoded again."""
+"""Encodes documents or conversations into parts of shards, in processes; finished parts are not encoded again."""
 
 import functools
 import logging
@@ -19,11 +19,12 @@ from ..tokenization_codeshell import CodeShellTokenizer
 from .encoder import make_tiktoken
 from .perturbation import perturb
 from .settings import Perturbation
-from .shards import Encoder, PartWriter, TextDocument, encode_all, find_part, has_record, name_part
+from .shards import EncodedDocument, Encoder, PartWriter, TextDocument, encode_all, find_part, has_record, name_part
 
 logger = logging.getLogger(__name__)
 
 TRAIN = "train"
+CONVERSATION = "conversation"  # the language of all of them
 BYTES_PER_WORKER = 64_000_000  # of compressed Parquet
 
 
@@ -35,10 +36,10 @@ class CuratedDocument(TextDocument):
 
 @dataclass(frozen=True)
 class PartTask:
-    """Files of curated documents that are encoded into one part of each split's shards.
+    """Files that are encoded into one part of each split's shards.
 
     Args:
-        files: Files of curated documents, in order.
+        files: Files of curated documents, or of conversations, in order.
         name: Name of the part.
         folders: Folders of the shards, by split.
         header: Header of the shards, without counts.
@@ -46,6 +47,7 @@ class PartTask:
         is_fast: Whether to encode with tiktoken.
         threads: Number of threads that encode.
         perturbation: Applied to training documents only.
+        holds_conversations: Whether the files are of conversations, which all are training documents.
     """
 
     files: tuple[Path, ...]
@@ -56,6 +58,7 @@ class PartTask:
     is_fast: bool
     threads: int
     perturbation: Perturbation | None
+    holds_conversations: bool
 
     @property
     def stems(self) -> dict[str, Path]:
@@ -64,7 +67,7 @@ class PartTask:
 
 
 def encode_documents(
-    documents: Path,
+    documents: Path | Sequence[Path],
     folders: dict[str, Path],
     header: Header,
     tokenizer: Path,
@@ -75,12 +78,12 @@ def encode_documents(
     workers: int | None = None,
     share: tuple[int, int] = (1, 1),
 ) -> dict[str, list[ShardPart]]:
-    """Encodes curated documents, reading each file once for all splits.
+    """Encodes documents, reading each file once for all splits.
 
     Args:
-        documents: The output of `curate`.
+        documents: The output of `curate`, or files of conversations.
         folders: Folders of the shards, by split; finished and intact parts in them are kept.
-        part_bytes: Bytes of compressed Parquet per part.
+        part_bytes: Bytes of files per part.
         is_fast: Whether to encode with tiktoken.
         workers: Number of processes; `None` for one per 64 MB of Parquet, up to one per core.
         share: The share of the parts to encode, counted from 1: (3, 16) is the third of 16.
@@ -90,7 +93,9 @@ def encode_documents(
     """
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    groups = group_files(list_parts(documents), part_bytes)
+    holds_conversations = not isinstance(documents, Path)
+    files = list_parts(documents) if isinstance(documents, Path) else documents
+    groups = group_files(files, part_bytes)
     number, shares = share
     first, last = ((place * len(groups)) // shares for place in (number - 1, number))
     # A process takes seconds to start, and tiktoken may use threads.
@@ -100,7 +105,7 @@ def encode_documents(
     tasks = [
         PartTask(
             tuple(groups[place]), name_part(place), tuple(folders.items()), header, tokenizer, is_fast, threads,
-            perturbation,
+            perturbation, holds_conversations,
         )
         for place in range(first, last)
     ]  # fmt: skip
@@ -129,9 +134,13 @@ def group_files(files: Sequence[Path], part_bytes: int) -> list[list[Path]]:
 
 
 def encode_part(task: PartTask) -> tuple[str, dict[str, ShardPart]]:
-    """Encodes files of curated documents into a part of each split, complete or absent; returns its name and parts."""
-    encoder = load_encoder(task.tokenizer, is_fast=task.is_fast, threads=task.threads)
+    """Encodes files into a part of each split, complete or absent; returns its name and parts."""
     writers = {split: PartWriter(stem, task.header) for split, stem in task.stems.items()}
+    if task.holds_conversations:
+        for document in _encode_conversations(task):
+            writers[TRAIN].add(document)
+        return task.name, {split: writer.close() for split, writer in writers.items()}
+    encoder = load_encoder(task.tokenizer, is_fast=task.is_fast, threads=task.threads)
     rows, texts = tee(_read(task))
     for row, document in zip(rows, encode_all(texts, encoder), strict=True):
         writers[row["split"]].add(document)
@@ -143,6 +152,18 @@ def load_encoder(tokenizer: Path, *, is_fast: bool, threads: int = 1) -> Encoder
     """Loads the encoder, once per process."""
     loaded = CodeShellTokenizer.from_pretrained(tokenizer)
     return make_tiktoken(loaded.backend_tokenizer, threads=threads) if is_fast else loaded
+
+
+def _encode_conversations(task: PartTask) -> Iterator[EncodedDocument]:
+    from ..text.chat import encode_conversation  # imports torch, which documents do not need
+    from ..text.conversation_files import read_conversations
+
+    tokenizer = CodeShellTokenizer.from_pretrained(task.tokenizer)
+    for file in task.files:
+        for number, conversation in enumerate(read_conversations(file)):
+            ids = encode_conversation(tokenizer, conversation).ids[:-1]  # the writer adds the end of text
+            text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            yield EncodedDocument(f"{file.name}@{number}", CONVERSATION, file.stem, len(str(text).encode("utf-8")), ids)
 
 
 def _find_finished(task: PartTask) -> dict[str, ShardPart] | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from ..text.chat import Conversation, Kind, Message
+from .chat import Conversation, Kind, Message
 
 ROLES = ("user", "assistant")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -34,21 +34,24 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     """Reads JSON Lines with line numbers from 1; blank lines are skipped, others must be objects."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _parse_line(line, f"line {number} of {path}")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name a file of JSON Lines") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text; name a file of JSON Lines") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"line {number} of {path} is not JSON ({error.msg}); write one object a line") from error
-        if not isinstance(values, dict):
-            raise DataError(f"line {number} of {path} is no object; write one JSON object a line")
-        yield number, values
+
+
+def _parse_line(line: str, place: str) -> dict[str, object]:
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{place} is not JSON ({error.msg}); write one object a line") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{place} is no object; write one JSON object a line")
+    return values
 
 
 def parse_conversation(values: Mapping[str, object], place: str) -> Conversation:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.align.conversation_files import parse_conversation, read_conversations
 from codeshell_hf.errors import DataError
 from codeshell_hf.text.chat import Conversation
+from codeshell_hf.text.conversation_files import parse_conversation, read_conversations
 
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
