@@ -164,9 +164,14 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
     inputs = {source.name: source.place for source in settings.sources if source.kind != "hub"}
     inputs |= {row.name: row.path for row in settings.benchmarks}
     inputs |= list_extension_files([*(source.kind for source in settings.sources), *settings.rules.custom])
-    if settings.rights.opt_out is not None:
-        inputs["opt_out"] = settings.rights.opt_out
-    return inputs
+    perplexity, quality = settings.perplexity, settings.quality
+    others: dict[str, str | Path | None] = {"opt_out": settings.rights.opt_out, "tokenizer": settings.tokenizer}
+    if perplexity is not None:
+        others |= {"n-gram model": perplexity.model, "words": perplexity.words}
+    if quality is not None:
+        others |= {"regressor": quality.model, "prompt": quality.endpoint.prompt if quality.endpoint else None}
+    built_in = ("code", "static")
+    return inputs | {name: Path(path) for name, path in others.items() if path is not None and path not in built_in}
 
 
 STAGE = Stage(

@@ -174,6 +174,8 @@ def list_inputs(settings: Settings) -> dict[str, Path]:
         f"data of {name}": Path(task.data) for name, task in settings.tasks.items() if not task.data.startswith("hub:")
     }
     inputs |= list_extension_files(task.profile for task in settings.tasks.values())
+    if settings.judge is not None:
+        inputs["requests"] = settings.judge.requests
     if settings.harness is not None:
         inputs |= {name: path for name in ("mmlu", "gsm8k") if (path := getattr(settings.harness, name))}
     return inputs

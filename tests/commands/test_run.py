@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codeshell_hf.commands import run
 from codeshell_hf.commands.summary import summarize
@@ -28,21 +30,29 @@ def make_manifest(
     return Manifest(stage, "", {}, dict(settings or {}), "", measures=dict(measures or {}), wall_s=wall_s)
 
 
+def write_settings(home: Path, system: str, stem: str, **values: object) -> None:
+    """Settings of a stage that writes to `runs/SYSTEM/STEM`."""
+    path = home / "recipes" / system / f"{stem}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({"output": f"runs/{system}/{stem}", **values}), encoding="utf-8")
+
+
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
-    """A system of three stages, and what each is called with; `fails=true` stops one."""
-    folder = tmp_path / "recipes" / "toy"
-    folder.mkdir(parents=True)
-    for stage in ("publish", "curate", "rlhf"):
-        (folder / f"{stage}.yaml").touch()
+    """A system of three stages, and what each is called with; the seed 75 stops one."""
+    write_settings(
+        tmp_path, "toy", "publish", model="runs/toy/rlhf/model", stages={}, card={"name": "t", "published": "a"}
+    )
+    write_settings(tmp_path, "toy", "curate", sources=[{"name": "own", "path": "data/own"}])
+    reward = {"kind": "format", "weight": 1.0}
+    write_settings(tmp_path, "toy", "rlhf", model="data/model", method="rloo", prompts=["data/x"], rewards=[reward])
     calls: Calls = []
 
     def call(stage: Stage[StageSettings], options: argparse.Namespace) -> int:
         calls.append((stage.name, [str(options.settings), *options.overrides]))
-        return 75 if "fails=true" in options.overrides else 0
+        return 75 if "seed=75" in options.overrides else 0
 
     monkeypatch.setattr(run, "run_or_launch", call)
-    monkeypatch.setattr(run, "read_output", lambda stage, file, overrides: (tmp_path / stage.name, None))
     monkeypatch.delenv("SANDBOX", raising=False)
     monkeypatch.chdir(tmp_path)
     return calls
@@ -64,8 +74,40 @@ def test_a_sandbox_is_chosen_for_the_stages_that_run_programs(called: Calls) -> 
     assert [more for _, (_, *more) in called] == [[], ["sandbox=none"], []]
 
 
+def test_a_stage_for_more_gpus_than_there_are_says_where_to_start_it(
+    called: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = {"rlhf": {"accelerate": "zero3.yaml", "ranks": 128}}
+    (tmp_path / "recipes" / "toy" / "launch.yaml").write_text(yaml.safe_dump(launch))
+    monkeypatch.setattr(run, "count_gpus", lambda: 127)
+
+    assert run.main(["toy"]) == 2
+
+    error = capsys.readouterr().err
+    assert "rlhf: error: it takes 128 GPUs, and this machine has 127; start it where they are" in error
+    assert (
+        "accelerate launch --config_file zero3.yaml --num_processes 128 -m recipes.rlhf recipes/toy/rlhf.yaml" in error
+    )
+    assert [name for name, _ in called] == ["curate"]
+    monkeypatch.setattr(run, "count_gpus", lambda: 128)
+    assert run.main(["toy"]) == 0
+
+
+def test_what_is_not_run_is_said(called: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(tmp_path / "recipes" / "toy" / "curate.yaml", tmp_path / "recipes" / "toy" / "curate-more.yaml")
+
+    assert run.main(["toy"]) == 0
+
+    printed = capsys.readouterr().out
+    assert (
+        "not run, without settings in recipes/toy: tokenizer, pack, pretrain, sft, preferences, reward, dpo" in printed
+    )
+    assert "recipes/toy/curate-more.yaml (codeshell curate recipes/toy/curate-more.yaml runs it)" in printed
+    assert [name for name, _ in called] == ["curate", "rlhf", "publish"]
+
+
 def test_it_stops_where_a_stage_stops_with_its_code(called: Calls, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main(["toy", "rlhf.fails=true"]) == 75
+    assert run.main(["toy", "rlhf.seed=75"]) == 75
 
     assert [name for name, _ in called] == ["curate", "rlhf"]
     assert "stopped at rlhf; run the same command again" in capsys.readouterr().err
@@ -78,6 +120,12 @@ def test_it_stops_where_a_stage_stops_with_its_code(called: Calls, capsys: pytes
         (["toy", "max_steps=3"], "max_steps=3 sets nothing; write stage.key=value with a stage among curate, rlhf"),
         (["toy", "rlhf.max_steps"], "rlhf.max_steps sets nothing"),
         (["toy", "rlfh.max_steps=3"], "did you mean 'rlhf'?"),
+        (["toy", "rlhf.model=runs/toy/sft/model"], "rlhf reads runs/toy/sft/model, which no stage makes; add the"),
+        (
+            ["toy", "--dry-run", "rlhf.model=runs/none/sft/model"],
+            "rlhf reads runs/none/sft/model, which no stage makes",
+        ),
+        (["toy", "rlhf.modle=x"], "unknown key 'modle' in recipes/toy/rlhf.yaml"),
     ],
 )
 def test_wrong_calls_are_one_line_and_run_nothing(
@@ -87,7 +135,7 @@ def test_wrong_calls_are_one_line_and_run_nothing(
 
     error = capsys.readouterr().err
     assert said in error
-    assert error.count("\n") == 1
+    assert len([line for line in error.splitlines() if not line.startswith("codeshell: using the recipes")]) == 1
     assert called == []
 
 

@@ -17,8 +17,8 @@ MUTATIONS = (
     ),
     Mutation(
         STAGE,
-        "manifests.hash_values([stage.name, given, inputs, code])",
-        "manifests.hash_values([stage.name, given, code])",
+        "hash_values([stage.name, given, inputs, code])",
+        "hash_values([stage.name, given, code])",
         TESTS,
         "another input does not make an output out of date",
     ),

@@ -57,7 +57,9 @@ def use_workspace(*, is_silent: bool = False) -> Path:
 
 
 def find_settings_files(system: str, roots: Sequence[Path]) -> dict[str, Path]:
-    """Lists the settings files of a system's stages, in the order of the stages.
+    """Lists the settings files of a system's stages by stem, in the order of the stages.
+
+    A stage may have several, such as `pack.yaml` and `pack-instructions.yaml`, the one of its own name first.
 
     Args:
         system: A folder under `recipes/`.
@@ -68,12 +70,19 @@ def find_settings_files(system: str, roots: Sequence[Path]) -> dict[str, Path]:
     """
     for root in roots:
         folder = root / "recipes" / system
-        if files := {stage: folder / f"{stage}.yaml" for stage in STAGES if (folder / f"{stage}.yaml").is_file()}:
+        found = {file.stem: file for stage in STAGES for file in list_stage_files(folder, stage)}
+        if found:
             here = Path.cwd()
             is_here = folder.is_relative_to(here)
-            return {stage: file.relative_to(here) if is_here else file for stage, file in files.items()}
+            return {stem: file.relative_to(here) if is_here else file for stem, file in found.items()}
     known = {file.parent.name for root in roots for file in (root / "recipes").glob("*/*.yaml") if file.stem in STAGES}
     raise ValueError(f"recipes/{system} has no settings of a stage; {suggest(system, sorted(known))}")
+
+
+def list_stage_files(folder: Path, stage: str) -> list[Path]:
+    """A system's settings files of a stage: `STAGE.yaml`, and then each `STAGE-NAME.yaml`."""
+    own = folder / f"{stage}.yaml"
+    return [*([own] if own.is_file() else []), *sorted(folder.glob(f"{stage}-*.yaml"))]
 
 
 def suggest(word: str, known: Sequence[str]) -> str:

@@ -165,15 +165,12 @@ def print_plan(stage: Stage[S], settings: S) -> None:
 def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     """Runs a stage unless its output is up to date."""
     from .. import manifest as manifests
-    from ..dependencies import hash_code
 
     started = time.monotonic()
-    inputs = {name: manifests.hash_input(path) for name, path in stage.inputs(settings).items()}
     values = settings.model_dump(mode="json")
-    code = hash_code(Path(str(sys.modules[stage.run.__module__].__file__)))
     # Moving an output does not make it out of date.
     given = {**values, "output": None}
-    fingerprint = manifests.hash_values([stage.name, given, inputs, code])
+    fingerprint, inputs, code = take_fingerprint(stage, settings)
     done = manifests.read_manifest(settings.output)
     if done is not None and done.fingerprint == fingerprint and not is_forced:
         print_first(f"{stage.name}: nothing to do, {settings.output} is up to date")
@@ -204,6 +201,33 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
         swap_folders(work.folder, settings.output)
     print_first("\n".join(work.report))
     print_first(f"{stage.name}: wrote {settings.output} in {time.monotonic() - started:.0f} s")
+
+
+def take_fingerprint(stage: Stage[S], settings: S) -> tuple[str, dict[str, str], str]:
+    """Hashes what a stage's output depends on: the fingerprint, the hash of each input, the hash of the code.
+
+    Raises:
+        DataError: If an input does not exist.
+    """
+    from ..dependencies import hash_code
+    from ..manifest import hash_input, hash_values
+
+    inputs = {name: hash_input(path) for name, path in stage.inputs(settings).items()}
+    code = hash_code(Path(str(sys.modules[stage.run.__module__].__file__)))
+    given = {**settings.model_dump(mode="json"), "output": None}
+    return hash_values([stage.name, given, inputs, code]), inputs, code
+
+
+def is_up_to_date(stage: Stage[S], settings: S) -> bool:
+    """Whether a stage's output is that of its settings, inputs and code, so that it would be skipped."""
+    from ..errors import DataError
+    from ..manifest import read_manifest
+
+    done = read_manifest(settings.output)
+    try:
+        return done is not None and done.fingerprint == take_fingerprint(stage, settings)[0]
+    except DataError:  # an input is missing
+        return False
 
 
 def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code: str) -> tuple[Path, str]:
