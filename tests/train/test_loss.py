@@ -1,7 +1,9 @@
 """The chunked loss, against the model's own."""
 
 import math
+import shutil
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 import torch
@@ -48,6 +50,48 @@ def test_the_chunked_loss_is_computed_in_bfloat16_under_autocast(
 
 
 @pytest.mark.parametrize("held", [10**9, 7])
+def test_the_z_loss_changes_gradients_and_not_the_value(
+    tiny_model: Callable[..., CodeShellForCausalLM], held: int
+) -> None:
+    ids = torch.randint(1, 320, (2, 24), generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(ids % 5 == 0, IGNORED)
+    plain = tiny_model().train()
+    found = TrainedModel(deepcopy(plain), held_positions=held, z_loss=0.01)
+
+    logits = plain(input_ids=ids).logits[:, :-1]
+    is_counted = labels[:, 1:] != IGNORED
+    loss = torch.nn.functional.cross_entropy(logits[is_counted], labels[:, 1:][is_counted], reduction="sum")
+    (loss + 0.01 * logits[is_counted].exp().sum(-1).log().square().sum()).backward()
+    value = found(input_ids=ids, labels=labels)
+    value.backward()
+
+    assert float(value) == pytest.approx(float(loss), rel=1e-5)
+    for expected, got in zip(plain.parameters(), found.model.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, expected.grad, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        assert float(found(input_ids=ids, labels=labels)) == pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_compiled_loss_equals_the_plain_one() -> None:
+    """As on a GPU; needs a compiler."""
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs g++")
+    found = []
+    for compiles in (False, True):
+        hidden, weight = (
+            torch.randn(*shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            for shape in ((2, 300, 16), (90, 16))
+        )
+        labels = torch.randint(0, 90, (2, 300), generator=torch.Generator().manual_seed(0))
+        labels[0, 3:50] = IGNORED
+        loss = sum_losses(hidden, weight, labels, held_positions=256, compiles=compiles, z_loss=1e-3)
+        loss.backward()
+        found.append((loss.detach(), hidden.grad, weight.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("held", [10**9, 7])
 def test_equal_logits_cost_the_logarithm_of_the_vocabulary_a_label(
     tiny_model: Callable[..., CodeShellForCausalLM], held: int
 ) -> None:
@@ -61,20 +105,22 @@ def test_equal_logits_cost_the_logarithm_of_the_vocabulary_a_label(
     assert float(loss) == pytest.approx(int((labels[:, 1:] != -100).sum()) * math.log(320), rel=1e-5)
 
 
+@pytest.mark.parametrize("z_loss", [0.0, 0.05])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_become_their_gradient_as_autograd_has_it(dtype: torch.dtype) -> None:
+def test_logits_become_their_gradient_as_autograd_has_it(dtype: torch.dtype, z_loss: float) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(6, 40, generator=generator)).to(dtype)
     labels = torch.tensor([3, 0, 39, IGNORED, 7, 7])
     exact = logits.double().requires_grad_()
     expected = torch.nn.functional.cross_entropy(exact, labels, ignore_index=IGNORED, reduction="sum")
-    expected.backward()
+    squares = exact.logsumexp(-1)[labels != IGNORED].square().sum()
+    (expected + z_loss * squares).backward()
 
     weights = (labels != IGNORED).float()[:, None]
     given = (labels.clamp(min=0)[:, None], weights)
     for turn in (
-        lambda part: _fuse_gradient(part, *given),
-        lambda part: _turn_into_gradient(part, *given, part.float()),
+        lambda part: _fuse_gradient(part, *given, z_loss),
+        lambda part: _turn_into_gradient(part, *given, z_loss, torch.empty_like(part, dtype=torch.float32)),
     ):
         found = logits.clone()
         loss = turn(found)

@@ -37,6 +37,29 @@ def test_learning_rate_rises_linearly_and_falls_along_a_cosine() -> None:
     assert scale_learning_rate(make_schedule(warmup_tokens=0), 0) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("decay", "halfway"), [("cosine", 0.55), ("linear", 0.55), ("1-sqrt", 1 - 0.9 * math.sqrt(0.5))]
+)
+def test_the_peak_is_held_until_the_decay(decay: str, halfway: float) -> None:
+    schedule = make_schedule(decay=decay, decay_fraction=0.2)  # the last 2,200 of 11,000 tokens
+
+    assert scale_learning_rate(schedule, 500) == pytest.approx(0.5)
+    assert [scale_learning_rate(schedule, tokens) for tokens in (1000, 5000, 8800)] == [1.0, 1.0, 1.0]
+    assert scale_learning_rate(schedule, 9900) == pytest.approx(halfway)
+    assert scale_learning_rate(schedule, 11_000) == scale_learning_rate(schedule, 12_000) == pytest.approx(0.1)
+    factors = [scale_learning_rate(schedule, tokens) for tokens in range(8800, 11_001, 100)]
+    assert factors == sorted(factors, reverse=True)
+
+
+def test_decay_begins_after_the_warm_up() -> None:
+    # Nearly all of the run is decay: it cannot begin while the rate still rises.
+    schedule = make_schedule(decay="linear", decay_fraction=0.99)
+
+    assert scale_learning_rate(schedule, 999) == pytest.approx(0.999)
+    assert scale_learning_rate(schedule, 1000) == pytest.approx(1.0)
+    assert scale_learning_rate(schedule, 6000) == pytest.approx(0.55)
+
+
 def test_warm_up_that_fills_the_run_is_refused() -> None:
     with pytest.raises(ValidationError, match="warmup_tokens is 11000, but the run ends after 11000; set it to less"):
         make_schedule(warmup_tokens=11_000)

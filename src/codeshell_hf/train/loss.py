@@ -34,10 +34,12 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     The forward pass computes the gradients while a chunk's logits are in memory, so the backward pass multiplies by one
     number. Products are in autocast's dtype, sums in float32. Ignored positions are computed too, with a gradient of
-    zero: to leave them out, the host would have to wait for a GPU.
+    zero: to leave them out, the host would have to wait for a GPU. The z-loss changes the gradient and not the value, so
+    that curves with and without it compare.
 
     Source:
-        Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2, for the order of work.
+        Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2, for the order of work; Chowdhery et al. 2022,
+        "PaLM", arXiv:2204.02311, section 5, for the z-loss.
     """
 
     @staticmethod
@@ -48,6 +50,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         chunk: int,
         compiles: bool,  # noqa: FBT001
+        z_loss: float,
     ) -> Tensor:
         """The sum of the losses, a float32 scalar; gradients are saved.
 
@@ -58,6 +61,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             labels: Shape (N,), int64; -100 for positions that predict nothing.
             chunk: Positions at a time.
             compiles: Whether to compile the part between the matrix products.
+            z_loss: Weight of the squared logarithm of the softmax's sum.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -77,10 +81,10 @@ class LinearCrossEntropy(torch.autograd.Function):
                 part, gradient = hidden[start:end].to(dtype), logits[: end - start]
                 torch.mm(part, matrix.T, out=gradient)
                 if exact is None:
-                    total += _compiled_gradient()(gradient, expected[start:end], weights[start:end])
+                    total += _compiled_gradient()(gradient, expected[start:end], weights[start:end], z_loss)
                 else:
                     buffer = exact[: end - start]
-                    total += _turn_into_gradient(gradient, expected[start:end], weights[start:end], buffer)
+                    total += _turn_into_gradient(gradient, expected[start:end], weights[start:end], z_loss, buffer)
                 torch.mm(gradient, matrix, out=hidden_gradient[start:end])
                 _add_product(weight_gradient, gradient, part)
             hidden_gradient = hidden_gradient.to(hidden.dtype)
@@ -89,22 +93,24 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         """The saved gradients of `hidden` and `weight`, times that of the sum."""
         hidden, weight = ctx.saved_tensors
         (scale,) = gradients
-        return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None, None
+        return hidden * scale.to(hidden.dtype), (weight * scale).to(ctx.weight_dtype), None, None, None, None
 
 
-def _turn_into_gradient(logits: Tensor, expected: Tensor, weights: Tensor, exact: Tensor) -> Tensor:
+def _turn_into_gradient(logits: Tensor, expected: Tensor, weights: Tensor, z_loss: float, exact: Tensor) -> Tensor:
     """Turns logits into the gradient of the summed loss in place, and returns that loss.
 
-    The gradient is the probabilities, minus one at the label.
+    The gradient is the probabilities, minus one at the label. With the z-loss, c L**2 for a logarithm L of the softmax's
+    sum, the probabilities are first multiplied by 1 + 2 c L.
 
     Args:
         logits: Shape (N, V).
         expected: The labels, shape (N, 1).
         weights: Of each position's loss, shape (N, 1), float32.
+        z_loss: c.
         exact: A buffer of the logits' shape, in float32.
     """
     if logits.is_cuda:
@@ -112,28 +118,33 @@ def _turn_into_gradient(logits: Tensor, expected: Tensor, weights: Tensor, exact
     else:  # in place: a further conversion costs as much as the rest
         torch.log_softmax(exact.copy_(logits), -1, out=exact)
     right = exact.gather(1, expected)
+    excess = 2 * z_loss * (logits.gather(1, expected).float() - right) if z_loss else None  # 2 c L
+    factors = weights if excess is None else weights * (1 + excess)
     if logits.is_cuda:  # half the memory traffic of an exponential in float32
-        torch.softmax(logits, -1, out=logits).mul_(weights)
+        torch.softmax(logits, -1, out=logits).mul_(factors)
     else:
-        logits.copy_(exact.exp_().mul_(weights))
+        logits.copy_(exact.exp_().mul_(factors))
     # expm1, since p - 1 of a rounded p near 1 has no correct digit.
-    logits.scatter_(1, expected, (torch.expm1(right) * weights).to(logits.dtype))
+    at_label = torch.expm1(right) if excess is None else torch.expm1(right) + excess * right.exp()
+    logits.scatter_(1, expected, (at_label * weights).to(logits.dtype))
     return -(right * weights).sum()
 
 
-def _fuse_gradient(logits: Tensor, expected: Tensor, weights: Tensor) -> Tensor:
+def _fuse_gradient(logits: Tensor, expected: Tensor, weights: Tensor, z_loss: float) -> Tensor:
     """`_turn_into_gradient` without a buffer, to be compiled: two reads of the logits and one write."""
     exact = logits.float()
     log_sums = exact.logsumexp(-1, keepdim=True)
     right = logits.gather(1, expected).float() - log_sums
     places = torch.arange(logits.shape[1], device=logits.device)
-    gradient = (exact - log_sums).exp().where(places != expected, torch.expm1(right)) * weights
+    excess = 2 * z_loss * log_sums
+    at_label = torch.expm1(right) + excess * right.exp()
+    gradient = ((exact - log_sums).exp() * (1 + excess)).where(places != expected, at_label) * weights
     logits.copy_(gradient)
     return -(right * weights).sum()
 
 
 @functools.cache
-def _compiled_gradient() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _compiled_gradient() -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
     return torch.compile(_fuse_gradient)
 
 
@@ -156,7 +167,7 @@ def count_held_positions(vocab_size: int, width: int, device: torch.device) -> i
 
 
 def sum_losses(
-    hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions: int, compiles: bool = False
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, held_positions: int, compiles: bool = False, z_loss: float = 0.0
 ) -> Tensor:
     """The sum of the next-token losses, a float32 scalar.
 
@@ -166,10 +177,12 @@ def sum_losses(
         labels: Shape (B, T), int64, aligned with the inputs; -100 for tokens that are not predicted.
         held_positions: Positions in a chunk.
         compiles: Whether to compile the part between the matrix products.
+        z_loss: Weight of the squared logarithm of the softmax's sum, in the gradient alone.
     """
     # The last position of each row is kept, and ignored, so that chunks are whole tiles.
     expected = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-    total: Tensor = LinearCrossEntropy.apply(hidden.flatten(0, 1), weight, expected, held_positions, compiles)  # type: ignore[no-untyped-call]
+    flat = hidden.flatten(0, 1)
+    total: Tensor = LinearCrossEntropy.apply(flat, weight, expected, held_positions, compiles, z_loss)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -180,15 +193,22 @@ class TrainedModel(nn.Module):
         model: Its output layer has no bias.
         held_positions: Size of a chunk; `None` for the device's.
         compiles: Whether to compile the loss between its matrix products.
+        z_loss: Weight of the squared logarithm of the softmax's sum, in the gradient alone.
     """
 
     def __init__(
-        self, model: CodeShellForCausalLM, *, held_positions: int | None = None, compiles: bool = False
+        self,
+        model: CodeShellForCausalLM,
+        *,
+        held_positions: int | None = None,
+        compiles: bool = False,
+        z_loss: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.held_positions = held_positions
         self.compiles = compiles
+        self.z_loss = z_loss
 
     @property
     def config(self) -> CodeShellConfig:
@@ -211,7 +231,18 @@ class TrainedModel(nn.Module):
         held = self.held_positions or count_held_positions(self.config.vocab_size, self.config.n_embd, input_ids.device)
         if labels.numel() > held:
             hidden = self.model.transformer(input_ids=input_ids, use_cache=False, **kwargs).last_hidden_state
-            return sum_losses(hidden, self.model.lm_head.weight, labels, held_positions=held, compiles=self.compiles)
+            return sum_losses(
+                hidden,
+                self.model.lm_head.weight,
+                labels,
+                held_positions=held,
+                compiles=self.compiles,
+                z_loss=self.z_loss,
+            )
         logits = self.model(input_ids=input_ids, use_cache=False, **kwargs).logits
-        flat = logits[:, :-1].reshape(-1, logits.shape[-1]).float()
-        return nn.functional.cross_entropy(flat, labels[:, 1:].reshape(-1), ignore_index=IGNORED, reduction="sum")
+        flat, expected = logits[:, :-1].reshape(-1, logits.shape[-1]).float(), labels[:, 1:].reshape(-1)
+        loss = nn.functional.cross_entropy(flat, expected, ignore_index=IGNORED, reduction="sum")
+        if self.z_loss and torch.is_grad_enabled():
+            squares = self.z_loss * (flat.logsumexp(-1).square() * (expected != IGNORED)).sum()
+            loss = loss + squares - squares.detach()
+        return loss

@@ -1,11 +1,11 @@
 """Learning rates, row lengths and batch sizes, as functions of the tokens consumed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import SettingsError
-from .settings import BatchSettings, ScheduleSettings
+from .settings import BatchSettings, DecayShape, ScheduleSettings
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,27 @@ def plan_steps(batch: BatchSettings, schedule: ScheduleSettings, ranks: int) -> 
 
 
 def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:
-    """The learning rate at `tokens` as a share of the peak: linear warm-up, then cosine decay."""
+    """The learning rate at `tokens` as a share of the peak: linear warm-up, the peak for a time, decay to the floor.
+
+    By default decay follows warm-up at once, along a cosine. With a `decay_fraction` below 1 this is the schedule
+    called warmup-stable-decay (WSD): a run can be extended from any checkpoint before its decay.
+
+    Source:
+        Hu et al. 2024, "MiniCPM", arXiv:2404.06395, section 4; Hägele et al. 2024, arXiv:2405.18392, for 1-sqrt.
+    """
     warmup, total, floor = schedule.warmup_tokens, schedule.total_tokens, schedule.floor_fraction
     if tokens < warmup:
         return tokens / warmup
-    progress = min(1.0, (tokens - warmup) / (total - warmup))
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    start = max(warmup, total - round(schedule.decay_fraction * total))
+    progress = min(1.0, max(0.0, (tokens - start) / (total - start)))
+    return floor + (1 - floor) * _DECAYS[schedule.decay](progress)
+
+
+_DECAYS: dict[DecayShape, Callable[[float], float]] = {
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "linear": lambda progress: 1 - progress,
+    "1-sqrt": lambda progress: 1 - math.sqrt(progress),
+}
 
 
 def place_phases(phases: Sequence[tuple[float, int]], *, total_tokens: int, step_tokens: int) -> list[tuple[int, int]]:

@@ -12,6 +12,9 @@ AttentionName = Literal[
 ]
 
 
+DecayShape = Literal["cosine", "linear", "1-sqrt"]
+
+
 class ModelSettings(Section):
     """The model to train."""
 
@@ -41,6 +44,13 @@ class ScheduleSettings(Section):
     max_epochs: float | None = Field(default=None, gt=0, description="a run of more passes over the data is refused")
     warmup_tokens: int = Field(ge=0, description="tokens until the peak learning rate")
     floor_fraction: float = Field(default=0.1, ge=0, le=1, description="last learning rate as a share of the peak")
+    decay: DecayShape = Field(default="cosine", description="how the learning rate falls: cosine, linear or 1-sqrt")
+    decay_fraction: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="share of all tokens, at the end, in which it falls; before, it is the peak",
+    )
     phases: tuple[PhaseSettings, ...] = Field(description="row lengths, in order", min_length=1)
 
     @model_validator(mode="after")
@@ -73,6 +83,9 @@ class OptimizerSettings(Section):
     epsilon: float = Field(default=1e-8, gt=0, description="AdamW's term in the denominator")
     weight_decay: float = Field(default=0.1, ge=0, description="for matrices")
     max_gradient_norm: float | None = Field(default=1.0, gt=0, description="gradients are clipped to it")
+    z_loss: float = Field(
+        default=0.0, ge=0, description="weight of the squared logarithm of the softmax's sum, 1e-4 for example"
+    )
 
 
 class ComputeSettings(Section):
