@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.errors import DataError
+from codeshell_hf.errors import DataError, SettingsError
 from codeshell_hf.pack import stream
 from codeshell_hf.pack.datatrove import DatatroveShards
 from codeshell_hf.pack.layout import Phase
@@ -112,6 +112,26 @@ def test_what_joins_with_longer_rows_is_drawn_from_then(home: Path) -> None:
     assert isinstance(rows, Mixture)
     drawn = [[one.count_epochs(0) for one in rows.streams], [rows._count(100 + 1024, n) for n in (0, 1)]]
     assert drawn == [[0, 0], [100 + 768, 256]]
+
+
+def test_the_last_phase_may_have_a_mixture_of_its_own(home: Path) -> None:
+    """As for annealing: rows of the same length, other shares."""
+    broad = MixtureSettings(shards=home / "pack", share=0.25)
+    fine = MixtureSettings(shards=home / "pack", share=0.5, from_phase=2)
+
+    rows = open_rows(
+        home / "pack", [broad, fine], [(0, 8), (1600, 8)], RowSettings(), None, tokenizer=home / "tokenizer", seed=0
+    )
+
+    assert isinstance(rows, Mixture)
+    before = [rows._count(200, number) for number in range(3)]
+    assert before[2] == 0
+    assert sum(before) == 200
+    drawn = [rows._count(200 + 1024, number) - count for number, count in enumerate(before)]
+    assert drawn == [256, 256, 512]
+    late = MixtureSettings(shards=home / "pack", share=0.5, from_phase=3)
+    with pytest.raises(SettingsError, match=r"pack is used in none of the 2 phases; lower from_phase \(3\)"):
+        open_rows(home / "pack", [late], [(0, 8), (1600, 8)], RowSettings(), None, tokenizer=home / "tokenizer", seed=0)
 
 
 def test_cuts_by_syntax_need_tree_sitter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ class MixtureSettings(Section):
     shards: Path = Field(description="output of pack, a split of it, or a folder of datatrove's .ds files")
     share: float = Field(gt=0, lt=1, description="share of all tokens; the recipe's own shards get the rest")
     min_row_tokens: int = Field(default=0, ge=0, description="used only in phases whose rows are at least this long")
+    from_phase: int = Field(default=1, gt=0, description="the first phase in which they are used, counted from 1")
 
 
 class RowSettings(Section):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, SettingsError
 from ..text.shards import HEADER, TokenShards
 from ..text.token_files import SUFFIX
 from ..tokenization_codeshell import CodeShellTokenizer
@@ -41,7 +41,7 @@ def open_rows(
     Raises:
         DataError: If shards are missing, broken, or of another tokenizer, or tree-sitter is not installed for cuts by
             syntax.
-        SettingsError: If shares do not fit together.
+        SettingsError: If shares do not fit together, or are never used.
     """
     loaded = CodeShellTokenizer.from_pretrained(tokenizer)
     placed = [Phase(*phase) for phase in phases]
@@ -58,7 +58,16 @@ def open_rows(
         rearranging = Infilling(infilling, codec, find_marks(loaded))
     if not mixture:
         return Rows(opened[0], seed=seed, phases=placed, infilling=rearranging, settings=settings)
-    further = [[one.share * (phase.row_tokens >= one.min_row_tokens) for one in mixture] for phase in placed]
+    further = [
+        [one.share * (number >= one.from_phase and phase.row_tokens >= one.min_row_tokens) for one in mixture]
+        for number, phase in enumerate(placed, 1)
+    ]
+    for one, *used in zip(mixture, *further, strict=True):
+        if not any(used):
+            raise SettingsError(
+                f"the mixture's {one.shards} is used in none of the {len(placed)} phases; lower from_phase "
+                f"({one.from_phase}) or min_row_tokens ({one.min_row_tokens})"
+            )
     shares = [[1 - sum(some), *some] for some in further]
     return Mixture(opened, shares, seed=seed, phases=placed, infilling=rearranging, settings=settings)
 

@@ -34,8 +34,8 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     The forward pass computes the gradients while a chunk's logits are in memory, so the backward pass multiplies by one
     number. Products are in autocast's dtype, sums in float32. Ignored positions are computed too, with a gradient of
-    zero: to leave them out, the host would have to wait for a GPU. The z-loss changes the gradient and not the value, so
-    that curves with and without it compare.
+    zero: to leave them out, the host would have to wait for a GPU. The z-loss is in the gradient and not in the value, so
+    that curves with and without it can be compared.
 
     Source:
         Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2, for the order of work; Chowdhery et al. 2022,
@@ -103,8 +103,8 @@ class LinearCrossEntropy(torch.autograd.Function):
 def _turn_into_gradient(logits: Tensor, expected: Tensor, weights: Tensor, z_loss: float, exact: Tensor) -> Tensor:
     """Turns logits into the gradient of the summed loss in place, and returns that loss.
 
-    The gradient is the probabilities, minus one at the label. With the z-loss, c L**2 for a logarithm L of the softmax's
-    sum, the probabilities are first multiplied by 1 + 2 c L.
+    The gradient is the probabilities, minus one at the label. With the z-loss, c L**2 where L is the logarithm of the
+    softmax's sum, the probabilities are first multiplied by 1 + 2 c L.
 
     Args:
         logits: Shape (N, V).

@@ -49,7 +49,7 @@ class ScheduleSettings(Section):
         default=1.0,
         gt=0,
         le=1,
-        description="share of all tokens, at the end, in which it falls; before, it is the peak",
+        description="share of all tokens, the last, in which it falls; before, it is the peak",
     )
     phases: tuple[PhaseSettings, ...] = Field(description="row lengths, in order", min_length=1)
 
