@@ -114,6 +114,7 @@ def run(settings: Settings, work: Work) -> None:
             ranks.print(f"resumes at step {progress.step} of {steps.count}")
 
         # Evaluation and logging.
+        stop = StopSignal()
         log = Log(work.folder / "log.jsonl", progress.step, is_writer=ranks.is_first)
         values = settings.model_dump(mode="json")
         trackers = Trackers(settings.trackers if ranks.is_first else (), start_tracker, work.folder, values)
@@ -121,13 +122,12 @@ def run(settings: Settings, work: Work) -> None:
         benchmarks = BackgroundEvaluation(command, ROOT, settings.evaluation.benchmarks, work.folder, log, ranks)
         evaluation = RunEvaluation(
             settings.evaluation, settings.shards, row_tokens=max(schedule.row_lengths),
-            benchmarks=benchmarks, folder=work.folder, log=log, trackers=trackers, ranks=ranks,
+            benchmarks=benchmarks, folder=work.folder, log=log, trackers=trackers, ranks=ranks, stop=stop,
         )  # fmt: skip
         if progress.step == 0:
             evaluation.log_bits_per_byte(engine, progress)
 
         log.start_clock()
-        stop = StopSignal()
         peak_tflops = settings.peak_tflops or find_peak_tflops(ranks.device)
         bar = tqdm(total=steps.count, initial=progress.step, desc="pretrain", unit="step", disable=not ranks.is_first)
         with bar:
@@ -155,12 +155,12 @@ def run(settings: Settings, work: Work) -> None:
 
                 if guard.wants_rollback:
                     roll_back(checkpoints, guard, progress, norm, ranks)
-                if checkpoints.is_due(progress.step) or is_last or is_stopping:
+                if checkpoints.is_due(progress.step) or is_last:
                     checkpoints.save(state)
-                evaluation.after_step(engine, tokenizer, progress, is_last=is_last)
+                is_stopping = evaluation.after_step(engine, tokenizer, progress, is_last=is_last) or is_stopping
                 if is_stopping and not is_last:
                     benchmarks.stop()
-                    stop_early(checkpoints, progress.step, steps.count)
+                    stop_early(checkpoints, state, steps.count)
 
         checkpoints.commit()
         evaluation.finish(engine, progress, by_position=len(schedule.phases) > 1)

@@ -111,7 +111,15 @@ MUTATIONS = (
         "tests/text/test_intervals.py",
         "a mean of ratios in place of a ratio of sums",
     ),
-    Mutation(BITS, ".sum().item() / math.log(2)", ".sum().item()", "tests/text/test_bits_per_byte.py", "nats for bits"),
+    Mutation(BITS, "needed / math.log(2)", "needed", "tests/text/test_bits_per_byte.py", "nats for bits"),
+    Mutation(BITS, "if first + rank < len(batches):", "if True:", "tests/text/test_bits_per_byte.py", "counted twice"),
+    Mutation(
+        BITS,
+        "ranks.all_reduce_sum(stops)[0] if ranks else stops",
+        "stops",
+        "tests/text/test_bits_per_byte.py",
+        "one rank stops and the others wait for it",
+    ),
     Mutation(
         BITS,
         "window_tokens - 1)\n        windows",

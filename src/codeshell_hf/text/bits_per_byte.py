@@ -1,18 +1,22 @@
 """Bits per byte: how well a model predicts text, whatever its tokenizer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from ..errors import Interrupted
+from ..modeling_codeshell import CodeShellForCausalLM
 from .intervals import ratio_interval
 
 EVALUATED_TOGETHER = 8
+MAX_LOGIT_BYTES = 1 << 30  # of the logits in memory together, whatever the window and the vocabulary
+BYTES_PER_LOGIT = 12  # with their conversion to float32 and the log-softmax
 
 
 @dataclass
@@ -43,13 +47,58 @@ class BitCount:
         return ratio_interval(self.document_bits, self.document_bytes)
 
 
+class Sharing(Protocol):
+    """Processes that share the work; each of them must call with the same documents."""
+
+    @property
+    def rank(self) -> int: ...  # noqa: D102
+    @property
+    def count(self) -> int: ...  # noqa: D102
+    def all_reduce_sum(self, *values: float) -> list[float]: ...  # noqa: D102
+
+
 @torch.no_grad()
+def compute_losses(model: nn.Module, ids: Tensor) -> Tensor:
+    """The loss of each token but the first, in nats, shape (B, T - 1), float32.
+
+    Args:
+        model: Any causal language model of transformers. Of our own, the logits of all positions are never in memory
+            together.
+        ids: Shape (B, T), int64.
+    """
+    if isinstance(model, CodeShellForCausalLM):
+        hidden = model.transformer(input_ids=ids, use_cache=False).last_hidden_state
+        return losses_from_hidden(hidden, model.lm_head, ids)
+    config = getattr(model, "config", None)
+    row_bytes = BYTES_PER_LOGIT * ids.shape[1] * getattr(config, "vocab_size", 1)
+    found = []
+    for part in ids.split(max(1, MAX_LOGIT_BYTES // row_bytes)):  # type: ignore[no-untyped-call]
+        logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
+        found.append(nn.functional.cross_entropy(logits.transpose(1, 2), part[:, 1:], reduction="none"))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def losses_from_hidden(hidden: Tensor, head: nn.Linear, ids: Tensor) -> Tensor:
+    """As `compute_losses`, from hidden states of shape (B, T, D) and an output layer."""
+    flat, expected = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    positions = max(1, MAX_LOGIT_BYTES // (BYTES_PER_LOGIT * head.out_features))
+    losses = [
+        nn.functional.cross_entropy(head(part).float(), labels, reduction="none")
+        for part, labels in zip(flat.split(positions), expected.split(positions), strict=True)  # type: ignore[no-untyped-call]
+    ]
+    return torch.cat(losses).view(len(ids), -1)
+
+
 def score_documents(
     model: nn.Module,
     documents: Sequence[tuple[str, NDArray[Any], int]],
     *,
     window_tokens: int,
     vocab_size: int,
+    measure: Callable[[nn.Module, Tensor], Tensor] = compute_losses,
+    ranks: Sharing | None = None,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, BitCount]:
     """Scores documents; returns a score for each language and one for "all".
 
@@ -60,32 +109,43 @@ def score_documents(
         documents: Language, ids of shape (T,) and length in bytes of each.
         window_tokens: Longest input of the model.
         vocab_size: Entries of the tokenizer, not rows of the embedding.
+        measure: How `model` computes losses.
+        ranks: Processes that share the windows; all get the same result, which is that of one process.
+        is_stopping: Asked after each batch of windows.
+
+    Raises:
+        Interrupted: If any rank is stopping; on all ranks.
     """
     device = next(model.parameters()).device
-    bits: list[float] = []
     windows: list[tuple[int, NDArray[Any]]] = []
     for number, (_, ids, _) in enumerate(documents):
-        bits.append(math.log2(vocab_size) if len(ids) else 0.0)
         starts = range(0, max(len(ids) - 1, 0), window_tokens - 1)
         windows += [(number, ids[start : start + window_tokens]) for start in starts]
-
     windows.sort(key=lambda window: -len(window[1]))
-    for first in range(0, len(windows), EVALUATED_TOGETHER):
-        batch = windows[first : first + EVALUATED_TOGETHER]
-        longest = len(batch[0][1])
-        padded = torch.zeros(len(batch), longest, dtype=torch.long)
+    batches = [windows[first : first + EVALUATED_TOGETHER] for first in range(0, len(windows), EVALUATED_TOGETHER)]
+
+    nats = [0.0] * len(documents)
+    rank, count = (ranks.rank, ranks.count) if ranks else (0, 1)
+    for first in range(0, len(batches), count):
+        # Sharded models need every rank in every forward pass: one without a batch repeats the last.
+        batch = batches[min(first + rank, len(batches) - 1)]
+        padded = torch.zeros(len(batch), len(batch[0][1]), dtype=torch.long)
         for row, (_, window) in enumerate(batch):
             padded[row, : len(window)] = torch.from_numpy(window.astype(np.int64))
-        inputs = padded.to(device)
-        logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].float()
-        losses = nn.functional.cross_entropy(logits.transpose(1, 2), inputs[:, 1:], reduction="none")
-        for row, (number, window) in enumerate(batch):
-            bits[number] += losses[row, : len(window) - 1].sum().item() / math.log(2)
+        losses = measure(model, padded.to(device))
+        if first + rank < len(batches):
+            for row, (number, window) in enumerate(batch):
+                nats[number] += losses[row, : len(window) - 1].sum().item()
+        stops = float(is_stopping())
+        if (ranks.all_reduce_sum(stops)[0] if ranks else stops) > 0:
+            raise Interrupted("the evaluation was stopped; run the same command again")
+    if ranks:
+        nats = ranks.all_reduce_sum(*nats)
 
     scores: dict[str, BitCount] = {"all": BitCount()}
-    for (language, _, size), needed in zip(documents, bits, strict=True):
+    for (language, ids, size), needed in zip(documents, nats, strict=True):
         for name in (language, "all"):
             score = scores.setdefault(name, BitCount())
-            score.document_bits.append(needed)
+            score.document_bits.append(needed / math.log(2) + (math.log2(vocab_size) if len(ids) else 0.0))
             score.document_bytes.append(size)
     return scores

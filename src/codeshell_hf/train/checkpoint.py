@@ -97,6 +97,7 @@ class Checkpoints:
         self.folder = folder
         self._engine = engine
         self._settings = settings
+        self.last_step: int | None = None  # the newest that was saved, or whose saving has begun
         self._pending: _Pending | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
         # The default group communicates gradients while a checkpoint is written.
@@ -127,6 +128,7 @@ class Checkpoints:
             self._drop(step, temporary, faults[0])
             return
         wait = self._engine.write(temporary, self._group)
+        self.last_step = step
 
         def finish() -> _WrittenFiles:
             try:

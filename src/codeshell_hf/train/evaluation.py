@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from torch import Tensor, nn
+
+from ..errors import Interrupted
 from ..text.bits_per_byte import score_documents
 from ..text.held_out import read_held_out
 from ..tokenization_codeshell import CodeShellTokenizer
@@ -11,11 +14,12 @@ from .positions import POSITION_BINS, score_positions
 from .progress import Log, Progress
 from .ranks import Ranks
 from .settings import EvaluationSettings
+from .stop_signal import StopSignal
 from .trackers import Trackers
 
 
 class RunEvaluation:
-    """Evaluates the model of a run, and adds the results to its log.
+    """Evaluates the model of a run, and adds the results to its log; the ranks share the documents.
 
     Args:
         settings: When, and on how much.
@@ -23,6 +27,7 @@ class RunEvaluation:
         row_tokens: The longest row.
         benchmarks: Evaluates what is exported.
         folder: The run's; models are exported to `exports`.
+        stop: Ends an evaluation.
 
     Raises:
         DataError: If there are no held-out documents.
@@ -39,37 +44,60 @@ class RunEvaluation:
         log: Log,
         trackers: Trackers,
         ranks: Ranks,
+        stop: StopSignal,
     ) -> None:
         self.split = read_held_out(settings.shards or shards, max_bytes_per_language=settings.max_bytes_per_language)
         self.benchmarks = benchmarks
         self._settings = settings
         self._row_tokens = row_tokens
         self._exports = folder / "exports"
-        self._log, self._trackers, self._ranks = log, trackers, ranks
+        self._log, self._trackers, self._ranks, self._stop = log, trackers, ranks, stop
 
-    def after_step(self, engine: Engine, tokenizer: CodeShellTokenizer, progress: Progress, *, is_last: bool) -> None:
-        """Evaluates and exports if it is time, and looks after the benchmarks; `finish` follows the last step."""
+    def after_step(self, engine: Engine, tokenizer: CodeShellTokenizer, progress: Progress, *, is_last: bool) -> bool:
+        """Evaluates and exports if it is time, and looks after the benchmarks; `finish` follows the last step.
+
+        Returns:
+            Whether a signal has ended the evaluation, on all ranks.
+        """
         every_steps = self._settings.every_steps
         if every_steps and progress.step % every_steps == 0 and not is_last:
-            self._trackers.log(self.log_bits_per_byte(engine, progress), progress.step)
+            try:
+                measures = self.log_bits_per_byte(engine, progress)
+            except Interrupted:
+                return True
+            self._trackers.log(measures, progress.step)
             if self._settings.exports:
                 engine.save_whole(self._exports / f"step-{progress.step:08d}", tokenizer)
         self.benchmarks.poll(self._trackers)
+        return False
 
     def finish(self, engine: Engine, progress: Progress, *, by_position: bool) -> None:
-        """Evaluates the final model, with the loss by position if asked, and waits for the benchmarks."""
+        """Evaluates the final model, with the loss by position if asked, and waits for the benchmarks.
+
+        Raises:
+            Interrupted: If a signal has ended the evaluation.
+        """
         self._trackers.log(self.log_bits_per_byte(engine, progress), progress.step)
         if by_position:
             self.log_loss_by_position(engine, progress)
         self.benchmarks.finish(self._trackers)
 
     def log_bits_per_byte(self, engine: Engine, progress: Progress) -> dict[str, float]:
-        """Logs bits per byte by language, and returns them under the names that trackers show."""
+        """Logs bits per byte by language, and returns them under the names that trackers show.
+
+        Raises:
+            Interrupted: If a signal has ended the evaluation, on all ranks.
+        """
         documents, vocab_size = self.split.documents, self.split.shards.header.vocab_size
         engine.inner.eval()
-        with engine.evaluation():
-            scores = score_documents(engine.inner, documents, window_tokens=self._row_tokens, vocab_size=vocab_size)
-        engine.inner.train()
+        try:
+            with engine.evaluation():
+                scores = score_documents(
+                    engine.inner, documents, window_tokens=self._row_tokens, vocab_size=vocab_size,
+                    measure=_compute_losses, ranks=self._ranks, is_stopping=lambda: self._stop.is_received,
+                )  # fmt: skip
+        finally:
+            engine.inner.train()
         bits = {name: round(score.bits_per_byte, 4) for name, score in scores.items()}
         self._log.add({"step": progress.step, "tokens": progress.tokens, "bits_per_byte": bits})
         self._ranks.print(f"step {progress.step:>6} | held-out bits per byte {bits['all']:.3f}")
@@ -80,7 +108,7 @@ class RunEvaluation:
         documents = [ids for _, ids, _ in self.split.documents]
         engine.inner.eval()
         with engine.evaluation():
-            losses = score_positions(engine.inner, documents, row_tokens=self._row_tokens)
+            losses = score_positions(engine.inner, documents, row_tokens=self._row_tokens, measure=_compute_losses)
         engine.inner.train()
         if losses is None:
             return
@@ -89,3 +117,8 @@ class RunEvaluation:
             f"step {progress.step:>6} | held-out loss {losses[0]:.3f} in the first "
             f"{self._row_tokens // POSITION_BINS} positions of {self._row_tokens}, {losses[-1]:.3f} in the last"
         )
+
+
+def _compute_losses(model: nn.Module, ids: Tensor) -> Tensor:
+    losses: Tensor = model(input_ids=ids, labels=ids, reduction="none")
+    return losses

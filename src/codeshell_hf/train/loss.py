@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ..configuration_codeshell import CodeShellConfig
 from ..modeling_codeshell import CodeShellForCausalLM
+from ..text.bits_per_byte import losses_from_hidden
 
 # Numbers in the logits of a chunk: 512 MiB in float32. Every chunk reads the output layer and adds to its gradient, so
 # small chunks are bound by memory bandwidth; larger ones than this are no faster.
@@ -34,8 +35,8 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     The forward pass computes the gradients while a chunk's logits are in memory, so the backward pass multiplies by one
     number. Products are in autocast's dtype, sums in float32. Ignored positions are computed too, with a gradient of
-    zero: to leave them out, the host would have to wait for a GPU. The z-loss is in the gradient and not in the value, so
-    that curves with and without it can be compared.
+    zero: to leave them out, the host would have to wait for a GPU. The z-loss is in the gradient and not in the value,
+    so that curves with and without it can be compared.
 
     Source:
         Hsu et al. 2024, "Liger Kernel", arXiv:2410.10989, section 3.2, for the order of work; Chowdhery et al. 2022,
@@ -217,17 +218,28 @@ class TrainedModel(nn.Module):
         return config
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor | None = None, **kwargs: Tensor
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        *,
+        reduction: Literal["sum", "none"] = "sum",
+        **kwargs: Tensor,
     ) -> Tensor | CausalLMOutputWithPast:
         """Runs the model: the sum of the losses, a float32 scalar; without labels, the model's own outputs.
 
         Args:
             input_ids: Shape (B, T), int64.
             labels: Shape (B, T), int64.
+            reduction: With "none", the loss of each token but the first, shape (B, T - 1), without gradients; labels
+                are then the inputs.
             kwargs: Passed on to the model.
         """
         if labels is None:
             return self.model(input_ids=input_ids, **kwargs)
+        if reduction == "none":
+            with torch.no_grad():
+                hidden = self.model.transformer(input_ids=input_ids, use_cache=False, **kwargs).last_hidden_state
+                return losses_from_hidden(hidden, self.model.lm_head, labels)
         held = self.held_positions or count_held_positions(self.config.vocab_size, self.config.n_embd, input_ids.device)
         if labels.numel() > held:
             hidden = self.model.transformer(input_ids=input_ids, use_cache=False, **kwargs).last_hidden_state

@@ -1,11 +1,13 @@
 """Measures the loss by position in a row, which shows how much of the context a model uses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+
+from ..text.bits_per_byte import compute_losses
 
 POSITION_BINS = 16
 MIN_ROWS = 2
@@ -14,9 +16,16 @@ MAX_ROWS = 64
 
 @torch.no_grad()
 def score_positions(
-    model: nn.Module, documents: Sequence[NDArray[np.integer]], *, row_tokens: int
+    model: nn.Module,
+    documents: Sequence[NDArray[np.integer]],
+    *,
+    row_tokens: int,
+    measure: Callable[[nn.Module, Tensor], Tensor] = compute_losses,
 ) -> list[float] | None:
     """The mean loss in nats for each of 16 equal parts of a row, over documents of at least `row_tokens`.
+
+    Args:
+        measure: How `model` computes losses.
 
     Returns:
         `None` if fewer than two documents are long enough.
@@ -31,6 +40,5 @@ def score_positions(
     total = torch.zeros(row_tokens - 1, device=device)
     for row in rows:
         inputs = torch.from_numpy(row.astype(np.int64))[None].to(device)
-        logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].float()
-        total += nn.functional.cross_entropy(logits[0], inputs[0, 1:], reduction="none")
+        total += measure(model, inputs)[0]
     return [round(float(part.mean()), 4) for part in (total / len(rows)).tensor_split(POSITION_BINS)]

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from ..errors import Interrupted, RunFailed
 from ..operating_system import list_stop_signals
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, Run
 
 
 class StopSignal:
@@ -21,13 +21,16 @@ class StopSignal:
         self.is_received = True
 
 
-def stop_early(checkpoints: Checkpoints, step: int, steps: int) -> NoReturn:
-    """Ends a run after a step, once its last checkpoint is written.
+def stop_early(checkpoints: Checkpoints, run: Run, steps: int) -> NoReturn:
+    """Ends a run after a step, once that step's checkpoint is written.
 
     Raises:
         Interrupted: The run can be continued.
         RunFailed: The checkpoint could not be written.
     """
+    step = run.progress.step
+    if checkpoints.last_step != step:
+        checkpoints.save(run)
     if not checkpoints.commit():
         raise RunFailed(f"step {step} of {steps} could not be saved; make room and run again")
     raise Interrupted(f"saved step {step} of {steps}; run the same command again to continue")
