@@ -108,7 +108,7 @@ def run(settings: Settings, work: Work) -> None:
 
         # The run's state: at the start, or at the last complete checkpoint.
         progress, guard = Progress(), Guard(settings.guard)
-        state = Run(progress, guard, steps.tokens, precision.compute_dtype)
+        state = Run(progress, guard, steps.tokens, precision.compute_dtype, steps.phases)
         checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint)
         if checkpoints.resume(state):
             ranks.print(f"resumes at step {progress.step} of {steps.count}")
@@ -188,12 +188,15 @@ STAGE = Stage(
     },
     run=run,
     checkpoint_globs=("checkpoints/step-*", "checkpoints/broken-step-*"),  # broken ones can be restored
-    # What does not change the result, and what a diverged run needs.
+    # What does not change the result, what a diverged run needs, and the length of the run.
     changeable_on_resume=(
+        "schedule.total_tokens", "schedule.phases", "schedule.decay", "schedule.decay_fraction", "schedule.max_epochs",
         "batch.micro_tokens", "checkpoint", "guard", "optimizer.learning_rate", "optimizer.matrix_learning_rate",
         "evaluation", "held-out shards", "benchmarks", "gradient_checkpointing", "compiles", "attention", "accelerate",
         "trackers", "peak_tflops", "log_every_steps",
     ),
+    extended_by=("schedule.total_tokens",),
+    kept_globs=("log.jsonl", "exports", "benchmarks"),
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -46,3 +46,6 @@ class Interrupted(CodeShellError):
     """The run was stopped from outside and saved everything; run it again to continue."""
 
     exit_code = 75
+    # Environment variable of ranks: a file that they write when they are interrupted. They then exit with 0, since
+    # torch's agent starts ranks again that exit with 75.
+    marker_variable = "CODESHELL_INTERRUPTED_MARKER"

@@ -1,11 +1,7 @@
 """A stage runs here, or its ranks run under the launcher that its settings ask for."""
 
 import argparse
-import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +10,7 @@ import yaml
 from pydantic import Field
 
 from codeshell_hf.commands import launch
-from codeshell_hf.commands.launch import make_command, run_or_launch, wait_for
+from codeshell_hf.commands.launch import make_command, run_or_launch
 from codeshell_hf.errors import SettingsError
 from codeshell_hf.stages.stage import Stage, StageSettings, Work
 
@@ -67,8 +63,9 @@ def test_on_a_cpu_torchs_launcher_starts_the_ranks_of_the_file(options: argparse
     command = make_command(PRETRAIN, options)
 
     assert command[:6] == [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    assert command[6:9] == ["-m", "recipes.pretrain", str(options.settings)]
-    assert command[9:] == [f"accelerate={file}"]
+    assert command[6:8] == ["--signals-to-handle", "SIGQUIT"]
+    assert command[8:11] == ["-m", "recipes.pretrain", str(options.settings)]
+    assert command[11:] == [f"accelerate={file}"]
 
 
 def test_on_gpus_accelerate_starts_them(
@@ -97,7 +94,7 @@ def test_a_rank_does_not_launch_again(
     options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setattr(launch, "wait_for", lambda command: pytest.fail("launched"))
+    monkeypatch.setattr(launch, "supervise", lambda command: pytest.fail("launched"))
     options.overrides, options.accelerate = [], write_file(tmp_path)
 
     assert run_or_launch(SFT, options) == 0
@@ -107,27 +104,7 @@ def test_a_rank_does_not_launch_again(
 def test_the_launchers_status_is_the_commands(
     options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "wait_for", lambda command: 7)
+    monkeypatch.setattr(launch, "supervise", lambda command: 7)
     options.overrides, options.accelerate = [], write_file(tmp_path)
 
     assert run_or_launch(SFT, options) == 7
-
-
-def test_signals_reach_the_ranks(tmp_path: Path) -> None:
-    program = (
-        "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
-        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
-        "time.sleep(20)\n"
-    )
-
-    def interrupt() -> None:
-        deadline = time.monotonic() + 50
-        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.getsignal(signal.SIGTERM)
-    threading.Thread(target=interrupt).start()
-    assert wait_for([sys.executable, "-c", program]) == 75
-    assert signal.getsignal(signal.SIGTERM) is before

@@ -39,8 +39,8 @@ MUTATIONS = (
     ),
     Mutation(
         STAGE,
-        'not f"{name}.".startswith(changeable)',
-        'not f"{name}.".startswith(("",))',
+        'if f"{name}.".startswith(names)}',
+        'if f"{name}.".startswith("")}',
         TESTS,
         "every setting may change when a run resumes",
     ),

@@ -385,6 +385,36 @@ def test_a_stopped_run_goes_on_with_a_lower_learning_rate(
     assert after[taken:] == pytest.approx([rate / 3 for rate in before[taken:]])
 
 
+def test_a_finished_run_is_extended_with_its_moments(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    flat = ["schedule.floor_fraction=1", "schedule.phases=[{until_fraction: 1.0, row_tokens: 64}]"]
+    assert run(home, tmp_path / "whole", *flat, "schedule.total_tokens=12288") == 0
+    assert run(home, tmp_path / "longer", *flat, "schedule.total_tokens=8192") == 0
+    capsys.readouterr()
+
+    assert run(home, tmp_path / "longer", *flat, "schedule.total_tokens=12288") == 0
+
+    printed = capsys.readouterr().out
+    assert "longer from its checkpoints: schedule.total_tokens was 8192 and is 12288" in printed
+    assert "resumes at step 8 of 12" in printed
+    assert losses_of(tmp_path / "longer") == losses_of(tmp_path / "whole")
+    assert run(home, tmp_path / "longer", *flat, "schedule.total_tokens=12288") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_extended_over_phases_that_move(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    output = tmp_path / "phases"
+    assert run(home, output) == 0
+    before = losses_of(output)
+
+    assert run(home, output, "schedule.total_tokens=40960") == 2
+    assert "256 from token 18,432, but schedule.phases now places 64 from token 0" in capsys.readouterr().err
+    assert losses_of(output) == before
+    phases = "schedule.phases=[{until_fraction: 0.45, row_tokens: 64}, {until_fraction: 1.0, row_tokens: 256}]"
+    assert run(home, output, "schedule.total_tokens=40960", phases) == 0
+    assert losses_of(output)[:20] == before
+    assert len(losses_of(output)) == 40
+
+
 @slow
 def test_accelerate_launches_the_loop_with_its_own_file(home: Path, whole: Path) -> None:
     launcher = ["-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,22 +82,22 @@ class Thread:
 
     def all_reduce_sum(self, *values: float) -> list[float]:
         self._given[self.rank] = values
-        self._barrier.wait(60)
+        self._barrier.wait(20)
         total = [sum(column) for column in zip(*self._given.values(), strict=True)]
-        self._barrier.wait(60)
+        self._barrier.wait(20)
         return total
 
 
-def share(ranks: int, work: Callable[[Thread], object]) -> list[object]:
+def share(ranks: int, work: Callable[[Thread], Any]) -> list[Any]:
     """What each rank returns or raises."""
 
-    def run(rank: Thread) -> object:
+    def run(rank: Thread) -> Any:
         try:
             return work(rank)
         except Interrupted as error:
             return error
 
-    barrier, given = Barrier(ranks), {}
+    barrier, given = Barrier(ranks), dict[int, tuple[float, ...]]()
     with ThreadPoolExecutor(ranks) as pool:
         return list(pool.map(run, [Thread(rank, barrier, given) for rank in range(ranks)]))
 

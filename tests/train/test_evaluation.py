@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.errors import Interrupted
 from codeshell_hf.train.background_evaluation import BackgroundEvaluation
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.evaluation import RunEvaluation
@@ -41,10 +43,11 @@ def test_a_run_is_evaluated_and_exported_at_its_intervals_and_once_more_at_its_e
         log=log,
         trackers=trackers,
         ranks=ranks,
+        stop=SimpleNamespace(is_received=False),
     )
 
     for step in range(1, 7):
-        evaluation.after_step(engine, tiny_tokenizer, Progress(step, 10 * step), is_last=step == 6)
+        assert not evaluation.after_step(engine, tiny_tokenizer, Progress(step, 10 * step), is_last=step == 6)
     evaluation.finish(engine, Progress(6, 60), by_position=True)
 
     assert [entry["step"] for entry in log.entries if "bits_per_byte" in entry] == [2, 4, 6]
@@ -53,3 +56,29 @@ def test_a_run_is_evaluated_and_exported_at_its_intervals_and_once_more_at_its_e
     assert engine.inner.training
     written = sorted(path.name for path in tmp_path.glob("exports/*"))
     assert written == (["step-00000002", "step-00000004"] if exports else [])
+
+
+def test_a_signal_ends_an_evaluation_which_is_not_logged(
+    engine: Engine, tiny_tokenizer: CodeShellTokenizer, tmp_path: Path
+) -> None:
+    make_shards(tmp_path / "shards" / "held-out", ["a = 1\n" * 12] * 8)
+    log, ranks = Log(tmp_path / "log.jsonl", 0, is_writer=True), Ranks(torch.device("cpu"), 0, 1)
+    evaluation = RunEvaluation(
+        EvaluationSettings(every_steps=2, exports=True),
+        tmp_path / "shards",
+        row_tokens=32,
+        benchmarks=BackgroundEvaluation((), tmp_path, None, tmp_path, log, ranks),
+        folder=tmp_path,
+        log=log,
+        trackers=Recorder(),
+        ranks=ranks,
+        stop=SimpleNamespace(is_received=True),
+    )
+
+    assert evaluation.after_step(engine, tiny_tokenizer, Progress(2, 20), is_last=False)
+    with pytest.raises(Interrupted):
+        evaluation.finish(engine, Progress(6, 60), by_position=True)
+
+    assert log.entries == []
+    assert not (tmp_path / "exports").exists()
+    assert engine.inner.training

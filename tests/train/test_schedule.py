@@ -9,6 +9,7 @@ from codeshell_hf.errors import SettingsError
 from codeshell_hf.train.schedule import (
     Steps,
     check_epochs,
+    check_phases,
     check_step_tokens,
     fit_batch,
     place_phases,
@@ -112,3 +113,12 @@ def test_steps_are_planned_from_the_batch_the_schedule_and_the_ranks() -> None:
     assert plan_steps(BatchSettings(global_tokens=100, micro_tokens=16), schedule, 2) == Steps(
         96, 11, [(0, 8), (480, 16)]
     )
+
+
+def test_phases_that_have_begun_keep_their_tokens() -> None:
+    before = [(0, 64), (900, 256)]
+
+    check_phases(before, [(0, 64), (1800, 256)], tokens=900)  # the second begins with the next token
+    check_phases(before, [(0, 64), (900, 256), (1000, 256)], tokens=1000)
+    with pytest.raises(SettingsError, match=r"from rows of 64 from token 0, 256 from token 900, but .* places 64 from"):
+        check_phases(before, [(0, 64), (1800, 256)], tokens=1000)

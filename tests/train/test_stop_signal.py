@@ -27,22 +27,23 @@ def test_a_signal_is_recorded_and_does_not_end_the_process() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_stopped_run_waits_for_its_checkpoint_and_says_how_to_continue(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_saving", [True, False])
+def test_a_stopped_run_is_saved_and_says_how_to_continue(engine: Engine, tmp_path: Path, *, is_saving: bool) -> None:
     checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
     take_step(engine, run)
-    checkpoints.save(run)
+    if is_saving:
+        checkpoints.save(run)
 
     with pytest.raises(Interrupted, match="saved step 1 of 9; run the same command again to continue"):
-        stop_early(checkpoints, 1, 9)
+        stop_early(checkpoints, run, 9)
 
     assert (tmp_path / "step-00000001" / "checkpoint.json").exists()
 
 
-def test_a_stopped_run_that_cannot_be_saved_fails(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoints = Checkpoints(tmp_path, engine, CheckpointSettings())
-    monkeypatch.setattr(checkpoints, "commit", lambda: False)
+def test_a_stopped_run_that_cannot_be_saved_fails(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    checkpoints, run = Checkpoints(tmp_path / "file", engine, CheckpointSettings()), make_run()
+    take_step(engine, run)
 
     with pytest.raises(RunFailed, match="step 1 of 9 could not be saved; make room and run again"):
-        stop_early(checkpoints, 1, 9)
+        stop_early(checkpoints, run, 9)

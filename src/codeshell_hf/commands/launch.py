@@ -7,15 +7,13 @@ ranks. `accelerate launch -m recipes.STAGE` and `torchrun -m recipes.STAGE` do t
 import argparse
 import importlib
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from ..operating_system import list_stop_signals
 from ..stages.stage import Stage, StageSettings, make_parser, run_command
+from .supervisor import list_agent_options, supervise
 from .workspace import find_file, use_workspace
 
 TRAINING = ("pretrain", "sft", "reward", "rlhf", "dpo")
@@ -59,7 +57,7 @@ def run_or_launch(stage: Stage[StageSettings], options: argparse.Namespace) -> i
     except SettingsError as error:
         print(f"{stage.name}: error: {error}", file=sys.stderr)
         return error.exit_code
-    return wait_for(command) if command else run_command(stage, options)
+    return supervise(command) if command else run_command(stage, options)
 
 
 def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> list[str]:
@@ -92,24 +90,7 @@ def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> li
     if file is not None and (torch.cuda.is_available() or ranks == 1):
         launcher = ["accelerate.commands.launch", "--config_file", str(file), "--num_processes", str(ranks)]
     else:  # on a CPU, accelerate starts several processes only through MPI
-        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *list_agent_options()]
         if options.accelerate is not None and "accelerate" in stage.settings.model_fields:
             program.append(f"accelerate={file}")
     return [sys.executable, "-m", *launcher, *program]
-
-
-def wait_for(command: Sequence[str]) -> int:
-    """Runs a launcher as a child, forwards signals so that its ranks save and stop, and returns its exit status."""
-    process = subprocess.Popen(command)  # noqa: S603 - this interpreter and a launcher
-    previous = {
-        number: signal.signal(number, lambda got, _frame: process.send_signal(got)) for number in list_stop_signals()
-    }
-    try:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:  # the terminal sends Ctrl-C to the ranks as well
-                continue
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -63,6 +63,8 @@ class Stage(Generic[S]):
         checkpoint_globs: Match the checkpoints in the work folder. Where there are some, unfinished work with other
             settings is not deleted: the stage refuses to run. After a code change it resumes.
         changeable_on_resume: Settings, or sections of them, that may change when a run resumes.
+        extended_by: Those of them with which a finished run continues from its checkpoints, instead of starting over.
+        kept_globs: Match what a continued run keeps besides its checkpoints.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Stage(Generic[S]):
     describe: Callable[[S], list[str]] = lambda settings: []
     checkpoint_globs: tuple[str, ...] = ()
     changeable_on_resume: tuple[str, ...] = ()
+    extended_by: tuple[str, ...] = ()
+    kept_globs: tuple[str, ...] = ()
 
 
 def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
@@ -102,6 +106,9 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
     except CodeShellError as error:
         word = "stopped" if isinstance(error, Interrupted) else "error"
         print(f"{stage.name}: {word}: {error}", file=sys.stderr)
+        if isinstance(error, Interrupted) and (marker := os.environ.get(error.marker_variable)):
+            Path(marker).touch()
+            return 0
         return error.exit_code
     except OSError as error:
         # A full or failing disk. Any other OSError is a bug and shows its traceback.
@@ -176,9 +183,12 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
         print_first(f"{stage.name}: nothing to do, {settings.output} is up to date")
         return
 
-    changeable = tuple(f"{name}." for name in stage.changeable_on_resume)
-    named = manifests.flatten(given) | inputs
-    bound = {name: value for name, value in named.items() if not f"{name}.".startswith(changeable)}
+    bound, changeable = sort_settings(stage, manifests.flatten(given) | inputs)
+    if done is not None and not is_forced:
+        before = sort_settings(stage, manifests.flatten({**done.settings, "output": None}) | done.inputs)
+        if before[0] == bound and (longer := find_extension(stage, before[1], changeable)):
+            print_first(f"{stage.name}: continues {settings.output} from its checkpoints: {longer}")
+            continue_output(stage, settings.output, bound, done.code_at_start or done.code)
     folder, code_at_start = open_folder(stage, settings.output, bound, code)
     work = Work(folder)
     stage.run(settings, work)
@@ -228,6 +238,47 @@ def is_up_to_date(stage: Stage[S], settings: S) -> bool:
         return done is not None and done.fingerprint == take_fingerprint(stage, settings)[0]
     except DataError:  # an input is missing
         return False
+
+
+def sort_settings(stage: Stage[S], named: Values) -> tuple[Values, Values]:
+    """Divides settings and hashes of inputs into those that a run keeps and those that may change when it resumes."""
+    names = tuple(f"{name}." for name in stage.changeable_on_resume)
+    changeable = {name: value for name, value in named.items() if f"{name}.".startswith(names)}
+    return {name: value for name, value in named.items() if name not in changeable}, changeable
+
+
+def find_extension(stage: Stage[S], before: Values, now: Values) -> str:
+    """The first setting by which a finished run is extended, as a sentence; empty if there is none."""
+    for name in stage.extended_by:
+        if before.get(name) != now.get(name):
+            return f"{name} was {before.get(name)} and is {now.get(name)}"
+    return ""
+
+
+def continue_output(stage: Stage[S], output: Path, given: Values, code: str) -> None:
+    """Makes unfinished work of a finished run: its checkpoints, and what else it keeps, as links to the same files."""
+    folder = output.with_name(f"{output.name}.partial")
+    if not is_first_rank() or any(path for pattern in stage.checkpoint_globs for path in folder.glob(pattern)):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for pattern in (*stage.checkpoint_globs, *stage.kept_globs):
+        for path in output.glob(pattern):
+            target = folder / path.relative_to(output)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                shutil.copytree(path, target, copy_function=link_or_copy)
+            else:
+                shutil.copy2(path, target)  # it will be written to
+    record = folder.with_name(f"{folder.name}.json")
+    record.write_text(json.dumps({"given": given, "code": code}, indent=1), encoding="utf-8")
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Links a file, which takes no space; copies it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code: str) -> tuple[Path, str]:

@@ -51,10 +51,15 @@ class Sharing(Protocol):
     """Processes that share the work; each of them must call with the same documents."""
 
     @property
-    def rank(self) -> int: ...  # noqa: D102
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+
     @property
-    def count(self) -> int: ...  # noqa: D102
-    def all_reduce_sum(self, *values: float) -> list[float]: ...  # noqa: D102
+    def count(self) -> int:
+        """How many there are."""
+
+    def all_reduce_sum(self, *values: float) -> list[float]:
+        """Sums each number over all of them."""
 
 
 @torch.no_grad()

@@ -141,13 +141,13 @@ def _time_on_cpu(probe: "_Probe") -> float:
 
 
 def _time_on_gpu(probe: "_Probe") -> float:
-    begun, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda._sleep(HELD_CYCLES)  # noqa: SLF001  meanwhile the host queues the whole pass
+    begun, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(HELD_CYCLES)  # type: ignore[no-untyped-call]  # noqa: SLF001 - meanwhile the host queues the pass
     begun.record()
     probe.run()
     done.record()
     done.synchronize()
-    return begun.elapsed_time(done)
+    return float(begun.elapsed_time(done))
 
 
 class _Probe:

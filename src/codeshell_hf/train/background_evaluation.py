@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from ..errors import Interrupted
 from .progress import Log
 from .ranks import Ranks
 from .trackers import Trackers
@@ -14,6 +15,7 @@ from .trackers import Trackers
 # A launcher sets these for its ranks; the evaluation is not one of them.
 LAUNCHER_VARIABLES = (
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT",
+    Interrupted.marker_variable,
 )  # fmt: skip
 
 

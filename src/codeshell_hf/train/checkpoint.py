@@ -23,7 +23,7 @@ from ..precision import ComputeDtype
 from .engine import Engine
 from .guard import Guard
 from .progress import Progress
-from .schedule import check_step_tokens
+from .schedule import check_phases, check_step_tokens
 from .settings import CheckpointSettings
 
 logger = logging.getLogger(__name__)
@@ -34,12 +34,16 @@ _NAME = re.compile(r"step-(\d{8})")
 
 @dataclass(frozen=True)
 class Run:
-    """A run's state outside the engine, the same on all ranks; `compute_dtype` is recorded and not read back."""
+    """A run's state outside the engine, the same on all ranks.
+
+    `compute_dtype` is recorded and not read back; `phases` and `step_tokens` are compared.
+    """
 
     progress: Progress
     guard: Guard
     step_tokens: int
     compute_dtype: ComputeDtype
+    phases: list[tuple[int, int]] | None = None
 
 
 class _GuardState(BaseModel):
@@ -58,6 +62,7 @@ class _RunState(BaseModel):
     guard: _GuardState
     step_tokens: int
     precision: ComputeDtype
+    phases: list[tuple[int, int]] | None = None  # not in older checkpoints
 
 
 class _CheckpointRecord(BaseModel):
@@ -112,6 +117,7 @@ class Checkpoints:
             guard=_GuardState.model_validate(run.guard.state()),
             step_tokens=run.step_tokens,
             precision=run.compute_dtype,
+            phases=run.phases,
         )
         self.commit()
         temporary = self.folder / f".step-{step:08d}"
@@ -172,6 +178,7 @@ class Checkpoints:
         return faults[0] is None
 
     def _drop(self, step: int, temporary: Path, fault: str) -> None:
+        self.last_step = None
         if self._rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
             logger.warning("the checkpoint of step %d cannot be written (%s); the run goes on without it", step, fault)
@@ -198,12 +205,14 @@ class Checkpoints:
 
         Raises:
             CheckpointError: If it is of another model.
-            SettingsError: If its steps have another size.
+            SettingsError: If its steps have another size, or the phases that it has begun other places.
         """
         state = self.load_weights()
         if state is None:
             return False
         check_step_tokens(state.step_tokens, run.step_tokens)
+        if state.phases is not None and run.phases is not None:
+            check_phases(state.phases, run.phases, tokens=state.progress.tokens)
         run.progress.__dict__.update(state.progress.__dict__)
         run.guard.restore(state.guard.model_dump())
         return True

@@ -135,7 +135,7 @@ class Engine:
         if compiles:
             for block in self.model.transformer.h:
                 block.compile()
-        self.inner = TrainedModel(self.model, compiles=compiles and device.type == "cuda")
+        self.inner = TrainedModel(self.model, compiles=compiles and device.type == "cuda", z_loss=optimizer.z_loss)
         self._shard()
         self._init_weights()
         self._make_optimizers(optimizer)

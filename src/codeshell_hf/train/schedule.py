@@ -109,6 +109,24 @@ def check_step_tokens(before: int, now: int) -> None:
         )
 
 
+def check_phases(before: Sequence[tuple[int, int]], now: Sequence[tuple[int, int]], *, tokens: int) -> None:
+    """Raises `SettingsError` if phases that have begun would be placed otherwise than when their rows were read.
+
+    Args:
+        before: First token and row length of each phase, in the checkpoint.
+        now: The same of this run.
+        tokens: Consumed so far.
+    """
+    begun, placed = ([phase for phase in phases if phase[0] < tokens] for phases in (before, now))
+    if begun != placed:
+        wanted = ", ".join(f"{row_tokens} from token {start:,}" for start, row_tokens in begun)
+        found = ", ".join(f"{row_tokens} from token {start:,}" for start, row_tokens in placed)
+        raise SettingsError(
+            f"the checkpoint is from rows of {wanted}, but schedule.phases now places {found}; set until_fraction to "
+            f"the same tokens of the new schedule.total_tokens"
+        )
+
+
 def check_epochs(epochs: float, schedule: ScheduleSettings) -> None:
     """Raises `SettingsError` if a run takes more epochs than the schedule allows."""
     if schedule.max_epochs is not None and epochs > schedule.max_epochs:

@@ -31,6 +31,6 @@ def stop_early(checkpoints: Checkpoints, run: Run, steps: int) -> NoReturn:
     step = run.progress.step
     if checkpoints.last_step != step:
         checkpoints.save(run)
-    if not checkpoints.commit():
+    if not checkpoints.commit() or checkpoints.last_step != step:
         raise RunFailed(f"step {step} of {steps} could not be saved; make room and run again")
     raise Interrupted(f"saved step {step} of {steps}; run the same command again to continue")
