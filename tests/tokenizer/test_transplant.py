@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
-from tests.conftest import TEXTS
+from tests.conftest import SHARED, TEXTS
 from tests.tokenizer.texts import CHINESE, CODE, HELD_OUT_CODE, draw
 from tokenizer.bpe import train_bpe, train_vocabulary, wrap_backend
 from tokenizer.focus import make_vectors, sparsemax
@@ -138,6 +138,29 @@ def test_what_the_old_vocabulary_cannot_write_is_named(tiny_model: Callable[...,
     for token in moved.unknown:
         torch.testing.assert_close(model.transformer.wte.weight[new.get_vocab()[token]], mean)
     assert f"{len(moved.unknown)} the mean of all, such as {moved.unknown[0]!r}" in str(moved)
+
+
+@pytest.mark.shared
+def test_from_the_released_vocabulary_to_unigram_no_row_is_the_mean_without_being_named(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+) -> None:
+    folder = SHARED / "tokenizers" / "codeshell"
+    if not folder.exists():
+        pytest.skip("the released vocabulary is not beside this checkout")
+    old = CodeShellTokenizer.from_pretrained(folder)
+    new = train_unigram(lambda: [*CODE, *CHINESE], vocab_size=6000)
+    model = tiny_model(vocab_size=count_rows(len(old)))
+    mean = model.transformer.wte.weight[: len(old)].detach().mean(0)
+
+    moved = transplant(model, old, new)
+
+    # Control characters that the release lacks, and bytes that no character in use has.
+    lacking = [*range(0x01, 0x09), 0x0B, 0x0C, *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F]
+    lacking += [0xC0, 0xC1, 0xF1, *range(0xF5, 0x100)]
+    assert set(moved.unknown) == {"<unk>", *(f"<0x{byte:02X}>" for byte in lacking)}
+    rows = model.transformer.wte.weight[: len(new)]
+    mean_rows = torch.isclose(rows, mean, rtol=1e-4, atol=1e-7).all(1).nonzero()[:, 0].tolist()
+    assert set(new.convert_ids_to_tokens(mean_rows)) == set(moved.unknown)
 
 
 def test_new_tokens_start_from_those_in_the_same_places(tiny_model: Callable[..., CodeShellForCausalLM]) -> None:
