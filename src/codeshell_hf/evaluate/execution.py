@@ -1,17 +1,21 @@
 """Scores programs by running them: first the reference solutions, then the models' programs."""
 
+import ast
+import builtins
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..errors import RunFailed
-from ..sandbox import AnyProgram, Limits, Program, Sandbox, StrictProgram, Verdict
+from ..sandbox import AnyProgram, Program, Sandbox, Verdict
 from .metrics import pass_at_k
 from .problems import Problem
 from .profiles import Profile
 from .scores import ProblemRow, Score, make_score
 from .toolchains import LANGUAGES, check_toolchains
 
+logger = logging.getLogger(__name__)
 OnProgress = Callable[[int], None]
 SHOWN_FAILURES = 3
 
@@ -22,35 +26,46 @@ class Executor:
 
     Args:
         versions: Of each language's toolchain; `None` if it is missing.
-        strict: Keys of problems whose tests run in another process than the program.
+        strict: Whether tests run in another process than the program.
+        shared: Why, by the key of problems whose tests cannot, so that they share an interpreter with the program.
         unproven: Keys of problems without a reference solution.
     """
 
     sandbox: Sandbox
     profile: Profile
     versions: Mapping[str, str | None]
-    strict: frozenset[str] = frozenset()
+    strict: bool = Program.strict
+    shared: Mapping[str, str] = field(default_factory=dict)
     unproven: frozenset[str] = frozenset()
 
     def can_run(self, problem: Problem) -> bool:
         """Whether the toolchain of a problem's language is installed."""
         return self.versions.get(problem.language) is not None
 
+    def is_apart(self, problem: Problem) -> bool:
+        """Whether a problem's tests run in another process than the program."""
+        return self.strict and problem.language == "py" and problem.key not in self.shared
+
     def make_program(self, problem: Problem, source: str) -> AnyProgram:
         """Combines a program and its tests."""
         if problem.language != "py":
             return LANGUAGES[problem.language].make_program(source, problem.tests)
         limits = replace(self.sandbox.limits, timeout_s=self.profile.timeout_s)
-        if problem.key in self.strict:
-            return make_strict(problem, source, limits)
-        return Program(source, problem.tests, limits)
+        # The prompt may define functions that the tests use.
+        prelude = problem.prompt if "def " in problem.prompt else ""
+        return Program(
+            source, problem.tests, prelude, list_names(problem), strict=self.is_apart(problem), limits=limits
+        )
 
 
-def make_strict(problem: Problem, source: str, limits: Limits) -> StrictProgram:
-    """Combines a program and tests that run in another process."""
-    # The prompt may define functions that the tests use.
-    prelude = problem.prompt if "def " in problem.prompt else ""
-    return StrictProgram(source, problem.tests, (problem.name,), prelude, limits)
+def list_names(problem: Problem) -> tuple[str, ...]:
+    """The functions that a problem asks for, if they have the name of one of the prompt's or Python's."""
+    code = str(problem.notes.get("code", ""))
+    try:
+        defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    except (SyntaxError, ValueError):
+        defined = set()
+    return tuple(sorted({problem.name} - {""} | {name for name in defined if hasattr(builtins, name)}))
 
 
 def find_reference_program(problem: Problem) -> str | None:
@@ -65,7 +80,7 @@ def open_executor(
     problems: Sequence[Problem],
     sandbox: Sandbox,
     *,
-    strict: bool = False,
+    strict: bool = Program.strict,
     on_progress: OnProgress = lambda done: None,
 ) -> Executor:
     """Runs the reference solutions of all problems before anything is scored.
@@ -77,28 +92,37 @@ def open_executor(
         RunFailed: If a reference solution does not pass.
     """
     versions = check_toolchains(sandbox, [problem.language for problem in problems])
-    executor = Executor(sandbox, profile, versions)
+    executor = Executor(sandbox, profile, versions, strict)
     references = {problem: find_reference_program(problem) for problem in problems if executor.can_run(problem)}
     known = {problem: source for problem, source in references.items() if source is not None}
-    programs = [executor.make_program(problem, source) for problem, source in known.items()]
-    verdicts = sandbox.run(programs, on_progress=on_progress, repeats_timeouts=True)
-    failed = [(problem, verdict) for problem, verdict in zip(known, verdicts, strict=True) if not verdict.passed]
+    failed = find_failures(executor, known, on_progress=on_progress)
+    if shared := {problem.key: verdict.reason for problem, verdict in failed.items() if executor.is_apart(problem)}:
+        executor = replace(executor, shared=shared)
+        failed = find_failures(executor, {problem: known[problem] for problem in failed})
     if failed:
-        problem, verdict = failed[0]
+        problem, verdict = next(iter(failed.items()))
         output = " ".join(verdict.output.split())[-160:]
         raise RunFailed(
             f"the reference solutions of {len(failed)} of {len(known)} problems fail their tests here, such as "
             f"{problem.language} {problem.id} ({verdict.reason} after {verdict.seconds:.1f} s {output}); nothing is "
             "scored before they pass: check toolchains, time limits and data"
         )
-    isolated: set[str] = set()
-    if strict:
-        candidates = [problem for problem in known if problem.language == "py" and problem.name]
-        limits = replace(sandbox.limits, timeout_s=profile.timeout_s)
-        verdicts = sandbox.run([make_strict(problem, known[problem], limits) for problem in candidates])
-        isolated = {problem.key for problem, verdict in zip(candidates, verdicts, strict=True) if verdict.passed}
+    if shared:
+        logger.warning(
+            "the tests of %d problems share an interpreter with the program, which can forge their verdict: %s",
+            len(shared), ", ".join(f"{key} ({reason})" for key, reason in shared.items()),
+        )  # fmt: skip
     unproven = frozenset(problem.key for problem in references if problem not in known)
-    return replace(executor, strict=frozenset(isolated), unproven=unproven)
+    return replace(executor, unproven=unproven)
+
+
+def find_failures(
+    executor: Executor, programs: Mapping[Problem, str], *, on_progress: OnProgress = lambda done: None
+) -> dict[Problem, Verdict]:
+    """Runs a program of each problem, and returns the verdicts on those that do not pass."""
+    made = [executor.make_program(problem, source) for problem, source in programs.items()]
+    verdicts = executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True)
+    return {problem: verdict for problem, verdict in zip(programs, verdicts, strict=True) if not verdict.passed}
 
 
 def score_programs(
@@ -133,7 +157,7 @@ def score_programs(
     score.counts |= {str(status): counts[status] for status in sorted(counts)}
     missing = Counter(problem.language for problem in problems if not executor.can_run(problem))
     score.missing_toolchains = dict(sorted(missing.items()))
-    score.counts["tests run apart"] = sum(problem.key in executor.strict for problem in chosen)
+    score.counts["tests run apart"] = sum(executor.is_apart(problem) for problem in chosen)
     score.counts["without a right answer to check"] = sum(problem.key in executor.unproven for problem in chosen)
     for problem in chosen:
         own = grouped[problem.key]
@@ -173,7 +197,7 @@ def score_tests(
         programs = [find_reference_program(problem) or "", *problem.notes["mutants"]]
         for text in texts[problem.key]:
             test = f"def test_{problem.name}():\n    assert {problem.name}({text}\n\ntest_{problem.name}()\n"
-            made += [Program(program, test, limits) for program in programs]
+            made += [Program(program, test, limits=limits) for program in programs]
     verdicts = iter(executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True))
     names = ("right tests", "accepts the right program", "faults found")
     values: dict[str, list[float]] = {name: [] for name in names}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from ..sandbox import Program
 from ..settings import Section
 from ..text.settings import JudgeSettings, ServerSettings
 
@@ -36,7 +37,10 @@ class TaskSettings(Section):
         default=None, gt=0, description="of a Python program, in place of the profile's limit"
     )
     max_problems: int | None = Field(default=None, gt=0, description="only so many of each language, the first ones")
-    strict: bool = Field(default=False, description="run Python tests in another process than the program")
+    strict: bool = Field(
+        default=Program.strict,
+        description="run Python tests in another process than the program; false as in harnesses",
+    )
 
 
 class HarnessSettings(Section):

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from ..errors import SettingsError
 from ..manifest import hash_file, hash_values
-from ..sandbox import Sandbox
+from ..sandbox import Program, Sandbox
 from ..text.sampling import Sampling
 from .completions import CompletionFile, read_programs
 from .execution import Executor, OnProgress, open_executor, score_programs, score_tests
@@ -49,7 +49,7 @@ class Task:
     data_hash: str
     shots: Sequence[Problem] = ()
     deviations: Mapping[str, object] = field(default_factory=dict)
-    is_strict: bool = False
+    is_strict: bool = Program.strict
     executor: Executor | None = None
 
     @property

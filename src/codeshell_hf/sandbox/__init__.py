@@ -1,7 +1,7 @@
 """Runs untrusted programs without network, home folder or access to other processes, and with resource limits."""
 
 from .backends import BACKENDS, open_sandbox
-from .limits import AnyProgram, Backend, CommandProgram, Limits, Program, StrictProgram, Verdict
+from .limits import AnyProgram, Backend, CommandProgram, Limits, Program, Verdict
 from .pool import Sandbox
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "Limits",
     "Program",
     "Sandbox",
-    "StrictProgram",
     "Verdict",
     "open_sandbox",
 ]

@@ -112,7 +112,9 @@ def plan_start(backend: Backend, limits: Limits, shown: Sequence[str], image: st
 
 
 def _begin(interpreter: str, module: str) -> tuple[str, ...]:
-    begin = f"import sys; sys.path.insert(0, {str(INSIDE.parent)!r}); from inside.{module} import main; main()"
+    # The folder does not stay on the path: a program may be able to write there, such as below /tmp.
+    begin = f"import sys; sys.path.insert(0, {str(INSIDE.parent)!r}); from inside.{module} import main; "
+    begin += "sys.path.pop(0); main()"
     return (interpreter, "-I", "-S", "-B", "-c", begin)
 
 
@@ -138,7 +140,7 @@ def plan_container(limits: Limits, image: str | None) -> Start:
         *("--pids-limit", str(limits.max_processes + 4), "--memory", str(2 * limits.max_memory_bytes)),
         *("--volume", f"{INSIDE}:/sandbox/inside:ro", "--env", "HOME=/tmp", "--env", "LANG=C.UTF-8", image),
         *("python3", "-I", "-S", "-B", "-c"),
-        "import sys; sys.path.insert(0, '/sandbox'); from inside.zygote import main; main()",
+        "import sys; sys.path.insert(0, '/sandbox'); from inside.zygote import main; sys.path.pop(0); main()",
     ]
     return Start("container", tuple(command))
 

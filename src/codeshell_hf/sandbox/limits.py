@@ -35,40 +35,29 @@ class Limits:
 
 @dataclass(frozen=True)
 class Program:
-    """An untrusted Python program and its tests in one interpreter and scope; it passes if both run to their end.
-
-    Without `limits`, those of the sandbox apply.
-    """
-
-    source: str
-    tests: str = ""
-    limits: Limits | None = None
-
-    def request(self) -> WorkerRequest:
-        """The request to a worker process."""
-        return {"kind": "python", "source": self.source, "tests": self.tests}
-
-
-@dataclass(frozen=True)
-class StrictProgram:
-    """An untrusted Python program whose tests run in another process, which only plain values reach.
+    """An untrusted Python program and its tests; it passes if both run to their end.
 
     Args:
         source: The program.
-        tests: Python that calls its functions.
-        names: Of these functions.
-        prelude: Python that the tests need besides them.
+        tests: Python that uses its names.
+        prelude: Python that the tests need besides.
+        names: Taken from the program, even if the prelude or Python has one of that name.
+        strict: Whether the tests run in another process, which only plain values reach, so that the verdict cannot be
+            forged. Otherwise both run in one interpreter and scope, as in other harnesses.
         limits: By default the sandbox's.
     """
 
     source: str
-    tests: str
-    names: tuple[str, ...]
+    tests: str = ""
     prelude: str = ""
+    names: tuple[str, ...] = ()
+    strict: bool = True
     limits: Limits | None = None
 
     def request(self) -> WorkerRequest:
         """The request to a worker process."""
+        if not self.strict:
+            return {"kind": "python", "source": self.source, "tests": self.tests}
         return {
             "kind": "strict",
             "source": self.source,
@@ -107,7 +96,7 @@ class CommandProgram:
         }
 
 
-AnyProgram = Program | StrictProgram | CommandProgram
+AnyProgram = Program | CommandProgram
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from typing import cast
 from ..errors import RunFailed
 from ..operating_system import IS_LINUX
 from ..processors import count_usable_cpus
-from .inside.messages import Handshake, LimitValues, WorkerReply, WorkerRequest
+from .inside import PROOF, SECRET_BYTES
+from .inside.messages import Handshake, LimitValues, WorkerReply, WorkerRequest, frame, judge
 from .limits import AnyProgram, Backend, Limits, Status, Verdict
 
 INSIDE = Path(__file__).with_name("inside")
@@ -134,7 +135,8 @@ class Sandbox:
         for _ in range(2):
             zygote = self._free.get()
             try:
-                reply = zygote.ask(program, program.limits or self.limits)
+                request = make_request(program, program.limits or self.limits)
+                reply = zygote.ask(request)
             except (OSError, ValueError) as error:
                 trouble = f"its worker process ended ({error})"
                 zygote.close()
@@ -142,10 +144,19 @@ class Sandbox:
                 continue
             self._free.put(zygote)
             if "trouble" not in reply:
-                status = cast(Status, reply["status"])
-                return Verdict(status, reply["reason"], round(reply["seconds"], 4), reply["output"])
+                status, reason = judge(request, reply)
+                return Verdict(cast(Status, status), reason, round(reply["seconds"], 4), reply["output"])
             trouble = reply["trouble"]
         raise RunFailed(f"the sandbox failed twice on one program: {trouble}; finished programs are kept: run again")
+
+
+def make_request(program: AnyProgram, limits: Limits) -> WorkerRequest:
+    """The request to a worker process, with a new secret."""
+    secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES]
+    request: WorkerRequest = {**program.request(), "limits": cast(LimitValues, asdict(limits)), "secret": secret}
+    if "files" in request:
+        request["files"] = [[name, text.replace(PROOF, secret)] for name, text in request["files"]]
+    return request
 
 
 class _ZygoteProcess:
@@ -184,11 +195,10 @@ class _ZygoteProcess:
             raise OSError(handshake["reason"])
         self.python = handshake["python"]
 
-    def ask(self, program: AnyProgram, limits: Limits) -> WorkerReply:
-        request: WorkerRequest = {**program.request(), "limits": cast(LimitValues, asdict(limits))}
+    def ask(self, request: WorkerRequest) -> WorkerReply:
         if self._process.stdin is None:
             raise OSError("closed")
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.write(frame(request))
         self._process.stdin.flush()
         return cast(WorkerReply, self._read())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.sandbox import CommandProgram, Sandbox, StrictProgram, Verdict, inside
+from codeshell_hf.sandbox import CommandProgram, Program, Sandbox, Verdict, inside
 
 pytestmark = pytest.mark.xdist_group("sandbox")
 
@@ -43,9 +43,7 @@ FORGERIES = {
 def test_no_forgery_passes_where_tests_run_apart(sandbox: Sandbox, name: str) -> None:
     tests = "assert f(1) == 2\nassert f(5) == 6"
 
-    forged, right = sandbox.run(
-        [StrictProgram(FORGERIES[name], tests, ("f",)), StrictProgram("def f(x): return x + 1", tests, ("f",))]
-    )
+    forged, right = sandbox.run([Program(FORGERIES[name], tests), Program("def f(x): return x + 1", tests)])
 
     assert forged.status == "failed"
     assert right.passed
@@ -57,7 +55,7 @@ def test_a_program_whose_tests_run_apart_has_no_descriptor_of_the_verdict(sandbo
         "        try: os.fstat(n); found.append(n)\n        except OSError: pass\n    return found"
     )
 
-    assert sandbox.run([StrictProgram(source, "assert f() == []", ("f",))])[0].passed
+    assert sandbox.run([Program(source, "assert f() == []")])[0].passed
 
 
 @pytest.mark.parametrize(
@@ -69,13 +67,14 @@ def test_a_program_whose_tests_run_apart_has_no_descriptor_of_the_verdict(sandbo
         ("def f(x): raise KeyError(x)", "try: f(1)\nexcept KeyError: pass\nelse: assert 0", "passed"),
         ("def f(x): return g(x)", "assert f(2) == double(2)", "failed"),
         ("def f(x): return x * 2", "assert f(2) == double(2)", "passed"),
-        ("def f(x): return lambda: 1", "assert f(2)", "failed"),
+        ("def f(x): return lambda: 1", "assert f(2) and f(2)() == 1", "passed"),
+        ("def f(x): return lambda: 1", "assert f(2) == 1 or f(2).__name__ == '<lambda>'", "failed"),
         ("def f(x)", "assert True", "failed"),
         ("def f(x):\n    while True: pass", "f(1)", "timed out"),
     ],
 )
 def test_values_cross_between_a_program_and_its_tests(sandbox: Sandbox, source: str, tests: str, status: str) -> None:
-    program = StrictProgram(source, tests, ("f",), prelude="def double(x): return 2 * x\ndef f(x): return None")
+    program = Program(source, tests, "def double(x): return 2 * x\ndef f(x): return None", ("f",))
 
     assert sandbox.run([program])[0].status == status
 

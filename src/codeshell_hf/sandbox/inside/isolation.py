@@ -7,6 +7,7 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,6 +70,7 @@ CALLS = {
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag that clone takes
 
 libc = ctypes.CDLL(None, use_errno=True)
+interpreter = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock during a call
 
 
 def call(name: str, *arguments: object) -> None:
@@ -111,6 +113,7 @@ def enter_namespaces(shown: list[str], *, max_root_files: int = 512) -> None:
         call("unshare", CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
         map_user(proc, user)
         build_root(shown, max_root_files)
+    forbid_capabilities()
     os.close(proc)
 
 
@@ -177,6 +180,24 @@ def build_root(shown: list[str], max_files: int) -> None:
     mount("none", "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
+def fork_into_namespaces() -> int:
+    """Forks as `os.fork` does, with the child as the first process of a new PID namespace, and its own mounts and IPC.
+
+    unshare would need a process between the two, and a fork is the dearest part of a small program.
+    """
+    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | signal.SIGCHLD
+    interpreter.PyOS_BeforeFork()
+    child: int = interpreter.syscall(CALLS[platform.machine()].clone, ctypes.c_ulong(flags), None, None, None, None)
+    number = ctypes.get_errno()
+    if child == 0:
+        interpreter.PyOS_AfterFork_Child()
+    else:
+        interpreter.PyOS_AfterFork_Parent()
+    if child < 0:
+        raise OSError(number, f"clone: {os.strerror(number)}")
+    return child
+
+
 def cover_processes(*, is_shown: bool) -> None:
     """Mounts the program's own /proc, or an empty one, over the machine's.
 
@@ -202,11 +223,22 @@ def make_read_only(path: str) -> None:
     mount("none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
 
 
-def filter_calls() -> None:
-    """Irreversibly denies system calls to this process and its children, by a seccomp filter."""
-    calls = CALLS[platform.machine()]
-    load, jump_equal, jump_set, decide = 0x20, 0x15, 0x45, 0x06
+def build_filter(machine: str) -> bytes:
+    """The seccomp filter of an architecture, which searches the denied calls by halves.
+
+    The kernel tries it with every number when it is installed: a list would cost a program a third of a millisecond.
+    """
+    calls = CALLS[machine]
+    load, jump_equal, jump_at_least, jump_set, decide = 0x20, 0x15, 0x35, 0x45, 0x06
     deny, missing, kill, allow = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS, 0x80000000, 0x7FFF0000
+
+    def search(numbers: list[int]) -> list[tuple[int, int, int, int]]:
+        if len(numbers) == 1:
+            return [(jump_equal, 0, 1, numbers[0]), (decide, 0, 0, deny), (decide, 0, 0, allow)]
+        middle = len(numbers) // 2
+        below, above = search(numbers[:middle]), search(numbers[middle:])
+        return [(jump_at_least, len(below), 0, numbers[middle]), *below, *above]
+
     program = [
         (load, 0, 0, 4),
         (jump_equal, 1, 0, calls.audit),
@@ -220,15 +252,19 @@ def filter_calls() -> None:
         (decide, 0, 0, deny),
         (decide, 0, 0, allow),
     ]
-    if platform.machine() == "x86_64":
+    if machine == "x86_64":
         # x32, a second numbering of the same calls.
-        program += [(0x35, 0, 1, 0x40000000), (decide, 0, 0, deny)]
-    for number in calls.denied:
-        program += [(jump_equal, 0, 1, number), (decide, 0, 0, deny)]
-    program.append((decide, 0, 0, allow))
-    code = b"".join(struct.pack("HBBI", *line) for line in program)
-    buffer = ctypes.create_string_buffer(code)
-    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
+        program += [(jump_at_least, 0, 1, 0x40000000), (decide, 0, 0, deny)]
+    program += search(sorted(set(calls.denied)))
+    return b"".join(struct.pack("HBBI", *line) for line in program)
+
+
+FILTER = build_filter(platform.machine()) if platform.machine() in CALLS else b""
+
+
+def filter_calls() -> None:
+    """Irreversibly denies system calls to this process and its children, by a seccomp filter."""
+    header = struct.pack("HxxxxxxP", len(FILTER) // 8, ctypes.cast(ctypes.c_char_p(FILTER), ctypes.c_void_p).value)
     call("prctl", PR_SET_SECCOMP, 2, ctypes.c_char_p(header), 0, 0)
 
 
@@ -242,11 +278,20 @@ def forbid_new_privileges() -> None:
     call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
-def drop_capabilities() -> None:
-    """Drops every capability."""
+def hide_memory() -> None:
+    """Hides this process's memory and descriptors in /proc from others of the same user."""
+    call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def forbid_capabilities() -> None:
+    """Denies capabilities to the programs that this process and its children start."""
     for number in range(64):
         if libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             break
+
+
+def drop_capabilities() -> None:
+    """Drops every capability."""
     header = struct.pack("II", 0x20080522, 0)
     call("capset", ctypes.c_char_p(header), ctypes.c_char_p(b"\0" * 24))
 

@@ -18,11 +18,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
-from . import PROOF, SECRET_BYTES, TAIL_BYTES
-from .messages import judge
-from .programs import run_commands, run_program, run_strict, serve_calls
+from . import TAIL_BYTES
+from .messages import LENGTH_BYTES
+from .programs import give_secret, run_commands, run_program
+from .strict import END_S, describe_exit, run_strict, serve_program
 
 if TYPE_CHECKING:
     from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest
@@ -38,7 +40,7 @@ def start(entry: str, **options: Any) -> subprocess.Popen[bytes]:
         entry: The function of this module that it calls.
         options: Of `subprocess.Popen`.
     """
-    code = f"import sys; sys.path.insert(0, {HERE!r}); from inside.portable import {entry}; {entry}()"
+    code = f"import sys; sys.path.insert(0, {HERE!r}); from inside.portable import {entry}; sys.path.pop(0); {entry}()"
     return subprocess.Popen([sys.executable, "-I", "-S", "-B", "-c", code], **options)  # noqa: S603 - our own file
 
 
@@ -69,23 +71,20 @@ class OutputReader:
 
 def run_once(request: WorkerRequest) -> WorkerReply:
     """Runs one program until it ends or is killed."""
-    secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES]
-    if request["kind"] == "commands":
-        request["files"] = [[name, text.replace(PROOF, secret)] for name, text in request["files"]]
     folder, own = tempfile.mkdtemp(prefix="program-"), tempfile.mkdtemp(prefix="verdict-")
     answer = os.path.join(own, os.urandom(8).hex())
     try:
-        return run({**request, "secret": secret, "answer": answer}, folder)
+        return run({**request, "answer": answer}, folder)
     finally:
         for path in (folder, own):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def run(request: WorkerRequest, folder: str) -> WorkerReply:
-    """Starts and supervises a program, and reads the verdict.
+    """Starts and supervises a program.
 
     Args:
-        request: Includes `secret`, and `answer`, the file for it.
+        request: Includes `answer`, the file for its verdict.
         folder: The working folder.
     """
     limits = request["limits"]
@@ -108,10 +107,13 @@ def run(request: WorkerRequest, folder: str) -> WorkerReply:
             answer = file.read()
     except OSError:
         answer = b""
-    secret = request["secret"].encode()
-    verdict, reason = judge(request, exit_code=exit_code, answer=answer, secret=secret, tail=output.end)
-    seconds = time.monotonic() - started
-    return {"seconds": seconds, "output": output.start.decode("utf-8", "replace"), "status": verdict, "reason": reason}
+    return {
+        "exit_code": exit_code,
+        "answer": answer.decode("utf-8", "replace"),
+        "tail": output.end.decode("latin-1"),
+        "seconds": time.monotonic() - started,
+        "output": output.start.decode("utf-8", "replace"),
+    }
 
 
 def end_all(process: subprocess.Popen[bytes]) -> None:
@@ -132,17 +134,12 @@ def become_program() -> NoReturn:
     request: WorkerRequest = json.loads(sys.stdin.buffer.read())
     limit_resources(request["limits"])
     os.environ["HOME"] = os.getcwd()
-    question, write = os.pipe()
-    os.write(write, request["secret"].encode())
-    os.close(write)
     answer = os.open(request["answer"], os.O_WRONLY | os.O_CREAT, 0o600)
     if request["kind"] == "commands":
-        commands = (request["files"], request["commands"], request["folders"])
-        run_commands(*commands, question, answer, call=call_command)
+        run_commands(request["files"], request["commands"], request["folders"], answer, call=call_command)
     elif request["kind"] == "strict":
-        parts = (request["source"], request["prelude"], request["tests"], request["names"])
-        run_strict(*parts, question, answer, start=start_apart)
-    run_program(request["source"], request["tests"], question, answer)
+        run_strict(lambda: start_apart(request["source"]), lambda: cast(dict[str, Any], request), answer)
+    run_program(request["source"], request["tests"], give_secret(request["secret"]), answer)
 
 
 def limit_resources(limits: LimitValues) -> None:
@@ -173,24 +170,31 @@ def call_command(command: list[str]) -> int:
         return 127
 
 
-def start_apart(source: str) -> tuple[BinaryIO, BinaryIO]:
-    """Runs a program in its own process; returns the files for writing calls and reading replies."""
+def start_apart(source: str) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
+    """Runs a program in its own interpreter; returns what `strict.Start` does."""
     process = start("serve_apart", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     calls, replies = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
-    packed = source.encode("utf-8", "surrogatepass")
-    calls.write(len(packed).to_bytes(8, "little") + packed)
+    packed = json.dumps(source).encode()
+    calls.write(len(packed).to_bytes(LENGTH_BYTES, "little") + packed)
     calls.flush()
-    return calls, replies
+
+    def describe_end() -> str:
+        try:
+            return describe_exit(process.wait(END_S))
+        except subprocess.TimeoutExpired:
+            return "it closed its pipe"
+
+    return calls, replies, describe_end
 
 
 def serve_apart() -> NoReturn:
-    """Runs the program that the test process sends, with output to standard error, and serves calls."""
+    """Runs the program that the test process sends, with output to standard error."""
     calls, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    source = calls.read(int.from_bytes(calls.read(8), "little")).decode("utf-8", "surrogatepass")
+    source = json.loads(calls.read(int.from_bytes(calls.read(LENGTH_BYTES), "little")))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
-    serve_calls(source, calls, replies)
+    serve_program(source, calls, replies)
 
 
 def main() -> None:
@@ -199,6 +203,9 @@ def main() -> None:
     handshake: Handshake = {"ready": True, "python": platform.python_version()}
     sys.stdout.buffer.write(json.dumps(handshake).encode() + b"\n")
     sys.stdout.buffer.flush()
-    for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(json.dumps(run_once(json.loads(line))).encode() + b"\n")
+    while lengths := sys.stdin.buffer.read(2 * LENGTH_BYTES):
+        sizes = (int.from_bytes(lengths[place:][:LENGTH_BYTES], "little") for place in (0, LENGTH_BYTES))
+        parts = [json.loads(sys.stdin.buffer.read(size)) for size in sizes]
+        request = cast("WorkerRequest", {**parts[0], **parts[1]})
+        sys.stdout.buffer.write(json.dumps(run_once(request)).encode() + b"\n")
         sys.stdout.buffer.flush()

@@ -1,13 +1,18 @@
-"""A worker process: reads requests as JSON lines, runs each program in a fork, and replies with a JSON line."""
+"""A worker process: reads requests, runs each program in a fork, and replies with a JSON line.
+
+What is sealed in a request (tests, and the secret of success) goes from the input to a file without being read here, so
+that no program is forked from a process that held it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import gc
 import json
 import os
 import platform
-import resource
 import select
 import shutil
 import signal
@@ -16,24 +21,24 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from . import PROOF, SECRET_BYTES, TAIL_BYTES
+from . import TAIL_BYTES
 from .isolation import (
     CALLS,
-    CLONE_NEWIPC,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
     become_nobody,
-    call,
     enter_namespaces,
+    fork_into_namespaces,
     inherit_orphans,
+    libc,
 )
-from .messages import judge
+from .messages import LENGTH_BYTES
 from .programs import SCRATCH, become_program
 
 if TYPE_CHECKING:
     from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest
 
-IN_BUBBLEWRAP = "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; enter()"
+IN_BUBBLEWRAP = (
+    "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; sys.path.pop(0); enter()"
+)
 
 
 class Zygote:
@@ -59,86 +64,68 @@ class Zygote:
         if backend == "container":
             inherit_orphans()
 
-    def serve(self, requests: BinaryIO, replies: BinaryIO) -> None:
-        """Serves requests until the input ends."""
-        for line in requests:
-            replies.write(json.dumps(self.judge(json.loads(line))).encode() + b"\n")
+    def serve(self, requests: int, replies: BinaryIO) -> None:
+        """Serves requests until the input ends.
+
+        Args:
+            requests: Descriptor.
+        """
+        while lengths := read_exactly(requests, 2 * LENGTH_BYTES):
+            header, rest = (int.from_bytes(lengths[place:][:LENGTH_BYTES], "little") for place in (0, LENGTH_BYTES))
+            request: WorkerRequest = json.loads(read_exactly(requests, header))
+            sealed = os.memfd_create("sealed")
+            move_unread(requests, sealed, rest)
+            reply = self.run_alone(request, sealed)
+            os.close(sealed)
+            replies.write(json.dumps(reply).encode() + b"\n")
             replies.flush()
 
-    def judge(self, request: WorkerRequest) -> WorkerReply:
-        """Runs one program until it ends or is killed.
+    def run_alone(self, request: WorkerRequest, sealed: int) -> WorkerReply:
+        """Runs one program until it ends or is killed, and removes its files.
 
         Args:
             request: `folder` is set here.
+            sealed: Descriptor of a file for the process of the tests.
         """
-        secret = os.urandom(SECRET_BYTES).hex()[:SECRET_BYTES].encode()
-        if request["kind"] == "commands":
-            request["files"] = [[name, text.replace(PROOF, secret.decode())] for name, text in request["files"]]
         has_own_files = self.backend in ("namespaces", "bubblewrap")
         request["folder"] = SCRATCH if has_own_files else tempfile.mkdtemp(dir=SCRATCH, prefix="program-")
         try:
-            return self.run(request, secret)
+            return self.run(request, sealed)
         finally:
             if not has_own_files:
                 clean_up(request["folder"], is_alone=self.backend == "container")
 
-    def run(self, request: WorkerRequest, secret: bytes) -> WorkerReply:
-        """Forks, supervises and reads the verdict; only a program that runs to its end can copy the secret."""
-        ends = {name: os.pipe() for name in ("question", "answer", "output", "trouble", "child")}
-        os.write(ends["question"][1], secret)
+    def run(self, request: WorkerRequest, sealed: int) -> WorkerReply:
+        """Forks and supervises a program."""
+        ends = {name: os.pipe() for name in ("answer", "output", "trouble")}
         started = time.monotonic()
-        supervisor = os.fork()
-        if supervisor == 0:
-            self.supervise(request, ends)
-        for name in ("answer", "output", "trouble", "child"):
-            os.close(ends[name][1])
-        os.close(ends["question"][0])
-        number = os.read(ends["child"][0], 16)
-        child = int(number) if number else None
-        head, tail, is_late = watch(supervisor, child, ends["output"][0], started, request["limits"])
-        exit_code = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
-        for name in ("answer", "trouble"):
-            os.set_blocking(ends[name][0], False)
-        answer, trouble = read_rest(ends["answer"][0]), read_rest(ends["trouble"][0])
-        for name in ("answer", "output", "trouble", "child"):
-            os.close(ends[name][0])
-        os.close(ends["question"][1])
-        if exit_code > 128:  # bubblewrap's report of a signal
-            exit_code = 128 - exit_code
-        reply: WorkerReply = {"seconds": time.monotonic() - started, "output": head.decode("utf-8", "replace")}
-        if trouble:
-            reply["trouble"] = trouble.decode("utf-8", "replace").strip()
-        else:
-            code = None if is_late else exit_code
-            verdict = judge(request, exit_code=code, answer=answer, secret=secret, tail=tail)
-            reply["status"], reply["reason"] = verdict
-        return reply
-
-    def supervise(self, request: WorkerRequest, ends: dict[str, tuple[int, int]]) -> NoReturn:
-        """Forks the program and waits for it; in a PID namespace, the first child is its init process."""
-        try:
-            if self.backend == "namespaces":
-                call("unshare", CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC)
-            child = os.fork()
-        except OSError as error:
-            os.write(ends["trouble"][1], str(error).encode())
-            os._exit(1)
+        child = fork_into_namespaces() if self.backend == "namespaces" else os.fork()
         if child == 0:
-            pipes = {name: ends[name][1] for name in ("answer", "output", "trouble")}
-            pipes |= {"question": ends["question"][0], "null": self.null}
+            pipes = {name: ends[name][1] for name in ends} | {"sealed": sealed, "null": self.null}
             if self.backend == "bubblewrap":
                 self.enter_bubblewrap(request, pipes)
             become_program(request, pipes, backend=self.backend)
-        os.write(ends["child"][1], str(child).encode())
-        os.closerange(3, 2048)
-        status = os.waitpid(child, 0)[1]
-        if os.WIFSIGNALED(status):
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            number = os.WTERMSIG(status)
-            if number not in (signal.SIGKILL, signal.SIGSTOP):
-                signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        os._exit(os.waitstatus_to_exitcode(status))
+        for name in ends:
+            os.close(ends[name][1])
+        head, tail, is_late = watch(child, ends["output"][0], started, request["limits"])
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for name in ("answer", "trouble"):
+            os.set_blocking(ends[name][0], False)
+        answer, trouble = read_rest(ends["answer"][0]), read_rest(ends["trouble"][0])
+        for name in ends:
+            os.close(ends[name][0])
+        if exit_code > 128:  # bubblewrap's report of a signal
+            exit_code = 128 - exit_code
+        reply: WorkerReply = {
+            "exit_code": None if is_late else exit_code,
+            "answer": answer.decode("utf-8", "replace"),
+            "tail": tail.decode("latin-1"),
+            "seconds": time.monotonic() - started,
+            "output": head.decode("utf-8", "replace"),
+        }
+        if trouble:
+            reply["trouble"] = trouble.decode("utf-8", "replace").strip()
+        return reply
 
     def enter_bubblewrap(self, request: WorkerRequest, pipes: dict[str, int]) -> NoReturn:
         """Becomes bubblewrap, which starts an isolated interpreter."""
@@ -151,7 +138,11 @@ class Zygote:
         os.dup2(pipes["null"], 0)
         os.dup2(pipes["output"], 1)
         os.dup2(pipes["trouble"], 2)
-        command = [self.bubblewrap, *list_bubblewrap_options(self.shown, request["limits"]["max_file_bytes"])]
+        command = [
+            self.bubblewrap,
+            "--as-pid-1",
+            *list_bubblewrap_options(self.shown, request["limits"]["max_file_bytes"]),
+        ]
         if request["kind"] == "commands":  # some runtimes need it to find themselves
             command += ["--proc", "/proc"]
         interpreter = [sys.executable, "-I", "-S", "-B", "-c", IN_BUBBLEWRAP, json.dumps({"pipes": pipes})]
@@ -160,6 +151,33 @@ class Zygote:
         except OSError as error:
             os.write(pipes["trouble"], str(error).encode())
         os._exit(1)
+
+
+def read_exactly(descriptor: int, length: int) -> bytes:
+    """Reads so many bytes and none after them; empty if the input has ended."""
+    data = b""
+    while len(data) < length:
+        chunk = os.read(descriptor, length - len(data))
+        if not chunk:
+            return b""
+        data += chunk
+    return data
+
+
+def move_unread(source: int, target: int, length: int) -> None:
+    """Moves bytes from a pipe to a file within the kernel; where it cannot, a process of its own copies them."""
+    moved = 0
+    while moved < length:
+        count = libc.splice(source, None, target, None, ctypes.c_size_t(length - moved), 0)
+        if count <= 0:
+            break
+        moved += count
+    if moved < length:
+        copier = os.fork()
+        if copier == 0:
+            os.write(target, read_exactly(source, length - moved))
+            os._exit(0)
+        os.waitpid(copier, 0)
 
 
 def list_bubblewrap_options(shown: list[str], max_file_bytes: int) -> list[str]:
@@ -205,14 +223,11 @@ def clean_up(folder: str, *, is_alone: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def watch(
-    supervisor: int, child: int | None, output: int, started: float, limits: LimitValues
-) -> tuple[bytes, bytes, bool]:
+def watch(child: int, output: int, started: float, limits: LimitValues) -> tuple[bytes, bytes, bool]:
     """Reads a program's output until it ends or times out, and then kills all of its processes.
 
     Args:
-        supervisor: Process id of the program's parent.
-        child: Process id of the program; `None` if it was not started.
+        child: Process id of the program.
         output: Descriptor.
         started: By the monotonic clock.
 
@@ -222,7 +237,7 @@ def watch(
     head, tail = bytearray(), b""
     deadline = started + limits["timeout_s"]
     os.set_blocking(output, False)
-    life = os.pidfd_open(supervisor)
+    life = os.pidfd_open(child)
     poll = select.poll()
     poll.register(life, select.POLLIN)
     poll.register(output, select.POLLIN)
@@ -244,11 +259,10 @@ def watch(
         if time.monotonic() >= deadline:
             is_late = True
             break
-    if child is not None:
-        # In a PID namespace it is the init process, and the kernel kills all others with it.
-        for kill in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(child, signal.SIGKILL)
+    # In a PID namespace it is the init process, and the kernel kills all others with it.
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(child, signal.SIGKILL)
     os.close(life)
     rest = read_rest(output)
     head += rest[: max(0, limits["max_output_bytes"] - len(head))]
@@ -268,7 +282,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
     settings = json.loads(sys.argv[1])
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, replies = os.dup(0), os.fdopen(os.dup(1), "wb")
     zygote = None
     handshake: Handshake
     try:
@@ -279,4 +293,5 @@ def main() -> None:
     replies.write(json.dumps(handshake).encode() + b"\n")
     replies.flush()
     if zygote is not None:
+        gc.freeze()  # else each child's first collection copies every page
         zygote.serve(requests, replies)
