@@ -69,6 +69,40 @@ def test_leaving_early_is_no_success_in_any_language(sandbox: Sandbox, language:
     assert sandbox.run([program])[0].status == "failed"
 
 
+# Besides leaving early. What stands in `LANGUAGES[...].hello` asks for f(1) == 2.
+FORGED = {
+    "cpp: a printed success": '#include <cstdio>\n#include <cstdlib>\nlong f(long x) { puts("OK @PROOF@"); exit(0);\n',
+    "cpp: a replaced comparison": "#include <cassert>\n#include <cstdio>\n#define NDEBUG\n#undef assert\n"
+    "#define assert(x) ((void)0)\nlong f(long x) {\n    return 7;\n",
+    "cpp: an overridden main": "#include <cassert>\n#include <cstdio>\nint main() { return 0; }\n#define main other\n"
+    "long f(long x) {\n    return 7;\n",
+    "java: a printed success": "class Problem {\n    static long f(long x) {\n"
+    '        System.out.println("OK @PROOF@"); System.exit(0); return 7;\n',
+    "java: a replaced comparison": "class Problem {\n    static { ClassLoader.getSystemClassLoader()"
+    '.setClassAssertionStatus("Problem", false); }\n    static long f(long x) {\n        return 7;\n',
+    "java: an overridden main": "class Problem {\n    public static void main(String... args) {}\n"
+    "    static long f(long x) {\n        return 7;\n",
+    "js: a printed success": "function f(x) { console.log('OK @PROOF@'); process.exit(0); }\n",
+    "js: a replaced comparison": "const own = require('node:assert');\nown.deepEqual = own.equal = () => {};\n"
+    "require('node:module')._load = () => ({ deepEqual() {} });\nfunction f(x) { return 7; }\n",
+    "js: an overridden main": "require = () => ({ deepEqual() {} });\nfunction f(x) { return 7; }\n",
+    "rs: a printed success": 'fn f(_x: isize) -> isize {\n    println!("OK @PROOF@"); std::process::exit(0);\n',
+    "rs: a replaced comparison": "macro_rules! assert_eq { ($($t:tt)*) => {} }\nfn f(_x: isize) -> isize {\n    7\n",
+    "rs: an overridden main": "mod own { pub fn main() {} }\nuse own::main;\nfn f(_x: isize) -> isize {\n    7\n",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name.startswith("js") else pytest.mark.slow) for name in FORGED]
+)
+def test_no_forgery_is_a_success_in_another_language(sandbox: Sandbox, name: str) -> None:
+    language = name.partition(":")[0]
+    require(sandbox, language)
+    program = LANGUAGES[language].make_program(FORGED[name], LANGUAGES[language].hello[1])
+
+    assert sandbox.run([program])[0].status == "failed"
+
+
 def test_a_stand_in_proves_the_wiring_of_what_debian_lacks(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -44,6 +44,14 @@ MUTATIONS = (
         f"{TESTS}/test_execution.py", "a missing toolchain is a failure of the model",
     ),
     Mutation(
+        f"{EVALUATE}/toolchains.py", "source.replace(PROOF, '')", "source",
+        f"{TESTS}/test_toolchains.py", "a program that prints @PROOF@ prints the secret",
+    ),
+    Mutation(
+        f"{EVALUATE}/toolchains.py", "            proven = proven.replace(text, guard)\n", "            pass\n",
+        f"{TESTS}/test_toolchains.py", "a program replaces the comparison of its tests",
+    ),
+    Mutation(
         f"{EVALUATE}/execution.py", "sums[0] + (accepts and all(faults))", "sums[0] + (accepts and any(faults))",
         f"{TESTS}/test_execution.py", "a test is right that finds one of several faults",
     ),

@@ -38,6 +38,8 @@ class Language:
         statement: Prints the proof.
         proven_by: Where the statement goes.
         package: Debian's package.
+        head: Stands before the program.
+        guarded: Texts of the tests and what takes their place, so that a program does not replace their comparisons.
     """
 
     key: str
@@ -49,6 +51,8 @@ class Language:
     statement: str
     proven_by: ProvenBy
     package: str
+    head: str = ""
+    guarded: tuple[tuple[str, str], ...] = ()
 
     def add_proof(self, tests: str) -> tuple[str, bool]:
         """Adds a statement that prints the proof to the end of MultiPL-E tests; returns whether there is a place."""
@@ -68,10 +72,12 @@ class Language:
         return program, tests.partition("\n== ")[0]
 
     def make_program(self, source: str, tests: str, timeout_s: float | None = None) -> CommandProgram:
-        """Combines a program and its tests."""
+        """Combines a program and its tests; a program that names the proof does not get it."""
         proven, is_proven = self.add_proof(tests)
+        for text, guard in self.guarded:
+            proven = proven.replace(text, guard)
         return CommandProgram(
-            files=((self.file, f"{source}\n{proven}"),),
+            files=((self.file, f"{self.head}{source.replace(PROOF, '')}\n{proven}"),),
             commands=self.commands,
             is_proven=is_proven,
             folders=find_folders(),
@@ -88,6 +94,7 @@ LANGUAGES = {
         Language(
             "cpp", "C++", "program.cpp", (("g++", "-std=c++17", "program.cpp", "-o", "program"), ("./program",)),
             ("g++", "--version"), 15.0, f'puts("{PROOF}");', "statement in main", "g++",
+            guarded=(("int main", "#undef NDEBUG\n#undef assert\n#include <cassert>\nint main"),),
         ),
         Language(
             "d", "D", "program.d", (("ldc2", "-unittest", "-of=program", "program.d"), ("./program",)),
@@ -109,6 +116,8 @@ LANGUAGES = {
         Language(
             "js", "JavaScript", "program.js", (("node", "program.js"),), ("node", "--version"), 5.0,
             f'console.log("{PROOF}");', "statement at the end", "nodejs",
+            "const assertOfTests = Object.freeze(require('node:assert'));\n",
+            (("require('node:assert')", "assertOfTests"),),
         ),
         Language(
             "lua", "Lua", "program.lua", (("lua", "program.lua"),), ("lua", "-v"), 15.0,
@@ -131,6 +140,7 @@ LANGUAGES = {
         Language(
             "rs", "Rust", "program.rs", (("rustc", "program.rs", "-o", "program"), ("./program",)),
             ("rustc", "--version"), 20.0, f'println!("{PROOF}");', "statement in main", "rustc",
+            guarded=(("assert_eq!(", "::std::assert_eq!("),),
         ),
         Language(
             "swift", "Swift", "program.swift", (("swiftc", "program.swift", "-o", "program"), ("./program",)),

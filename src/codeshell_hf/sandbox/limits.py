@@ -72,7 +72,7 @@ class CommandProgram:
     """An untrusted program in any language: files, and the commands that build and run them.
 
     Args:
-        files: Names and texts. `@PROOF@` in them is replaced by a secret text.
+        files: Names and texts. `@PROOF@` in them is replaced by a secret text; keep it out of what a model wrote.
         commands: Programs with arguments; it fails at the first that does not exit with 0.
         is_proven: Whether the output has to end with the secret text, so that exiting early fails.
         folders: Prepended to PATH, such as that of a linker.
