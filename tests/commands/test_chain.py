@@ -53,6 +53,8 @@ def test_what_another_system_makes_is_made_first(home: Path) -> None:
         "documents": "curate",
         "tokenizer": "one/tokenizer",
     }
+    (home / "runs" / "one" / "tokenizer").mkdir(parents=True)
+    assert names(make("two")) == ["curate", "pack"], "what is there is taken as it is"
 
 
 def test_a_file_with_a_name_of_its_own_is_a_step_where_another_reads_it(home: Path) -> None:

@@ -102,7 +102,8 @@ def make_chain(
     """Reads the settings of a system, and of what it takes from other systems, and orders them.
 
     A file with a name of its own, such as `pack-instructions.yaml`, is a step if another step reads its output. Where a
-    step reads an output of another system, such as `runs/codeshell-7b/tokenizer`, the stages that make it come first.
+    step reads an output of another system, such as `runs/codeshell-7b/tokenizer`, the stages that make it come first,
+    unless it is there.
 
     Args:
         system: A folder under `recipes/`.
@@ -162,13 +163,14 @@ def reads_from(steps: Iterable[Step], maker: Step) -> bool:
 
 
 def find_others(system: str, steps: Sequence[Step], roots: Sequence[Path], *, sandbox: str | None) -> list[Step]:
-    """The stages of other systems that make inputs of these steps, in the order of stages."""
+    """The stages of other systems that make missing inputs of these steps, in the order of stages."""
     found: list[Step] = []
     known: dict[str, list[Step]] = {system: []}
     waiting = [path for step in steps for path in step.inputs.values()]
     while waiting:
         path = waiting.pop()
-        if path.parts[:1] != (OUTPUTS,) or len(path.parts) < 3 or any(step.makes(path) for step in (*steps, *found)):
+        is_made = path.exists() or any(step.makes(path) for step in (*steps, *found))
+        if is_made or path.parts[:1] != (OUTPUTS,) or len(path.parts) < 3:
             continue
         name = path.parts[1]
         if name not in known:
