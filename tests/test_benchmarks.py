@@ -163,7 +163,7 @@ def test_the_funnel_is_timed_by_step_and_its_memory_added_up(capfd: pytest.Captu
 def test_the_sandbox_runs_beside_bare_interpreters(capsys: pytest.CaptureFixture[str]) -> None:
     assert sandbox.main(["--programs", "6", "--repeats", "1", "--backend", "none"]) == 0
 
-    assert capsys.readouterr().out.count(", 0 wrong") == 2
+    assert capsys.readouterr().out.count(", 0 wrong") == 3
 
 
 def test_quantization_is_measured_beside_full_weights(
