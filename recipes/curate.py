@@ -10,6 +10,7 @@ from codeshell_hf.curate.settings import (
     Benchmark,
     EngineSettings,
     Measuring,
+    NameOrFolder,
     Perplexity,
     Quality,
     Rights,
@@ -17,7 +18,7 @@ from codeshell_hf.curate.settings import (
     Selection,
     Source,
 )
-from codeshell_hf.extensions import list_extension_files
+from codeshell_hf.settings import list_inputs
 from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
@@ -52,7 +53,7 @@ class Settings(Measuring, StageSettings):
         default=True, description="drop equal documents; false if whole repositories are to be joined"
     )
     selection: Selection | None = Field(default=None, description="null takes all remaining documents")
-    tokenizer: str | None = Field(default=None, description="tokenizer for counting tokens; null counts words")
+    tokenizer: NameOrFolder | None = Field(default=None, description="tokenizer for counting tokens; null counts words")
 
     @model_validator(mode="after")
     def _check_sources(self) -> "Settings":
@@ -159,26 +160,17 @@ def describe(settings: Settings) -> list[str]:
     return describe_sources(settings.sources, part_bytes=settings.engine.part_bytes)
 
 
-def list_inputs(settings: Settings) -> dict[str, Path]:
-    """The files and folders that the stage reads, by name."""
-    inputs = {source.name: source.place for source in settings.sources if source.kind != "hub"}
-    inputs |= {row.name: row.path for row in settings.benchmarks}
-    inputs |= list_extension_files([*(source.kind for source in settings.sources), *settings.rules.custom])
-    perplexity, quality = settings.perplexity, settings.quality
-    others: dict[str, str | Path | None] = {"opt_out": settings.rights.opt_out, "tokenizer": settings.tokenizer}
-    if perplexity is not None:
-        others |= {"n-gram model": perplexity.model, "words": perplexity.words}
-    if quality is not None:
-        others |= {"regressor": quality.model, "prompt": quality.endpoint.prompt if quality.endpoint else None}
-    built_in = ("code", "static")
-    return inputs | {name: Path(path) for name, path in others.items() if path is not None and path not in built_in}
+def list_all_inputs(settings: Settings) -> dict[str, Path]:
+    """The files and folders that the stage reads, by name; sources on the Hub are none."""
+    places = {f"sources.{source.name}": source.place for source in settings.sources if source.kind != "hub"}
+    return places | list_inputs(settings)
 
 
 STAGE = Stage(
     name="curate",
     settings=Settings,
-    inputs=list_inputs,
     run=run,
+    inputs=list_all_inputs,
     describe=describe,
 )
 

@@ -3,7 +3,6 @@
 codeshell dpo recipes/nano/dpo.yaml
 """
 
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -18,7 +17,6 @@ from recipes.with_trl import (
     PairSettings,
     make_adapter,
     make_trainer_config,
-    name_pairs,
     save_trained,
     train,
 )
@@ -38,7 +36,7 @@ def run(settings: Settings, work: Work) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from codeshell_hf.align.examples import make_preference_rows
-    from codeshell_hf.align.measurement import compare_rewards, measure_policy
+    from codeshell_hf.align.measurement import RewardMeasurement
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
     from codeshell_hf.align.reward_hacking import describe_changes
@@ -61,6 +59,7 @@ def run(settings: Settings, work: Work) -> None:
     held_out = make_preference_rows(tokenizer, parts[1], config.max_length, purpose="measure")
 
     # Training
+    measurement = RewardMeasurement(settings.measure, seed=settings.seed)
     with settings.open_sandbox() if settings.measure else nullcontext() as sandbox:
         judge = TestsRewardSettings(kind="tests", weight=0.0)
         rewards = make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0) if sandbox else []
@@ -72,11 +71,11 @@ def run(settings: Settings, work: Work) -> None:
             processing_class=tokenizer,
             peft_config=make_adapter(settings.adapter),
         )
-        before = measure_policy(trainer, tokenizer, rewards, settings.measure, seed=settings.seed)
+        measurement.take(trainer, tokenizer, rewards)
         train(trainer)
         loss_before = first_value(trainer.state.log_history, "eval_loss")
         evaluation = trainer.evaluate()
-        after = measure_policy(trainer, tokenizer, rewards, settings.measure, seed=settings.seed)
+        measurement.take(trainer, tokenizer, rewards)
     save_trained(trainer, settings.model, settings.adapter, work.folder)
 
     # Report
@@ -100,23 +99,16 @@ def run(settings: Settings, work: Work) -> None:
     )
     if is_first_rank():
         save_figure(draw_tuning(trainer.state.log_history), work.folder / "loss.svg")
-    if before:
-        changes = compare_rewards(before, after, seed=settings.seed)
+    if changes := measurement.compare():
         work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
         work.report += describe_changes(changes, [reward.name for reward in rewards])
         if is_first_rank():
-            text = json.dumps({"before": before, "after": after}, indent=1)
-            (work.folder / "measured.json").write_text(text, encoding="utf-8")
+            measurement.write(work.folder / "measured.json")
 
 
 STAGE = Stage(
     name="dpo",
     settings=Settings,
-    inputs=lambda settings: {
-        "model": settings.model,
-        **name_pairs(settings.pairs),
-        **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
-    },
     run=run,
     checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )

@@ -22,9 +22,8 @@ from codeshell_hf.evaluate.settings import (
     ProgramSettings,
     TaskSettings,
 )
-from codeshell_hf.extensions import list_extension_files
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.settings import PrecisionSettings
+from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
@@ -37,9 +36,9 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     """Settings of evaluation."""
 
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="folders, servers or programs, by name")
-    sweep: Path | None = Field(default=None, description="folder with a model in each subfolder, such as exports")
-    documents: Path | None = Field(default=None, description="output of curate")
-    shards: Path | None = Field(default=None, description="output of pack, with a held-out split")
+    sweep: InputPath | None = Field(default=None, description="folder with a model in each subfolder, such as exports")
+    documents: InputPath | None = Field(default=None, description="output of curate")
+    shards: InputPath | None = Field(default=None, description="output of pack, with a held-out split")
     bits_per_byte: BitsPerByteSettings | None = Field(default=None, description="bits per byte of held-out files")
     infilling: HeldOutLineSettings | None = Field(default=None, description="single-line infilling in held-out files")
     memorisation: MemorisationSettings | None = Field(default=None, description="training files reproduced verbatim")
@@ -86,7 +85,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.evaluate.held_out import HeldOutFiles
     from codeshell_hf.evaluate.measurement import measure_model, read_tasks
     from codeshell_hf.evaluate.models import list_models, load_model
-    from codeshell_hf.evaluate.preference import answer_requests, read_requests, score_preference
+    from codeshell_hf.evaluate.preference import PreferenceMeasurement
     from codeshell_hf.evaluate.results import ResultCache
     from codeshell_hf.evaluate.tasks import check_task
     from codeshell_hf.evaluate.toolchains import list_shown
@@ -109,10 +108,11 @@ def run(settings: Settings, work: Work) -> None:
         held_out = HeldOutFiles.read(settings.documents, settings.shards, settings.bits_per_byte)
         if settings.infilling is not None:
             lines = held_out.make_infilling_task(settings.infilling, seed=settings.seed)
-    requests = read_requests(settings.judge, list(sources)) if settings.judge is not None else None
+    preference = None
+    if settings.judge is not None:
+        preference = PreferenceMeasurement(settings.judge, list(sources), cache.folder, seed=settings.seed)
 
     models: dict[str, ModelResult] = {}
-    answers: dict[str, dict[str, str]] = {}
     with ExitStack() as stack:
         if any(task.runs_programs for task in tasks):
             sandbox = stack.enter_context(settings.open_sandbox(list_shown()))
@@ -125,22 +125,24 @@ def run(settings: Settings, work: Work) -> None:
             models[name] = measure_model(
                 model, tasks, cache, held_out=held_out, lines=lines, harness=settings.harness, seed=settings.seed
             )
-            if requests is not None and model.generator is not None:
-                answers[name] = answer_requests(model, requests, cache.folder, seed=settings.seed)
+            if preference is not None:
+                preference.answer(model)
             del model
             gc.collect()  # frees the memory before the next model is loaded
-    if settings.judge is not None and requests is not None:
-        for name, score in score_preference(settings.judge, requests, answers, cache.folder).items():
+    if preference is not None:
+        for name, score in preference.score().items():
             models[name].tasks["preference"] = score
-    write_results(settings, work, models, held_out, tasks)
+    write_results(work, models, held_out, tasks, sweep=settings.sweep, seed=settings.seed)
 
 
 def write_results(
-    settings: Settings,
     work: Work,
     models: "dict[str, ModelResult]",
     held_out: "HeldOutFiles | None",
     tasks: "list[Task]",
+    *,
+    sweep: Path | None,
+    seed: int,
 ) -> None:
     """Writes results.json and the curves of a sweep, and fills manifest and report."""
     from codeshell_hf.evaluate.reports import collect_curves, describe_results, format_report, summarise
@@ -150,35 +152,12 @@ def write_results(
     work.counts = held_out.describe() if held_out is not None else {}
     work.measures = summarise(models, tasks, trigram)
     work.report = format_report(models, tasks, trigram)
-    results = describe_results(models, tasks, trigram, held_out=work.counts, seed=settings.seed)
+    results = describe_results(models, tasks, trigram, held_out=work.counts, seed=seed)
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (work.folder / "results.json").write_text(text, encoding="utf-8", errors="replace")
-    if settings.sweep is not None:
-        checkpoints = {name: result for name, result in models.items() if (settings.sweep / name).is_dir()}
+    if sweep is not None:
+        checkpoints = {name: result for name, result in models.items() if (sweep / name).is_dir()}
         save_figure(draw_sweep(collect_curves(checkpoints)), work.folder / "sweep.svg")
-
-
-def list_inputs(settings: Settings) -> dict[str, Path]:
-    """The files and folders that the stage reads, by name."""
-    from codeshell_hf.evaluate.models import list_models
-
-    sources = list_models(settings.models, settings.sweep)
-    inputs = {name: source for name, source in sources.items() if isinstance(source, Path)}
-    for name, source in sources.items():
-        if isinstance(source, ProgramSettings):
-            inputs |= {f"{name} {task}": path for task, path in source.programs.items()}
-    for name, path in (("sweep", settings.sweep), ("documents", settings.documents), ("shards", settings.shards)):
-        if path is not None:
-            inputs[name] = path
-    inputs |= {
-        f"data of {name}": Path(task.data) for name, task in settings.tasks.items() if not task.data.startswith("hub:")
-    }
-    inputs |= list_extension_files(task.profile for task in settings.tasks.values())
-    if settings.judge is not None:
-        inputs["requests"] = settings.judge.requests
-    if settings.harness is not None:
-        inputs |= {name: path for name in ("mmlu", "gsm8k") if (path := getattr(settings.harness, name))}
-    return inputs
 
 
 def describe(settings: Settings) -> list[str]:
@@ -190,7 +169,7 @@ def describe(settings: Settings) -> list[str]:
     return [read_task(name, task).describe_size(models) for name, task in settings.tasks.items()]
 
 
-STAGE = Stage(name="evaluate", settings=Settings, inputs=list_inputs, run=run, describe=describe)
+STAGE = Stage(name="evaluate", settings=Settings, run=run, describe=describe)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

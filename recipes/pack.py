@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from codeshell_hf.pack.settings import Perturbation, RepositorySettings
+from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ TRAIN = "train"
 class Settings(StageSettings):
     """Settings of packing."""
 
-    documents: Path | None = Field(default=None, description="output of curate")
-    conversations: tuple[Path, ...] = Field(
+    documents: InputPath | None = Field(default=None, description="output of curate")
+    conversations: tuple[InputPath, ...] = Field(
         default=(), description="JSON Lines with messages, in place of documents, in the chat format of sft"
     )
-    tokenizer: Path = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
+    tokenizer: InputPath = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
     splits: tuple[str, ...] = Field(default=("train", "held-out"), description="splits to pack, each into a folder")
     row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="row lengths whose use is reported")
     perturbation: Perturbation | None = Field(
@@ -43,7 +44,7 @@ class Settings(StageSettings):
     share: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="share to pack on this machine: [3, 16] is the third of 16; null: all"
     )
-    shares: tuple[Path, ...] = Field(
+    shares: tuple[InputPath, ...] = Field(
         default=(), description="outputs of pack for all shares, in order; they are joined, and nothing is encoded"
     )
 
@@ -196,18 +197,7 @@ def pack_repositories(
     return parts, written
 
 
-def list_inputs(settings: Settings) -> dict[str, Path]:
-    """Documents, those of repositories, conversations, tokenizer and shares."""
-    others = {f"share {number}": path for number, path in enumerate(settings.shares, 1)}
-    others |= {f"conversations {path.name}": path for path in settings.conversations}
-    if settings.documents is not None:
-        others["documents"] = settings.documents
-    if settings.repositories and settings.repositories.documents:
-        others["repositories' documents"] = settings.repositories.documents
-    return {"tokenizer": settings.tokenizer, **others}
-
-
-STAGE = Stage(name="pack", settings=Settings, inputs=list_inputs, run=run)
+STAGE = Stage(name="pack", settings=Settings, run=run)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from codeshell_hf.align.settings import SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.settings import PrecisionSettings
+from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.precision import read_config, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.text.settings import JudgeSettings
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     """Settings of preference pairs."""
 
-    model: Path | None = Field(default=None, description="folder of the model that answers; null only reads files")
-    prompts: tuple[Path, ...] = Field(default=(), description="conversations; their last answer is not used")
+    model: InputPath | None = Field(default=None, description="folder of the model that answers; null only reads files")
+    prompts: tuple[InputPath, ...] = Field(default=(), description="conversations; their last answer is not used")
     sample: SampleSettings | None = Field(default=None, description="how answers are sampled")
     judge: JudgeSettings | None = Field(default=None, description="for prompts without tests")
-    files: tuple[Path, ...] = Field(default=(), description="pairs made elsewhere: prompt, chosen, rejected")
+    files: tuple[InputPath, ...] = Field(default=(), description="pairs made elsewhere: prompt, chosen, rejected")
     max_pairs_per_prompt: int = Field(default=4, gt=0, description="limit for each prompt")
     seed: int = Field(default=0, ge=0, description="of sampling, and of which answers are paired")
 
@@ -147,10 +147,6 @@ def run_tests(
 STAGE = Stage(
     name="preferences",
     settings=Settings,
-    inputs=lambda settings: {
-        **({"model": settings.model} if settings.model else {}),
-        **{f"{path.name}": path for path in (*settings.prompts, *settings.files)},
-    },
     run=run,
 )
 

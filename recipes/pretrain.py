@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
-from codeshell_hf.settings import PrecisionSettings
+from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.precision import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
@@ -32,9 +32,9 @@ ROOT = Path(__file__).parents[1]
 class Settings(StageSettings, PrecisionSettings, ComputeSettings):
     """Settings of pretraining."""
 
-    shards: Path = Field(description="output of pack, or a folder of datatrove's .ds files")
+    shards: InputPath = Field(description="output of pack, or a folder of datatrove's .ds files")
     mixture: tuple[MixtureSettings, ...] = Field(default=(), description="further shards, by share")
-    tokenizer: Path = Field(description="output of tokenizer; saved with the model")
+    tokenizer: InputPath = Field(description="output of tokenizer; saved with the model")
     model: ModelSettings = Field(description="the model")
     batch: BatchSettings = Field(description="batches")
     schedule: ScheduleSettings = Field(description="schedule")
@@ -179,20 +179,13 @@ def run(settings: Settings, work: Work) -> None:
 STAGE = Stage(
     name="pretrain",
     settings=Settings,
-    inputs=lambda settings: {
-        "shards": settings.shards,
-        "tokenizer": settings.tokenizer,
-        **{f"mixture {number}": one.shards for number, one in enumerate(settings.mixture)},
-        **({"held-out shards": settings.evaluation.shards} if settings.evaluation.shards else {}),
-        **({"benchmarks": settings.evaluation.benchmarks} if settings.evaluation.benchmarks else {}),
-    },
     run=run,
     checkpoint_globs=("checkpoints/step-*", "checkpoints/broken-step-*"),  # broken ones can be restored
     # What does not change the result, what a diverged run needs, and the length of the run.
     changeable_on_resume=(
         "schedule.total_tokens", "schedule.phases", "schedule.decay", "schedule.decay_fraction", "schedule.max_epochs",
         "batch.micro_tokens", "checkpoint", "guard", "optimizer.learning_rate", "optimizer.matrix_learning_rate",
-        "evaluation", "held-out shards", "benchmarks", "gradient_checkpointing", "compiles", "attention", "accelerate",
+        "evaluation", "gradient_checkpointing", "compiles", "attention", "accelerate",
         "trackers", "peak_tflops", "log_every_steps",
     ),
     extended_by=("schedule.total_tokens",),

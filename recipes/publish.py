@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from codeshell_hf.manifest import Values
 from codeshell_hf.publish.settings import CardSettings, PromptSettings, PushSettings
+from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +26,8 @@ CHECKED_TEXTS = 64  # held-out documents that the tokenizer must decode unchange
 class Settings(StageSettings):
     """Settings of publishing."""
 
-    model: Path = Field(description="folder of the model, with its tokenizer")
-    stages: dict[str, Path] = Field(description="outputs of the stages that made it, by name")
+    model: InputPath = Field(description="folder of the model, with its tokenizer")
+    stages: dict[str, InputPath] = Field(description="outputs of the stages that made it, by name")
     card: CardSettings = Field(description="the card")
     samples: tuple[PromptSettings, ...] = Field(default=(), description="prompts for the published model")
     push: PushSettings | None = Field(default=None, description="null does not push")
@@ -179,7 +180,6 @@ def describe_push(push: PushSettings, documents: Iterable[Path]) -> list[str]:
 STAGE = Stage(
     name="publish",
     settings=Settings,
-    inputs=lambda settings: {"model": settings.model, **settings.stages},
     run=run,
     describe=describe,
 )

@@ -12,7 +12,6 @@ from recipes.with_trl import (
     PairSettings,
     make_adapter,
     make_trainer_config,
-    name_pairs,
     save_trained,
     train,
 )
@@ -111,7 +110,6 @@ def run(settings: Settings, work: Work) -> None:
 STAGE = Stage(
     name="reward",
     settings=Settings,
-    inputs=lambda settings: {"model": settings.model, **name_pairs(settings.pairs)},
     run=run,
     checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )

@@ -4,19 +4,17 @@ codeshell rlhf recipes/nano/rlhf.yaml
 """
 
 import importlib.util
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from codeshell_hf.align.settings import MeasureSettings, RewardSettings
-from codeshell_hf.extensions import list_extension_files
 from codeshell_hf.sandbox.settings import SandboxSettings
+from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.precision import read_config
 from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
@@ -33,13 +31,13 @@ class Settings(AlignmentSettings, SandboxSettings):
     """Settings of reinforcement learning from feedback."""
 
     method: Literal["rloo", "grpo"] = Field(default="rloo", description="TRL's RLOO or GRPO")
-    prompts: tuple[Path, ...] = Field(min_length=1, description="conversations; their last answer is not used")
+    prompts: tuple[InputPath, ...] = Field(min_length=1, description="conversations; their last answer is not used")
     rewards: tuple[RewardSettings, ...] = Field(min_length=1, description="the rewards, each with a weight")
     max_bad_fraction: float = Field(
         default=0.1, ge=0, le=1, description="the run stops if a reward is unusable for a larger share of answers"
     )
     measure: MeasureSettings | None = Field(default=None, description="null does not measure before and after")
-    held_out_prompts: tuple[Path, ...] = Field(
+    held_out_prompts: tuple[InputPath, ...] = Field(
         default=(), description="prompts for trainer.eval_strategy, during training"
     )
 
@@ -51,7 +49,7 @@ def run(settings: Settings, work: Work) -> None:
 
     from codeshell_hf.align.callbacks import RewardCheck
     from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
-    from codeshell_hf.align.measurement import compare_rewards, measure_policy
+    from codeshell_hf.align.measurement import RewardMeasurement
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards
@@ -89,6 +87,7 @@ def run(settings: Settings, work: Work) -> None:
         held_out = Dataset.from_list(held_out_rows)
 
     # Training
+    measurement = RewardMeasurement(settings.measure, seed=settings.seed)
     runs_code = any(reward.kind == "tests" for reward in settings.rewards)
     with settings.open_sandbox() if runs_code else nullcontext() as sandbox:
         rewards = make_rewards(
@@ -108,9 +107,9 @@ def run(settings: Settings, work: Work) -> None:
             peft_config=make_adapter(settings.adapter),
             callbacks=[RewardCheck()],
         )
-        before = measure_policy(trainer, tokenizer, rewards, settings.measure, seed=settings.seed)
+        measurement.take(trainer, tokenizer, rewards)
         train(trainer)
-        after = measure_policy(trainer, tokenizer, rewards, settings.measure, seed=settings.seed)
+        measurement.take(trainer, tokenizer, rewards)
     save_trained(trainer, settings.model, settings.adapter, work.folder)
 
     # Report
@@ -127,14 +126,12 @@ def run(settings: Settings, work: Work) -> None:
     work.report.append(f"{settings.method}: {len(rows)} prompts, {steps} steps; {describe_rewards(last)}")
     if is_first_rank():
         save_figure(draw_rewards(history, [reward.name for reward in rewards]), work.folder / "rewards.svg")
-    if before:
-        changes = compare_rewards(before, after, seed=settings.seed)
+    if changes := measurement.compare():
         work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
         work.measures["reward_hacking"] = find_hacked_judges(changes, list_judges(rewards))
         work.report += describe_changes(changes, list_judges(rewards))
         if is_first_rank():
-            text = json.dumps({"before": before, "after": after}, indent=1)
-            (work.folder / "measured.json").write_text(text, encoding="utf-8")
+            measurement.write(work.folder / "measured.json")
 
 
 def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: bool) -> None:
@@ -161,14 +158,6 @@ def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: b
 STAGE = Stage(
     name="rlhf",
     settings=Settings,
-    inputs=lambda settings: {
-        "model": settings.model,
-        **{f"prompts {path.name}": path for path in settings.prompts},
-        **{f"reward {reward.kind}": reward.path for reward in settings.rewards if reward.kind == "model"},
-        **list_extension_files(reward.function for reward in settings.rewards if reward.kind == "function"),
-        **{f"held out {path.name}": path for path in settings.held_out_prompts},
-        **({f"measure {path.name}": path for path in settings.measure.prompts} if settings.measure else {}),
-    },
     run=run,
     checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )

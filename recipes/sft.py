@@ -5,10 +5,10 @@ codeshell sft recipes/nano/sft.yaml
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from pydantic import Field
 
+from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
     CHECKPOINTS,
@@ -26,7 +26,7 @@ RENDERING = ("assistant_only_loss", "completion_only_loss", "dataset_text_field"
 class Settings(AlignmentSettings):
     """Settings of fine-tuning."""
 
-    conversations: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with messages")
+    conversations: tuple[InputPath, ...] = Field(min_length=1, description="JSON Lines with messages")
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of conversations to measure on")
 
 
@@ -104,10 +104,6 @@ def run(settings: Settings, work: Work) -> None:
 STAGE = Stage(
     name="sft",
     settings=Settings,
-    inputs=lambda settings: {
-        "model": settings.model,
-        **{f"conversations {path.name}": path for path in settings.conversations},
-    },
     run=run,
     checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )

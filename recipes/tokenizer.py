@@ -2,11 +2,11 @@
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from tokenizer.settings import Bpe, Merged, TextSource
 
@@ -21,9 +21,13 @@ class Settings(StageSettings):
     merged: Merged | None = Field(default=None, description="for kind merged")
     bpe: Bpe | None = Field(default=None, description="for kind bpe; null is StarCoder's split, within words")
     max_positions: int | None = Field(default=None, gt=0, description="longest input in tokens")
-    documents: Path | None = Field(default=None, description="output of curate, whose held-out documents are measured")
+    documents: InputPath | None = Field(
+        default=None, description="output of curate, whose held-out documents are measured"
+    )
     measure_on: tuple[TextSource, ...] = Field(default=(), description="texts for measurements only, never trained on")
-    compare_with: dict[str, Path] = Field(default_factory=dict, description="tokenizers to compare it with, by name")
+    compare_with: dict[str, InputPath] = Field(
+        default_factory=dict, description="tokenizers to compare it with, by name"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
@@ -96,23 +100,9 @@ def run(settings: Settings, work: Work) -> None:
         work.measures["table"] = table
 
 
-def list_inputs(settings: Settings) -> dict[str, Path]:
-    """What the stage reads, by name."""
-    inputs = {source.name: source.path for source in (*settings.sources, *settings.measure_on)}
-    inputs |= {f"compare.{name}": path for name, path in settings.compare_with.items()}
-    if settings.documents is not None:
-        inputs["documents"] = settings.documents
-    if settings.merged is not None and settings.merged.base is not None:
-        from tokenizer.vocabulary import find_base
-
-        inputs["base"] = find_base(settings.merged.base)
-    return inputs
-
-
 STAGE = Stage(
     name="tokenizer",
     settings=Settings,
-    inputs=list_inputs,
     run=run,
 )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 from pydantic import Field
 
 from codeshell_hf.align.settings import AdapterSettings
-from codeshell_hf.settings import PrecisionSettings
+from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.precision import read_config, resolve_precision
 from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
 
@@ -31,7 +31,7 @@ Config = TypeVar("Config", bound="TrainingArguments")
 class AlignmentSettings(StageSettings, PrecisionSettings):
     """Settings of all stages on TRL."""
 
-    model: Path = Field(description="folder of the model to start from, with its tokenizer")
+    model: InputPath = Field(description="folder of the model to start from, with its tokenizer")
     adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
         default="auto", description="auto uses FlashAttention 2 on a GPU if it is installed, else SDPA"
@@ -43,13 +43,8 @@ class AlignmentSettings(StageSettings, PrecisionSettings):
 class PairSettings(AlignmentSettings):
     """Settings of the stages that train on pairs."""
 
-    pairs: tuple[Path, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
+    pairs: tuple[InputPath, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
-
-
-def name_pairs(paths: Sequence[Path]) -> dict[str, Path]:
-    """Files of pairs, by their names in the manifest."""
-    return {f"pairs {path.parent.name}/{path.name}": path for path in paths}
 
 
 def make_trainer_config(

@@ -12,8 +12,7 @@ from codeshell_hf.errors import SettingsError
 from codeshell_hf.evaluate.profiles import find_profile
 from codeshell_hf.evaluate.settings import TaskSettings
 from codeshell_hf.evaluate.tasks import read_task
-from codeshell_hf.extensions import list_extension_files
-from recipes.curate import Settings, list_inputs
+from recipes.curate import Settings, list_all_inputs
 from tests.curate.toy_corpus import GOOD, NO_RULES, run
 
 ROOT = Path(__file__).parents[1]
@@ -156,5 +155,8 @@ def test_files_of_extensions_are_inputs_of_their_stage(mine: Path) -> None:
         }
     )
 
-    expected = list_extension_files(["mine/sources.py:DIARIES", "mine/rules.py:dense"])
-    assert expected.items() <= list_inputs(settings).items()
+    inputs = list_all_inputs(settings)
+
+    assert inputs["sources.diaries.kind"] == Path("mine/sources.py")
+    assert inputs["rules.custom.0"] == Path("mine/rules.py")
+    assert inputs["sources.diaries"] == Path("diaries")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.extensions import list_extension_files, load_object
+from codeshell_hf.extensions import find_extension_file, load_object
 
 CODE = """
 from dataclasses import dataclass
@@ -65,5 +65,7 @@ def test_a_wrong_reference_is_one_line_with_the_mend(
     assert "\n" not in str(caught.value)
 
 
-def test_files_of_references_are_inputs_and_plain_names_are_none() -> None:
-    assert list_extension_files(["tests", "a/b.py:x", "humaneval-v1"]) == {"extension a/b.py": Path("a/b.py")}
+def test_a_reference_has_a_file_and_a_plain_name_has_none() -> None:
+    found = [find_extension_file(name) for name in ("tests", "a/b.py:x", "humaneval-v1")]
+
+    assert found == [None, Path("a/b.py"), None]

@@ -1,13 +1,26 @@
 """Settings: what is read, what wins, and what a wrong key or value is answered."""
 
+import importlib
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.settings import Section, load_settings, parse_yaml
+from codeshell_hf.settings import (
+    Input,
+    InputPath,
+    Section,
+    is_model,
+    list_inputs,
+    load_settings,
+    parse_yaml,
+    unwrap,
+)
+from codeshell_hf.stages import STAGES
 
 
 class Inner(Section):
@@ -85,3 +98,67 @@ def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match=r"binary.yaml is not a text file"):
         load_settings(Example, tmp_path / "binary.yaml")
+
+
+def locate(name: str) -> Path | None:
+    return Path(name) if name.endswith(".py") else None
+
+
+class Shards(Section):
+    shards: InputPath
+    cache: Path = Path("cache")
+
+
+class Named(Section):
+    name: str
+    path: InputPath
+
+
+class Reading(Section):
+    sources: tuple[Named, ...] = ()
+    documents: InputPath | None = None
+    mixture: tuple[Shards, ...] = ()
+    files: dict[str, InputPath | Inner] = Field(default_factory=dict)
+    prompts: tuple[InputPath, ...] = ()
+    rules: tuple[Annotated[str, Input(locate)], ...] = ()
+
+
+def test_inputs_are_the_marked_paths_by_their_place() -> None:
+    settings = Reading.model_validate(
+        {
+            "sources": [{"name": "own", "path": "s"}],
+            "mixture": [{"shards": "a"}, {"shards": "b", "cache": "c"}],
+            "files": {"x": "d", "y": {"row_tokens": 1}},
+            "prompts": ["one/prompts.jsonl", "two/prompts.jsonl"],
+            "rules": ["dense", "mine.py"],
+        }
+    )
+
+    assert list_inputs(settings) == {
+        "sources.own.path": Path("s"),
+        "mixture.0.shards": Path("a"),
+        "mixture.1.shards": Path("b"),
+        "files.x": Path("d"),
+        "prompts.0": Path("one/prompts.jsonl"),
+        "prompts.1": Path("two/prompts.jsonl"),
+        "rules.1": Path("mine.py"),
+    }
+    assert list_inputs(Reading(documents=Path("e"))) == {"documents": Path("e")}
+
+
+def list_unmarked(model: type[BaseModel]) -> Iterator[str]:
+    """The fields with paths that are no inputs, in a model and its sections."""
+    for name, info in model.model_fields.items():
+        parts = [*info.metadata, *unwrap(info.annotation)]
+        if Path in parts and not any(isinstance(part, Input) for part in parts):
+            yield name
+        for part in filter(is_model, parts):
+            yield from list_unmarked(part)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_path_that_a_stage_reads_is_an_input(stage: str) -> None:
+    settings = importlib.import_module(f"recipes.{stage}").Settings
+
+    # What is written, what is reused, and accelerate's file, which does not change the result.
+    assert set(list_unmarked(settings)) <= {"output", "cache", "kept", "accelerate"}

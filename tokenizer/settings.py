@@ -1,11 +1,11 @@
 """Settings of the tokenizer builder."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from codeshell_hf.settings import Section
+from codeshell_hf.settings import Input, InputPath, Section
 from codeshell_hf.text.pre_tokenizers import STARCODER, SplitName
 
 NewMerges = Literal["beyond-ascii", "chinese"]
@@ -15,7 +15,7 @@ class TextSource(Section):
     """A source of texts."""
 
     name: str = Field(description="name in reports", pattern=r"^[\w.-]+$")
-    path: Path = Field(description="a .txt, .jsonl, .jsonl.gz or .parquet file, the output of curate, or a folder")
+    path: InputPath = Field(description="a .txt, .jsonl, .jsonl.gz or .parquet file, the output of curate, or a folder")
     language: str | None = Field(
         default=None, description="reads only this language of curated documents or a folder; null: all"
     )
@@ -58,11 +58,17 @@ class Bpe(Section):
     )
 
 
+def _find_base(name: str) -> Path:
+    from .vocabulary import find_base
+
+    return find_base(name)
+
+
 class Merged(Section):
     """How a base vocabulary is pruned and extended with another language."""
 
     extend_with: tuple[str, ...] = Field(description="names of the sources of new entries", min_length=1)
-    base: str | None = Field(
+    base: Annotated[str, Input(_find_base)] | None = Field(
         default=None, description="tokenizer.json to start from, a path or owner/name on the Hub; null trains one here"
     )
     trained_size: int | None = Field(default=None, gt=0, description="entries of a base that is trained here")

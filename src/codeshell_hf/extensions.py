@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +12,9 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from .errors import SettingsError
+from .settings import Input
 
 REFERENCE = r".+\.py:[A-Za-z_]\w*"
-
-Reference = Annotated[str, StringConstraints(pattern=f"^{REFERENCE}$")]
-"""The name of an object in a file, as a type of settings."""
 
 
 def is_reference(name: str) -> bool:
@@ -29,10 +26,20 @@ def is_reference(name: str) -> bool:
     return re.fullmatch(REFERENCE, name) is not None
 
 
-def list_extension_files(names: Iterable[str]) -> dict[str, Path]:
-    """The files of all references among names, as inputs of a stage, which runs again when one changes."""
-    paths = [Path(name.rpartition(":")[0]) for name in names if is_reference(name)]
-    return {f"extension {path}": path for path in paths}
+def find_extension_file(name: str) -> Path | None:
+    """The file of a reference; `None` for other names.
+
+    >>> find_extension_file("mine/rewards.py:short"), find_extension_file("tests")
+    (PosixPath('mine/rewards.py'), None)
+    """
+    return Path(name.rpartition(":")[0]) if is_reference(name) else None
+
+
+NameOrReference = Annotated[str, Input(find_extension_file)]
+"""A name of this package, or that of an object in a file, as a type of settings. The file is an input of the stage."""
+
+Reference = Annotated[NameOrReference, StringConstraints(pattern=f"^{REFERENCE}$")]
+"""The name of an object in a file, as a type of settings."""
 
 
 def load_object(reference: str) -> object:

@@ -3,10 +3,11 @@
 import difflib
 import re
 import sysconfig
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Literal, TypeGuard, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +20,46 @@ class Section(BaseModel):
     """A part of a stage's settings: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True)
+class Input:
+    """Marks a type of settings whose values name files or folders that a stage reads.
+
+    Args:
+        find: The path that a value names; `None` if it names none.
+    """
+
+    find: Callable[[Any], Path | None]
+
+
+InputPath = Annotated[Path, Input(lambda path: path)]
+"""A file or folder that a stage reads, as a type of settings."""
+
+
+def list_inputs(section: BaseModel, prefix: str = "") -> dict[str, Path]:
+    """The files and folders that settings name and a stage reads, by places such as `mixture.0.shards`.
+
+    A section that has a name stands in a list by it, as in `sources.own.path`.
+    """
+    inputs: dict[str, Path] = {}
+    for name, info in type(section).model_fields.items():
+        marks = [part for part in (*info.metadata, *unwrap(info.annotation)) if isinstance(part, Input)]
+        inputs |= _find_inputs(getattr(section, name), f"{prefix}{name}", marks[0] if marks else None)
+    return inputs
+
+
+def _find_inputs(value: object, place: str, mark: Input | None) -> dict[str, Path]:
+    if isinstance(value, BaseModel):
+        return list_inputs(value, f"{place}.")
+    if isinstance(value, Mapping | tuple):
+        inputs: dict[str, Path] = {}
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            name = getattr(inner, "name", key) if isinstance(inner, BaseModel) else key
+            inputs |= _find_inputs(inner, f"{place}.{name}", mark)
+        return inputs
+    path = mark.find(value) if mark is not None and value is not None else None
+    return {} if path is None else {place: path}
 
 
 class PrecisionSettings(Section):

@@ -114,16 +114,16 @@ def test_each_step_says_what_it_reads_from_whom_and_whether_it_is_run(
 
     assert lines[:13] == [
         "== curate (1 of 3): recipes/one/curate.yaml, whose settings are valid",
-        "  reads own: data/own, from outside, present",
+        "  reads sources.own: data/own, from outside, present",
         "  writes runs/one/curate: up to date",
         "  launch: in this process",
         "== tokenizer (2 of 3): recipes/one/tokenizer.yaml, whose settings are valid",
-        "  reads documents: runs/one/curate, from curate, missing",
+        "  reads sources.documents.path: runs/one/curate, from curate, missing",
         "  writes runs/one/tokenizer: to be run",
         "  launch: in this process",
         "== pack (3 of 3): recipes/one/pack.yaml, whose settings are valid",
-        "  reads tokenizer: runs/one/tokenizer, from tokenizer, missing",
         "  reads documents: runs/one/curate, from curate, missing",
+        "  reads tokenizer: runs/one/tokenizer, from tokenizer, missing",
         "  writes runs/one/pack: to be run",
         "  launch: in this process",
     ]

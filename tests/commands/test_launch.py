@@ -27,8 +27,8 @@ def do_nothing(settings: StageSettings, work: Work) -> None:
     work.report.append("done here")
 
 
-PRETRAIN: Stage[StageSettings] = Stage("pretrain", Settings, lambda settings: {}, do_nothing)
-SFT: Stage[StageSettings] = Stage("sft", Plain, lambda settings: {}, do_nothing)
+PRETRAIN: Stage[StageSettings] = Stage("pretrain", Settings, do_nothing)
+SFT: Stage[StageSettings] = Stage("sft", Plain, do_nothing)
 
 
 @pytest.fixture

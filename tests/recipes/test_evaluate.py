@@ -299,7 +299,8 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
         {"models": {"x": {"programs": {"b": str(ROOT / "Makefile")}}}}, 2, "which is not among tasks",
     ),
     "no model to compare with": (
-        {"judge": {"url": "http://x", "model": "m", "against": "c", "requests": "r"}}, 2, "name one of them",
+        {"judge": {"url": "http://x", "model": "m", "against": "c", "requests": str(SMALL / "requests.jsonl")}}, 2,
+        "name one of them",
     ),
     "a folder without a model": ({"models": {"x": "/usr"}}, 2, "/usr has no configuration"),
     "an unknown setting": ({"taskz": {}}, 2, "did you mean 'tasks'"),

@@ -10,11 +10,12 @@ import pytest
 from codeshell_hf.dependencies import hash_code
 from codeshell_hf.errors import DataError, Interrupted
 from codeshell_hf.manifest import Manifest, read_manifest
+from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 
 class Settings(StageSettings):
-    source: Path
+    source: InputPath
     factor: int = 2
     seed: int = 7
 
@@ -37,7 +38,6 @@ def make_stage(
     return Stage(
         "example",
         Settings,
-        lambda settings: {"source": settings.source},
         run,
         checkpoint_globs=checkpoint_globs,
         changeable_on_resume=changeable,

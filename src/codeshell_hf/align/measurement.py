@@ -1,7 +1,9 @@
 """Rewards of a policy's answers to held-out prompts before and after training."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,25 +25,39 @@ if TYPE_CHECKING:
 WEIGHTED = "weighted"
 
 
-def measure_policy(
-    trainer: "Trainer",
-    tokenizer: CodeShellTokenizer,
-    rewards: Sequence[WeightedReward],
-    measure: MeasureSettings | None,
-    *,
-    seed: int,
-) -> dict[str, list[float]]:
-    """Measures the rewards of the policy that is trained, one mean per prompt; empty without the section `measure`."""
-    if measure is None:
-        return {}
-    return measure_rewards(
-        trainer.accelerator.unwrap_model(trainer.model),
-        tokenizer,
-        read_all_conversations(measure.prompts),
-        rewards,
-        seed=seed,
-        **measure.model_dump(exclude={"prompts"}),
-    )
+class RewardMeasurement:
+    """Measures the rewards of a policy before and after training, on the same prompts and with the same seed.
+
+    Args:
+        settings: `None` measures nothing.
+    """
+
+    def __init__(self, settings: MeasureSettings | None, *, seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+        self.taken: list[dict[str, list[float]]] = []
+
+    def take(self, trainer: "Trainer", tokenizer: CodeShellTokenizer, rewards: Sequence[WeightedReward]) -> None:
+        """Measures the policy that is trained, one mean per prompt and reward."""
+        if self._settings is not None:
+            measured = measure_rewards(
+                trainer.accelerator.unwrap_model(trainer.model),
+                tokenizer,
+                read_all_conversations(self._settings.prompts),
+                rewards,
+                seed=self._seed,
+                **self._settings.model_dump(exclude={"prompts"}),
+            )
+            self.taken.append(measured)
+
+    def compare(self) -> dict[str, Change]:
+        """Compares the first measurement with the last, by reward; empty if nothing was measured."""
+        return compare_rewards(self.taken[0], self.taken[-1], seed=self._seed) if self.taken else {}
+
+    def write(self, path: Path) -> None:
+        """Writes the means of each prompt as JSON."""
+        values = {"before": self.taken[0], "after": self.taken[-1]}
+        path.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
 def measure_rewards(

@@ -1,12 +1,11 @@
 """Settings of alignment: adapters, rewards, sampling, and the judge."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ..extensions import Reference
-from ..settings import Section
+from ..settings import InputPath, Section
 
 
 class AdapterSettings(Section):
@@ -28,7 +27,7 @@ class ModelRewardSettings(Section):
     """The score of a reward model."""
 
     kind: Literal["model"]
-    path: Path = Field(description="output of the reward stage: its model folder")
+    path: InputPath = Field(description="output of the reward stage: its model folder")
     weight: float = Field(default=1.0, description="0 measures and does not train")
 
 
@@ -73,7 +72,7 @@ RewardSettings = Annotated[
 class MeasureSettings(Section):
     """How rewards are measured on held-out prompts before and after training."""
 
-    prompts: tuple[Path, ...] = Field(min_length=1, description="conversations; their last answer is not used")
+    prompts: tuple[InputPath, ...] = Field(min_length=1, description="conversations; their last answer is not used")
     per_prompt: int = Field(default=4, gt=0, description="answers to each")
     max_new_tokens: int = Field(gt=0, description="a longer answer counts as unfinished")
     temperature: float = Field(default=1.0, ge=0, description="of sampling; 0 takes the likeliest token")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..dependencies import hash_code
 from ..errors import DataError
-from ..extensions import list_extension_files
+from ..extensions import find_extension_file
 from ..manifest import hash_file, hash_values
 from .engine import map_tasks
 from .measurement import MEASURED_BY, SIGNAL_NAMES, measure_part
@@ -126,8 +126,8 @@ class Corpus:
             "sources": {source.name: source.model_dump(mode="json") for source in sources},
             "measuring": measuring.model_dump(mode="json", include=MEASURED_BY),
         }
-        readers = list_extension_files(source.kind for source in sources)
-        code = [hash_code(Path(str(sys.modules[measure_part.__module__].__file__))), *map(hash_file, readers.values())]
+        readers = dict.fromkeys(file for source in sources if (file := find_extension_file(source.kind)))
+        code = [hash_code(Path(str(sys.modules[measure_part.__module__].__file__))), *map(hash_file, readers)]
         self.measured: list[Path] = []
         tasks: list[MeasureTask] = []
         for index, units in enumerate(parts):

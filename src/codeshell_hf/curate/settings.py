@@ -1,12 +1,12 @@
 """Settings of curation, one section per step."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..extensions import Reference, is_reference
-from ..settings import PrecisionSettings, Section
+from ..extensions import NameOrReference, Reference, is_reference
+from ..settings import Input, InputPath, PrecisionSettings, Section
 from ..text.settings import ServerSettings
 
 KINDS = ("folder", "repositories", "archives", "jsonl", "parquet", "hub", "stackoverflow", "wet", "commits", "issues")
@@ -44,11 +44,22 @@ BY_LANGUAGE: LanguageRules = {
 }
 
 
+def _find_folder(name: str) -> Path | None:
+    return None if name in BUILT_IN else Path(name)
+
+
+BUILT_IN = ("code", "static")
+NameOrFolder = Annotated[str, Input(_find_folder)]
+"""The name of something built in, or a folder."""
+
+
 class Source(Section):
     """A source of documents."""
 
     name: str = Field(description="name, which starts the ids of its documents", pattern=r"^[\w.-]+$")
-    kind: str = Field(default="folder", description=f"how it is read: {', '.join(KINDS)}, or folder/file.py:name")
+    kind: NameOrReference = Field(
+        default="folder", description=f"how it is read: {', '.join(KINDS)}, or folder/file.py:name"
+    )
     path: str = Field(description="a folder or file; for hub, owner/name@revision/folder")
     exclude: tuple[str, ...] = Field(
         default=(), description="shell patterns of relative paths to exclude; * also matches slashes"
@@ -81,7 +92,7 @@ class Rights(Section):
         default=None, description='SPDX names to keep; "permissive" for a list, null for all'
     )
     allows_unknown: bool = Field(default=False, description="whether documents of unknown licence are kept")
-    opt_out: Path | None = Field(default=None, description="file with repositories, owners/ or ids, one per line")
+    opt_out: InputPath | None = Field(default=None, description="file with repositories, owners/ or ids, one per line")
 
 
 class Rules(Section):
@@ -174,11 +185,11 @@ class Perplexity(Section):
     """The cut by an n-gram model."""
 
     keep_fraction: float = Field(default=0.95, gt=0, le=1, description="share of each language that stays")
-    model: Path | None = Field(default=None, description="ARPA or KenLM binary; null trains one")
+    model: InputPath | None = Field(default=None, description="ARPA or KenLM binary; null trains one")
     order: int = Field(default=5, ge=1, le=6, description="words in the longest n-gram")
     sample_bytes: int = Field(default=50_000_000, gt=0, description="text to train on, the most preferred first")
     min_word_count: int = Field(default=2, gt=0, description="rarer words are unknown")
-    words: str = Field(default="code", description="code, or a tokenizer's folder")
+    words: NameOrFolder = Field(default="code", description="code, or a tokenizer's folder")
     max_characters: int = Field(default=8000, gt=0, description="start of each document that is scored")
 
 
@@ -186,7 +197,9 @@ class Endpoint(ServerSettings):
     """A model that annotates, behind a server."""
 
     url: str | None = Field(default=None, description="base address; null for the Hub's providers")
-    prompt: Path | None = Field(default=None, description="file with {language} and {text}; null for the package's own")
+    prompt: InputPath | None = Field(
+        default=None, description="file with {language} and {text}; null for the package's own"
+    )
     max_characters: int = Field(default=12_000, gt=0, description="longer documents are cut")
     max_answers: int = Field(default=100_000, gt=0, description="budget of answers, over all runs")
     calls_at_once: int = Field(default=8, gt=0, description="concurrent requests")
@@ -195,7 +208,9 @@ class Endpoint(ServerSettings):
 class Quality(PrecisionSettings):
     """The learned score."""
 
-    model: str | None = Field(default=None, description='trained regressor; "static" for static scores; null trains')
+    model: NameOrFolder | None = Field(
+        default=None, description='trained regressor; "static" for static scores; null trains'
+    )
     sample_documents: int = Field(default=50_000, gt=0, description="documents to annotate")
     endpoint: Endpoint | None = Field(default=None, description="model that annotates; null: the static annotator")
     encoder: str | None = Field(default=None, description="checkpoint to start from; null: a small one from scratch")
@@ -214,7 +229,7 @@ class Benchmark(Section):
     """Texts that must not be trained on."""
 
     name: str = Field(description="name in reports")
-    path: Path = Field(description="JSON Lines, Parquet, CSV or text, or a folder of them")
+    path: InputPath = Field(description="JSON Lines, Parquet, CSV or text, or a folder of them")
     fields: tuple[str, ...] = Field(default=(), description="fields with texts; empty: prompts and solutions")
 
 

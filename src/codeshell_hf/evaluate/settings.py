@@ -1,11 +1,13 @@
 """Settings of evaluation."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
+from ..extensions import NameOrReference
 from ..sandbox import Program
-from ..settings import Section
+from ..settings import Input, InputPath, Section
 from ..text.settings import JudgeSettings, ServerSettings
 
 
@@ -18,17 +20,23 @@ class EndpointSettings(ServerSettings):
 class ProgramSettings(Section):
     """Programs that another harness generated."""
 
-    programs: dict[str, Path] = Field(description="by task: bigcode's generations.json, or EvalPlus' .jsonl")
+    programs: dict[str, InputPath] = Field(description="by task: bigcode's generations.json, or EvalPlus' .jsonl")
 
 
-ModelSettings = Path | EndpointSettings | ProgramSettings
+ModelSettings = InputPath | EndpointSettings | ProgramSettings
+
+
+def _find_data(data: str) -> Path | None:
+    return None if data.startswith("hub:") else Path(data)
 
 
 class TaskSettings(Section):
     """A benchmark and its protocol."""
 
-    profile: str = Field(description="the protocol, by name and version, or folder/file.py:name")
-    data: str = Field(description="a file, a folder of files, or hub:OWNER/NAME@REVISION/FILE")
+    profile: NameOrReference = Field(description="the protocol, by name and version, or folder/file.py:name")
+    data: Annotated[str, Input(_find_data)] = Field(
+        description="a file, a folder of files, or hub:OWNER/NAME@REVISION/FILE"
+    )
     samples: int | None = Field(
         default=None, gt=0, description="answers to each problem, in place of the profile's number"
     )
@@ -46,8 +54,8 @@ class TaskSettings(Section):
 class HarnessSettings(Section):
     """Tasks of lm-evaluation-harness."""
 
-    mmlu: Path | None = Field(default=None, description="folder with test/ and dev/ of SUBJECT_*.csv")
-    gsm8k: Path | None = Field(default=None, description="test.jsonl, with train.jsonl beside it")
+    mmlu: InputPath | None = Field(default=None, description="folder with test/ and dev/ of SUBJECT_*.csv")
+    gsm8k: InputPath | None = Field(default=None, description="test.jsonl, with train.jsonl beside it")
     max_items: int | None = Field(default=None, gt=0, description="of each subject")
 
 
@@ -55,7 +63,7 @@ class PreferenceSettings(JudgeSettings):
     """Answers that a judge compares with those of one of the models."""
 
     against: str = Field(description="the model that the others are compared with")
-    requests: Path = Field(description="JSON Lines with id, language, prompt and kind")
+    requests: InputPath = Field(description="JSON Lines with id, language, prompt and kind")
     max_new_tokens: int = Field(default=256, gt=0, description="of an answer")
 
 

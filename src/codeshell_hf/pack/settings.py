@@ -1,11 +1,10 @@
 """Settings of packing, of packed rows and of mixtures of shards."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ..settings import Section
+from ..settings import InputPath, Section
 
 Packing = Literal["best-fit", "end-to-end"]
 CutLevel = Literal["token", "character", "line", "syntax"]
@@ -21,7 +20,7 @@ class Perturbation(Section):
 class RepositorySettings(Section):
     """Documents that join the files of a repository."""
 
-    documents: Path | None = Field(
+    documents: InputPath | None = Field(
         default=None, description="output of curate whose files are joined; null: the one that is packed"
     )
     row_tokens: int = Field(
@@ -44,7 +43,7 @@ class RepositorySettings(Section):
 class MixtureSettings(Section):
     """Further shards that a training run draws from."""
 
-    shards: Path = Field(description="output of pack, a split of it, or a folder of datatrove's .ds files")
+    shards: InputPath = Field(description="output of pack, a split of it, or a folder of datatrove's .ds files")
     share: float = Field(gt=0, lt=1, description="share of all tokens; the recipe's own shards get the rest")
     min_row_tokens: int = Field(default=0, ge=0, description="used only in phases whose rows are at least this long")
     from_phase: int = Field(default=1, gt=0, description="the first phase in which they are used, counted from 1")

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import pydantic
 
 from ..manifest import Values
-from ..settings import Section
+from ..settings import Section, list_inputs
 from .process import prepare_process, print_any_text
 
 
@@ -57,8 +57,8 @@ class Stage(Generic[S]):
     Args:
         name: The stage's name.
         settings: The model of its settings.
-        inputs: Lists the files and folders that it reads, by name.
         run: Does the work. All that its module may import or read is the stage's code.
+        inputs: Lists the files and folders that it reads, by name; by default those that its settings mark.
         describe: Lines on the size of the work, for `--dry-run`.
         checkpoint_globs: Match the checkpoints in the work folder. Where there are some, unfinished work with other
             settings is not deleted: the stage refuses to run. After a code change it resumes.
@@ -69,8 +69,8 @@ class Stage(Generic[S]):
 
     name: str
     settings: type[S]
-    inputs: Callable[[S], Mapping[str, Path]]
     run: Callable[[S, Work], None]
+    inputs: Callable[[S], Mapping[str, Path]] = list_inputs
     describe: Callable[[S], list[str]] = lambda settings: []
     checkpoint_globs: tuple[str, ...] = ()
     changeable_on_resume: tuple[str, ...] = ()

@@ -1,11 +1,10 @@
 """Settings of pretraining."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..settings import Section
+from ..settings import InputPath, Section
 
 AttentionName = Literal[
     "auto", "varlen", "varlen_fa4", "flex_attention", "flash_attention_2", "flash_attention_3", "sdpa"
@@ -113,11 +112,11 @@ class EvaluationSettings(Section):
         default=None, gt=0, description="steps between evaluations; the first and last are always done"
     )
     max_bytes_per_language: int = Field(default=200_000, gt=0, description="held-out bytes of a language")
-    shards: Path | None = Field(
+    shards: InputPath | None = Field(
         default=None, description="output of pack with held-out documents; null for the training shards' own"
     )
     exports: bool = Field(default=False, description="save the model for transformers at each evaluation")
-    benchmarks: Path | None = Field(
+    benchmarks: InputPath | None = Field(
         default=None, description="settings of evaluate, run on each export in the background"
     )
 
