@@ -34,12 +34,12 @@ def run_steps(options: argparse.Namespace) -> int:
     """Runs the funnel on one core and prints the seconds of each step."""
     megabytes, is_plain = options.megabytes, options.plain
     os.sched_setaffinity(0, {max(list_cores())})
-    from codeshell_hf.curate import engine
+    from codeshell_hf.curate import daft_engine
     from recipes.curate import Settings, curate
 
     texts = read_texts(megabytes)
     size = sum(map(len, texts)) / 1e6
-    engine.start("local")
+    daft_engine.start("local")
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home, "in")
         for place, text in enumerate(texts):

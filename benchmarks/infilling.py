@@ -22,11 +22,11 @@ import torch
 from benchmarks.result import Result, add_output, describe_machine
 from benchmarks.training import add_training, list_pretraining, load, pad, run_stage
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
-from codeshell_hf.evaluate.infilling import first_line, take_lines
+from codeshell_hf.evaluate.line_infilling import first_line, take_lines
 from codeshell_hf.evaluate.problems import Problem
 from codeshell_hf.evaluate.profiles import find_profile
 from codeshell_hf.pack.infilling import rearrange_for_infilling
-from codeshell_hf.pack.shards import EncodedDocument, write_encoded
+from codeshell_hf.pack.shard_writer import EncodedDocument, write_encoded
 from codeshell_hf.text.decode import Decoder, Output, Request
 from codeshell_hf.text.intervals import change_interval, ratio_interval, share_interval
 from codeshell_hf.text.sampling import Sampling

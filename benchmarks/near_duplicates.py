@@ -133,12 +133,12 @@ def run_ours(path: Path, folder: Path) -> None:
     """Finds near duplicates of a Parquet file of texts, in this process; prints the seconds and the documents kept."""
     import daft
 
-    from codeshell_hf.curate import engine
+    from codeshell_hf.curate import daft_engine
     from codeshell_hf.curate.duplicates import find_near_duplicates
     from codeshell_hf.curate.settings import NearDuplicates
     from codeshell_hf.curate.shingles import shingle, sign
 
-    engine.start("local")
+    daft_engine.start("local")
     shingle([b"warm up"])
     started = time.perf_counter()
     signed = []

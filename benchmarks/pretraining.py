@@ -38,7 +38,7 @@ class _Code:
 
 def write_documents(folder: Path, vocabulary: int = VOCABULARY) -> Any:
     """Writes shards with documents of the lengths of code: a median of 500 tokens, some of many thousands."""
-    from codeshell_hf.pack.shards import write_shards
+    from codeshell_hf.pack.shard_writer import write_shards
     from codeshell_hf.text.shards import Header, TokenShards
 
     rng = np.random.default_rng(0)
@@ -122,8 +122,8 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
 
     from codeshell_hf.pack.layout import Phase
+    from codeshell_hf.pack.row_stream import read_step
     from codeshell_hf.pack.rows import Rows
-    from codeshell_hf.pack.stream import read_step
     from codeshell_hf.precision import Precision
     from codeshell_hf.text.shards import TokenShards
     from codeshell_hf.train.engine import EngineOptions, make_engine

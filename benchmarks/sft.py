@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.result import RATES, Result, add_output, describe_machine
 from codeshell_hf.precision import choose_precision
-from codeshell_hf.stages.precision import read_config
+from codeshell_hf.stages.precision_choice import read_config
 
 SETTINGS: dict[str, object] = {
     "max_length": 512,

@@ -19,7 +19,7 @@ from codeshell_hf.curate.settings import (
     Source,
 )
 from codeshell_hf.settings import list_inputs
-from codeshell_hf.stages.precision import resolve_precision
+from codeshell_hf.stages.precision_choice import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class Settings(Measuring, StageSettings):
 
 def run(settings: Settings, work: Work) -> None:
     """Curates and reports."""
-    from codeshell_hf.curate import engine
+    from codeshell_hf.curate import daft_engine
     from codeshell_hf.curate.page import write_report
     from codeshell_hf.curate.progress import StepBar
     from codeshell_hf.curate.report import print_table
 
-    engine.start(settings.engine.runner, settings.engine.address)
+    daft_engine.start(settings.engine.runner, settings.engine.address)
     compute_dtype = choose_compute_dtype(settings.quality, work)
     with StepBar("curate") as bar:
         outcome = curate(settings, work.folder, compute_dtype=compute_dtype, on_progress=bar)

@@ -36,10 +36,10 @@ def run(settings: Settings, work: Work) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from codeshell_hf.align.examples import make_preference_rows
-    from codeshell_hf.align.measurement import RewardMeasurement
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
     from codeshell_hf.align.reward_hacking import describe_changes
+    from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import make_rewards
     from codeshell_hf.align.splits import split_pairs
     from codeshell_hf.align.trainer_config import check_whole_model

@@ -27,7 +27,7 @@ from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
-    from codeshell_hf.evaluate.held_out import HeldOutFiles
+    from codeshell_hf.evaluate.held_out_files import HeldOutFiles
     from codeshell_hf.evaluate.results import ModelResult
     from codeshell_hf.evaluate.tasks import Task
 
@@ -82,14 +82,14 @@ def run(settings: Settings, work: Work) -> None:
     """Evaluates one model after the other, and compares them."""
     from codeshell_hf.dependencies import hash_code
     from codeshell_hf.errors import SettingsError
-    from codeshell_hf.evaluate.held_out import HeldOutFiles
-    from codeshell_hf.evaluate.measurement import measure_model, read_tasks
+    from codeshell_hf.evaluate.held_out_files import HeldOutFiles
+    from codeshell_hf.evaluate.judged_preference import PreferenceMeasurement
+    from codeshell_hf.evaluate.model_measurement import measure_model, read_tasks
     from codeshell_hf.evaluate.models import list_models, load_model
-    from codeshell_hf.evaluate.preference import PreferenceMeasurement
     from codeshell_hf.evaluate.results import ResultCache
     from codeshell_hf.evaluate.tasks import check_task
     from codeshell_hf.evaluate.toolchains import list_shown
-    from codeshell_hf.stages.precision import read_config, resolve_precision
+    from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 
     sources = list_models(settings.models, settings.sweep)
     if not sources:

@@ -118,7 +118,7 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
     from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
     from codeshell_hf.pack.encoding import encode_documents
     from codeshell_hf.pack.repositories import SCRATCH
-    from codeshell_hf.pack.shards import drop_records, make_header, write_contents
+    from codeshell_hf.pack.shard_writer import drop_records, make_header, write_contents
     from codeshell_hf.text.documents import read_documents
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
@@ -167,7 +167,7 @@ def pack_repositories(
     """Writes shards of repository-level training documents; returns their parts, whose records are kept, and header."""
     from codeshell_hf.pack.marks import require_marks
     from codeshell_hf.pack.repositories import join_repositories
-    from codeshell_hf.pack.shards import write_contents
+    from codeshell_hf.pack.shard_writer import write_contents
 
     folder = work.folder / REPOSITORIES / TRAIN
     parts, counts = join_repositories(

@@ -14,7 +14,7 @@ from pydantic import Field
 from codeshell_hf.align.settings import SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import InputPath, PrecisionSettings
-from codeshell_hf.stages.precision import read_config, resolve_precision
+from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.text.settings import JudgeSettings
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
 from codeshell_hf.settings import InputPath, PrecisionSettings
-from codeshell_hf.stages.precision import resolve_precision
+from codeshell_hf.stages.precision_choice import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
     BatchSettings,
@@ -59,7 +59,7 @@ def run(settings: Settings, work: Work) -> None:
     from tqdm import tqdm
 
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.pack.stream import open_rows, read_step
+    from codeshell_hf.pack.row_stream import open_rows, read_step
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.publish.figures import save_run
     from codeshell_hf.train.background_evaluation import BackgroundEvaluation
@@ -69,9 +69,9 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.train.guard import Guard
     from codeshell_hf.train.model import configure_model
     from codeshell_hf.train.optimizer import orthogonalize
-    from codeshell_hf.train.progress import Log, Progress
     from codeshell_hf.train.report import describe_rounding, describe_start, summarize_run
     from codeshell_hf.train.rollback import roll_back
+    from codeshell_hf.train.run_log import Log, Progress
     from codeshell_hf.train.schedule import check_epochs, plan_steps, scale_learning_rate
     from codeshell_hf.train.sharding import read_sharding
     from codeshell_hf.train.step import accumulate_gradients, read_later

@@ -15,7 +15,7 @@ from pydantic import Field
 from codeshell_hf.align.settings import MeasureSettings, RewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import InputPath
-from codeshell_hf.stages.precision import read_config
+from codeshell_hf.stages.precision_choice import read_config
 from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
     CHECKPOINTS,
@@ -49,9 +49,9 @@ def run(settings: Settings, work: Work) -> None:
 
     from codeshell_hf.align.callbacks import RewardCheck
     from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
-    from codeshell_hf.align.measurement import RewardMeasurement
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges
+    from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards
     from codeshell_hf.align.trainer_config import check_whole_model
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from codeshell_hf.align.settings import AdapterSettings
 from codeshell_hf.settings import InputPath, PrecisionSettings
-from codeshell_hf.stages.precision import read_config, resolve_precision
+from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
 
 if TYPE_CHECKING:

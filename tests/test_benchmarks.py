@@ -52,7 +52,7 @@ from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.evaluate.problems import Problem
 from codeshell_hf.manifest import Manifest
-from codeshell_hf.pack.shards import TextDocument, make_header, write_shards
+from codeshell_hf.pack.shard_writer import TextDocument, make_header, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.stages import STAGES

@@ -336,7 +336,7 @@ from pathlib import Path
 import torch
 from codeshell_hf import precision
 from codeshell_hf.presets import make_config
-from codeshell_hf.stages.precision import resolve_precision
+from codeshell_hf.stages.precision_choice import resolve_precision
 from codeshell_hf.stages.stage import Work
 from recipes.with_accelerate import join_ranks
 rank, kept = int(os.environ["RANK"]), Path(sys.argv[1])

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.gpu.processes import ROOT
 from benchmarks.gpu.report import Report, read_lines
-from codeshell_hf.pack.shards import make_header, write_shards
+from codeshell_hf.pack.shard_writer import make_header, write_shards
 from tokenizer.bpe import train_bpe
 
 STEPS, SAVED_EVERY, KILLED_AT = 20, 5, 12

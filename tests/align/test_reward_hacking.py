@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from codeshell_hf.align.measurement import compare_rewards
 from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges
+from codeshell_hf.align.reward_measurement import compare_rewards
 
 
 def make_columns(shifts: dict[str, float]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:

@@ -7,7 +7,7 @@ import pytest
 
 from codeshell_hf.curate import annotation
 from codeshell_hf.curate.annotation import annotate_by_signals, ask, read_score
-from codeshell_hf.curate.preference import Measured
+from codeshell_hf.curate.preference_score import Measured
 from codeshell_hf.curate.settings import Endpoint
 from codeshell_hf.errors import DataError, RunFailed
 from codeshell_hf.text.cache import JsonLinesCache

@@ -7,7 +7,7 @@ import daft
 import pyarrow as pa
 
 from codeshell_hf.curate.languages import name_language
-from codeshell_hf.curate.measurement import SCHEMA, measure_batch
+from codeshell_hf.curate.measured_parts import SCHEMA, measure_batch
 from codeshell_hf.curate.progress import Progress
 from codeshell_hf.curate.report import Outcome
 from codeshell_hf.curate.settings import Measuring, Rules

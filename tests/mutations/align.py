@@ -24,7 +24,7 @@ from tests.mutations import Mutation
         "checkpoints",
         "examples",
         "held_out_loss",
-        "measurement",
+        "reward_measurement",
         "pairing",
         "preferences",
         "reward_hacking",
@@ -73,7 +73,7 @@ MUTATIONS = (
         MEASUREMENT,
         "sum(weight * value for",
         "sum(-weight * value for",
-        _tests("measurement"),
+        _tests("reward_measurement"),
         "the sign of the weighted sum of rewards",
     ),
     Mutation(
@@ -94,7 +94,7 @@ MUTATIONS = (
         MEASUREMENT,
         "if not any(map(math.isnan, pair))",
         "if True",
-        _tests("measurement"),
+        _tests("reward_measurement"),
         "prompts without a reward are compared",
     ),
     Mutation(

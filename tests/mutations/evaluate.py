@@ -77,12 +77,12 @@ MUTATIONS = (
         f"{TESTS}/test_byte_trigram.py", "probabilities of the trigram baseline do not sum to one",
     ),
     Mutation(
-        f"{EVALUATE}/infilling.py", "choice(eligible[1:-1])", "choice(eligible)",
-        f"{TESTS}/test_infilling.py", "the first or last line of a file is taken out",
+        f"{EVALUATE}/line_infilling.py", "choice(eligible[1:-1])", "choice(eligible)",
+        f"{TESTS}/test_line_infilling.py", "the first or last line of a file is taken out",
     ),
     Mutation(
-        f"{EVALUATE}/infilling.py", "share = exact / tasks if tasks else 0.0", "share = exact / counts['all'][0]",
-        f"{TESTS}/test_infilling.py", "a language's share is taken of all languages",
+        f"{EVALUATE}/line_infilling.py", "share = exact / tasks if tasks else 0.0", "share = exact / counts['all'][0]",
+        f"{TESTS}/test_line_infilling.py", "a language's share is taken of all languages",
     ),
     Mutation(
         f"{EVALUATE}/completions.py", 'if row is None or row["asked"] != asked:', "if row is None:",
@@ -120,9 +120,9 @@ MUTATIONS = (
         f"{TESTS}/test_results.py", "scores of other code are reused",
     ),
     Mutation(
-        f"{EVALUATE}/preference.py", "values.append(0.5 if better is None else float(better == 0))",
+        f"{EVALUATE}/judged_preference.py", "values.append(0.5 if better is None else float(better == 0))",
         "values.append(0.5 if better is None else float(better))",
-        f"{TESTS}/test_preference.py", "the judge's preference is turned around",
+        f"{TESTS}/test_judged_preference.py", "the judge's preference is turned around",
     ),
     Mutation(
         f"{EVALUATE}/tasks.py", "self.profile.samples * models", "self.profile.samples",
@@ -157,24 +157,24 @@ MUTATIONS = (
         'both ways to read an answer are counted together',
     ),
     Mutation(
-        f"{EVALUATE}/held_out.py",
+        f"{EVALUATE}/held_out_files.py",
         'scored = {ids[index] for index in split.chosen}',
         'scored = set(ids)',
-        f"{TESTS}/test_held_out.py",
+        f"{TESTS}/test_held_out_files.py",
         'counting is measured on other documents than the model',
     ),
     Mutation(
-        f"{EVALUATE}/held_out.py",
+        f"{EVALUATE}/held_out_files.py",
         'texts = (row["text"] for row in read_documents(documents, split="train"',
         'texts = (row["text"] for row in read_documents(documents, split="held-out"',
-        f"{TESTS}/test_held_out.py",
+        f"{TESTS}/test_held_out_files.py",
         'counting is trained on what it is measured on',
     ),
     Mutation(
-        f"{EVALUATE}/held_out.py",
+        f"{EVALUATE}/held_out_files.py",
         'origin = [model.identity, files',
         'origin = [model.name, files',
-        f"{TESTS}/test_held_out.py",
+        f"{TESTS}/test_held_out_files.py",
         'bits per byte of other weights are reused',
     ),
     Mutation(
@@ -220,7 +220,7 @@ MUTATIONS = (
         "the imports of the prompt are lost",
     ),
     Mutation(
-        f"{EVALUATE}/measurement.py",
+        f"{EVALUATE}/model_measurement.py",
         'result.tasks[task.name] = score',
         'result.tasks[model.name] = score',
         "tests/recipes/test_evaluate.py::test_results_hold_everything_that_made_them",

@@ -4,7 +4,7 @@ from tests.mutations import Mutation
 
 STAGE = "src/codeshell_hf/stages/stage.py"
 TESTS = "tests/stages/test_stage.py"
-PRECISION = "src/codeshell_hf/stages/precision.py"
+PRECISION = "src/codeshell_hf/stages/precision_choice.py"
 PROCESS = "src/codeshell_hf/stages/process.py"
 
 MUTATIONS = (
@@ -83,28 +83,28 @@ MUTATIONS = (
         PRECISION,
         "        if recorded is None:\n",
         "        if True:\n",
-        "tests/stages/test_precision.py",
+        "tests/stages/test_precision_choice.py",
         "a run that goes on changes its precision",
     ),
     Mutation(
         PRECISION,
         'config = None if requested == "float32" else read_config()',
         "config = read_config()",
-        "tests/stages/test_precision.py",
+        "tests/stages/test_precision_choice.py",
         "float32 wants a model's configuration",
     ),
     Mutation(
         PRECISION,
         "pickle.loads(pickle.dumps(error))",
         "pickle.dumps(error)",
-        "tests/stages/test_precision.py",
+        "tests/stages/test_precision_choice.py",
         "an error that other ranks cannot read is sent to them",
     ),
     Mutation(
         PRECISION,
         'choose_precision("bfloat16", read_config(), device, trains=trains, advice=advice)',
         "pass",
-        "tests/stages/test_precision.py",
+        "tests/stages/test_precision_choice.py",
         "a run that goes on in a slow precision does not say so",
     ),
     Mutation(

@@ -105,10 +105,10 @@ MUTATIONS = (
         "the tokenizer overrides what the recipe changes",
     ),
     Mutation(
-        TRAIN + "progress.py",
+        TRAIN + "run_log.py",
         'if entry["step"] <= step]',
         'if entry["step"] <= step + 1]',
-        TESTS + "test_progress.py",
+        TESTS + "test_run_log.py",
         "a resumed log keeps a step that is repeated",
     ),
     Mutation(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codeshell_hf.pack.shards import TextDocument, write_shards
+from codeshell_hf.pack.shard_writer import TextDocument, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
 
 SENTINELS = (301, 302, 303)

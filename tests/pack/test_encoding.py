@@ -11,7 +11,7 @@ import pytest
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.encoding import encode_documents, group_files
 from codeshell_hf.pack.settings import Perturbation
-from codeshell_hf.pack.shards import join_parts, make_header
+from codeshell_hf.pack.shard_writer import join_parts, make_header
 from codeshell_hf.text.shards import Header, ShardPart, TokenShards
 
 PROGRAM = "def area_of(radius_in):\n    squared_value = radius_in * radius_in\n    return 3.14 * squared_value\n"

@@ -12,7 +12,7 @@ from codeshell_hf.pack.marks import Marks
 from codeshell_hf.pack.repositories import File, join_files
 from codeshell_hf.pack.rows import Rows
 from codeshell_hf.pack.settings import InfillingSettings
-from codeshell_hf.pack.shards import EncodedDocument, write_encoded
+from codeshell_hf.pack.shard_writer import EncodedDocument, write_encoded
 from codeshell_hf.text.shards import Header, TokenShards
 from tests.pack.letters import END, SENTINELS, Letters
 

@@ -11,7 +11,7 @@ import pytest
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
-from codeshell_hf.pack import encoding, repositories, shards
+from codeshell_hf.pack import encoding, repositories, shard_writer
 from codeshell_hf.pack.marks import Marks, find_marks
 from codeshell_hf.pack.repositories import (
     File,
@@ -23,7 +23,7 @@ from codeshell_hf.pack.repositories import (
     spread_part,
 )
 from codeshell_hf.pack.settings import RepositorySettings
-from codeshell_hf.pack.shards import EncodedDocument, join_parts, make_header
+from codeshell_hf.pack.shard_writer import EncodedDocument, join_parts, make_header
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import Header, ShardPart, TokenShards
 from recipes import pack
@@ -302,7 +302,7 @@ def test_a_run_that_is_killed_while_it_joins_encodes_nothing_again(
         f"output: {tmp_path}/pack\ndocuments: {curated}\ntokenizer: {tmp_path}/tokenizer\n"
         "repositories: {row_tokens: 4096}\n"
     )
-    write = shards.write_contents
+    write = shard_writer.write_contents
 
     def write_until_killed(parts: Sequence[ShardPart], header: Header, folder: Path) -> Header:
         if folder == tmp_path / "pack.partial" / killed_at:
@@ -313,9 +313,9 @@ def test_a_run_that_is_killed_while_it_joins_encodes_nothing_again(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_contents", write_until_killed)
+        patch.setattr(shard_writer, "write_contents", write_until_killed)
         if killed_at == "records":
-            patch.setattr(shards, "drop_records", refuse)
+            patch.setattr(shard_writer, "drop_records", refuse)
         with pytest.raises(RuntimeError, match="killed"):
             main(pack.STAGE, [str(settings)])
     monkeypatch.setattr(encoding, "encode_part", refuse)

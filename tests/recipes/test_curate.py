@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.curate import engine
+from codeshell_hf.curate import daft_engine
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.documents import read_documents
 from recipes.curate import STAGE
@@ -121,7 +121,7 @@ def test_the_stage_writes_documents_and_reports_and_then_has_nothing_to_do(
 def test_a_cluster_that_is_not_there_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_started", None)
+    monkeypatch.setattr(daft_engine, "_started", None)
     write_files(tmp_path / "in", {"area.py": GOOD})
 
     code = main(STAGE, [write_settings(tmp_path), "engine.runner=ray", "engine.address=127.0.0.1:9"])

@@ -11,7 +11,7 @@ import yaml
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.commands.programs import main as write_programs
-from codeshell_hf.pack.shards import TextDocument, write_shards
+from codeshell_hf.pack.shard_writer import TextDocument, write_shards
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import Header
 from recipes.evaluate import STAGE

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.pack.shards import make_header, write_shards
+from codeshell_hf.pack.shard_writer import make_header, write_shards
 from codeshell_hf.train.checkpoint import list_checkpoints
 
 ROOT = Path(__file__).parents[2]

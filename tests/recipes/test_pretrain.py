@@ -24,13 +24,13 @@ from safetensors.torch import load_file
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.manifest import read_manifest
-from codeshell_hf.pack.shards import make_header, write_shards
+from codeshell_hf.pack.shard_writer import make_header, write_shards
 from codeshell_hf.presets import make_config
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.shards import TokenShards
 from codeshell_hf.train.loss import CPU_POSITIONS
 from codeshell_hf.train.operator import operator_folder
-from codeshell_hf.train.progress import Log, Progress
+from codeshell_hf.train.run_log import Log, Progress
 from recipes.pretrain import STAGE
 from tests.warm import start
 from tokenizer.bpe import train_bpe

@@ -8,7 +8,7 @@ from torch import Tensor
 from codeshell_hf.train.checkpoint import Checkpoints, Run
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.guard import Guard
-from codeshell_hf.train.progress import Progress
+from codeshell_hf.train.run_log import Progress
 from codeshell_hf.train.settings import GuardSettings
 
 

@@ -9,8 +9,8 @@ import torch
 
 from codeshell_hf.errors import SettingsError
 from codeshell_hf.train.background_evaluation import BackgroundEvaluation
-from codeshell_hf.train.progress import Log
 from codeshell_hf.train.ranks import Ranks
+from codeshell_hf.train.run_log import Log
 from codeshell_hf.train.settings import EvaluationSettings
 from codeshell_hf.train.trackers import Trackers
 

@@ -16,7 +16,7 @@ from codeshell_hf.train import checkpoint
 from codeshell_hf.train.checkpoint import Checkpoints, Run, list_checkpoints
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.guard import Guard
-from codeshell_hf.train.progress import Progress
+from codeshell_hf.train.run_log import Progress
 from codeshell_hf.train.settings import CheckpointSettings
 from tests.train.steps import make_run, save, take_step, weights_of
 

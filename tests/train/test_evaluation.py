@@ -12,8 +12,8 @@ from codeshell_hf.errors import Interrupted
 from codeshell_hf.train.background_evaluation import BackgroundEvaluation
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.evaluation import RunEvaluation
-from codeshell_hf.train.progress import Log, Progress
 from codeshell_hf.train.ranks import Ranks
+from codeshell_hf.train.run_log import Log, Progress
 from codeshell_hf.train.settings import EvaluationSettings
 from codeshell_hf.train.trackers import Trackers
 from tests.pack.letters import make_shards

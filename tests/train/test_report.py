@@ -4,9 +4,9 @@ import torch
 
 from codeshell_hf.train.attention_choice import AttentionTrial
 from codeshell_hf.train.engine import Engine
-from codeshell_hf.train.progress import Entry
 from codeshell_hf.train.ranks import Ranks
 from codeshell_hf.train.report import describe_rounding, describe_start, summarize_run
+from codeshell_hf.train.run_log import Entry
 from codeshell_hf.train.settings import BatchSettings
 from codeshell_hf.train.sharding import Sharding
 

@@ -8,9 +8,9 @@ import torch
 from codeshell_hf.errors import RunFailed
 from codeshell_hf.train.checkpoint import Checkpoints
 from codeshell_hf.train.engine import Engine
-from codeshell_hf.train.progress import Progress
 from codeshell_hf.train.ranks import Ranks
 from codeshell_hf.train.rollback import roll_back
+from codeshell_hf.train.run_log import Progress
 from codeshell_hf.train.settings import CheckpointSettings
 from tests.train.steps import make_run, save, take_step, weights_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..text.intervals import Change
-from .measurement import WEIGHTED
+from .reward_measurement import WEIGHTED
 
 
 def find_hacked_judges(changes: Mapping[str, Change], judges: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from ..text.cache import JsonLinesCache
 from ..text.client import Budget, Client, read_token
 from ..text.failures import RequestRefused, ServerUnavailable
 from ..text.sampling import Sampling
-from .preference import Measured
+from .preference_score import Measured
 from .settings import Endpoint
 
 MAX_SCORE = 5

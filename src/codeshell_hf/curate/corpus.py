@@ -16,10 +16,10 @@ from ..dependencies import hash_code
 from ..errors import DataError
 from ..extensions import find_extension_file
 from ..manifest import hash_file, hash_values
-from .engine import map_tasks
-from .measurement import MEASURED_BY, SIGNAL_NAMES, measure_part
+from .daft_engine import map_tasks
+from .measured_parts import MEASURED_BY, SIGNAL_NAMES, measure_part
 from .parts import CorpusPart
-from .preference import Measured
+from .preference_score import Measured
 from .progress import Progress
 from .settings import Measuring, Source
 from .sources import Unit, list_units

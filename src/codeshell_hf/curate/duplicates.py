@@ -17,7 +17,7 @@ from daft import DataFrame, DataType, Window, col
 from daft.functions import row_number
 from numpy.typing import NDArray
 
-from .engine import map_tasks
+from .daft_engine import map_tasks
 from .settings import NearDuplicates
 from .shingles import find_sets, measure_jaccard, shingle
 

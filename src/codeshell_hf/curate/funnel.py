@@ -21,11 +21,11 @@ from ..text.client import read_token
 from ..text.documents import DOCUMENTS
 from .annotation import SECTION, annotate_by_signals, ask
 from .corpus import ROW, Corpus, Drawn
+from .daft_engine import count_cores
 from .decontamination import read_benchmark
 from .duplicates import NO_DUPLICATES, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
-from .engine import count_cores
 from .inspection import STATIC, InspectShared, ScoreShared, inspect_part, score_part
-from .measurement import SIGNAL_NAMES
+from .measured_parts import SIGNAL_NAMES
 from .ngrams import train, write_arpa
 from .parts import Repeated
 from .progress import Progress

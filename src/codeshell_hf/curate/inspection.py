@@ -14,10 +14,10 @@ from ..precision import ComputeDtype
 from ..processors import set_threads
 from .annotation import annotate_by_signals
 from .decontamination import Decontaminator, read_benchmark
-from .measurement import SIGNAL_NAMES
+from .measured_parts import SIGNAL_NAMES
 from .ngrams import load_scorer
 from .parts import CorpusPart, Repeated, read_kept
-from .preference import Measured
+from .preference_score import Measured
 from .regressor import Regressor
 from .repetition import find_holders, remove_pieces
 from .settings import Benchmark

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .measurement import SCHEMA
+from .measured_parts import SCHEMA
 from .parts import CorpusPart, Repeated
 from .redaction import redact
 from .repetition import find_holders, remove_pieces

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..manifest import hash_values, write_text
-from .infilling import LineScore
+from .line_infilling import LineScore
 from .problems import Row
 from .scores import Score
 

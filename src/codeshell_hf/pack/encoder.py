@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..text.pre_tokenizers import SPLITS, name_split
 from ..tokenization_codeshell import CodeShellTokenizer
 from .infilling import Codec
-from .shards import ENCODED_TOGETHER, Encoder
+from .shard_writer import ENCODED_TOGETHER, Encoder
 
 if TYPE_CHECKING:
     import tiktoken

@@ -19,7 +19,16 @@ from ..tokenization_codeshell import CodeShellTokenizer
 from .encoder import make_tiktoken
 from .perturbation import perturb
 from .settings import Perturbation
-from .shards import EncodedDocument, Encoder, PartWriter, TextDocument, encode_all, find_part, has_record, name_part
+from .shard_writer import (
+    EncodedDocument,
+    Encoder,
+    PartWriter,
+    TextDocument,
+    encode_all,
+    find_part,
+    has_record,
+    name_part,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from .imports import Paths, find_imports
 from .marks import Marks
 from .ordering import order_by_imports
 from .settings import RepositorySettings
-from .shards import EncodedDocument, Encoder, PartWriter, find_part, name_part
+from .shard_writer import EncodedDocument, Encoder, PartWriter, find_part, name_part
 
 if TYPE_CHECKING:
     from rensa import RMinHash

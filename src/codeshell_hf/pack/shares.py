@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..manifest import require_manifest
 from ..text.shards import Header, TokenShards
-from .shards import join_parts
+from .shard_writer import join_parts
 
 # Paths of documents and tokenizer may differ between machines; their contents must not, and are compared by hash.
 # row_tokens only affects the report.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import Interrupted
-from .progress import Log
 from .ranks import Ranks
+from .run_log import Log
 from .trackers import Trackers
 
 # A launcher sets these for its ranks; the evaluation is not one of them.

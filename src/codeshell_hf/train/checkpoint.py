@@ -22,7 +22,7 @@ from ..manifest import hash_file, write_text
 from ..precision import ComputeDtype
 from .engine import Engine
 from .guard import Guard
-from .progress import Progress
+from .run_log import Progress
 from .schedule import check_phases, check_step_tokens
 from .settings import CheckpointSettings
 

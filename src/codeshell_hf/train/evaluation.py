@@ -11,8 +11,8 @@ from ..tokenization_codeshell import CodeShellTokenizer
 from .background_evaluation import BackgroundEvaluation
 from .engine import Engine
 from .positions import POSITION_BINS, score_positions
-from .progress import Log, Progress
 from .ranks import Ranks
+from .run_log import Log, Progress
 from .settings import EvaluationSettings
 from .stop_signal import StopSignal
 from .trackers import Trackers

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from .attention_choice import describe_trials
 from .engine import Engine
-from .progress import Entry
 from .ranks import Ranks
+from .run_log import Entry
 from .settings import BatchSettings
 from .sharding import Sharding
 

@@ -3,8 +3,8 @@
 from ..errors import RunFailed
 from .checkpoint import Checkpoints
 from .guard import Guard
-from .progress import Progress
 from .ranks import Ranks
+from .run_log import Progress
 
 
 def roll_back(checkpoints: Checkpoints, guard: Guard, progress: Progress, norm: float, ranks: Ranks) -> None:

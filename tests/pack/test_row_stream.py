@@ -8,14 +8,14 @@ import pytest
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError, SettingsError
-from codeshell_hf.pack import stream
+from codeshell_hf.pack import row_stream
 from codeshell_hf.pack.datatrove import DatatroveShards
 from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.mixture import Mixture
+from codeshell_hf.pack.row_stream import open_rows, open_shards, read_step
 from codeshell_hf.pack.rows import Rows
 from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
-from codeshell_hf.pack.shards import TextDocument, make_header, write_shards
-from codeshell_hf.pack.stream import open_rows, open_shards, read_step
+from codeshell_hf.pack.shard_writer import TextDocument, make_header, write_shards
 from codeshell_hf.text.shards import TokenShards
 from tests.pack.letters import make_shards
 
@@ -135,7 +135,7 @@ def test_the_last_phase_may_have_a_mixture_of_its_own(home: Path) -> None:
 
 
 def test_cuts_by_syntax_need_tree_sitter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "find_spec", lambda name: None)
+    monkeypatch.setattr(row_stream, "find_spec", lambda name: None)
     infilling = InfillingSettings(cuts={"syntax": 0.5, "line": 0.5})
 
     with pytest.raises(DataError, match=r'pip install "codeshell-hf\[curate\]"'):

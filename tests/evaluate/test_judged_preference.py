@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.errors import SettingsError
-from codeshell_hf.evaluate.preference import PreferenceMeasurement
+from codeshell_hf.evaluate.judged_preference import PreferenceMeasurement
 from codeshell_hf.evaluate.settings import PreferenceSettings
 from tests.endpoint import serve_judge
 from tests.evaluate.sets import SMALL

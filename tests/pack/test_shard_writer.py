@@ -11,7 +11,7 @@ import pytest
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
-from codeshell_hf.pack.shards import (
+from codeshell_hf.pack.shard_writer import (
     EncodedDocument,
     PartWriter,
     TextDocument,

@@ -1,6 +1,6 @@
 """Held-out lines to fill in."""
 
-from codeshell_hf.evaluate.infilling import first_line, score_lines, show_lines, take_lines
+from codeshell_hf.evaluate.line_infilling import first_line, score_lines, show_lines, take_lines
 from codeshell_hf.evaluate.problems import Problem
 from codeshell_hf.text.documents import DocumentRow
 

@@ -8,7 +8,7 @@ from ..text.bits_per_byte import score_documents
 from ..text.documents import DocumentRow, read_documents
 from ..text.held_out import HeldOut, read_held_out
 from .byte_trigram import ByteTrigram
-from .infilling import LineScore, first_line, score_lines, show_lines, take_lines
+from .line_infilling import LineScore, first_line, score_lines, show_lines, take_lines
 from .models import EvaluatedModel
 from .results import ResultCache
 from .settings import BitsPerByteSettings, HeldOutLineSettings

@@ -11,8 +11,8 @@ from codeshell_hf import precision as precisions
 from codeshell_hf.errors import CheckpointError, RunFailed
 from codeshell_hf.precision import Precision, read_precision, write_precision
 from codeshell_hf.presets import make_config
-from codeshell_hf.stages import precision as stage_precision
-from codeshell_hf.stages.precision import read_config, resolve_precision
+from codeshell_hf.stages import precision_choice as stage_precision
+from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 from codeshell_hf.stages.stage import Work
 
 NANO = make_config("nano")

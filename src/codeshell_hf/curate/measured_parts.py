@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .languages import name_language_by_shebang
-from .preference import Measured, prefer
+from .preference_score import Measured, prefer
 from .repetition import hash_pieces
 from .settings import Measuring, Source
 from .shingles import shingle, sign

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..text.documents import read_documents
 from .harness import score_harness
-from .held_out import HeldOutFiles, fill_in_lines, score_bits_per_byte
+from .held_out_files import HeldOutFiles, fill_in_lines, score_bits_per_byte
 from .memorisation import take_beginnings
 from .models import EvaluatedModel
 from .results import ModelResult, ResultCache

@@ -16,7 +16,7 @@ from .marks import find_marks
 from .mixture import Mixture
 from .rows import Batch, Documents, Rows
 from .settings import InfillingSettings, MixtureSettings, RowSettings
-from .shards import make_header
+from .shard_writer import make_header
 
 Stream = Rows | Mixture
 

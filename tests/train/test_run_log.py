@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.train.progress import Log, Progress
+from codeshell_hf.train.run_log import Log, Progress
 from codeshell_hf.train.throughput import TokenCost
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from codeshell_hf.evaluate.generation import Completion, OnDone, Question
-from codeshell_hf.evaluate.held_out import HeldOutFiles, fill_in_lines, score_bits_per_byte
+from codeshell_hf.evaluate.held_out_files import HeldOutFiles, fill_in_lines, score_bits_per_byte
 from codeshell_hf.evaluate.models import EvaluatedModel
 from codeshell_hf.evaluate.results import ResultCache
 from codeshell_hf.evaluate.settings import BitsPerByteSettings, HeldOutLineSettings

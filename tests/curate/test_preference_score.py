@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 from typing import cast
 
-from codeshell_hf.curate.measurement import measure_batch
-from codeshell_hf.curate.preference import Measured, prefer
+from codeshell_hf.curate.measured_parts import measure_batch
+from codeshell_hf.curate.preference_score import Measured, prefer
 from codeshell_hf.curate.settings import Measuring
 from codeshell_hf.curate.sources import Document
 

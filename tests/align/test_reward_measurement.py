@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from codeshell_hf.align.measurement import (
+from codeshell_hf.align.reward_measurement import (
     compare_rewards,
     score_answers,
     weigh,
