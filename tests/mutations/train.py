@@ -363,4 +363,32 @@ MUTATIONS = (
         TESTS + "test_rollback.py",
         "rollbacks are not counted",
     ),
+    Mutation(
+        TRAIN + "evaluation.py",
+        "progress.step % every_steps == 0 and not is_last",
+        "progress.step % every_steps == 0",
+        TESTS + "test_evaluation.py",
+        "the last step is evaluated twice",
+    ),
+    Mutation(
+        TRAIN + "stop_signal.py",
+        "if not checkpoints.commit() or checkpoints.last_step != step:",
+        "if False:",
+        TESTS + "test_stop_signal.py",
+        "a stopped run that is not saved says that it is",
+    ),
+    Mutation(
+        TRAIN + "schedule.py",
+        "math.ceil(schedule.total_tokens / tokens)",
+        "math.floor(schedule.total_tokens / tokens)",
+        TESTS + "test_schedule.py",
+        "the last tokens of a run are not trained on",
+    ),
+    Mutation(
+        TRAIN + "checkpoint.py",
+        "return step % self._settings.every_steps == 0",
+        "return step % self._settings.keep == 0",
+        TESTS + "test_checkpoint.py",
+        "checkpoints are saved at another interval",
+    ),
 )

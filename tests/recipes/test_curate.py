@@ -15,7 +15,7 @@ import pytest
 from codeshell_hf.curate import daft_engine
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.documents import read_documents
-from recipes.curate import STAGE
+from recipes.curate import STAGE, Settings
 from tests.curate.toy_corpus import GOOD, write_files
 
 ROOT = Path(__file__).parents[2]
@@ -141,9 +141,10 @@ def test_a_cluster_that_is_not_there_is_one_line(
         (["selection={max_tokens: 5, by: quality}"], "selection.by is quality, but quality is null"),
         (["rights.opt_out=HOME/none.txt"], "none.txt does not exist"),
         (["benchmarks=[{name: b, path: HOME/in}]"], "has none of the fields"),
-        (["perplexity={model: HOME/none.arpa}"], "which is not a file; name one, or null to train"),
-        (["perplexity={words: HOME/none}"], "cannot be read as a tokenizer"),
-        (["quality={model: HOME/none}"], "is no encoder that can be loaded"),
+        (["perplexity={model: HOME/none.arpa}"], "none.arpa does not exist"),
+        (["perplexity={model: HOME/in}"], "which is not a file; name one, or null to train"),
+        (["perplexity={words: HOME/in}"], "cannot be read as a tokenizer"),
+        (["quality={model: HOME/in}"], "is no encoder that can be loaded"),
         (["quality={endpoint: {model: m, token_variable: NO_SUCH}}"], "NO_SUCH, which is not set"),
         (["near_duplicates.min_jaccard=2"], "near_duplicates.min_jaccard is 2"),
     ],
@@ -161,3 +162,13 @@ def test_wrong_calls_are_one_line_and_exit_2(
     assert code == 2, errors
     assert re.search(message, errors[-1]), errors[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_models_on_the_hub_and_built_in_ones_are_no_inputs(tmp_path: Path) -> None:
+    given = {"sources": [{"name": "own", "path": str(tmp_path)}], "output": str(tmp_path / "out")}
+    built_in = Settings.model_validate({**given, "perplexity": {"words": "code"}, "quality": {"model": "static"}})
+    on_the_hub = Settings.model_validate({**given, "quality": {"model": "owner/regressor"}})
+    local = Settings.model_validate({**given, "quality": {"model": "runs/nano/curate/quality"}})
+
+    assert set(STAGE.inputs(built_in)) == set(STAGE.inputs(on_the_hub)) == {"sources.own"}
+    assert STAGE.inputs(local)["quality.model"] == Path("runs/nano/curate/quality")

@@ -308,3 +308,9 @@ def test_another_batch_size_is_refused(engine: Engine, tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match="from steps of 32 tokens, but this run would take 64"):
         checkpoints.resume(Run(Progress(), Guard(), 64, "float32"))
+
+
+def test_checkpoints_are_due_at_multiples_of_their_interval(engine: Engine, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, engine, CheckpointSettings(every_steps=4))
+
+    assert [step for step in range(1, 10) if checkpoints.is_due(step)] == [4, 8]

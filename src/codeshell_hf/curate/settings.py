@@ -45,12 +45,15 @@ BY_LANGUAGE: LanguageRules = {
 
 
 def _find_folder(name: str) -> Path | None:
-    return None if name in BUILT_IN else Path(name)
+    path = Path(name)
+    is_hub = not path.exists() and len(path.parts) <= HUB_PARTS
+    return None if name in BUILT_IN or is_hub else path
 
 
 BUILT_IN = ("code", "static")
+HUB_PARTS = 2  # owner/name
 NameOrFolder = Annotated[str, Input(_find_folder)]
-"""The name of something built in, or a folder."""
+"""A folder, or the name of something built in or on the Hub."""
 
 
 class Source(Section):
