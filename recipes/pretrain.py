@@ -108,8 +108,9 @@ def run(settings: Settings, work: Work) -> None:
 
         # The run's state: at the start, or at the last complete checkpoint.
         progress, guard = Progress(), Guard(settings.guard)
-        state = Run(progress, guard, steps.tokens, precision.compute_dtype, steps.phases)
-        checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint)
+        state = Run(progress, guard, steps.tokens, precision.compute_dtype, steps)
+        peak = None if steps.decay_start is None else steps.decay_start // steps.tokens
+        checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint, peak=peak)
         if checkpoints.resume(state):
             ranks.print(f"resumes at step {progress.step} of {steps.count}")
 
@@ -124,8 +125,7 @@ def run(settings: Settings, work: Work) -> None:
             settings.evaluation, settings.shards, row_tokens=max(schedule.row_lengths),
             benchmarks=benchmarks, folder=work.folder, log=log, trackers=trackers, ranks=ranks, stop=stop,
         )  # fmt: skip
-        if progress.step == 0:
-            evaluation.log_bits_per_byte(engine, progress)
+        evaluation.make_up(engine, tokenizer, progress, is_last=progress.step == steps.count)
 
         log.start_clock()
         peak_tflops = settings.peak_tflops or find_peak_tflops(ranks.device)
@@ -164,8 +164,9 @@ def run(settings: Settings, work: Work) -> None:
 
         checkpoints.commit()
         evaluation.finish(engine, progress, by_position=len(schedule.phases) > 1)
-        trackers.finish()
         engine.save_whole(work.folder / "model", tokenizer)
+        benchmarks.finish(trackers)  # the first rank's alone, so after what all do together
+        trackers.finish()
 
         if ranks.is_first:
             report = summarize_run(
@@ -189,7 +190,8 @@ STAGE = Stage(
         "trackers", "peak_tflops", "log_every_steps",
     ),
     extended_by=("schedule.total_tokens",),
-    kept_globs=("log.jsonl", "exports", "benchmarks"),
+    kept_globs=("log.jsonl", "checkpoints/precision.json", "exports", "benchmarks"),
+    saves_on_signal=True,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 #       accelerate=recipes/accelerate/fsdp2.yaml
 # HEAD: host and port of the first node. NODES: their number. PER_NODE: processes on each, by default one per GPU.
 # If a node is lost, the others wait until it, or a replacement, runs this again, and resume from the last checkpoint.
-# SIGTERM or SIGUSR1 to this process, on one node or all: every rank finishes its step, saves and stops, and the exit status is
-# 75. After CODESHELL_GRACE_S seconds, by default 600, ranks are killed.
+# The output must be on a disk that all nodes share.
+# SIGTERM or SIGUSR1 to this process, on one node or all: every rank finishes its step, saves and stops, and the exit
+# status is 75. After CODESHELL_GRACE_S seconds, by default 600, ranks are killed.
 # The tests run it as two nodes on loopback.
 set -eu
 [ $# -gt 0 ] || { echo "usage: HEAD=host:port NODES=n sh recipes/launch/torchrun.sh SETTINGS [section.key=value ...]" >&2; exit 2; }

@@ -1,7 +1,9 @@
 """Features of Linux that other systems may lack, checked only here."""
 
+import ctypes
 import os
 import signal
+from collections.abc import Callable
 from io import FileIO
 
 # Namespaces, seccomp, memfd and pidfd come together; Python exposes the last two.
@@ -12,6 +14,15 @@ def list_stop_signals() -> list[signal.Signals]:
     """The signals that request a stop: SIGTERM, on POSIX SIGUSR1 (Slurm's before its limit), on Windows SIGBREAK."""
     names = ("SIGTERM", "SIGUSR1", "SIGBREAK")
     return [signal.Signals(getattr(signal, name)) for name in names if hasattr(signal, name)]
+
+
+def make_parent_death_signal(number: signal.Signals) -> Callable[[], None]:
+    """A function by which a process asks for a signal when its parent ends; it does nothing on other systems."""
+    try:
+        control = ctypes.CDLL(None).prctl  # loaded here, since a forked child should load nothing
+    except (AttributeError, OSError, TypeError):
+        return lambda: None
+    return lambda: control(1, int(number), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def read_at(file: FileIO, size: int, offset: int) -> bytes:

@@ -27,7 +27,7 @@ def do_nothing(settings: StageSettings, work: Work) -> None:
     work.report.append("done here")
 
 
-PRETRAIN: Stage[StageSettings] = Stage("pretrain", Settings, do_nothing)
+PRETRAIN: Stage[StageSettings] = Stage("pretrain", Settings, do_nothing, saves_on_signal=True)
 SFT: Stage[StageSettings] = Stage("sft", Plain, do_nothing)
 
 
@@ -94,7 +94,7 @@ def test_a_rank_does_not_launch_again(
     options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setattr(launch, "supervise", lambda command: pytest.fail("launched"))
+    monkeypatch.setattr(launch, "supervise", lambda command, *, saves: pytest.fail("launched"))
     options.overrides, options.accelerate = [], write_file(tmp_path)
 
     assert run_or_launch(SFT, options) == 0
@@ -104,7 +104,7 @@ def test_a_rank_does_not_launch_again(
 def test_the_launchers_status_is_the_commands(
     options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "supervise", lambda command: 7)
+    monkeypatch.setattr(launch, "supervise", lambda command, *, saves: 7)
     options.overrides, options.accelerate = [], write_file(tmp_path)
 
     assert run_or_launch(SFT, options) == 7

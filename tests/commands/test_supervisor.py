@@ -10,7 +10,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from codeshell_hf.commands import supervisor
-from codeshell_hf.commands.supervisor import find_ranks, main, supervise
+from codeshell_hf.commands.supervisor import main, supervise
 
 
 def test_a_launcher_is_supervised(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_launcher_is_supervised(tmp_path: Path) -> None:
     while len(list(tmp_path.glob("[01]"))) < 2:
         time.sleep(0.05)
     agents = psutil.Process(stubborn.pid).children()
-    ranks = [one for found in agents for one, _ in find_ranks(found.pid)]
+    ranks = [child.pid for agent in agents for child in agent.children()]
     assert len(ranks) == 2
     stubborn.send_signal(signal.SIGTERM)
     assert stubborn.wait(60) == 128 + signal.SIGKILL
@@ -60,6 +60,46 @@ def test_a_launcher_is_supervised(tmp_path: Path) -> None:
 def test_a_launchers_exit_status_is_passed_on() -> None:
     assert supervise([sys.executable, "-c", "import sys; sys.exit(3)"]) == 3
     assert supervise([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == 137
+    assert supervise([sys.executable, "-c", "import sys; sys.exit(4)"], saves=False) == 4
+
+
+def test_ranks_of_a_launcher_that_dies_are_killed_and_a_saved_run_that_fails_has_failed(tmp_path: Path) -> None:
+    rank = f"import os, pathlib, time; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(60)"
+    agent = (
+        "import os, pathlib, subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {rank!r}], start_new_session=True)\n"
+        f"while not list(pathlib.Path({str(tmp_path)!r}).iterdir()): time.sleep(0.02)\n"
+        "pathlib.Path(os.environ['CODESHELL_INTERRUPTED_MARKER']).touch()\n"
+        "os._exit(3)\n"
+    )
+
+    assert supervise([sys.executable, "-c", agent]) == 3
+
+    process = int(next(tmp_path.iterdir()).name)
+    gone = time.monotonic() + 20
+    while psutil.pid_exists(process) and psutil.Process(process).status() != "zombie":
+        assert time.monotonic() < gone
+        time.sleep(0.05)
+
+
+def test_a_launcher_does_not_outlive_its_supervisor(tmp_path: Path) -> None:
+    agent = f"import os, pathlib, time; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(60)"
+    script = (
+        "import sys\nfrom codeshell_hf.commands.supervisor import supervise\n"
+        f"supervise([sys.executable, '-c', {agent!r}])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not list(tmp_path.iterdir()):
+        time.sleep(0.05)
+    launcher = int(next(tmp_path.iterdir()).name)
+
+    process.kill()
+    process.wait()
+
+    gone = time.monotonic() + 20
+    while psutil.pid_exists(launcher) and psutil.Process(launcher).status() != "zombie":
+        assert time.monotonic() < gone
+        time.sleep(0.05)
 
 
 def test_handlers_are_put_back() -> None:

@@ -401,6 +401,53 @@ def test_a_finished_run_is_extended_with_its_moments(home: Path, tmp_path: Path,
     assert "nothing to do" in capsys.readouterr().out
 
 
+def test_an_extended_run_goes_back_to_its_peak(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    shape = ["schedule.floor_fraction=0", "schedule.decay=linear", "schedule.decay_fraction=0.25"]
+    shape += ["schedule.phases=[{until_fraction: 1.0, row_tokens: 64}]", "checkpoint.keep=1"]
+    assert run(home, tmp_path / "whole", *shape, "schedule.total_tokens=12288") == 0
+    assert run(home, tmp_path / "longer", *shape, "schedule.total_tokens=8192") == 0
+    kept = sorted(path.name for path in (tmp_path / "longer" / "checkpoints").glob("step-*"))
+    assert kept == ["step-00000006", "step-00000008"]  # the last before the decay of 2,048 tokens, and the last
+    capsys.readouterr()
+
+    assert run(home, tmp_path / "longer", *shape, "schedule.total_tokens=12288") == 0
+
+    assert "resumes at step 6 of 12" in capsys.readouterr().out
+    assert losses_of(tmp_path / "longer") == losses_of(tmp_path / "whole")
+
+
+def test_a_shorter_run_is_trained_anew_and_not_cut_short(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    flat = ["schedule.floor_fraction=1", "schedule.phases=[{until_fraction: 1.0, row_tokens: 64}]"]
+    output = tmp_path / "out"
+    assert run(home, output, *flat, "schedule.total_tokens=12288") == 0
+
+    assert run(home, output, *flat, "schedule.total_tokens=8192") == 0
+
+    assert len(losses_of(output)) == 8
+    assert counts_of(output)["tokens"] == 8192
+    shutil.rmtree(output / "checkpoints")
+    capsys.readouterr()
+    assert run(home, output, *flat, "schedule.total_tokens=12288") == 2
+    assert (
+        "out has no checkpoints to continue from; set output to another folder, or --force" in capsys.readouterr().err
+    )
+    assert len(losses_of(output)) == 8
+
+
+def test_a_run_of_an_earlier_release_is_extended(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    """One that did not have all settings of today."""
+    flat = ["schedule.floor_fraction=1", "schedule.phases=[{until_fraction: 1.0, row_tokens: 64}]"]
+    output = tmp_path / "out"
+    assert run(home, output, *flat, "schedule.total_tokens=8192") == 0
+    manifest = json.loads((output / "manifest.json").read_text())
+    del manifest["settings"]["optimizer"]["z_loss"], manifest["settings"]["schedule"]["decay"]
+    (output / "manifest.json").write_text(json.dumps(manifest))
+
+    assert run(home, output, *flat, "schedule.total_tokens=12288") == 0
+
+    assert "resumes at step 8 of 12" in capsys.readouterr().out
+
+
 def test_a_finished_run_is_not_extended_over_phases_that_move(home: Path, tmp_path: Path, capsys: Capture) -> None:
     output = tmp_path / "phases"
     assert run(home, output) == 0

@@ -57,7 +57,7 @@ def run_or_launch(stage: Stage[StageSettings], options: argparse.Namespace) -> i
     except SettingsError as error:
         print(f"{stage.name}: error: {error}", file=sys.stderr)
         return error.exit_code
-    return supervise(command) if command else run_command(stage, options)
+    return supervise(command, saves=stage.saves_on_signal) if command else run_command(stage, options)
 
 
 def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> list[str]:
@@ -90,7 +90,13 @@ def make_command(stage: Stage[StageSettings], options: argparse.Namespace) -> li
     if file is not None and (torch.cuda.is_available() or ranks == 1):
         launcher = ["accelerate.commands.launch", "--config_file", str(file), "--num_processes", str(ranks)]
     else:  # on a CPU, accelerate starts several processes only through MPI
-        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *list_agent_options()]
+        launcher = [
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(ranks),
+            *(list_agent_options() if stage.saves_on_signal else []),
+        ]
         if options.accelerate is not None and "accelerate" in stage.settings.model_fields:
             program.append(f"accelerate={file}")
     return [sys.executable, "-m", *launcher, *program]

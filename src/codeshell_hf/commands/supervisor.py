@@ -4,7 +4,8 @@ python -m codeshell_hf.commands.supervisor COMMAND ...    the command is torchru
 
 torch's agent answers SIGTERM by killing its workers after 30 seconds, and takes their exit code 75 for a failure, upon
 which it starts them again. So signals end here: the agent ignores them, and each rank gets SIGTERM until it has ended.
-A rank that was interrupted with everything saved writes a marker and exits with 0, and this process exits with 75.
+A rank that was interrupted with everything saved writes a marker and exits with 0, and this process exits with 75. The
+marker's path, in their environment, is also how ranks are found.
 """
 
 import os
@@ -12,13 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
 from ..errors import Interrupted
-from ..operating_system import list_stop_signals
+from ..operating_system import list_stop_signals, make_parent_death_signal
 
 GRACE = "CODESHELL_GRACE_S"  # environment variable: seconds for a step and a save, after which ranks are killed
 DEFAULT_GRACE_S = 600.0
@@ -31,12 +32,11 @@ def list_agent_options() -> list[str]:
     return ["--signals-to-handle", "SIGQUIT"] if PROCESSES.is_dir() else []
 
 
-def supervise(command: Sequence[str], *, grace_s: float | None = None) -> int:
+def supervise(command: Sequence[str], *, saves: bool = True, grace_s: float | None = None) -> int:
     """Runs a launcher, passes stop signals on to its ranks, and leaves none of them behind.
 
-    Without /proc, ranks cannot be found, and the launcher gets the signal.
-
     Args:
+        saves: Whether the ranks save on a signal. If not, or without /proc, the launcher gets the signal.
         grace_s: Seconds from the first signal until ranks are killed; `None` for `$CODESHELL_GRACE_S`, else 600. A
             second Ctrl-C kills them at once.
 
@@ -45,21 +45,32 @@ def supervise(command: Sequence[str], *, grace_s: float | None = None) -> int:
     """
     stop = _Stop(float(os.environ.get(GRACE, DEFAULT_GRACE_S)) if grace_s is None else grace_s)
     numbers = [*list_stop_signals(), signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
+    signals_ranks = saves and PROCESSES.is_dir()
+    die_with_parent = make_parent_death_signal(signal.SIGKILL)
+
+    def isolate() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)  # a rank installs its own handlers
+        die_with_parent()
+
+    previous = {number: signal.signal(number, stop.request) for number in numbers}
     with TemporaryDirectory(prefix="codeshell-") as folder:
         marker = Path(folder, "interrupted")
-        # A child inherits which signals are ignored; ranks install their own handlers.
-        first = signal.SIG_IGN if PROCESSES.is_dir() else signal.SIG_DFL
-        previous = {number: signal.signal(number, first) for number in numbers}
-        environment = {**os.environ, Interrupted.marker_variable: str(marker)}
+        more = {Interrupted.marker_variable: str(marker)} if signals_ranks else {}
         try:
-            launcher = subprocess.Popen(command, env=environment)  # noqa: S603 - this interpreter and a launcher
-            for number in numbers:
-                signal.signal(number, stop.request)
-            code = _wait(launcher, stop)
+            launcher = subprocess.Popen(  # noqa: S603 - this interpreter and a launcher
+                command,
+                env={**os.environ, **more},
+                start_new_session=signals_ranks,  # so that a terminal's Ctrl-C does not reach the agent
+                preexec_fn=isolate if signals_ranks else None,  # noqa: PLW1509 - before any thread is started here
+            )
+            code = _wait(launcher, stop, marker if signals_ranks else None)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        return Interrupted.exit_code if marker.exists() else code
+        return Interrupted.exit_code if code == 0 and marker.exists() else code
 
 
 class _Stop:
@@ -76,56 +87,52 @@ class _Stop:
             self.deadline = time.monotonic()
 
 
-def _wait(launcher: "subprocess.Popen[bytes]", stop: _Stop) -> int:
-    ranks: dict[int, str] = {}
+def _wait(launcher: "subprocess.Popen[bytes]", stop: _Stop, marker: Path | None) -> int:
+    is_told = False
     while True:
-        ranks |= dict(find_ranks(launcher.pid))
         try:
             code = launcher.wait(ASKED_EVERY_S)
         except subprocess.TimeoutExpired:
             if stop.deadline is None:
                 continue
+            if not is_told:
+                print(
+                    f"stopping: ranks finish their step and save, for up to {stop.grace_s:.0f} s; Ctrl-C kills them",
+                    file=sys.stderr,
+                )
+                is_told = True
             if time.monotonic() > stop.deadline:
                 launcher.kill()
-            elif PROCESSES.is_dir():  # each time, since a rank that is still starting ignores signals
-                _signal(ranks, signal.SIGTERM)
-            else:
+            elif marker is None:
                 launcher.terminate()
+            else:  # each time, since a rank that is still starting ignores signals
+                _signal(find_ranks(launcher.pid, marker), signal.SIGTERM)
         else:
-            _signal(ranks, signal.SIGKILL)  # of a launcher that was killed
+            if marker is not None:
+                _signal(find_ranks(launcher.pid, marker), signal.SIGKILL)  # of a launcher that was killed
             return code if code >= 0 else 128 - code
 
 
-def find_ranks(launcher: int) -> Iterator[tuple[int, str]]:
-    """The ranks below a launcher, process ids and starting times; none where there is no /proc.
+def find_ranks(launcher: int, marker: Path) -> dict[int, str]:
+    """The ranks of a launcher, process ids and starting times, also when the launcher has ended.
 
-    A rank has `RANK` in its environment, and its parent has not.
+    They have the marker in their environment, and are children of the launcher or of no process that has it.
     """
+    wanted = f"{Interrupted.marker_variable}={marker}".encode()
     parents: dict[int, int] = {}
     started: dict[int, str] = {}
     for path in PROCESSES.glob("[0-9]*"):
         try:
-            fields = (path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:  # it has ended
+            if wanted in (path / "environ").read_bytes().split(b"\0"):
+                fields = (path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                parents[int(path.name)], started[int(path.name)] = int(fields[1]), fields[19]
+        except OSError:  # it has ended, or is another user's
             continue
-        parents[int(path.name)], started[int(path.name)] = int(fields[1]), fields[19]
-    below = {launcher}
-    todo = [launcher]
-    while todo:
-        parent = todo.pop()
-        children = [process for process, above in parents.items() if above == parent and process not in below]
-        below.update(children)
-        if not _is_rank(parent):
-            todo += children
-        elif parent != launcher:
-            yield parent, started[parent]
-
-
-def _is_rank(process: int) -> bool:
-    try:
-        return b"\0RANK=" in b"\0" + (PROCESSES / str(process) / "environ").read_bytes()
-    except OSError:
-        return False
+    return {
+        process: started[process]
+        for process, parent in parents.items()
+        if process != launcher and (parent == launcher or parent not in parents)
+    }
 
 
 def _signal(ranks: Mapping[int, str], number: signal.Signals) -> None:

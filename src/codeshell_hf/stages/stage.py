@@ -1,11 +1,13 @@
 """Runs stages: settings, skipping, a folder that is complete or absent, a manifest, an exit code."""
 
 import argparse
+import contextlib
 import errno
 import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +67,7 @@ class Stage(Generic[S]):
         changeable_on_resume: Settings, or sections of them, that may change when a run resumes.
         extended_by: Those of them with which a finished run continues from its checkpoints, instead of starting over.
         kept_globs: Match what a continued run keeps besides its checkpoints.
+        saves_on_signal: Whether a stop signal saves the run.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Stage(Generic[S]):
     changeable_on_resume: tuple[str, ...] = ()
     extended_by: tuple[str, ...] = ()
     kept_globs: tuple[str, ...] = ()
+    saves_on_signal: bool = False
 
 
 def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
@@ -95,6 +99,10 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
     prepare_process()
     print_any_text()
     from ..errors import CodeShellError, Interrupted
+    from ..operating_system import make_parent_death_signal
+
+    if Interrupted.marker_variable in os.environ:  # a rank, which saves if its launcher dies
+        make_parent_death_signal(signal.SIGTERM)()
     from ..settings import load_settings
 
     try:
@@ -107,7 +115,8 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
         word = "stopped" if isinstance(error, Interrupted) else "error"
         print(f"{stage.name}: {word}: {error}", file=sys.stderr)
         if isinstance(error, Interrupted) and (marker := os.environ.get(error.marker_variable)):
-            Path(marker).touch()
+            with contextlib.suppress(OSError):  # what launched this rank was killed
+                Path(marker).touch()
             return 0
         return error.exit_code
     except OSError as error:
@@ -185,7 +194,8 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
 
     bound, changeable = sort_settings(stage, manifests.flatten(given) | inputs)
     if done is not None and not is_forced:
-        before = sort_settings(stage, manifests.flatten({**done.settings, "output": None}) | done.inputs)
+        earlier = fill_defaults(stage.settings, done.settings)  # of an earlier release, which had fewer settings
+        before = sort_settings(stage, manifests.flatten({**earlier, "output": None}) | done.inputs)
         if before[0] == bound and (longer := find_extension(stage, before[1], changeable)):
             print_first(f"{stage.name}: continues {settings.output} from its checkpoints: {longer}")
             continue_output(stage, settings.output, bound, done.code_at_start or done.code)
@@ -248,29 +258,54 @@ def sort_settings(stage: Stage[S], named: Values) -> tuple[Values, Values]:
 
 
 def find_extension(stage: Stage[S], before: Values, now: Values) -> str:
-    """The first setting by which a finished run is extended, as a sentence; empty if there is none."""
+    """The first setting that became larger and so extends a finished run, as a sentence; empty if there is none."""
     for name in stage.extended_by:
-        if before.get(name) != now.get(name):
-            return f"{name} was {before.get(name)} and is {now.get(name)}"
+        old, new = before.get(name), now.get(name)
+        if old is not None and new is not None and new > old:
+            return f"{name} was {old} and is {new}"
     return ""
 
 
+def fill_defaults(model: type[pydantic.BaseModel], values: Values) -> Values:
+    """Adds the defaults of fields that are missing in JSON values of a model, also in its sections."""
+    filled = dict(values)
+    for name, info in model.model_fields.items():
+        inner, given = info.annotation, values.get(name)
+        if name not in values and not info.is_required():
+            default = info.get_default(call_default_factory=True)
+            filled[name] = pydantic.TypeAdapter(object).dump_python(default, mode="json")
+        elif isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
+            filled[name] = fill_defaults(inner, given or {})
+    return filled
+
+
 def continue_output(stage: Stage[S], output: Path, given: Values, code: str) -> None:
-    """Makes unfinished work of a finished run: its checkpoints, and what else it keeps, as links to the same files."""
+    """Makes unfinished work of a finished run: links to its checkpoints, and copies of what else it keeps.
+
+    Raises:
+        SettingsError: If it has no checkpoints.
+    """
+    from ..errors import SettingsError
+
     folder = output.with_name(f"{output.name}.partial")
-    if not is_first_rank() or any(path for pattern in stage.checkpoint_globs for path in folder.glob(pattern)):
+    if any(path for pattern in stage.checkpoint_globs for path in folder.glob(pattern)):
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    for pattern in (*stage.checkpoint_globs, *stage.kept_globs):
-        for path in output.glob(pattern):
-            target = folder / path.relative_to(output)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                shutil.copytree(path, target, copy_function=link_or_copy)
-            else:
-                shutil.copy2(path, target)  # it will be written to
+    checkpoints = [path for pattern in stage.checkpoint_globs for path in output.glob(pattern)]
+    if not checkpoints:
+        raise SettingsError(f"{output} has no checkpoints to continue from; set output to another folder, or --force")
+    if not is_first_rank():
+        return
+    made = folder.with_name(f"{folder.name}.new")
+    for old in (made, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    for path in checkpoints:  # whose files are never written to
+        shutil.copytree(path, made / path.relative_to(output), copy_function=link_or_copy)
+    for path in (path for pattern in stage.kept_globs for path in output.glob(pattern)):
+        copy = shutil.copytree if path.is_dir() else shutil.copy2
+        copy(path, made / path.relative_to(output))
     record = folder.with_name(f"{folder.name}.json")
     record.write_text(json.dumps({"given": given, "code": code}, indent=1), encoding="utf-8")
+    made.rename(folder)
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -298,6 +333,7 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
         SettingsError: If protected work was started with other settings or inputs.
     """
     from ..errors import DataError, SettingsError
+    from ..manifest import flatten
 
     folder = output.with_name(f"{output.name}.partial")
     record = folder.with_name(f"{folder.name}.json")
@@ -307,17 +343,19 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
     try:
         before = read_start(record)
         has_checkpoints = any(path for pattern in stage.checkpoint_globs for path in folder.glob(pattern))
-        names = [*now["given"], *(name for name in before["given"] if name not in now["given"])]
-        changed = [name for name in names if now["given"].get(name) != before["given"].get(name)]
+        # Earlier releases had fewer settings, and bound a run to more of them.
+        old = sort_settings(stage, {**flatten(fill_defaults(stage.settings, {})), **before["given"]})[0]
+        names = [*now["given"], *(name for name in old if name not in now["given"] and name in before["given"])]
+        changed = [name for name in names if now["given"].get(name) != old.get(name)]
         if has_checkpoints and not before["given"]:
             raise SettingsError(
                 f"{folder} holds unfinished work, but {record.name} does not say which settings started it; set output "
                 f"to another folder, or remove {folder} to start over"
             )
         if has_checkpoints and changed:
-            old, new = (side["given"].get(changed[0]) for side in (before, now))
             raise SettingsError(
-                f"{folder} was started with {changed[0]} {old}, and now it is {new}; set it back, set output to "
+                f"{folder} was started with {changed[0]} {old.get(changed[0])}, and now it is "
+                f"{now['given'].get(changed[0])}; set it back, set output to "
                 f"another folder, or remove {folder} to start over"
             )
         if has_checkpoints and before["code"] != code:

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ..errors import Interrupted
 from ..modeling_codeshell import CodeShellForCausalLM
 from .intervals import ratio_interval
 
 EVALUATED_TOGETHER = 8
-MAX_LOGIT_BYTES = 1 << 30  # of the logits in memory together, whatever the window and the vocabulary
+MAX_LOGIT_BYTES = 1 << 30  # of the logits in memory together; for models other than our own, at least one row's
 BYTES_PER_LOGIT = 12  # with their conversion to float32 and the log-softmax
 
 
@@ -74,7 +75,7 @@ def compute_losses(model: nn.Module, ids: Tensor) -> Tensor:
     if isinstance(model, CodeShellForCausalLM):
         hidden = model.transformer(input_ids=ids, use_cache=False).last_hidden_state
         return losses_from_hidden(hidden, model.lm_head, ids)
-    config = getattr(model, "config", None)
+    config = model.config.get_text_config() if isinstance(model, PreTrainedModel) else None
     row_bytes = BYTES_PER_LOGIT * ids.shape[1] * getattr(config, "vocab_size", 1)
     found = []
     for part in ids.split(max(1, MAX_LOGIT_BYTES // row_bytes)):  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ a checkpoint was written, any engine reads it on any number of ranks.
 import logging
 import re
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +18,13 @@ import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, SettingsError
 from ..manifest import hash_file, write_text
 from ..precision import ComputeDtype
 from .engine import Engine
 from .guard import Guard
 from .run_log import Progress
-from .schedule import check_phases, check_step_tokens
+from .schedule import Steps, check_phases, check_step_tokens
 from .settings import CheckpointSettings
 
 logger = logging.getLogger(__name__)
@@ -36,14 +37,14 @@ _NAME = re.compile(r"step-(\d{8})")
 class Run:
     """A run's state outside the engine, the same on all ranks.
 
-    `compute_dtype` is recorded and not read back; `phases` and `step_tokens` are compared.
+    `compute_dtype` is recorded and not read back; `step_tokens` and `steps` are compared.
     """
 
     progress: Progress
     guard: Guard
     step_tokens: int
     compute_dtype: ComputeDtype
-    phases: list[tuple[int, int]] | None = None
+    steps: Steps | None = None
 
 
 class _GuardState(BaseModel):
@@ -63,6 +64,7 @@ class _RunState(BaseModel):
     step_tokens: int
     precision: ComputeDtype
     phases: list[tuple[int, int]] | None = None  # not in older checkpoints
+    decay_start: int | None = None
 
 
 class _CheckpointRecord(BaseModel):
@@ -96,10 +98,15 @@ class _Pending:
 
 
 class Checkpoints:
-    """Writes and reads the checkpoints of a run, in a folder that all ranks share."""
+    """Writes and reads the checkpoints of a run, in a folder that all ranks share.
 
-    def __init__(self, folder: Path, engine: Engine, settings: CheckpointSettings) -> None:
+    Args:
+        peak: The last step before a decay, which is saved and kept: from there the run can be extended.
+    """
+
+    def __init__(self, folder: Path, engine: Engine, settings: CheckpointSettings, *, peak: int | None = None) -> None:
         self.folder = folder
+        self.peak = peak
         self._engine = engine
         self._settings = settings
         self.last_step: int | None = None  # the newest that was saved, or whose saving has begun
@@ -117,7 +124,8 @@ class Checkpoints:
             guard=_GuardState.model_validate(run.guard.state()),
             step_tokens=run.step_tokens,
             precision=run.compute_dtype,
-            phases=run.phases,
+            phases=run.steps.phases if run.steps else None,
+            decay_start=run.steps.decay_start if run.steps else None,
         )
         self.commit()
         temporary = self.folder / f".step-{step:08d}"
@@ -186,7 +194,8 @@ class Checkpoints:
     def _delete_old(self) -> None:
         for old in list_checkpoints(self.folder)[: -self._settings.keep]:
             step = int(old.name.removeprefix("step-"))
-            if self._settings.keep_every_steps is None or step % self._settings.keep_every_steps:
+            every = self._settings.keep_every_steps
+            if step != self.peak and (every is None or step % every):
                 try:
                     shutil.rmtree(old)
                 except OSError as error:
@@ -194,7 +203,7 @@ class Checkpoints:
 
     def is_due(self, step: int) -> bool:
         """Whether the settings want a checkpoint after this step."""
-        return step % self._settings.every_steps == 0
+        return step % self._settings.every_steps == 0 or step == self.peak
 
     def is_written(self) -> bool:
         """Whether this rank has written its part of the pending checkpoint, so that `commit` does not wait for it."""
@@ -205,20 +214,31 @@ class Checkpoints:
 
         Raises:
             CheckpointError: If it is of another model.
-            SettingsError: If its steps have another size, or the phases that it has begun other places.
+            SettingsError: If its steps have another size, the phases that it has begun other places, or the run is
+                shorter.
         """
-        state = self.load_weights()
+        steps = run.steps
+        state = self.load_weights(lambda state: steps is None or not _is_in_another_decay(state, steps))
         if state is None:
             return False
         check_step_tokens(state.step_tokens, run.step_tokens)
-        if state.phases is not None and run.phases is not None:
-            check_phases(state.phases, run.phases, tokens=state.progress.tokens)
+        if steps is not None:
+            if state.progress.step > steps.count:
+                raise SettingsError(
+                    f"schedule.total_tokens ends at step {steps.count}, but the checkpoint is from step "
+                    f"{state.progress.step}; set more, or set output to another folder"
+                )
+            if state.phases is not None:
+                check_phases(state.phases, steps.phases, tokens=state.progress.tokens)
         run.progress.__dict__.update(state.progress.__dict__)
         run.guard.restore(state.guard.model_dump())
         return True
 
-    def load_weights(self) -> _RunState | None:
+    def load_weights(self, is_usable: Callable[[_RunState], bool] = lambda state: True) -> _RunState | None:
         """Loads the weights of the newest complete checkpoint; broken ones are renamed, with a warning.
+
+        Args:
+            is_usable: What says no is renamed to `decayed-step-*`, and the one before it is tried.
 
         Returns:
             The run's state, or `None` without a checkpoint.
@@ -235,9 +255,19 @@ class Checkpoints:
                 if self._rank == 0:
                     self._rename_broken(path, error)
                 continue
+            if not is_usable(record.run):
+                dist.barrier(self._group)  # all have read it
+                if self._rank == 0:
+                    path.rename(path.with_name(f"decayed-{path.name}"))
+                continue
             self._engine.read(path, self._group)
             return record.run
         dist.barrier(self._group)  # the first rank has renamed
+        if any(self.folder.glob("decayed-step-*")):
+            raise CheckpointError(
+                f"every checkpoint in {self.folder} is from the decay of a shorter run, and none from before it; "
+                f"set output to another folder, or remove {self.folder} to start over"
+            )
         if found or any(self.folder.glob("broken-step-*")):
             raise CheckpointError(
                 f"every checkpoint in {self.folder} is broken; restore the files of one and rename it from "
@@ -278,6 +308,12 @@ class Checkpoints:
         if first := min(filter(None, faults), key=lambda one: one[1], default=None):
             raise (_BrokenCheckpoint if first[1] else CheckpointError)(first[0])
         return cast(_CheckpointRecord, record)
+
+
+def _is_in_another_decay(state: _RunState, steps: Steps) -> bool:
+    """Whether a checkpoint is from the decay of a shorter run: an extended one goes back to the peak."""
+    start = state.decay_start
+    return start is not None and state.progress.tokens > start and steps.decay_start != start
 
 
 def _read_record(path: Path) -> _CheckpointRecord:

@@ -53,6 +53,19 @@ class RunEvaluation:
         self._exports = folder / "exports"
         self._log, self._trackers, self._ranks, self._stop = log, trackers, ranks, stop
 
+    def make_up(self, engine: Engine, tokenizer: CodeShellTokenizer, progress: Progress, *, is_last: bool) -> None:
+        """Does the evaluation before the first step, or one that a signal ended when the run was stopped.
+
+        Raises:
+            Interrupted: If a signal has ended it again.
+        """
+        if any(entry["step"] == progress.step and "bits_per_byte" in entry for entry in self._log.entries):
+            return
+        if progress.step == 0:
+            self.log_bits_per_byte(engine, progress)
+        elif self.after_step(engine, tokenizer, progress, is_last=is_last):
+            raise Interrupted("the evaluation was stopped; run the same command again")
+
     def after_step(self, engine: Engine, tokenizer: CodeShellTokenizer, progress: Progress, *, is_last: bool) -> bool:
         """Evaluates and exports if it is time, and looks after the benchmarks; `finish` follows the last step.
 
@@ -72,7 +85,7 @@ class RunEvaluation:
         return False
 
     def finish(self, engine: Engine, progress: Progress, *, by_position: bool) -> None:
-        """Evaluates the final model, with the loss by position if asked, and waits for the benchmarks.
+        """Evaluates the final model, with the loss by position if asked.
 
         Raises:
             Interrupted: If a signal has ended the evaluation.
@@ -80,7 +93,6 @@ class RunEvaluation:
         self._trackers.log(self.log_bits_per_byte(engine, progress), progress.step)
         if by_position:
             self.log_loss_by_position(engine, progress)
-        self.benchmarks.finish(self._trackers)
 
     def log_bits_per_byte(self, engine: Engine, progress: Progress) -> dict[str, float]:
         """Logs bits per byte by language, and returns them under the names that trackers show.

@@ -16,11 +16,13 @@ class Steps:
         tokens: Of each, over all ranks.
         count: Their number.
         phases: First token and row length of each phase.
+        decay_start: Tokens until the decay of a warmup-stable-decay schedule; `None` for others.
     """
 
     tokens: int
     count: int
     phases: list[tuple[int, int]]
+    decay_start: int | None = None
 
 
 def plan_steps(batch: BatchSettings, schedule: ScheduleSettings, ranks: int) -> Steps:
@@ -33,7 +35,8 @@ def plan_steps(batch: BatchSettings, schedule: ScheduleSettings, ranks: int) -> 
         batch.global_tokens, micro_tokens=batch.micro_tokens, row_lengths=schedule.row_lengths, ranks=ranks
     )
     phases = place_phases(schedule.phase_ends, total_tokens=schedule.total_tokens, step_tokens=tokens)
-    return Steps(tokens, math.ceil(schedule.total_tokens / tokens), phases)
+    decay_start = _find_decay_start(schedule) if schedule.decay_fraction < 1 else None
+    return Steps(tokens, math.ceil(schedule.total_tokens / tokens), phases, decay_start)
 
 
 def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:
@@ -48,9 +51,14 @@ def scale_learning_rate(schedule: ScheduleSettings, tokens: int) -> float:
     warmup, total, floor = schedule.warmup_tokens, schedule.total_tokens, schedule.floor_fraction
     if tokens < warmup:
         return tokens / warmup
-    start = max(warmup, total - round(schedule.decay_fraction * total))
+    start = _find_decay_start(schedule)
     progress = min(1.0, max(0.0, (tokens - start) / (total - start)))
     return floor + (1 - floor) * _DECAYS[schedule.decay](progress)
+
+
+def _find_decay_start(schedule: ScheduleSettings) -> int:
+    total = schedule.total_tokens
+    return max(schedule.warmup_tokens, total - round(schedule.decay_fraction * total))
 
 
 _DECAYS: dict[DecayShape, Callable[[float], float]] = {
