@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         header = make_header(tokenizer, options.tokenizer)
         task = PartTask(
             (folder / "part-00000.parquet",), "00000", (("train", folder),), header, options.tokenizer,
-            is_fast=True, threads=1, perturbation=None,
+            is_fast=True, threads=1, perturbation=None, holds_conversations=False,
         )  # fmt: skip
         load_encoder(options.tokenizer, is_fast=True, threads=1)
 

@@ -138,22 +138,22 @@ def test_a_program_that_reads_its_own_memory_finds_no_byte_of_the_tests(backend:
 
 @pytest.mark.skipif("namespaces" not in HERE or os.geteuid() != 0, reason="reads other processes' memory as root")
 def test_only_the_process_of_the_tests_holds_a_byte_of_them() -> None:
-    """Seen from outside, which sees more than the program: the worker and the program do not, and the tests do."""
+    """Seen from outside, which sees more than the program: the worker, its watcher and the program hold none."""
     with open_sandbox("namespaces", Limits(timeout_s=30.0), workers=1) as opened:
         worker = opened._all[0]._process.pid
         waiting = Thread(target=opened.run, args=([Program("import time\ndef f(x): time.sleep(9)", SECRET_TESTS)],))
         waiting.start()
         deadline = time.monotonic() + 8
-        while len(family := list_family(worker)) < 3 and time.monotonic() < deadline:
+        while len(family := list_family(worker)) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1.0)  # until the call
         counts = [read_memory(pid).count(MARK.encode() + b"01234567") for pid in family]
-        os.kill(family[1], signal.SIGKILL)
+        os.kill(family[2], signal.SIGKILL)
         waiting.join()
 
-    assert len(counts) == 3
-    assert counts[0] == counts[2] == 0
-    assert counts[1] > 0
+    assert len(counts) == 4
+    assert counts[0] == counts[1] == counts[3] == 0
+    assert counts[2] > 0
 
 
 def list_family(pid: int) -> list[int]:

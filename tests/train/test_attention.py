@@ -75,7 +75,7 @@ class Kernels:
 
     @staticmethod
     def _flash_attn_bwd(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, dout: torch.Tensor, lse: torch.Tensor,
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor, d_out: torch.Tensor, lse: torch.Tensor,
         *, deterministic: bool, softmax_scale: float, **more: Any,
     ) -> tuple[torch.Tensor, ...]:  # fmt: skip
         assert not deterministic
@@ -87,11 +87,11 @@ class Kernels:
             for place, head in product(range(start, end), range(q.shape[1])):
                 seen = slice(start if before is None else max(start, place - before), place + 1), head // group
                 share = (softmax_scale * (k[seen] @ q[place, head])).softmax(0)
-                of_share = v[seen] @ dout[place, head]
+                of_share = v[seen] @ d_out[place, head]
                 of_score = softmax_scale * share * (of_share - share @ of_share)
                 dq[place, head] = of_score @ k[seen]
                 dk[seen] += of_score[:, None] * q[place, head]
-                dv[seen] += share[:, None] * dout[place, head]
+                dv[seen] += share[:, None] * d_out[place, head]
         return dq, dk, dv
 
 

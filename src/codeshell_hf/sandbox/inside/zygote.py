@@ -1,7 +1,8 @@
 """A worker process: reads requests, runs each program in a fork, and replies with a JSON line.
 
-What is sealed in a request (tests, and the secret of success) goes from the input to a file without being read here, so
-that no program is forked from a process that held it.
+What is sealed in a request (tests, and the secret of success) goes from the input to a file without being read here, and
+what a program and its tests print, and how they end, is read by a process that is forked for this program alone. So no
+program is forked from a process that held anything of its tests, or of the tests of programs before it.
 """
 
 from __future__ import annotations
@@ -75,13 +76,11 @@ class Zygote:
             request: WorkerRequest = json.loads(read_exactly(requests, header))
             sealed = os.memfd_create("sealed")
             move_unread(requests, sealed, rest)
-            reply = self.run_alone(request, sealed)
+            self.run_alone(request, sealed, replies)
             os.close(sealed)
-            replies.write(json.dumps(reply).encode() + b"\n")
-            replies.flush()
 
-    def run_alone(self, request: WorkerRequest, sealed: int) -> WorkerReply:
-        """Runs one program until it ends or is killed, and removes its files.
+    def run_alone(self, request: WorkerRequest, sealed: int, replies: BinaryIO) -> None:
+        """Runs one program until it ends or is killed, replies, and removes its files.
 
         Args:
             request: `folder` is set here.
@@ -90,7 +89,15 @@ class Zygote:
         has_own_files = self.backend in ("namespaces", "bubblewrap")
         request["folder"] = SCRATCH if has_own_files else tempfile.mkdtemp(dir=SCRATCH, prefix="program-")
         try:
-            return self.run(request, sealed)
+            watcher = os.fork()
+            if watcher == 0:
+                with contextlib.suppress(BaseException):  # the other side sees that there is no reply
+                    replies.write(json.dumps(self.run(request, sealed)).encode() + b"\n")
+                    replies.flush()
+                    os._exit(0)
+                os._exit(1)
+            if os.waitpid(watcher, 0)[1] != 0:
+                sys.exit("a program could not be watched")
         finally:
             if not has_own_files:
                 clean_up(request["folder"], is_alone=self.backend == "container")
