@@ -774,7 +774,10 @@ def test_every_system_takes_two_steps_with_a_tiny_model(home: Path, tmp_path: Pa
         "compiles=false",
     ]
     if "mixture" in recipe:
-        mixed = [row | {"shards": f"{home}/pack"} for row in recipe["mixture"]]
+        mixed = [
+            row | {"shards": f"{home}/pack", "min_row_tokens": small.get(row.get("min_row_tokens"), 0)}
+            for row in recipe["mixture"]
+        ]
         more.append(f"mixture={json.dumps(mixed)}")
 
     given = [str(ROOT / "recipes" / system / "pretrain.yaml"), f"output={tmp_path}/out", *more]
