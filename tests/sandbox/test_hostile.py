@@ -107,6 +107,21 @@ def run_apart(
     return [tuple(values) for values in json.loads(done.stdout)]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts processes of another user")
+def test_other_processes_of_a_user_count_against_no_program(tmp_path: Path) -> None:
+    """Without isolation, more processes than a program may have are there before it begins."""
+    sleepers = [subprocess.Popen(["sleep", "60"], user=65534) for _ in range(20)]
+    try:
+        programs = [["def f(x): return x", "assert f(1) == 1"]]
+        (verdict,) = run_apart("none", programs, {"PATH": "/usr/bin:/bin"}, tmp_path, is_other=True)
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.wait()
+
+    assert verdict[0] == "passed"
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_programs_get_nowhere(
     hostile_verdicts: dict[str, Verdict], name: str, request: pytest.FixtureRequest

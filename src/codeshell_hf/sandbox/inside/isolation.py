@@ -296,14 +296,20 @@ def drop_capabilities() -> None:
     call("capset", ctypes.c_char_p(header), ctypes.c_char_p(b"\0" * 24))
 
 
-def limit_resources(limits: LimitValues) -> None:
-    """Sets resource limits."""
+def limit_resources(limits: LimitValues, *, counts_processes: bool) -> None:
+    """Sets resource limits.
+
+    Args:
+        limits: The values.
+        counts_processes: Whether to limit processes; outside a namespace, all of the user's count.
+    """
+    more = [(resource.RLIMIT_NPROC, limits["max_processes"])] if counts_processes else []
     for kind, value in (
         (resource.RLIMIT_AS, limits["max_memory_bytes"]),
         (resource.RLIMIT_FSIZE, limits["max_file_bytes"]),
         (resource.RLIMIT_CPU, int(limits["timeout_s"]) + 2),
-        (resource.RLIMIT_NPROC, limits["max_processes"]),
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
+        *more,
     ):
         resource.setrlimit(kind, (value, value))

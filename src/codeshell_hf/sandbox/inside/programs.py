@@ -61,7 +61,7 @@ def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: st
             mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, options)
             drop_capabilities()
         os.chdir(request["folder"])
-        limit_resources(limits)
+        limit_resources(limits, counts_processes=backend != "none")
         if backend != "none":
             forbid_new_privileges()
             filter_calls()

@@ -1,8 +1,8 @@
 """A worker process: reads requests, runs each program in a fork, and replies with a JSON line.
 
-What is sealed in a request (tests, and the secret of success) goes from the input to a file without being read here, and
-what a program and its tests print, and how they end, is read by a process that is forked for this program alone. So no
-program is forked from a process that held anything of its tests, or of the tests of programs before it.
+What is sealed in a request (tests, and the secret of success) goes from the input to a file without being read here,
+and what a program and its tests print, and how they end, is read by a process that is forked for this program alone. So
+no program is forked from a process that held anything of its tests, or of the tests of programs before it.
 """
 
 from __future__ import annotations
