@@ -108,7 +108,7 @@ def run(settings: Settings, work: Work) -> None:
 
         # The run's state: at the start, or at the last complete checkpoint.
         progress, guard = Progress(), Guard(settings.guard)
-        state = Run(progress, guard, steps.tokens, precision.compute_dtype, steps)
+        state = Run(progress, guard, steps, precision.compute_dtype)
         peak = None if steps.decay_start is None else steps.decay_start // steps.tokens
         checkpoints = Checkpoints(work.folder / "checkpoints", engine, settings.checkpoint, peak=peak)
         if checkpoints.resume(state):
@@ -163,7 +163,8 @@ def run(settings: Settings, work: Work) -> None:
                     stop_early(checkpoints, state, steps.count)
 
         checkpoints.commit()
-        evaluation.finish(engine, progress, by_position=len(schedule.phases) > 1)
+        if evaluation.finish(engine, progress, by_position=len(schedule.phases) > 1):
+            stop_early(checkpoints, state, steps.count)
         engine.save_whole(work.folder / "model", tokenizer)
         benchmarks.finish(trackers)  # the first rank's alone, so after what all do together
         trackers.finish()

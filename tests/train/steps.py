@@ -9,6 +9,7 @@ from codeshell_hf.train.checkpoint import Checkpoints, Run
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.guard import Guard
 from codeshell_hf.train.run_log import Progress
+from codeshell_hf.train.schedule import Steps
 from codeshell_hf.train.settings import GuardSettings
 
 
@@ -18,11 +19,12 @@ def take_step(engine: Engine, run: Run) -> None:
     norm, _ = engine.step(1.0, run.guard.allows)
     assert norm > 0
     run.progress.step += 1
-    run.progress.tokens += run.step_tokens
+    run.progress.tokens += run.steps.tokens
 
 
 def make_run() -> Run:
-    return Run(Progress(), Guard(GuardSettings(max_skips=2, max_rollbacks=1)), 32, "float32")
+    steps = Steps(tokens=32, count=100, phases=[(0, 16)])
+    return Run(Progress(), Guard(GuardSettings(max_skips=2, max_rollbacks=1)), steps, "float32")
 
 
 def save(checkpoints: Checkpoints, run: Run) -> None:

@@ -17,6 +17,7 @@ from codeshell_hf.train.checkpoint import Checkpoints, Run, list_checkpoints
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.guard import Guard
 from codeshell_hf.train.run_log import Progress
+from codeshell_hf.train.schedule import Steps
 from codeshell_hf.train.settings import CheckpointSettings
 from tests.train.steps import make_run, save, take_step, weights_of
 
@@ -307,7 +308,60 @@ def test_another_batch_size_is_refused(engine: Engine, tmp_path: Path) -> None:
     save(checkpoints, run)
 
     with pytest.raises(SettingsError, match="from steps of 32 tokens, but this run would take 64"):
-        checkpoints.resume(Run(Progress(), Guard(), 64, "float32"))
+        checkpoints.resume(Run(Progress(), Guard(), Steps(tokens=64, count=100, phases=[(0, 16)]), "float32"))
+
+
+def make_decaying(count: int, decay_start: int, *, phases: int = 1) -> Run:
+    """A run of steps of 32 tokens with a decay at its end."""
+    starts = [(number * 32, 16) for number in range(phases)]
+    run, steps = make_run(), Steps(tokens=32, count=count, phases=starts, decay_start=decay_start)
+    return Run(run.progress, run.guard, steps, run.compute_dtype)
+
+
+def save_steps(engine: Engine, folder: Path, run: Run, *steps: int) -> None:
+    checkpoints = Checkpoints(folder, engine, CheckpointSettings(keep=9))
+    while run.progress.step < max(steps):
+        take_step(engine, run)
+        if run.progress.step in steps:
+            save(checkpoints, run)
+
+
+def test_a_longer_run_goes_back_to_before_the_decay(engine: Engine, tmp_path: Path) -> None:
+    save_steps(engine, tmp_path, make_decaying(4, 64), 1, 2, 3, 4)
+    same, longer = make_decaying(4, 64), make_decaying(8, 192)
+
+    assert Checkpoints(tmp_path, engine, CheckpointSettings()).resume(same)
+    assert same.progress.step == 4
+    with pytest.raises(SettingsError, match=r"but schedule\.phases now places"):  # refused, and nothing renamed
+        Checkpoints(tmp_path, engine, CheckpointSettings()).resume(make_decaying(8, 192, phases=2))
+    assert len(list_checkpoints(tmp_path)) == 4
+    assert Checkpoints(tmp_path, engine, CheckpointSettings()).resume(longer)
+
+    assert longer.progress.step == 2
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"decayed-step-{n:08d}" for n in (3, 4)] + [f"step-{n:08d}" for n in (1, 2)]
+
+
+def test_a_run_of_which_only_the_decay_is_left_or_that_would_be_shorter_is_refused(
+    engine: Engine, tmp_path: Path
+) -> None:
+    save_steps(engine, tmp_path, make_decaying(4, 64), 3, 4)
+
+    with pytest.raises(CheckpointError, match="is from the decay of a shorter run, and none from before it"):
+        Checkpoints(tmp_path, engine, CheckpointSettings()).resume(make_decaying(8, 192))
+    with pytest.raises(SettingsError, match="ends at step 3, but the checkpoint is from step 4; set more"):
+        Checkpoints(tmp_path, engine, CheckpointSettings()).resume(make_decaying(3, 64))
+    assert len(list_checkpoints(tmp_path)) == 2
+
+
+def test_the_last_checkpoint_before_the_decay_is_due_and_kept(engine: Engine, tmp_path: Path) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings(every_steps=4, keep=1), peak=2), make_run()
+    for _ in range(4):
+        take_step(engine, run)
+        if checkpoints.is_due(run.progress.step):
+            save(checkpoints, run)
+
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000004"]
 
 
 def test_checkpoints_are_due_at_multiples_of_their_interval(engine: Engine, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import pydantic
 
-from ..manifest import Values
+from ..manifest import Manifest, Values
 from ..settings import Section, list_inputs
 from .process import prepare_process, print_any_text
 
@@ -194,7 +194,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
 
     bound, changeable = sort_settings(stage, manifests.flatten(given) | inputs)
     if done is not None and not is_forced:
-        earlier = fill_defaults(stage.settings, done.settings)  # of an earlier release, which had fewer settings
+        earlier = read_settings(stage, done)
         before = sort_settings(stage, manifests.flatten({**earlier, "output": None}) | done.inputs)
         if before[0] == bound and (longer := find_extension(stage, before[1], changeable)):
             print_first(f"{stage.name}: continues {settings.output} from its checkpoints: {longer}")
@@ -257,6 +257,14 @@ def sort_settings(stage: Stage[S], named: Values) -> tuple[Values, Values]:
     return {name: value for name, value in named.items() if name not in changeable}, changeable
 
 
+def read_settings(stage: Stage[S], done: Manifest) -> Values:
+    """A finished run's settings, with defaults for those that its release did not have."""
+    try:
+        return stage.settings.model_validate(done.settings).model_dump(mode="json")
+    except pydantic.ValidationError:  # it had others, which are gone
+        return done.settings
+
+
 def find_extension(stage: Stage[S], before: Values, now: Values) -> str:
     """The first setting that became larger and so extends a finished run, as a sentence; empty if there is none."""
     for name in stage.extended_by:
@@ -264,19 +272,6 @@ def find_extension(stage: Stage[S], before: Values, now: Values) -> str:
         if old is not None and new is not None and new > old:
             return f"{name} was {old} and is {new}"
     return ""
-
-
-def fill_defaults(model: type[pydantic.BaseModel], values: Values) -> Values:
-    """Adds the defaults of fields that are missing in JSON values of a model, also in its sections."""
-    filled = dict(values)
-    for name, info in model.model_fields.items():
-        inner, given = info.annotation, values.get(name)
-        if name not in values and not info.is_required():
-            default = info.get_default(call_default_factory=True)
-            filled[name] = pydantic.TypeAdapter(object).dump_python(default, mode="json")
-        elif isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
-            filled[name] = fill_defaults(inner, given or {})
-    return filled
 
 
 def continue_output(stage: Stage[S], output: Path, given: Values, code: str) -> None:
@@ -333,7 +328,6 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
         SettingsError: If protected work was started with other settings or inputs.
     """
     from ..errors import DataError, SettingsError
-    from ..manifest import flatten
 
     folder = output.with_name(f"{output.name}.partial")
     record = folder.with_name(f"{folder.name}.json")
@@ -343,11 +337,10 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
     try:
         before = read_start(record)
         has_checkpoints = any(path for pattern in stage.checkpoint_globs for path in folder.glob(pattern))
-        # Earlier releases had fewer settings, and bound a run to more of them.
-        old = sort_settings(stage, {**flatten(fill_defaults(stage.settings, {})), **before["given"]})[0]
-        names = [*now["given"], *(name for name in old if name not in now["given"] and name in before["given"])]
+        old = before["given"]
+        names = [*now["given"], *(name for name in old if name not in now["given"])]
         changed = [name for name in names if now["given"].get(name) != old.get(name)]
-        if has_checkpoints and not before["given"]:
+        if has_checkpoints and not old:
             raise SettingsError(
                 f"{folder} holds unfinished work, but {record.name} does not say which settings started it; set output "
                 f"to another folder, or remove {folder} to start over"

@@ -37,14 +37,13 @@ _NAME = re.compile(r"step-(\d{8})")
 class Run:
     """A run's state outside the engine, the same on all ranks.
 
-    `compute_dtype` is recorded and not read back; `step_tokens` and `steps` are compared.
+    `compute_dtype` is recorded and not read back; `steps` is compared.
     """
 
     progress: Progress
     guard: Guard
-    step_tokens: int
+    steps: Steps
     compute_dtype: ComputeDtype
-    steps: Steps | None = None
 
 
 class _GuardState(BaseModel):
@@ -122,10 +121,10 @@ class Checkpoints:
         state = _RunState(
             progress=replace(run.progress),
             guard=_GuardState.model_validate(run.guard.state()),
-            step_tokens=run.step_tokens,
+            step_tokens=run.steps.tokens,
             precision=run.compute_dtype,
-            phases=run.steps.phases if run.steps else None,
-            decay_start=run.steps.decay_start if run.steps else None,
+            phases=run.steps.phases,
+            decay_start=run.steps.decay_start,
         )
         self.commit()
         temporary = self.folder / f".step-{step:08d}"
@@ -217,19 +216,9 @@ class Checkpoints:
             SettingsError: If its steps have another size, the phases that it has begun other places, or the run is
                 shorter.
         """
-        steps = run.steps
-        state = self.load_weights(lambda state: steps is None or not _is_in_another_decay(state, steps))
+        state = self.load_weights(lambda state: _continues(state, run.steps))
         if state is None:
             return False
-        check_step_tokens(state.step_tokens, run.step_tokens)
-        if steps is not None:
-            if state.progress.step > steps.count:
-                raise SettingsError(
-                    f"schedule.total_tokens ends at step {steps.count}, but the checkpoint is from step "
-                    f"{state.progress.step}; set more, or set output to another folder"
-                )
-            if state.phases is not None:
-                check_phases(state.phases, steps.phases, tokens=state.progress.tokens)
         run.progress.__dict__.update(state.progress.__dict__)
         run.guard.restore(state.guard.model_dump())
         return True
@@ -238,7 +227,7 @@ class Checkpoints:
         """Loads the weights of the newest complete checkpoint; broken ones are renamed, with a warning.
 
         Args:
-            is_usable: What says no is renamed to `decayed-step-*`, and the one before it is tried.
+            is_usable: Checkpoints that are not are renamed to `decayed-step-*`, once an older one is. It may raise.
 
         Returns:
             The run's state, or `None` without a checkpoint.
@@ -247,7 +236,7 @@ class Checkpoints:
             CheckpointError: If it is of another model, or all are broken.
         """
         self.commit()
-        found = list_checkpoints(self.folder)
+        found, unusable = list_checkpoints(self.folder), list[Path]()
         for path in reversed(found):
             try:
                 record = self._check(path)
@@ -256,14 +245,14 @@ class Checkpoints:
                     self._rename_broken(path, error)
                 continue
             if not is_usable(record.run):
-                dist.barrier(self._group)  # all have read it
-                if self._rank == 0:
-                    path.rename(path.with_name(f"decayed-{path.name}"))
+                unusable.append(path)
                 continue
+            for decayed in unusable if self._rank == 0 else ():
+                decayed.rename(decayed.with_name(f"decayed-{decayed.name}"))
             self._engine.read(path, self._group)
             return record.run
         dist.barrier(self._group)  # the first rank has renamed
-        if any(self.folder.glob("decayed-step-*")):
+        if unusable:
             raise CheckpointError(
                 f"every checkpoint in {self.folder} is from the decay of a shorter run, and none from before it; "
                 f"set output to another folder, or remove {self.folder} to start over"
@@ -310,10 +299,23 @@ class Checkpoints:
         return cast(_CheckpointRecord, record)
 
 
-def _is_in_another_decay(state: _RunState, steps: Steps) -> bool:
-    """Whether a checkpoint is from the decay of a shorter run: an extended one goes back to the peak."""
-    start = state.decay_start
-    return start is not None and state.progress.tokens > start and steps.decay_start != start
+def _continues(state: _RunState, steps: Steps) -> bool:
+    """Whether a run continues from a checkpoint; not from the decay of a shorter run: it goes back to the peak.
+
+    Raises:
+        SettingsError: If the run has steps of another size, ends before, or places phases that have begun elsewhere.
+    """
+    check_step_tokens(state.step_tokens, steps.tokens)
+    if state.decay_start not in (None, steps.decay_start) and state.progress.tokens > state.decay_start:
+        return False
+    if state.progress.step > steps.count:
+        raise SettingsError(
+            f"schedule.total_tokens ends at step {steps.count}, but the checkpoint is from step "
+            f"{state.progress.step}; set more, or set output to another folder"
+        )
+    if state.phases is not None:
+        check_phases(state.phases, steps.phases, tokens=state.progress.tokens)
+    return True
 
 
 def _read_record(path: Path) -> _CheckpointRecord:

@@ -84,15 +84,20 @@ class RunEvaluation:
         self.benchmarks.poll(self._trackers)
         return False
 
-    def finish(self, engine: Engine, progress: Progress, *, by_position: bool) -> None:
+    def finish(self, engine: Engine, progress: Progress, *, by_position: bool) -> bool:
         """Evaluates the final model, with the loss by position if asked.
 
-        Raises:
-            Interrupted: If a signal has ended the evaluation.
+        Returns:
+            As `after_step`.
         """
-        self._trackers.log(self.log_bits_per_byte(engine, progress), progress.step)
+        try:
+            measures = self.log_bits_per_byte(engine, progress)
+        except Interrupted:
+            return True
+        self._trackers.log(measures, progress.step)
         if by_position:
             self.log_loss_by_position(engine, progress)
+        return False
 
     def log_bits_per_byte(self, engine: Engine, progress: Progress) -> dict[str, float]:
         """Logs bits per byte by language, and returns them under the names that trackers show.
@@ -119,9 +124,11 @@ class RunEvaluation:
         """Logs the loss by position in the longest rows, if enough documents are that long."""
         documents = [ids for _, ids, _ in self.split.documents]
         engine.inner.eval()
-        with engine.evaluation():
-            losses = score_positions(engine.inner, documents, row_tokens=self._row_tokens, measure=_compute_losses)
-        engine.inner.train()
+        try:
+            with engine.evaluation():
+                losses = score_positions(engine.inner, documents, row_tokens=self._row_tokens, measure=_compute_losses)
+        finally:
+            engine.inner.train()
         if losses is None:
             return
         self._log.add({"step": progress.step, "tokens": progress.tokens, "loss_by_position": losses})
