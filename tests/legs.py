@@ -31,7 +31,7 @@ NEWEST = "transformers<6"
 # What the tests of a leg and what they run import; a test holds these to it.
 TRANSFORMERS_TESTS = (
     "modeling_codeshell", "configuration_codeshell", "tokenization_codeshell", "packed_rows", "evaluate/generation",
-    "publish/folder", "registration", "train/attention", "presets", "cache", "hugging_face",
+    "publish/folder", "registration", "train/attention", "presets", "cache", "hugging_face", "original",
 )  # fmt: skip
 TRANSFORMERS_NEEDS = (
     "torch", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2", "matplotlib",

@@ -15,13 +15,17 @@ This file is published on the Hub beside the weights. It imports only torch, tra
 """
 
 # B batch, T tokens, D width, H heads, G query groups, W head width, V vocabulary
+import copy
 import math
+import pickle
 import shutil
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from queue import SimpleQueue
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +34,8 @@ from transformers import PreTrainedConfig
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation import GenerationMixin
+from transformers.generation import GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 from transformers.integrations import use_kernel_forward_from_hub, use_kernelized_func
 from transformers.masking_utils import (
     ALL_MASK_ATTENTION_FUNCTIONS,
@@ -48,7 +53,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple, logging
+from transformers.utils import TransformersKwargs, auto_docstring, cached_file, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -67,6 +72,18 @@ AUTO_MAP = {
 }
 HUB_ARGUMENTS = frozenset(
     {"cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "proxies"}
+)
+# Arguments of `from_pretrained` without an effect on a 4-bit release.
+IDLE_ARGUMENTS = frozenset(
+    {
+        "trust_remote_code",
+        "resume_download",
+        "code_revision",
+        "low_cpu_mem_usage",
+        "use_safetensors",
+        "weights_only",
+        "adapter_kwargs",
+    }
 )
 PUSH_ARGUMENTS = frozenset({"commit_message", "create_pr", "private", "revision", "tags", "token"})
 # transformers 5.24 renamed `past_key_values` to `cache`. Every forward here takes both names. Calls into transformers
@@ -92,6 +109,21 @@ PACKED_WITHOUT_LENGTHS = (
 )
 LENGTHS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
 OTHER_LENGTHS = "position_ids restart where cu_seq_lens_q has no boundary; pass lengths of the same documents"
+# The released chat format, and the texts at which the release's `chat` stops.
+USER, ASSISTANT, END_OF_TURN = "## human:", "## assistant:", "|<end>|"
+CHAT_STOPS = (END_OF_TURN, "|end|", "<|endoftext|>", "## human")
+ANSWER_TOKENS = 128  # of `chat`, if the generation config has no max_new_tokens
+# The release's 4-bit layout: two codes per byte, and bitsandbytes 0.4x's list beside them.
+PICKLED, CODES, STATE = "pytorch_model.bin", ".data", ".quant_state"
+# Dettmers et al. 2023, arXiv:2305.14314, appendix E, and the four-bit floats of bitsandbytes 0.4x.
+NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+    *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+    *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+    *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
+_FP4 = (0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0)
+FP4 = tuple(value / 12 for value in (*_FP4, *(-value for value in _FP4)))
 MIN_FLEX_WIDTH = 16  # smallest head width of FlexAttention's GPU kernel
 
 
@@ -130,6 +162,15 @@ def refuse_unknown(keywords: dict[str, object], attention: str) -> None:
                 f"{keyword} is no argument of CodeShell's forward, and nothing that attention, the loss or the "
                 "outputs take; leave it out (keys and values go by the name of cache or past_key_values)"
             )
+
+
+def read_config(name: str | Path, arguments: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration that arguments of `from_pretrained` give, or else that of the checkpoint."""
+    config = arguments.get("config")
+    if isinstance(config, PreTrainedConfig):  # a copy of this file may be given another copy's class
+        return config
+    asked = {key: arguments[key] for key in HUB_ARGUMENTS & arguments.keys()}
+    return CodeShellConfig.from_pretrained(config or name, **asked)
 
 
 def is_paged_cache(cache: object) -> bool:
@@ -497,11 +538,9 @@ class CodeShellPreTrainedModel(PreTrainedModel):
         Released safetensors have their tied embedding only as `lm_head.weight`. A model without an output layer would
         keep a random embedding, so that name is mapped to the embedding.
         """
+        kwargs.pop("resume_download", None)  # of transformers 4, in the release's demos; downloads always resume
         if not cls._keeps_output_layer and pretrained_model_name_or_path is not None and "key_mapping" not in kwargs:
-            config = kwargs.get("config")
-            if not isinstance(config, PreTrainedConfig):  # a copy of this file may be given another copy's class
-                asked = {key: kwargs[key] for key in HUB_ARGUMENTS & kwargs.keys()}
-                config = CodeShellConfig.from_pretrained(config or pretrained_model_name_or_path, **asked)
+            config = read_config(pretrained_model_name_or_path, kwargs)
             if config.tie_word_embeddings:
                 embedding = f"{cls._embedding_prefix}wte.weight"
                 kwargs["key_mapping"] = {r"^lm_head\.weight$": embedding}
@@ -752,6 +791,55 @@ class CodeShellModel(CodeShellPreTrainedModel):
         return {name: make(**given) for name, make in makers.items() if name in self.config.layer_types}
 
 
+class StopAtTexts(StoppingCriteria):
+    """Stops once the new text of a single row contains one of some texts, or generation is cancelled."""
+
+    def __init__(self, tokenizer: Any, prompt_tokens: int, texts: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.prompt_tokens = prompt_tokens
+        self.texts = texts
+        # A token is at least one byte, so this many last tokens hold the longest text; 4 more for split characters.
+        self.tail = max(len(text.encode()) for text in texts) + 4
+        self.cancelled = threading.Event()
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
+        new = self.tokenizer.decode(input_ids[0, self.prompt_tokens :][-self.tail :])
+        is_done = self.cancelled.is_set() or any(text in new for text in self.texts)
+        return torch.full((len(input_ids),), is_done, device=input_ids.device)
+
+
+class AnswerStreamer(BaseStreamer):
+    """Gathers the tokens of a single row, and queues its text as it grows."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.texts: SimpleQueue[str | Exception | None] = SimpleQueue()
+        self._ids: list[int] = []
+        self._is_prompt = True
+        self._last = ""
+
+    def put(self, value: Tensor) -> None:
+        """Takes new tokens, shape (T,) or (1, T); the first ones are the prompt."""
+        if self._is_prompt:
+            self._is_prompt = False
+            return
+        self._ids += value.flatten().tolist()
+        text = self.tokenizer.decode(self._ids, skip_special_tokens=True)
+        # A character may end in a later token.
+        if not text.endswith("\ufffd"):
+            self._pass_on(text)
+
+    def end(self) -> None:
+        """Queues the complete text, if it grew, and the end."""
+        self._pass_on(self.tokenizer.decode(self._ids, skip_special_tokens=True))
+        self.texts.put(None)
+
+    def _pass_on(self, text: str) -> None:
+        if text != self._last:
+            self._last = text
+            self.texts.put(text)
+
+
 @auto_docstring(custom_intro="CodeShell with an output layer, which by default is tied to the embedding.")
 class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
     _keeps_output_layer = True
@@ -766,6 +854,145 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: object, **kwargs: object) -> Self:
+        """Loads a checkpoint, as in transformers; a release in 4 bits stays in 4 bits, without bitsandbytes."""
+        name = pretrained_model_name_or_path
+        is_given = kwargs.get("state_dict") is not None or "quantization_config" in kwargs
+        is_whole = cls is CodeShellForCausalLM and name is not None and not is_given
+        if is_whole and is_four_bits(name, read_config(name, kwargs)):
+            return CodeShell4bitForCausalLM.from_pretrained(name, *args, **kwargs)
+        model: Self = super().from_pretrained(name, *args, **kwargs)
+        return model
+
+    def build_chat_input(
+        self,
+        query: str,
+        history: Sequence[tuple[str, str]] | None,
+        tokenizer: Any,
+        max_new_tokens: int | None = None,
+    ) -> Tensor:
+        """Encodes a question after earlier turns, as the release does.
+
+        Special tokens in questions and answers are ordinary text; in the release they are live.
+
+        Args:
+            query: The question.
+            history: Earlier questions and answers.
+            tokenizer: Of the model.
+            max_new_tokens: Room for the answer; the generation config's by default, or else 128. The oldest tokens
+                that do not fit beside it are cut off.
+
+        Returns:
+            Tokens, shape (1, T), on the model's device.
+
+        Raises:
+            ValueError: If there is no room beside the answer.
+        """
+        turns = [
+            f"{USER}{question}{END_OF_TURN}{ASSISTANT} {answer}{END_OF_TURN}" for question, answer in history or ()
+        ]
+        text = f"{''.join(turns)}{USER}{query}{END_OF_TURN}{ASSISTANT}"
+        ids = tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
+        return self._cut_left(ids, max_new_tokens or self.generation_config.max_new_tokens)
+
+    def chat(
+        self,
+        query: str,
+        history: Sequence[tuple[str, str]] | None,
+        tokenizer: Any,
+        stream: bool = False,
+        generation_config: GenerationConfig | None = None,
+    ) -> str | Iterator[str]:
+        """Answers a question, as the release's `chat` does.
+
+        Args:
+            query: The question.
+            history: Earlier questions and answers.
+            tokenizer: Of the model.
+            stream: Whether to return an iterator over the answer's text as it grows.
+            generation_config: By default the model's.
+
+        Returns:
+            The text that the model generated up to and with the stop, which is `|<end>|` for most models.
+        """
+        config = generation_config or self.generation_config
+        prompt = self.build_chat_input(query, history, tokenizer, config.max_new_tokens)
+        if stream:
+            return self._stream(prompt, tokenizer, config, {})
+        stop = StopAtTexts(tokenizer, prompt.shape[1], CHAT_STOPS)
+        ids = self._generate_up_to(stop, prompt, config, {})
+        text: str = tokenizer.decode(ids[0, prompt.shape[1] :], skip_special_tokens=True)
+        return text
+
+    def generate_stream(
+        self, prompt: str, tokenizer: Any, generation_config: GenerationConfig | None = None, **kwargs: object
+    ) -> Iterator[str]:
+        """Continues a text, in which special tokens are live, and returns an iterator over what is new as it grows.
+
+        Args:
+            prompt: The text; the oldest tokens that do not fit are cut off.
+            tokenizer: Of the model.
+            generation_config: By default the model's.
+            kwargs: Further arguments of `generate`.
+        """
+        config = generation_config or self.generation_config
+        asked = kwargs.get("max_new_tokens")
+        ids = tokenizer(prompt, verbose=False)["input_ids"]
+        room = asked if isinstance(asked, int) else config.max_new_tokens
+        return self._stream(self._cut_left(ids, room), tokenizer, config, kwargs)
+
+    def _cut_left(self, ids: Sequence[int], max_new_tokens: int | None) -> Tensor:
+        room = self.config.max_position_embeddings - (max_new_tokens or ANSWER_TOKENS)
+        if room < 1:
+            raise ValueError(
+                f"max_new_tokens is {max_new_tokens or ANSWER_TOKENS}, which leaves nothing of "
+                f"{self.config.max_position_embeddings} positions for the prompt; set a smaller one"
+            )
+        return torch.tensor([ids[-room:]], dtype=torch.long, device=self.device)
+
+    def _generate_up_to(
+        self, stop: StopAtTexts, prompt: Tensor, options: GenerationConfig, arguments: Mapping[str, object]
+    ) -> Tensor:
+        if options.max_new_tokens is None:
+            options = copy.deepcopy(options)
+            options.max_new_tokens = ANSWER_TOKENS
+        ids: Tensor = self.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=options,
+            stopping_criteria=StoppingCriteriaList([stop]),
+            **arguments,
+        )
+        return ids
+
+    def _stream(
+        self, prompt: Tensor, tokenizer: Any, options: GenerationConfig, arguments: Mapping[str, object]
+    ) -> Iterator[str]:
+        """Generates in a thread; closing the iterator ends it."""
+        streamer, stop = AnswerStreamer(tokenizer), StopAtTexts(tokenizer, prompt.shape[1], CHAT_STOPS)
+
+        def work() -> None:
+            try:
+                self._generate_up_to(stop, prompt, options, {**arguments, "streamer": streamer})
+            except Exception as error:  # raised again where the text is read
+                streamer.texts.put(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+
+        def read() -> Iterator[str]:
+            try:
+                while (text := streamer.texts.get()) is not None:
+                    if isinstance(text, Exception):
+                        raise text
+                    yield text
+            finally:
+                stop.cancelled.set()
+                thread.join()
+
+        return read()
 
     @can_return_tuple
     @auto_docstring(custom_intro="Computes logits and, with labels, the loss.")
@@ -822,6 +1049,233 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         )
 
 
+class QuantState(NamedTuple):
+    """How codes are dequantised; `absmax` is the scale of each block, `table` of shape (16,) the value of each code."""
+
+    absmax: Tensor
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    block_size: int
+    table: Tensor
+
+
+def read_state(state: object, name: str) -> QuantState:
+    """Parses bitsandbytes 0.4x's list for the matrix `name`, and dequantises nested scales.
+
+    The list is `[absmax, shape, dtype, blocksize, nested, kind, table]`: nested is None or `[offset, [absmax, table,
+    blocksize, ...]]`, the kind "nf4" or "fp4", and the table absent in some.
+
+    Raises:
+        ValueError: If it is not such a list.
+    """
+    if not isinstance(state, Sequence) or len(state) < 6 or not isinstance(state[0], Tensor):
+        raise ValueError(f"{name}{STATE} is not a state of bitsandbytes 0.4x; use unquantised weights")
+    absmax, shape, dtype, block_size, nested, kind, *rest = state
+    tables = [item for item in rest if isinstance(item, Tensor) and item.numel() == 16]
+    if not isinstance(dtype, torch.dtype) or not isinstance(block_size, int) or kind not in ("nf4", "fp4"):
+        raise ValueError(f"{name}{STATE} says {kind!r} in blocks of {block_size!r}; use nf4 or fp4")
+    if nested is not None:
+        offset, (inner, table, inner_size, *_) = nested
+        inner_scales = inner.float().repeat_interleave(inner_size)[: absmax.numel()]
+        absmax = table.float()[absmax.reshape(-1).int()] * inner_scales + offset
+    table = tables[0] if tables else torch.tensor(NF4 if kind == "nf4" else FP4)
+    return QuantState(absmax.reshape(-1).float(), tuple(shape), dtype, block_size, table.float())
+
+
+def check_size(codes: Tensor, state: QuantState) -> None:
+    """Raises `ValueError` if there are too few codes or scales for a state's shape."""
+    count = math.prod(state.shape)
+    blocks = -(-count // state.block_size)
+    if codes.dtype != torch.uint8 or 2 * codes.numel() < count or state.absmax.numel() < blocks:
+        raise ValueError(
+            f"{codes.numel()} bytes in {state.absmax.numel()} blocks are too few for {tuple(state.shape)}; "
+            "download it again"
+        )
+
+
+def dequantize(codes: Tensor, state: QuantState) -> Tensor:
+    """Dequantises codes (two per byte, the first in the upper half) to a matrix of the state's shape and dtype.
+
+    Raises:
+        ValueError: If there are too few codes for the shape.
+    """
+    check_size(codes, state)
+    count, packed = math.prod(state.shape), codes.reshape(-1)
+    # The values of both codes of each byte, so that each byte is looked up once.
+    bytes_ = torch.arange(256, device=packed.device)
+    pairs = torch.stack((state.table[bytes_ >> 4], state.table[bytes_ & 15]), dim=1)
+    values = nn.functional.embedding(packed.int(), pairs).reshape(-1)[:count]
+    scales = state.absmax.repeat_interleave(state.block_size)[:count]
+    return (values * scales).reshape(state.shape).to(state.dtype)
+
+
+def read_pickled(name: str | Path, arguments: Mapping[str, Any]) -> dict[str, object]:
+    """Reads a checkpoint's single pickle without running code of it: only tensors and plain values are built.
+
+    Args:
+        name: A folder or a Hub repository.
+        arguments: Of `from_pretrained`; those of the Hub are used.
+
+    Raises:
+        ValueError: If it would run code, or cannot be read.
+        OSError: If there is none.
+    """
+    asked = {key: arguments[key] for key in HUB_ARGUMENTS & arguments.keys()}
+    path = Path(str(cached_file(name, PICKLED, **asked)))
+    with path.open("rb") as file:
+        is_zip = file.read(2) == b"PK"  # files of older torch cannot be memory-mapped
+    try:
+        entries = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"{path} cannot be read ({reason}); download it again") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} has a {type(entries).__name__} and not tensors by name; download it again")
+    return entries
+
+
+def is_four_bits(name: str | Path, config: PreTrainedConfig) -> bool:
+    """Whether a checkpoint is a release in 4 bits, by its configuration or, in a folder, by its weights."""
+    if "CodeShell4bitForCausalLM" in (config.architectures or ()):
+        return not list(Path(name).glob("*.safetensors*"))
+    files = {path.name for path in Path(name).glob("*model*")}
+    if PICKLED not in files or any(".safetensors" in file for file in files):
+        return False
+    try:
+        return any(entry.endswith(STATE) for entry in read_pickled(name, {}))
+    except ValueError:  # transformers says what is wrong with it
+        return False
+
+
+class FourBitLinear(nn.Module):
+    """A linear layer whose matrix stays in 4 bits, and is dequantised where it is used.
+
+    Scales and table are stored as bits in int32, since `.half()` and `.to(dtype)` would round floats.
+    """
+
+    def __init__(self, codes: Tensor, state: QuantState, bias: Tensor | None) -> None:
+        super().__init__()
+        check_size(codes, state)
+        self.out_features, self.in_features = state.shape
+        self.block_size, self.dtype = state.block_size, state.dtype
+        self.codes = nn.Buffer(codes.reshape(-1))
+        self.scale_bits = nn.Buffer(state.absmax.contiguous().view(torch.int32))
+        self.table_bits = nn.Buffer(state.table.contiguous().view(torch.int32))
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """The dequantised matrix, made anew at each use."""
+        scales, table = self.scale_bits.view(torch.float32), self.table_bits.view(torch.float32)
+        shape = (self.out_features, self.in_features)
+        return dequantize(self.codes, QuantState(scales, shape, self.dtype, self.block_size, table))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return nn.functional.linear(hidden_states, self.weight.to(hidden_states.dtype), self.bias)
+
+
+@auto_docstring(
+    custom_intro="""
+    CodeShell from a release in 4 bits, which stays so in memory, on any device.
+
+    `from_pretrained` of `CodeShellForCausalLM` returns one for such a release. `save_pretrained` writes a plain
+    checkpoint in the dtype of the embedding.
+    """
+)
+class CodeShell4bitForCausalLM(CodeShellForCausalLM):
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: object, **kwargs: Any) -> Any:
+        """Loads a release whose pickle has codes and bitsandbytes' states, without running code of the pickle.
+
+        Args:
+            pretrained_model_name_or_path: A folder or a Hub repository.
+            args: None.
+            kwargs: `config`, `dtype`, `device_map` with one device or "auto", `attn_implementation`,
+                `output_loading_info` and those of the Hub, as in transformers.
+
+        Raises:
+            ValueError: If the pickle would run code, lacks weights, or has them in other shapes.
+            TypeError: For arguments that would have no effect.
+        """
+        name = pretrained_model_name_or_path
+        known = {"config", "dtype", "torch_dtype", "device_map", "attn_implementation", "output_loading_info"}
+        unknown = {key for key in kwargs if not key.startswith("_")} - known - HUB_ARGUMENTS - IDLE_ARGUMENTS
+        if args or unknown or name is None:
+            raise TypeError(f"a release in 4 bits is loaded without {sorted(unknown) or args}; leave it out")
+        config = copy.deepcopy(read_config(name, kwargs))
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        if kwargs.get("attn_implementation") is not None:
+            config._attn_implementation = kwargs["attn_implementation"]
+        dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+        with torch.device("meta"):
+            model = cls(config)
+        model.transformer.rotary_emb = CodeShellRotaryEmbedding(config)
+        model._take(read_pickled(name, kwargs), dtype if isinstance(dtype, torch.dtype) else None, str(name))
+        model.eval()
+        asked = {key: kwargs[key] for key in HUB_ARGUMENTS & kwargs.keys()}
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(name, **asked)
+        except OSError:
+            logger.info("the release has no generation config; it is made from the model's")
+        place = kwargs.get("device_map")
+        if isinstance(place, dict):
+            place = next(iter(place.values()), None)
+        if place == "auto":
+            place = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        model = model if place is None else model.to(place)
+        if kwargs.get("output_loading_info"):
+            report = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+            return model, {key: set() for key in report}
+        return model
+
+    def _take(self, entries: Mapping[str, object], dtype: torch.dtype | None, name: str) -> None:
+        """Takes a release's entries; `dtype` is that of embedding, norms and biases, `None` for the release's."""
+        for key in [entry.removesuffix(CODES) for entry in entries if entry.endswith(CODES)]:
+            place = key.removesuffix(".weight")
+            try:
+                linear = self.get_submodule(place)
+            except AttributeError as error:
+                raise ValueError(f"{name} has {key}, which the model lacks; name a CodeShell checkpoint") from error
+            state, codes = read_state(entries.get(key + STATE), key), entries[key + CODES]
+            if not isinstance(codes, Tensor) or state.shape != tuple(linear.weight.shape):
+                raise ValueError(f"{name}: {key} is {state.shape}, the configuration says {tuple(linear.weight.shape)}")
+            self.set_submodule(place, FourBitLinear(codes, state, linear.bias))
+        plain = {
+            key: value.to(dtype) if dtype is not None else value
+            for key, value in entries.items()
+            if isinstance(value, Tensor) and not key.endswith(CODES)
+        }
+        shared = {"transformer.wte.weight", "lm_head.weight"}
+        if self.config.tie_word_embeddings and (found := shared & plain.keys()):
+            plain |= dict.fromkeys(shared, plain[min(found)])
+        try:
+            missing = self.load_state_dict(plain, strict=False, assign=True).missing_keys
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(f"{name} has other shapes than its config.json says ({reason})") from error
+        if missing := [key for key in missing if not key.endswith((".codes", "_bits"))]:
+            raise ValueError(f"{name} lacks {missing[0]}; name a complete checkpoint")
+        self.tie_weights()
+
+    def dequantize(self) -> CodeShellForCausalLM:
+        """A plain model, in the dtype of the embedding."""
+        dtype = self.transformer.wte.weight.dtype
+        state = {key: value for key, value in self.state_dict().items() if not key.endswith((".codes", "_bits"))}
+        for key, module in self.named_modules():
+            if isinstance(module, FourBitLinear):
+                state[f"{key}.weight"] = module.weight.to(dtype)
+        config = copy.deepcopy(self.config)
+        model = CodeShellForCausalLM.from_pretrained(None, config=config, state_dict=state, dtype=dtype)
+        model.generation_config = copy.deepcopy(self.generation_config)
+        return model
+
+    def save_pretrained(self, save_directory: str | Path, *args: object, **kwargs: object) -> None:
+        """Saves the dequantised model, which every version of transformers can read."""
+        self.dequantize().save_pretrained(save_directory, *args, **kwargs)
+
+
 # The generic heads make their backbone with AutoModel, which does not know copies of this file that were loaded from a
 # folder, and name it "model". So each head here makes its own.
 
@@ -874,6 +1328,7 @@ class CodeShellForQuestionAnswering(GenericForQuestionAnswering, CodeShellPreTra
 
 
 __all__ = [
+    "CodeShell4bitForCausalLM",
     "CodeShellForCausalLM",
     "CodeShellForQuestionAnswering",
     "CodeShellForSequenceClassification",

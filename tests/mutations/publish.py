@@ -91,14 +91,14 @@ MUTATIONS = (
         "weights with other bits are not noticed",
     ),
     Mutation(
-        f"{WING}/four_bits.py",
-        "torch.stack((packed >> 4, packed & 15), dim=1)",
-        "torch.stack((packed & 15, packed >> 4), dim=1)",
+        "src/codeshell_hf/modeling_codeshell.py",
+        "(state.table[bytes_ >> 4], state.table[bytes_ & 15])",
+        "(state.table[bytes_ & 15], state.table[bytes_ >> 4])",
         f"{TESTS}/test_four_bits.py",
         "the lower half of a byte is read first",
     ),
     Mutation(
-        f"{WING}/four_bits.py",
+        "src/codeshell_hf/modeling_codeshell.py",
         "[absmax.reshape(-1).int()] * inner_scales + offset",
         "[absmax.reshape(-1).int()] * inner_scales",
         f"{TESTS}/test_four_bits.py",

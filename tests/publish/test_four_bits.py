@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from codeshell_hf.errors import CheckpointError
-from codeshell_hf.publish.four_bits import FP4, NF4, dequantize, read_state
+from codeshell_hf.modeling_codeshell import FP4, NF4
+from codeshell_hf.publish.four_bits import dequantize, read_state
 
 
 def pack(matrix: torch.Tensor, kind: str, *, is_nested: bool) -> tuple[torch.Tensor, list[Any], torch.Tensor]:
