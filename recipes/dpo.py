@@ -38,9 +38,9 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.examples import make_preference_rows
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
-    from codeshell_hf.align.reward_hacking import describe_changes
+    from codeshell_hf.align.reward_hacking import describe_changes, find_harm
     from codeshell_hf.align.reward_measurement import RewardMeasurement
-    from codeshell_hf.align.rewards import make_rewards
+    from codeshell_hf.align.rewards import list_judges, make_rewards
     from codeshell_hf.align.splits import split_pairs
     from codeshell_hf.align.trainer_config import check_whole_model
     from codeshell_hf.align.training_log import first_value, quiet_logs
@@ -62,7 +62,9 @@ def run(settings: Settings, work: Work) -> None:
     measurement = RewardMeasurement(settings.measure, seed=settings.seed)
     with settings.open_sandbox() if settings.measure else nullcontext() as sandbox:
         judge = TestsRewardSettings(kind="tests", weight=0.0)
-        rewards = make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0) if sandbox else []
+        rewards = (
+            make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0, folder=work.folder) if sandbox else []
+        )
         trainer = DPOTrainer(
             model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
             args=config,
@@ -101,7 +103,8 @@ def run(settings: Settings, work: Work) -> None:
         save_figure(draw_tuning(trainer.state.log_history), work.folder / "loss.svg")
     if changes := measurement.compare():
         work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
-        work.report += describe_changes(changes, [reward.name for reward in rewards])
+        work.measures["harm"] = find_harm(changes, list_judges(rewards))
+        work.report += describe_changes(changes, list_judges(rewards))
         if is_first_rank():
             measurement.write(work.folder / "measured.json")
 

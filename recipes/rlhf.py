@@ -36,6 +36,9 @@ class Settings(AlignmentSettings, SandboxSettings):
     max_bad_fraction: float = Field(
         default=0.1, ge=0, le=1, description="the run stops if a reward is unusable for a larger share of answers"
     )
+    max_idle_steps: int | None = Field(
+        default=20, gt=0, description="the run fails after so many steps in a row that taught nothing; null goes on"
+    )
     measure: MeasureSettings | None = Field(default=None, description="null does not measure before and after")
     held_out_prompts: tuple[InputPath, ...] = Field(
         default=(), description="prompts for trainer.eval_strategy, during training"
@@ -47,14 +50,15 @@ def run(settings: Settings, work: Work) -> None:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-    from codeshell_hf.align.callbacks import RewardCheck
+    from codeshell_hf.align.callbacks import make_checks
     from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
     from codeshell_hf.align.models import load_policy, open_tokenizer
-    from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges
+    from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm
     from codeshell_hf.align.reward_measurement import RewardMeasurement
-    from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards
+    from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
     from codeshell_hf.align.trainer_config import check_whole_model
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
+    from codeshell_hf.align.turn_end import EndsTurns
     from codeshell_hf.publish.figures import draw_rewards, save_figure
 
     quiet_logs()
@@ -88,15 +92,15 @@ def run(settings: Settings, work: Work) -> None:
 
     # Training
     measurement = RewardMeasurement(settings.measure, seed=settings.seed)
-    runs_code = any(reward.kind == "tests" for reward in settings.rewards)
-    with settings.open_sandbox() if runs_code else nullcontext() as sandbox:
+    with settings.open_sandbox() if any(map(needs_sandbox, settings.rewards)) else nullcontext() as sandbox:
         rewards = make_rewards(
             settings.rewards,
             sandbox,
             max_tokens=config.max_completion_length,
             max_bad_fraction=settings.max_bad_fraction,
+            folder=work.folder,
         )
-        trainer = trainer_class(
+        trainer = type(trainer_class.__name__, (EndsTurns, trainer_class), {})(
             model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
             reward_funcs=[reward.function for reward in rewards],
             reward_processing_classes=[reward.tokenizer for reward in rewards],
@@ -105,7 +109,7 @@ def run(settings: Settings, work: Work) -> None:
             eval_dataset=held_out,
             processing_class=tokenizer,
             peft_config=make_adapter(settings.adapter),
-            callbacks=[RewardCheck()],
+            callbacks=make_checks(settings.max_idle_steps, config.max_completion_length),
         )
         measurement.take(trainer, tokenizer, rewards)
         train(trainer)
@@ -129,6 +133,7 @@ def run(settings: Settings, work: Work) -> None:
     if changes := measurement.compare():
         work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
         work.measures["reward_hacking"] = find_hacked_judges(changes, list_judges(rewards))
+        work.measures["harm"] = find_harm(changes, list_judges(rewards))
         work.report += describe_changes(changes, list_judges(rewards))
         if is_first_rank():
             measurement.write(work.folder / "measured.json")
@@ -147,6 +152,11 @@ def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: b
         raise SettingsError(
             f"trainer.eval_strategy is {options['eval_strategy']}, but there is nothing to evaluate on; "
             "name held_out_prompts"
+        )
+    if options.get("mask_truncated_completions"):
+        raise SettingsError(
+            "trainer.mask_truncated_completions is true, but TRL would also mask answers that end with a text; "
+            "take it out, and reward what is cut off with less by a reward of kind length"
         )
     if options.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise SettingsError(

@@ -24,9 +24,16 @@ class Endpoint:
         """What it was given to let somebody in."""
         return self.server.key if self.server else None
 
+    @property
+    def prompts(self) -> list[str]:
+        """What it was asked."""
+        return self.server.prompts if self.server else []
+
     def answer(self, text: str) -> str:
-        first, second = re.findall(r"\[Answer [AB]\]\n(.*?)\n\n", text, flags=re.DOTALL)
-        return self.favours or ("A" if first.count("x") > second.count("x") else "B")
+        if self.favours:
+            return self.favours
+        first, second = re.findall(r"\[Answer [AB]\] <\w+>\n(.*?)\n\n", text, flags=re.DOTALL)
+        return "A" if first.count("x") > second.count("x") else "B"
 
 
 @dataclass

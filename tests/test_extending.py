@@ -85,7 +85,7 @@ def test_a_reward_is_called_as_trl_calls_it(mine: Path) -> None:
     long = "\n".join(f"x{number} = {number}" for number in range(11))
 
     check_rewards([own])
-    [reward] = make_rewards([own], None, max_tokens=100, max_bad_fraction=0.1)
+    [reward] = make_rewards([own], None, max_tokens=100, max_bad_fraction=0.1, folder=mine)
 
     assert isinstance(reward.scorer, GuardedReward)
     answers = [[{"role": "assistant", "content": text}] for text in ("x = 1|<end>|", long, f"\n{long}"[:60])]

@@ -99,6 +99,7 @@ SMALL = {
         MEASURE,
         "trainer.max_steps=1",
         "trainer.max_completion_length=4",
+        "max_idle_steps=null",
         "trainer.per_device_train_batch_size=8",
         f"sandbox={BACKEND}",
     ],

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from codeshell_hf.align.callbacks import GradientCheck, ReportLines, RewardCheck
+from codeshell_hf.align.callbacks import GradientCheck, IdleCheck, ReportLines, RewardCheck
 from codeshell_hf.errors import RunFailed
 from recipes.with_accelerate import join_ranks
 
@@ -69,3 +69,60 @@ def test_a_reward_that_stops_being_a_number_stops_the_run(key: str, value: float
     RewardCheck().on_log(None, state, None, {"reward": 0.5, "rewards/model/mean": 0.1, "kl": math.nan})
     with pytest.raises(RunFailed, match=f"{key} became {value} at step 7; check that reward"):
         RewardCheck().on_log(None, state, None, {key: value})
+
+
+def log_steps(entries: list[dict[str, float]], *, max_steps: int = 100, start: int = 0) -> int | None:
+    """The step at which a run stops of which each entry is a step; at most three may teach nothing."""
+    check = IdleCheck(3, 24)
+    state = SimpleNamespace(global_step=start, max_steps=max_steps)
+    check.on_train_begin(None, state, None)
+    for entry in entries:
+        state.global_step += 1
+        try:
+            check.on_log(None, state, None, {"completions/clipped_ratio": 0.0, "grad_norm": 0.1, **entry})
+        except RunFailed:
+            return int(state.global_step)
+    return None
+
+
+GOOD: dict[str, float] = {"reward_std": 0.2}
+CUT: dict[str, float] = {"completions/clipped_ratio": 1.0}
+SAME: dict[str, float] = {"reward_std": 0.0}
+STILL: dict[str, float] = {"grad_norm": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("entries", "stopped"),
+    [
+        ([GOOD] * 9, None),
+        ([CUT] * 9, 3),
+        ([SAME] * 9, 3),
+        ([STILL] * 9, 3),
+        ([CUT, SAME, STILL], 3),
+        ([CUT, CUT, GOOD, CUT, CUT, GOOD], None),
+        ([GOOD, CUT, CUT, CUT], 4),
+    ],
+)
+def test_steps_that_teach_nothing_stop_a_run(entries: list[dict[str, float]], stopped: int | None) -> None:
+    assert log_steps(entries) == stopped
+
+
+def test_a_run_that_never_learned_fails_at_its_last_step_and_one_that_did_does_not() -> None:
+    assert log_steps([SAME, SAME], max_steps=2) == 2
+    assert log_steps([GOOD, SAME], max_steps=2) is None
+    assert log_steps([SAME], max_steps=9, start=8) is None, "a resumed run learned before"
+
+
+def test_an_entry_of_an_evaluation_is_no_step() -> None:
+    check = IdleCheck(1, 24)
+
+    check.on_log(None, SimpleNamespace(global_step=5, max_steps=9), None, {"eval_reward": 0.0, "eval_reward_std": 0.0})
+
+
+def test_the_last_step_is_always_logged() -> None:
+    control = SimpleNamespace(should_log=False)
+
+    IdleCheck(3, 24).on_step_end(None, SimpleNamespace(global_step=8, max_steps=9), control)
+    assert not control.should_log
+    IdleCheck(3, 24).on_step_end(None, SimpleNamespace(global_step=9, max_steps=9), control)
+    assert control.should_log

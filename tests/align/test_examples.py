@@ -107,7 +107,7 @@ def test_prompts_need_room_for_an_answer_and_tests_where_nothing_else_rewards(
     rows, dropped = make_prompt_rows(
         tiny_tokenizer, [tested, bare], max_new_tokens=10, context_tokens=size + 10, needs_tests=True
     )
-    assert rows == [{"prompt": [{"role": "user", "content": "q"}], "tests": "assert x"}]
+    assert rows == [{"prompt": [{"role": "user", "content": "q"}], "tests": "assert x", "reference": "-"}]
     assert dropped == {"prompts have no tests": 1}
     rows, dropped = make_prompt_rows(
         tiny_tokenizer, [tested, bare], max_new_tokens=10, context_tokens=size + 10, needs_tests=False

@@ -16,7 +16,7 @@ def make_conversation(question: str) -> Conversation:
 
 
 def make_answers(*texts: str, is_finished: bool = True) -> list[Answer]:
-    return [Answer(text, is_finished, len(text)) for text in texts]
+    return [Answer(text, is_finished) for text in texts]
 
 
 def test_pairs_by_verdict_join_good_with_bad_and_each_bad_one_once() -> None:

@@ -25,7 +25,7 @@ def make_reward(name: str, weight: float, values: Sequence[float | None]) -> Wei
 def test_the_weighted_sum_adds_each_trained_reward_by_its_weight() -> None:
     """Two prompts of two answers; the weights are of both signs, and the judge's values do not count."""
     conversations = [Conversation((QUESTION, ANSWER))] * 2
-    answers = [[Answer("a", True, 3), Answer("b", False, 5)]] * 2
+    answers = [[Answer("a", True, (1, 2, 3)), Answer("b", False, (1, 2, 3, 4, 5))]] * 2
     rewards = [
         make_reward("tests", 2.0, [1.0, 0.0, 1.0, 1.0]),
         make_reward("length", -0.5, [1.0, 1.0, 0.0, 4.0]),
@@ -53,7 +53,12 @@ def test_rewards_get_the_answers_as_the_trainer_hands_them() -> None:
 
     conversation = Conversation((QUESTION, ANSWER), tests="assert x")
     reward = WeightedReward("tests", 1.0, GuardedReward(watch))
-    score_answers([conversation], [[Answer("a", True, 2), Answer("b", False, 3)]], [reward], device=torch.device("cpu"))
+    score_answers(
+        [conversation],
+        [[Answer("a", True, (7, 0)), Answer("b", False, (7, 8, 9))]],
+        [reward],
+        device=torch.device("cpu"),
+    )
 
     assert seen == {
         "completions": [
@@ -62,7 +67,8 @@ def test_rewards_get_the_answers_as_the_trainer_hands_them() -> None:
         ],
         "prompts": [[QUESTION]] * 2,
         "tests": ["assert x"] * 2,
-        "completion_ids": [[0, 0], [0, 0, 0]],
+        "reference": ["a", "a"],
+        "completion_ids": [[7, 0], [7, 8, 9]],
     }
 
 

@@ -16,6 +16,9 @@ from tests.mutations import Mutation
     REWARDS,
     SPLITS,
     LOG,
+    TURN_END,
+    PARTIAL_TESTS,
+    EXACT_ANSWERS,
 ) = (
     f"src/codeshell_hf/align/{name}.py"
     for name in (
@@ -32,6 +35,9 @@ from tests.mutations import Mutation
         "rewards",
         "splits",
         "training_log",
+        "turn_end",
+        "partial_tests",
+        "exact_answers",
     )
 )
 
@@ -85,10 +91,73 @@ MUTATIONS = (
     ),
     Mutation(
         REWARD_HACKING,
-        "changes[name].high < 0)",
-        "changes[name].low < 0)",
+        "and changes[name].low <= 0 and",
+        "and changes[name].high < 0 and",
         _tests("reward_hacking"),
-        "an alarm for a judge that may not have fallen",
+        "no alarm for a judge that did not rise",
+    ),
+    Mutation(
+        REWARD_HACKING,
+        "change.before >= best - NEAR_BEST and change.high >= 0",
+        "change.before >= best - NEAR_BEST",
+        _tests("reward_hacking"),
+        "no alarm for a judge that falls from its best",
+    ),
+    Mutation(
+        REWARD_HACKING,
+        "if name in changes and changes[name].high < 0)",
+        "if name in changes and changes[name].low < 0)",
+        _tests("reward_hacking"),
+        "harm where nothing may have fallen",
+    ),
+    Mutation(
+        TURN_END,
+        "rows = input_ids[:, self.prompt_tokens :]",
+        "rows = input_ids[:, 0 :]",
+        _tests("turn_end"),
+        "a stop in the prompt ends the answer",
+    ),
+    Mutation(
+        TURN_END,
+        "cut = [cut_at_stop(tokenizer, row, stops)[0] for row in ids]",
+        "cut = [list(row) for row in ids]",
+        _tests("turn_end"),
+        "what follows the turn's end is learned from",
+    ),
+    Mutation(
+        TURN_END,
+        "ids[-1] in ends or has_stop",
+        "has_stop",
+        _tests("turn_end"),
+        "an answer that ends by a token counts as cut off",
+    ),
+    Mutation(
+        CALLBACKS,
+        "if steps >= self.max_steps or",
+        "if steps > self.max_steps or",
+        _tests("callbacks"),
+        "a run that learns nothing goes on",
+    ),
+    Mutation(
+        LOG,
+        'if float(entry.get("reward_std", 1)) == 0:',
+        'if float(entry.get("reward_std", 1)) < 0:',
+        _tests("callbacks"),
+        "equal rewards count as learning",
+    ),
+    Mutation(
+        PARTIAL_TESTS,
+        "if self.number % self.groups == self.group else",
+        "if self.number % self.groups != self.group else",
+        _tests("partial_tests"),
+        "every assertion but one is run",
+    ),
+    Mutation(
+        EXACT_ANSWERS,
+        "if len(numbers) != 1:",
+        "if not numbers:",
+        _tests("exact_answers"),
+        "of two numbers the first is taken",
     ),
     Mutation(
         MEASUREMENT,
@@ -127,8 +196,8 @@ MUTATIONS = (
     ),
     Mutation(
         REWARDS,
-        "if is_finished and tests[index]]",
-        "if tests[index]]",
+        "if wanted and is_finished else []",
+        "if wanted else []",
         _tests("rewards"),
         "answers that were cut are rewarded",
     ),
@@ -148,8 +217,8 @@ MUTATIONS = (
     ),
     Mutation(
         REWARDS,
-        "if not reward.weight]",
-        "if reward.weight]",
+        "if not reward.weight}",
+        "if reward.weight}",
         _tests("rewards"),
         "rewards that train are taken for judges",
     ),

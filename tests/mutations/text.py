@@ -48,8 +48,8 @@ MUTATIONS = (
     ),
     Mutation(
         CODE,
-        "chosen = next((code for code in reversed(candidates) if _defines(code, names)), None)",
-        "chosen = next((code for code in candidates if _defines(code, names)), None)",
+        "chosen = next((code for code in reversed(candidates) if defines(code, names)), None)",
+        "chosen = next((code for code in candidates if defines(code, names)), None)",
         "tests/text/test_code.py",
         "the first of two answers counts",
     ),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from codeshell_hf import CodeShellTokenizer
 from tests.recipes.toy_alignment import hold_no_training_state, read_output, rlhf_settings, run
 from tests.warm import start
 
@@ -34,6 +35,44 @@ def test_learning_from_tests_raises_their_pass_rate(aligned: Path, tmp_path: Pat
     hold_no_training_state(tmp_path / "out" / "model")
 
 
+@pytest.mark.parametrize("method", ["rloo", pytest.param("grpo", marks=pytest.mark.slow)])
+def test_a_policy_that_ends_its_turn_by_text_alone_is_trained(aligned: Path, tmp_path: Path, method: str) -> None:
+    """Like the released chat model, it never gives the end of text."""
+    end = CodeShellTokenizer.from_pretrained(aligned / "sft" / "model").eos_token_id
+    settings = rlhf_settings(aligned, tmp_path / "out", max_steps=5, generation_kwargs={"suppress_tokens": [end]})
+
+    assert run("rlhf", {**settings, "method": method, "measure": None}, tmp_path) == 0
+
+    log = json.loads((tmp_path / "out" / "log.json").read_text())
+    steps = [entry for entry in log if "reward" in entry]
+    assert sum(entry["completions/clipped_ratio"] for entry in steps) / len(steps) < 0.05
+    assert all(float(entry["grad_norm"]) > 0 for entry in steps)
+    assert max(entry["completions/mean_length"] for entry in steps) < 20, "nothing behind the turn's end is kept"
+
+
+def test_a_run_in_which_every_answer_is_cut_off_fails(
+    aligned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = rlhf_settings(aligned, tmp_path / "out", max_steps=50, max_completion_length=3)
+
+    assert run("rlhf", {**settings, "measure": None, "max_idle_steps": 2}, tmp_path) == 1
+
+    assert "nothing was learned in 2 steps: every answer was cut off at 3 tokens" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_short_run_whose_rewards_never_differ_fails_at_its_end(
+    aligned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text("def same(completions, **columns):\n    return [0.5] * len(completions)\n")
+    settings = rlhf_settings(aligned, tmp_path / "out", max_steps=3, logging_steps=10)
+    settings |= {"rewards": [{"kind": "function", "function": f"{tmp_path}/own.py:same"}], "measure": None}
+
+    assert run("rlhf", settings, tmp_path) == 1
+
+    assert "nothing was learned in 3 steps: every answer had the same reward, 0.5" in capsys.readouterr().err
+
+
 def test_a_reward_that_is_hacked_is_reported(aligned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A length penalty alone: answers grow short, fewer of them pass, and the judge that falls is named."""
     settings = rlhf_settings(aligned, tmp_path / "out", max_steps=25)
@@ -45,7 +84,7 @@ def test_a_reward_that_is_hacked_is_reported(aligned: Path, tmp_path: Path, caps
     assert measures["measured"]["weighted"]["low"] > 0
     assert measures["measured"]["tests"]["high"] < 0
     assert measures["reward_hacking"] == ["tests"]
-    assert "reward hacking: the trained reward rose while tests fell" in capsys.readouterr().out
+    assert "reward hacking: the trained reward rose while tests fell;" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["rloo", pytest.param("grpo", marks=pytest.mark.slow)])

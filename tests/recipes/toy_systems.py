@@ -249,6 +249,7 @@ def shrink_trainer(values: dict[str, Any]) -> None:
         values["held_out_fraction"] = 0.34
     if "max_completion_length" in values["trainer"]:
         values["trainer"]["max_completion_length"] = 8
+        values["max_idle_steps"] = None
     for reward in values.get("rewards", []):
         if "soft_tokens" in reward:
             reward["soft_tokens"] = 4

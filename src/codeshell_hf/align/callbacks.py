@@ -7,7 +7,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import ProgressCallback
 
 from ..errors import RunFailed
-from .training_log import check_mean_rewards, format_entry
+from .training_log import check_mean_rewards, find_idleness, format_entry
 
 
 class ReportLines(ProgressCallback):  # type: ignore[misc, unused-ignore]  # transformers is not typed
@@ -63,3 +63,59 @@ class RewardCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
     ) -> None:
         """Checks every log entry."""
         check_mean_rewards(logs or {}, state.global_step)
+
+
+class IdleCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Stops reinforcement learning that learns nothing: no answer ends, or no reward or gradient differs from zero.
+
+    Args:
+        max_steps: Steps in a row without learning after which the run fails; a shorter run fails if it never learned.
+        max_tokens: Limit of an answer, for the message.
+    """
+
+    def __init__(self, max_steps: int, max_tokens: int) -> None:
+        self.max_steps = max_steps
+        self.max_tokens = max_tokens
+        self.last_useful = 0
+        self.has_learned = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Counts from here; a resumed run has learned before."""
+        self.last_useful = state.global_step
+        self.has_learned = state.global_step > 0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Asks for a log entry of the last step, so that every step is seen."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float | str] | None = None,
+        **_: object,
+    ) -> None:
+        """Checks every entry of training.
+
+        Raises:
+            RunFailed: If too many steps in a row, or all of a shorter run, taught nothing.
+        """
+        if not logs or "completions/clipped_ratio" not in logs:
+            return
+        reason = find_idleness(logs, self.max_tokens)
+        if reason is None:
+            self.last_useful = state.global_step
+            self.has_learned = True
+            return
+        steps = state.global_step - self.last_useful
+        if steps >= self.max_steps or (state.global_step >= state.max_steps and not self.has_learned):
+            raise RunFailed(f"nothing was learned in {steps} steps: {reason}")
+
+
+def make_checks(max_idle_steps: int | None, max_tokens: int) -> list[TrainerCallback]:
+    """The checks of reinforcement learning; `None` lets a run go on that teaches nothing."""
+    return [RewardCheck(), *([] if max_idle_steps is None else [IdleCheck(max_idle_steps, max_tokens)])]

@@ -44,10 +44,11 @@ class PreferenceRow(TypedDict):
 
 
 class PromptRow(TypedDict):
-    """A row for the RLOO and GRPO trainers; `tests` goes to the rewards."""
+    """A row for the RLOO and GRPO trainers; `tests` and `reference`, the given answer, go to the rewards."""
 
     prompt: list[Message]
     tests: str | None
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,9 @@ def make_prompt_rows(
         elif len(encode_prompt(tokenizer, conversation.prompt)) > context_tokens - max_new_tokens:
             dropped[f"prompts leave no room for an answer in {context_tokens} positions"] += 1
         else:
-            rows.append({"prompt": conversation.prompt, "tests": conversation.tests})
+            rows.append(
+                {"prompt": conversation.prompt, "tests": conversation.tests, "reference": conversation.reference}
+            )
     if not rows:
         named = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise DataError(f"no prompt is left to learn from ({named}); add prompts or change rewards")

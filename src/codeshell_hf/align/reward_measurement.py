@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 WEIGHTED = "weighted"
+FINISHED = "finished"
 
 
 class RewardMeasurement:
@@ -107,7 +108,7 @@ def score_answers(
     if weights:
         values[WEIGHTED] = weigh(values, weights)
     values["tokens"] = [float(answer.tokens) for _, answer in pairs]
-    values["finished"] = [float(answer.is_finished) for _, answer in pairs]
+    values[FINISHED] = [float(answer.is_finished) for _, answer in pairs]
     size = len(answers[0])
     return {
         name: [sum(column[first : first + size]) / size for first in range(0, len(pairs), size)]
@@ -123,7 +124,8 @@ def _score(reward: WeightedReward, pairs: Sequence[tuple[Conversation, Answer]],
         completions=[[answer.turn] for _, answer in pairs],
         prompts=[conversation.prompt for conversation, _ in pairs],
         tests=[conversation.tests for conversation, _ in pairs],
-        completion_ids=[[0] * answer.tokens for _, answer in pairs],
+        reference=[conversation.reference for conversation, _ in pairs],
+        completion_ids=[list(answer.ids) for _, answer in pairs],
     )
     return [math.nan if score is None else float(score) for score in scores]
 

@@ -1,18 +1,26 @@
 """Reward functions as TRL calls them, each wrapped in a guard."""
 
+import inspect
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
-from ..errors import RunFailed, SettingsError
+from ..errors import CodeShellError, RunFailed, SettingsError
 from ..extensions import load_object
 from ..modeling_codeshell import CodeShellForSequenceClassification
 from ..sandbox import Program, Sandbox
 from ..text.chat import Message, clean_answer
-from ..text.code import extract_code, is_python, list_wanted
+from ..text.code import defines, extract_code, is_python, list_wanted
+from ..text.judge import open_judge
 from ..tokenization_codeshell import CodeShellTokenizer
+from .exact_answers import ExactReward
+from .judge_reward import JudgeReward
+from .partial_tests import split_tests
 from .reward_model import RewardModel, load_reward_model
 from .settings import RewardSettings
 
@@ -22,37 +30,55 @@ Reward = Callable[..., Sequence[float | None]]
 
 
 class TestsReward:
-    """1 if the code of a finished answer passes its tests in the sandbox, else 0."""
+    """1 if the code of a finished answer passes its tests in the sandbox, else 0; or the share of tests passed."""
 
     __name__ = "tests"
     __test__ = False
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, *, gives_share: bool = False) -> None:
         self.sandbox = sandbox
+        self.gives_share = gives_share
 
     def __call__(
         self, completions: Sequence[list[Message]], tests: Sequence[str | None], **_: object
     ) -> list[float | None]:
         """Runs every finished answer that has tests; without tests the reward is `None`."""
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
-        chosen = [index for index, (_, is_finished) in enumerate(answers) if is_finished and tests[index]]
         programs = [
-            Program(extract_code(answers[index][0], list_wanted(tests[index] or "")), tests[index] or "")
-            for index in chosen
+            self._make_programs(text, wanted) if wanted and is_finished else []
+            for (text, is_finished), wanted in zip(answers, tests, strict=True)
         ]
-        passed = {index for index, verdict in zip(chosen, self.sandbox.run(programs), strict=True) if verdict.passed}
-        return [float(index in passed) if tests[index] else None for index in range(len(answers))]
+        verdicts = iter(self.sandbox.run([program for group in programs for program in group]))
+        passed = [[next(verdicts).passed for _ in group] for group in programs]
+        return [
+            (sum(group) / len(group) if group else 0.0) if wanted else None
+            for group, wanted in zip(passed, tests, strict=True)
+        ]
+
+    def _make_programs(self, text: str, tests: str) -> list[Program]:
+        source = extract_code(text, list_wanted(tests))
+        return [Program(source, part) for part in (split_tests(tests) if self.gives_share else [tests])]
 
 
 class FormatReward:
-    """1 if an answer stopped by itself and its code parses as Python, else 0."""
+    """1 if an answer stopped by itself and its code is Python that defines what its tests use, else 0."""
 
     __name__ = "format"
 
-    def __call__(self, completions: Sequence[list[Message]], **_: object) -> list[float | None]:
+    def __call__(
+        self, completions: Sequence[list[Message]], tests: Sequence[str | None] | None = None, **_: object
+    ) -> list[float | None]:
         """Parses every answer; runs nothing."""
         answers = [clean_answer(completion[-1]["content"]) for completion in completions]
-        return [float(is_finished and is_python(extract_code(text))) for text, is_finished in answers]
+        return [
+            float(is_finished and _has_format(text, list_wanted(wanted or "")))
+            for (text, is_finished), wanted in zip(answers, tests or [None] * len(answers), strict=True)
+        ]
+
+
+def _has_format(text: str, names: set[str]) -> bool:
+    code = extract_code(text, names)
+    return is_python(code) and (not names or defines(code, names))
 
 
 class LengthReward:
@@ -76,9 +102,11 @@ class GuardedReward:
     After `min_answers`, the run stops if more than `max_bad_fraction` of all answers had no usable reward.
     """
 
-    def __init__(self, reward: Reward, *, max_bad_fraction: float = 0.1, min_answers: int = 32) -> None:
+    def __init__(
+        self, reward: Reward, *, name: str | None = None, max_bad_fraction: float = 0.1, min_answers: int = 32
+    ) -> None:
         self.reward = reward
-        self.__name__ = getattr(reward, "__name__", type(reward).__name__)
+        self.__name__ = name or getattr(reward, "__name__", type(reward).__name__)
         self.max_bad_fraction = max_bad_fraction
         self.min_answers = min_answers
         self.answers = 0
@@ -92,7 +120,7 @@ class GuardedReward:
         """
         try:
             values = list(self.reward(completions=completions, **columns))
-        except RunFailed:
+        except CodeShellError:
             raise
         except Exception as error:
             logger.warning("reward %s raised %s: %s", self.__name__, type(error).__name__, error)
@@ -122,11 +150,16 @@ class GuardedReward:
 
 @dataclass(frozen=True)
 class WeightedReward:
-    """A named reward; with weight 0 it is measured and not trained on."""
+    """A named reward; with weight 0 it is measured and not trained on.
+
+    Args:
+        best: Its highest value, if it has one.
+    """
 
     name: str
     weight: float
     scorer: GuardedReward | RewardModel
+    best: float = math.inf
 
     @property
     def function(self) -> GuardedReward | CodeShellForSequenceClassification:
@@ -145,12 +178,21 @@ class WeightedReward:
 
 
 def make_rewards(
-    sections: Sequence[RewardSettings], sandbox: Sandbox | None, *, max_tokens: int, max_bad_fraction: float
+    sections: Sequence[RewardSettings],
+    sandbox: Sandbox | None,
+    *,
+    max_tokens: int,
+    max_bad_fraction: float,
+    folder: Path,
 ) -> list[WeightedReward]:
-    """Makes rewards from their settings, in order; only a reward of kind "tests" needs a sandbox.
+    """Makes rewards from their settings, in order; only those of which `needs_sandbox` is true need a sandbox.
+
+    Args:
+        max_tokens: Longest answer.
+        folder: Keeps what judge models say.
 
     Raises:
-        SettingsError: If `soft_tokens` is not below the longest answer.
+        SettingsError: If `soft_tokens` is not below the longest answer, or a judge's key is missing.
         CheckpointError: If a reward model cannot be loaded.
     """
     rewards = []
@@ -158,25 +200,53 @@ def make_rewards(
         if section.kind == "model":
             rewards.append(WeightedReward(section.kind, section.weight, load_reward_model(section.path)))
             continue
-        function: Reward
-        if section.kind == "length":
-            if section.soft_tokens >= max_tokens:
-                raise SettingsError(
-                    f"soft_tokens is {section.soft_tokens}, but answers end at {max_tokens} tokens; lower it or raise "
-                    "trainer.max_completion_length"
-                )
-            function = LengthReward(section.soft_tokens, max_tokens)
-        elif section.kind == "format":
-            function = FormatReward()
-        elif section.kind == "function":
-            function = load_reward(section.function)
-        elif sandbox is not None:
-            function = TestsReward(sandbox)
-        else:
-            raise ValueError("a reward of kind tests needs a sandbox")
-        guarded = GuardedReward(function, max_bad_fraction=max_bad_fraction)
-        rewards.append(WeightedReward(name_reward(section), section.weight, guarded))
+        function = _make_reward(section, sandbox, max_tokens, folder)
+        name = name_reward(section)
+        guarded = GuardedReward(function, name=name, max_bad_fraction=max_bad_fraction)
+        rewards.append(WeightedReward(name, section.weight, guarded, BEST.get(section.kind, math.inf)))
     return rewards
+
+
+BEST = {"tests": 1.0, "exact": 1.0, "judge": 1.0, "format": 1.0, "length": 0.0}
+"""The highest value of rewards that have one, by kind."""
+
+
+def _make_reward(section: RewardSettings, sandbox: Sandbox | None, max_tokens: int, folder: Path) -> Reward:
+    if section.kind == "length":
+        if section.soft_tokens >= max_tokens:
+            raise SettingsError(
+                f"soft_tokens is {section.soft_tokens}, but answers end at {max_tokens} tokens; lower it or raise "
+                "trainer.max_completion_length"
+            )
+        return LengthReward(section.soft_tokens, max_tokens)
+    if section.kind == "format":
+        return FormatReward()
+    if section.kind == "exact":
+        return ExactReward()
+    if section.kind == "judge":
+        # Ranks judge answers of their own.
+        return JudgeReward(open_judge(section, folder, name=f"judge-{os.environ.get('RANK', '0')}"))
+    if needs_sandbox(section) and sandbox is None:
+        raise ValueError(f"a reward of kind {section.kind} needs a sandbox")
+    if section.kind == "function":
+        function = load_reward(section.function)
+        return partial(function, sandbox=sandbox) if takes_sandbox(function) else function
+    if section.kind == "tests" and sandbox is not None:
+        return TestsReward(sandbox, gives_share=section.share)
+    raise ValueError(f"there is no reward of kind {section.kind}")
+
+
+def needs_sandbox(section: RewardSettings) -> bool:
+    """Whether a reward runs programs: tests, or a function with a parameter `sandbox`."""
+    return section.kind == "tests" or (section.kind == "function" and takes_sandbox(load_reward(section.function)))
+
+
+def takes_sandbox(function: Reward) -> bool:
+    """Whether a function names a parameter `sandbox`, in which it runs what a model wrote."""
+    try:
+        return "sandbox" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def name_reward(section: RewardSettings) -> str:
@@ -192,9 +262,9 @@ def load_reward(reference: str) -> Reward:
     return function
 
 
-def list_judges(rewards: Sequence[WeightedReward]) -> list[str]:
-    """Names the rewards that are measured and not trained on."""
-    return [reward.name for reward in rewards if not reward.weight]
+def list_judges(rewards: Sequence[WeightedReward]) -> dict[str, float]:
+    """The rewards that are measured and not trained on, by name, each with its highest value."""
+    return {reward.name: reward.best for reward in rewards if not reward.weight}
 
 
 def check_rewards(sections: Sequence[RewardSettings]) -> None:

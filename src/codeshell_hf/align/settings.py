@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ..extensions import Reference
 from ..settings import InputPath, Section
+from ..text.settings import JudgeSettings
 
 
 class AdapterSettings(Section):
@@ -23,48 +24,68 @@ class AdapterSettings(Section):
     merge: bool = Field(default=True, description="also write the model with the adapter merged into it")
 
 
-class ModelRewardSettings(Section):
+class WeightedSettings(Section):
+    """Settings of every reward."""
+
+    weight: float = Field(default=1.0, description="0 measures and does not train")
+
+
+class ModelRewardSettings(WeightedSettings):
     """The score of a reward model."""
 
     kind: Literal["model"]
     path: InputPath = Field(description="output of the reward stage: its model folder")
-    weight: float = Field(default=1.0, description="0 measures and does not train")
 
 
-class TestsRewardSettings(Section):
+class TestsRewardSettings(WeightedSettings):
     """1 if the prompt's tests pass in the sandbox."""
 
     __test__ = False  # not a test class of pytest
 
     kind: Literal["tests"]
-    weight: float = Field(default=1.0, description="0 measures and does not train")
+    share: bool = Field(default=False, description="the share of its assertions that pass, instead of all or nothing")
 
 
-class FormatRewardSettings(Section):
+class ExactRewardSettings(WeightedSettings):
+    """1 if the final answer is that of the conversation, such as the number behind GSM8K's ####."""
+
+    kind: Literal["exact"]
+
+
+class JudgeRewardSettings(WeightedSettings, JudgeSettings):
+    """The score of a judge model behind a server, from 0 to 1."""
+
+    kind: Literal["judge"]
+
+
+class FormatRewardSettings(WeightedSettings):
     """1 if the answer stops by itself and parses as Python."""
 
     kind: Literal["format"]
-    weight: float = Field(default=1.0, description="0 measures and does not train")
 
 
-class LengthRewardSettings(Section):
+class LengthRewardSettings(WeightedSettings):
     """Down to -1 for long answers."""
 
     kind: Literal["length"]
     soft_tokens: int = Field(gt=0, description="length without a penalty")
-    weight: float = Field(default=1.0, description="0 measures and does not train")
 
 
-class FunctionRewardSettings(Section):
+class FunctionRewardSettings(WeightedSettings):
     """A user's function, as TRL calls it."""
 
     kind: Literal["function"]
-    function: Reference = Field(description="folder/file.py:name")
-    weight: float = Field(default=1.0, description="0 measures and does not train")
+    function: Reference = Field(description="folder/file.py:name, or module:name")
 
 
 RewardSettings = Annotated[
-    ModelRewardSettings | TestsRewardSettings | FormatRewardSettings | LengthRewardSettings | FunctionRewardSettings,
+    ModelRewardSettings
+    | TestsRewardSettings
+    | ExactRewardSettings
+    | JudgeRewardSettings
+    | FormatRewardSettings
+    | LengthRewardSettings
+    | FunctionRewardSettings,
     Field(discriminator="kind"),
 ]
 

@@ -57,6 +57,26 @@ def check_mean_rewards(entry: Mapping[str, float | str], step: int) -> None:
             )
 
 
+def find_idleness(entry: Mapping[str, float | str], max_tokens: int) -> str | None:
+    """Why the steps of an entry taught nothing, and what to do; `None` if they did.
+
+    >>> find_idleness({"completions/clipped_ratio": 0.5, "reward_std": 0.1, "grad_norm": 0.2}, 24)
+    """
+    if float(entry.get("completions/clipped_ratio", 0)) >= 1:
+        return (
+            f"every answer was cut off at {max_tokens} tokens, before its turn ended; raise "
+            "trainer.max_completion_length, or fine-tune the model with the sft stage, so that it ends its turns"
+        )
+    if float(entry.get("reward_std", 1)) == 0:
+        return (
+            f"every answer had the same reward, {float(entry.get('reward', 0)):g}; choose prompts that the model "
+            "answers rightly at times, reward the share of tests passed (share: true), or raise trainer.num_generations"
+        )
+    if float(entry.get("grad_norm", 1)) == 0:
+        return "the gradient was zero; raise trainer.num_generations or trainer.temperature, so that answers differ"
+    return None
+
+
 def describe_rewards(entry: Entry) -> str:
     """Describes the reward, KL, length and pass rate of an entry in words."""
     names = {

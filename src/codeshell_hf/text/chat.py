@@ -46,6 +46,11 @@ class Conversation:
         """All messages but the last answer."""
         return list(self.messages[:-1])
 
+    @property
+    def reference(self) -> str:
+        """The last answer."""
+        return self.messages[-1]["content"]
+
 
 @dataclass(frozen=True)
 class EncodedConversation:

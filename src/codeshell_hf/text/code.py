@@ -55,7 +55,7 @@ def extract_code(text: str, names: Collection[str] = (), language: str = "python
     >>> extract_code("First:\n```python\nx = 1\n```\nBetter:\n```python\nx = 2\n```\nDone.")
     'x = 2'
     """
-    text = _drop_reasoning(text[:MOST_CHARACTERS].replace("\r\n", "\n"))
+    text = drop_reasoning(text[:MOST_CHARACTERS].replace("\r\n", "\n"))
     blocks = list(_find_blocks(text))[-MOST_BLOCKS:]
     if language != "python":
         return _choose_by_tag(blocks, names, language) if blocks else text
@@ -67,13 +67,13 @@ def extract_code(text: str, names: Collection[str] = (), language: str = "python
         # Without a fence, there may be prose around the code.
         whole = _repair_python(text, names)
         return text if whole is None else whole
-    chosen = next((code for code in reversed(candidates) if _defines(code, names)), None)
+    chosen = next((code for code in reversed(candidates) if defines(code, names)), None)
     if chosen is None:
         chosen = next((given for code in reversed(candidates) if (given := _free_method(code, names))), None)
         if chosen is not None:
             return chosen
     if chosen is None and names:
-        chosen = next((code for code in reversed(candidates) if _defines(code, ())), None)
+        chosen = next((code for code in reversed(candidates) if defines(code, ())), None)
     if chosen is None:
         return candidates[-1] if candidates else tagged[0].code
     return _add_helpers(chosen, candidates)
@@ -85,7 +85,7 @@ def list_wanted(tests: str) -> set[str]:
     >>> sorted(list_wanted("from math import pi\nassert area(2) == 4 * pi"))
     ['area']
     """
-    tree = _parse(tests)
+    tree = parse_python(tests)
     if tree is None:
         return set()
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
@@ -101,7 +101,7 @@ def find_body(code: str) -> str | None:
     plain = code.strip("\n")
     for body in (textwrap.dedent(plain), textwrap.dedent(f"    {plain}"), plain.lstrip()):
         indented = textwrap.indent(body, "    ")
-        tree = _parse(f"def head():\n{indented}") if body.strip() else None
+        tree = parse_python(f"def head():\n{indented}") if body.strip() else None
         if tree is not None and len(tree.body) == 1:
             waiting = list(tree.body[0].body) if isinstance(tree.body[0], ast.FunctionDef) else []
             while waiting:
@@ -119,7 +119,7 @@ def is_python(text: str) -> bool:
     >>> is_python("x = 1"), is_python("x ="), is_python("")
     (True, False, False)
     """
-    tree = _parse(text)
+    tree = parse_python(text)
     return tree is not None and bool(tree.body)
 
 
@@ -129,7 +129,8 @@ class _Block:
     code: str
 
 
-def _drop_reasoning(text: str) -> str:
+def drop_reasoning(text: str) -> str:
+    """Drops reasoning in tags, and special tokens at the end."""
     text = _REASONING.sub("", text)
     if ends := list(_REASONING_END.finditer(text)):  # the opening tag is in the chat template
         text = text[ends[-1].end() :]
@@ -199,7 +200,7 @@ def _find_wrapped(text: str) -> Iterator[_Block]:
 
 def _free_method(code: str, names: Collection[str]) -> str | None:
     """The code with a method of a class, such as `Solution`, turned into the wanted function."""
-    tree = _parse(code)
+    tree = parse_python(code)
     for node in tree.body if tree else []:
         if isinstance(node, ast.ClassDef):
             for method in node.body:
@@ -268,12 +269,13 @@ def _find_paragraphs(text: str, names: Collection[str]) -> str | None:
     found = [
         code
         for first, last in runs
-        if begun.match(parts[first]) and _defines(code := textwrap.dedent("\n\n".join(parts[first:last])), ())
+        if begun.match(parts[first]) and defines(code := textwrap.dedent("\n\n".join(parts[first:last])), ())
     ]
-    return next((code for code in found if _defines(code, names)), found[0] if found else None)
+    return next((code for code in found if defines(code, names)), found[0] if found else None)
 
 
-def _parse(text: str) -> ast.Module | None:
+def parse_python(text: str) -> ast.Module | None:
+    """Parses a program; `None` if it is not Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -311,9 +313,9 @@ def _list_defined(tree: ast.Module) -> set[str]:
     return defined
 
 
-def _defines(code: str, names: Collection[str]) -> bool:
+def defines(code: str, names: Collection[str]) -> bool:
     """Whether code defines one of the names; without names, any function or class."""
-    tree = _parse(code)
+    tree = parse_python(code)
     if tree is None:
         return False
     if names:
@@ -323,7 +325,7 @@ def _defines(code: str, names: Collection[str]) -> bool:
 
 def _add_helpers(chosen: str, candidates: Sequence[str]) -> str:
     """Puts earlier blocks before the chosen one where it uses what they define or import, and it does not."""
-    tree = _parse(chosen)
+    tree = parse_python(chosen)
     if tree is None:
         return chosen
     missing = (
@@ -331,7 +333,7 @@ def _add_helpers(chosen: str, candidates: Sequence[str]) -> str:
     )
     before: list[str] = []
     for code in candidates[: candidates.index(chosen)]:
-        helper = _parse(code)
+        helper = parse_python(code)
         if helper is not None and missing & _list_bound(helper) and not _list_defined(helper) & _list_defined(tree):
             before.append(code)
     return "\n\n".join([*before, chosen])
@@ -339,7 +341,7 @@ def _add_helpers(chosen: str, candidates: Sequence[str]) -> str:
 
 def _drop_main(code: str) -> str:
     """Drops a top-level `if __name__ == "__main__":`, which would read input or run examples."""
-    tree = _parse(code)
+    tree = parse_python(code)
     guards = [
         node
         for node in (tree.body if tree else [])

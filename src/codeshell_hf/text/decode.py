@@ -49,11 +49,13 @@ class Output:
         text: All generated text, including a stop text.
         ids: Its tokens, without the end token.
         end: "stop" at a stop text or an end token, "length" at the limit, "prompt too long" if there was no room.
+        end_id: The end token, if it ended with one.
     """
 
     text: str
     ids: Sequence[int]
     end: End
+    end_id: int | None = None
 
 
 class Decoder:
@@ -133,7 +135,7 @@ class Decoder:
             ]
             repeated = logits.repeat_interleave(many, dim=0), mask.repeat_interleave(many, dim=0)
             self._decode_rows(rows, *repeated, cache, on_token)
-            yield [(row.request.id, Output(row.text, row.ids, row.end)) for row in rows]
+            yield [(row.request.id, Output(row.text, row.ids, row.end, row.end_id)) for row in rows]
 
     def _find_limit(self, request: Request) -> int:
         return min(self.context, request.sampling.max_tokens or self.context)
@@ -182,10 +184,9 @@ class _DecodingRow:
         self.ids: list[int] = []
         self.text = ""
         self.end: End = "length"
+        self.end_id: int | None = None
         self.is_open = True
         self._room = min(request.sampling.max_new_tokens, room)
-        # A token is at least one byte, so this many last tokens hold the longest stop; 4 more for split characters.
-        self._tail = max((len(stop.encode()) for stop in request.sampling.stops), default=0) + 4
         key = hashlib.sha256(f"{request.sampling.seed}/{request.id}/{number}".encode()).digest()
         self._rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
 
@@ -196,13 +197,12 @@ class _DecodingRow:
         if not self.is_open:
             return
         if token in ends:
+            self.end_id = token
             self._close("stop", tokenizer)
             return
         self.ids.append(token)
-        if stops := self.request.sampling.stops:
-            tail = tokenizer.decode(self.ids[-self._tail :], skip_special_tokens=False)
-            if any(stop in tail for stop in stops):
-                self._close("stop", tokenizer)
+        if has_stop(tokenizer, self.ids, self.request.sampling.stops):
+            self._close("stop", tokenizer)
         if self.is_open and len(self.ids) >= self._room:
             self._close("length", tokenizer)
 
@@ -210,6 +210,16 @@ class _DecodingRow:
         self.end = end
         self.is_open = False
         self.text = tokenizer.decode(self.ids, skip_special_tokens=False)
+
+
+def has_stop(tokenizer: Any, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    """Whether the last tokens of a text complete a stop text."""
+    if not stops:
+        return False
+    # A token is at least one byte, so this many last tokens hold the longest stop; 4 more for split characters.
+    tail = max(len(stop.encode()) for stop in stops) + 4
+    text = tokenizer.decode(list(ids[-tail:]), skip_special_tokens=False)
+    return any(stop in text for stop in stops)
 
 
 def choose_tokens(logits: Tensor, uniforms: Sequence[float], *, temperature: float, top_p: float) -> Tensor:
@@ -240,16 +250,32 @@ def choose_tokens(logits: Tensor, uniforms: Sequence[float], *, temperature: flo
 
 @dataclass(frozen=True)
 class Answer:
-    """A chat answer without its stop; `is_finished` if the model stopped by itself; `tokens` counts the stop."""
+    """A chat answer without its stop.
+
+    Args:
+        is_finished: Whether the model stopped by itself.
+        ids: Its tokens, including those of its stop; empty if a server answered.
+    """
 
     text: str
     is_finished: bool
-    tokens: int
+    ids: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Their number."""
+        return len(self.ids)
 
     @property
     def turn(self) -> Message:
-        """The message as a trainer passes it to a reward: with its stop, if it has one."""
+        """The message as rewards get it: with its stop, if it has one."""
         return {"role": "assistant", "content": self.text + (END_OF_TURN if self.is_finished else "")}
+
+
+def read_answer(tokenizer: Any, ids: Sequence[int], *, is_finished: bool) -> Answer:
+    """Reads the answer that a model gave as tokens, up to the turn's end."""
+    text, _ = clean_answer(tokenizer.decode(list(ids), skip_special_tokens=True))
+    return Answer(text, is_finished, tuple(ids))
 
 
 def sample_answers(
@@ -278,7 +304,14 @@ def sample_answers(
     answers: dict[str, list[Answer]] = {}
 
     def take(request: Request, outputs: list[Output]) -> None:
-        answers[request.id] = [_read_answer(tokenizer, output) for output in outputs]
+        answers[request.id] = [
+            read_answer(
+                tokenizer,
+                output.ids if output.end_id is None else (*output.ids, output.end_id),
+                is_finished=output.end == "stop",
+            )
+            for output in outputs
+        ]
         on_progress(1)
 
     sampling = Sampling(max_new_tokens, temperature, seed=seed, samples=per_prompt, stops=tuple(tokenizer.stop_strings))
@@ -292,9 +325,3 @@ def sample_answers(
     finally:
         model.train(was_training)
     return [answers[request.id] for request in requests]
-
-
-def _read_answer(tokenizer: CodeShellTokenizer, output: Output) -> Answer:
-    text, _ = clean_answer(tokenizer.decode(output.ids, skip_special_tokens=True))
-    is_finished = output.end == "stop"
-    return Answer(text, is_finished, len(output.ids) + is_finished)

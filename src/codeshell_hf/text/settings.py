@@ -14,6 +14,7 @@ class ServerSettings(Section):
 
 
 class JudgeSettings(ServerSettings):
-    """A model that compares two answers."""
+    """A model that judges answers."""
 
     max_requests: int = Field(default=1000, gt=0, description="budget of a run; each pair costs two")
+    max_reply_tokens: int = Field(default=512, gt=0, description="room for the judge's reasons and its verdict")
