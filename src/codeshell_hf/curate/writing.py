@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .measured_parts import SCHEMA
 from .parts import CorpusPart, Repeated
-from .redaction import redact
+from .redaction import redact, redact_all
 from .repetition import find_holders, remove_pieces
 from .report import Example, Histogram
 from .split import choose_split
@@ -138,11 +138,12 @@ def _finish(
     for text, is_holder in zip(batch["text"].to_pylist(), holders, strict=True):
         if repeated is not None and is_holder:
             text = remove_pieces(text, repeated["piece"], hashes, min_bytes=repeated["min_bytes"])  # noqa: PLW2901
-        if shared["redacts"]:
-            redacted = redact(text)
-            text = redacted.text  # noqa: PLW2901
-            tally.placeholders.update(redacted.counts)
         texts.append(text)
+    if shared["redacts"]:
+        redacted = redact_all(texts)
+        texts = [document.text for document in redacted]
+        for document in redacted:
+            tally.placeholders.update(document.counts)
     keys = batch["key"].to_numpy()
     places = np.searchsorted(clusters[:, 0], keys)
     rows = np.minimum(places, max(len(clusters) - 1, 0))
