@@ -1,4 +1,4 @@
-"""Trains on preference pairs with TRL's DPO, without a reward model and without sampling.
+"""Trains on preference pairs with TRL's DPO or KTO, without a reward model and without sampling.
 
 codeshell dpo recipes/nano/dpo.yaml
 """
@@ -6,6 +6,7 @@ codeshell dpo recipes/nano/dpo.yaml
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,6 +16,7 @@ from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
 from recipes.with_trl import (
     CHECKPOINTS,
     PairSettings,
+    get_policy,
     make_adapter,
     make_trainer_config,
     save_trained,
@@ -25,17 +27,22 @@ from recipes.with_trl import (
 class Settings(PairSettings, SandboxSettings):
     """Settings of direct preference optimisation."""
 
+    method: Literal["dpo", "kto"] = Field(
+        default="dpo", description="TRL's DPO, or KTO, which takes each answer alone as good or bad"
+    )
     measure: MeasureSettings | None = Field(
         default=None, description="run the tests of held-out prompts before and after; null does not"
     )
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Trains and saves the model; evaluates held-out pairs, and held-out prompts by their tests."""
+    """Trains and saves the model; measures held-out pairs, and held-out prompts by their tests."""
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
+    from codeshell_hf.align.callbacks import AtStart
     from codeshell_hf.align.examples import make_preference_rows
+    from codeshell_hf.align.held_out_pairs import HeldOutPairs, describe, encode_pair
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
     from codeshell_hf.align.reward_hacking import describe_changes, find_harm
@@ -43,11 +50,12 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.rewards import list_judges, make_rewards
     from codeshell_hf.align.splits import split_pairs
     from codeshell_hf.align.trainer_config import check_whole_model
-    from codeshell_hf.align.training_log import first_value, quiet_logs
+    from codeshell_hf.align.training_log import list_losses, quiet_logs
     from codeshell_hf.publish.figures import draw_tuning, save_figure
 
     quiet_logs()
-    config = make_trainer_config(DPOConfig, settings, work, owned=("eval_on_start",), eval_on_start=True)
+    trainer_class, config_class = {"dpo": (DPOTrainer, DPOConfig), "kto": (KTOTrainer, KTOConfig)}[settings.method]
+    config = make_trainer_config(config_class, settings, work)
     if settings.measure is not None:
         check_whole_model(str(config.distributed_state.distributed_type.value))
 
@@ -60,12 +68,20 @@ def run(settings: Settings, work: Work) -> None:
 
     # Training
     measurement = RewardMeasurement(settings.measure, seed=settings.seed)
+    pairs = HeldOutPairs(
+        [encode_pair(tokenizer, row["prompt"], row["chosen"], row["rejected"]) for row in held_out],
+        work.folder / "held_out_before.json",
+        losses=list_losses(config),
+        beta=config.beta,
+        writes=is_first_rank(),
+    )
+    sizes = {"batch_size": config.per_device_eval_batch_size, "pad_id": tokenizer.pad_token_id}
     with settings.open_sandbox() if settings.measure else nullcontext() as sandbox:
         judge = TestsRewardSettings(kind="tests", weight=0.0)
         rewards = (
             make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0, folder=work.folder) if sandbox else []
         )
-        trainer = DPOTrainer(
+        trainer = trainer_class(
             model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
             args=config,
             train_dataset=Dataset.from_list(rows),
@@ -73,11 +89,15 @@ def run(settings: Settings, work: Work) -> None:
             processing_class=tokenizer,
             peft_config=make_adapter(settings.adapter),
         )
+        trainer.add_callback(AtStart(lambda: pairs.take_reference(get_policy(trainer), **sizes)))
         measurement.take(trainer, tokenizer, rewards)
         train(trainer)
-        loss_before = first_value(trainer.state.log_history, "eval_loss")
-        evaluation = trainer.evaluate()
+        scored = pairs.score(get_policy(trainer), **sizes)
         measurement.take(trainer, tokenizer, rewards)
+    before, after = pairs.measure(pairs.untrained), pairs.measure(scored)
+    history = trainer.state.log_history
+    history.insert(0, {"step": 0, **describe(before, "eval_")})
+    history.append({"step": trainer.state.global_step, **describe(after, "eval_")})
     save_trained(trainer, settings.model, settings.adapter, work.folder)
 
     # Report
@@ -88,19 +108,21 @@ def run(settings: Settings, work: Work) -> None:
         "dropped": dict(reading.dropped),
         "steps": trainer.state.global_step,
     }
-    accuracy = evaluation.get("eval_rewards/accuracies", float("nan"))
     work.measures = {
-        "held_out_loss_before": round(loss_before, 4),
-        "held_out_loss_after": round(evaluation["eval_loss"], 4),
-        "held_out_accuracy": round(accuracy, 4),
-        "held_out_margin": round(evaluation.get("eval_rewards/margins", float("nan")), 4),
+        "held_out_loss_before": before.loss,
+        "held_out_loss_after": after.loss,
+        "held_out_accuracy": after.accuracy,
+        "held_out_margin": after.margin,
     }
+    if change := pairs.measure_change(scored, settings.seed):
+        work.measures["held_out_margin_change"] = asdict(change)
+    loss = "" if after.loss is None else f"loss {before.loss:.3f} -> {after.loss:.3f}, "
     work.report.append(
-        f"{len(rows)} pairs, {trainer.state.global_step} steps; loss on {len(held_out)} held-out pairs "
-        f"{loss_before:.3f} -> {evaluation['eval_loss']:.3f}, the better answer is preferred in {accuracy:.1%}"
+        f"{settings.method}: {len(rows)} pairs, {trainer.state.global_step} steps; on {len(held_out)} held-out pairs "
+        f"{loss}margin {after.margin:+.3f}, the better answer is preferred in {after.accuracy:.1%}"
     )
     if is_first_rank():
-        save_figure(draw_tuning(trainer.state.log_history), work.folder / "loss.svg")
+        save_figure(draw_tuning(history), work.folder / "loss.svg")
     if changes := measurement.compare():
         work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
         work.measures["harm"] = find_harm(changes, list_judges(rewards))

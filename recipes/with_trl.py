@@ -18,7 +18,7 @@ from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import Trainer, TrainingArguments
+    from transformers import PreTrainedModel, Trainer, TrainingArguments
 
     from codeshell_hf.precision import RequestedPrecision
 
@@ -115,6 +115,12 @@ def make_adapter(adapter: AdapterSettings | None, *, task: str = "CAUSAL_LM") ->
         target_modules=modules if isinstance(modules, str) else list(modules),
         task_type=task,
     )
+
+
+def get_policy(trainer: "Trainer") -> "PreTrainedModel":
+    """The model that is trained, which a sharding engine may hold in parts."""
+    policy: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    return policy
 
 
 def train(trainer: "Trainer") -> None:

@@ -19,6 +19,7 @@ from tests.mutations import Mutation
     TURN_END,
     PARTIAL_TESTS,
     EXACT_ANSWERS,
+    HELD_OUT_PAIRS,
 ) = (
     f"src/codeshell_hf/align/{name}.py"
     for name in (
@@ -38,6 +39,7 @@ from tests.mutations import Mutation
         "turn_end",
         "partial_tests",
         "exact_answers",
+        "held_out_pairs",
     )
 )
 
@@ -144,6 +146,27 @@ MUTATIONS = (
         'if float(entry.get("reward_std", 1)) < 0:',
         _tests("callbacks"),
         "equal rewards count as learning",
+    ),
+    Mutation(
+        HELD_OUT_PAIRS,
+        "labels[row, : len(prompt)] = NO_LOSS",
+        "pass",
+        _tests("held_out_pairs"),
+        "the prompt counts in an answer's log-probability",
+    ),
+    Mutation(
+        HELD_OUT_PAIRS,
+        "return [self.beta * (pair.chosen - pair.rejected)",
+        "return [self.beta * (pair.chosen + pair.rejected)",
+        _tests("held_out_pairs"),
+        "the margin of a pair is a sum",
+    ),
+    Mutation(
+        HELD_OUT_PAIRS,
+        "tokens = sum(pair.policy.chosen_tokens for pair in scored)",
+        "tokens = len(scored)",
+        _tests("held_out_pairs"),
+        "the SFT loss is a mean over pairs",
     ),
     Mutation(
         PARTIAL_TESTS,

@@ -1,6 +1,6 @@
 """Callbacks of TRL's trainers: one line per log entry, and checks that stop a broken run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -48,6 +48,19 @@ class GradientCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 f"{args.world_size} processes run, but the model is a bare {type(model).__name__} and their gradients "
                 "would not be averaged; this is a bug in the recipe"
             )
+
+
+class AtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Does something once the model is prepared for training; nothing may be evaluated before that."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Does it."""
+        self.work()
 
 
 class RewardCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]

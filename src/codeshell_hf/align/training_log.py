@@ -57,6 +57,22 @@ def check_mean_rewards(entry: Mapping[str, float | str], step: int) -> None:
             )
 
 
+def list_losses(config: object) -> dict[str, float]:
+    """The names and weights of the losses in a configuration of TRL's DPO or KTO.
+
+    A loss whose value depends on more than a pair's log-ratios is named as TRL would not, so that it is not computed.
+    """
+    names = getattr(config, "loss_type", ())
+    names = [names] if isinstance(names, str) else list(names)
+    weights = getattr(config, "loss_weights", None) or [1.0] * len(names)
+    changed = (
+        getattr(config, "ld_alpha", None) is not None
+        or getattr(config, "use_weighting", False)
+        or str(getattr(config, "f_divergence_type", "reverse_kl")) not in ("reverse_kl", "FDivergenceType.REVERSE_KL")
+    )
+    return {f"{name} (changed)" if changed else name: weight for name, weight in zip(names, weights, strict=True)}
+
+
 def find_idleness(entry: Mapping[str, float | str], max_tokens: int) -> str | None:
     """Why the steps of an entry taught nothing, and what to do; `None` if they did.
 
