@@ -15,8 +15,8 @@ from codeshell_hf.align.settings import SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.precision_choice import read_config, resolve_precision
-from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
-from codeshell_hf.text.settings import JudgeSettings
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, is_first_rank, main
+from codeshell_hf.text.settings import JudgeSettings, ServerSettings
 
 if TYPE_CHECKING:
     from codeshell_hf.align.preferences import PairSet
@@ -30,6 +30,9 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     """Settings of preference pairs."""
 
     model: InputPath | None = Field(default=None, description="folder of the model that answers; null only reads files")
+    server: ServerSettings | None = Field(
+        default=None, description="an OpenAI-compatible server that answers, instead of a model in a folder"
+    )
     prompts: tuple[InputPath, ...] = Field(default=(), description="conversations; their last answer is not used")
     sample: SampleSettings | None = Field(default=None, description="how answers are sampled")
     judge: JudgeSettings | None = Field(default=None, description="for prompts without tests")
@@ -39,7 +42,7 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Makes the pairs, and reports their number by source.
+    """Makes the pairs, and reports their number by source; of several ranks, all sample and the first does the rest.
 
     Raises:
         SettingsError: If prompts or the judge's key are missing.
@@ -52,14 +55,19 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.text.judge import open_judge
 
     made = PairSet()
-    judge = None if settings.judge is None else open_judge(settings.judge, work.folder)
-    if settings.model is not None:
+    judge = open_judge(settings.judge, work.folder) if settings.judge is not None and is_first_rank() else None
+    if settings.model is not None and settings.server is not None:
+        raise SettingsError("model and server both answer; set one of them to null")
+    if source := settings.model or settings.server:
         if settings.sample is None or not settings.prompts:
-            raise SettingsError("model is given, so prompts and sample are needed too; add them or set model: null")
+            raise SettingsError(
+                "a model or server is given, so prompts and sample are needed too; add them or set both to null"
+            )
         conversations = read_all_conversations(settings.prompts)
-        answers = answer_prompts(
-            settings.model, conversations, settings.sample, settings.precision, settings.seed, work
-        )
+        kept = settings.output.with_name(f"{settings.output.name}.samples")
+        answers = answer_prompts(source, conversations, settings.sample, settings.precision, settings.seed, work, kept)
+        if not is_first_rank():
+            return
         answered = list(zip(conversations, answers, strict=True))
         tested = [pair for pair in answered if pair[0].tests]
         others = [pair for pair in answered if not pair[0].tests]
@@ -86,35 +94,52 @@ def run(settings: Settings, work: Work) -> None:
 
 
 def answer_prompts(
-    model: Path,
+    source: "Path | ServerSettings",
     conversations: Sequence["Conversation"],
     sample: SampleSettings,
     precision: "RequestedPrecision",
     seed: int,
     work: Work,
+    kept: Path,
 ) -> list[list["Answer"]]:
-    """Samples several answers to every prompt."""
-    import torch
+    """Samples several answers to every prompt, kept in a folder as they come; only the first rank gets all."""
     from tqdm.auto import tqdm
 
     from codeshell_hf.align.models import open_tokenizer
+    from codeshell_hf.align.samples import SampleStore, sample_from_model, sample_from_server
     from codeshell_hf.loading import load_model
-    from codeshell_hf.text.decode import sample_answers
+    from codeshell_hf.manifest import hash_input
+    from codeshell_hf.text.client import open_client
+    from recipes.with_accelerate import join_ranks
 
-    resolved = resolve_precision(precision, lambda: read_config(model), work, record_folder=work.folder)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with tqdm(total=len(conversations), desc="sample", unit="prompt", disable=None) as bar:
-        answers = sample_answers(
-            load_model(str(model), dtype=resolved.dtype).to(device),
-            open_tokenizer(model),
-            [conversation.prompt for conversation in conversations],
-            seed=seed,
-            on_progress=bar.update,
-            **sample.model_dump(),
-        )
+    origin: list[object] = [sample.model_dump(exclude={"batch_size"}), seed]
+    with join_ranks() as ranks:
+        if isinstance(source, Path):
+            dtype = resolve_precision(precision, lambda: read_config(source), work, record_folder=work.folder).dtype
+            origin += [hash_input(source), str(dtype)]
+        else:
+            origin.append(source.model_dump(exclude={"token_variable"}))
+        store = SampleStore(kept, origin, conversations, rank=ranks.rank)
+        ranks.all_reduce_sum(0)  # no rank adds answers before all have seen which are missing
+        missing = store.list_missing(ranks.rank, ranks.count)
+        with tqdm(total=len(missing), desc="sample", unit="prompt", disable=None) as bar:
+
+            def take(number: int, answers: list["Answer"]) -> None:
+                store.add(number, answers)
+                bar.update()
+
+            if not isinstance(source, Path):
+                client = open_client(source, "server")
+                sample_from_server(client, conversations, missing, sample, seed=seed, on_answers=take)
+            elif missing:
+                model = load_model(str(source), dtype=dtype).to(ranks.device)
+                tokenizer = open_tokenizer(source)
+                sample_from_model(model, tokenizer, conversations, missing, sample, seed=seed, on_answers=take)
+        ranks.all_reduce_sum(0)
+        answers = store.read_all() if ranks.is_first else []
     samples = [answer for group in answers for answer in group]
     work.counts["samples"] = len(samples)
-    work.measures["finished_fraction"] = round(sum(answer.is_finished for answer in samples) / len(samples), 4)
+    work.measures["finished_fraction"] = round(sum(answer.is_finished for answer in samples) / max(1, len(samples)), 4)
     return answers
 
 

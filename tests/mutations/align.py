@@ -20,6 +20,7 @@ from tests.mutations import Mutation
     PARTIAL_TESTS,
     EXACT_ANSWERS,
     HELD_OUT_PAIRS,
+    SAMPLES,
 ) = (
     f"src/codeshell_hf/align/{name}.py"
     for name in (
@@ -40,6 +41,7 @@ from tests.mutations import Mutation
         "partial_tests",
         "exact_answers",
         "held_out_pairs",
+        "samples",
     )
 )
 
@@ -167,6 +169,20 @@ MUTATIONS = (
         "tokens = len(scored)",
         _tests("held_out_pairs"),
         "the SFT loss is a mean over pairs",
+    ),
+    Mutation(
+        SAMPLES,
+        "return missing[rank::ranks]",
+        "return missing[:: ranks]",
+        _tests("samples"),
+        "all ranks answer the same prompts",
+    ),
+    Mutation(
+        SAMPLES,
+        "self.name = hash_values(origin)[:16]",
+        "self.name = hash_values(0)[:16]",
+        _tests("samples"),
+        "answers of another model are taken",
     ),
     Mutation(
         PARTIAL_TESTS,

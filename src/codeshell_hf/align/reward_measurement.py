@@ -84,7 +84,7 @@ def measure_rewards(
             temperature=temperature,
             batch_size=batch_size,
             seed=seed,
-            on_progress=bar.update,
+            on_answers=lambda place, answers: bar.update(),
         )
     return score_answers(conversations, answers, rewards, device=model.device)
 

@@ -9,7 +9,9 @@ _ANY_CASE = "|".join(
     "".join(f"[{letter}{letter.upper()}]" for letter in word) for word in ("pass", "pwd", "secret", "token", "key")
 )
 _SOMETHING = r"[0-9!#$%^&*+?~]"
-_FIRST = rf"(?:{_ANY_CASE}|[bB]asic |BASIC |[bB]earer |BEARER |IDENTIFIED|[iI]dentifi|curl|mysql|密|口令|://).*{_SOMETHING}"
+_FIRST = (
+    rf"(?:{_ANY_CASE}|[bB]asic |BASIC |[bB]earer |BEARER |IDENTIFIED|[iI]dentifi|curl|mysql|密|口令|://).*{_SOMETHING}"
+)
 _SECOND = (
     r"(?i:pass(?:w|phrase|code)|pwd|pass\b|secret|token|(?:api|app|access|auth|account|encryption|signing|private"
     r"|consumer|client|session|shared|master|license|service|subscription|encrypt|crypto|hmac|jwt)[_-]?key"

@@ -12,10 +12,10 @@ class JsonLinesCache:
     """Rows by key, each written to disk at once; safe to use from several threads.
 
     A line that a kill cut short is dropped. The last row of a key wins. `header`, the first line, says what the rows
-    depend on.
+    depend on. Without `repairs` the file is only read, since another process may be writing it.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, object] | None = None) -> None:
+    def __init__(self, path: Path, header: Mapping[str, object] | None = None, *, repairs: bool = True) -> None:
         self.path = path
         self._header = header
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class JsonLinesCache:
             if isinstance(key := row.pop("key", None), str):
                 self._rows[key] = row
         is_cut = bool(lines and lines[-1]) or len(rows) < sum(map(bool, lines))
-        if is_cut or (header is not None and not rows):
+        if repairs and (is_cut or (header is not None and not rows)):
             self._rewrite()
 
     def __len__(self) -> int:

@@ -288,7 +288,8 @@ def sample_answers(
     temperature: float,
     batch_size: int,
     seed: int,
-    on_progress: Callable[[int], None] = lambda done: None,
+    ids: Sequence[str] | None = None,
+    on_answers: Callable[[int, list[Answer]], None] = lambda place, answers: None,
 ) -> list[list[Answer]]:
     """Samples answers to prompts; the same seed, model and arguments give the same answers.
 
@@ -296,11 +297,14 @@ def sample_answers(
         model: Its mode, training or evaluation, is restored.
         prompts: Chats that end with a user's turn.
         per_prompt: Answers to each.
-        on_progress: Called with the number of prompts just done.
+        ids: Decide what is drawn, together with the seed; by default the places of the prompts.
+        on_answers: Called with the place of a prompt and its answers as soon as they are complete.
 
     Returns:
         The answers to each prompt.
     """
+    names = list(map(str, range(len(prompts)))) if ids is None else list(ids)
+    places = {name: place for place, name in enumerate(names)}
     answers: dict[str, list[Answer]] = {}
 
     def take(request: Request, outputs: list[Output]) -> None:
@@ -312,11 +316,11 @@ def sample_answers(
             )
             for output in outputs
         ]
-        on_progress(1)
+        on_answers(places[request.id], answers[request.id])
 
     sampling = Sampling(max_new_tokens, temperature, seed=seed, samples=per_prompt, stops=tuple(tokenizer.stop_strings))
     requests = [
-        Request(str(number), encode_prompt(tokenizer, prompt), sampling) for number, prompt in enumerate(prompts)
+        Request(name, encode_prompt(tokenizer, prompt), sampling) for name, prompt in zip(names, prompts, strict=True)
     ]
     was_training = model.training
     model.eval()
@@ -324,4 +328,4 @@ def sample_answers(
         Decoder(model, tokenizer, batch_size=batch_size).decode(requests, take)
     finally:
         model.train(was_training)
-    return [answers[request.id] for request in requests]
+    return [answers[name] for name in names]
