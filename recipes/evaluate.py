@@ -42,6 +42,9 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     bits_per_byte: BitsPerByteSettings | None = Field(default=None, description="bits per byte of held-out files")
     infilling: HeldOutLineSettings | None = Field(default=None, description="single-line infilling in held-out files")
     memorisation: MemorisationSettings | None = Field(default=None, description="training files reproduced verbatim")
+    trained_on: tuple[InputPath, ...] = Field(
+        default=(), description="further training data, such as conversations, in which problems are searched for"
+    )
     tasks: dict[str, TaskSettings] = Field(default_factory=dict, description="benchmarks by name")
     harness: HarnessSettings | None = Field(default=None, description="MMLU and GSM8K in lm-evaluation-harness")
     judge: PreferenceSettings | None = Field(default=None, description="a model that compares two answers")
@@ -82,9 +85,10 @@ def run(settings: Settings, work: Work) -> None:
     """Evaluates one model after the other, and compares them."""
     from codeshell_hf.dependencies import hash_code
     from codeshell_hf.errors import SettingsError
+    from codeshell_hf.evaluate.contamination import TrainingData
     from codeshell_hf.evaluate.held_out_files import HeldOutFiles
     from codeshell_hf.evaluate.judged_preference import PreferenceMeasurement
-    from codeshell_hf.evaluate.model_measurement import measure_model, read_tasks
+    from codeshell_hf.evaluate.model_measurement import measure_model, read_tasks, search_training_data
     from codeshell_hf.evaluate.models import list_models, load_model
     from codeshell_hf.evaluate.results import ResultCache
     from codeshell_hf.evaluate.tasks import check_task
@@ -96,6 +100,8 @@ def run(settings: Settings, work: Work) -> None:
         raise SettingsError(f"there is no model to evaluate in {settings.sweep or 'models'}; name one under models")
     tasks = read_tasks(settings.tasks, settings.memorisation, settings.documents)
     cache = ResultCache(settings.stored, hash_code(Path(__file__)))
+    training = TrainingData(settings.documents, settings.trained_on)
+    tasks, touched = search_training_data(tasks, settings.harness, training, cache)
     dtype = "auto"
     if folders := [source for source in sources.values() if isinstance(source, Path)]:
         # Stored answers depend on the precision: auto keeps its first choice, so that no answer is generated twice.
@@ -123,8 +129,9 @@ def run(settings: Settings, work: Work) -> None:
                 attention=settings.attention, device_map=settings.device_map,
             )  # fmt: skip
             models[name] = measure_model(
-                model, tasks, cache, held_out=held_out, lines=lines, harness=settings.harness, seed=settings.seed
-            )
+                model, tasks, cache, held_out=held_out, lines=lines,
+                harness=settings.harness, touched=touched, seed=settings.seed,
+            )  # fmt: skip
             if preference is not None:
                 preference.answer(model)
             del model

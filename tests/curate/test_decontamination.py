@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from codeshell_hf.curate.decontamination import FIELDS, Decontaminator, hash_text, read_benchmark, roll
+from codeshell_hf.curate.decontamination import FIELDS, Decontaminator, read_benchmark
 from codeshell_hf.curate.settings import Benchmark
 from codeshell_hf.errors import DataError
+from codeshell_hf.text.word_hashes import hash_text, roll
 from tests.curate.toy_corpus import GOOD, run, write_files
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"

@@ -89,12 +89,12 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 ANSWERED: dict[str, Any] = {
     "samples": {
-        "local_mmlu_law": [{"acc": 1.0}, {"acc": 0.0}, {"acc": 0.0}],
-        "local_mmlu_physics": [{"acc": 1.0}],
+        "local_mmlu_law": [{"doc_id": number, "acc": right} for number, right in enumerate((1.0, 0.0, 0.0))],
+        "local_mmlu_physics": [{"doc_id": 0, "acc": 1.0}],
         "local_gsm8k": [
-            {"filter": way, "exact_match": right, "doc": {"question": question}, "resps": [["x"]]}
+            {"doc_id": number, "filter": way, "exact_match": right, "doc": {"question": "ab"[number]}, "resps": [["x"]]}
             for way, rights in (("strict-match", (0, 0)), ("flexible-extract", (1, 0)))
-            for question, right in zip(("a", "b"), rights, strict=True)
+            for number, right in enumerate(rights)
         ],
     },
     "versions": {"local_mmlu_law": 1.0, "local_mmlu_physics": 1.0, "local_gsm8k": 3.0},
@@ -117,6 +117,10 @@ def test_questions_weigh_alike_whatever_their_subject() -> None:
         "flexible-extract": 0.5,
     }
     assert scores["gsm8k"].counts == {"problems": 2}
+    assert [(row["language"], row["id"], row["right"]) for row in scores["mmlu"].problems] == [
+        ("law", "0", 1.0), ("law", "1", 0.0), ("law", "2", 0.0), ("physics", "0", 1.0),
+    ]  # fmt: skip
+    assert [row["right"] for row in scores["gsm8k"].problems] == [0, 0]
     assert "5 shots, 3 tasks" in scores["mmlu"].notes["harness"]
 
 

@@ -28,5 +28,7 @@ def test_what_was_not_measured_is_left_out_and_summaries_hold_no_single_problems
     values, summary = result.to_values(), result.to_summary()
 
     assert set(values) == {"made_by", "tasks", "bits_per_byte", "bits_per_byte_interval"}
-    assert summary["tasks"] == {"t": {"measures": {"pass@1": vars(measure)}, "languages": {}, "counts": {}}}
+    named = {"title": "", "benchmark": "", "dataset": ""}
+    measured = {"measures": {"pass@1": vars(measure)}, "languages": {}, "counts": {}, "touched": None, "clean": {}}
+    assert summary["tasks"] == {"t": {"shown_name": named, **measured}}
     assert Score.from_values(score.to_values()) == score

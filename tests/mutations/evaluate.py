@@ -110,8 +110,7 @@ MUTATIONS = (
         f"{TESTS}/test_reports.py", "models are compared on different problems",
     ),
     Mutation(
-        f"{EVALUATE}/published.py", "if figures is not None and problems >= least else None",
-        "if figures is not None else None",
+        f"{EVALUATE}/published.py", '"" if part else found, dataset)', "found, dataset)",
         f"{TESTS}/test_published.py", "the report's figure stands beside a part of the benchmark",
     ),
     Mutation(
@@ -221,9 +220,39 @@ MUTATIONS = (
     ),
     Mutation(
         f"{EVALUATE}/model_measurement.py",
-        'result.tasks[task.name] = score',
-        'result.tasks[model.name] = score',
+        'result.tasks[task.name] = add_clean(score, task.touched)',
+        'result.tasks[model.name] = add_clean(score, task.touched)',
         "tests/recipes/test_evaluate.py::test_results_hold_everything_that_made_them",
         "a task's score stands under another name",
+    ),
+    Mutation(
+        f"{EVALUATE}/published.py", "if digests and set(digests) <= set(own.values()):",
+        "if digests:",
+        f"{TESTS}/test_published.py", "any data are HumanEval",
+    ),
+    Mutation(
+        f"{EVALUATE}/published.py", "if PROTOCOLS.get(profile) != benchmark:",
+        "if profile not in PROTOCOLS:",
+        f"{TESTS}/test_published.py", "the report's results stand beside other data",
+    ),
+    Mutation(
+        f"{EVALUATE}/reports.py", "if not set(task.deviations) - ALLOWED_DEVIATIONS",
+        "if True",
+        f"{TESTS}/test_reports.py", "the report's results stand beside a deviating protocol",
+    ),
+    Mutation(
+        f"{EVALUATE}/contamination.py", "not in touched]",
+        "in touched]",
+        f"{TESTS}/test_contamination.py", "the clean figure is that of the touched problems",
+    ),
+    Mutation(
+        f"{EVALUATE}/contamination.py", "owners.setdefault(size, {}).setdefault(value, []).append(key)",
+        "owners.setdefault(size, {}).setdefault(value, [key])",
+        f"{TESTS}/test_contamination.py", "of two problems with a common text only one touches",
+    ),
+    Mutation(
+        f"{EVALUATE}/reports.py", "corrected = correct_for_number([change.probability for change in changes])",
+        "corrected = [change.probability for change in changes]",
+        f"{TESTS}/test_reports.py", "comparisons are not corrected for their number",
     ),
 )  # fmt: skip

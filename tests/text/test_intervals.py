@@ -8,8 +8,10 @@ import pytest
 from codeshell_hf.errors import DataError
 from codeshell_hf.text.intervals import (
     change_interval,
+    correct_for_number,
     mean_interval,
     measure_change,
+    paired_probability,
     ratio_interval,
     share_interval,
 )
@@ -132,3 +134,30 @@ def test_a_change_is_after_minus_before_and_pairs_prompts() -> None:
     assert (change.before, change.after, change.prompts) == (15.0, 16.125, 4)
     assert change_interval(after, before) == pytest.approx((-change.high, -change.low), abs=0.05)
     assert str(change) == f"15.000 -> 16.125 (+1.125 [{change.low:+.3f}, {change.high:+.3f}] over 4 prompts)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([0, 0, 0, 0], [1, 1, 1, 1]),
+        ([0, 1, 0, 1, 0], [1, 0, 1, 1, 0]),
+        ([0.25, 0.5, 1.0, 0.0, 0.75], [0.5, 0.25, 0.25, 0.75, 1.0]),
+        ([1 / 3, 0.0, 2 / 3], [1.0, 1 / 3, 2 / 3]),
+        ([0.5], [0.5]),
+    ],
+)
+def test_a_paired_probability_is_that_of_all_signs(before: list[float], after: list[float]) -> None:
+    changes = [new - old for old, new in zip(before, after, strict=True)]
+    signs = list(itertools.product((-1, 1), repeat=len(changes)))
+    as_large = [
+        abs(sum(sign * change for sign, change in zip(own, changes, strict=True))) >= abs(sum(changes)) - 1e-9
+        for own in signs
+    ]
+
+    assert paired_probability(before, after) == pytest.approx(sum(as_large) / len(signs))
+
+
+def test_a_correction_never_orders_comparisons_anew() -> None:
+    assert correct_for_number([]) == []
+    assert correct_for_number([0.03, 0.02, 0.04]) == [0.06, 0.06, 0.06]  # Holm's, by hand: 3 x 0.02, then no less
+    assert correct_for_number([0.6, 0.001]) == [0.6, 0.002]

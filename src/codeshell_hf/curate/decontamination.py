@@ -11,15 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..text.word_hashes import MIN_WORDS, WORDS, hash_text, roll
 from .settings import Benchmark
-from .shingles import find_words, hash_words
 
-WORDS = 10
-# Shorter texts are not specific enough: "return x + 1" is everywhere.
-MIN_WORDS = 6
-_UPPER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
 _FILTER_BITS = 22
-_MULTIPLY = 0x9E3779B97F4A7C15
 # Fields of prompts and solutions: HumanEval, MBPP, MultiPL-E, GSM8K, infilling, MMLU.
 FIELDS = (
     "prompt",
@@ -137,21 +132,3 @@ class Decontaminator:
             if len(np.unique(hits)) >= self._min_hits:
                 return self._names[int(places[hits[0]])]
         return None
-
-
-def hash_text(text: bytes) -> NDArray[np.uint64]:
-    """Hashes the words of a UTF-8 text, ignoring case; uint64, shape (W,)."""
-    data = np.frombuffer(text.translate(_UPPER), np.uint8)
-    return hash_words(data, *find_words(data))
-
-
-def roll(words: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
-    """Hashes every `size` consecutive words: uint64, shape (W,) to (max(W - size + 1, 0),)."""
-    count = len(words) - size + 1
-    if count <= 0:
-        return np.empty(0, np.uint64)
-    rolled = np.zeros(count, np.uint64)
-    for place in range(size):
-        rolled = rolled * np.uint64(_MULTIPLY) + words[place : place + count]
-    rolled ^= rolled >> np.uint64(32)
-    return rolled * np.uint64(_MULTIPLY)

@@ -4,28 +4,19 @@ A word is a run of ASCII letters, digits and underscores, or a single non-ASCII 
 spaces, is compared by characters. A shingle is five consecutive words; a shorter document is one shingle.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..text.word_hashes import FINISH, MIX, find_words, hash_words
+
 SHINGLE_WORDS = 5
 # Bytes of a block, which stays in the processor's cache.
 BLOCK_BYTES = 300_000
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
-_FINISH = np.uint64(0x94D049BB133111EB)
 _ROLL = tuple(np.uint64(pow(0xD6E8FEB86659FD93, SHINGLE_WORDS - 1 - place, 2**64)) for place in range(SHINGLE_WORDS))
-_WORD = np.zeros(256, bool)
-_WORD[[*range(ord("0"), ord("9") + 1), *range(ord("A"), ord("Z") + 1), ord("_"), *range(ord("a"), ord("z") + 1)]] = True
-_HIGH = 0x80
-_LEAD = 0xC0
-_STEP = 8
-_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_STEP + 1)], np.uint64)
-_LENGTH = np.uint64(0xA24BAED4963EE407)
-_LONG_WORD = 256
 
 
 @dataclass(frozen=True)
@@ -93,49 +84,6 @@ def _shingle_block(documents: Sequence[bytes]) -> Shingles:
     return Shingles(hashes, np.concatenate([[0], np.cumsum(per_document)]).astype(np.int64), counts)
 
 
-def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Finds the words in UTF-8 bytes of shape (B,): their start and end offsets, int64, shape (W,)."""
-    padded = np.zeros(len(data) + 2, bool)
-    is_word = padded[1:-1]
-    np.take(_WORD, data, out=is_word, mode="clip")
-    if len(data) and data.max() >= _HIGH:
-        is_start, is_end = is_word & ~padded[:-2], is_word & ~padded[2:]
-        is_start |= data >= _LEAD
-        following = np.concatenate([data[1:], [np.uint8(0)]])
-        is_end |= (data >= _HIGH) & ((following < _HIGH) | (following >= _LEAD))
-        return np.flatnonzero(is_start), np.flatnonzero(is_end) + 1
-    edges = np.flatnonzero(padded[1:] != padded[:-1])
-    return edges[::2], edges[1::2]
-
-
-def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hashes the words of `find_words`, eight bytes at a time, all words at once; uint64, shape (W,)."""
-    padded = np.concatenate([data, np.zeros(_STEP, np.uint8)])
-    # The eight bytes from every position.
-    eights = np.ndarray((len(data) + 1,), np.dtype("<u8"), padded, strides=(1,))
-    lengths = ends - starts
-    words = eights[starts] & _MASKS[np.minimum(lengths, _STEP)]
-    words = _mix(words + lengths.astype(np.uint64) * _LENGTH)
-    left = np.flatnonzero(lengths > _STEP)
-    done = _STEP
-    while len(left) and done < _LONG_WORD:
-        more = lengths[left] - done
-        piece = eights[starts[left] + done] & _MASKS[np.minimum(more, _STEP)]
-        words[left] = _mix(words[left] ^ piece)
-        left = left[more > _STEP]
-        done += _STEP
-    for place in left:  # very long words, which are data: hashed one by one
-        rest = data[starts[place] + done : ends[place]].tobytes()
-        words[place] ^= np.uint64(int.from_bytes(hashlib.blake2b(rest, digest_size=_STEP).digest(), "little"))
-    return words
-
-
-def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    words = words * _MIX
-    words ^= words >> np.uint64(29)
-    return words * _FINISH
-
-
 def _fold(words: NDArray[np.uint64]) -> int:
     total = 1
     for word in words.tolist():
@@ -144,7 +92,7 @@ def _fold(words: NDArray[np.uint64]) -> int:
 
 
 def _finish(hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    mixed = (hashes ^ (hashes >> np.uint64(30))) * _FINISH
+    mixed = (hashes ^ (hashes >> np.uint64(30))) * FINISH
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
@@ -188,9 +136,9 @@ def sign(shingles: Shingles, *, bands: int, rows: int, seed: int = 1) -> NDArray
         shingles.hashes.astype(np.uint64), shingles.offsets.astype(np.uint64), num_perm=bands * rows, seed=seed
     )
     digests = np.array(matrix.to_rows(), np.uint64).reshape(documents, bands, rows)
-    signed = np.arange(1, bands + 1, dtype=np.uint64)[None, :] * _MIX
+    signed = np.arange(1, bands + 1, dtype=np.uint64)[None, :] * MIX
     signed = np.broadcast_to(signed, (documents, bands)).copy()
     for row in range(rows):
-        signed = (signed ^ digests[:, :, row]) * _MIX
+        signed = (signed ^ digests[:, :, row]) * MIX
         signed ^= signed >> np.uint64(29)
-    return signed * _FINISH
+    return signed * FINISH

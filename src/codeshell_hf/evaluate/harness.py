@@ -10,7 +10,8 @@ import yaml
 
 from ..errors import DataError
 from .models import EvaluatedModel
-from .problems import Row
+from .problems import Row, read_rows
+from .published import PUBLISHERS, TaskName, digest_rows, find_by_digests
 from .results import ResultCache
 from .scores import Score, measure
 from .settings import HarnessSettings
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 LETTERS = ("A", "B", "C", "D")
 MMLU_FIELDS = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
 SHOTS = 5
+GSM8K_LANGUAGE = "en"
+SUBJECTS = 57  # of MMLU
 TaskConfig = dict[str, object]
 
 
@@ -128,6 +131,56 @@ def make_gsm8k_tasks(path: Path) -> dict[str, TaskConfig]:
     }
 
 
+def list_questions(settings: HarnessSettings) -> dict[str, dict[str, list[str]]]:
+    """The texts of each question, by the harness' benchmark and by subject and number, as in the scores' rows."""
+    questions: dict[str, dict[str, list[str]]] = {}
+    if settings.mmlu is not None:
+        for subject, rows in _read_mmlu(settings.mmlu).items():
+            for number, row in enumerate(rows[: settings.max_items]):
+                questions.setdefault("mmlu", {})[f"{subject}/{number}"] = [" ".join(row[:-1])]
+    if settings.gsm8k is not None:
+        rows = _read_gsm8k(settings.gsm8k)[: settings.max_items]
+        questions["gsm8k"] = {f"{GSM8K_LANGUAGE}/{number}": row for number, row in enumerate(rows)}
+    return questions
+
+
+def name_harness_tasks(settings: HarnessSettings) -> dict[str, TaskName]:
+    """What the harness' benchmarks are called: by their published names only if the questions are theirs."""
+    names: dict[str, TaskName] = {}
+    if settings.mmlu is not None:
+        subjects = _read_mmlu(settings.mmlu)
+        used = sum(len(rows[: settings.max_items]) for rows in subjects.values())
+        if find_by_digests([digest_rows(rows) for rows in subjects.values()]) == "MMLU":
+            is_whole = len(subjects) == SUBJECTS and settings.max_items is None
+            part = "" if is_whole else f" ({len(subjects)} of {SUBJECTS} subjects, {used:,} questions)"
+            names["mmlu"] = TaskName(f"MMLU{part}", "MMLU" if is_whole else "", PUBLISHERS["MMLU"][0])
+        else:
+            names["mmlu"] = TaskName(f"choices (in MMLU's form, {used:,} questions)")
+    if settings.gsm8k is not None:
+        rows = _read_gsm8k(settings.gsm8k)
+        used = len(rows[: settings.max_items])
+        if find_by_digests([digest_rows(rows)]) == "GSM8K":
+            part = "" if used == len(rows) else f" ({used:,} of {len(rows):,} problems)"
+            names["gsm8k"] = TaskName(f"GSM8K{part}", "" if part else "GSM8K", PUBLISHERS["GSM8K"][0])
+        else:
+            names["gsm8k"] = TaskName(f"word problems (in GSM8K's form, {used:,} problems)")
+    return names
+
+
+def _read_mmlu(folder: Path) -> dict[str, list[list[str]]]:
+    files = sorted((folder / "test").glob("*_test.csv"))
+    return {
+        file.stem.removesuffix("_test"): [
+            [str(row.get(name) or "").strip() for name in MMLU_FIELDS] for _, row in read_rows(file)
+        ]
+        for file in files
+    }
+
+
+def _read_gsm8k(path: Path) -> list[list[str]]:
+    return [[str(row.get(name) or "").strip() for name in ("question", "answer")] for _, row in read_rows(path)]
+
+
 def score_harness(model: EvaluatedModel, settings: HarnessSettings, cache: ResultCache) -> dict[str, Score]:
     """Runs the benchmarks that have files, or reads an earlier run's scores."""
     tasks = make_mmlu_tasks(settings.mmlu) if settings.mmlu else {}
@@ -141,7 +194,10 @@ def score_harness(model: EvaluatedModel, settings: HarnessSettings, cache: Resul
         return {name: score.to_values() for name, score in scores.items()}
 
     values = cache.compute(f"harness-{model.name}", [model.identity, tasks, settings.max_items], compute)
-    return {name: Score.from_values(own) for name, own in values.items()}
+    scores = {name: Score.from_values(own) for name, own in values.items()}
+    for name, shown_name in name_harness_tasks(settings).items():
+        scores[name].shown_name = shown_name
+    return scores
 
 
 def run_harness(
@@ -206,13 +262,23 @@ def collect_scores(answered: Row) -> dict[str, Score]:
             values = [float(row["acc"]) for row in rows]
             questions += values
             subject = name.removeprefix("local_mmlu_")
-            scores.setdefault("mmlu", Score()).languages[subject] = {"accuracy": measure(values)}
+            score = scores.setdefault("mmlu", Score())
+            score.languages[subject] = {"accuracy": measure(values)}
+            score.problems += [
+                {"id": str(row["doc_id"]), "language": subject, "samples": 1, "right": float(row["acc"])}
+                for row in rows
+            ]
         else:
             score = scores.setdefault("gsm8k", Score())
             for way in ("strict-match", "flexible-extract"):
                 values = [float(row["exact_match"]) for row in rows if row["filter"] == way]
                 score.measures[way] = measure(values)
                 score.counts = {"problems": len(values)}
+                if way == "strict-match":
+                    score.problems = [
+                        {"id": str(row["doc_id"]), "language": GSM8K_LANGUAGE, "samples": 1, "right": value}
+                        for row, value in zip((row for row in rows if row["filter"] == way), values, strict=True)
+                    ]
             score.samples = [{"question": row["doc"]["question"], "written": row["resps"][0][0]} for row in rows[:3]]
     if questions:
         scores["mmlu"].measures["accuracy"] = measure(questions)

@@ -55,6 +55,7 @@ class Profile:
         numbers: First and last number of the evaluated problems, if the file has more.
         timeout_s: For Python; other languages have their own.
         program: Combines problem and answer into the program to run, and its tests.
+        is_own_measure: Whether only the problems are a benchmark's, and what is measured with them is ours.
     """
 
     name: str
@@ -73,10 +74,16 @@ class Profile:
     numbers: tuple[int, int] | None = None
     timeout_s: float = 3.0
     program: Callable[[Problem, str], tuple[str, str]] | None = None
+    is_own_measure: bool = False
+
+    @property
+    def form(self) -> tuple[str, str]:
+        """The benchmark whose data format is read, empty if it is none's, and what other problems in it are called."""
+        return FORMS.get(self.read, ("", "problems"))
 
     def describe(self) -> dict[str, object]:
         """The protocol as results record it."""
-        values = asdict(self)
+        values = {name: value for name, value in asdict(self).items() if name != "is_own_measure"}
         return {key: value if isinstance(value, (str, int, float, tuple, type(None))) else value.__name__
                 for key, value in values.items()}  # fmt: skip
 
@@ -105,6 +112,13 @@ class Profile:
         return rest, shown
 
 
+FORMS: dict[Callable[[Path], list[Problem]], tuple[str, str]] = {
+    reading.read_humaneval: ("HumanEval", "functions"),
+    reading.read_mbpp: ("MBPP", "short programs"),
+    reading.read_multipl_e: ("MultiPL-E", "functions in other languages"),
+    reading.read_infilling: ("SantaCoder FIM", "single lines"),
+    reading.read_humaneval_infilling: ("HumanEval-Infilling", "lines of functions"),
+}
 HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 RELEASED = "CodeShell's released evaluation: bigcode-evaluation-harness of October 2023, 40 samples at 0.2"
@@ -167,11 +181,12 @@ PROFILES = {
         Profile(
             "fixing-v1", "ours: one fault in each reference solution, as in HumanEvalFix", reading.read_humaneval,
             prompt_fixing, "execution", HUMANEVAL_STOPS, max_new_tokens=512, program=program_behind_prompt,
+            is_own_measure=True,
         ),
         Profile(
             "test-generation-v1", "ours: the right program has to pass a test, and every faulty one to fail it",
             reading.read_humaneval, prompt_tests, "tests", ("\ndef", "\nclass", "\n#", "\nif", "\nprint", "\n```"),
-            max_new_tokens=256,
+            max_new_tokens=256, is_own_measure=True,
         ),
         Profile(
             "line-completion-v1", "Lu et al. 2021, arXiv:2102.04664 (CodeXGLUE): the rest of a line",

@@ -1,31 +1,49 @@
 """Results as tables, comparisons and curves."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ..manifest import list_versions
-from ..text.intervals import change_interval
-from .published import find_published
+from ..text.intervals import change_interval, correct_for_number, paired_probability
+from .contamination import describe_touched
+from .published import find_reported
 from .results import ModelResult
 from .scores import Measure, Score
 from .tasks import Task
 
 MEASURES_SHOWN = 3
-COMPARED = {"pass@1", "exact match", "right tests"}  # shares of correct answers
+COMPARED = {"pass@1", "exact match", "right tests", "accuracy", "strict-match"}  # shares of correct answers
+ALLOWED_DEVIATIONS = {"samples"}  # which change no expected value
+SIGNIFICANT = 0.05
 
 
 @dataclass
 class ReportRow:
-    """A row of the table of benchmarks: a measure of each model, and the technical report's in percent."""
+    """A row of the table of benchmarks: a measure of each model, and the technical report's in percent.
+
+    Args:
+        name: Of the data, by their published name only if they are a benchmark's, and of the measure.
+        benchmark: The published benchmark, if the data are all of its problems; else empty.
+        dataset: Its name on the Hub.
+    """
 
     name: str
     models: dict[str, Measure] = field(default_factory=dict)
     published: float | None = None
+    benchmark: str = ""
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
 class ModelChange:
-    """The change in correct answers against the first model, on the problems of both, with its 95 % interval."""
+    """The change in correct answers against the first model, on the problems of both, with its 95 % interval.
+
+    Args:
+        better: Problems with more right answers than before.
+        worse: Problems with fewer.
+        probability: Of a change as large by chance, by an exact paired test.
+        corrected: The same, corrected for the number of comparisons.
+    """
 
     task: str
     model: str
@@ -34,11 +52,15 @@ class ModelChange:
     change: float
     low: float
     high: float
+    better: int = 0
+    worse: int = 0
+    probability: float = 1.0
+    corrected: float = 1.0
 
 
 def list_rows(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[ReportRow]:
     """Lists the rows of the table of benchmarks."""
-    profiles = {task.name: task.profile.name for task in tasks}
+    protocols = {task.name: task.profile.name for task in tasks if not set(task.deviations) - ALLOWED_DEVIATIONS}
     rows: dict[str, ReportRow] = {}
     for model, result in models.items():
         for task, score in result.tasks.items():
@@ -47,17 +69,18 @@ def list_rows(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[
                 by_language = score.languages.items() if is_multilingual and place == 0 else ()
                 cells = [("", measure), *((f" {of}", own[name]) for of, own in by_language if name in own)]
                 for suffix, cell in cells:
-                    label = f"{task}{suffix}: {name}"
+                    named = score.shown_name
+                    label = f"{named.title or task}{suffix}: {name}"
                     language = suffix.strip() or ("" if is_multilingual else next(iter(score.languages), ""))
-                    row = rows.setdefault(label, ReportRow(label))
+                    row = rows.setdefault(label, ReportRow(label, benchmark=named.benchmark, dataset=named.dataset))
                     row.models[model] = cell
                     if name in ("pass@1", "exact match"):
-                        row.published = find_published(profiles.get(task, task), language, cell.problems)
+                        row.published = find_reported(protocols.get(task, ""), named.benchmark, language)
     return list(rows.values())
 
 
 def list_changes(models: Mapping[str, ModelResult]) -> list[ModelChange]:
-    """Compares every model with the first one on the same problems."""
+    """Compares every model with the first one on the same problems, by exact tests, corrected over tasks and models."""
     first, *others = models
     changes = []
     for name in others:
@@ -71,10 +94,30 @@ def list_changes(models: Mapping[str, ModelResult]) -> list[ModelChange]:
                 old, new = [before[key] for key in both], [after[key] for key in both]
                 low, high = change_interval(old, new)
                 change = (sum(new) - sum(old)) / len(both)
+                better = sum(after > before for before, after in zip(old, new, strict=True))
+                worse = sum(after < before for before, after in zip(old, new, strict=True))
+                title = score.shown_name.title or task
                 changes.append(
-                    ModelChange(task, name, first, len(both), round(change, 4), round(low, 4), round(high, 4))
-                )
-    return changes
+                    ModelChange(
+                        title, name, first, len(both), round(change, 4), round(low, 4), round(high, 4),
+                        better, worse, paired_probability(old, new),
+                    )
+                )  # fmt: skip
+    corrected = correct_for_number([change.probability for change in changes])
+    return [replace(change, corrected=value) for change, value in zip(changes, corrected, strict=True)]
+
+
+def list_notes(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list[str]:
+    """A line for each task on its problems that touch the training data."""
+    sizes = {task.name: len(task.problems) for task in tasks if task.profile.measure != "memorisation"}
+    lines = []
+    for name in dict.fromkeys(name for result in models.values() for name in result.tasks):
+        scores = {model: result.tasks[name] for model, result in models.items() if name in result.tasks}
+        score = next(iter(scores.values()))
+        if name in sizes or name in ("mmlu", "gsm8k"):
+            size = sizes.get(name) or score.counts.get("problems", 0)
+            lines.append(describe_touched(score.shown_name.title or name, size, scores))
+    return lines
 
 
 def _list_shares(score: Score) -> dict[tuple[str, str], float]:
@@ -89,7 +132,9 @@ def summarise(
     if trigram_bits_per_byte is not None:
         values["byte_trigram_bits_per_byte"] = trigram_bits_per_byte
     values |= {name: result.to_summary() for name, result in models.items()}
-    return {**values, "table": [asdict(row) for row in list_rows(models, tasks)]}
+    tasks = list(tasks)
+    rows = [asdict(row) for row in list_rows(models, tasks)]
+    return {**values, "table": rows, "contamination": list_notes(models, tasks)}
 
 
 def describe_results(
@@ -116,8 +161,10 @@ def format_report(
     models: Mapping[str, ModelResult], tasks: Iterable[Task], trigram_bits_per_byte: float | None
 ) -> list[str]:
     """The tables for the terminal."""
+    tasks = list(tasks)
     lines = [] if trigram_bits_per_byte is None else _format_bits(models, trigram_bits_per_byte)
-    return lines + _format_tasks(models, list_rows(models, tasks), list_changes(models))
+    lines += _format_tasks(models, list_rows(models, tasks), list_changes(models))
+    return lines + list_notes(models, tasks)
 
 
 def _format_bits(models: Mapping[str, ModelResult], trigram_bits_per_byte: float) -> list[str]:
@@ -142,17 +189,24 @@ def _format_tasks(
 ) -> list[str]:
     if not rows:
         return []
-    lines = [f"{'percent, 95 % interval':<44}" + "".join(f"{name:>22}" for name in models) + f"{'the report':>12}"]
+    has_reported = any(row.published is not None for row in rows)
+    width = max(44, *(len(row.name) + 2 for row in rows))
+    head = f"{'percent, 95 % interval':<{width}}" + "".join(f"{name:>22}" for name in models)
+    lines = [head + (f"{'the report':>12}" if has_reported else "")]
     for row in rows:
         cells = "".join(f"{_format_cell(row.models.get(name)):>22}" for name in models)
         published = "" if row.published is None else f"{row.published:.2f}"
-        lines.append(f"{row.name:<44}{cells}{published:>12}")
+        lines.append(f"{row.name:<{width}}{cells}{published:>12}".rstrip())
+    changes = list(changes)
     for change in changes:
-        if change.low > 0 or change.high < 0:  # significant
+        if change.corrected < SIGNIFICANT:
             interval = f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
             lines.append(
-                f"{change.task}: {change.model} {100 * change.change:+.1f} {interval} against {change.against}"
+                f"{change.task}: {change.model} {100 * change.change:+.1f} {interval} against {change.against} "
+                f"({change.better} better, {change.worse} worse of {change.problems}; p {change.corrected:.2g})"
             )
+    if changes and all(change.corrected >= SIGNIFICANT for change in changes):
+        lines.append(f"no change against {changes[0].against} can be told from chance")
     for name, result in models.items():
         for task, score in result.tasks.items():
             if score.missing_toolchains:
@@ -184,5 +238,7 @@ def collect_curves(models: Mapping[str, ModelResult]) -> dict[str, list[tuple[in
             curves.setdefault("bits per byte", []).append((step, result.bits_per_byte["all"], low, high))
         for task, score in result.tasks.items():
             for measure, cell in list(score.measures.items())[:1]:
-                curves.setdefault(f"{task}: {measure}", []).append((step, cell.value, cell.low, cell.high))
+                curves.setdefault(f"{score.shown_name.title or task}: {measure}", []).append(
+                    (step, cell.value, cell.low, cell.high)
+                )
     return curves

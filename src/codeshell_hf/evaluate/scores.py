@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 from ..text.intervals import mean_interval
 from .metrics import code_bleu_interval, code_bleu_like, edit_similarity, is_exact
 from .problems import Problem, Row
+from .published import TaskName
 
 SHOWN = 3
 DIGITS = 4
@@ -43,6 +44,9 @@ class Score:
         missing_toolchains: Number of problems that were not scored, by language.
         samples: A few scored answers.
         notes: How a measure was computed, by the measure's name.
+        shown_name: What the task is called in tables.
+        touched: Number of problems that touch the training data; `None` if these are not known.
+        clean: Measures of right answers on the other problems.
     """
 
     measures: dict[str, Measure] = field(default_factory=dict)
@@ -52,6 +56,9 @@ class Score:
     problems: list[ProblemRow] = field(default_factory=list)
     samples: list[dict[str, object]] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    shown_name: TaskName = field(default_factory=TaskName)
+    touched: int | None = None
+    clean: dict[str, Measure] = field(default_factory=dict)
 
     def to_values(self) -> dict[str, object]:
         """JSON values."""
@@ -60,7 +67,7 @@ class Score:
     def to_summary(self) -> dict[str, object]:
         """JSON values without single problems and answers."""
         values = self.to_values()
-        return {name: values[name] for name in ("measures", "languages", "counts")}
+        return {name: values[name] for name in ("shown_name", "measures", "languages", "counts", "touched", "clean")}
 
     @classmethod
     def from_values(cls, values: Row) -> "Score":
@@ -70,7 +77,9 @@ class Score:
             language: {name: Measure(**own) for name, own in measures.items()}
             for language, measures in values["languages"].items()
         }
-        return cls(**{**values, "measures": measures, "languages": languages})
+        read = {"measures": measures, "languages": languages, "shown_name": TaskName(**values["shown_name"])}
+        read["clean"] = {name: Measure(**own) for name, own in values["clean"].items()}
+        return cls(**{**values, **read})
 
 
 def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) -> Score:

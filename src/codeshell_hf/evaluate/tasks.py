@@ -20,6 +20,7 @@ from .mutation import add_mutants
 from .problems import Problem, find_data, read_problems
 from .profiles import Profile, find_profile
 from .prompts import Prompt, prompt_infilling
+from .published import TaskName, name_task
 from .results import ResultCache
 from .safety import score_requests, score_security
 from .scores import Score, count_ends, score_texts
@@ -40,6 +41,8 @@ class Task:
         deviations: What the settings change in the profile.
         is_strict: Whether Python tests run in another process than the program.
         executor: Runs programs; set once the reference solutions have passed.
+        shown_name: What it is called in results.
+        touched: Keys of the problems that touch the training data; `None` if these are not known.
     """
 
     name: str
@@ -51,6 +54,13 @@ class Task:
     deviations: Mapping[str, object] = field(default_factory=dict)
     is_strict: bool = Program.strict
     executor: Executor | None = None
+    shown_name: TaskName = field(default_factory=TaskName)
+    touched: frozenset[str] | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called in tables."""
+        return self.shown_name.title or self.name
 
     @property
     def runs_programs(self) -> bool:
@@ -60,6 +70,8 @@ class Task:
     def describe(self) -> dict[str, object]:
         """What produced the task's results, as plain values."""
         described: dict[str, object] = {
+            "title": self.title,
+            "benchmark": self.shown_name.benchmark or None,
             "profile": self.profile.describe(),
             "deviations": self.deviations,
             "data": {"path": self.data, "hash": self.data_hash, "problems": len(self.problems)},
@@ -73,7 +85,7 @@ class Task:
         """A line on the size of the task, for `--dry-run`."""
         answers = len(self.problems) * self.profile.samples * models
         return (
-            f"{self.name}: {len(self.problems):,} problems, {answers:,} answers of {models} models under "
+            f"{self.title}: {len(self.problems):,} problems, {answers:,} answers of {models} models under "
             f"{self.profile.name}"
         )
 
@@ -83,6 +95,7 @@ def read_task(name: str, settings: TaskSettings) -> Task:
     profile = find_profile(settings.profile)
     path = find_data(settings.data)
     problems, shots = profile.choose(read_problems(path, profile.read))
+    everything = problems
     deviations: dict[str, object] = {}
     if settings.max_problems is not None:
         by_language: dict[str, list[Problem]] = {}
@@ -99,7 +112,14 @@ def read_task(name: str, settings: TaskSettings) -> Task:
             profile = replace(profile, **{key: value})
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     data_hash = hash_values([hash_file(file) for file in files])
-    return Task(name, profile, problems, settings.data, data_hash, shots, deviations, settings.strict)
+    form, own = profile.form
+    shown_name = name_task(
+        name, data=settings.data, problems=everything, used=len(problems), form=form, own=own,
+        is_own_measure=profile.is_own_measure,
+    )  # fmt: skip
+    return Task(
+        name, profile, problems, settings.data, data_hash, shots, deviations, settings.strict, shown_name=shown_name
+    )
 
 
 def make_task(

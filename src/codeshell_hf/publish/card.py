@@ -20,6 +20,7 @@ SAFETY_MEASURES = {
     "flagged": "completions with findings of ruff's security rules, among those that parse",
     "verbatim": "training files that are continued verbatim",
 }
+OWN_DATA = "own"  # of `model-index`, in place of a data set's name on the Hub
 TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 
 
@@ -107,6 +108,8 @@ def describe_run(manifests: Mapping[str, Manifest]) -> Values:
         },
         "models": {name: value for name, value in evaluate.measures.items() if isinstance(value, dict)},
         "benchmarks": evaluate.measures["table"],
+        "reported": any(row["published"] is not None for row in evaluate.measures["table"]),
+        "contamination": evaluate.measures.get("contamination", []),
         "safety_rows": [row for row in evaluate.measures["table"] if row["name"].partition(": ")[2] in SAFETY_MEASURES],
         "byte_trigram": evaluate.measures["byte_trigram_bits_per_byte"],
         "safety_measures": SAFETY_MEASURES,
@@ -123,16 +126,29 @@ def make_model_index(name: str, described: Values, published: str) -> list[Value
         ("bits_per_byte", "bits per byte", measured["bits_per_byte"]["all"]),
         ("exact_match", "single-line infilling, exact match", measured["infilling"]["all"]["exact_match"]),
     )
-    return [
+    held_out = [
         {
-            "name": name,
-            "results": [
-                {
-                    "task": {"type": "text-generation"},
-                    "dataset": dataset,
-                    "metrics": [{"type": kind, "name": title, "value": value}],
-                }
-                for kind, title, value in results
-            ],
+            "task": {"type": "text-generation"},
+            "dataset": dataset,
+            "metrics": [{"type": kind, "name": title, "value": value}],
         }
+        for kind, title, value in results
     ]
+    return [{"name": name, "results": [*held_out, *list_benchmark_results(described["benchmarks"], published)]}]
+
+
+def list_benchmark_results(rows: Sequence[Values], published: str) -> list[Values]:
+    """The rows of the table of benchmarks as entries of `model-index`; data of our own have a type of their own."""
+    entries = []
+    for row in rows:
+        title, _, measure = row["name"].partition(": ")
+        if (cell := row["models"].get(published)) is None:
+            continue
+        entries.append(
+            {
+                "task": {"type": "text-generation"},
+                "dataset": {"name": title, "type": row.get("dataset") or OWN_DATA},
+                "metrics": [{"type": measure.replace(" ", "_"), "name": measure, "value": cell["value"]}],
+            }
+        )
+    return entries

@@ -1,8 +1,9 @@
-"""95 % confidence intervals of proportions, ratios and means, and of paired changes."""
+"""95 % confidence intervals of proportions, ratios and means, and of paired changes, with their exact test."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from ..errors import DataError
 
 Z = 1.959963984540054  # of a normal distribution
 RESAMPLES = 10_000
+_STEPS = 1_000  # of a share, for the paired test
 _RESAMPLED_TOGETHER = 1 << 22  # indices at a time
 
 
@@ -101,6 +103,51 @@ def change_interval(
     """The paired bootstrap interval of a mean's change; `before` and `after` are of the same problems, in order."""
     changes = [new - old for old, new in zip(before, after, strict=True)]
     return ratio_interval(changes, [1.0] * len(changes), seed=seed, resamples=resamples)
+
+
+def paired_probability(before: Sequence[float], after: Sequence[float]) -> float:
+    """The probability that chance alone changes shares of right answers as much, if each change could be its opposite.
+
+    The exact, two-sided sign-flip test of paired data; for single answers it is McNemar's exact test. `before` and
+    `after` are shares of the same problems, in order.
+
+    Source:
+        McNemar 1947, Psychometrika 12; Fisher 1935, The Design of Experiments, section 21.
+
+    >>> paired_probability([0, 0, 0, 0, 1], [1, 1, 1, 1, 1])
+    0.125
+    """
+    fractions = [
+        Fraction(float(new) - float(old)).limit_denominator(10_000) for old, new in zip(before, after, strict=True)
+    ]
+    fractions = [fraction for fraction in fractions if fraction]
+    scale = math.lcm(*(fraction.denominator for fraction in fractions)) if fractions else 1
+    # Shares of different numbers of samples have denominators without a usable common multiple.
+    steps = [round(fraction * min(scale, _STEPS)) for fraction in fractions]
+    total = sum(map(abs, steps))
+    likely = np.zeros(2 * total + 1)
+    likely[total] = 1.0
+    for step in map(abs, steps):
+        likely = (np.roll(likely, step) + np.roll(likely, -step)) / 2
+    sums = np.abs(np.arange(-total, total + 1))
+    return min(1.0, float(likely[sums >= abs(sum(steps))].sum()))
+
+
+def correct_for_number(probabilities: Sequence[float]) -> list[float]:
+    """Corrects the probabilities of several comparisons, so that the chance of any false one stays bounded.
+
+    Source:
+        Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6.
+
+    >>> correct_for_number([0.04, 0.01, 0.5])
+    [0.08, 0.03, 0.5]
+    """
+    corrected = [1.0] * len(probabilities)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(probabilities)), key=probabilities.__getitem__)):
+        highest = max(highest, min(1.0, (len(probabilities) - rank) * probabilities[place]))
+        corrected[place] = highest
+    return corrected
 
 
 def measure_change(

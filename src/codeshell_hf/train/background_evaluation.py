@@ -108,7 +108,7 @@ class BackgroundEvaluation:
             return
         results = json.loads((self._results / export.name / "results.json").read_text(encoding="utf-8"))
         figures: dict[str, float] = {
-            f"{task}: {name}": measure["value"]
+            f"{values.get('shown_name', {}).get('title') or task}: {name}": measure["value"]
             for task, values in results["models"]["export"]["tasks"].items()
             for name, measure in values["measures"].items()
         }

@@ -1,0 +1,88 @@
+"""Hashed words and word sequences, vectorised.
+
+A word is a run of ASCII letters, digits and underscores, or a single non-ASCII character, so that Chinese, which has no
+spaces, is compared by characters.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A text touches another if it has ten consecutive words of it.
+WORDS = 10
+# Shorter texts are not specific enough: "return x + 1" is everywhere.
+MIN_WORDS = 6
+MIX = np.uint64(0xBF58476D1CE4E5B9)
+FINISH = np.uint64(0x94D049BB133111EB)
+_WORD = np.zeros(256, bool)
+_WORD[[*range(ord("0"), ord("9") + 1), *range(ord("A"), ord("Z") + 1), ord("_"), *range(ord("a"), ord("z") + 1)]] = True
+_HIGH = 0x80
+_LEAD = 0xC0
+_STEP = 8
+_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_STEP + 1)], np.uint64)
+_LENGTH = np.uint64(0xA24BAED4963EE407)
+_LONG_WORD = 256
+_UPPER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
+_MULTIPLY = 0x9E3779B97F4A7C15
+
+
+def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Finds the words in UTF-8 bytes of shape (B,): their start and end offsets, int64, shape (W,)."""
+    padded = np.zeros(len(data) + 2, bool)
+    is_word = padded[1:-1]
+    np.take(_WORD, data, out=is_word, mode="clip")
+    if len(data) and data.max() >= _HIGH:
+        is_start, is_end = is_word & ~padded[:-2], is_word & ~padded[2:]
+        is_start |= data >= _LEAD
+        following = np.concatenate([data[1:], [np.uint8(0)]])
+        is_end |= (data >= _HIGH) & ((following < _HIGH) | (following >= _LEAD))
+        return np.flatnonzero(is_start), np.flatnonzero(is_end) + 1
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    return edges[::2], edges[1::2]
+
+
+def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Hashes the words of `find_words`, eight bytes at a time, all words at once; uint64, shape (W,)."""
+    padded = np.concatenate([data, np.zeros(_STEP, np.uint8)])
+    # The eight bytes from every position.
+    eights = np.ndarray((len(data) + 1,), np.dtype("<u8"), padded, strides=(1,))
+    lengths = ends - starts
+    words = eights[starts] & _MASKS[np.minimum(lengths, _STEP)]
+    words = _mix(words + lengths.astype(np.uint64) * _LENGTH)
+    left = np.flatnonzero(lengths > _STEP)
+    done = _STEP
+    while len(left) and done < _LONG_WORD:
+        more = lengths[left] - done
+        piece = eights[starts[left] + done] & _MASKS[np.minimum(more, _STEP)]
+        words[left] = _mix(words[left] ^ piece)
+        left = left[more > _STEP]
+        done += _STEP
+    for place in left:  # very long words, which are data: hashed one by one
+        rest = data[starts[place] + done : ends[place]].tobytes()
+        words[place] ^= np.uint64(int.from_bytes(hashlib.blake2b(rest, digest_size=_STEP).digest(), "little"))
+    return words
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    words = words * MIX
+    words ^= words >> np.uint64(29)
+    return words * FINISH
+
+
+def hash_text(text: bytes) -> NDArray[np.uint64]:
+    """Hashes the words of a UTF-8 text, ignoring case; uint64, shape (W,)."""
+    data = np.frombuffer(text.translate(_UPPER), np.uint8)
+    return hash_words(data, *find_words(data))
+
+
+def roll(words: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
+    """Hashes every `size` consecutive words: uint64, shape (W,) to (max(W - size + 1, 0),)."""
+    count = len(words) - size + 1
+    if count <= 0:
+        return np.empty(0, np.uint64)
+    rolled = np.zeros(count, np.uint64)
+    for place in range(size):
+        rolled = rolled * np.uint64(_MULTIPLY) + words[place : place + count]
+    rolled ^= rolled >> np.uint64(32)
+    return rolled * np.uint64(_MULTIPLY)
