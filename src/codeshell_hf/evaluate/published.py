@@ -5,12 +5,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from .problems import HUB_PREFIX, Problem
+from .published_digests import DIGESTS
 
-DIGESTS = Path(__file__).with_name("published_data.json")
 DIGEST_CHARACTERS = 16
 # Where each benchmark's authors, or those who keep it for them, publish it on the Hub.
 PUBLISHERS = {
@@ -140,17 +138,10 @@ def find_benchmark(problems: Iterable[Problem], data: str) -> str:
 
 def find_by_digests(digests: Sequence[str]) -> str:
     """The published benchmark to which all digests belong; empty if there is none."""
-    for name, own in read_digests().items():
+    for name, own in DIGESTS.items():
         if digests and set(digests) <= set(own.values()):
             return name
     return ""
-
-
-@cache
-def read_digests() -> dict[str, dict[str, str]]:
-    """The digests of published data, by benchmark and part."""
-    digests: dict[str, dict[str, str]] = json.loads(DIGESTS.read_text(encoding="utf-8"))
-    return digests
 
 
 def digest_rows(rows: Iterable[Sequence[object]]) -> str:
