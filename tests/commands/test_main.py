@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from codeshell_hf.commands import serve
+from codeshell_hf.commands import transformers_cli
 from codeshell_hf.commands.main import COMMANDS, main
 from codeshell_hf.stages import STAGES
 from codeshell_hf.version import __version__
@@ -79,13 +79,12 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("given", "passed"),
     [
-        (["serve", "model", "--port", "8000"], ["serve", "model", "--port", "8000"]),
         (["chat", "model", "http://localhost:8000"], ["chat", "model", "http://localhost:8000"]),
         (["transformers", "env"], ["env"]),
         (["transformers", "serve", "--help"], ["serve", "--help"]),
     ],
 )
-def test_servers_and_their_client_are_transformers_own(
+def test_chats_with_servers_and_other_commands_are_transformers_own(
     given: list[str], passed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[str]] = []
@@ -94,7 +93,7 @@ def test_servers_and_their_client_are_transformers_own(
         calls.append(list(arguments))
         return 0
 
-    monkeypatch.setattr(serve, "main", call)
+    monkeypatch.setattr(transformers_cli, "main", call)
 
     assert main(given) == 0
     assert calls == [passed]

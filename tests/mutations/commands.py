@@ -112,8 +112,8 @@ MUTATIONS = (
     ),
     Mutation(
         f"{COMMANDS}/main.py",
-        'if (asks_server and not asks_help) or name == "serve":',
-        'if name == "serve":',
+        "if asks_server and not asks_help:",
+        "if False:",
         "tests/commands/test_main.py",
         "a chat with a server is taken for one with a folder",
     ),

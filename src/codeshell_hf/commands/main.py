@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "run": ("codeshell_hf.commands.run", "run the stages of a system in order; up-to-date ones are skipped"),
         "chat": ("codeshell_hf.commands.chat", "chat with a model, or with a server, in a terminal"),
         "complete": ("codeshell_hf.commands.complete", "fill in code at a position in a file"),
-        "serve": ("codeshell_hf.commands.serve", "serve a model with transformers' OpenAI-compatible server"),
+        "serve": ("codeshell_hf.commands.serve", "serve a model: OpenAI's interface, editors', a chat page"),
         "convert": ("codeshell_hf.commands.convert", "convert a released CodeShell folder for current transformers"),
         "gguf": ("codeshell_hf.commands.gguf", "write a model and its tokenizer as one GGUF file"),
         "merge": ("recipes.merge", "merge an adapter into its base model"),
@@ -30,7 +30,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "compare": ("codeshell_hf.commands.compare", "compare training runs on one page"),
         "verify": ("codeshell_hf.commands.verify", "compare packed shards with their recorded hashes"),
         "programs": ("codeshell_hf.commands.programs", "write generated programs in the layout of another harness"),
-        "transformers": ("codeshell_hf.commands.serve", "run any command of transformers, with CodeShell registered"),
+        "transformers": (
+            "codeshell_hf.commands.transformers_cli",
+            "run any command of transformers, with CodeShell registered",
+        ),
     }
 )
 
@@ -56,15 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = COMMANDS[name][0]
     asks_help = bool({"-h", "--help"} & set(rest))
     # `codeshell transformers serve --help` is passed on.
-    if (name == "serve" and asks_help) or (name == "transformers" and rest[:1] in (["-h"], ["--help"])):
-        from .serve import print_help
+    if name == "transformers" and rest[:1] in (["-h"], ["--help"]):
+        from .transformers_cli import print_help
 
-        print_help(name)
+        print_help()
         return 0
     # Chats with servers use transformers' own client.
     asks_server = name == "chat" and any(word.startswith(("http://", "https://")) for word in rest)
-    if (asks_server and not asks_help) or name == "serve":
-        module, rest = "codeshell_hf.commands.serve", [name, *rest]
+    if asks_server and not asks_help:
+        module, rest = "codeshell_hf.commands.transformers_cli", [name, *rest]
     if module.startswith("recipes."):
         from .workspace import use_workspace
 

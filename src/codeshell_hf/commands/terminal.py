@@ -1,4 +1,4 @@
-"""Shared by `chat` and `complete`: options, loading, and a line on speed."""
+"""Shared by `chat`, `complete` and `serve`: options, loading, and a line on speed."""
 
 import argparse
 import sys
@@ -20,6 +20,11 @@ def add_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None
         "--top-p", type=_up_to(1), default=1.0, metavar="P", help="probability mass of nucleus sampling"
     )
     parser.add_argument("--seed", type=int, help="the same seed gives the same text")
+    add_loading_options(parser)
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    """Adds options for loading."""
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1, mps; auto uses an accelerator if there is one"
     )

@@ -40,6 +40,7 @@ class StopFilter:
         self.on_text = on_text
         self.text = ""
         self.is_stopped = False
+        self.stopped_at: str | None = None
         self._held = ""
 
     def feed(self, text: str) -> None:
@@ -47,10 +48,11 @@ class StopFilter:
         if self.is_stopped:
             return
         self._held += text
-        places = [self._held.find(stop) for stop in self.stops]
-        if found := [place for place in places if place >= 0]:
+        places = [(self._held.find(stop), stop) for stop in self.stops]
+        if found := [place for place in places if place[0] >= 0]:
             self.is_stopped = True
-            self._let_through(min(found))
+            first, self.stopped_at = min(found)
+            self._let_through(first)
             self._held = ""
             return
         risky = max(

@@ -1,0 +1,89 @@
+"""A model that is served: its prompts, its batching and its limits."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from ..tokenization_codeshell import END_OF_TURN
+from .batching import Batching
+from .bodies import Body, parse_parameters, read_body
+from .outputs import RunningOutputs
+from .prompts import PromptEncoder
+from .refusals import Refusal
+from .sampling import RowSampling
+from .settings import ServeSettings
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+class Service:
+    """What the handlers of all interfaces share.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: Of the model.
+        name: The model's name in answers.
+        settings: Limits.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, settings: ServeSettings) -> None:
+        self.tokenizer = tokenizer
+        self.name = name
+        self.settings = settings
+        self.started = int(time.time())
+        self.batching = Batching(
+            model,
+            tokenizer,
+            max_rows=settings.max_rows,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_waiting=settings.max_waiting,
+        )
+        rows = int(model.get_input_embeddings().num_embeddings)
+        self.encoder = PromptEncoder(tokenizer, context=self.batching.context, rows=rows)
+        stops = getattr(tokenizer, "stop_strings", (END_OF_TURN,))
+        self._stops: tuple[str, ...] = tuple(stops)
+
+    async def read(self, request: Request) -> Body:
+        """The body of a request."""
+        limits = self.settings
+        return await read_body(request, max_bytes=limits.max_body_bytes, timeout_s=limits.body_timeout_s)
+
+    def parse(self, kind: type[Asked], body: Body) -> Asked:
+        """The parameters of a request."""
+        return parse_parameters(kind, body)
+
+    def limit(self, asked: int | None) -> int | None:
+        """The longest output, by the request and the server."""
+        most = self.settings.max_new_tokens
+        return most if asked is None else asked if most is None else min(asked, most)
+
+    def run(self, ids: Sequence[int], sampling: RowSampling, choices: int = 1) -> RunningOutputs:
+        """Queues a prompt; outputs also end where the model ends a turn.
+
+        Raises:
+            Refusal: If too many outputs wait.
+        """
+        stops = tuple(dict.fromkeys((*sampling.stops, *self._stops)))
+        return RunningOutputs(
+            self.batching,
+            ids,
+            replace(sampling, stops=stops, max_new_tokens=self.limit(sampling.max_new_tokens)),
+            choices,
+        )
+
+    def run_all(
+        self, prompts: Sequence[Sequence[int]], sampling: RowSampling, choices: int = 1
+    ) -> list[RunningOutputs]:
+        """Queues several prompts, or none if too many outputs wait."""
+        running: list[RunningOutputs] = []
+        try:
+            running.extend(self.run(ids, sampling, choices) for ids in prompts)
+        except Refusal:
+            for each in running:
+                each.close()
+            raise
+        return running
