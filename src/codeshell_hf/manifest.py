@@ -1,11 +1,13 @@
 """The `manifest.json` of a stage's output: inputs by hash, settings, code, versions, counts and measures."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -150,17 +152,33 @@ def hash_input(path: Path) -> str:
     if not path.is_dir():
         raise DataError(f"{path} does not exist; name a file or folder that does")
     manifest = read_manifest(path)
-    files = _list_files(path)
-    is_small = sum(file.stat().st_size for file in files) <= SMALL_FOLDER
+    entries = {name: (status.st_size, status.st_mtime_ns) for name, status in _list_statuses(path)}
+    is_small = sum(size for size, _ in entries.values()) <= SMALL_FOLDER
     if manifest is not None:
         return hash_values([manifest.fingerprint, hash_folder(path) if is_small else manifest.outputs])
-    if is_small:
-        return hash_values(hash_folder(path))
-    entries = []
-    for file in files:
-        status = file.stat()
-        entries.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
-    return hash_values(entries)
+    return hash_values(
+        {name: _hash_if_readable(path / name) for name in entries} if is_small else sorted(entries.items())
+    )
+
+
+def _list_statuses(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files below a folder that others may have made: what cannot be listed or entered is left out."""
+    waiting = [str(folder)]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+                    waiting.append(entry.path)
+                with contextlib.suppress(OSError):
+                    if entry.name != FILE_NAME and stat.S_ISREG((status := entry.stat()).st_mode):
+                        yield os.path.relpath(entry.path, folder).replace(os.sep, "/"), status
+
+
+def _hash_if_readable(path: Path) -> str | None:
+    try:
+        return hash_file(path)
+    except OSError:
+        return None
 
 
 def hash_folder(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

@@ -25,7 +25,7 @@ def test_every_fault_falls_under_its_own_name(tmp_path: Path) -> None:
     assert sorted(kept) == ["source/area.py", "source/long.md", "source/run"]
     assert kept["source/run"]["language"] == "shell"
     assert kept["source/area.py"]["text"] == GOOD
-    expected = Counter(reason for _, reason in BAD.values())
+    expected = Counter([*(reason for _, reason in BAD.values()), "link"])
     assert dict(funnel.reasons()) == expected
     assert funnel.counts()["documents_before"] == len(kept) + sum(expected.values())
 

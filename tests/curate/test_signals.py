@@ -1,5 +1,7 @@
 """Signals equal a plain count."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,3 +63,27 @@ def test_markup_headers_prose_and_style_are_measured() -> None:
     assert prose.bullet_fraction == pytest.approx(2 / 4)
     assert prose.symbol_fraction == pytest.approx(2 / 11)
     assert measure("x = 1 \n" + "y" * 130 + "\nz = 1\n").style_faults == 2
+
+
+@pytest.mark.parametrize("unit", ["<", "<a ", "<script>", "<!--", "<style x"])
+def test_visible_text_is_measured_in_linear_time(unit: str) -> None:
+    start_s = time.process_time()
+
+    measure((unit * 500_000)[:500_000], "html")
+
+    assert time.process_time() - start_s < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "visible"),
+    [
+        ("<p>a <b>b</b></p>", "a b"),
+        ("a<script>x < y</script>b<style>p</style >c<!-- <d> -->e", "a b c e"),
+        ("1 < 2", "1 < 2"),
+        ("<script>never ends", "never ends"),
+        ("<scripty>a</scripty>", "a"),
+        ("<!--> b -->c<!-- d", "c<!-- d"),
+    ],
+)
+def test_text_outside_of_tags_scripts_and_comments_is_visible(text: str, visible: str) -> None:
+    assert measure(text, "html").visible_bytes == len(visible)

@@ -3,11 +3,12 @@
 import ast
 import importlib.util
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
 
-from codeshell_hf.curate.syntax import QUERIES, load_query, parse
+from codeshell_hf.curate.syntax import QUERIES, count_paths, load_query, parse
 from codeshell_hf.text.grammars import load_grammar
 
 SAMPLES = {
@@ -89,3 +90,25 @@ def test_without_a_grammar_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert parse(b"x = 1", "python") is None
     load_query.cache_clear()
     load_grammar.cache_clear()
+
+
+ENDLESS = ("<!--", "(", "{", "1+", "a<", "f'{", "<script>")
+
+
+@pytest.mark.parametrize("language", ["python", "java"])
+def test_text_that_parsers_take_quadratic_time_for_is_measured_in_bounded_time(language: str) -> None:
+    start_s = time.process_time()
+    for unit in ENDLESS:
+        parse((unit * 8_000)[:8_000].encode(), language)
+
+    assert time.process_time() - start_s < 10
+
+
+def test_branches_behind_many_functions_are_counted_in_linear_time() -> None:
+    functions = [(10 * place, 10 * place + 9) for place in range(200_000)]
+    start_s = time.process_time()
+
+    paths = count_paths([*functions, (2_000_000, 9_000_000)], [5, *range(2_000_001, 2_200_000)])
+
+    assert (paths[0], paths[1], paths[-1]) == (2, 1, 200_000)
+    assert time.process_time() - start_s < 5

@@ -1,8 +1,9 @@
 """Reads a part of the corpus once, and writes its texts with all measurements."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..errors import CodeShellError
 from .languages import name_language_by_shebang
 from .preference_score import Measured, prefer
 from .repetition import hash_pieces
@@ -20,6 +22,7 @@ from .sources import Document, Unit, read_unit
 from .standards import Standards, lint
 from .syntax import Syntax, parse
 
+_logger = logging.getLogger(__name__)
 # Documents in a batch have up to so many bytes: linters and hashing are faster on many at once.
 BATCH_BYTES = 8_000_000
 BATCH_DOCUMENTS = 4_000
@@ -114,9 +117,25 @@ def _batch(documents: Iterator[tuple[str, Document]]) -> Iterator[list[tuple[str
 def measure_batch(batch: Sequence[tuple[str, Document]], measuring: Measuring) -> list[Row]:
     """Measures documents, each given with its source's name.
 
+    A document on which measuring fails has the reason "unmeasured"; the others are measured without it.
+
     Returns:
         One row per document with the columns of `SCHEMA` except `key`; what is not measured is absent.
     """
+    try:
+        return _measure_all(batch, measuring)
+    except (OSError, ImportError, CodeShellError):
+        raise
+    except Exception as error:
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return [*measure_batch(batch[:half], measuring), *measure_batch(batch[half:], measuring)]
+        ((source, document),) = batch
+        _logger.warning("%s cannot be measured: %s: %s", document.id, type(error).__name__, error)
+        return _measure_all([(source, replace(document, content=b"", reason="unmeasured"))], measuring)
+
+
+def _measure_all(batch: Sequence[tuple[str, Document]], measuring: Measuring) -> list[Row]:
     rows: list[Row] = []
     readable: list[tuple[Row, Document, str, str | None]] = []
     for source, document in batch:
@@ -139,14 +158,14 @@ def measure_batch(batch: Sequence[tuple[str, Document]], measuring: Measuring) -
     near, repeated = measuring.near_duplicates, measuring.repeated_text
     shingles = shingle([document.content for _, document, _, _ in readable])
     bands = sign(shingles, bands=near.bands, rows=near.rows) if near else None
-    python = {document.id: text for _, document, text, language in readable if language == "python" and measuring.lints}
-    findings = dict(zip(python, lint(list(python.values())), strict=True))
+    python = [place for place, (*_, language) in enumerate(readable) if language == "python" and measuring.lints]
+    findings = dict(zip(python, lint([readable[place][2] for place in python]), strict=True))
     counts = np.diff(shingles.offsets)
     for place, (row, document, text, language) in enumerate(readable):
         row["digest"] = hashlib.md5(document.content, usedforsecurity=False).hexdigest()
         row.update(vars(measure(text, language)))
         row.update(_values(parse(document.content, language) if measuring.reads_syntax else None, Syntax))
-        row.update(_values(findings.get(document.id), Standards))
+        row.update(_values(findings.get(place), Standards))
         row["shingles"] = int(counts[place])
         row["code_words"] = int(shingles.words[place])
         row["preference"] = prefer(cast(Measured, row))

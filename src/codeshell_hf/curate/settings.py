@@ -73,7 +73,12 @@ class Source(Section):
         description="for folders, what files outside of a checkout belong to: the source, or each folder in it",
     )
     columns: dict[Column, str] = Field(default={}, description="for tables: column names that differ from The Stack's")
+    language: str | None = Field(
+        default=None, description="for tables: the language of all rows; null: by column, folder and file name"
+    )
     clones: str | None = Field(default=None, description="where repositories are cloned to; null: beside their list")
+    max_clone_bytes: int = Field(default=5_000_000_000, gt=0, description="larger repositories are not cloned")
+    clone_timeout_s: float = Field(default=600, gt=0, description="repositories that take longer are not cloned")
 
     @field_validator("kind")
     @classmethod

@@ -33,7 +33,11 @@ _ENCODING = bytes(
 _RUN_LETTERS = 9
 _ESCAPES = 16
 _HEX = re.compile(rb"(?:(?:(?:0x|\\x)[0-9a-fA-F]{2}(?![0-9a-fA-F])|\\u[0-9a-fA-F]{4})[,\s]*){8,}")
-_INVISIBLE = re.compile(rb"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_HIDDEN = {
+    b"<script": re.compile(rb"</script\s{0,99}>", re.IGNORECASE),
+    b"<style": re.compile(rb"</style\s{0,99}>", re.IGNORECASE),
+}
+_HIDDEN_BYTES = 7
 _XML_HEADER = b"<?xml version="
 _XML_BYTES = 100
 MARKUP = frozenset({"html", "vue", "svelte", "java-server-pages"})
@@ -173,7 +177,38 @@ def _measure_header(lines: list[bytes]) -> int:
 
 
 def _measure_visible(data: bytes) -> int:
-    return len(b" ".join(_INVISIBLE.sub(b" ", data).split()))
+    """Bytes of text outside of tags, comments, scripts and styles, in time that is linear in the length."""
+    parts: list[bytes] = []
+    place = 0
+    # Ends that are not there are searched for once.
+    missing: set[bytes] = set()
+    while (start := data.find(b"<", place)) >= 0:
+        parts.append(data[place:start])
+        place = _find_tag_end(data, start, missing)
+        parts.append(b" " if place > start else b"<")
+        place = max(place, start + 1)
+    parts.append(data[place:])
+    return len(b" ".join(b"".join(parts).split()))
+
+
+def _find_tag_end(data: bytes, start: int, missing: set[bytes]) -> int:
+    """The place after a tag, a comment, a script or a style sheet; `start` if it is none.
+
+    Args:
+        missing: Ends that do not occur behind this place, which are searched for once.
+    """
+    name = data[start : start + _HIDDEN_BYTES].lower()
+    for tag, pattern in _HIDDEN.items():
+        if tag not in missing and name.startswith(tag) and not data[start + len(tag) : start + len(tag) + 1].isalnum():
+            if (found := pattern.search(data, start)) is not None:
+                return found.end()
+            missing.add(tag)
+    for opening, closing in ((b"<!--", b"-->"), (b"<", b">")):
+        if closing not in missing and data.startswith(opening, start):
+            if (end := data.find(closing, start + len(opening))) >= 0:
+                return end + len(closing)
+            missing.add(closing)
+    return start
 
 
 class _Prose(TypedDict):

@@ -13,7 +13,7 @@ RULES = "E,F,W,C90,N,S,B"
 # Line lengths and line ends are separate signals, and asserts are not a security risk.
 IGNORED = "E501,S101,W291,W293,W191,E101"
 _FINDING = re.compile(rb"^(\d+)\.py:\d+:\d+: ([A-Z]+|invalid-syntax)", re.MULTILINE)
-TIMEOUT_S = 300
+TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,22 @@ class Standards:
 
 
 def lint(texts: Sequence[str]) -> list[Standards | None]:
-    """Lints Python files of any version; `None` for all if ruff is not installed or fails.
+    """Lints Python files of any version; `None` for those on which ruff fails, and for all if it is not installed.
 
     Source:
         ruff's rule families E, F, W, C90, N, S and B, without those on the length and ends of lines.
     """
     if not texts or importlib.util.find_spec("ruff") is None:
         return [None] * len(texts)
+    found = _run(texts)
+    if found is None and len(texts) > 1:  # deeply nested code overflows ruff's stack, for all files of a process
+        half = len(texts) // 2
+        return [*lint(texts[:half]), *lint(texts[half:])]
+    return [None] if found is None else [*found]
+
+
+def _run(texts: Sequence[str]) -> list[Standards] | None:
+    """Runs ruff once; `None` if it crashes or takes too long."""
     from ruff import find_ruff_bin
 
     with tempfile.TemporaryDirectory(prefix="lint-") as folder:
@@ -48,8 +57,10 @@ def lint(texts: Sequence[str]) -> list[Standards | None]:
                 timeout=TIMEOUT_S,
                 check=False,
             )
-        except (subprocess.TimeoutExpired, OSError):
-            return [None] * len(texts)
+        except (subprocess.TimeoutExpired, PermissionError):
+            return None
+    if result.returncode != 0:
+        return None
     faults, security = [0] * len(texts), [0] * len(texts)
     for index, family in _FINDING.findall(result.stdout):
         faults[int(index)] += 1

@@ -1,7 +1,7 @@
 """Measures syntax and control flow with tree-sitter: parsing, functions, nesting depth and complexity."""
 
 import functools
-from bisect import bisect_right
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,12 @@ QUERIES: dict[str, str] = {
     [(if_statement) (for_statement) (while_statement) (case_statement)] @block
     """,
 }
+# A megabyte of code takes a tenth of a second.
+PARSE_LIMIT_S = 2.0
+# Of a megabyte of the standard library, up to 2.5 million.
+_MAX_VISITS = 10_000_000
+_SAMPLED_NODES = 64
+_CHUNK_BYTES = 1 << 16
 LONG_FUNCTION_LINES = 80
 DEEP_BLOCKS = 5
 COMPLEX_PATHS = 15
@@ -136,6 +142,18 @@ class Syntax:
     syntax_faults: int
 
 
+_ENDLESS = Syntax(
+    parses=False,
+    comment_fraction=0.0,
+    string_fraction=0.0,
+    functions=0,
+    depth=0,
+    complexity=1.0,
+    worst_complexity=1,
+    syntax_faults=0,
+)
+
+
 @functools.cache
 def load_query(language: str) -> "tuple[tree_sitter.Parser, tree_sitter.Query] | None":
     """Loads the parser and query of a language; `None` where there is no grammar or its package is not installed."""
@@ -148,14 +166,20 @@ def load_query(language: str) -> "tuple[tree_sitter.Parser, tree_sitter.Query] |
 
 
 def parse(data: bytes, language: str | None) -> Syntax | None:
-    """Measures a document; `None` if its language has no grammar."""
+    """Measures a document; `None` if its language has no grammar.
+
+    What takes far longer than code of its length does not parse, and has no comments, functions or blocks.
+    """
     loaded = load_query(language) if language else None
     if loaded is None:
         return None
     from tree_sitter import QueryCursor
 
     parser, query = loaded
-    root = parser.parse(data).root_node
+    tree = _parse_in_time(parser, data)
+    if tree is None:
+        return _ENDLESS
+    root = tree.root_node
     captures = QueryCursor(query).captures(root)
     spans = {name: sorted((node.start_byte, node.end_byte) for node in nodes) for name, nodes in captures.items()}
     comments = spans.get("comment", [])
@@ -179,6 +203,38 @@ def parse(data: bytes, language: str | None) -> Syntax | None:
     )
 
 
+def _parse_in_time(parser: "tree_sitter.Parser", data: bytes) -> "tree_sitter.Tree | None":
+    """Parses in bounded time; `None` if that is not enough, or if queries on the tree would take too long.
+
+    The parser recovers from some errors, such as unclosed comments of another language, in quadratic time, and queries
+    are quadratic in the depth of a tree and in the length of an error.
+    """
+    ends_s = time.thread_time() + PARSE_LIMIT_S
+
+    def is_over(offset: int, has_error: bool) -> bool:  # noqa: FBT001 - the parser's own order
+        return time.thread_time() > ends_s
+
+    try:
+        tree = parser.parse(lambda offset, point: data[offset : offset + _CHUNK_BYTES], progress_callback=is_over)
+    except ValueError:
+        parser.reset()
+        return None
+    return tree if _estimate_visits(tree) <= _MAX_VISITS else None
+
+
+def _estimate_visits(tree: "tree_sitter.Tree") -> int:
+    """About how many nodes a query visits, from a sample of nodes, their depths and the lengths of errors."""
+    cursor = tree.walk()
+    nodes = tree.root_node.descendant_count
+    visits = 0
+    for place in range(_SAMPLED_NODES):
+        cursor.goto_descendant(nodes * (2 * place + 1) // (2 * _SAMPLED_NODES))
+        visits += cursor.depth
+        if cursor.goto_parent() and cursor.node is not None and cursor.node.is_error:
+            visits += cursor.node.child_count
+    return visits * nodes // _SAMPLED_NODES
+
+
 def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[int]:
     """Counts the paths through each function: its branches, without those of inner functions, plus one.
 
@@ -192,14 +248,18 @@ def count_paths(functions: list[tuple[int, int]], branches: list[int]) -> list[i
     if not functions:
         return [1 + len(branches)]
     paths = [1] * len(functions)
-    starts = [start for start, _ in functions]
+    begun = 0
+    enclosing: list[int] = []
     for branch in branches:
-        index = bisect_right(starts, branch) - 1
-        # The innermost enclosing function is the last one that started and has not ended.
-        while index >= 0 and functions[index][1] <= branch:
-            index -= 1
-        if index >= 0:
-            paths[index] += 1
+        while begun < len(functions) and functions[begun][0] <= branch:
+            while enclosing and functions[enclosing[-1]][1] <= functions[begun][0]:
+                enclosing.pop()
+            enclosing.append(begun)
+            begun += 1
+        while enclosing and functions[enclosing[-1]][1] <= branch:
+            enclosing.pop()
+        if enclosing:  # the innermost function
+            paths[enclosing[-1]] += 1
     return paths
 
 

@@ -24,7 +24,7 @@ def test_pages_of_wet_files_are_documents(tmp_path: Path) -> None:
 
     found = read_all("wet", tmp_path)
 
-    assert [document.reason for document in found.values()] == [None, "too-large", None, "corrupt-file"]
+    assert [document.reason for document in found.values()] == [None, "too-large", None, "corrupt-record"]
     page = found["s/a.warc.wet.gz@0"]
     assert (page.content, page.path, page.repository) == (b"Some words.\n", "https://example.org/a", "example.org")
     assert page.language == "web-text"

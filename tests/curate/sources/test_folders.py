@@ -34,7 +34,14 @@ def test_folders_that_cannot_be_read_pipes_and_loops_end_nothing(tmp_path: Path)
 
     found = read_all("folder", folder)
 
-    assert sorted(found) == ["s/a.py", "s/deep/b.py"]
+    reasons = {key: document.reason for key, document in found.items()}
+    assert reasons == {
+        "s/a.py": None,
+        "s/deep/b.py": None,
+        "s/deep/up": "link",
+        "s/loop": "link",
+        "s/pipe.py": "not-a-file",
+    }
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -2,15 +2,17 @@
 
 import http.server
 import json
+import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from codeshell_hf.curate.sources import repositories as repositories_module
-from codeshell_hf.curate.sources.repositories import find_facts, read_addresses
+from codeshell_hf.curate.sources.repositories import find_facts, pick_facts, read_addresses
 from codeshell_hf.errors import DataError
 from tests.curate.sources.reading import needs_git, read_all
 
@@ -73,3 +75,32 @@ def test_a_list_with_a_line_that_is_no_address_is_one_clear_error(tmp_path: Path
     (tmp_path / "list.txt").write_text("https://example.org/a/b\n--upload-pack=touch\n")
     with pytest.raises(DataError, match=r"'--upload-pack=touch' in .* is not a repository's address; write https://"):
         read_addresses(tmp_path / "list.txt")
+
+
+@needs_git
+def test_repositories_are_cloned_within_bounds_of_size_and_time(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "list.txt").write_text(f"file://{checkout}\n")
+    monkeypatch.setattr(repositories_module, "find_facts", lambda address: {"licence": None, "stars": None})
+
+    (large,) = read_all("repositories", tmp_path / "list.txt", max_clone_bytes=100).values()
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    # Its child keeps the output open, as git's helpers do.
+    slow.write_text("#!/bin/sh\nsleep 60 &\nsleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    start_s = time.monotonic()
+    (late,) = read_all("repositories", tmp_path / "list.txt", clone_timeout_s=0.2).values()
+
+    assert (large.reason, late.reason) == ("too-large", "not-cloned")
+    assert time.monotonic() - start_s < 20
+    assert not list((tmp_path / "list.txt.clones").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "answer", [{"stargazers_count": "many"}, {"stars_count": 1e999}, {"license": [1]}, {"licenses": [{}]}]
+)
+def test_a_host_may_answer_anything(answer: dict[str, object]) -> None:
+    assert pick_facts(answer) == {"licence": None, "stars": None}

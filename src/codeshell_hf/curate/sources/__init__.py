@@ -3,18 +3,24 @@
 A broken file or row never stops a run: it becomes a document with a reason.
 """
 
+import errno
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from ...errors import SettingsError
+from ...errors import CodeShellError, SettingsError
 from ...extensions import load_object
 from ..settings import Source
-from . import archives, commits, dumps, folders, issues, notebooks, repositories, tables
+from . import archives, commits, dumps, folders, issues, notebooks, repositories, tables, warc
+from .cleaning import clean_document, clean_text
 from .source import Document, Unit, list_whole_files
 
 __all__ = ["Document", "Source", "Unit", "list_units", "list_whole_files", "read_unit"]
 
+_logger = logging.getLogger(__name__)
+# Errors of this machine, not of what is read.
+_OURS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _Reader = tuple[Callable[[Source], Iterator[Unit]], Callable[..., Iterator[Document]]]
 READERS: dict[str, _Reader] = {
     "folder": (folders.list_units, folders.read),
@@ -24,7 +30,7 @@ READERS: dict[str, _Reader] = {
     "parquet": (tables.list_parquet_units, tables.read_parquet),
     "hub": (tables.list_hub_units, tables.read_hub),
     "stackoverflow": (partial(list_whole_files, suffixes=dumps.POSTS_SUFFIXES), dumps.read_posts),
-    "wet": (partial(list_whole_files, suffixes=dumps.WET_SUFFIXES), dumps.read_wet),
+    "wet": (partial(list_whole_files, suffixes=warc.SUFFIXES), warc.read),
     "commits": (commits.list_units, commits.read),
     "issues": (tables.list_json_units, issues.read),
 }
@@ -58,13 +64,27 @@ def list_units(source: Source) -> Iterator[Unit]:
 def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     """Reads a unit; a notebook becomes two documents.
 
-    Documents longer than `max_bytes` have no content, and the reason "too-large".
+    Documents longer than `max_bytes` have no content, and the reason "too-large". If the reader fails, the last
+    document has the reason "reader-failed". Names and numbers are cleaned.
+
+    Raises:
+        CodeShellError: If settings do not fit the source.
+        OSError: If this machine lacks space or files.
     """
-    for document in find_reader(source.kind)[1](source, unit, max_bytes=max_bytes):
-        if document.language == "jupyter-notebook" and document.reason is None:
-            yield from _convert(document, max_bytes)
-        else:
-            yield document
+    try:
+        for document in find_reader(source.kind)[1](source, unit, max_bytes=max_bytes):
+            cleaned = clean_document(document)
+            if cleaned.language == "jupyter-notebook" and cleaned.reason is None:
+                yield from _convert(cleaned, max_bytes)
+            else:
+                yield cleaned
+    except CodeShellError:
+        raise
+    except Exception as error:
+        if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno in _OURS):
+            raise
+        _logger.warning("%s cannot be read to its end: %s: %s", clean_text(unit.id), type(error).__name__, error)
+        yield clean_document(Document(f"{unit.id}!failed", unit.id, size=unit.size, reason="reader-failed"))
 
 
 def _convert(document: Document, max_bytes: int) -> Iterator[Document]:

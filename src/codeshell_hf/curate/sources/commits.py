@@ -8,7 +8,7 @@ from ..settings import Source
 from .folders import find_address
 from .history import GitFailed, are_objects_regular, find_history, read_log
 from .licences import find_licence
-from .source import Document, Unit
+from .source import Document, Unit, check_file
 
 _OPTIONS = (
     *("--reverse", "--no-merges", "--patch", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
@@ -33,8 +33,9 @@ def list_units(source: Source) -> Iterator[Unit]:
         name = path.relative_to(place).as_posix() if path != place else path.name
         history = find_history(path, place)
         packs = [] if history is None else history.folder.glob("objects/pack/*.pack")
+        size = sum(check_file(str(file))[0] for file in packs)
         yield Unit(
-            *(source.name, str(path), sum(file.stat().st_size for file in packs), f"{source.name}/{name}"),
+            *(source.name, str(path), size, f"{source.name}/{name}"),
             repository=find_address(path),
             licence=find_licence(path) or source.licence,
             reason="unreadable" if history is None else None,

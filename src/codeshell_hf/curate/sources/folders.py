@@ -4,27 +4,26 @@ import fnmatch
 import os
 import re
 from collections.abc import Iterator
-from configparser import Error as ConfigError
-from configparser import RawConfigParser
 from pathlib import Path
 
 from ...errors import DataError
 from ..languages import name_language
 from ..settings import Source
-from .history import open_regular
+from .history import find_history, open_regular
 from .licences import find_licence
-from .source import Document, Unit
+from .source import Document, Unit, check_file, walk_folders
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn", "node_modules"})
-_MAX_CONFIG_BYTES = 1 << 20
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]+@")
+_MAX_CONFIG_BYTES = 1 << 16
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]{1,1000}@")
 
 
 def list_units(source: Source) -> Iterator[Unit]:
     """Lists every file, folder by folder in order; an unreadable folder is one unit.
 
-    Symbolic links are skipped: those to folders may form a loop, and targets of those to files are read anyway. Files
-    of a checkout have its address and licence, and others the repository that the source's settings name.
+    Symbolic links, pipes, sockets and devices are units with a reason, and are not opened: links to folders may form a
+    loop, and targets of those to files are read anyway. Files of a checkout have its address, commit and licence, and
+    others the repository that the source's settings name.
 
     Raises:
         DataError: If the folder is missing or cannot be read.
@@ -44,40 +43,40 @@ def walk(
     source: Source, top: Path, *, prefix: str, repository: str | None, licence: str | None, stars: int | None
 ) -> Iterator[Unit]:
     """Lists the files below a folder, in order; `prefix`, without a slash, starts their ids."""
-    unreadable: list[OSError] = []
-    belongs = {str(top): (repository, licence, "")}
-    for parent, folders, files in os.walk(top, onerror=unreadable.append):
+    unreadable: list[str] = []
+    belongs = {str(top): (repository, licence, "", "")}
+    for parent, folders, names in walk_folders(str(top), unreadable):
         start = "" if parent == str(top) else os.path.relpath(parent, top).replace(os.sep, "/") + "/"
-        if ".git" in folders or ".git" in files:
-            belongs[parent] = (find_address(Path(parent)) or repository, find_licence(Path(parent)) or licence, start)
-        owner, rights, root = belongs.pop(parent, (repository, licence, ""))
-        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
+        owner, rights, root, version = belongs.pop(parent, (repository, licence, "", ""))
+        if ".git" in folders or ".git" in names:
+            checkout = Path(parent)
+            history = find_history(checkout, top)
+            owner, rights = find_address(checkout) or owner, find_licence(checkout) or rights
+            root, version = start, history.head if history is not None else ""
+        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
         is_folder_of_repositories = source.repository == "folder" and parent == str(top) and owner is None
         for name in folders:
-            mine = (name, rights, f"{name}/") if is_folder_of_repositories else (owner, rights, root)
+            mine = (name, rights, f"{name}/", "") if is_folder_of_repositories else (owner, rights, root, version)
             belongs[os.path.join(parent, name)] = mine
-        for name in sorted(files):
+        for name in names:
             path = os.path.join(parent, name)
             relative = start + name
-            if any(fnmatch.fnmatch(relative, pattern) for pattern in source.exclude) or os.path.islink(path):
+            if name in SKIPPED_FOLDERS or any(fnmatch.fnmatch(relative, pattern) for pattern in source.exclude):
                 continue
-            try:
-                size = os.stat(path).st_size
-            except OSError:
-                size = 0  # read() reports the reason
-            if not os.path.isfile(path):  # opening a pipe would block
-                continue
+            size, reason = check_file(path)
             yield Unit(
                 *(source.name, path, size, f"{prefix}/{relative}"),
                 repository=owner,
                 licence=rights,
                 stars=stars,
-                language=name_language(name),
+                reason=reason,
+                language=name_language(name) if reason in (None, "unreadable") else None,
+                version=version,
                 path_in_repository=relative.removeprefix(root) if owner else "",
             )
-    for error in sorted(unreadable, key=lambda error: str(error.filename)):
-        relative = os.path.relpath(error.filename, top)
-        yield Unit(source.name, error.filename, 0, f"{prefix}/{relative}/", reason="unreadable", repository=repository)
+    for path in sorted(unreadable):
+        relative = os.path.relpath(path, top)
+        yield Unit(source.name, path, 0, f"{prefix}/{relative}/", reason="unreadable", repository=repository)
 
 
 def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
@@ -103,11 +102,17 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
 
 def find_address(checkout: Path) -> str | None:
     """The address of a checkout's `origin`, without credentials."""
-    config = RawConfigParser(strict=False)
     try:
         with open_regular(checkout / ".git" / "config") as file:
-            config.read_string(file.read(_MAX_CONFIG_BYTES).decode("utf-8", "replace"))
-    except (OSError, ConfigError):
+            lines = file.read(_MAX_CONFIG_BYTES).decode("utf-8", "replace").split("\n")
+    except OSError:
         return None
-    address = config.get('remote "origin"', "url", fallback=None)
-    return _CREDENTIALS.sub("", address) if address else None
+    is_origin = False
+    for line in map(str.strip, lines):
+        if line.startswith("["):
+            is_origin = line.lower().startswith('[remote "origin"]')
+        elif is_origin:
+            key, equals, value = line.partition("=")
+            if equals and key.strip().lower() == "url" and value.strip():
+                return _CREDENTIALS.sub("", value.strip().strip('"'))
+    return None

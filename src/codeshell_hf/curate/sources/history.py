@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 IDLE_S = 120.0  # after so long without output, git is stopped
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -53,7 +53,7 @@ def find_history(checkout: Path, top: Path) -> History | None:
         if not all(path.resolve().is_relative_to(inside) for path in (folder, shared, shared / "objects")):
             return None
         head = _resolve(folder, shared)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last for a loop of links
         return None
     return History(shared, head) if head is not None else None
 
@@ -84,7 +84,7 @@ def _read_line(path: Path) -> str:
         return file.read(4096).decode("utf-8").partition("\n")[0].rstrip("\r")
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> BufferedReader:
     """Opens a regular file for reading.
 
     Raises:

@@ -11,14 +11,14 @@ def read(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
     """Reads issues, one document each; invalid JSON has the reason "broken-line", an issue without text "no-text"."""
     for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
-        if place < 0:
-            yield Document(f"{unit.id}@", unit.id, reason="corrupt-file")
+        if isinstance(line, str):
+            yield Document(key, unit.id, size=size, reason=line)
             continue
-        row = parse_object(line) if line is not None else None
-        if line is not None and not line.strip():
+        if not line.strip():
             continue
+        row = parse_object(line)
         if row is None:
-            yield Document(key, unit.id, size=size, reason="too-large" if line is None else "broken-line")
+            yield Document(key, unit.id, size=size, reason="broken-line")
             continue
         content = format_issue(row).encode("utf-8", errors="surrogatepass")
         repository = row.get("repo") or row.get("repo_name") or row.get("repository_url")

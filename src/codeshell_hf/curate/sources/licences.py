@@ -39,6 +39,7 @@ PERMISSIVE = (
     *("Unlicense", "Zlib"),
 )
 _START_BYTES = 40_000
+_MAX_FILES = 20  # of licences in a checkout
 
 
 def name_licence(text: str) -> str | None:
@@ -55,7 +56,7 @@ def find_licence(folder: Path) -> str | None:
     """The SPDX name of a checkout's licence, from the file at its top."""
     try:
         files = sorted(path for path in folder.iterdir() if path.name.upper().startswith(FILE_NAMES))
-        for path in files:
+        for path in files[:_MAX_FILES]:
             try:
                 with open_regular(path) as file:
                     text = file.read(_START_BYTES).decode("utf-8", "replace")

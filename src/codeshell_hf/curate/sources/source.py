@@ -1,5 +1,7 @@
 """Units of sources, and documents."""
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +68,10 @@ class Document:
     reason: str | None = None
 
 
-def list_files(source: Source, suffixes: tuple[str, ...]) -> list[Path]:
-    """Lists the tables, archives or dumps of a source in order, without symbolic links.
+def list_whole_files(source: Source, suffixes: tuple[str, ...]) -> Iterator[Unit]:
+    """Lists the tables, archives or dumps of a source in order, each as one unit.
+
+    Links, pipes and the like, and what cannot be listed, are units with a reason: "link", "not-a-file", "unreadable".
 
     Args:
         source: Its path is a file of any name, or a folder.
@@ -78,27 +82,66 @@ def list_files(source: Source, suffixes: tuple[str, ...]) -> list[Path]:
     """
     place = source.place
     if place.is_file():
-        return [place]
+        yield Unit(source.name, str(place), place.stat().st_size, name_file(source, place), licence=source.licence)
+        return
     if not place.is_dir():
         raise DataError(f"source {source.name} is {place}, which does not exist; name a file or folder that does")
-    paths = [path for path in sorted(place.rglob("*")) if path.name.lower().endswith(suffixes) and is_plain_file(path)]
-    if not paths:
+    is_empty = True
+    for path, size, reason in walk_files(place):
+        if reason == "unreadable" and size < 0:  # a folder
+            yield Unit(source.name, path, 0, f"{name_file(source, Path(path))}/", reason=reason)
+        elif path.lower().endswith(suffixes):
+            is_empty = False
+            yield Unit(*(source.name, path, size, name_file(source, Path(path))), licence=source.licence, reason=reason)
+    if is_empty:
         raise DataError(f"source {source.name} is {place}, which has no file that ends in {' or '.join(suffixes)}")
-    return paths
 
 
-def list_whole_files(source: Source, suffixes: tuple[str, ...]) -> Iterator[Unit]:
-    """Lists files, each as one unit, as `list_files` does."""
-    for path in list_files(source, suffixes):
-        yield Unit(source.name, str(path), path.stat().st_size, name_file(source, path), licence=source.licence)
+def walk_files(top: Path) -> Iterator[tuple[str, int, str | None]]:
+    """Path, size and reason of everything below a folder that is no folder, in order.
+
+    A folder that cannot be listed has size -1 and the reason "unreadable"; see `check_file` for others.
+    """
+    unreadable: list[str] = []
+    for parent, _, names in walk_folders(str(top), unreadable):
+        for name in names:
+            path = f"{parent}{os.sep}{name}"
+            yield path, *check_file(path)
+    for path in sorted(unreadable):
+        yield path, -1, "unreadable"
 
 
-def is_plain_file(path: Path) -> bool:
-    """Whether a path is a regular file and no symbolic link; False if its status cannot be read."""
+def walk_folders(top: str, unreadable: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, in order and to any depth; links are not followed, and are among the other names.
+
+    Args:
+        unreadable: Gets the folders that cannot be listed, or not to the end.
+    """
+    waiting = [top]
+    while waiting:
+        parent = waiting.pop()
+        folders: list[str] = []
+        others: list[str] = []
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+        except OSError:
+            unreadable.append(parent)
+        folders.sort()
+        yield parent, folders, sorted(others)
+        waiting += [f"{parent}{os.sep}{name}" for name in reversed(folders)]
+
+
+def check_file(path: str) -> tuple[int, str | None]:
+    """A file's size, and why it cannot be read: "link", "not-a-file", "unreadable", or `None` if it can."""
     try:
-        return path.is_file() and not path.is_symlink()
+        status = os.lstat(path)
     except OSError:
-        return False
+        return 0, "unreadable"
+    if stat.S_ISLNK(status.st_mode):
+        return 0, "link"
+    return (status.st_size, None) if stat.S_ISREG(status.st_mode) else (0, "not-a-file")
 
 
 def name_file(source: Source, path: Path) -> str:

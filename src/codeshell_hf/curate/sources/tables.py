@@ -2,13 +2,15 @@
 
 import bz2
 import gzip
-import io
 import json
 import lzma
+import os
 import zlib
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TypedDict
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,10 @@ import pyarrow.parquet as pq
 from ...errors import DataError
 from ..languages import find_language, name_language
 from ..settings import Column, Source
-from .source import Document, Unit, list_files, name_file
+from .bounds import BombFound, UnpackedBytes, meter
+from .cleaning import clean_number
+from .history import open_regular
+from .source import Document, Unit, list_whole_files
 
 # Default names of columns: The Stack, The Stack v2, StarCoderData, and plain names.
 COLUMN_NAMES: dict[Column, tuple[str, ...]] = {
@@ -34,20 +39,23 @@ PARQUET_SUFFIXES = (".parquet",)
 LINE_FACTOR = 6
 LINE_MORE = 1_000_000
 _BATCH_ROWS = 256
+_MAX_DIGITS = 20  # of an integer of 64 bits, with its sign
+_ROW_BYTES = 16  # what a row counts at least, for tables of endless empty rows
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
+# A damaged schema or statistics become errors of many kinds.
+BROKEN_PARQUET = (*BROKEN, ValueError, TypeError, KeyError, IndexError, OverflowError)
 
 
 def list_json_units(source: Source) -> Iterator[Unit]:
     """Lists JSON Lines: large files as several byte ranges for many cores, compressed files as one unit each."""
-    for path in list_files(source, JSON_SUFFIXES):
-        size = path.stat().st_size
-        key = name_file(source, path)
-        if not path.suffix.lower().endswith(("jsonl", "ndjson")):
-            yield Unit(source.name, str(path), size, key, licence=source.licence)
+    for unit in list_whole_files(source, JSON_SUFFIXES):
+        path, size = Path(unit.path), unit.size
+        if unit.reason is not None or not path.suffix.lower().endswith(("jsonl", "ndjson")):
+            yield unit
             continue
         for start in range(0, max(size, 1), RANGE_BYTES):
             stop = min(start + RANGE_BYTES, size)
-            yield Unit(source.name, str(path), stop - start, key, start, stop, licence=source.licence)
+            yield replace(unit, size=stop - start, start=start, stop=stop)
 
 
 def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
@@ -57,10 +65,8 @@ def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
     """
     for place, line, size in read_lines(unit, max_line_bytes=LINE_FACTOR * max_bytes + LINE_MORE):
         key = f"{unit.id}@{place}"
-        if place < 0:
-            yield Document(f"{unit.id}@", unit.id, reason="corrupt-file")
-        elif line is None:
-            yield Document(key, unit.id, size=size, reason="too-large")
+        if isinstance(line, str):
+            yield Document(key, unit.id, size=size, reason=line)
         elif line.strip():
             row = parse_object(line)
             if row is None:
@@ -72,13 +78,18 @@ def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
 def parse_object(line: bytes) -> dict[str, object] | None:
     """Parses a JSON object; `None` if the line is not one."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_int=_parse_integer)
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 
 
-def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes | None, int]]:
+def _parse_integer(digits: str) -> int | None:
+    """An integer; `None` for one that no column holds, and that would take long."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else None
+
+
+def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes | str, int]]:
     """Reads the lines that start in a range, with at most one line of bounded length in memory.
 
     Args:
@@ -86,8 +97,14 @@ def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes 
         max_line_bytes: Longer lines are skipped.
 
     Yields:
-        The line's offset, the line (`None` if too long) and its size in bytes; (-1, None, 0) if the file is corrupt.
+        The line's offset, the line or the reason that there is none, and its size in bytes. The reasons are
+        "too-large", and, at most once and last, the unit's own, "corrupt-file" or "archive-bomb", with the bytes of the
+        file or range that were not read.
     """
+    if unit.reason is not None:
+        yield 0, unit.reason, unit.size
+        return
+    place = unit.start
     try:
         with open_file(Path(unit.path)) as file:
             if unit.start:
@@ -95,7 +112,7 @@ def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes 
                 file.seek(unit.start - 1)
                 while (piece := file.readline(max_line_bytes)) and not piece.endswith(b"\n"):
                     pass
-            place = file.tell() if unit.stop is not None else 0
+                place = file.tell()
             while unit.stop is None or place < unit.stop:
                 line = file.readline(max_line_bytes + 1)
                 if not line:
@@ -104,46 +121,66 @@ def read_lines(unit: Unit, *, max_line_bytes: int) -> Iterator[tuple[int, bytes 
                 if size > max_line_bytes:
                     while not line.endswith(b"\n") and (line := file.readline(max_line_bytes)):
                         size += len(line)
-                    yield place, None, size
+                    yield place, "too-large", size
                 else:
                     yield place, line, size
                 place += size
+    except BombFound:
+        yield place, "archive-bomb", unit.size
     except BROKEN:
-        yield -1, None, 0
+        yield place, "corrupt-file", max(unit.size - (place - unit.start), 0) if unit.stop is not None else unit.size
 
 
-def open_file(path: Path) -> IO[bytes]:
-    """Opens a file for reading, and decompresses by suffix: `.gz`, `.bz2`, `.xz`, `.zst`."""
+def open_file(path: Path) -> BufferedReader:
+    """Opens a regular file for reading, and decompresses by suffix: `.gz`, `.bz2`, `.xz`, `.zst`.
+
+    Reading raises `BombFound` once a compressed file has unpacked to far more than its size.
+
+    Raises:
+        OSError: If it is no regular file, or cannot be read.
+    """
+    file = open_regular(path)
+    budget = UnpackedBytes(os.fstat(file.fileno()).st_size)
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return meter(gzip.GzipFile(fileobj=file), budget, file)
     if suffix == ".bz2":
-        return bz2.open(path, "rb")
+        return meter(bz2.open(file), budget, file)
     if suffix == ".xz":
-        return lzma.open(path, "rb")
+        return meter(lzma.open(file), budget, file)
     if suffix == ".zst":
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
+        return meter(pa.CompressedInputStream(file, "zstd"), budget, file)
+    return file
 
 
 def list_parquet_units(source: Source) -> Iterator[Unit]:
-    """Lists Parquet files, one unit for each row group; an unreadable file is one unit with a reason.
+    """Lists Parquet files, one unit for each row group; a file that cannot be used is one unit with a reason.
 
     Raises:
-        DataError: If a file has no column of text.
+        DataError: If no file has a column of text.
     """
-    for path in list_files(source, PARQUET_SUFFIXES):
-        key = name_file(source, path)
-        try:
-            metadata = pq.read_metadata(path)
-            names = pq.read_schema(path).names
-        except BROKEN:
-            yield Unit(source.name, str(path), path.stat().st_size, key, reason="corrupt-file")
+    without: tuple[list[str], str] | None = None
+    has_text = False
+    for unit in list_whole_files(source, PARQUET_SUFFIXES):
+        if unit.reason is not None:
+            yield unit
             continue
-        require_text(source, names, key)
-        for group in range(metadata.num_row_groups):
-            size = metadata.row_group(group).total_byte_size
-            yield Unit(source.name, str(path), size, key, group, group + 1, licence=source.licence)
+        try:
+            with open_regular(unit.path) as opened, pq.ParquetFile(opened) as file:
+                metadata, names = file.metadata, file.schema_arrow.names
+            sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
+        except BROKEN_PARQUET:
+            yield replace(unit, reason="corrupt-file")
+            continue
+        if find_column(source.columns, "text", names) is None:
+            without = without or (names, unit.id)
+            yield replace(unit, reason="no-text")
+            continue
+        has_text = True
+        for group, size in enumerate(sizes):
+            yield replace(unit, size=max(size, 0), start=group, stop=group + 1)
+    if without is not None and not has_text:
+        require_text(source, *without)
 
 
 def require_text(source: Source, names: list[str], place: str) -> None:
@@ -156,22 +193,80 @@ def require_text(source: Source, names: list[str], place: str) -> None:
 
 
 def read_parquet(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document]:
-    """Reads the rows of row groups; if the file is corrupt, one document has the reason "corrupt-file"."""
+    """Reads the rows of row groups; from a corrupt one on, one document has the reason "corrupt-file"."""
     if unit.reason is not None:
         yield Document(f"{unit.id}@", unit.id, size=unit.size, reason=unit.reason)
         return
+    budget = None
     try:
-        file = pq.ParquetFile(unit.path)
-        stop = unit.stop if unit.stop is not None else file.metadata.num_row_groups
-        first = sum(file.metadata.row_group(group).num_rows for group in range(unit.start))
-        found = (find_column(source.columns, name, file.schema_arrow.names) for name in COLUMN_NAMES)
-        columns = [name for name in found if name]
-        for batch in file.iter_batches(_BATCH_ROWS, row_groups=list(range(unit.start, stop)), columns=columns):
-            for row in batch.to_pylist():
-                yield make_document(row, source, unit, f"{unit.id}@{first}", max_bytes=max_bytes)
-                first += 1
-    except BROKEN:
-        yield Document(f"{unit.id}@{unit.start}!", unit.id, reason="corrupt-file")
+        with open_regular(unit.path) as opened, pq.ParquetFile(opened) as file:
+            budget = UnpackedBytes(os.fstat(opened.fileno()).st_size)
+            stop = unit.stop if unit.stop is not None else file.metadata.num_row_groups
+            first = sum(file.metadata.row_group(group).num_rows for group in range(unit.start))
+            found = (find_column(source.columns, name, file.schema_arrow.names) for name in COLUMN_NAMES)
+            columns = [name for name in found if name]
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=list(range(unit.start, stop)), columns=columns):
+                for row in _list_rows(batch):
+                    document = make_document(row, source, unit, f"{unit.id}@{first}", max_bytes=max_bytes)
+                    budget.spend(document.size + _ROW_BYTES)
+                    yield document
+                    first += 1
+    except BombFound:
+        yield Document(f"{unit.id}@{unit.start}!", unit.id, size=unit.size, reason="archive-bomb")
+    except BROKEN_PARQUET:
+        yield Document(f"{unit.id}@{unit.start}!", unit.id, size=unit.size, reason="corrupt-file")
+
+
+def _list_rows(batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
+    """The rows of a batch; text that is not UTF-8 stays bytes, and a value that has no form in Python is `None`."""
+    columns = [(name, _list_values(batch.column(place))) for place, name in enumerate(batch.schema.names)]
+    for values in zip(*(values for _, values in columns), strict=True):
+        row: dict[str, object] = {}
+        for (name, _), value in zip(columns, values, strict=True):
+            row.setdefault(name, value)
+        yield row
+
+
+def _list_values(column: pa.Array) -> list[object]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    raw = _as_bytes(column.type)
+    if raw is not None:
+        return [_decode(value) for value in column.cast(raw).to_pylist()]
+    try:
+        return list(column.to_pylist())
+    except (ValueError, TypeError, ArithmeticError, pa.ArrowException):
+        return [_take(value) for value in column]
+
+
+def _as_bytes(kind: pa.DataType) -> pa.DataType | None:
+    """The type with bytes instead of text; `None` if it is neither text nor a list of it."""
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return pa.binary()
+    if pa.types.is_large_string(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = _as_bytes(kind.value_type)
+        return None if inner is None else pa.list_(inner) if pa.types.is_list(kind) else pa.large_list(inner)
+    return None
+
+
+def _decode(value: object) -> object:
+    if isinstance(value, list):
+        return [_decode(inner) for inner in value]
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+
+
+def _take(value: pa.Scalar) -> object:
+    try:
+        return value.as_py()
+    except (ValueError, TypeError, ArithmeticError, pa.ArrowException):
+        return None
 
 
 def list_hub_units(source: Source) -> Iterator[Unit]:
@@ -213,8 +308,6 @@ def read_hub(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Document
     Raises:
         DataError: If a Parquet file has no column of text.
     """
-    from dataclasses import replace
-
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -255,23 +348,32 @@ def make_document(row: Mapping[str, object], source: Source, unit: Unit, key: st
         field: row.get(column) if (column := find_column(source.columns, field, row)) else None
         for field in COLUMN_NAMES
     }
-    text, path = values["text"], str(values["path"] or unit.id)
-    licence, stars = values["licence"], values["stars"]
+    text, path = values["text"], _to_text(values["path"])
+    licence = values["licence"]
     if isinstance(licence, list):
         # Several licences are joined with AND, since all must be allowed.
-        licence = " AND ".join(sorted(map(str, licence))) or None
+        licence = " AND ".join(sorted(name for one in licence if (name := _to_text(one))))
     facts: _Facts = {
-        "language": find_language(values["language"]) or name_language(path),
-        "repository": str(values["repository"]) if values["repository"] else None,
-        "licence": str(licence) if licence else unit.licence,
-        "stars": int(stars) if isinstance(stars, int | float) and stars == stars else None,
+        "language": find_language(values["language"]) or (name_language(path) if path else None),
+        "repository": _to_text(values["repository"]),
+        "licence": _to_text(licence) or unit.licence,
+        "stars": clean_number(values["stars"]),
     }
     if isinstance(text, bytes):
         content = text
     elif isinstance(text, str):
         content = text.encode("utf-8", errors="surrogatepass")
     else:
-        return Document(key, path, reason="no-text", **facts)
+        return Document(key, path or unit.id, reason="no-text", **facts)
     if len(content) > max_bytes:
-        return Document(key, path, size=len(content), reason="too-large", **facts)
-    return Document(key, path, content, len(content), **facts)
+        return Document(key, path or unit.id, size=len(content), reason="too-large", **facts)
+    return Document(key, path or unit.id, content, len(content), **facts)
+
+
+def _to_text(value: object) -> str | None:
+    """A name or path; `None` if it is empty, or neither text nor a number."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value if isinstance(value, str) and value else None
