@@ -46,7 +46,13 @@ class Settings(Measuring, StageSettings):
     quality: Quality | None = Field(default=None, description="null does not score")
     benchmarks: tuple[Benchmark, ...] = Field(default=(), description="what must not be trained on")
     min_benchmark_hits: int = Field(
-        default=1, gt=0, description="common ten-word sequences that make a document contaminated"
+        default=5, gt=0, description="six-word sequences of one text of a task that make a document contaminated"
+    )
+    min_benchmark_overlap: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="and their share of all in that text; texts of fewer must be there as a whole",
     )
     redacts: bool = Field(default=True, description="replace personal data with placeholders")
     drops_exact_duplicates: bool = Field(
@@ -123,6 +129,7 @@ def curate(settings: Settings, output: Path, *, compute_dtype: "ComputeDtype", o
         perplexity=settings.perplexity,
         benchmarks=settings.benchmarks,
         min_benchmark_hits=settings.min_benchmark_hits,
+        min_benchmark_overlap=settings.min_benchmark_overlap,
         tokenizer=settings.tokenizer,
     )
     if settings.perplexity is not None:

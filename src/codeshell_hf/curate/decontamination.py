@@ -1,134 +1,288 @@
-"""Finds documents that contain a benchmark's prompts or solutions."""
+"""Finds documents that contain a benchmark's prompts, solutions or tests, whole or in large part."""
 
-import gzip
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import ast
+import builtins
+import keyword
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..text.word_hashes import MIN_WORDS, WORDS, hash_text, roll
-from .settings import Benchmark
+from ..text.word_hashes import find_words, hash_text, hash_words, roll
+from .benchmark_tasks import COMMENTS, BenchmarkTask
 
-_FILTER_BITS = 22
-# Fields of prompts and solutions: HumanEval, MBPP, MultiPL-E, GSM8K, infilling, MMLU.
-FIELDS = (
-    "prompt",
-    "canonical_solution",
-    "text",
-    "code",
-    "question",
-    "answer",
-    "solution",
-    "suffix",
-    "reference",
-    "messages",
-)
-_CHOICE_COLUMNS = 6
+SEQUENCE_WORDS = 6
+# Sequences of tokens with normalised identifiers, which begin at keywords and names of the language.
+TOKENS = 16
+MIN_STRUCTURES, MIN_STRUCTURE_OVERLAP = 4, 0.6
+# A text with fewer sequences must be there as a whole, and have words of its own.
+MIN_SEQUENCES = 5
+_OWN_WORD, _MIN_OWN_LETTERS = 3, 12
+# What so many tasks share, as a number and a share of them, is the benchmark's form.
+_FORM_TASKS, _FORM_FRACTION = 3, 0.05
+_UPPER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
+_FILTER_BITS = 24
+_MULTIPLY = np.uint64(0x9E3779B97F4A7C15)
+_SYMBOL = np.uint64(0xBF58476D1CE4E5B9)
+_IS_SYMBOL = np.zeros(256, bool)
+_IS_SYMBOL[list(b"()[]{}=+-*/%<>!&|^~.,:;@?")] = True
+_DISTANCES = np.random.default_rng(0).integers(1, 2**63, TOKENS, np.uint64)
+_PYTHON_FRACTION = 0.5
+PYTHON = frozenset({"python", "cython", "jupyter-scripts", "jupyter-structured"})
 
 
-def read_benchmark(benchmark: Benchmark) -> tuple[str, ...]:
-    """Reads the distinct texts of a benchmark.
+@dataclass(frozen=True)
+class Contamination:
+    """Why a document is contaminated.
 
-    Its path is JSON Lines, compressed or not, Parquet, multiple-choice CSV, plain text with empty lines between texts,
-    or a folder of those. Without `fields` in the settings, those of `FIELDS` that exist are read.
-
-    Raises:
-        DataError: If it cannot be read or has no text.
+    Args:
+        benchmark: Its name.
+        task: Number of the task in the benchmark.
+        overlap: Share of a text of the task that the document contains, 0 to 1.
+        is_renamed: Found with identifiers normalised.
     """
-    name, path, fields = benchmark.name, benchmark.path, benchmark.fields or FIELDS
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    try:
-        read = [text for file in files for text in _read_texts(file, fields)]
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"benchmark {name} at {path} cannot be read ({error}); name JSON Lines, Parquet or text"
-        ) from error
-    texts = tuple(dict.fromkeys(text for text in read if text.strip()))
-    if not texts:
-        raise DataError(f"benchmark {name} at {path} has none of the fields {', '.join(fields)}; set fields")
-    return texts
+
+    benchmark: str
+    task: int
+    overlap: float
+    is_renamed: bool = False
 
 
-def _read_texts(file: Path, fields: Sequence[str]) -> Iterator[str]:
-    name = file.name.lower()
-    if name.endswith((".jsonl", ".jsonl.gz", ".json.gz")):
-        with gzip.open(file, "rt", encoding="utf-8") if name.endswith(".gz") else file.open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.strip():
-                    yield from _pick(json.loads(line), fields)
-    elif name.endswith(".parquet"):
-        for row in pq.read_table(file).to_pylist():
-            yield from _pick(row, fields)
-    elif name.endswith(".csv"):
-        import csv
+class _SequenceIndex:
+    """Texts by the hashes of their sequences."""
 
-        with file.open(encoding="utf-8", newline="") as lines:
-            for cells in csv.reader(lines):
-                yield " ".join(cells[: _CHOICE_COLUMNS - 1])
-    elif name.endswith((".txt", ".md")) and not name.startswith(("readme", "licen")):
-        yield from re.split(r"\n\s*\n", file.read_text(encoding="utf-8"))
+    def __init__(self, texts: Sequence[NDArray[np.uint64]]) -> None:
+        distinct = [np.unique(hashes) for hashes in texts]
+        self.sizes = np.array([len(hashes) for hashes in distinct], np.int64)
+        hashes = np.concatenate([np.empty(0, np.uint64), *distinct])
+        owners = np.repeat(np.arange(len(texts)), self.sizes)
+        order = np.argsort(hashes, kind="stable")
+        self._owners = owners[order]
+        self._keys, self._first, self._counts = np.unique(hashes[order], return_index=True, return_counts=True)
+        self._filter = np.zeros(1 << _FILTER_BITS, bool)
+        self._filter[self._slot(self._keys)] = True
 
+    @staticmethod
+    def _slot(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        return (hashes >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)
 
-def _pick(row: Mapping[str, object], fields: Sequence[str]) -> Iterator[str]:
-    for field in fields:
-        value = row.get(field)
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):  # a conversation
-            yield from (
-                turn["content"] for turn in value if isinstance(turn, dict) and isinstance(turn.get("content"), str)
-            )
+    def suspect(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Those hashes that the index may have."""
+        return hashes[self._filter[self._slot(hashes)]]
+
+    def count(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The texts that share sequences with a document, and how many distinct ones."""
+        suspects = self.suspect(hashes)
+        if not len(suspects) or not len(self._keys):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        rows = np.minimum(np.searchsorted(self._keys, suspects), len(self._keys) - 1)
+        rows = np.unique(rows[self._keys[rows] == suspects])
+        owners = [self._owners[self._first[row] : self._first[row] + self._counts[row]] for row in rows.tolist()]
+        texts, counts = np.unique(np.concatenate([np.empty(0, np.int64), *owners]), return_counts=True)
+        return texts.astype(np.int64), counts
 
 
 class Decontaminator:
-    """Searches documents for word sequences of benchmarks.
+    """Searches documents for the tasks of benchmarks, in two looks.
 
-    A document is contaminated if it contains ten consecutive words of a benchmark, ignoring case and punctuation; of
-    texts with six to nine words, all of them. This includes complete prompts and solutions as substrings.
+    The first is at words, ignoring case, punctuation and layout: a document is contaminated if it contains a share of
+    the six-word sequences of one text of a task, its prompt, solution or tests; of shorter texts, all. Sequences of
+    numbers, and those that many tasks of a benchmark share, do not count. The second, at code, ignores comments and the
+    names of variables and functions: it compares the order of keywords, symbols, names of the language and repeated
+    names.
 
     Args:
-        texts: Of each benchmark, by name.
-        min_hits: Number of common sequences that make a document contaminated.
+        tasks: Of each benchmark, by name.
+        min_hits: Common sequences at least, in texts that have as many.
+        min_overlap: Share of a text's sequences.
 
     Source:
-        10-gram overlap as in Qwen2.5-Coder (Hui et al. 2024, arXiv:2409.12186, section 3.1.2); case-insensitive
-        substrings as in StarCoder (Li et al. 2023, arXiv:2305.06161, section 3.4).
+        Word sequences as in Qwen2.5-Coder (Hui et al. 2024, arXiv:2409.12186, section 3.1.2), shorter, and counted for
+        each task; StarCoder's substrings (Li et al. 2023, arXiv:2305.06161, section 3.4) are texts found as a whole.
     """
 
-    def __init__(self, texts: Mapping[str, Sequence[str]], *, min_hits: int = 1) -> None:
-        self._min_hits = min_hits
-        self._names = list(texts)
-        owners: dict[int, dict[int, int]] = {}
-        for place, name in enumerate(texts):
-            for text in texts[name]:
-                words = hash_text(text.encode())
-                if len(words) >= MIN_WORDS:
-                    size = min(len(words), WORDS)
-                    of_size = owners.setdefault(size, {})
-                    for value in roll(words, size).tolist():
-                        of_size.setdefault(value, place)
-        self._sizes: list[tuple[int, NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]] = []
-        for size, values in sorted(owners.items()):
-            keys = np.array(sorted(values), np.uint64)
-            mask = np.zeros(1 << _FILTER_BITS, bool)
-            mask[(keys >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)] = True
-            self._sizes.append((size, keys, np.array([values[int(key)] for key in keys]), mask))
+    def __init__(
+        self, tasks: Mapping[str, Sequence[BenchmarkTask]], *, min_hits: int = MIN_SEQUENCES, min_overlap: float = 0.5
+    ) -> None:
+        self._names = list(tasks)
+        texts: list[NDArray[np.uint64]] = []
+        code: list[NDArray[np.uint64]] = []
+        shapes: list[NDArray[np.uint64]] = []
+        self._owners: list[tuple[int, int]] = []
+        self._code_owners: list[tuple[int, int]] = []
+        parsed = 0
+        for place, name in enumerate(self._names):
+            forms = _find_forms(tasks[name])
+            seen: set[str] = set()
+            for number, task in enumerate(tasks[name]):
+                for text in task.texts:
+                    if text in seen:  # tasks of infilling share prompts and tests
+                        continue
+                    seen.add(text)
+                    hashes = _hash_searchable(_encode(text), forms)
+                    if len(hashes):
+                        texts.append(hashes)
+                        self._owners.append((place, number))
+                for text in task.code:
+                    structure = Structure(_encode(text))
+                    sequences = structure.hash_sequences()
+                    if len(np.unique(sequences)) >= MIN_STRUCTURES:
+                        code.append(sequences)
+                        shapes.append(structure.hash_shapes())
+                        self._code_owners.append((place, number))
+                        parsed += _is_python(text)
+        self._texts, self._code, self._shapes = _SequenceIndex(texts), _SequenceIndex(code), _SequenceIndex(shapes)
+        self._is_python = parsed >= _PYTHON_FRACTION * len(self._code_owners)
+        sizes = self._texts.sizes
+        self._needed = np.where(
+            sizes < MIN_SEQUENCES, sizes, np.maximum(np.ceil(min_overlap * sizes), np.minimum(min_hits, sizes))
+        )
 
-    def find(self, text: bytes) -> str | None:
-        """The name of a benchmark that contaminates a document (UTF-8); `None` if there is none."""
-        words = hash_text(text)
-        for size, keys, places, mask in self._sizes:
-            rolled = roll(words, size)
-            suspects = rolled[mask[(rolled >> np.uint64(64 - _FILTER_BITS)).astype(np.int64)]]
-            if not len(suspects):
-                continue
-            rows = np.minimum(np.searchsorted(keys, suspects), len(keys) - 1)
-            hits = rows[keys[rows] == suspects]
-            if len(np.unique(hits)) >= self._min_hits:
-                return self._names[int(places[hits[0]])]
-        return None
+    def find(self, text: bytes, language: str | None = None) -> Contamination | None:
+        """What contaminates a document (UTF-8), if anything.
+
+        Args:
+            language: Benchmarks of Python are compared by structure with documents in it alone; `None` for all.
+        """
+        found, counts = self._texts.count(roll(hash_text(text), SEQUENCE_WORDS))
+        hits = np.flatnonzero(counts >= self._needed[found])
+        if len(hits):
+            best = hits[np.argmax(counts[hits] / self._texts.sizes[found[hits]])]
+            return self._describe(self._owners[found[best]], counts[best] / self._texts.sizes[found[best]])
+        if not self._code_owners or (self._is_python and language is not None and language not in PYTHON):
+            return None
+        return self._find_renamed(text)
+
+    def _find_renamed(self, text: bytes) -> Contamination | None:
+        structure = Structure(text)
+        # Shapes are sequences without the order of names, and cheaper: most documents share none.
+        if len(np.unique(self._shapes.suspect(structure.hash_shapes()))) < MIN_STRUCTURES:
+            return None
+        found, counts = self._code.count(structure.hash_sequences())
+        overlaps = counts / self._code.sizes[found] if len(found) else counts
+        hits = np.flatnonzero((counts >= MIN_STRUCTURES) & (overlaps >= MIN_STRUCTURE_OVERLAP))
+        if not len(hits):
+            return None
+        best = hits[np.argmax(overlaps[hits])]
+        return self._describe(self._code_owners[found[best]], overlaps[best], is_renamed=True)
+
+    def _describe(self, owner: tuple[int, int], overlap: float, *, is_renamed: bool = False) -> Contamination:
+        return Contamination(self._names[owner[0]], owner[1], float(overlap), is_renamed)
+
+
+def _find_forms(tasks: Sequence[BenchmarkTask]) -> NDArray[np.uint64]:
+    """The hashes of sequences that many tasks of a benchmark share; sorted."""
+    of_tasks = [
+        np.unique(
+            np.concatenate(
+                [np.empty(0, np.uint64), *(roll(hash_text(_encode(text)), SEQUENCE_WORDS) for text in texts)]
+            )
+        )
+        for texts in {task.texts for task in tasks}
+    ]
+    hashes, counts = np.unique(np.concatenate(of_tasks), return_counts=True)
+    return hashes[counts > max(_FORM_TASKS, _FORM_FRACTION * len(tasks))]
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", errors="surrogatepass")
+
+
+def _hash_searchable(text: bytes, forms: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The hashes of a text's sequences that count; none if it is too short or of everybody's words."""
+    data = np.frombuffer(text.translate(_UPPER), np.uint8)
+    starts, ends = find_words(data)
+    rolled = roll(hash_words(data, starts, ends), SEQUENCE_WORDS)
+    if not len(rolled):
+        return rolled
+    is_word = np.concatenate([[0], np.cumsum(~_is_number(data[starts]))])
+    rolled = rolled[is_word[SEQUENCE_WORDS:] - is_word[:-SEQUENCE_WORDS] >= 2]
+    if len(forms):
+        rows = np.minimum(np.searchsorted(forms, rolled), len(forms) - 1)
+        own_part: NDArray[np.uint64] = rolled[forms[rows] != rolled]
+        rolled = own_part
+    if len(np.unique(rolled)) < MIN_SEQUENCES:
+        words = {data[start:end].tobytes() for start, end in zip(starts, ends, strict=True)}
+        own = [word for word in words if len(word) >= _OWN_WORD and word not in _KNOWN_WORDS]
+        if sum(map(len, own)) < _MIN_OWN_LETTERS:
+            return rolled[:0]
+    return rolled
+
+
+def _is_number(first: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    is_number: NDArray[np.bool_] = (first >= ord("0")) & (first <= ord("9"))
+    return is_number
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+class Structure:
+    """The tokens of code without comments: words and symbols."""
+
+    def __init__(self, text: bytes) -> None:
+        data = np.frombuffer(COMMENTS.sub(b" ", text).translate(_UPPER), np.uint8)
+        starts, ends = find_words(data)
+        is_symbol = _IS_SYMBOL[data]
+        is_token = is_symbol.copy()
+        is_token[starts] = True
+        places = np.flatnonzero(is_token)
+        is_word = ~is_symbol[places]
+        self._values = data[places] * _SYMBOL
+        self._values[is_word] = hash_words(data, starts, ends)
+        is_known = (_KNOWN[(self._values >> _KNOWN_SHIFT).astype(np.int64)] == self._values) & is_word
+        self._is_name = is_word & ~is_known & ~_is_number(data[places])
+        anchors = np.flatnonzero(is_known)
+        self._anchors = anchors[anchors <= len(places) - TOKENS]
+
+    def hash_shapes(self) -> NDArray[np.uint64]:
+        """Hashes the sequences that begin at known words, with all names alike; uint64, shape (A,)."""
+        return self._hash(np.where(self._is_name, np.uint64(1), self._values))
+
+    def hash_sequences(self) -> NDArray[np.uint64]:
+        """Hashes the sequences that begin at known words; a name is the distance to its last place in the sequence."""
+        names = np.flatnonzero(self._is_name)
+        order = names[np.argsort(self._values[names], kind="stable")]
+        is_same = self._values[order[1:]] == self._values[order[:-1]]
+        distances = np.zeros(len(self._values), np.int64)
+        distances[order[1:][is_same]] = (order[1:] - order[:-1])[is_same]
+        return self._hash(self._values, distances)
+
+    def _hash(self, values: NDArray[np.uint64], distances: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
+        rolled = np.zeros(len(self._anchors), np.uint64)
+        for place in range(TOKENS):
+            at = self._anchors + place
+            value = values[at]
+            if distances is not None:
+                near = distances[at]
+                value = np.where(self._is_name[at], _DISTANCES[np.where(near <= place, near, 0)], value)
+            rolled = rolled * _MULTIPLY + value
+        return _finish(rolled)
+
+
+def _finish(rolled: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    rolled ^= rolled >> np.uint64(32)
+    mixed: NDArray[np.uint64] = rolled * _MULTIPLY
+    return mixed
+
+
+def _read_known_words() -> Iterable[bytes]:
+    """Python's keywords and names, and those of other languages, which renaming leaves."""
+    words = Path(__file__).with_name("known_words.txt").read_text(encoding="utf-8").split()
+    return {word.lower().encode() for word in (*keyword.kwlist, *dir(builtins), *words)}
+
+
+_KNOWN_WORDS = frozenset(_read_known_words())
+# By the first bits of the hash; of two words with the same, one is a name like others.
+_KNOWN_SHIFT = np.uint64(64 - 16)
+_KNOWN = np.zeros(1 << 16, np.uint64)
+for _word in sorted(_KNOWN_WORDS):
+    for _hash in hash_text(_word):
+        _KNOWN[int(_hash >> _KNOWN_SHIFT)] = _hash

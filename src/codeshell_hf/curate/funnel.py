@@ -20,9 +20,9 @@ from ..text.cache import JsonLinesCache
 from ..text.client import read_token
 from ..text.documents import DOCUMENTS
 from .annotation import SECTION, annotate_by_signals, ask
+from .benchmark_tasks import read_benchmark
 from .corpus import ROW, Corpus, Drawn
 from .daft_engine import count_cores
-from .decontamination import read_benchmark
 from .duplicates import NO_DUPLICATES, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
 from .inspection import STATIC, InspectShared, ScoreShared, inspect_part, score_part
 from .measured_parts import SIGNAL_NAMES
@@ -166,6 +166,7 @@ class Curation:
         perplexity: Perplexity | None,
         benchmarks: Sequence[Benchmark],
         min_benchmark_hits: int,
+        min_benchmark_overlap: float,
         tokenizer: str | None,
     ) -> None:
         """Reads the remaining texts once for the next steps, and drops those that are short without repeated text."""
@@ -180,6 +181,7 @@ class Curation:
             "ngrams": None,
             "benchmarks": [benchmark.model_dump(mode="json") for benchmark in benchmarks],
             "min_hits": min_benchmark_hits,
+            "min_overlap": min_benchmark_overlap,
             "tokenizer": tokenizer,
             "repeated": self._repeated,
         }

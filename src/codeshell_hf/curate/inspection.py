@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from ..precision import ComputeDtype
 from ..processors import set_threads
 from .annotation import annotate_by_signals
-from .decontamination import Decontaminator, read_benchmark
+from .benchmark_tasks import read_tasks
+from .decontamination import Decontaminator
 from .measured_parts import SIGNAL_NAMES
 from .ngrams import load_scorer
 from .parts import CorpusPart, Repeated, read_kept
@@ -28,6 +29,7 @@ INSPECTED = pa.schema(
         ("key", pa.int64()),
         ("perplexity", pa.float32()),
         ("benchmark", pa.string()),
+        ("overlap", pa.float32()),
         ("tokens", pa.int32()),
         ("left", pa.int32()),
     ]
@@ -50,6 +52,7 @@ class InspectShared(TypedDict):
     ngrams: Ngrams | None
     benchmarks: list[dict[str, object]]
     min_hits: int
+    min_overlap: float
     tokenizer: str | None
     repeated: Repeated | None
 
@@ -70,11 +73,12 @@ def inspect_part(part: CorpusPart, shared: InspectShared) -> None:
     scorer = _load_scorer(ngrams["path"]) if ngrams else None
     tokenize = _load_splitter(shared["tokenizer"]) if shared["tokenizer"] else None
     benchmarks = tuple(Benchmark.model_validate(values) for values in shared["benchmarks"])
-    decontaminator = _load_decontaminator(benchmarks, shared["min_hits"])
+    decontaminator = _load_decontaminator(benchmarks, shared["min_hits"], shared["min_overlap"])
     hashes = np.load(repeated["path"]) if repeated else np.empty(0, np.int64)
     with _Writer(part, INSPECTED) as writer:
-        for batch in read_kept(part, ["key", "text", "code_words", "pieces"]):
+        for batch in read_kept(part, ["key", "text", "language", "code_words", "pieces"]):
             texts, counts = batch["text"].to_pylist(), batch["code_words"].to_pylist()
+            languages = batch["language"].to_pylist()
             holders = find_holders(batch["pieces"], hashes).tolist()
             rows: list[dict[str, object]] = [{"key": key} for key in batch["key"].to_pylist()]
             if ngrams is not None and scorer is not None:
@@ -82,8 +86,9 @@ def inspect_part(part: CorpusPart, shared: InspectShared) -> None:
                 logs, words = scorer([split(text[: ngrams["max_characters"]]) for text in texts])
                 for row, value in zip(rows, 10 ** (-logs / words), strict=True):
                     row["perplexity"] = float(min(value, 1e30))
-            for row, text, code_words, is_holder in zip(rows, texts, counts, holders, strict=True):
-                row["benchmark"] = decontaminator.find(text.encode()) if benchmarks else None
+            for row, text, language, code_words, is_holder in zip(rows, texts, languages, counts, holders, strict=True):
+                found = decontaminator.find(text.encode(), language) if benchmarks else None
+                row["benchmark"], row["overlap"] = (found.benchmark, found.overlap) if found else (None, None)
                 row["tokens"] = len(tokenize(text)) if tokenize else code_words
                 if repeated is not None and is_holder:
                     left = remove_pieces(text, repeated["piece"], hashes, min_bytes=repeated["min_bytes"])
@@ -97,8 +102,9 @@ _load_splitter = lru_cache(maxsize=2)(load_splitter)
 
 
 @lru_cache(maxsize=1)
-def _load_decontaminator(benchmarks: tuple[Benchmark, ...], min_hits: int) -> Decontaminator:
-    return Decontaminator({row.name: read_benchmark(row) for row in benchmarks}, min_hits=min_hits)
+def _load_decontaminator(benchmarks: tuple[Benchmark, ...], min_hits: int, min_overlap: float) -> Decontaminator:
+    tasks = {row.name: read_tasks(row) for row in benchmarks}
+    return Decontaminator(tasks, min_hits=min_hits, min_overlap=min_overlap)
 
 
 def score_part(part: CorpusPart, shared: ScoreShared) -> None:
