@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.result import Result, add_output, describe_machine
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.pack.encoder import make_tiktoken
 from codeshell_hf.pack.encoding import PartTask, encode_part, load_encoder
 from codeshell_hf.pack.shard_writer import join_parts, make_header
 from codeshell_hf.text.shards import TokenShards
+from codeshell_hf.text.tiktoken_encoder import make_tiktoken
 from tokenizer.corpus import read_source
 
 

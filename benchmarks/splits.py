@@ -17,8 +17,9 @@ from pathlib import Path
 from benchmarks.result import Result, add_output, describe_machine
 from benchmarks.training import add_training, list_pretraining, run_stage
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
+from codeshell_hf.pack.encoder import choose_encoder
 from codeshell_hf.text.shards import read_contents
+from codeshell_hf.text.tiktoken_encoder import TiktokenEncoder
 from tokenizer.bpe import train_across_words, train_bpe
 from tokenizer.corpus import chain_all, read_source, sample
 from tokenizer.settings import TextSource

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from codeshell_hf.align.settings import MeasureSettings, TestsRewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
 from recipes.with_trl import (
     CHECKPOINTS,
     PairSettings,
@@ -61,7 +61,8 @@ def run(settings: Settings, work: Work) -> None:
 
     # Data
     tokenizer = open_tokenizer(settings.model)
-    reading = read_all_pairs(settings.pairs)
+    reading = read_all_pairs(settings.pairs, settings.get_reading())
+    print_first("\n".join(reading.findings.describe()))
     parts = split_pairs(reading.pairs, settings.held_out_fraction, settings.seed)
     rows = make_preference_rows(tokenizer, parts[0], config.max_length, purpose="train")
     held_out = make_preference_rows(tokenizer, parts[1], config.max_length, purpose="measure")
@@ -106,6 +107,7 @@ def run(settings: Settings, work: Work) -> None:
         "held_out": len(held_out),
         "longer_than_max_length": len(parts[0]) + len(parts[1]) - len(rows) - len(held_out),
         "dropped": dict(reading.dropped),
+        "reading": reading.findings.as_counts(),
         "steps": trainer.state.global_step,
     }
     work.measures = {

@@ -115,11 +115,12 @@ def join_splits(settings: Settings, work: Work) -> "dict[str, Header]":
 def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
     """Encodes documents, and joined ones if `repositories` is set; returns the header of each folder of shards."""
     from codeshell_hf import CodeShellTokenizer
-    from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
+    from codeshell_hf.pack.encoder import choose_encoder
     from codeshell_hf.pack.encoding import encode_documents
     from codeshell_hf.pack.repositories import SCRATCH
     from codeshell_hf.pack.shard_writer import drop_records, make_header, write_contents
     from codeshell_hf.text.documents import read_documents
+    from codeshell_hf.text.tiktoken_encoder import TiktokenEncoder
 
     tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
     header = make_header(tokenizer, settings.tokenizer)

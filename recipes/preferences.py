@@ -15,8 +15,8 @@ from codeshell_hf.align.settings import SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.precision_choice import read_config, resolve_precision
-from codeshell_hf.stages.stage import Stage, StageSettings, Work, is_first_rank, main
-from codeshell_hf.text.settings import JudgeSettings, ServerSettings
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, is_first_rank, main, print_first
+from codeshell_hf.text.settings import DataPlace, JudgeSettings, Reading, ServerSettings
 
 if TYPE_CHECKING:
     from codeshell_hf.align.preferences import PairSet
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from codeshell_hf.text.decode import Answer
 
 
-class Settings(StageSettings, SandboxSettings, PrecisionSettings):
+class Settings(StageSettings, SandboxSettings, PrecisionSettings, Reading):
     """Settings of preference pairs."""
 
     model: InputPath | None = Field(default=None, description="folder of the model that answers; null only reads files")
     server: ServerSettings | None = Field(
         default=None, description="an OpenAI-compatible server that answers, instead of a model in a folder"
     )
-    prompts: tuple[InputPath, ...] = Field(default=(), description="conversations; their last answer is not used")
+    prompts: tuple[DataPlace, ...] = Field(default=(), description="conversations; their last answer is not used")
     sample: SampleSettings | None = Field(default=None, description="how answers are sampled")
     judge: JudgeSettings | None = Field(default=None, description="for prompts without tests")
-    files: tuple[InputPath, ...] = Field(default=(), description="pairs made elsewhere: prompt, chosen, rejected")
+    files: tuple[DataPlace, ...] = Field(default=(), description="pairs made elsewhere, in any form that is known")
     max_pairs_per_prompt: int = Field(default=4, gt=0, description="limit for each prompt")
     seed: int = Field(default=0, ge=0, description="of sampling, and of which answers are paired")
 
@@ -48,7 +48,7 @@ def run(settings: Settings, work: Work) -> None:
         SettingsError: If prompts or the judge's key are missing.
         DataError: If there is no pair.
     """
-    from codeshell_hf.align.examples import read_all_conversations
+    from codeshell_hf.align.examples import read_all_prompts
     from codeshell_hf.align.pairing import pair_by_judge
     from codeshell_hf.align.preferences import PairSet, read_all_pairs, write_pairs
     from codeshell_hf.errors import DataError, SettingsError
@@ -63,7 +63,9 @@ def run(settings: Settings, work: Work) -> None:
             raise SettingsError(
                 "a model or server is given, so prompts and sample are needed too; add them or set both to null"
             )
-        conversations = read_all_conversations(settings.prompts)
+        prompts = read_all_prompts(settings.prompts, settings.get_reading())
+        print_first("\n".join(prompts.findings.describe()))
+        conversations = prompts.conversations
         kept = settings.output.with_name(f"{settings.output.name}.samples")
         answers = answer_prompts(source, conversations, settings.sample, settings.precision, settings.seed, work, kept)
         if not is_first_rank():
@@ -79,7 +81,7 @@ def run(settings: Settings, work: Work) -> None:
             work.counts["judge_requests"] = judge.budget.used
         elif others:
             made.dropped["prompts have neither tests nor a judge"] += len(others)
-    made.extend(read_all_pairs(settings.files))
+    made.extend(read_all_pairs(settings.files, settings.get_reading()))
 
     reasons = ", ".join(f"{count} {reason}" for reason, count in made.dropped.items()) or "nothing was dropped"
     if not made.pairs:

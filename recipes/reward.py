@@ -6,7 +6,7 @@ codeshell reward recipes/nano/reward.yaml
 import math
 import sys
 
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
 from recipes.with_trl import (
     CHECKPOINTS,
     PairSettings,
@@ -49,7 +49,8 @@ def run(settings: Settings, work: Work) -> None:
 
     # Data
     tokenizer = open_tokenizer(settings.model)
-    reading = read_all_pairs(settings.pairs)
+    reading = read_all_pairs(settings.pairs, settings.get_reading())
+    print_first("\n".join(reading.findings.describe()))
     parts = split_pairs(reading.pairs, settings.held_out_fraction, settings.seed)
     rows = make_reward_rows(tokenizer, parts[0], config.max_length, purpose="train")
     held_out_rows = make_reward_rows(tokenizer, parts[1], config.max_length, purpose="measure")
@@ -90,6 +91,7 @@ def run(settings: Settings, work: Work) -> None:
         "held_out": len(held_out_rows),
         "longer_than_max_length": too_long,
         "dropped": dict(reading.dropped),
+        "reading": reading.findings.as_counts(),
         "steps": trainer.state.global_step,
     }
     work.measures = {

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from codeshell_hf.align.settings import MeasureSettings, RewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.precision_choice import read_config
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
+from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
     CHECKPOINTS,
     AlignmentSettings,
@@ -27,11 +27,11 @@ from recipes.with_trl import (
 )
 
 
-class Settings(AlignmentSettings, SandboxSettings):
+class Settings(AlignmentSettings, SandboxSettings, Reading):
     """Settings of reinforcement learning from feedback."""
 
     method: Literal["rloo", "grpo"] = Field(default="rloo", description="TRL's RLOO or GRPO")
-    prompts: tuple[InputPath, ...] = Field(min_length=1, description="conversations; their last answer is not used")
+    prompts: tuple[DataPlace, ...] = Field(min_length=1, description="conversations; their last answer is not used")
     rewards: tuple[RewardSettings, ...] = Field(min_length=1, description="the rewards, each with a weight")
     max_bad_fraction: float = Field(
         default=0.1, ge=0, le=1, description="the run stops if a reward is unusable for a larger share of answers"
@@ -40,7 +40,7 @@ class Settings(AlignmentSettings, SandboxSettings):
         default=20, gt=0, description="the run fails after so many steps in a row that taught nothing; null goes on"
     )
     measure: MeasureSettings | None = Field(default=None, description="null does not measure before and after")
-    held_out_prompts: tuple[InputPath, ...] = Field(
+    held_out_prompts: tuple[DataPlace, ...] = Field(
         default=(), description="prompts for trainer.eval_strategy, during training"
     )
 
@@ -51,7 +51,7 @@ def run(settings: Settings, work: Work) -> None:
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
     from codeshell_hf.align.callbacks import make_checks
-    from codeshell_hf.align.examples import make_prompt_rows, read_all_conversations
+    from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm
     from codeshell_hf.align.reward_measurement import RewardMeasurement
@@ -84,10 +84,13 @@ def run(settings: Settings, work: Work) -> None:
         "context_tokens": read_config(settings.model).n_positions,
         "needs_tests": all(reward.kind == "tests" for reward in settings.rewards if reward.weight),
     }
-    rows, dropped = make_prompt_rows(tokenizer, read_all_conversations(settings.prompts), **limits)
+    prompts = read_all_prompts(settings.prompts, settings.get_reading())
+    print_first("\n".join(prompts.findings.describe()))
+    rows, dropped = make_prompt_rows(tokenizer, prompts.conversations, **limits)
     held_out = None
     if str(config.eval_strategy.value) != "no":
-        held_out_rows, _ = make_prompt_rows(tokenizer, read_all_conversations(settings.held_out_prompts), **limits)
+        held_out_prompts = read_all_prompts(settings.held_out_prompts, settings.get_reading()).conversations
+        held_out_rows, _ = make_prompt_rows(tokenizer, held_out_prompts, **limits)
         held_out = Dataset.from_list(held_out_rows)
 
     # Training
@@ -123,6 +126,7 @@ def run(settings: Settings, work: Work) -> None:
     work.counts = {
         "prompts": len(rows),
         "dropped": dropped,
+        "reading": prompts.findings.as_counts(),
         "steps": steps,
         "unusable_rewards": {reward.name: reward.unusable for reward in rewards if reward.unusable},
     }

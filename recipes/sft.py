@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from codeshell_hf.settings import InputPath
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main
+from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
+from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
     CHECKPOINTS,
     AlignmentSettings,
@@ -20,25 +20,26 @@ from recipes.with_trl import (
 )
 
 # Conversations are rendered by codeshell_hf, not by TRL.
+PREPARED = "prepared"
 RENDERING = ("assistant_only_loss", "completion_only_loss", "dataset_text_field", "eos_token", "chat_template_path")
 
 
-class Settings(AlignmentSettings):
+class Settings(AlignmentSettings, Reading):
     """Settings of fine-tuning."""
 
-    conversations: tuple[InputPath, ...] = Field(min_length=1, description="JSON Lines with messages")
+    conversations: tuple[DataPlace, ...] = Field(
+        min_length=1, description="files, folders, or hub:OWNER/NAME@REVISION, in any form that is known"
+    )
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of conversations to measure on")
 
 
 def run(settings: Settings, work: Work) -> None:
     """Trains and saves the model, and measures the loss on held-out conversations before and after."""
-    from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from codeshell_hf.align.examples import make_tuning_rows, read_all_conversations
     from codeshell_hf.align.held_out_loss import HeldOutLoss, sum_row_losses
     from codeshell_hf.align.models import load_policy, open_tokenizer
-    from codeshell_hf.align.splits import split_held_out
+    from codeshell_hf.align.preparation import prepare_conversations
     from codeshell_hf.align.training_log import first_value, quiet_logs
     from codeshell_hf.publish.figures import draw_tuning, save_figure
 
@@ -47,18 +48,24 @@ def run(settings: Settings, work: Work) -> None:
 
     # Data
     tokenizer = open_tokenizer(settings.model)
-    conversations = read_all_conversations(settings.conversations)
-    parts = split_held_out(conversations, settings.held_out_fraction, settings.seed, what="conversations")
-    data = make_tuning_rows(tokenizer, parts[0], config.max_length, purpose="train")
-    held_out = make_tuning_rows(tokenizer, parts[1], config.max_length, purpose="measure")
+    prepared = prepare_conversations(
+        settings.conversations,
+        settings.get_reading(),
+        settings.model,
+        config.max_length,
+        work.folder / PREPARED,
+        is_first=is_first_rank(),
+    )
+    print_first("\n".join(prepared.describe()))
+    data, held_out = prepared.split(settings.held_out_fraction, settings.seed, config.max_length)
 
     # Training
     held_out_loss = HeldOutLoss(work.folder / "held_out_before.json", writes=is_first_rank())
     trainer = SFTTrainer(
         model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
         args=config,
-        train_dataset=Dataset.from_list(data.rows),
-        eval_dataset=Dataset.from_list(held_out.rows),
+        train_dataset=data.rows,
+        eval_dataset=held_out.rows,
         processing_class=tokenizer,
         peft_config=make_adapter(settings.adapter),
         preprocess_logits_for_metrics=sum_row_losses,
@@ -68,23 +75,26 @@ def run(settings: Settings, work: Work) -> None:
     before = first_value(trainer.state.log_history, "eval_token_loss")
     after = trainer.evaluate()["eval_token_loss"]
     save_trained(trainer, settings.model, settings.adapter, work.folder)
+    if is_first_rank():
+        prepared.remove()
 
     # Report
     steps = trainer.state.global_step
     split, without_loss = data.split + held_out.split, data.without_loss + held_out.without_loss
     work.counts = {
-        "conversations": len(parts[0]),
-        "held_out": len(parts[1]),
+        "conversations": data.conversations,
+        "held_out": held_out.conversations,
         "longer_than_max_length": split,
         "without_loss": without_loss,
         "tokens": data.tokens,
         "answer_tokens": data.answer_tokens,
         "steps": steps,
+        "reading": prepared.findings.as_counts(),
     }
     work.measures = {"held_out_loss_before": round(before, 4), "held_out_loss_after": round(after, 4)}
     work.report.append(
-        f"{len(parts[0])} conversations, {data.answer_tokens:,} of {data.tokens:,} tokens in the loss, {steps} steps; "
-        f"loss on {len(parts[1])} held-out ones {before:.3f} -> {after:.3f}"
+        f"{data.conversations} conversations, {data.answer_tokens:,} of {data.tokens:,} tokens in the loss, {steps} "
+        f"steps; loss on {held_out.conversations} held-out ones {before:.3f} -> {after:.3f}"
     )
     if is_first_rank():
         save_figure(draw_tuning(trainer.state.log_history), work.folder / "loss.svg")
@@ -101,10 +111,18 @@ def run(settings: Settings, work: Work) -> None:
         )
 
 
+def describe(settings: Settings) -> list[str]:
+    """What the first rows of each file hold, and one of them with its loss marked."""
+    from codeshell_hf.align.preview import preview_places
+
+    return preview_places(settings.conversations, settings.get_reading(), settings.model)
+
+
 STAGE = Stage(
     name="sft",
     settings=Settings,
     run=run,
+    describe=describe,
     checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )
 

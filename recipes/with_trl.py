@@ -15,6 +15,7 @@ from codeshell_hf.align.settings import AdapterSettings
 from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
+from codeshell_hf.text.settings import DataPlace, Reading
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -40,10 +41,12 @@ class AlignmentSettings(StageSettings, PrecisionSettings):
     seed: int = Field(default=0, ge=0, description="of splits, order and sampling")
 
 
-class PairSettings(AlignmentSettings):
+class PairSettings(AlignmentSettings, Reading):
     """Settings of the stages that train on pairs."""
 
-    pairs: tuple[InputPath, ...] = Field(min_length=1, description="JSON Lines with prompt, chosen and rejected")
+    pairs: tuple[DataPlace, ...] = Field(
+        min_length=1, description="files, folders, or hub:OWNER/NAME@REVISION, in any form of pairs that is known"
+    )
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
 
 

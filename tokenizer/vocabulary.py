@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from codeshell_hf.errors import DataError, SettingsError
-from codeshell_hf.pack.encoder import list_bytes
+from codeshell_hf.text.tiktoken_encoder import list_bytes
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 
 Merge = tuple[str, str]

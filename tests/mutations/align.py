@@ -345,4 +345,25 @@ MUTATIONS = (
         _tests("checkpoints"),
         "checkpoint 9 is newer than checkpoint 10",
     ),
+    Mutation(
+        SPLITS,
+        "chosen = is_held_out[group]",
+        "chosen = order < wanted",
+        _tests("splits"),
+        "copies of a conversation are trained on and measured on",
+    ),
+    Mutation(
+        "src/codeshell_hf/align/pair_forms.py",
+        'return [-answer["rank"] for answer in answers]',
+        'return [answer["rank"] for answer in answers]',
+        _tests("pair_forms"),
+        "the worst of ranked answers is the chosen one",
+    ),
+    Mutation(
+        "src/codeshell_hf/align/preparation.py",
+        "labels = np.where(chunk.has_loss, ids, np.int32(NO_LOSS))",
+        "labels = ids",
+        _tests("preparation"),
+        "questions are learned",
+    ),
 )

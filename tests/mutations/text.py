@@ -10,6 +10,8 @@ CHAT, CODE, DECODE, INTERVALS, BITS, HELD_OUT, JUDGE, CLIENT, FAILURES, REPLIES,
     )
 )
 
+CONVERSATION_FILES = "src/codeshell_hf/text/conversation_files/"
+
 MUTATIONS = (
     Mutation(
         CHAT,
@@ -306,10 +308,45 @@ MUTATIONS = (
         "ids over 65,535 in two bytes",
     ),
     Mutation(
-        "src/codeshell_hf/text/conversation_files.py",
-        "ROLES[index % 2]",
-        "ROLES[0]",
-        "tests/text/test_conversation_files.py",
-        "two turns of the user in a row are a conversation",
+        CONVERSATION_FILES + "conversations.py",
+        'if turn.role == "assistant" and turn.has_loss is False),',
+        'if turn.role == "user"),',
+        "tests/text/conversation_files/test_conversations.py",
+        "an answer of weight zero is trained on",
+    ),
+    Mutation(
+        CONVERSATION_FILES + "conversations.py",
+        "return said[: last + 1]",
+        "return said",
+        "tests/text/conversation_files/test_conversations.py",
+        "a conversation ends with the user's turn",
+    ),
+    Mutation(
+        CONVERSATION_FILES + "rows.py",
+        "if len(values) < len(pairs):",
+        "if False:",
+        "tests/text/conversation_files/test_rows.py",
+        "of a key that stands twice, the first value is lost without a word",
+    ),
+    Mutation(
+        CONVERSATION_FILES + "turns.py",
+        "if not text.isascii():",
+        "if False:",
+        "tests/text/conversation_files/test_forms.py",
+        "half a surrogate pair reaches the tokenizer",
+    ),
+    Mutation(
+        "src/codeshell_hf/text/ranked_encoder.py",
+        "if self.is_doubtful[ranks].any():",
+        "if False:",
+        "tests/text/test_ranked_encoder.py",
+        "tiktoken joins what the tokenizer's merges do not",
+    ),
+    Mutation(
+        "src/codeshell_hf/text/chat_encoder.py",
+        "has_loss[first : last + 1] = True",
+        "has_loss[first:last] = True",
+        "tests/text/test_chat_encoder.py",
+        "the last token of an answer's stop is not learned",
     ),
 )

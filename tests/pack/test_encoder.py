@@ -8,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.pack.encoder import TokenizerCodec, choose_encoder, count_ids, make_codec, make_tiktoken
+from codeshell_hf.pack.encoder import TokenizerCodec, choose_encoder, count_ids, make_codec
+from codeshell_hf.text.tiktoken_encoder import make_tiktoken
 from codeshell_hf.tokenization_codeshell import SPECIAL_TOKENS
 from tests.tokenizer.texts import CHINESE, CODE
 from tokenizer.bpe import train_bpe, wrap_backend

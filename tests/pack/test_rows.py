@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError
-from codeshell_hf.pack.encoder import TokenizerCodec, list_bytes
+from codeshell_hf.pack.encoder import TokenizerCodec
 from codeshell_hf.pack.infilling import Infilling, rearrange_for_infilling
 from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.rows import IGNORED, Batch, Rows
 from codeshell_hf.pack.settings import CutLevel, InfillingSettings, Packing, RowSettings
 from codeshell_hf.pack.shard_writer import TextDocument, write_shards
 from codeshell_hf.text.shards import Header, TokenShards
+from codeshell_hf.text.tiktoken_encoder import list_bytes
 from codeshell_hf.text.token_files import TokenFiles
 from tests.pack.letters import END, SENTINELS, Numbered, make_shards
 

@@ -10,8 +10,9 @@ from tokenizers import Tokenizer
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.errors import DataError, SettingsError
-from codeshell_hf.pack.encoder import TiktokenEncoder, choose_encoder
+from codeshell_hf.pack.encoder import choose_encoder
 from codeshell_hf.text.pre_tokenizers import ACROSS_WORDS, SplitName, name_split
+from codeshell_hf.text.tiktoken_encoder import TiktokenEncoder
 from tests.tokenizer.texts import CHINESE, CODE, HELD_OUT_CODE
 from tokenizer.bpe import join_words, train_across_words, train_bpe, train_vocabulary
 from tokenizer.vocabulary import Merge, to_bytes

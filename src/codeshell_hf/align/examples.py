@@ -1,31 +1,16 @@
-"""Training examples in the format of TRL's trainers: rows of ids and labels, pairs, prompts."""
+"""Training examples in the format of TRL's trainers: pairs and prompts."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 from ..errors import DataError
-from ..text.chat import (
-    NO_LOSS,
-    Conversation,
-    Message,
-    encode_answer,
-    encode_conversation,
-    encode_prompt,
-    split_conversation,
-)
-from ..text.conversation_files import read_conversations
+from ..text.chat import Conversation, Message, encode_answer, encode_prompt
+from ..text.conversation_files import ConversationSet, read_conversation_set
+from ..text.settings import Reading
 from ..tokenization_codeshell import CodeShellTokenizer
 from .preferences import Pair
-
-
-class TuningRow(TypedDict):
-    """A row for the SFT trainer; `labels` is -100 where there is no loss."""
-
-    input_ids: list[int]
-    labels: list[int]
 
 
 class RewardRow(TypedDict):
@@ -51,51 +36,14 @@ class PromptRow(TypedDict):
     reference: str
 
 
-@dataclass(frozen=True)
-class TuningRows:
-    """Conversations as rows, with the number of those split and of those without a token in the loss."""
-
-    rows: list[TuningRow]
-    split: int
-    without_loss: int
-
-    @property
-    def tokens(self) -> int:
-        """All tokens."""
-        return sum(len(row["input_ids"]) for row in self.rows)
-
-    @property
-    def answer_tokens(self) -> int:
-        """Tokens with a loss."""
-        return sum(label != NO_LOSS for row in self.rows for label in row["labels"])
+def read_all_prompts(places: Iterable[str | Path], reading: Reading | None = None) -> ConversationSet:
+    """Reads conversations for their prompts: their last answers are not used, and need not be there."""
+    return read_conversation_set(places, reading or Reading(), needs_answer=False)
 
 
-def read_all_conversations(paths: Iterable[Path]) -> list[Conversation]:
-    """Reads files of conversations, one after the other."""
-    return [conversation for path in paths for conversation in read_conversations(path)]
-
-
-def make_tuning_rows(
-    tokenizer: CodeShellTokenizer, conversations: Sequence[Conversation], max_tokens: int | None, *, purpose: str
-) -> TuningRows:
-    """Encodes conversations and splits those that are too long; `purpose`, "train" or "measure", is for errors.
-
-    Raises:
-        DataError: If no row is left.
-    """
-    rendered = [encode_conversation(tokenizer, conversation) for conversation in conversations]
-    pieces = [split_conversation(one, max_tokens or len(one.ids)) for one in rendered]
-    rows: list[TuningRow] = [{"input_ids": piece.ids, "labels": piece.labels} for group in pieces for piece in group]
-    if not rows:
-        raise DataError(
-            f"none of {len(conversations)} conversations to {purpose} on has an answer within rows of {max_tokens} "
-            "tokens; raise trainer.max_length"
-        )
-    return TuningRows(
-        rows,
-        split=sum(len(one.ids) > (max_tokens or len(one.ids)) for one in rendered),
-        without_loss=sum(not group for group in pieces),
-    )
+def read_all_conversations(places: Iterable[str | Path]) -> list[Conversation]:
+    """Reads the conversations of `read_all_prompts`."""
+    return read_all_prompts(places).conversations
 
 
 def make_reward_rows(

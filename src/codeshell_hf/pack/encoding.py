@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ..processors import count_usable_cpus
 from ..text.documents import list_parts, read_part
 from ..text.shards import Header, ShardPart
+from ..text.tiktoken_encoder import make_tiktoken
 from ..tokenization_codeshell import CodeShellTokenizer
-from .encoder import make_tiktoken
 from .perturbation import perturb
 from .settings import Perturbation
 from .shard_writer import (

@@ -22,7 +22,7 @@ POLICY_TEMPLATE = CHAT_TEMPLATE.replace(_ANSWER, "' ' + read(message) | trim")
 SENTINELS = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
 
 Message = dict[str, str]
-Kind = Literal["chat", "copilot"]
+Kind = Literal["chat", "copilot", "original"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,21 @@ class Conversation:
     """Turns of a user and an assistant.
 
     Args:
-        messages: Each with `role` and `content`; the first is the user's, the last the assistant's.
+        messages: Each with `role` and `content`; the last is the assistant's.
         language: "en" or "zh", if known.
         tests: Python code that checks the answer, if any.
-        kind: "chat", or "copilot" for raw code to continue or fill in.
+        kind: "chat", "copilot" for raw code to continue or fill in, or "original" for chats as the released script of
+            fine-tuning writes them.
+        without_loss: Places of assistant's messages that are not learned.
+        thread: Conversations of one thread, such as a tree of messages, stay on one side of a split.
     """
 
     messages: tuple[Message, ...]
     language: str | None = None
     tests: str | None = None
     kind: Kind = "chat"
+    without_loss: tuple[int, ...] = ()
+    thread: str | None = None
 
     @property
     def prompt(self) -> list[Message]:
@@ -75,10 +80,13 @@ def encode_conversation(tokenizer: CodeShellTokenizer, conversation: Conversatio
         tokenizer: Has a chat template that marks the assistant's messages.
 
     Returns:
-        Tokens and labels; the loss is over the assistant's messages, their stops, and the end-of-text token.
+        Tokens and labels; the loss is over the assistant's messages, their stops, and the end-of-text token, but for
+        messages of `without_loss`.
     """
     if conversation.kind == "copilot":
         return _encode_completion(tokenizer, conversation)
+    if conversation.kind == "original":
+        return _encode_original(tokenizer, conversation)
     encoded = tokenizer.apply_chat_template(
         list(conversation.messages),
         return_dict=True,
@@ -86,9 +94,34 @@ def encode_conversation(tokenizer: CodeShellTokenizer, conversation: Conversatio
         tokenizer_kwargs={"split_special_tokens": True},
     )
     ids, mask = encoded["input_ids"], encoded["assistant_masks"]
-    end = [tokenizer.eos_token_id]
+    mask = _silence(mask, conversation)
+    end = tokenizer.eos_token_id
     labels = [token if is_answer else NO_LOSS for token, is_answer in zip(ids, mask, strict=True)]
-    return EncodedConversation([*ids, *end], [*labels, *end])
+    is_learned = len(conversation.messages) - 1 not in conversation.without_loss
+    return EncodedConversation([*ids, end], [*labels, end if is_learned else NO_LOSS])
+
+
+def _silence(mask: Sequence[int], conversation: Conversation) -> list[int]:
+    """Takes the answers without a loss out of a mask, in which every answer is one run of ones.
+
+    Raises:
+        DataError: If the template does not write the answers so.
+    """
+    silenced = list(mask)
+    if not conversation.without_loss:
+        return silenced
+    answers = [number for number, message in enumerate(conversation.messages) if message["role"] == "assistant"]
+    places = [place for place, is_answer in enumerate([*mask, 0]) if is_answer != ([0, *mask][place])]
+    runs = list(zip(places[::2], places[1::2], strict=True))
+    if len(runs) != len(answers):
+        raise DataError(
+            f"the chat template marks {len(runs)} of {len(answers)} answers, so one without a loss is not known; "
+            "mend its generation blocks"
+        )
+    for number, (start, stop) in zip(answers, runs, strict=True):
+        if number in conversation.without_loss:
+            silenced[start:stop] = [0] * (stop - start)
+    return silenced
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
@@ -186,16 +219,37 @@ def split_conversation(row: EncodedConversation, max_tokens: int) -> list[Encode
     return [piece for piece in pieces if any(label != NO_LOSS for label in piece.labels[1:])]
 
 
+ORIGINAL_NAMES = {"user": "## human:", "assistant": "## assistant:"}
+ORIGINAL_END = f" {END_OF_TURN} "
+
+
+def _encode_original(tokenizer: CodeShellTokenizer, conversation: Conversation) -> EncodedConversation:
+    """As the released script of fine-tuning does: the end of text first, and spaces around the end of a turn.
+
+    Names, texts and ends are encoded apart. The loss is over answers and the ends behind them.
+    """
+    ids = [tokenizer.eos_token_id]
+    labels = [NO_LOSS]
+    end = tokenizer.encode_text(ORIGINAL_END)
+    for number, message in enumerate(conversation.messages):
+        name = tokenizer.encode_text(ORIGINAL_NAMES[message["role"]])
+        said = [*tokenizer.encode_text(message["content"]), *end]
+        is_learned = message["role"] == "assistant" and number not in conversation.without_loss
+        ids += [*name, *said]
+        labels += [NO_LOSS] * len(name) + (said if is_learned else [NO_LOSS] * len(said))
+    return EncodedConversation(ids, labels)
+
+
 def _encode_completion(tokenizer: CodeShellTokenizer, conversation: Conversation) -> EncodedConversation:
     ids: list[int] = []
     labels: list[int] = []
-    for message in conversation.messages:
+    for number, message in enumerate(conversation.messages):
         if message["role"] == "user":
             tokens = _encode_raw(tokenizer, message["content"])
-            labels += [NO_LOSS] * len(tokens)
         else:
             tokens = [*tokenizer.encode_text(message["content"]), tokenizer.eos_token_id]
-            labels += tokens
+        is_learned = message["role"] == "assistant" and number not in conversation.without_loss
+        labels += tokens if is_learned else [NO_LOSS] * len(tokens)
         ids += tokens
     return EncodedConversation(ids, labels)
 
