@@ -44,7 +44,9 @@ def test_every_weight_moves_and_the_new_head_is_no_longer_zero(aligned: Path) ->
     after = load_file(aligned / "reward" / "model" / "model.safetensors")
 
     assert after["score.weight"].abs().max() > 0
-    assert [key for key in before if key in after and torch.equal(before[key], after[key])] == []
+    # The last bias adds the same to both scores of a pair, so but for rounding its gradient is zero.
+    still = [key for key in before if key in after and torch.equal(before[key], after[key])]
+    assert set(still) <= {"transformer.ln_f.bias"}
 
 
 def test_pairs_that_are_too_long_are_counted(aligned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
