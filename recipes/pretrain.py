@@ -74,7 +74,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.train.run_log import Log, Progress
     from codeshell_hf.train.schedule import check_epochs, plan_steps, scale_learning_rate
     from codeshell_hf.train.sharding import read_sharding
-    from codeshell_hf.train.step import accumulate_gradients, read_later
+    from codeshell_hf.train.step import accumulate_gradients, read_later, seed_dropout
     from codeshell_hf.train.stop_signal import StopSignal, stop_early
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
     from codeshell_hf.train.trackers import Trackers
@@ -136,6 +136,7 @@ def run(settings: Settings, work: Work) -> None:
                 if log.row_tokens not in (None, row_tokens):
                     evaluation.log_loss_by_position(engine, progress)  # the last with rows of the old length
                 batches = read_step(rows, progress.tokens, steps.tokens, batch.micro_tokens, ranks.rank, ranks.count)
+                seed_dropout(settings.seed, progress.step, ranks.rank)
                 read_loss = read_later(accumulate_gradients(engine, batches, ranks))
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + steps.tokens
                 norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)

@@ -30,7 +30,7 @@ SECTIONS = {
     "packed": Section("correctness", "compare_packed", 90),
     "fsdp": Section("training", "measure_steps", 70, (*SMALL, "--rows", "2048", "--sharding", "fsdp2", "--whole")),
     "train-compiled": Section("training", "measure_steps", 130, (*SMALL, "--compile")),
-    "loop": Section("loop", "kill_and_resume", 170),
+    "loop": Section("loop", "kill_and_resume", 240),
     "seven-2048": Section("training", "measure_steps", 100, (*SEVEN, "--rows", "2048")),
     "train-eager": Section("training", "measure_steps", 80, SMALL),
     "peer": Section("training", "measure_peer", 80, SMALL),

@@ -199,6 +199,18 @@ def test_a_run_that_a_signal_stops_resumes_bit_for_bit_through_the_change_of_len
     assert (tmp_path / "out" / model).read_bytes() == (whole / model).read_bytes()
 
 
+def test_a_resumed_run_drops_what_it_would_have_dropped(
+    home: Path, whole: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    dropout = ("model.changes.resid_pdrop=0.2", "schedule.total_tokens=10240")
+    assert run(home, tmp_path / "whole", *dropout) == 0
+    stop_after(monkeypatch, 6)
+
+    assert [run(home, tmp_path / "out", *dropout) for _ in range(2)] == [75, 0]
+
+    assert losses_of(tmp_path / "out") == losses_of(tmp_path / "whole") != losses_of(whole)[:10]
+
+
 @slow
 @pytest.mark.parametrize("kind", SHARDINGS)
 def test_two_ranks_take_the_same_steps_as_one_however_they_shard(

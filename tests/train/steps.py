@@ -14,7 +14,7 @@ from codeshell_hf.train.settings import GuardSettings
 
 
 def take_step(engine: Engine, run: Run) -> None:
-    ids = torch.randint(1, 320, (2, 16))
+    ids = torch.randint(1, 320, (2, 16), generator=torch.Generator().manual_seed(run.progress.step))
     engine.backward(engine.module(input_ids=ids, labels=ids) / 30, is_last=True)
     norm, _ = engine.step(1.0, run.guard.allows)
     assert norm > 0

@@ -22,7 +22,7 @@ from codeshell_hf.train.settings import CheckpointSettings
 from tests.train.steps import make_run, save, take_step, weights_of
 
 
-def test_a_resumed_run_has_the_weights_moments_rng_and_counts_that_were_saved(engine: Engine, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_weights_moments_and_counts_that_were_saved(engine: Engine, tmp_path: Path) -> None:
     checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
     take_step(engine, run)
     save(checkpoints, run)
@@ -32,7 +32,7 @@ def test_a_resumed_run_has_the_weights_moments_rng_and_counts_that_were_saved(en
     resumed = make_run()
     assert checkpoints.resume(resumed)
     assert (resumed.progress, resumed.guard.taken) == (Progress(1, 32), 1)
-    take_step(engine, resumed)  # on the same random tokens, with the same moments
+    take_step(engine, resumed)  # with the same moments
 
     assert all(torch.equal(found, wanted) for found, wanted in zip(weights_of(engine), expected, strict=True))
     assert resumed == run

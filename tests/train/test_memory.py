@@ -1,6 +1,6 @@
 """Memory of a step, against what a small one allocates and against shares counted by hand."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,6 +19,8 @@ def allocate(config: Any, *, is_bf16: bool, recomputes: bool, rows: int = 2, row
     """Runs a step and adds up the storages that are there: what is kept for the backward pass, and what stays."""
     torch.manual_seed(0)
     model = CodeShellForCausalLM(config).train()
+    if is_bf16:  # the residual stream, as engines have it
+        model.transformer.wte.register_forward_hook(lambda module, given, output: output.bfloat16())
     if recomputes:
         model.gradient_checkpointing_enable()
     (adamw,) = make_optimizers(model, OptimizerSettings(learning_rate=1e-3))
@@ -70,6 +72,16 @@ def test_memory_is_what_a_small_run_allocates(*, is_bf16: bool, more: dict[str, 
     assert planned.activations == pytest.approx(found["activations"], rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "micro_tokens", "measured"),
+    [("ddp", 16_384, 48.5), ("fsdp2", 16_384, 46.6), ("ddp", 32_768, 74.3)],  # one H100, benchmarks/README.md
+)
+def test_memory_is_what_an_h100_needed(kind: Literal["ddp", "fsdp2"], micro_tokens: int, measured: float) -> None:
+    planned = estimate_memory(make_config("codeshell-small"), Layout(kind, 3, 1, micro_tokens))
+
+    assert planned.total / 1e9 == pytest.approx(measured, rel=0.02)
+
+
 def test_recomputing_keeps_a_block_and_the_inputs_of_all() -> None:
     config = make_config("nano", **SMALL)
     layout = Layout("ddp", 3, 1, micro_tokens=256, is_bf16=False, recomputes=True)
@@ -109,6 +121,15 @@ def test_fsdp2_shards_all_within_a_replica_and_gathers_the_ends_and_two_blocks(r
     assert memory.moments == 8 * numbers / shards
     # What is gathered is bfloat16; the gradients of the largest group are reduced in float32.
     assert memory.gathered == pytest.approx(2 * (ends + 2 * block) + 4 * max(ends, block), rel=0.01)
+
+
+def test_blocks_that_are_not_resharded_stay_gathered() -> None:
+    numbers, block, ends = count_numbers()
+    layout = Layout("fsdp2", 3, 8, micro_tokens=256, reshards=False)
+
+    memory = estimate_memory(make_config("nano", **SMALL), layout)
+
+    assert memory.gathered == pytest.approx(2 * numbers + 4 * max(ends, block), rel=0.01)
 
 
 def test_zero_2_keeps_the_weights_whole_and_shards_what_is_stepped() -> None:

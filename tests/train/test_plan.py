@@ -1,15 +1,23 @@
 """The plan of a run: memory as it is allocated, layouts that fit or are refused, and days."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from codeshell_hf import CodeShellConfig
 from codeshell_hf.commands.plan import main
+from codeshell_hf.train.checkpoint import Checkpoints
+from codeshell_hf.train.engine import EngineOptions, make_engine
+from codeshell_hf.train.plan import count_checkpoint_bytes
+from codeshell_hf.train.settings import CheckpointSettings, OptimizerSettings
+from recipes.with_accelerate import join_ranks
+from tests.train.steps import make_run, save, take_step
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out + captured.err
@@ -19,8 +27,10 @@ def test_a_plan_tells_memory_steps_and_days(capsys: pytest.CaptureFixture[str]) 
     recipe = ROOT / "recipes" / "codeshell-7b" / "pretrain.yaml"
     sharding = f"accelerate={ROOT}/recipes/accelerate/fsdp2.yaml"
 
-    code, printed = run(capsys, recipe, "gpus=120", sharding)
-    _, faster = run(capsys, recipe, "gpus=120", "mfu=0.5", sharding)
+    code, printed = plan(capsys, recipe, "gpus=120", sharding)
+    _, slower = plan(capsys, recipe, "gpus=120", "mfu=0.4", sharding)
+    _, faster = plan(capsys, recipe, "gpus=120", "mfu=0.5", sharding)
+    _, congested = plan(capsys, recipe, "gpus=120", "network=2.5", sharding)
 
     assert code == 0
     assert "7,688,048,640 parameters by FSDP2 on 120 x a100-80g" in printed
@@ -30,13 +40,32 @@ def test_a_plan_tells_memory_steps_and_days(capsys: pytest.CaptureFixture[str]) 
     def days(text: str) -> float:
         return float(next(line for line in text.splitlines() if " days, " in line).split()[0])
 
-    assert days(faster) == pytest.approx(days(printed) * 0.8, rel=0.01)
+    assert days(faster) == pytest.approx(days(slower) * 0.8, rel=0.01)
+    assert days(congested) > 2 * days(printed)
+    # 12 bytes a parameter, 16 of tied ones; three are kept, one is being written, and every 5,000th of 127,000 steps stays.
+    assert "29 checkpoints of 93.4, 50 exports and the model of 30.8 each" in printed
+    assert "52 evaluations, each on up to 2,000,000 bytes a language" in printed
+
+
+def test_a_checkpoint_is_as_large_as_planned(make_config: Callable[..., CodeShellConfig], tmp_path: Path) -> None:
+    config = make_config(vocab_size=20_000, n_embd=64)  # beside whose weights the files' headers are small
+    with join_ranks() as ranks:
+        engine = make_engine(
+            config, OptimizerSettings(learning_rate=1e-2), EngineOptions(), device=ranks.device, seed=0
+        )
+        checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+        take_step(engine, run)
+        save(checkpoints, run)
+
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*.distcp"))
+
+    assert count_checkpoint_bytes(config) == pytest.approx(written, rel=0.05)
 
 
 def test_a_batch_that_does_not_divide_is_rounded_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = ROOT / "recipes" / "code-34b-zero3" / "pretrain.yaml"
 
-    code, printed = run(
+    code, printed = plan(
         *(capsys, recipe, "gpus=128", "batch.global_tokens=2_500_000"),
         f"accelerate={ROOT}/recipes/accelerate/zero3.yaml",
     )
@@ -53,6 +82,7 @@ def test_a_batch_that_does_not_divide_is_rounded_and_said(capsys: pytest.Capture
         (["gpus=none"], "gpus is none; set it to a whole number from 1"),
         (["gpu=v100"], "unknown key 'v100' in gpu"),
         (["mfu=2"], "mfu is 2; set it to a share above 0 and up to 1"),
+        (["network=fast"], "network is fast; set it to gigabytes a second of a GPU"),
         (["gpus=3", "accelerate=ROOT/recipes/accelerate/hsdp.yaml"], "which 2 replicas do not divide"),
     ],
 )
@@ -61,7 +91,7 @@ def test_what_cannot_be_is_refused_with_what_would(
 ) -> None:
     recipe = ROOT / "recipes" / "code-34b-fsdp" / "pretrain.yaml"
 
-    code, printed = run(capsys, recipe, *(argument.replace("ROOT", str(ROOT)) for argument in arguments))
+    code, printed = plan(capsys, recipe, *(argument.replace("ROOT", str(ROOT)) for argument in arguments))
 
     assert code == 2
     assert message in printed
@@ -69,13 +99,13 @@ def test_what_cannot_be_is_refused_with_what_would(
 
 def test_what_is_suggested_fits(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = ROOT / "recipes" / "general-65b-zero3" / "pretrain.yaml"
-    _, refused = run(capsys, recipe, "gpus=8", "gpu=a100-40g")
+    _, refused = plan(capsys, recipe, "gpus=8", "gpu=a100-40g")
     mends = refused.partition("it fits with ")[2].split()
 
     merged = {"gpus": "8", **dict(mend.split("=") for mend in mends)}
     if "accelerate" in merged:
         merged["accelerate"] = f"{ROOT}/{merged['accelerate']}"
-    code, printed = run(capsys, recipe, "gpu=a100-40g", *(f"{key}={value}" for key, value in merged.items()))
+    code, printed = plan(capsys, recipe, "gpu=a100-40g", *(f"{key}={value}" for key, value in merged.items()))
 
     assert mends
     assert code == 0, printed

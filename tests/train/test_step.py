@@ -8,7 +8,13 @@ import torch
 from codeshell_hf.pack.rows import IGNORED, Batch
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.ranks import Ranks
-from codeshell_hf.train.step import accumulate_gradients, accumulate_lengths, count_labels, to_tensors
+from codeshell_hf.train.step import (
+    accumulate_gradients,
+    accumulate_lengths,
+    count_labels,
+    seed_dropout,
+    to_tensors,
+)
 
 
 def make_batch(rng: np.random.Generator, rows: int, ignored: Sequence[int]) -> Batch:
@@ -70,3 +76,15 @@ def test_lengths_of_documents_accumulate_over_rows() -> None:
 
     assert found.tolist() == [0, 3, 5, 6, 12, 14, 15, 18]
     assert found.dtype == np.int32
+
+
+def test_dropout_depends_on_seed_step_and_rank_alone() -> None:
+    def drop(seed: int, step: int, rank: int) -> list[float]:
+        seed_dropout(seed, step, rank)
+        return torch.nn.functional.dropout(torch.ones(64)).tolist()
+
+    first = drop(0, 0, 0)
+    torch.rand(5)
+
+    assert drop(0, 0, 0) == first
+    assert first not in (drop(1, 0, 0), drop(0, 1, 0), drop(0, 0, 1))

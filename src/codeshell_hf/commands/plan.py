@@ -1,10 +1,11 @@
-"""Estimates a pretraining run before it starts: memory by part, steps, tokens per second, days.
+"""Estimates a pretraining run before it starts: memory by part, steps, communication, tokens per second, days, disk.
 
 codeshell plan recipes/codeshell-7b/pretrain.yaml gpus=128 gpu=a100-80g accelerate=recipes/accelerate/fsdp2.yaml
-codeshell plan recipes/codeshell-small/pretrain.yaml gpus=8 gpu=h100-80g mfu=0.45
+codeshell plan recipes/codeshell-small/pretrain.yaml gpus=8 gpu=h100-80g attention=varlen_fa4
 
-gpus, gpu (a100-40g, a100-80g, h100-80g, h200-141g, b200-180g) and mfu (expected share of the peak, for causal
-attention) are the plan's own; every other section.key=value overrides the recipe, as in a run.
+gpus, gpu (a100-40g, a100-80g, h100-80g, h200-141g, b200-180g), mfu (share of the peak, for causal attention; predicted
+by default) and network (of each GPU to other nodes, in GB/s) are the plan's own; every other section.key=value
+overrides the recipe, as in a run.
 """
 
 import importlib
@@ -14,20 +15,22 @@ from pathlib import Path
 from ..stages.process import make_parser, run
 from .workspace import find_file, use_workspace
 
-CLUSTER = {"gpus": "8", "gpu": "a100-80g", "mfu": "0.4"}
+CLUSTER = ("gpus", "gpu", "mfu", "network")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the plan; returns 0, or 2 if the run does not fit."""
     parser = make_parser("plan", __doc__)
     parser.add_argument("settings", type=Path, help="such as recipes/codeshell-7b/pretrain.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="gpus, gpu, mfu, or a setting of the recipe")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="gpus, gpu, mfu, network, or a setting of the recipe"
+    )
     options = parser.parse_args(arguments)
 
     def work() -> None:
         use_workspace()
         given = dict(option.partition("=")[::2] for option in options.overrides)
-        cluster = {name: given.pop(name, value) for name, value in CLUSTER.items()}
+        cluster = {name: given.pop(name) for name in CLUSTER if name in given}
         print(*plan(find_file(options.settings), cluster, [f"{key}={value}" for key, value in given.items()]), sep="\n")
 
     return run("plan", work)
@@ -38,7 +41,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
 
     Args:
         path: The recipe.
-        cluster: `gpus`, `gpu` and `mfu`.
+        cluster: Values by the names of `CLUSTER`.
         overrides: Changes of the recipe.
 
     Raises:
@@ -48,13 +51,14 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     from ..settings import load_settings
     from ..train.memory import Layout
     from ..train.model import configure_model
-    from ..train.plan import plan_run, read_cluster
+    from ..train.plan import Plan, describe_disk, describe_evaluation, read_cluster
+    from ..train.schedule import plan_steps
     from ..train.sharding import read_sharding
 
     pretrain = importlib.import_module("recipes.pretrain")
     settings = load_settings(pretrain.Settings, path, overrides)
     schedule = settings.schedule
-    gpus = read_cluster(cluster)
+    gpus = read_cluster(**cluster)
     # The shards are not needed, and may be elsewhere.
     config = configure_model(settings.model, None, longest_row=max(schedule.row_lengths))
     sharding, precision = read_sharding(settings.accelerate, precision=settings.precision)
@@ -65,9 +69,15 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         stage=sharding.stage,
         ranks=gpus.gpus,
         replicas=sharding.replicas,
+        reshards=sharding.reshards,
         micro_tokens=settings.batch.micro_tokens,
         is_bf16=precision != "float32",  # every known GPU is fast in bfloat16
         recomputes=settings.gradient_checkpointing,
         offloads=sharding.offloads,
     )
-    return plan_run(config, layout, gpus, settings.batch, schedule, sharding=str(sharding))
+    steps = plan_steps(settings.batch, schedule, layout.ranks)
+    return [
+        *Plan(config, layout, gpus, settings.batch, schedule, settings.attention, str(sharding)).describe(),
+        describe_evaluation(config, layout, gpus.device, steps, settings.evaluation),
+        describe_disk(config, steps, settings.checkpoint, settings.evaluation),
+    ]

@@ -238,7 +238,7 @@ class Engine:
         return float(groups(self.optimizers)[0]["lr"])
 
     def write(self, folder: Path, group: dist.ProcessGroup) -> Callable[[], object]:
-        """Starts to write weights, moments and the RNG state; any engine can read them, on any number of ranks.
+        """Starts to write weights and moments; any engine can read them, on any number of ranks.
 
         Args:
             folder: An empty folder.
@@ -265,13 +265,12 @@ class Engine:
             raise
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
             raise CheckpointError(f"{folder} is of another model or release; remove it to start over") from error
-        torch.set_rng_state(state["rng"])
         for entry, peak in zip(groups(self.optimizers), peaks, strict=True):
             entry["peak"] = peak  # the settings', which may have changed since
 
     def _state(self) -> StateDict:
         weights, moments = states.get_state_dict(self.inner, self.optimizers)
-        return {"model": weights, "optimizers": moments, "rng": torch.get_rng_state()}
+        return {"model": weights, "optimizers": moments}
 
     def _restore(self, state: StateDict) -> None:
         states.set_state_dict(

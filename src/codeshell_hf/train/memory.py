@@ -20,6 +20,7 @@ class Layout:
         kind: As in `Sharding`, like `stage`, `replicas` and `offloads`.
         ranks: Number of devices.
         micro_tokens: Tokens of a device's forward pass.
+        reshards: As in `Sharding`.
         has_moments: Moments that the optimiser has for a parameter: 2 for AdamW.
     """
 
@@ -28,6 +29,7 @@ class Layout:
     ranks: int
     micro_tokens: int
     replicas: int = 1
+    reshards: bool = True
     is_bf16: bool = True
     recomputes: bool = False
     offloads: bool = False
@@ -74,12 +76,9 @@ def count_activations(config: CodeShellConfig, layout: Layout) -> float:
     """Bytes that a forward pass saves, without logits."""
     width = config.n_embd
     size = BF16 if layout.is_bf16 else FP32
-    # Under autocast the residual stream stays in float32; FSDP2 and ZeRO compute in bfloat16 throughout.
-    is_mixed = layout.is_bf16 and layout.kind == "ddp"
-    residual = FP32 if is_mixed else size
-    block = size * count_block_numbers(config) + 2 * (residual - size) * width + 2 * 2 * size + FP32 * config.n_head
-    kept = residual * width * config.n_layer + block if layout.recomputes else block * config.n_layer
-    ends = 2 * residual * width + 2 * FP32 * (width // config.n_head)
+    block = size * count_block_numbers(config) + 2 * 2 * size + FP32 * config.n_head
+    kept = size * width * config.n_layer + block if layout.recomputes else block * config.n_layer
+    ends = 2 * size * width + 2 * FP32 * (width // config.n_head)
     return float(layout.micro_tokens * (kept + ends))
 
 
@@ -110,7 +109,8 @@ def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
         held = Memory(whole + shared, numbers * FP32 / shares, numbers * moments / shares, block * size, 0.0, 0.0)
     else:
         # Embedding and output layer stay gathered through the step; so are the current block and the prefetched one.
-        gathered = (ends + 2 * block) * size + max(ends, block) * FP32
+        whole = ends + 2 * block if layout.reshards else numbers
+        gathered = whole * size + max(ends, block) * FP32
         held = Memory(
             numbers * FP32 / shares, numbers * FP32 / shares, numbers * moments / shares, gathered, 0.0, 0.0
         )  # fmt: skip

@@ -1,29 +1,38 @@
-"""Estimates a pretraining run before it starts: memory by part, steps, tokens per second, days."""
+"""Estimates a pretraining run before it starts: memory by part, steps, communication, tokens per second, days, disk."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import SettingsError
 from ..presets import count_parameters
 from ..settings import unknown_key
-from .memory import RESERVED_GB, Layout, estimate_memory
+from .memory import RESERVED_GB, Layout, Memory, estimate_memory
 from .schedule import Steps, plan_steps
-from .settings import BatchSettings, ScheduleSettings
+from .settings import BatchSettings, CheckpointSettings, EvaluationSettings, ScheduleSettings
+from .speed import count_traffic, predict_token_s, time_step
 from .throughput import DEVICES, Device, cost_token
 
 DAY_S = 86_400
 PARTS = ("weights", "gradients", "moments", "gathered", "activations", "logits")
 FILES = {"zero": "zero3.yaml", "fsdp2": "fsdp2.yaml"}  # under recipes/accelerate
+BYTES_PER_TOKEN = 3.3  # of code
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The GPUs of a run: `gpu` is a key of `DEVICES`, `mfu` the expected share of the peak (causal attention)."""
+    """The GPUs of a run.
+
+    Args:
+        gpu: A key of `DEVICES`.
+        mfu: The expected share of the peak, for causal attention; `None` to predict it.
+        network_gb_s: Of each GPU to other nodes, in 10**9 bytes per second; `None` for the data sheet's.
+    """
 
     gpus: int
     gpu: str
-    mfu: float
+    mfu: float | None = None
+    network_gb_s: float | None = None
 
     @property
     def device(self) -> Device:
@@ -36,85 +45,152 @@ class Cluster:
         return self.device.gigabytes - RESERVED_GB
 
 
-def read_cluster(values: Mapping[str, str]) -> Cluster:
-    """Parses `gpus`, `gpu` and `mfu`; a `SettingsError` if one is invalid."""
-    if values["gpu"] not in DEVICES:
-        raise SettingsError(unknown_key(values["gpu"], DEVICES, "gpu"))
-    if not values["gpus"].isdigit() or int(values["gpus"]) < 1:
-        raise SettingsError(f"gpus is {values['gpus']}; set it to a whole number from 1")
+def read_cluster(gpus: str = "8", gpu: str = "a100-80g", mfu: str | None = None, network: str | None = None) -> Cluster:
+    """Parses the values of a command line; a `SettingsError` if one is invalid."""
+    if gpu not in DEVICES:
+        raise SettingsError(unknown_key(gpu, DEVICES, "gpu"))
+    if not (gpus.isascii() and gpus.isdigit()) or int(gpus) < 1:
+        raise SettingsError(f"gpus is {gpus}; set it to a whole number from 1")
+    share = None if mfu is None else _read_number(mfu)
+    if share is not None and not 0 < share <= 1:
+        raise SettingsError(f"mfu is {mfu}; set it to a share above 0 and up to 1, such as 0.4")
+    speed = None if network is None else _read_number(network)
+    if speed is not None and not 0 < speed < math.inf:
+        raise SettingsError(f"network is {network}; set it to gigabytes a second of a GPU, such as 25")
+    return Cluster(int(gpus), gpu, share, speed)
+
+
+def _read_number(text: str) -> float:
     try:
-        mfu = float(values["mfu"])
+        return float(text)
     except ValueError:
-        mfu = 0.0
-    if not 0 < mfu <= 1:
-        raise SettingsError(f"mfu is {values['mfu']}; set it to a share above 0 and up to 1, such as 0.4")
-    return Cluster(int(values["gpus"]), values["gpu"], mfu)
+        return 0.0
 
 
-def plan_run(
-    config: CodeShellConfig,
-    layout: Layout,
-    cluster: Cluster,
-    batch: BatchSettings,
-    schedule: ScheduleSettings,
-    *,
-    sharding: str,
-) -> list[str]:
-    """Estimates a run; returns lines to print. `sharding` is the layout in words.
+@dataclass(frozen=True)
+class Plan:
+    """A run on a cluster; `attention` is the implementation that is named, `sharding` the layout in words."""
 
-    Raises:
-        SettingsError: If the run does not fit into the GPUs; the error suggests a layout that does.
-    """
-    memory = estimate_memory(config, layout)
-    room = cluster.room_gb
-    if memory.total / 1e9 > room:
+    config: CodeShellConfig
+    layout: Layout
+    cluster: Cluster
+    batch: BatchSettings
+    schedule: ScheduleSettings
+    attention: str
+    sharding: str
+
+    def describe(self) -> list[str]:
+        """Lines to print.
+
+        Raises:
+            SettingsError: As `check_memory`.
+        """
+        memory, cluster = self.check_memory(), self.cluster
+        device, steps = cluster.device, plan_steps(self.batch, self.schedule, self.layout.ranks)
+        kind = f"{cluster.gpus} x {cluster.gpu} ({device.tflops:.0f} TFLOP/s in bfloat16, {device.gigabytes:.1f} GB)"
+        room = f"{cluster.room_gb:.1f}; {RESERVED_GB:.0f} are for driver and allocator"
+        lines = [
+            f"{count_parameters(self.config):,} parameters by {self.sharding} on {kind}",
+            "",
+            "peak memory of a GPU in GB",
+            *(f"  {part:<14}{getattr(memory, part) / 1e9:>9.2f}" for part in PARTS),
+            f"  {'all':<14}{memory.total / 1e9:>9.2f} of {room}",
+            "",
+        ]
+        if steps.tokens != self.batch.global_tokens:
+            lines.append(
+                f"a step of {self.batch.global_tokens:,} tokens does not divide evenly: steps have {steps.tokens:,} "
+                "tokens"
+            )
+        lines.append(
+            f"{steps.count:,} steps of {steps.tokens:,} tokens: {self.layout.ranks} GPUs x {self._passes(steps)} "
+            f"forward passes of {self.batch.micro_tokens:,} tokens"
+        )
+        return lines + self._list_phases(steps)
+
+    def check_memory(self) -> Memory:
+        """The memory of a GPU.
+
+        Raises:
+            SettingsError: If the run does not fit into the GPUs; the error suggests a layout that does.
+        """
+        memory, room = estimate_memory(self.config, self.layout), self.cluster.room_gb
+        if memory.total / 1e9 <= room:
+            return memory
         biggest = max(PARTS, key=lambda part: getattr(memory, part))
         raise SettingsError(
-            f"{sharding} needs {memory.total / 1e9:,.1f} GB a GPU where {cluster.gpu} leaves {room:.1f} "
+            f"{self.sharding} needs {memory.total / 1e9:,.1f} GB a GPU where {self.cluster.gpu} leaves {room:.1f} "
             f"({biggest}: {getattr(memory, biggest) / 1e9:,.1f} GB); "
-            f"{suggest_layout(config, layout, room, row_tokens=max(schedule.row_lengths))}"
+            f"{suggest_layout(self.config, self.layout, room, row_tokens=max(self.schedule.row_lengths))}"
         )
 
-    steps = plan_steps(batch, schedule, layout.ranks)
-    device = cluster.device
-    kind = f"{cluster.gpus} x {cluster.gpu} ({device.tflops:.0f} TFLOP/s in bfloat16, {device.gigabytes:.1f} GB)"
-    lines = [
-        f"{count_parameters(config):,} parameters by {sharding} on {kind}",
-        "",
-        "peak memory of a GPU in GB",
-        *(f"  {part:<14}{getattr(memory, part) / 1e9:>9.2f}" for part in PARTS),
-        f"  {'all':<14}{memory.total / 1e9:>9.2f} of {room:.1f}; {RESERVED_GB:.0f} are for driver and allocator",
-        "",
-    ]
-    if steps.tokens != batch.global_tokens:
-        lines.append(
-            f"a step of {batch.global_tokens:,} tokens does not divide evenly: steps have {steps.tokens:,} tokens"
-        )
-    passes = steps.tokens // (batch.micro_tokens * layout.ranks)
-    lines.append(
-        f"{steps.count:,} steps of {steps.tokens:,} tokens: {layout.ranks} GPUs x {passes} forward passes "
-        f"of {batch.micro_tokens:,} tokens"
+    def _passes(self, steps: Steps) -> int:
+        return steps.tokens // (self.batch.micro_tokens * self.layout.ranks)
+
+    def _list_phases(self, steps: Steps) -> list[str]:
+        """Tokens per second for each row length, communication, and days and GPU hours in total."""
+        cluster, peak = self.cluster, self.cluster.device.tflops * 1e12
+        traffic, passes = count_traffic(self.config, self.layout), self._passes(steps)
+        ends = [start for start, _ in steps.phases[1:]] + [self.schedule.total_tokens]
+        lines, total_s = [], 0.0
+        for (start, row_tokens), end in zip(steps.phases, ends, strict=True):
+            flops = cost_token(self.config, row_tokens).causal
+            if cluster.mfu is None:
+                token_s = predict_token_s(self.config, row_tokens, self.layout, cluster.device, self.attention)
+            else:  # recomputation takes time, but MFU does not count it
+                token_s = flops / (cluster.mfu * peak) * (4 / 3 if self.layout.recomputes else 1)
+            step = time_step(
+                traffic, self.layout, cluster.device,
+                pass_s=token_s * self.batch.micro_tokens, passes=passes, network_gb_s=cluster.network_gb_s,
+            )  # fmt: skip
+            speed = steps.tokens / (step.whole if cluster.mfu is None else step.arithmetic)  # in all
+            total_s += (end - start) / speed
+            share = f"{flops * speed / cluster.gpus / peak:.0%} of the peak, "
+            share += "predicted" if cluster.mfu is None else "as given"
+            lines.append(
+                f"rows of {row_tokens:,}: {(end - start) / 1e9:,.2f} billion tokens at {speed / cluster.gpus:,.0f} "
+                f"tokens/s a GPU and {speed:,.0f} in all ({share})"
+            )
+            lines.append(
+                f"  a step has {step.arithmetic:,.2f} s of arithmetic and {step.communication:,.2f} s of "
+                f"communication, of which {step.whole - step.arithmetic:,.2f} s are not hidden behind it"
+            )
+        return [*lines, f"{total_s / DAY_S:,.1f} days, {total_s * cluster.gpus / 3600:,.0f} GPU hours"]
+
+
+def count_checkpoint_bytes(config: CodeShellConfig) -> int:
+    """Of float32 weights and two moments; tied weights are written under both of their names."""
+    tied = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
+    return 12 * count_parameters(config) + 4 * tied
+
+
+def describe_disk(
+    config: CodeShellConfig, steps: Steps, checkpoint: CheckpointSettings, evaluation: EvaluationSettings
+) -> str:
+    """What the run writes: checkpoints, exports and the model, in float32."""
+    kept = min(checkpoint.keep, -(-steps.count // checkpoint.every_steps)) + 1  # and one that is being written
+    kept += steps.count // checkpoint.keep_every_steps if checkpoint.keep_every_steps else 0
+    kept += steps.decay_start is not None
+    exports = (steps.count - 1) // evaluation.every_steps if evaluation.exports and evaluation.every_steps else 0
+    size, whole = count_checkpoint_bytes(config) / 1e9, 4 * count_parameters(config) / 1e9
+    return (
+        f"disk: up to {kept * size + (exports + 1) * whole:,.0f} GB ({kept} checkpoints of {size:,.1f}, "
+        f"{exports} exports and the model of {whole:,.1f} each)"
     )
-    return lines + _list_phases(config, cluster, steps, schedule.total_tokens, recomputes=layout.recomputes)
 
 
-def _list_phases(
-    config: CodeShellConfig, cluster: Cluster, steps: Steps, total_tokens: int, *, recomputes: bool
-) -> list[str]:
-    """Tokens per second for each row length, and days and GPU hours in total."""
-    ends = [start for start, _ in steps.phases[1:]] + [total_tokens]
-    # Recomputation takes time, but MFU does not count it.
-    recomputation = 4 / 3 if recomputes else 1
-    lines, seconds = [], 0.0
-    for (start, row_tokens), end in zip(steps.phases, ends, strict=True):
-        flops = cost_token(config, row_tokens).causal
-        speed = cluster.mfu * cluster.device.tflops * 1e12 / flops / recomputation
-        seconds += (end - start) / (speed * cluster.gpus)
-        lines.append(
-            f"rows of {row_tokens:,}: {(end - start) / 1e9:,.2f} billion tokens at {speed:,.0f} tokens/s a GPU and "
-            f"{speed * cluster.gpus:,.0f} in all, for a share of {cluster.mfu:.0%} of the peak"
-        )
-    return [*lines, f"{seconds / DAY_S:,.1f} days, {seconds * cluster.gpus / 3600:,.0f} GPU hours"]
+def describe_evaluation(
+    config: CodeShellConfig, layout: Layout, device: Device, steps: Steps, evaluation: EvaluationSettings
+) -> str:
+    """How many evaluations there are, and how long one takes per language; the ranks share the documents."""
+    count = 2 + ((steps.count - 1) // evaluation.every_steps if evaluation.every_steps else 0)
+    longest = max(row_tokens for _, row_tokens in steps.phases)
+    token_s = predict_token_s(config, longest, replace(layout, recomputes=False), device, "sdpa") / 3  # forward
+    seconds = evaluation.max_bytes_per_language / BYTES_PER_TOKEN * token_s / layout.ranks
+    return (
+        f"{count:,} evaluations, each on up to {evaluation.max_bytes_per_language:,} bytes a language, "
+        f"{seconds:,.2f} s a language"
+    )
 
 
 def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, row_tokens: int) -> str:

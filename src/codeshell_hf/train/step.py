@@ -30,6 +30,12 @@ class MicroBatch(Protocol):
         """Shape (B, T); -100 is not predicted."""
 
 
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """Seeds the RNGs of a step on the CPU and on GPUs, so that a resumed run drops what it would have dropped."""
+    (state,) = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
+    torch.manual_seed(int(state))
+
+
 def accumulate_gradients(engine: Engine, batches: Sequence[MicroBatch], ranks: Ranks) -> Tensor:
     """Runs forward and backward over this rank's micro-batches, and returns its share of the step's loss."""
     # The loss is the mean over all labels of the step, across ranks and micro-batches.

@@ -51,20 +51,26 @@ class Device:
         tflops: Dense bfloat16 peak in 10**12 operations per second.
         gigabytes: Memory in 10**9 bytes.
         mark: Part of the driver's name for it.
+        memory_tb_s: Memory bandwidth in 10**12 bytes per second.
+        nvlink_gb_s: To the GPUs of its node, one way, in 10**9 bytes per second.
+        network_gb_s: To other nodes, as above; one adapter a GPU, as in NVIDIA's own DGX.
     """
 
     tflops: float
     gigabytes: float
     mark: str
+    memory_tb_s: float
+    nvlink_gb_s: float
+    network_gb_s: float
 
 
 # From the data sheets.
 DEVICES = {
-    "a100-40g": Device(312.0, 42.4, "A100-SXM4-40GB"),
-    "a100-80g": Device(312.0, 85.0, "A100"),
-    "h100-80g": Device(989.0, 85.0, "H100"),
-    "h200-141g": Device(989.0, 150.0, "H200"),
-    "b200-180g": Device(2250.0, 192.0, "B200"),
+    "a100-40g": Device(312.0, 42.4, "A100-SXM4-40GB", 1.555, 300.0, 25.0),
+    "a100-80g": Device(312.0, 85.0, "A100", 2.039, 300.0, 25.0),
+    "h100-80g": Device(989.0, 85.0, "H100", 3.35, 450.0, 50.0),
+    "h200-141g": Device(989.0, 150.0, "H200", 4.8, 450.0, 50.0),
+    "b200-180g": Device(2250.0, 192.0, "B200", 8.0, 900.0, 50.0),
 }
 
 

@@ -175,7 +175,6 @@ class ZeroEngine(Engine):
         return {
             "model": weights,
             "optimizers": {"state": moments, "param_groups": [group | rate for group in self._groups]},
-            "rng": torch.get_rng_state(),
         }
 
     def _restore(self, state: StateDict) -> None:
