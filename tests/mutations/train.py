@@ -323,8 +323,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "memory.py",
-        "gathered = (ends + 2 * block) * size",
-        "gathered = (ends + block) * size",
+        "whole = ends + 2 * block if",
+        "whole = ends + block if",
         TESTS + "test_memory.py",
         "a block is gathered only when it is needed",
     ),
