@@ -68,6 +68,9 @@ class Settings(Measuring, StageSettings):
             raise ValueError(
                 f"sources has the name {sorted(repeated)[0]!r} twice; ids begin with it, so give each its own"
             )
+        for name in self.rights.by_source:
+            if name not in names:
+                raise ValueError(f"rights.by_source has {name!r}, which is no source; name one of {', '.join(names)}")
         if self.selection is not None and self.selection.by == "quality" and self.quality is None:
             raise ValueError("selection.by is quality, but quality is null; set quality: {}")
         return self

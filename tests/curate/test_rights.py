@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import daft
 import pytest
 
-from codeshell_hf.curate.rights import is_allowed, read_opt_outs
+from codeshell_hf.curate.rights import is_allowed, judge_rights, read_opt_outs
 from codeshell_hf.curate.settings import Rights
 from codeshell_hf.errors import DataError
 from tests.curate.toy_corpus import run
@@ -47,3 +48,24 @@ def test_a_list_of_opt_outs_that_cannot_be_read_is_one_clear_error(tmp_path: Pat
     assert read_opt_outs(None) == ()
     with pytest.raises(DataError, match="which cannot be read; name a text file with one name per line"):
         read_opt_outs(tmp_path / "none.txt")
+
+
+def test_sources_have_rights_of_their_own(tmp_path: Path) -> None:
+    rights = Rights.model_validate({
+        "licences": ["MIT"],
+        "by_source": {"issues": {"licences": None}, "posts": {"licences": ["CC-BY-SA-4.0"], "allows_unknown": True}},
+    })  # fmt: skip
+    rows = [(source, licence) for source in ("code", "issues", "posts") for licence in ("MIT", "CC BY-SA 4.0", None)]
+    table = daft.from_pydict({"source": [one for one, _ in rows], "licence": [one for _, one in rows]})
+
+    ((reason, refused),) = judge_rights(rights)
+    verdicts = table.select(refused.alias("refused")).to_pydict()["refused"]
+
+    assert reason == "licence"
+    assert verdicts == [False, True, True, False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("licence", ["cc by-sa 4.0", "CC-BY-SA-4.0", " (CC BY-SA  4.0)", "CC_BY-SA_4.0 WITH x"])
+def test_licences_are_spelled_in_many_ways(licence: str) -> None:
+    assert is_allowed(licence, ("CC BY-SA 4.0",), allows_unknown=False)
+    assert not is_allowed(licence, ("CC-BY-4.0",), allows_unknown=False)

@@ -19,7 +19,7 @@ OFF: dict[str, object] = {
     for name, info in Rules.model_fields.items()
     if name not in ("by_language", "custom")
 }
-NO_RULES = Rules.model_validate({**OFF, "by_language": {}})
+NO_RULES = Rules.model_validate({**OFF, "by_language": None})
 FREE = {"max_line_bytes": None, "max_mean_line": None}
 RULES = Rules.model_validate(
     {

@@ -78,8 +78,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "rights.py",
-        'return all(name.strip("() ") in allowed',
-        'return any(name.strip("() ") in allowed',
+        "return all(spell(_WITH",
+        "return any(spell(_WITH",
         TESTS + "test_rights.py",
         "one allowed licence of several suffices",
     ),
@@ -250,5 +250,19 @@ MUTATIONS = (
         "return status.st_size, None",
         TESTS + "sources/test_hostile.py",
         "pipes are opened as files",
+    ),
+    Mutation(
+        SRC + "rights.py",
+        "own = rights.by_source.get(source, rights)",
+        "own = rights",
+        TESTS + "test_rights.py",
+        "sources have no rights of their own",
+    ),
+    Mutation(
+        SRC + "settings.py",
+        "merged[language] = {**defaults, **rules}",
+        "merged[language] = rules",
+        TESTS + "test_rules.py",
+        "one rule of a language switches off its others",
     ),
 )

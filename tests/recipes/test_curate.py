@@ -138,6 +138,7 @@ def test_a_cluster_that_is_not_there_is_one_line(
         (["sources=[{name: a, kind: parquet, path: HOME/in}]"], "which has no file that ends in .parquet"),
         (["sources=[{name: a, path: HOME/in}, {name: a, path: HOME/in}]"], "sources has the name 'a' twice"),
         (["rules.by_language={python: {max_lin: 3}}"], "has the unknown rule 'max_lin'"),
+        (["rights.by_source={there: {licences: null}}"], "rights.by_source has 'there', which is no source; name"),
         (["selection={max_tokens: 5, by: quality}"], "selection.by is quality, but quality is null"),
         (["rights.opt_out=HOME/none.txt"], "none.txt does not exist"),
         (["benchmarks=[{name: b, path: HOME/in}]"], "has none of the fields"),

@@ -16,6 +16,7 @@ import yaml
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.settings import read_yaml
+from tests.recipes.good_documents import write_starcoder
 
 ROOT = Path(__file__).parents[2]
 SMALL = ROOT / "recipes" / "nano" / "data" / "benchmarks"
@@ -116,6 +117,7 @@ def write_outside(home: Path, system: str, tokenizer: CodeShellTokenizer) -> Non
     ]  # fmt: skip
     (data / "the-stack-dedup" / "python").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(stack), data / "the-stack-dedup" / "python" / "0.parquet")
+    write_starcoder(data / "starcoderdata")
     functions = [
         {"repo": repository, "path": path, "original_string": text, "code": "", "language": "python"}
         for repository, path, text in programs[::3]
@@ -126,7 +128,7 @@ def write_outside(home: Path, system: str, tokenizer: CodeShellTokenizer) -> Non
         for number in range(12)
     ]
     write_lines(data / "github-issues" / "issues.jsonl", issues)
-    commits = [{"content": f"Fix {n}\n\n-x\n+{text[:400]}", "lang": "git-commits", "license": "MIT"}
+    commits = [{"content": f"Fix {n}\n\n-x\n+{text[:400]}"}
                for n, (_, _, text) in enumerate(programs[:12])]  # fmt: skip
     write_lines(data / "git-commits" / "commits.jsonl", commits)
     for name in ("stackexchange", "stackoverflow"):

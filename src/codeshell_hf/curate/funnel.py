@@ -47,7 +47,19 @@ from .words import load_splitter
 from .writing import EXAMPLES, WriteShared, WriteTask, Written, write_part
 
 _RANK = ("key", "preference", "stars", "id")
-_JUDGED = ("path", "repository", "licence", "bytes", "language", "reason", "digest", "bands", "pieces", *SIGNAL_NAMES)
+_JUDGED = (
+    "source",
+    "path",
+    "repository",
+    "licence",
+    "bytes",
+    "language",
+    "reason",
+    "digest",
+    "bands",
+    "pieces",
+    *SIGNAL_NAMES,
+)
 
 
 def check_inputs(

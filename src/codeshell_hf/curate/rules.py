@@ -48,7 +48,7 @@ RULES: dict[str, tuple[str, str]] = {
 def judge(rules: Rules, rights: Rights) -> Expression:
     """An expression for the first reason to drop a document, or null if it stays.
 
-    It uses the columns of signals, `language`, `licence`, `repository` and `id`.
+    It uses the columns of signals, `language`, `licence`, `source`, `repository` and `id`.
     """
     verdicts = judge_rights(rights)
     for rule, (reason, _) in RULES.items():
@@ -83,7 +83,7 @@ def load_rule(reference: str) -> tuple[str, Expression]:
 def _break(rule: str, rules: Rules) -> Expression | None:
     """Whether a document breaks a rule; `None` if the rule is off for every language."""
     signal = _signal(RULES[rule][1])
-    special = {name: own[rule] for name, own in rules.by_language.items() if rule in own}
+    special = {name: own[rule] for name, own in (rules.by_language or {}).items() if own and rule in own}
     general: Threshold = getattr(rules, rule)
     parts = []
     if general is not None and general is not False:

@@ -1,5 +1,6 @@
 """Settings of curation, one section per step."""
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ KINDS = ("folder", "repositories", "archives", "jsonl", "parquet", "hub", "stack
 Column = Literal["text", "path", "language", "repository", "licence", "stars"]
 Piece = Literal["line", "paragraph"]
 Threshold = bool | int | float | None
-LanguageRules = dict[str, dict[str, Threshold]]
+LanguageRules = dict[str, dict[str, Threshold] | None]
 
 LINES_ARE_FREE: dict[str, Threshold] = {"max_line_bytes": 100_000, "max_mean_line": None}
 PROSE: dict[str, Threshold] = {
@@ -87,20 +88,38 @@ class Source(Section):
             raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}, or folder/file.py:name for your own")
         return kind
 
+    @field_validator("language")
+    @classmethod
+    def _check_language(cls, language: str | None) -> str | None:
+        from .languages import LANGUAGES
+
+        if language is not None and language not in LANGUAGES:
+            near = difflib.get_close_matches(language, LANGUAGES, 1)
+            raise ValueError(f"language is {language!r}; use a name of LANGUAGES, such as {(near or ['python'])[0]}")
+        return language
+
     @property
     def place(self) -> Path:
         """The path on this machine."""
         return Path(self.path)
 
 
-class Rights(Section):
-    """Which documents may be used."""
+class LicenceRights(Section):
+    """Which licences documents may have."""
 
     licences: tuple[str, ...] | Literal["permissive"] | None = Field(
         default=None, description='SPDX names to keep; "permissive" for a list, null for all'
     )
     allows_unknown: bool = Field(default=False, description="whether documents of unknown licence are kept")
+
+
+class Rights(LicenceRights):
+    """Which documents may be used."""
+
     opt_out: InputPath | None = Field(default=None, description="file with repositories, owners/ or ids, one per line")
+    by_source: dict[str, LicenceRights] = Field(
+        default={}, description="licences and allows_unknown of single sources, in place of those above"
+    )
 
 
 class Rules(Section):
@@ -145,15 +164,28 @@ class Rules(Section):
     custom: tuple[Reference, ...] = Field(
         default=(), description="rules of your own, each folder/file.py:name of a function (CONTRIBUTING.md)"
     )
-    by_language: LanguageRules = Field(
-        default=BY_LANGUAGE, description="thresholds that replace these, by language and rule"
+    by_language: LanguageRules | None = Field(
+        default=BY_LANGUAGE,
+        description="thresholds that replace these, by language and rule, on top of the defaults; null for none",
     )
+
+    @field_validator("by_language", mode="before")
+    @classmethod
+    def _add_defaults(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        merged: dict[str, object] = {**BY_LANGUAGE, **given}
+        for language, rules in given.items():
+            defaults = BY_LANGUAGE.get(language)
+            if defaults is not None and isinstance(rules, dict):
+                merged[language] = {**defaults, **rules}
+        return merged
 
     @model_validator(mode="after")
     def _check_languages(self) -> "Rules":
         known = set(type(self).model_fields) - {"by_language", "custom"}
-        for language, rules in self.by_language.items():
-            for name in rules:
+        for language, rules in (self.by_language or {}).items():
+            for name in rules or {}:
                 if name not in known:
                     names = ", ".join(sorted(known))
                     raise ValueError(f"rules.by_language.{language} has the unknown rule {name!r}; known are {names}")

@@ -167,3 +167,17 @@ def test_a_data_set_of_the_hub_is_read_at_one_commit(tmp_path: Path) -> None:
 def test_a_source_that_is_not_there_is_one_clear_error(kind: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"source s is .*(does not exist|no file ends in|has no git checkout)"):
         read_all(kind, tmp_path / "none")
+
+
+def test_the_language_of_rows_is_set_or_named_by_folders_and_never_by_the_tables_own_name(tmp_path: Path) -> None:
+    for name in ("git-commits-cleaned", "python", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.jsonl").write_text(json.dumps({"text": name}) + "\n")
+
+    named = {document.content: document.language for document in read_all("jsonl", tmp_path).values()}
+    forced = {document.language for document in read_all("jsonl", tmp_path, language="web-text").values()}
+
+    assert named == {b"git-commits-cleaned": "git-commits", b"python": "python", b"other": None}
+    assert forced == {"web-text"}
+    with pytest.raises(ValueError, match="language is 'pyhton'; use a name of LANGUAGES, such as python"):
+        read_all("jsonl", tmp_path, language="pyhton")

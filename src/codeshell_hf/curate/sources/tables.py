@@ -32,6 +32,13 @@ COLUMN_NAMES: dict[Column, tuple[str, ...]] = {
     "licence": ("max_stars_repo_licenses", "detected_licenses", "licenses", "license", "licence"),
     "stars": ("max_stars_count", "star_events_count", "stars"),
 }
+# Folders of StarCoder's data set that are no languages.
+CORPORA = {
+    "git-commits-cleaned": "git-commits",
+    "github-issues-filtered-structured": "github-issues",
+    "jupyter-scripts-dedup-filtered": "jupyter-scripts",
+    "jupyter-structured-clean-dedup": "jupyter-structured",
+}
 RANGE_BYTES = 32_000_000
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".json.gz", ".jsonl.bz2", ".jsonl.xz", ".jsonl.zst")
 PARQUET_SUFFIXES = (".parquet",)
@@ -354,7 +361,7 @@ def make_document(row: Mapping[str, object], source: Source, unit: Unit, key: st
         # Several licences are joined with AND, since all must be allowed.
         licence = " AND ".join(sorted(name for one in licence if (name := _to_text(one))))
     facts: _Facts = {
-        "language": find_language(values["language"]) or (name_language(path) if path else None),
+        "language": source.language or find_language(values["language"]) or _find_language(path, unit),
         "repository": _to_text(values["repository"]),
         "licence": _to_text(licence) or unit.licence,
         "stars": clean_number(values["stars"]),
@@ -368,6 +375,14 @@ def make_document(row: Mapping[str, object], source: Source, unit: Unit, key: st
     if len(content) > max_bytes:
         return Document(key, path or unit.id, size=len(content), reason="too-large", **facts)
     return Document(key, path or unit.id, content, len(content), **facts)
+
+
+def _find_language(path: str | None, unit: Unit) -> str | None:
+    """A row's language by its corpus, its own path, or the folder of its table, as in `data/python/0.parquet`."""
+    folders = unit.id.split("/")[1:-1]
+    corpus = next((CORPORA[name] for name in folders if name in CORPORA), None)
+    named = name_language(path) if path else None
+    return corpus or named or next((name for folder in reversed(folders) if (name := find_language(folder))), None)
 
 
 def _to_text(value: object) -> str | None:
