@@ -120,7 +120,10 @@ def run(settings: Settings, work: Work) -> None:
         values = settings.model_dump(mode="json")
         trackers = Trackers(settings.trackers if ranks.is_first else (), start_tracker, work.folder, values)
         command = (sys.executable, "-m", "recipes.evaluate")
-        benchmarks = BackgroundEvaluation(command, ROOT, settings.evaluation.benchmarks, work.folder, log, ranks)
+        benchmarks = BackgroundEvaluation(
+            command, ROOT, settings.evaluation.benchmarks, work.folder, log, ranks,
+            keep=settings.evaluation.keep_exports,
+        )  # fmt: skip
         evaluation = RunEvaluation(
             settings.evaluation, settings.shards, row_tokens=max(schedule.row_lengths),
             benchmarks=benchmarks, folder=work.folder, log=log, trackers=trackers, ranks=ranks, stop=stop,

@@ -447,4 +447,11 @@ MUTATIONS = (
         TESTS + "test_step.py",
         "every step drops the same",
     ),
+    Mutation(
+        TRAIN + "background_evaluation.py",
+        "            if export not in waiting:\n",
+        "            if True:\n",
+        TESTS + "test_background_evaluation.py",
+        "exports deleted before they are evaluated",
+    ),
 )

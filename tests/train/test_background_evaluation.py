@@ -75,6 +75,36 @@ def test_each_export_is_evaluated_alone_and_a_failure_does_not_stop_the_run(
     assert "step      2 | benchmarks failed, training continues: no such model" in printed
 
 
+def test_old_exports_are_deleted_once_they_are_evaluated(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        (tmp_path / "exports" / f"step-{step:08d}").mkdir(parents=True)
+        (tmp_path / "exports" / f"step-{step:08d}" / "config.json").write_text("{}")
+    log, trackers = Log(tmp_path / "log.jsonl", 0, is_writer=True), make_trackers(tmp_path, Recorder(), [])
+    ranks, command = Ranks(torch.device("cpu"), 0, 1), (sys.executable, "-c", STAND_IN)
+
+    def list_exports() -> list[int]:
+        return sorted(int(path.name[-8:]) for path in (tmp_path / "exports").iterdir())
+
+    benchmarks = BackgroundEvaluation(command, tmp_path, Path("bench.yaml"), tmp_path, log, ranks, keep=1)
+    benchmarks.poll(trackers)
+    assert list_exports() == [1, 2, 3, 4]  # all are still to be evaluated
+
+    benchmarks.finish(trackers)
+    assert list_exports() == [4]
+    assert [entry["step"] for entry in log.entries] == [1, 3, 4]  # the second fails
+
+
+def test_exports_without_benchmarks_are_kept_in_number(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        (tmp_path / "exports" / f"step-{step:08d}").mkdir(parents=True)
+        (tmp_path / "exports" / f"step-{step:08d}" / "config.json").write_text("{}")
+    log, ranks = Log(tmp_path / "log.jsonl", 0, is_writer=True), Ranks(torch.device("cpu"), 0, 1)
+
+    BackgroundEvaluation((), tmp_path, None, tmp_path, log, ranks, keep=2).poll(make_trackers(tmp_path, Recorder(), []))
+
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["step-00000003", "step-00000004"]
+
+
 def test_other_ranks_and_runs_without_benchmarks_evaluate_nothing(tmp_path: Path) -> None:
     (tmp_path / "exports" / "step-00000001").mkdir(parents=True)
     (tmp_path / "exports" / "step-00000001" / "config.json").write_text("{}")

@@ -43,7 +43,7 @@ def test_a_plan_tells_memory_steps_and_days(capsys: pytest.CaptureFixture[str]) 
     assert days(faster) == pytest.approx(days(slower) * 0.8, rel=0.01)
     assert days(congested) > 2 * days(printed)
     # 12 bytes a parameter, 16 of a tied one; three are kept, one is being written, every 5,000th step's stays.
-    assert "29 checkpoints of 93.4, 50 exports and the model of 30.8 each" in printed
+    assert "29 checkpoints of 93.4, 3 exports and the model of 30.8 each" in printed
     assert "52 evaluations, each on up to 2,000,000 bytes a language" in printed
 
 

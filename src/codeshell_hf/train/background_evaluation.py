@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +30,19 @@ class BackgroundEvaluation:
         root: Folder of the command's module; paths in `settings` are relative to the current folder.
         settings: Settings of `evaluate`, whose models are replaced by the export; `None` for no evaluation.
         folder: The run's folder, with `exports`.
+        keep: As in `EvaluationSettings.keep_exports`.
     """
 
     def __init__(
-        self, command: Sequence[str], root: Path, settings: Path | None, folder: Path, log: Log, ranks: Ranks
+        self,
+        command: Sequence[str],
+        root: Path,
+        settings: Path | None,
+        folder: Path,
+        log: Log,
+        ranks: Ranks,
+        *,
+        keep: int | None = None,
     ) -> None:
         self._command = command
         self._root = root
@@ -41,17 +51,20 @@ class BackgroundEvaluation:
         self._results = folder / "benchmarks"
         self._log = log
         self._ranks = ranks
+        self._keep = keep if ranks.is_first else None
         self._running: tuple[Path, subprocess.Popen[bytes], IO[bytes]] | None = None
         self._failed: set[str] = set()
 
     def poll(self, trackers: Trackers) -> None:
-        """Logs a finished evaluation and starts the next one, without waiting."""
-        if self._settings is None:
-            return
+        """Logs a finished evaluation, starts the next one, without waiting, and deletes old exports."""
         if self._running is not None and self._running[1].poll() is not None:
             self._log_results(trackers)
-        if self._running is None and (export := self._find_next()) is not None:
-            self._start(export)
+        waiting = [export for export in self._list_exports() if self._is_waiting(export)]
+        if self._running is None and waiting:
+            self._start(waiting[0])
+        for export in self._list_exports()[: -self._keep] if self._keep else ():
+            if export not in waiting:
+                shutil.rmtree(export, ignore_errors=True)
 
     def finish(self, trackers: Trackers) -> None:
         """Evaluates the remaining exports, and waits for them."""
@@ -69,13 +82,14 @@ class BackgroundEvaluation:
             output.close()
             self._running = None
 
-    def _find_next(self) -> Path | None:
-        exports = sorted(self._exports.iterdir()) if self._exports.is_dir() else []
-        for export in exports:
-            is_done = (self._results / export.name / "manifest.json").exists()
-            if not is_done and export.name not in self._failed and (export / "config.json").exists():
-                return export
-        return None
+    def _list_exports(self) -> list[Path]:
+        found = self._exports.iterdir() if self._exports.is_dir() else ()
+        return sorted(path for path in found if (path / "config.json").exists())
+
+    def _is_waiting(self, export: Path) -> bool:
+        """Whether an export is still to be evaluated, or is being evaluated."""
+        is_done = (self._results / export.name / "manifest.json").exists()
+        return self._settings is not None and not is_done and export.name not in self._failed
 
     def _start(self, export: Path) -> None:
         self._results.mkdir(exist_ok=True)

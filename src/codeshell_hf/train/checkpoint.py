@@ -23,6 +23,7 @@ from ..manifest import hash_file, write_text
 from ..precision import ComputeDtype
 from .engine import Engine
 from .guard import Guard
+from .ranks import WRITING_TIMEOUT
 from .run_log import Progress
 from .schedule import Steps, check_phases, check_step_tokens
 from .settings import CheckpointSettings
@@ -112,7 +113,7 @@ class Checkpoints:
         self._pending: _Pending | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
         # The default group communicates gradients while a checkpoint is written.
-        self._group = dist.new_group(backend="gloo")
+        self._group = dist.new_group(backend="gloo", timeout=WRITING_TIMEOUT)
         self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
 
     def save(self, run: Run) -> None:

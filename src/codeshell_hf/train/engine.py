@@ -33,6 +33,7 @@ from .attention import VARLEN, register_attention
 from .attention_choice import AttentionTrial, choose_attention, find_fastest
 from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
+from .ranks import WRITING_TIMEOUT
 from .settings import ComputeSettings, OptimizerSettings
 from .sharding import Sharding
 from .weights import draw_weight
@@ -293,6 +294,8 @@ class Engine:
                 tokenizer.save_pretrained(folder)
             except (OSError, SafetensorError) as error:
                 faults[0] = f"{folder} cannot be written ({error}); make room and run the same command again"
-        dist.broadcast_object_list(faults, device=self.device)
+        group = dist.new_group(backend="gloo", timeout=WRITING_TIMEOUT)
+        dist.broadcast_object_list(faults, group=group)
+        dist.destroy_process_group(group)
         if faults[0] is not None:  # on all ranks, which would wait for the first
             raise RunFailed(faults[0])

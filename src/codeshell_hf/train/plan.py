@@ -172,6 +172,7 @@ def describe_disk(
     kept += steps.count // checkpoint.keep_every_steps if checkpoint.keep_every_steps else 0
     kept += steps.decay_start is not None
     exports = (steps.count - 1) // evaluation.every_steps if evaluation.exports and evaluation.every_steps else 0
+    exports = min(exports, evaluation.keep_exports or exports)
     size, whole = count_checkpoint_bytes(config) / 1e9, 4 * count_parameters(config) / 1e9
     return (
         f"disk: up to {kept * size + (exports + 1) * whole:,.0f} GB ({kept} checkpoints of {size:,.1f}, "

@@ -1,9 +1,13 @@
 """The processes of a run, and sums over them."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+# Of what waits for files: torch's own is shorter than it takes to write a model of 65B.
+WRITING_TIMEOUT = timedelta(hours=4)
 
 
 @dataclass(frozen=True)

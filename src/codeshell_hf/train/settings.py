@@ -116,6 +116,11 @@ class EvaluationSettings(Section):
         default=None, description="output of pack with held-out documents; null for the training shards' own"
     )
     exports: bool = Field(default=False, description="save the model for transformers at each evaluation")
+    keep_exports: int | None = Field(
+        default=None,
+        gt=0,
+        description="how many of the newest are kept, besides those still to be evaluated; null: all",
+    )
     benchmarks: InputPath | None = Field(
         default=None, description="settings of evaluate, run on each export in the background"
     )
