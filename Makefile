@@ -39,6 +39,7 @@ demo: $(DEMO_READY)
 # The same chain with five times the code, five times the training and every benchmark.
 demo-full: setup
 	codeshell run nano-full
+	codeshell rlhf recipes/nano-full/rlhf-gamed.yaml
 
 test: setup
 	SKIPPED_TESTS_FILE=.skipped_tests python -m pytest -n 2 --dist loadgroup --durations 20 -m "not slow"

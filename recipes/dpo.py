@@ -49,15 +49,12 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import list_judges, make_rewards
     from codeshell_hf.align.splits import split_pairs
-    from codeshell_hf.align.trainer_config import check_whole_model
     from codeshell_hf.align.training_log import list_losses, quiet_logs
     from codeshell_hf.publish.figures import draw_tuning, save_figure
 
     quiet_logs()
     trainer_class, config_class = {"dpo": (DPOTrainer, DPOConfig), "kto": (KTOTrainer, KTOConfig)}[settings.method]
     config = make_trainer_config(config_class, settings, work)
-    if settings.measure is not None:
-        check_whole_model(str(config.distributed_state.distributed_type.value))
 
     # Data
     tokenizer = open_tokenizer(settings.model)
@@ -68,7 +65,7 @@ def run(settings: Settings, work: Work) -> None:
     held_out = make_preference_rows(tokenizer, parts[1], config.max_length, purpose="measure")
 
     # Training
-    measurement = RewardMeasurement(settings.measure, seed=settings.seed)
+    measurement = RewardMeasurement(settings.measure, work.folder / "measured_before.json", seed=settings.seed)
     pairs = HeldOutPairs(
         [encode_pair(tokenizer, row["prompt"], row["chosen"], row["rejected"]) for row in held_out],
         work.folder / "held_out_before.json",
@@ -90,11 +87,15 @@ def run(settings: Settings, work: Work) -> None:
             processing_class=tokenizer,
             peft_config=make_adapter(settings.adapter),
         )
-        trainer.add_callback(AtStart(lambda: pairs.take_reference(get_policy(trainer), **sizes)))
-        measurement.take(trainer, tokenizer, rewards)
+
+        def measure_first() -> None:
+            pairs.take_reference(get_policy(trainer), **sizes)
+            measurement.take_first(get_policy(trainer), tokenizer, rewards)
+
+        trainer.add_callback(AtStart(measure_first))
         train(trainer)
         scored = pairs.score(get_policy(trainer), **sizes)
-        measurement.take(trainer, tokenizer, rewards)
+        measurement.take(get_policy(trainer), tokenizer, rewards)
     before, after = pairs.measure(pairs.untrained), pairs.measure(scored)
     history = trainer.state.log_history
     history.insert(0, {"step": 0, **describe(before, "eval_")})

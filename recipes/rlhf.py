@@ -20,6 +20,7 @@ from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
     CHECKPOINTS,
     AlignmentSettings,
+    get_policy,
     make_adapter,
     make_trainer_config,
     save_trained,
@@ -50,13 +51,12 @@ def run(settings: Settings, work: Work) -> None:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-    from codeshell_hf.align.callbacks import make_checks
+    from codeshell_hf.align.callbacks import AtStart, make_checks
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
-    from codeshell_hf.align.trainer_config import check_whole_model
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
     from codeshell_hf.align.turn_end import EndsTurns
     from codeshell_hf.publish.figures import draw_rewards, save_figure
@@ -74,8 +74,6 @@ def run(settings: Settings, work: Work) -> None:
         reward_weights=[reward.weight for reward in settings.rewards],
         remove_unused_columns=False,
     )
-    if settings.measure is not None:
-        check_whole_model(str(config.distributed_state.distributed_type.value))
 
     # Data
     tokenizer = open_tokenizer(settings.model)
@@ -94,7 +92,7 @@ def run(settings: Settings, work: Work) -> None:
         held_out = Dataset.from_list(held_out_rows)
 
     # Training
-    measurement = RewardMeasurement(settings.measure, seed=settings.seed)
+    measurement = RewardMeasurement(settings.measure, work.folder / "measured_before.json", seed=settings.seed)
     with settings.open_sandbox() if any(map(needs_sandbox, settings.rewards)) else nullcontext() as sandbox:
         rewards = make_rewards(
             settings.rewards,
@@ -114,9 +112,9 @@ def run(settings: Settings, work: Work) -> None:
             peft_config=make_adapter(settings.adapter),
             callbacks=make_checks(settings.max_idle_steps, config.max_completion_length),
         )
-        measurement.take(trainer, tokenizer, rewards)
+        trainer.add_callback(AtStart(lambda: measurement.take_first(get_policy(trainer), tokenizer, rewards)))
         train(trainer)
-        measurement.take(trainer, tokenizer, rewards)
+        measurement.take(get_policy(trainer), tokenizer, rewards)
     save_trained(trainer, settings.model, settings.adapter, work.folder)
 
     # Report

@@ -67,6 +67,7 @@ def test_a_reward_that_stops_being_a_number_stops_the_run(key: str, value: float
     state = SimpleNamespace(global_step=7)
 
     RewardCheck().on_log(None, state, None, {"reward": 0.5, "rewards/model/mean": 0.1, "kl": math.nan})
+    RewardCheck().on_log(None, state, None, {"reward": 0.5, "rewards/tests/mean": math.nan})  # no prompt had tests
     with pytest.raises(RunFailed, match=f"{key} became {value} at step 7; check that reward"):
         RewardCheck().on_log(None, state, None, {key: value})
 

@@ -7,7 +7,6 @@ from codeshell_hf.align.trainer_config import (
     check_keys,
     check_launch,
     check_processes,
-    check_whole_model,
 )
 from codeshell_hf.errors import SettingsError
 
@@ -68,11 +67,3 @@ def test_processes_that_do_not_see_each_other_are_refused() -> None:
         check_processes({"WORLD_SIZE": "2"}, "NO", 1)
     with pytest.raises(SettingsError, match="asks for FSDP, but MULTI_GPU runs"):
         check_processes({"WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "1"}, "MULTI_GPU", 1)
-
-
-def test_answers_are_not_sampled_from_a_sharded_model() -> None:
-    for kind in ("NO", "MULTI_CPU", "MULTI_GPU"):
-        check_whole_model(kind)
-    for kind in ("FSDP", "DEEPSPEED"):
-        with pytest.raises(SettingsError, match=f"from a whole model, but {kind} shards it; set measure: null"):
-            check_whole_model(kind)

@@ -21,6 +21,7 @@ from tests.mutations import Mutation
     EXACT_ANSWERS,
     HELD_OUT_PAIRS,
     SAMPLES,
+    SHARED_WORK,
 ) = (
     f"src/codeshell_hf/align/{name}.py"
     for name in (
@@ -42,6 +43,7 @@ from tests.mutations import Mutation
         "exact_answers",
         "held_out_pairs",
         "samples",
+        "shared_work",
     )
 )
 
@@ -183,6 +185,13 @@ MUTATIONS = (
         "self.name = hash_values(0)[:16]",
         _tests("samples"),
         "answers of another model are taken",
+    ),
+    Mutation(
+        SHARED_WORK,
+        "for place in range(-(-count // ranks))]",
+        "for place in range(count // ranks)]",
+        _tests("shared_work"),
+        "the last prompts are measured by no rank",
     ),
     Mutation(
         PARTIAL_TESTS,

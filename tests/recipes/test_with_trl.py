@@ -267,6 +267,8 @@ SIZES = {
     "pairs",
     "files",
     "held_out_prompts",
+    "measure.prompts",
+    "measure.max_new_tokens",
     "sandbox",
     "trainer.max_steps",
     "trainer.per_device_train_batch_size",
@@ -293,6 +295,8 @@ def test_every_systems_recipe_takes_two_steps(aligned: Path, tmp_path: Path, pat
     changes |= {key: f"[{aligned}/{key}.jsonl]" for key in ("conversations", "prompts", "pairs") if key in given}
     changes |= {"files": f"[{aligned}/pairs.jsonl]"} if "files" in given else {}
     changes |= {"held_out_prompts": f"[{aligned}/prompts.jsonl]"} if "held_out_prompts" in given else {}
+    if given.get("measure"):
+        changes |= {"measure.prompts": f"[{aligned}/prompts.jsonl]", "measure.max_new_tokens": "24"}
     changes |= {"sandbox": BACKEND} if "sandbox" in given else {}
     changes |= {"held_out_fraction": "0.34"} if "held_out_fraction" in given else {}
     if "trainer" in given:
@@ -319,6 +323,11 @@ def test_every_systems_recipe_takes_two_steps(aligned: Path, tmp_path: Path, pat
 
     manifest = read_output(tmp_path / "out")
     assert manifest.counts.get("steps", 2) == 2
+    if name in ("rlhf", "dpo"):
+        assert given["measure"] is not None
+        assert {"tests", "model"} & manifest.measures["measured"].keys(), "a judge"
+    if name == "rlhf":
+        assert any(not reward.get("weight", 1.0) for reward in given["rewards"]), "a judge that is not trained on"
     if "trainer" in given:
         tuned = load_file(tmp_path / "out" / "model" / "model.safetensors")
         start = load_file(aligned / "sft" / "model" / "model.safetensors")

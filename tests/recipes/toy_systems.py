@@ -252,6 +252,8 @@ def shrink_trainer(values: dict[str, Any]) -> None:
     if "max_completion_length" in values["trainer"]:
         values["trainer"]["max_completion_length"] = 8
         values["max_idle_steps"] = None
+    if values.get("measure"):
+        values["measure"] |= {"per_prompt": 1, "max_new_tokens": 8}
     for reward in values.get("rewards", []):
         if "soft_tokens" in reward:
             reward["soft_tokens"] = 4

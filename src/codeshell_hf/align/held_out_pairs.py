@@ -11,13 +11,13 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from ..text.chat import NO_LOSS, Message, encode_answer, encode_prompt, pad_rows
 from ..text.intervals import Change, measure_change
 from ..tokenization_codeshell import CodeShellTokenizer
+from .shared_work import choose_share, gather_results
 
 
 @dataclass(frozen=True)
@@ -109,22 +109,15 @@ def compute_log_probs(
     Args:
         batch_size: Pairs at a time.
     """
-    ranks, rank = (distributed.get_world_size(), distributed.get_rank()) if distributed.is_initialized() else (1, 0)
-    # Every rank computes as many, since a sharded model needs all of them in each forward pass.
-    count = -(-len(pairs) // ranks)
-    own = [(rank + ranks * place) % len(pairs) for place in range(count)]
+    own = choose_share(len(pairs))
     was_training = model.training
     model.eval()
     found: dict[int, tuple[float, float]] = {}
-    for first in range(0, count, batch_size):
+    for first in range(0, len(own), batch_size):
         batch = own[first : first + batch_size]
         found.update(zip(batch, _compute_batch(model, [pairs[index] for index in batch], pad_id), strict=True))
     model.train(was_training)
-    everything = [found]
-    if ranks > 1:
-        everything = [{} for _ in range(ranks)]
-        distributed.all_gather_object(everything, found)
-    sums = {index: values for part in everything for index, values in part.items()}
+    sums = gather_results(found)
     return [PairLogProbs(*sums[index], len(pair.chosen), len(pair.rejected)) for index, pair in enumerate(pairs)]
 
 

@@ -4,13 +4,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
 
+from ..errors import DataError
 from ..modeling_codeshell import CodeShellForCausalLM
-from ..text.chat import Conversation
+from ..text.chat import Conversation, encode_prompt
 from ..text.decode import Answer, sample_answers
 from ..text.intervals import Change, measure_change
 from ..tokenization_codeshell import CodeShellTokenizer
@@ -18,9 +18,7 @@ from .examples import read_all_conversations
 from .reward_model import RewardModel, score_texts
 from .rewards import WeightedReward
 from .settings import MeasureSettings
-
-if TYPE_CHECKING:
-    from transformers import Trainer
+from .shared_work import choose_share, count_ranks, gather_results, sum_over_ranks
 
 WEIGHTED = "weighted"
 FINISHED = "finished"
@@ -31,18 +29,33 @@ class RewardMeasurement:
 
     Args:
         settings: `None` measures nothing.
+        path: Keeps the first measurement for a resumed run.
     """
 
-    def __init__(self, settings: MeasureSettings | None, *, seed: int) -> None:
+    def __init__(self, settings: MeasureSettings | None, path: Path, *, seed: int) -> None:
         self._settings = settings
+        self._path = path
         self._seed = seed
         self.taken: list[dict[str, list[float]]] = []
 
-    def take(self, trainer: "Trainer", tokenizer: CodeShellTokenizer, rewards: Sequence[WeightedReward]) -> None:
-        """Measures the policy that is trained, one mean per prompt and reward."""
+    def take_first(
+        self, model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, rewards: Sequence[WeightedReward]
+    ) -> None:
+        """Measures the policy before training, or reads that measurement."""
+        if self._path.exists():
+            self.taken.append(json.loads(self._path.read_text(encoding="utf-8")))
+            return
+        self.take(model, tokenizer, rewards)
+        if self.taken and count_ranks()[0] == 0:
+            self._path.write_text(json.dumps(self.taken[0]), encoding="utf-8")
+
+    def take(
+        self, model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, rewards: Sequence[WeightedReward]
+    ) -> None:
+        """Measures the policy, one mean per prompt and reward."""
         if self._settings is not None:
             measured = measure_rewards(
-                trainer.accelerator.unwrap_model(trainer.model),
+                model,
                 tokenizer,
                 read_all_conversations(self._settings.prompts),
                 rewards,
@@ -73,20 +86,43 @@ def measure_rewards(
     batch_size: int,
     seed: int,
 ) -> dict[str, list[float]]:
-    """Samples the policy's answers to held-out prompts and returns their `score_answers`; every rank does the same."""
-    with tqdm(total=len(conversations), desc="measure", unit="prompt", disable=None) as bar:
+    """Samples the policy's answers to held-out prompts and scores them; the ranks share the prompts.
+
+    The model may be sharded over the ranks. Prompts without room for an answer are left out.
+
+    Returns:
+        As `score_answers`, the same on all ranks.
+
+    Raises:
+        DataError: If no prompt has room for an answer.
+    """
+    room = model.config.n_positions - max_new_tokens
+    fitting = [one for one in conversations if len(encode_prompt(tokenizer, one.prompt)) <= room]
+    if not fitting:
+        raise DataError(
+            f"none of {len(conversations)} prompts to measure on leaves room for {max_new_tokens} tokens; lower "
+            "measure.max_new_tokens"
+        )
+    own = choose_share(len(fitting))
+    with tqdm(total=len(own), desc="measure", unit="prompt", disable=None) as bar:
         answers = sample_answers(
             model,
             tokenizer,
-            [conversation.prompt for conversation in conversations],
+            [fitting[place].prompt for place in own],
+            ids=[f"{place}" for place in own],
             per_prompt=per_prompt,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             batch_size=batch_size,
             seed=seed,
             on_answers=lambda place, answers: bar.update(),
+            is_any_open=lambda is_open: sum_over_ranks(is_open, model.device) > 0,
         )
-    return score_answers(conversations, answers, rewards, device=model.device)
+    scores = score_answers([fitting[place] for place in own], answers, rewards, device=model.device)
+    rows = gather_results(
+        {place: {name: values[row] for name, values in scores.items()} for row, place in enumerate(own)}
+    )
+    return {name: [rows[place][name] for place in range(len(fitting))] for name in scores}
 
 
 def score_answers(

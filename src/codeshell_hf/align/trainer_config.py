@@ -79,16 +79,3 @@ def check_processes(environment: Mapping[str, str], kind: str, processes: int) -
 
 def _list_sharding(environment: Mapping[str, str]) -> list[str]:
     return [word for word, name in SHARDING.items() if environment.get(name, "false").lower() in ("1", "true")]
-
-
-def check_whole_model(kind: str) -> None:
-    """Refuses a sharded model where answers are sampled outside the trainer; `kind` is accelerate's word.
-
-    Raises:
-        SettingsError: If the trainer shards the model.
-    """
-    if kind in ("FSDP", "DEEPSPEED"):
-        raise SettingsError(
-            f"measure samples answers from a whole model, but {kind} shards it; set measure: null and give the "
-            "trainer held-out data and an eval_strategy"
-        )

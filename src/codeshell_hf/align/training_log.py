@@ -48,9 +48,12 @@ def check_losses(history: Sequence[Entry]) -> None:
 
 
 def check_mean_rewards(entry: Mapping[str, float | str], step: int) -> None:
-    """Raises `RunFailed` if a mean reward of an entry is not finite."""
+    """Raises `RunFailed` if the mean reward of an entry, or that of the reward model, is not finite.
+
+    Other rewards are guarded; theirs is not a number if none of them applied, such as tests without any.
+    """
     for key, value in entry.items():
-        is_mean = key == "reward" or (key.startswith("rewards/") and key.endswith("/mean"))
+        is_mean = key in ("reward", "rewards/model/mean")
         if is_mean and not math.isfinite(float(value)):
             raise RunFailed(
                 f"{key} became {value} at step {step}; check that reward, or lower trainer.learning_rate, and run again"

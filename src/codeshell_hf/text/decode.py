@@ -59,12 +59,20 @@ class Output:
 
 
 class Decoder:
-    """Continues prompts with a transformers model in evaluation mode, `batch_size` rows at a time."""
+    """Continues prompts with a transformers model in evaluation mode, `batch_size` rows at a time.
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int) -> None:
+    Args:
+        is_any_open: Whether any rank still decodes, told whether this one does. A sharded model needs all ranks in each
+            forward pass, so those that are done go on with empty ones. They need equally many requests.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, batch_size: int, is_any_open: Callable[[bool], bool] = bool
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
+        self.is_any_open = is_any_open
         config = model.config
         self.context = int(getattr(config, "n_positions", None) or config.max_position_embeddings)
         ends = model.generation_config.eos_token_id if model.generation_config is not None else None
@@ -164,7 +172,11 @@ class Decoder:
                 if on_token is not None and row.ids and row.ids[-1] == token:
                     on_token(token)
             alive = [place for place, row in enumerate(active) if row.is_open]
-            if not alive:
+            is_open = self.is_any_open(bool(alive))
+            while is_open and not alive:
+                self.model(input_ids=chosen[:1, None], use_cache=False)
+                is_open = self.is_any_open(bool(alive))
+            if not is_open:
                 return
             if len(active) - len(alive) >= DROPPED_SHARE * len(active):
                 kept = torch.tensor(alive, device=logits.device)
@@ -290,6 +302,7 @@ def sample_answers(
     seed: int,
     ids: Sequence[str] | None = None,
     on_answers: Callable[[int, list[Answer]], None] = lambda place, answers: None,
+    is_any_open: Callable[[bool], bool] = bool,
 ) -> list[list[Answer]]:
     """Samples answers to prompts; the same seed, model and arguments give the same answers.
 
@@ -299,6 +312,7 @@ def sample_answers(
         per_prompt: Answers to each.
         ids: Decide what is drawn, together with the seed; by default the places of the prompts.
         on_answers: Called with the place of a prompt and its answers as soon as they are complete.
+        is_any_open: As in `Decoder`.
 
     Returns:
         The answers to each prompt.
@@ -325,7 +339,8 @@ def sample_answers(
     was_training = model.training
     model.eval()
     try:
-        Decoder(model, tokenizer, batch_size=batch_size).decode(requests, take)
+        decoder = Decoder(model, tokenizer, batch_size=batch_size, is_any_open=is_any_open)
+        decoder.decode(requests, take)
     finally:
         model.train(was_training)
     return [answers[name] for name in names]

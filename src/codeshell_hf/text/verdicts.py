@@ -23,7 +23,8 @@ _TIE = r"tie|equal|neither|both|draw|平局|平手|不相上下"
 _CHOICE = rf"(?P<choice>[AB](?![A-Za-z'’])|(?:{_TIE})(?![a-z]))"
 _ADVERBS = r"(?:(?:clearly|slightly|much|far|significantly|somewhat|overall|the|a|bit|little|therefore|thus)\s+)*"
 _LABEL = (
-    r"(?:(?<![a-z])(?:verdict|winner|decision|judge?ment|choice|preference|better(?:[_ ](?:answer|response|option))?|"
+    r"(?:(?<![a-z])(?:verdict|winner|decision|judgement|judgment|choice|preference|"
+    r"better(?:[_ ](?:answer|response|option))?|"
     r"preferred(?:[_ ](?:answer|response|option))?|best|pick|result|conclusion|answer(?=\s*[:：]))|"
     r"结论|裁决|判断|判定|选择|更好的(?:回答|答案)?|较好的(?:回答|答案)?|胜者)"
 )
