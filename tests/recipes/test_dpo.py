@@ -12,14 +12,14 @@ from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.align.preferences import Pair, read_all_pairs
 from codeshell_hf.align.splits import split_pairs
 from tests.backends import BACKEND
-from tests.recipes.toy_alignment import hold_no_training_state, pair_settings, read_output, run
+from tests.recipes.toy_alignment import QUESTIONS, hold_no_training_state, pair_settings, read_output, run
 from tests.warm import start
 
 pytestmark = pytest.mark.xdist_group("alignment")
 
 
 def test_direct_preferences_are_learnt_and_judged_by_tests(aligned: Path, tmp_path: Path) -> None:
-    options = {"max_steps": 12, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]}
+    options = {"max_steps": 16, "learning_rate": 1e-3, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]}
     settings = pair_settings(aligned, tmp_path / "out", **options)
     settings |= {
         "pairs": [str(aligned / "preferences" / "pairs.jsonl"), str(aligned / "pairs.jsonl")],
@@ -33,7 +33,19 @@ def test_direct_preferences_are_learnt_and_judged_by_tests(aligned: Path, tmp_pa
     before = load_file(aligned / "sft" / "model" / "model.safetensors")
     after = load_file(tmp_path / "out" / "model" / "model.safetensors")
     assert [key for key in before if torch.equal(before[key], after[key])] == []
-    assert measures["measured"]["tests"]["after"] > measures["measured"]["tests"]["before"]
+    measured = json.loads((tmp_path / "out" / "measured.json").read_text())
+    pairs = read_all_pairs([Path(path) for path in settings["pairs"]]).pairs
+    learned = {pair.prompt[0]["content"] for pair in split_pairs(pairs, 0.34, 0)[0]}
+    gains = [
+        after - before
+        for question, before, after in zip(
+            QUESTIONS, measured["before"]["tests"], measured["after"]["tests"], strict=True
+        )
+        if question in learned
+    ]
+    assert len(gains) == 2
+    assert sum(gains) > 0.2, "of the prompts that were learned from"
+    assert measures["measured"]["tests"]["prompts"] == 3
     hold_no_training_state(tmp_path / "out" / "model")
 
 
