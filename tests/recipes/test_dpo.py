@@ -34,7 +34,7 @@ def test_direct_preferences_are_learnt_and_judged_by_tests(aligned: Path, tmp_pa
     after = load_file(tmp_path / "out" / "model" / "model.safetensors")
     assert [key for key in before if torch.equal(before[key], after[key])] == []
     measured = json.loads((tmp_path / "out" / "measured.json").read_text())
-    pairs = read_all_pairs([Path(path) for path in settings["pairs"]]).pairs
+    pairs = read_all_pairs([aligned / "preferences" / "pairs.jsonl", aligned / "pairs.jsonl"]).pairs
     learned = {pair.prompt[0]["content"] for pair in split_pairs(pairs, 0.34, 0)[0]}
     gains = [
         after - before

@@ -82,9 +82,9 @@ def test_a_reward_that_is_hacked_is_reported(aligned: Path, tmp_path: Path, caps
 
     measures = read_output(tmp_path / "out").measures
     assert measures["measured"]["weighted"]["low"] > 0
-    assert measures["measured"]["tests"]["high"] < 0
+    assert measures["measured"]["tests"]["after"] == 0 < measures["measured"]["tests"]["before"]
     assert measures["reward_hacking"] == ["tests"]
-    assert "reward hacking: the trained reward rose while tests fell;" in capsys.readouterr().out
+    assert "reward hacking: the trained reward rose while tests " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["rloo", pytest.param("grpo", marks=pytest.mark.slow)])
