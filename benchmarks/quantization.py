@@ -1,6 +1,7 @@
 """Cost of quantized weights: bits per byte on held-out documents, and time, compared with full precision.
 
 python -m benchmarks.quantization runs/nano/pretrain/model runs/nano/pack/held-out
+python -m benchmarks.quantization runs/nano/pretrain/model runs/nano/pack/held-out --only gguf
 
 Each method is loaded with `from_pretrained`, as by a user, or from a GGUF file that is read back. Methods whose library
 is not installed are reported as skipped.
@@ -55,7 +56,9 @@ def list_ways(folder: str) -> dict[str, Callable[[], CodeShellForCausalLM] | Non
     ways: dict[str, Callable[[], CodeShellForCausalLM] | None] = {
         "float32": lambda: load_model(folder, dtype=torch.float32),
         "bfloat16": lambda: load_model(folder, dtype=torch.bfloat16),
+        "gguf f16": lambda: load_gguf(folder, "f16"),
         "gguf q8_0": lambda: load_gguf(folder, "q8_0"),
+        "gguf q4_0": lambda: load_gguf(folder, "q4_0"),
         "bitsandbytes int8": None,
         "bitsandbytes nf4": None,
         "torchao int8 weights": None,
@@ -88,6 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("shards", type=Path, help="held-out shards that `pack` wrote")
     parser.add_argument("--max-bytes", type=int, default=100_000, help="of each language")
     parser.add_argument("--window", type=int, default=1024, help="tokens of an input")
+    parser.add_argument("--only", default="", metavar="WORD", help="methods with this word in their name, and float32")
     add_output(parser)
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
@@ -102,6 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     ).start("benchmarks.quantization", arguments)
     full = 0.0
     for name, load in list_ways(options.model).items():
+        if options.only not in name and name != "float32":
+            continue
         if load is None:
             table.note(f"{name} is not installed")
             continue
@@ -124,7 +130,9 @@ def count_bits(name: str) -> str:
     return {
         "float32": "32",
         "bfloat16": "16",
+        "gguf f16": "16",
         "gguf q8_0": "8.5",
+        "gguf q4_0": "4.5",
         "bitsandbytes int8": "8 + row scales",
         "bitsandbytes nf4": "4.5",
         "torchao int4 weights": "4 + scales",

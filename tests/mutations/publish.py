@@ -106,6 +106,13 @@ MUTATIONS = (
     ),
     Mutation(
         f"{WING}/gguf.py",
+        "            type_ = GGMLQuantizationType.Q8_0\n",
+        "            pass\n",
+        f"{TESTS}/test_gguf.py",
+        "the embedding of a 4-bit file is rounded to 4 bits",
+    ),
+    Mutation(
+        f"{WING}/gguf.py",
         "writer.add_head_count_kv(config.num_query_groups or config.n_head)",
         "writer.add_head_count_kv(config.n_head)",
         f"{TESTS}/test_gguf.py",

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.commands.gguf import LLAMA_TYPES as COMMAND_LLAMA
+from codeshell_hf.commands.gguf import TYPES as COMMAND_TYPES
 from codeshell_hf.commands.gguf import main
 from codeshell_hf.errors import CheckpointError, DataError, SettingsError
 from codeshell_hf.publish.folder import save_folder
-from codeshell_hf.publish.gguf import export_gguf, rename
+from codeshell_hf.publish.gguf import LLAMA_TYPES, TYPES, export_gguf, rename
 from codeshell_hf.text.pre_tokenizers import SplitName
 from tests.conftest import DATA, TEXTS
 from tokenizer.bpe import train_across_words, train_bpe
@@ -76,6 +78,7 @@ def logits(model: CodeShellForCausalLM, ids: list[int]) -> np.ndarray[Any, Any]:
         ("untied", "f16", 2e-3),
         ("tied", "bf16", 2e-2),
         ("more rows than entries", "q8_0", 2e-2),
+        ("untied", "q4_0", 0.126),  # an eighth of a block's largest weight
         pytest.param("untied", "f32", 0, marks=pytest.mark.slow),
         pytest.param("more rows than entries", "f16", 2e-3, marks=pytest.mark.slow),
         pytest.param("untied", "q8_0", 2e-2, marks=pytest.mark.slow),
@@ -94,6 +97,58 @@ def test_file_holds_the_weights_of_the_model(
         assert float((parameter - model.state_dict()[name]).abs().max()) <= tolerance * scale, name
     assert counts["bytes"] == (tmp_path / "m.gguf").stat().st_size
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_four_bits_are_those_of_the_format_and_spare_the_embedding(make_folder: MakeFolder, tmp_path: Path) -> None:
+    """Against the definition of Q4_0 in plain loops: a scale of the largest weight by -8, and codes around 8."""
+    folder, model = make_folder()
+    counts = export_gguf(folder, tmp_path / "m.gguf", "q4_0")
+    whole = export_gguf(folder, tmp_path / "f16.gguf", "f16")
+
+    reader = gguf.GGUFReader(tmp_path / "m.gguf")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    kinds = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
+    assert {kinds[name] for name in ("token_embd.weight", "output.weight")} == {"Q8_0"}
+    assert {kind for name, kind in kinds.items() if name.endswith(("qkv.weight", "ffn_up.weight"))} == {"Q4_0"}
+    assert {kind for name, kind in kinds.items() if name.endswith(("bias", "norm.weight"))} == {"F32"}
+    assert reader.fields["general.file_type"].contents() == 2, "llama.cpp's number of mostly Q4_0"
+    assert counts["bytes"] < 0.6 * whole["bytes"]
+    weights = model.state_dict()["transformer.h.0.attn.c_attn.weight"].numpy()
+    stored = tensors["blk.0.attn_qkv.weight"].data
+    for row, packed in zip(weights[:4], stored[:4], strict=True):
+        block = row[:32].astype(np.float32)
+        largest = block[np.abs(block).argmax()]
+        assert packed[:2].view(np.float16)[0] == np.float16(largest / -8)
+        for place, byte in enumerate(packed[2:18]):
+            for value, code in ((block[place], byte & 15), (block[place + 16], byte >> 4)):
+                assert abs(largest / -8 * (int(code) - 8) - value) <= abs(largest) / 16 * 1.01 or code == 15
+
+
+def test_other_types_are_made_by_llama_cpps_program(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = make_folder()
+    program, target = tmp_path / "bin" / "llama-quantize", tmp_path / "m.gguf"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert main([str(folder), str(target), "--type", "q4_k_m"]) == 2
+    assert "not on the PATH; install it, or use q4_0" in capsys.readouterr().err
+
+    def install(script: str) -> None:
+        program.write_text(f"#!{sys.executable}\nimport sys, pathlib\n{script}\n")
+        program.chmod(0o755)
+
+    install("sys.exit('cannot quantize')")
+    assert main([str(folder), str(target), "--type", "q4_k_m"]) == 1
+    assert "llama-quantize failed with 1 (cannot quantize)" in capsys.readouterr().err
+    assert not list(tmp_path.glob("m.gguf*"))
+    install("_, whole, part, kind = sys.argv\n"
+            "pathlib.Path(part).write_text(kind + pathlib.Path(whole).read_bytes()[:4].decode())")  # fmt: skip
+    assert main([str(folder), str(target), "--type", "q4_k_m"]) == 0
+    assert target.read_text() == "Q4_K_MGGUF"
+    assert [path.name for path in tmp_path.glob("m.gguf*")] == ["m.gguf"]
+    assert set(COMMAND_TYPES) == set(TYPES)
+    assert set(COMMAND_LLAMA) == set(LLAMA_TYPES)
 
 
 def test_file_names_the_split_of_its_tokenizer(tiny_model: Callable[..., CodeShellForCausalLM], tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Who is answered, and how: odd requests, keys, pages of strangers, clients that leave, many at once."""
 
 import asyncio
+import copy
 import json
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -127,6 +130,51 @@ def test_odd_requests_are_refused_in_one_form_and_the_server_goes_on(make_client
 
     assert client.get("/health").json() == {"status": "ok", "active": 0, "waiting": 0}
     assert post(client, CHAT, messages=ADD, temperature=0)["choices"][0]["message"]["content"] == "return a + b"
+
+
+BASES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": ADD, "max_tokens": 2, "temperature": 0.5, "n": 1, "stop": ["x"], "stream": False, "seed": 1,
+           "logprobs": True, "top_logprobs": 1, "logit_bias": {"3": 1}, "stream_options": {"include_usage": True},
+           "presence_penalty": 1, "frequency_penalty": 1, "top_k": 3, "min_p": 0.1, "repetition_penalty": 1.1,
+           "model": "m", "tools": [], "generation_config": "{}", "response_format": {"type": "text"}},
+    COMPLETIONS: {"prompt": "a", "suffix": "b", "max_tokens": 2, "n": 1, "logprobs": 1, "echo": False, "best_of": 1},
+    "/completion": {"prompt": "a", "n_predict": 2, "stream": False, "stop": ["x"], "n_probs": 1, "seed": -1,
+                    "temperature": 0.5, "top_k": 3, "top_p": 0.5, "repeat_penalty": 1.1},
+    "/infill": {**PARTS, "prompt": "c", "n_predict": 2, "input_extra": [{"text": "d", "filename": "e"}]},
+    "/generate": {"inputs": "a", "stream": False, "parameters": {"max_new_tokens": 2, "do_sample": True, "stop": ["x"],
+                  "top_p": 0.5, "top_k": 2, "truncate": 5, "details": True, "seed": 1, "typical_p": 0.9}},
+    "/generate_stream": {"inputs": "a", "parameters": {"max_new_tokens": 2}},
+    "/load_model": {"model": "x"},
+}  # fmt: skip
+VALUES: list[Any] = [
+    None, True, False, 0, 1, -1, 3, 2**31, -(2**63), 10**40, 0.5, -0.5, 1e308, 5e-324, "", "a", "1", "\x00", "\u2028",
+    "<|endoftext|>", "|<end>|", "a" * 3000, [], {}, [[]], [{}], [None], ["a"], ["a", "b"], [1, 2], [1, "a"], [[1], [2]],
+    {"a": 1}, {"1": 1}, {"role": "user", "content": "x"}, [{"role": "user", "content": "x"}], [True], [0.5], {"": ""},
+]  # fmt: skip
+
+
+def test_no_body_makes_the_server_fail(make_client: Callable[..., TestClient]) -> None:
+    """Good bodies in which one or two values, at any depth, are replaced by odd ones."""
+    client, rng = make_client(max_new_tokens=3), random.Random(0)
+    seen: Counter[int] = Counter()
+    for path, base in BASES.items():
+        for _ in range(80):
+            body = copy.deepcopy(base)
+            for _ in range(rng.choice((1, 1, 2))):
+                place: Any = body
+                key: Any = rng.choice(list(place))
+                while isinstance(place[key], (dict, list)) and place[key] and rng.random() < 0.5:
+                    place = place[key]
+                    key = rng.choice(list(place)) if isinstance(place, dict) else rng.randrange(len(place))
+                place[key] = copy.deepcopy(rng.choice(VALUES))
+            answer = client.post(path, json=body)
+            seen[answer.status_code] += 1
+            assert answer.status_code in (200, 400), (path, body, answer.status_code, answer.text)
+            assert answer.status_code == 200 or set(answer.json()["error"]) == {"message", "type", "param", "code"}
+            assert "model_failed" not in answer.text, (path, body)
+    assert seen[200] > 100
+    assert seen[400] > 100
+    assert client.get("/health").json() == {"status": "ok", "active": 0, "waiting": 0}
 
 
 def test_harmless_parameters_are_ignored(client: TestClient) -> None:

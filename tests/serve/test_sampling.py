@@ -51,6 +51,8 @@ def test_penalties_are_those_of_their_definitions() -> None:
     # 2.0 / 3 falls below 1.0, and -1.0 * 3 stays below all.
     assert list(draw(RowSampling(repetition_penalty=3, **greedy), prompt=[0, 3])) == [1]
     assert list(draw(RowSampling(repetition_penalty=1.5, **greedy), prompt=[0])) == [0]
+    # A negative one grows by it: -1 becomes -3.
+    assert list(draw(RowSampling(repetition_penalty=3, **greedy), [-1.0, -2.0], prompt=[0])) == [1]
     # Presence and frequency count the output and not the prompt.
     assert list(draw(RowSampling(presence_penalty=1.2, **greedy), prompt=[0])) == [0]
     assert list(draw(RowSampling(presence_penalty=1.2, **greedy), written=[0])) == [1]

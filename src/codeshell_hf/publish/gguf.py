@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 
 from ..configuration_codeshell import SLIDING, CodeShellConfig
-from ..errors import CheckpointError, DataError, SettingsError
+from ..errors import CheckpointError, DataError, RunFailed, SettingsError
 from ..manifest import Values
 from ..settings import unknown_key
 from ..text.pre_tokenizers import SPLITS, name_split
@@ -24,7 +26,15 @@ TYPES = {
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0),
 }
+"""What this module writes. The embedding and the output layer of "q4_0" are Q8_0: rounding costs most there."""
+
+LLAMA_TYPES = {"q4_k_m": "Q4_K_M", "q5_k_m": "Q5_K_M", "q6_k": "Q6_K"}
+"""What llama.cpp's own `llama-quantize` makes of an F16 file."""
+
+QUANTIZE_PROGRAM = "llama-quantize"
+_BLOCKED = frozenset({GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_0})
 _NAMES = {
     "transformer.wte": "token_embd",
     "transformer.ln_f": "output_norm",
@@ -84,7 +94,8 @@ def export_gguf(
     _add_tokenizer(writer, tokenizer, config, folder)
     planned = list(_plan(config, tensors, TYPES[kind][0]))
     for target, _, shape, type_ in planned:
-        byte_shape = gguf.quant_shape_to_byte_shape(shape, type_) if type_.name in ("Q8_0", "BF16") else shape
+        is_packed = type_ in _BLOCKED or type_ == GGMLQuantizationType.BF16
+        byte_shape = gguf.quant_shape_to_byte_shape(shape, type_) if is_packed else shape
         itemsize = {GGMLQuantizationType.F32: 4, GGMLQuantizationType.F16: 2}.get(type_, 1)
         size = int(np.prod(byte_shape)) * itemsize
         writer.add_tensor_info(target, shape, np.dtype(np.float32), size, raw_dtype=type_)
@@ -103,6 +114,47 @@ def export_gguf(
         partial.unlink(missing_ok=True)
     parameters = sum(int(np.prod(shape)) for _, _, shape, _ in planned)
     return {"tensors": len(planned), "bytes": path.stat().st_size, "parameters": parameters}
+
+
+def export_by_llama_cpp(
+    folder: Path,
+    path: Path,
+    kind: str,
+    *,
+    name: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, int]:
+    """Writes a folder as a GGUF file of a type that only llama.cpp's own program makes; arguments of `export_gguf`.
+
+    Args:
+        folder: A CodeShell model with its tokenizer.
+        path: The file.
+        kind: A key of `LLAMA_TYPES`.
+        name: The model's name in the file.
+        on_progress: Called with the tensors of the F16 file that are done, and their total.
+
+    Raises:
+        SettingsError: If the program is not installed.
+        RunFailed: If it fails.
+    """
+    program = shutil.which(QUANTIZE_PROGRAM)
+    if program is None:
+        raise SettingsError(
+            f"{kind} is made by llama.cpp's {QUANTIZE_PROGRAM}, which is not on the PATH; install it, or use q4_0"
+        )
+    whole, partial = path.with_name(f"{path.name}.f16"), path.with_name(f"{path.name}.partial")
+    try:
+        counts = export_gguf(folder, whole, "f16", name=name or folder.resolve().name, on_progress=on_progress)
+        command = [program, str(whole), str(partial), LLAMA_TYPES[kind]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode or not partial.exists():
+            reason = " ".join((done.stderr or done.stdout).split())[-160:]
+            raise RunFailed(f"{QUANTIZE_PROGRAM} failed with {done.returncode} ({reason})")
+        partial.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+    return {**counts, "bytes": path.stat().st_size}
 
 
 def check_architecture(config: CodeShellConfig, folder: Path) -> None:
@@ -204,8 +256,12 @@ def _plan(
         if actual != shape:
             raise CheckpointError(f"{tensors.folder}: {found} is {actual}, the configuration says {shape}")
         type_ = kind if len(shape) > 1 else GGMLQuantizationType.F32
-        if type_ == GGMLQuantizationType.Q8_0 and shape[-1] % 32:
-            raise CheckpointError(f"{source} has rows of {shape[-1]}, which Q8_0's blocks of 32 do not divide; use f16")
+        if type_ == GGMLQuantizationType.Q4_0 and source in ("transformer.wte.weight", "lm_head.weight"):
+            type_ = GGMLQuantizationType.Q8_0
+        if type_ in _BLOCKED and shape[-1] % 32:
+            raise CheckpointError(
+                f"{source} has rows of {shape[-1]}, which {type_.name}'s blocks of 32 do not divide; use f16"
+            )
         yield rename(source), found, shape, type_
 
 

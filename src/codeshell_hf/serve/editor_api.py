@@ -42,7 +42,8 @@ class EditorApi:
                 f"{self.service.settings.max_choices} without stream",
                 param="prompt",
             )
-        encoded = [self.service.encoder.encode_raw(prompt, "prompt") for prompt in prompts]
+        encoder = self.service.encoder
+        encoded = [await self.service.encode(encoder.encode_raw, prompt, "prompt") for prompt in prompts]
         answers = await self._answer_llama(request, asked, encoded, is_stream=asked.stream)
         if isinstance(answers, Response):
             return answers
@@ -57,7 +58,8 @@ class EditorApi:
         refuse_unsupported(body)
         asked = self.service.parse(InfillParameters, body)
         before, after = join_infill(asked)
-        ids = self.service.encoder.encode_infill(before, after, "input_prefix", max_new_tokens=asked.n_predict)
+        encode, limit = self.service.encoder.encode_infill, asked.n_predict
+        ids = await self.service.encode(encode, before, after, "input_prefix", max_new_tokens=limit)
         is_stream = asked.stream or ("stream" not in body and asked.repetition_penalty is not None)
         answers = await self._answer_llama(request, asked, [ids], is_stream=is_stream)
         return answers if isinstance(answers, Response) else JSONResponse(answers[0])
@@ -138,7 +140,7 @@ class EditorApi:
     async def generate(self, request: Request) -> Response:
         """`POST /generate`."""
         asked = self.service.parse(GenerateParameters, await self._read_tgi(request))
-        running = [self._run_tgi(asked)]
+        running = [await self._run_tgi(asked)]
         if asked.stream:
             return EventStream(report_errors(self._stream_tgi(asked, running)))
         ((output,),) = await finish_all(running, request.receive)
@@ -154,7 +156,7 @@ class EditorApi:
     async def generate_stream(self, request: Request) -> Response:
         """`POST /generate_stream`."""
         asked = self.service.parse(GenerateParameters, await self._read_tgi(request))
-        return EventStream(report_errors(self._stream_tgi(asked, [self._run_tgi(asked)])))
+        return EventStream(report_errors(self._stream_tgi(asked, [await self._run_tgi(asked)])))
 
     async def _read_tgi(self, request: Request) -> Values:
         body = await self.service.read(request)
@@ -165,8 +167,9 @@ class EditorApi:
                 raise Refusal("best_of is not supported; leave it out", param="parameters.best_of")
         return body
 
-    def _run_tgi(self, asked: GenerateParameters) -> RunningOutputs:
-        ids = self.service.encoder.encode_raw(asked.inputs, "inputs", truncate=asked.parameters.truncate)
+    async def _run_tgi(self, asked: GenerateParameters) -> RunningOutputs:
+        encode, cut = self.service.encoder.encode_raw, asked.parameters.truncate
+        ids = await self.service.encode(encode, asked.inputs, "inputs", truncate=cut)
         return self.service.run(ids, asked.parameters.make_sampling())
 
     async def _stream_tgi(self, asked: GenerateParameters, running: Sequence[RunningOutputs]) -> AsyncIterator[str]:

@@ -16,7 +16,7 @@ from .parameters import (
     read_generation_config,
     refuse_unsupported,
 )
-from .prompts import list_prompts
+from .prompts import RawPrompt, list_prompts
 from .refusals import Refusal
 from .row_text import PieceToken
 from .sampling import ChosenToken, RowSampling
@@ -70,7 +70,7 @@ class OpenAIApi:
         alternatives = asked.top_logprobs if asked.logprobs else None
         sampling = asked.make_sampling(self.service.limit(asked.limit), alternatives)
         self._check(asked, sampling, 1)
-        ids = self.service.encoder.encode_chat(asked.messages)
+        ids = await self.service.encode(self.service.encoder.encode_chat, asked.messages)
         running = [self.service.run(ids, sampling, asked.n)]
         head = _make_head("chatcmpl", "chat.completion", self.service.name)
         if asked.stream:
@@ -124,15 +124,7 @@ class OpenAIApi:
             raise Refusal(f"best_of is {asked.best_of}; leave it out, or set it to n", param="best_of")
         if asked.echo and (asked.logprobs is not None or asked.suffix):
             raise Refusal("echo has no log probabilities and no suffix; leave out one of them", param="echo")
-        encoded = []
-        for prompt in prompts:
-            if asked.suffix and not isinstance(prompt, str):
-                raise Refusal("suffix needs a prompt of text; send no tokens", param="suffix")
-            if asked.suffix and isinstance(prompt, str):
-                limit = sampling.max_new_tokens
-                encoded.append(self.service.encoder.encode_infill(prompt, asked.suffix, "suffix", max_new_tokens=limit))
-            else:
-                encoded.append(self.service.encoder.encode_raw(prompt, "prompt"))
+        encoded = [await self._encode_completion(prompt, asked.suffix, sampling.max_new_tokens) for prompt in prompts]
         echoes = [
             "" if not asked.echo else prompt if isinstance(prompt, str) else self.service.tokenizer.decode(prompt)
             for prompt in prompts
@@ -153,6 +145,14 @@ class OpenAIApi:
             for number, output in enumerate(of_prompt)
         ]
         return JSONResponse({**head, "choices": choices, "usage": _count(running)})
+
+    async def _encode_completion(self, prompt: RawPrompt, suffix: str | None, limit: int | None) -> list[int]:
+        encoder = self.service.encoder
+        if not suffix:
+            return await self.service.encode(encoder.encode_raw, prompt, "prompt")
+        if not isinstance(prompt, str):
+            raise Refusal("suffix needs a prompt of text; send no tokens", param="suffix")
+        return await self.service.encode(encoder.encode_infill, prompt, suffix, "suffix", max_new_tokens=limit)
 
     async def _stream_completions(
         self, asked: CompletionParameters, running: Sequence[RunningOutputs], echoes: Sequence[str], head: Values

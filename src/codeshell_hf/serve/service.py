@@ -1,9 +1,13 @@
 """A model that is served: its prompts, its batching and its limits."""
 
+import asyncio
+import copy
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -18,6 +22,7 @@ from .sampling import RowSampling
 from .settings import ServeSettings
 
 Asked = TypeVar("Asked", bound=BaseModel)
+Given = ParamSpec("Given")
 
 
 class Service:
@@ -25,19 +30,21 @@ class Service:
 
     Args:
         model: In evaluation mode.
-        tokenizer: Of the model.
+        tokenizer: Of the model; used for encoding, and a copy of it for decoding.
         name: The model's name in answers.
         settings: Limits.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, settings: ServeSettings) -> None:
-        self.tokenizer = tokenizer
+        # Encoding changes a tokenizer's state, and decoding in another thread must not see it.
+        self.tokenizer = copy.deepcopy(tokenizer)
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encoding")
         self.name = name
         self.settings = settings
         self.started = int(time.time())
         self.batching = Batching(
             model,
-            tokenizer,
+            self.tokenizer,
             max_rows=settings.max_rows,
             max_batch_tokens=settings.max_batch_tokens,
             max_waiting=settings.max_waiting,
@@ -46,6 +53,11 @@ class Service:
         self.encoder = PromptEncoder(tokenizer, context=self.batching.context, rows=rows)
         stops = getattr(tokenizer, "stop_strings", (END_OF_TURN,))
         self._stops: tuple[str, ...] = tuple(stops)
+
+    async def encode(self, encode: Callable[Given, list[int]], *args: Given.args, **kwargs: Given.kwargs) -> list[int]:
+        """Calls a method of the encoder in its own thread, so that long texts do not hold up the streams."""
+        call = functools.partial(encode, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, call)
 
     async def read(self, request: Request) -> Body:
         """The body of a request."""
