@@ -211,10 +211,12 @@ def test_long_bodies_are_refused_unread(make_client: Callable[..., TestClient]) 
 
 def test_a_key_is_asked_for_everywhere_but_on_the_page(make_client: Callable[..., TestClient]) -> None:
     client = make_client(key="secret")
-    good = ({"Authorization": "Bearer secret"}, {"X-Api-Key": "secret"})
+    good = ({"Authorization": "Bearer secret"}, {"authorization": "bearer  secret"}, {"X-Api-Key": "secret"})
     bad: tuple[dict[str, str], ...] = (
         {},
         {"Authorization": "Bearer secre"},
+        {"Authorization": "secret"},
+        {"Authorization": "Basic secret"},
         {"Authorization": "Bearer geheimnis\xe9"},
         {"X-Api-Key": ""},
     )

@@ -157,6 +157,9 @@ def test_the_end_of_a_turn_never_reaches_a_client(client: TestClient) -> None:
 
     assert all("return" in text for text in texts)
     assert not any("end>" in text for text in texts)
+    for limit in range(1, 14):  # wherever the limit falls
+        cut = post(client, CHAT, messages=ADD, temperature=0, max_tokens=limit)["choices"][0]["message"]["content"]
+        assert "return a + b|".startswith(cut), "a bar alone may be code"
 
 
 def test_log_probabilities_are_those_of_the_model(client: TestClient, taught: Taught) -> None:

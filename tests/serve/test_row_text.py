@@ -53,6 +53,7 @@ def test_a_stop_and_what_may_begin_one_are_held_back(tiny_tokenizer: CodeShellTo
     shown = [token.text for piece in pieces for token in piece.tokens]
     assert "".join(shown) == "x = 1|<e", "only tokens of the text are reported"
 
-    whole = feed(tiny_tokenizer, encode("x = 1|<en"), ["|<end>|"])
-    assert "".join(piece.text for piece in whole) == "x = 1|<en"
-    assert whole[-1].end == "length"
+    for text, shown_text in (("x |\n", "x |\n"), ("x |", "x |"), ("x = 1|<en", "x = 1"), ("x = 1\n", "x = 1\n")):
+        whole = feed(tiny_tokenizer, encode(text), ["|<end>|", "\n\n"])
+        assert "".join(piece.text for piece in whole) == shown_text, "an end of turn that was cut off is no text"
+        assert whole[-1].end == "length"

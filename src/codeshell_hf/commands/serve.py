@@ -76,6 +76,8 @@ def serve(options: argparse.Namespace) -> None:
     name = options.name or Path(options.model).resolve().name
     app = make_app(Service(model.eval(), tokenizer, name, settings))
     address = f"http://{'[' + options.host + ']' if ':' in options.host else options.host}:{sock.getsockname()[1]}"
+    if settings.allowed_hosts is None and settings.key is None:
+        print(f"{options.host} is open to others, and there is no key: set {KEY_VARIABLE}", file=sys.stderr)
     print(f"serving {name}: chat at {address}, OpenAI's interface at {address}/v1; Ctrl-C stops", flush=True)
     config = uvicorn.Config(
         app, log_level=options.log_level, timeout_graceful_shutdown=5, server_header=False, lifespan="on"

@@ -64,7 +64,8 @@ class AccessGuard:
             )
         if self.key is None or method == "OPTIONS" or path in OPEN_PATHS:
             return
-        given = headers.get("authorization", "").removeprefix("Bearer ").strip() or headers.get("x-api-key", "")
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        given = given.strip() if scheme.lower() == "bearer" and given.strip() else headers.get("x-api-key", "")
         if not secrets.compare_digest(given.encode(), self.key.encode()):
             text = "the key is wrong" if given else "there is no key"
             raise Refusal(

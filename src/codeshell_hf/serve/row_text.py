@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..text.stream import StopFilter
+from ..tokenization_codeshell import END_OF_TURN
 from .sampling import ChosenToken
 
 RowEnd = Literal["stop", "length"]
 _LONGEST_CHARACTER = 4  # in bytes, and so in tokens
+_CUT_END = 2  # characters of an end of turn that are taken for one
 _REPLACEMENT = "\ufffd"
 
 
@@ -108,7 +110,9 @@ class RowText:
         rest = self._add(self._decoder.end(), None)
         if rest.end is not None:
             return rest
-        self._filter.end()
+        # An end of turn that the limit cut off is no text.
+        if not (len(self._filter.held) >= _CUT_END and END_OF_TURN.startswith(self._filter.held)):
+            self._filter.end()
         text, tokens = self._release()
         return TextPiece(rest.text + text, (*rest.tokens, *tokens), end)
 

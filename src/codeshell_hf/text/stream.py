@@ -61,6 +61,11 @@ class StopFilter:
         )
         self._let_through(len(self._held) - risky)
 
+    @property
+    def held(self) -> str:
+        """Text that is held back, since it may be the start of a stop."""
+        return self._held
+
     def end(self) -> None:
         """Passes on the rest: no text follows that could complete a stop."""
         self._let_through(len(self._held))
