@@ -173,6 +173,8 @@ def test_calls_follow_what_is_said_and_several_are_several() -> None:
 
 
 REASONING_FORMS = {
+    "harmony": {"messages": [QUESTION, {"role": "assistant", "channel": "analysis", "content": "t"},
+                             {**ANSWER, "channel": "final"}]},
     "deepseek": {"messages": [QUESTION, {**ANSWER, "reasoning_content": "t"}]},
     "other name": {"messages": [QUESTION, {**ANSWER, "thinking": "t"}]},
     "part": {"messages": [QUESTION, {"role": "assistant", "content": [{"type": "thinking", "thinking": "t"},
@@ -199,3 +201,12 @@ def test_the_original_format_is_a_kind_of_its_own() -> None:
     assert [one.kind for one in (build(row)[0], build(row, format="codeshell-original")[0]) if one] == [
         "chat", "original"
     ]  # fmt: skip
+
+
+def test_what_is_marked_already_is_not_marked_again() -> None:
+    turns = [QUESTION, {**ANSWER, "content": "<think>t</think>r", "reasoning_content": "t"},
+             {"role": "tool", "content": "<tool_response>\n1\n</tool_response>"}, ANSWER]  # fmt: skip
+
+    assert say(build({"messages": turns})[0])[1:3] == (
+        "a:<think>t</think>r", "u:<tool_response>\n1\n</tool_response>"
+    )  # fmt: skip

@@ -76,6 +76,12 @@ FORMS_OF_ONE_TURN = {
     "vicuna": {"text": "USER: q ASSISTANT: r</s>"},
     "deepseek": {"text": "<｜begin▁of▁sentence｜><｜User｜>q<｜Assistant｜>r<｜end▁of▁sentence｜>"},
     "codeshell as text": {"text": "## human: q|<end>|## assistant: r|<end>|"},
+    "guanaco without lines": {"text": "### Human: q### Assistant: r"},
+    "flan": {"inputs": "q", "targets": "r"},
+    "columns of turns": {"messages": {"role": ["user", "assistant"], "content": ["q", "r"]}},
+    "a text in an object": {"messages": [{"role": "user", "content": {"text": "q"}}, {"role": "bot", "content": "r"}]},
+    "an empty turn at the end": {"conversations": [
+        {"from": "user", "value": "q"}, {"from": "assistant", "value": "r"}, {"from": "user", "value": ""}]},
     "plain speakers": {"conversation": "User: q\nAssistant: r"},
 }  # fmt: skip
 
@@ -90,6 +96,7 @@ FORMS_OF_TWO_TURNS = {
     "pairs": {"conversation": [["q", "r"], ["q2", "r2"]]},
     "xtuner": {"conversation": [{"system": "", "input": "q", "output": "r"}, {"input": "q2", "output": "r2"}]},
     "history": {"instruction": "q2", "input": "", "output": "r2", "history": [["q", "r"]]},
+    "history of exchanges": {"query": "q2", "response": "r2", "history": [{"user": "q", "assistant": "r"}]},
     "history of turns": {
         "query": "q2",
         "response": "r2",
@@ -106,6 +113,7 @@ def test_earlier_turns_are_kept_in_their_order(values: object) -> None:
 
 
 SYSTEMS = {
+    "a definition": {"definition": "s", "inputs": "q", "targets": "r"},
     "a turn": {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"},
                             {"role": "assistant", "content": "r"}]},
     "a developer": {"messages": [{"role": "developer", "content": "s"}, {"role": "user", "content": "q"},
@@ -235,3 +243,9 @@ def test_in_released_completions_every_turn_but_the_copilots_is_learned() -> Non
     turns = [{"from": "copilot", "value": "a"}, {"from": "human", "value": "b"}, {"from": "assistant", "value": "c"}]
 
     assert say(read({"conversations": turns})) == ("u:a", "a:b", "a:c")
+
+
+def test_answers_of_calls_are_calls() -> None:
+    row = {"query": "q", "answers": '[{"name": "w", "arguments": {"a": 1}}]', "tools": '[{"name": "w"}]'}
+
+    assert say(read(row))[1] == 'a:<tool_call>\n{"name": "w", "arguments": {"a": 1}}\n</tool_call>'

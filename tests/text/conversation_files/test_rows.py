@@ -85,6 +85,8 @@ def test_tables_have_rows(tmp_path: Path) -> None:
 
 
 ONE_ROW = {
+    "a list of objects beside its texts": {"query": "q", "response": "r", "history": [{"user": "a", "assistant": "b"}]},
+    "annotated": {"messages": [{"role": "user", "content": "q"}], "tags": [{"name": "x"}]},
     "one row on a line": {"messages": [{"role": "user", "content": "q"}]},
     "a conversation of exchanges": {"conversation": [{"input": "q", "output": "r"}]},
     "an indented row": {"id": {"a": 1}, "tags": ["x"]},

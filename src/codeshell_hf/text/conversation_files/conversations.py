@@ -9,9 +9,11 @@ from ..settings import Reading
 from .findings import Findings
 from .forms import Draft, read_text
 from .rows import Row
-from .turns import Turn, check_text, is_given, parse_text
+from .turns import Turn, check_text, is_empty, is_given, parse_text
 
 NO_ANSWER = "conversations hold no answer"
+BREAK = "\n\n"
+END_OF_REASONING = "\n</think>\n\n"
 EMPTY = "conversations with an empty turn"
 
 
@@ -68,6 +70,8 @@ def _list_said(
     if has_tools(draft) and reading.tools == "drop":
         return "conversations with tools"
     said = _write_raw(draft.turns) if draft.is_raw else write_turns(draft, place, reading, findings)
+    if needs_answer:
+        said = _end_with_answer(said, findings, needs_answer=True)
     if any(not turn.text.strip() for turn in said):
         return EMPTY
     if not draft.is_raw:
@@ -132,7 +136,11 @@ def write_turns(draft: Draft, place: str, reading: Reading, findings: Findings) 
             if turn.text.strip():
                 said.append(_Said("user", turn.text, None, is_written=True))
         elif turn.role == "tool":
-            said.append(_Said("user", f"<tool_response>\n{turn.text}\n</tool_response>", None, is_written=True))
+            is_marked = turn.text.lstrip().startswith("<tool_response>")
+            result = turn.text if is_marked else f"<tool_response>\n{turn.text}\n</tool_response>"
+            said.append(_Said("user", result, None, is_written=True))
+        elif turn.role == "assistant" and turn.reasoning and is_empty(turn) and reading.reasoning == "drop":
+            findings.changed["answers with reasoning, which was dropped"] += 1
         elif turn.role == "assistant":
             said.append(_Said("assistant", _write_answer(turn, reading, findings), turn.has_loss))
         else:
@@ -142,10 +150,10 @@ def write_turns(draft: Draft, place: str, reading: Reading, findings: Findings) 
 
 def _write_answer(turn: Turn, reading: Reading, findings: Findings) -> str:
     parts = [turn.text] if turn.text.strip() else []
-    if turn.reasoning.strip():
+    if turn.reasoning.strip() and not turn.text.lstrip().startswith("<think>"):
         is_written = reading.reasoning == "write"
         findings.changed[f"answers with reasoning, which was {'written' if is_written else 'dropped'}"] += 1
-        parts = [f"<think>\n{turn.reasoning.strip()}\n</think>\n\n{turn.text}"] if is_written else parts
+        parts = [f"<think>\n{turn.reasoning.strip()}{END_OF_REASONING}{turn.text}"] if is_written else parts
     parts += [f"<tool_call>\n{call}\n</tool_call>" for call in turn.calls]
     return "\n".join(parts)
 
@@ -169,10 +177,14 @@ def _join(said: Sequence[_Said], findings: Findings) -> list[_Said]:
         if last is None or last.role != turn.role or (turn.role == "assistant" and last.has_loss != turn.has_loss):
             joined.append(turn)
             continue
-        if not last.is_written and not turn.is_written:
+        follows_reasoning = last.text.endswith(END_OF_REASONING)
+        if not last.is_written and not turn.is_written and not follows_reasoning:
             findings.changed["turns joined with one of the same speaker before them"] += 1
         joined[-1] = _Said(
-            last.role, f"{last.text}\n\n{turn.text}", last.has_loss, is_written=last.is_written and turn.is_written
+            last.role,
+            f"{last.text}{'' if follows_reasoning else BREAK}{turn.text}",
+            last.has_loss,
+            is_written=last.is_written and turn.is_written,
         )
     return joined
 

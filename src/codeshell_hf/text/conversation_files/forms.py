@@ -8,15 +8,16 @@ from ...errors import DataError
 from .findings import Findings
 from .rows import Row
 from .transcripts import is_transcript, split_transcript
-from .turns import REASONING_KEYS, Turn, check_text, is_given, parse_text, read_turns, show
+from .turns import REASONING_KEYS, Turn, check_text, is_given, parse_text, read_calls, read_turns, show, split_columns
 
 TURN_LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents", "data")
-QUESTIONS = ("instruction", "prompt", "question", "problem", "query", "user", "human", "input")
+QUESTIONS = ("instruction", "prompt", "question", "problem", "query", "user", "human", "input", "inputs")
 ANSWERS = (
-    "output", "completion", "response", "generated_solution", "solution", "answer", "assistant", "target", "content",
+    "output", "completion", "response", "generated_solution", "solution", "answer", "assistant", "target", "targets",
+    "content",
 )  # fmt: skip
 CONTEXTS = ("input", "context")
-SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction")
+SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "definition")
 TOOLS = ("tools", "functions")
 TEXTS = ("text", "chat", "conversation", "dialogue", "conversations")
 INNER_QUESTIONS = ("input", "human", "user", "question", "prompt", "query", "q")
@@ -181,6 +182,7 @@ def _find_turn_list(row: Row) -> str | None:
 def _holds_turns(value: object) -> bool:
     if isinstance(value, str):
         return value.lstrip().startswith("[{")
+    value = split_columns(value)
     return isinstance(value, list) and bool(value) and all(map(_is_any_turn, value))
 
 
@@ -308,6 +310,9 @@ def _read_question_answer(row: Row, place: str, findings: Findings) -> Draft:
     label, label_names = read_label(row, place)
     reasoning = next((name for name in REASONING_KEYS if isinstance(row.get(name), str)), "")
     answered = [] if answer is None else read_side(row, answer, "assistant", place, findings)
+    if answer is None and is_given(row.get("answers")) and any(is_given(row.get(name)) for name in TOOLS):
+        answer = "answers"  # calls of tools, as of xlam-function-calling
+        answered = [Turn("assistant", "", calls=tuple(read_calls(row["answers"], place)))]
     if reasoning and len(answered) == 1:
         weight, text = answered[0].has_loss, answered[0].text
         answered = [Turn("assistant", text, weight, check_text(str(row[reasoning]), place))]
@@ -322,6 +327,8 @@ def _read_history(value: object, place: str, findings: Findings) -> list[Turn]:
         return []
     if isinstance(value, list) and all(isinstance(part, list) and len(part) == 2 for part in value):
         return [turn for part in value for turn in _read_exchange(part[0], part[1], f"the history on {place}")]
+    if isinstance(value, list) and all(isinstance(part, Mapping) and _find_inner(part) for part in value):
+        return [turn for part in value for turn in _read_inner(part, f"the history on {place}", findings)]
     if isinstance(value, list) and all(map(_is_any_turn, value)):
         return read_turns(value, f"the history on {place}", findings)
     raise DataError(f"{place} has history {show(value)}; write a list of questions with their answers")

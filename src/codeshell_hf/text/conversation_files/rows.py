@@ -19,6 +19,8 @@ MAX_ROW_BYTES = 64 * 2**20
 """A longer row is refused, so that one line without an end cannot fill the memory."""
 MAX_OBJECT_BYTES = 2**30  # of a file that is one object
 BLOCK_BYTES = 2**20
+CONTAINERS = ("data", "rows", "train", "examples", "items", "instances", "records", "samples", "dataset", "results")
+ROW_LISTS = ("messages", "conversation", "conversations", "dialogue", "dialog", "turns", "chat", "contents")
 SPACES = " \t\r\n,"
 LONG_NUMBER = "has a number of over 4,300 digits; write it as a text"
 
@@ -282,9 +284,10 @@ def _find_inner_rows(value: object) -> list[object] | None:
     if not isinstance(value, dict) or not value:
         return None
     lists = [inner for inner in value.values() if isinstance(inner, list) and inner]
-    of_rows = [rows for rows in lists if all(isinstance(row, dict) for row in rows) and not all(map(is_turn, rows))]
-    if len(of_rows) == 1 and not {"messages", "conversation", "conversations", "answers", "completions"} & value.keys():
-        return list(of_rows[0])
+    for name, inner in value.items():
+        may_hold_rows = (len(value) == 1 or name in CONTAINERS) and name not in ROW_LISTS
+        if may_hold_rows and isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
+            return None if all(map(is_turn, inner)) else list(inner)
     if len(value) > 1 and all(isinstance(inner, dict) and not is_turn(inner) for inner in value.values()):
         keys = [set(inner) for inner in value.values()]
         return list(value.values()) if set.intersection(*keys) else None

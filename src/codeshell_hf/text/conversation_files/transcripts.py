@@ -49,7 +49,7 @@ DIALECTS = (
     Dialect("llama-2", re.compile(r"(\[/?INST\])"), ("<s>", "</s>")),
     Dialect("codeshell", re.compile(r"## (human|assistant): ?"), ("|<end>|", "<|endoftext|>"), is_anywhere=False),
     Dialect("alpaca", re.compile(r"(?:\A|\n)### (Instruction|Input|Response): ?\n?"), ("</s>", "<|endoftext|>")),
-    Dialect("guanaco", re.compile(r"(?:\A|\n)### (Human|Assistant): ?"), ("</s>",), is_anywhere=False),
+    Dialect("guanaco", re.compile(r"### (Human|Assistant): ?"), ("</s>",), is_anywhere=False),
     Dialect("hh", re.compile(r"(?:\A|\n\n)(Human|Assistant): ?"), is_anywhere=False),
     Dialect(
         "vicuna", re.compile(r"(?:\A|\s)(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE): ?"), ("</s>", "<|endoftext|>")

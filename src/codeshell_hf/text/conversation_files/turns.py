@@ -63,10 +63,20 @@ def read_turns(values: object, place: str, findings: Findings) -> list[Turn]:
     Raises:
         DataError: If it is no such list, or a speaker, a part or a weight is unknown.
     """
-    values = parse_text(values, place)
+    values = split_columns(parse_text(values, place))
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise DataError(f"{place} has no list of turns; write turns with role and content")
     return [read_turn(value, f"turn {number} on {place}", findings) for number, value in enumerate(values, 1)]
+
+
+def split_columns(values: object) -> object:
+    """Turns that are written as an object of lists, as some exports of tables do; other values unchanged."""
+    if not isinstance(values, Mapping) or not {"role", "from"} & values.keys():
+        return values
+    lists = [value for value in values.values() if isinstance(value, list)]
+    if len(lists) < len(values) or len({len(value) for value in lists}) != 1:
+        return values
+    return [dict(zip(values, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def read_turn(values: object, place: str, findings: Findings) -> Turn:
@@ -83,12 +93,14 @@ def read_turn(values: object, place: str, findings: Findings) -> Turn:
         raise DataError(f"{place} is from {show(speaker)}, which is nobody known; use one of {known}")
     text_key = next((key for key in TEXT_KEYS if values.get(key) is not None), None)
     content = _read_content(values.get(text_key) if text_key else None, place)
-    calls = [call for key in CALL_KEYS for call in _read_calls(values.get(key), place)]
+    calls = [call for key in CALL_KEYS for call in read_calls(values.get(key), place)]
     text = content.text
     if speaker.strip().lower() in CALLERS:
-        calls, text = [*calls, *_read_calls(text, place)], ""
+        calls, text = [*calls, *read_calls(text, place)], ""
     reasoning = next((str(values[key]) for key in REASONING_KEYS if isinstance(values.get(key), str)), "")
-    used = {speaker_key, text_key, *CALL_KEYS, *REASONING_KEYS, *WEIGHT_KEYS}
+    if values.get("channel") == "analysis":  # of OpenAI's harmony format
+        reasoning, text = text, ""
+    used = {speaker_key, text_key, "channel", *CALL_KEYS, *REASONING_KEYS, *WEIGHT_KEYS}
     for key, value in values.items():
         if key not in used and is_given(value):
             findings.unused[f"turns: {key}"] += 1
@@ -112,8 +124,8 @@ class _Content:
 def _read_content(content: object, place: str) -> _Content:
     if content is None or isinstance(content, str):
         return _Content(content or "")
-    if isinstance(content, Mapping) and "parts" in content:
-        content = content["parts"]
+    if isinstance(content, Mapping):
+        content = content.get("parts", [content])
     if not isinstance(content, Sequence):
         raise DataError(f"{place} has content {show(content)}; write a text, or a list of text parts")
     texts: list[str] = []
@@ -137,8 +149,8 @@ def _read_content(content: object, place: str) -> _Content:
     return _Content("".join(texts), "\n".join(reasoning), tuple(calls), role)
 
 
-def _read_calls(value: object, place: str) -> list[str]:
-    """Calls as JSON texts with name and arguments; a text that is no JSON stays as it is."""
+def read_calls(value: object, place: str) -> list[str]:
+    """Calls of tools as JSON texts with name and arguments; a text that is no JSON stays as it is."""
     if not is_given(value):
         return []
     if isinstance(value, str):
