@@ -44,6 +44,7 @@ class ChatEncoder:
 
     def __init__(self, tokenizer: CodeShellTokenizer) -> None:
         self._tokenizer = tokenizer
+        self._end = np.uint32(tokenizer.eos_token_id)
         self._first: list[tuple[Conversation, EncodedArrays]] = []
         self._quick: RankedEncoder | None = None
 
@@ -88,7 +89,7 @@ class ChatEncoder:
             first, last = np.searchsorted(ends, (start, stop - 1), side="right")
             has_loss[first : last + 1] = True
         has_loss[-1] = len(conversation.messages) - 1 not in conversation.without_loss
-        return EncodedArrays(np.append(ids, np.uint32(self._tokenizer.eos_token_id)), has_loss)
+        return EncodedArrays(np.concatenate((ids, (self._end,)), dtype=np.uint32), has_loss)
 
 
 def write_chat(conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:

@@ -8,7 +8,18 @@ from ...errors import DataError
 from .findings import Findings
 from .rows import Row
 from .transcripts import is_transcript, split_transcript
-from .turns import REASONING_KEYS, Turn, check_text, is_given, parse_text, read_calls, read_turns, show, split_columns
+from .turns import (
+    REASONING_KEYS,
+    SPEAKER_KEYS,
+    Turn,
+    check_text,
+    is_given,
+    parse_text,
+    read_calls,
+    read_turns,
+    show,
+    split_columns,
+)
 
 TURN_LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents", "data")
 QUESTIONS = ("instruction", "prompt", "question", "problem", "query", "user", "human", "input", "inputs")
@@ -18,6 +29,7 @@ ANSWERS = (
 )  # fmt: skip
 CONTEXTS = ("input", "context")
 SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "definition")
+NAMES_OF_SYSTEMS = frozenset(SYSTEMS)
 TOOLS = ("tools", "functions")
 TEXTS = ("text", "chat", "conversation", "dialogue", "conversations")
 INNER_QUESTIONS = ("input", "human", "user", "question", "prompt", "query", "q")
@@ -144,6 +156,8 @@ def parse_turn_list(value: object, place: str) -> object:
 
 def read_system(row: Row, place: str) -> tuple[str, frozenset[str]]:
     """The system text of fields beside the turns, and their names."""
+    if not row.keys() & NAMES_OF_SYSTEMS:
+        return "", NAMES_OF_SYSTEMS
     texts = []
     for name in SYSTEMS:
         value = row.get(name)
@@ -152,7 +166,7 @@ def read_system(row: Row, place: str) -> tuple[str, frozenset[str]]:
             texts.append(turns[0].text)
         else:
             texts.append(read_text(row, name, place))
-    return "\n\n".join(dict.fromkeys(filter(None, texts))), frozenset(SYSTEMS)
+    return "\n\n".join(dict.fromkeys(filter(None, texts))), NAMES_OF_SYSTEMS
 
 
 def make_draft(
@@ -187,7 +201,7 @@ def _holds_turns(value: object) -> bool:
 
 
 def _is_any_turn(value: object) -> bool:
-    return isinstance(value, Mapping) and bool({"role", "from", "speaker", "author"} & value.keys())
+    return isinstance(value, dict) and any(key in value for key in SPEAKER_KEYS)
 
 
 def _read_messages(row: Row, place: str, findings: Findings) -> Draft:

@@ -81,8 +81,10 @@ def split_columns(values: object) -> object:
 
 def read_turn(values: object, place: str, findings: Findings) -> Turn:
     """Reads one turn; counts its fields that nothing uses."""
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         raise DataError(f"{place} is {show(values)} and no turn; write role and content")
+    if (plain := _read_plain(values)) is not None:
+        return Turn(plain[0], check_text(plain[1], place))
     speaker_key = next((key for key in SPEAKER_KEYS if values.get(key) is not None), None)
     speaker = values.get(speaker_key) if speaker_key else None
     if isinstance(speaker, Mapping):  # as in exports of ChatGPT
@@ -111,6 +113,19 @@ def read_turn(values: object, place: str, findings: Findings) -> Turn:
         check_text(reasoning or content.reasoning, place),
         tuple(check_text(call, place) for call in [*content.calls, *calls]),
     )
+
+
+def _read_plain(values: dict[str, object]) -> tuple[Role, str] | None:
+    """Speaker and text of a turn without anything else, as most are; for speed alone."""
+    if len(values) != 2:
+        return None
+    speaker, text = (values.get("role"), values.get("content")) if "role" in values else (
+        values.get("from"), values.get("value")
+    )  # fmt: skip
+    if type(speaker) is not str or type(text) is not str or speaker in CALLERS:
+        return None
+    role = SPEAKERS.get(speaker)
+    return None if role is None else (role, text)
 
 
 @dataclass(frozen=True)
