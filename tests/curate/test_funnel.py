@@ -96,9 +96,11 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> Non
     run(folder, broken)
 
     assert killed_at == ["measure", "exact duplicates", "near duplicates", "inspect", "write"]
-    for name in ("documents/part-00000.parquet", "duplicates.parquet", "funnel.json"):
+    for name in ("documents/part-00000.parquet", "duplicates.parquet", "dropped.parquet", "funnel.json"):
         assert (whole / name).read_bytes() == (broken / name).read_bytes()
-    assert sorted(path.name for path in broken.iterdir()) == ["documents", "duplicates.parquet", "funnel.json"]
+    assert sorted(path.name for path in broken.iterdir()) == [
+        *("documents", "dropped.parquet", "duplicates.parquet", "funnel.json")
+    ]
 
 
 def test_another_threshold_measures_nothing_again_and_a_changed_file_its_part_alone(tmp_path: Path) -> None:

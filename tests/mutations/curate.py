@@ -265,4 +265,11 @@ MUTATIONS = (
         TESTS + "test_rules.py",
         "one rule of a language switches off its others",
     ),
+    Mutation(
+        SRC + "rules.py",
+        "if (value < bound) if is_least else (value > bound):",
+        "if (value > bound) if is_least else (value > bound):",
+        TESTS + "test_dropped.py",
+        "minima explain no drop",
+    ),
 )

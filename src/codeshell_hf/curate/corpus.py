@@ -118,6 +118,7 @@ class Corpus:
         on_progress: Progress,
     ) -> None:
         self.work = work
+        self.max_file_bytes = measuring.max_file_bytes
         self._progress = on_progress
         parts = split_parts(list_all(sources), part_bytes=part_bytes)
         work.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from .annotation import SECTION, annotate_by_signals, ask
 from .benchmark_tasks import read_benchmark
 from .corpus import ROW, Corpus, Drawn
 from .daft_engine import count_cores
+from .dropped import DropLimits, join_parts
 from .duplicates import NO_DUPLICATES, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
 from .inspection import STATIC, InspectShared, ScoreShared, inspect_part, score_part
 from .measured_parts import SIGNAL_NAMES
@@ -96,8 +97,8 @@ class Curation:
     """The steps over one corpus, in the order of their methods.
 
     Args:
-        output: Folder for `documents/part-*.parquet`, `duplicates.parquet`, `funnel.json` and, if trained here,
-            `ngrams.arpa` and `quality/`.
+        output: Folder for `documents/part-*.parquet`, `duplicates.parquet`, `dropped.parquet`, `funnel.json` and, if
+            trained here, `ngrams.arpa` and `quality/`.
         on_progress: Called with the step, the parts done and their total.
     """
 
@@ -112,6 +113,7 @@ class Curation:
         self._clusters: pa.Table
         self._repeated: Repeated | None = None
         self._is_scored = False
+        self._limits = DropLimits(rules={}, thresholds={}, of_languages={}, language_bytes={})
         self._count_step("read")
 
     def _count_step(self, name: str) -> None:
@@ -124,6 +126,11 @@ class Curation:
         judged = read.with_column("verdict", daft.functions.coalesce(col("reason"), judge(rules, rights)))
         readable = read.where(col("reason").is_null()).groupby("language").agg(col("bytes").sum().alias("size"))
         sizes = readable.to_pydict()
+        self._limits["rules"] = rules.model_dump(mode="json")
+        self._limits["thresholds"] |= {"small-language": min_language_bytes, "too-large": self._corpus.max_file_bytes}
+        self._limits["language_bytes"] = {
+            str(name): int(size) for name, size in zip(sizes["language"], sizes["size"], strict=True)
+        }
         small = sorted(
             name for name, size in zip(sizes["language"], sizes["size"], strict=True) if size < min_language_bytes
         )
@@ -155,6 +162,7 @@ class Curation:
             self._progress("near duplicates", 0, 1)
             table = self._corpus.once("near", lambda: self._find_near(exact, near))
             self._verdicts.drop(table["key"].to_numpy(), "near-duplicate")
+            self._limits["thresholds"]["near-duplicate"] = near.min_jaccard
             tables.append(table.append_column("kind", pa.array(["near"] * len(table), pa.string())))
             self.outcome.measures |= json.loads((self._work / "near.json").read_text(encoding="utf-8"))
             self._progress("near duplicates", 1, 1)
@@ -203,7 +211,9 @@ class Curation:
                 "path": str(model), "words": perplexity.words, "max_characters": perplexity.max_characters
             }  # fmt: skip
         self._corpus.map("inspect", inspect_part, shared)
+        self._limits["thresholds"]["contaminated"] = min_benchmark_overlap
         if repeated is not None:
+            self._limits["thresholds"]["repeated-text"] = repeated.min_left
             for table in self._corpus.read("inspect", ["key", "left"]):
                 short = table.filter(pc.less(table["left"], repeated.min_left))
                 self._verdicts.drop(short["key"].to_numpy(), "repeated-text")
@@ -225,6 +235,7 @@ class Curation:
         for _, language, value in self._read_perplexities():
             values.setdefault(language, []).append(value)
         cuts = {name: float(np.quantile(of_language, keep_fraction)) for name, of_language in values.items()}
+        self._limits["of_languages"]["high-perplexity"] = cuts
         high = [key for key, language, value in self._read_perplexities() if value > cuts[language]]
         self._verdicts.drop(high, "high-perplexity")
         self.outcome.measures["perplexity_cuts"] = {name: round(cut, 3) for name, cut in sorted(cuts.items())}
@@ -256,6 +267,7 @@ class Curation:
         self._corpus.map("quality", score_part, shared, max_workers=workers)
         self._is_scored = True
         if quality.min_score is not None:
+            self._limits["thresholds"]["low-quality"] = quality.min_score
             for table in self._corpus.read("quality", ["key", "quality"]):
                 low = table.filter(pc.less(table["quality"], quality.min_score))
                 self._verdicts.drop(low["key"].to_numpy(), "low-quality")
@@ -330,12 +342,15 @@ class Curation:
             DataError: If nothing is left.
         """
         documents = self._output / DOCUMENTS
+        dropped = self._work / "dropped"
+        dropped.mkdir(exist_ok=True)
         self._write_duplicates()
         tasks = [
             WriteTask(
                 **part,
                 inspected=str(self._work / "inspect" / f"{part['index']:05d}.parquet"),
                 scored=str(self._work / "quality" / f"{part['index']:05d}.parquet") if self._is_scored else None,
+                dropped=str(dropped / f"{part['index']:05d}.parquet"),
             )
             for part in self._corpus.list_parts("write", documents, prefix="part-")
         ]
@@ -345,10 +360,12 @@ class Curation:
             "held_out_fraction": held_out_fraction,
             "redacts": redacts,
             "repeated": self._repeated,
+            "limits": self._limits,
         }
         _merge(self.outcome, self._corpus.gather("write", write_part, tasks, shared))
         for path in documents.glob(".*.json"):
             path.unlink()
+        join_parts([Path(task["dropped"]) for task in tasks], self._output / "dropped.parquet")
         counts = self.outcome.funnel.counts()
         if not counts["documents_after"]:
             reasons = ", ".join(f"{name} {count}" for name, count in self.outcome.funnel.reasons())

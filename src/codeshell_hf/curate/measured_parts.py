@@ -58,7 +58,7 @@ SIGNAL_NAMES = tuple(_SIGNALS)
 SCHEMA = pa.schema(
     [
         ("key", pa.int64()),
-        *((name, pa.string()) for name in ("id", "source", "path", "repository", "licence")),
+        *((name, pa.string()) for name in ("id", "source", "path", "repository", "licence", "origin", "version")),
         ("stars", pa.int64()),
         ("bytes", pa.int64()),
         ("language", pa.string()),
@@ -146,6 +146,8 @@ def _measure_all(batch: Sequence[tuple[str, Document]], measuring: Measuring) ->
             "path": document.path,
             "repository": document.repository,
             "licence": document.licence,
+            "origin": document.origin,
+            "version": document.version,
             "stars": document.stars,
             "bytes": document.size,
             "language": language,

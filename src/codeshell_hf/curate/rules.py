@@ -1,5 +1,7 @@
 """Thresholds over signals. Every dropped document has one reason: the first rule, in order, that it breaks."""
 
+from collections.abc import Mapping
+
 import daft
 from daft import DataType, Expression, col
 
@@ -60,6 +62,31 @@ def judge(rules: Rules, rights: Rights) -> Expression:
     for name, broken in reversed(verdicts):
         result = daft.functions.when(broken.fill_null(daft.lit(False)), daft.lit(name)).otherwise(result)  # noqa: FBT003
     return result
+
+
+def explain(rules: Rules, reason: str, row: Mapping[str, object]) -> tuple[float | None, float | None]:
+    """The value and the threshold of the first rule with a reason that a document breaks; `None` for a user's rules.
+
+    Args:
+        row: The document's language and signals. Of a signal that is true or false, the value is 1 or 0.
+    """
+    own = (rules.by_language or {}).get(str(row["language"])) or {}
+    for rule, (name, signal) in RULES.items():
+        threshold: Threshold = own.get(rule, getattr(rules, rule))
+        value = _count_faults(row) if signal == "faults_per_line" else row.get(signal)
+        if name != reason or threshold is None or threshold is False or not isinstance(value, bool | int | float):
+            continue
+        bound = float(rule == "must_parse") if threshold is True else float(threshold)
+        is_least = rule.startswith("min_") or rule == "must_parse"
+        if (value < bound) if is_least else (value > bound):
+            return float(value), bound
+    return None, None
+
+
+def _count_faults(row: Mapping[str, object]) -> float:
+    faults, syntax, style, lines = (row.get(name) for name in ("faults", "syntax_faults", "style_faults", "lines"))
+    found = sum(count for count in (faults, syntax, style) if isinstance(count, int))
+    return found / lines if isinstance(lines, int) and lines else 0.0
 
 
 def load_rule(reference: str) -> tuple[str, Expression]:

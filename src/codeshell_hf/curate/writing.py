@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from .dropped import DROPPED_SCHEMA, DropLimits, list_dropped
 from .measured_parts import SCHEMA
 from .parts import CorpusPart, Repeated
 from .redaction import redact, redact_all
@@ -59,10 +60,11 @@ DOCUMENT_SCHEMA = pa.schema(
 
 
 class WriteTask(CorpusPart):
-    """A part, with its files of perplexity, tokens and, if documents were scored, quality."""
+    """A part, with its files of perplexity, tokens and, if documents were scored, quality; writes `dropped`, too."""
 
     inspected: str
     scored: str | None
+    dropped: str
 
 
 class WriteShared(TypedDict):
@@ -73,6 +75,7 @@ class WriteShared(TypedDict):
     held_out_fraction: float
     redacts: bool
     repeated: Repeated | None
+    limits: DropLimits
 
 
 class Written(TypedDict):
@@ -107,7 +110,10 @@ def _write(task: WriteTask, shared: WriteShared, output: Path) -> Written:
     tally = _Tally()
     temporary = output.with_suffix(".tmp")
     row = 0
-    with pq.ParquetWriter(temporary, DOCUMENT_SCHEMA, compression="zstd") as writer:
+    with (
+        pq.ParquetWriter(temporary, DOCUMENT_SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(task["dropped"], DROPPED_SCHEMA, compression="zstd") as dropped,
+    ):
         for batch in pq.ParquetFile(task["measured"]).iter_batches(_ROWS):
             verdicts = codes[row : row + len(batch)]
             row += len(batch)
@@ -115,9 +121,10 @@ def _write(task: WriteTask, shared: WriteShared, output: Path) -> Written:
             tally.count_histograms(batch, extra, verdicts == 0)
             tally.show_examples(batch, verdicts, reasons)
             tally.count_dropped(batch, verdicts, reasons)
+            dropped.write_table(list_dropped(batch, extra, verdicts, reasons, shared["limits"]))
             kept = verdicts == 0
             if kept.any():
-                mine = {name: values[kept] for name, values in extra.items()}
+                mine = {name: extra[name][kept] for name in DOCUMENT_SCHEMA.names if name in extra}
                 writer.write_table(_finish(batch.filter(pa.array(kept)), mine, clusters, hashes, shared, tally))
     temporary.replace(output)
     return tally.result()
@@ -177,7 +184,7 @@ class _Scores:
 
     def __init__(self, inspected: str, scored: str | None) -> None:
         self._tables: list[tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]] = []
-        for path, names in ((inspected, ("perplexity", "tokens")), (scored, ("quality",))):
+        for path, names in ((inspected, ("perplexity", "tokens", "left", "overlap")), (scored, ("quality",))):
             if path is not None:
                 table = pq.read_table(path, columns=["key", *names])
                 values = {name: table[name].cast(pa.float64()).to_numpy() for name in names}

@@ -23,6 +23,8 @@ class DocumentRow(TypedDict, total=False):
     stars: int | None
     language: str
     licence: str | None
+    origin: str
+    version: str | None
     bytes: int
     text: str
     digest: str

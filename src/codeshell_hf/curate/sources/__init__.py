@@ -71,9 +71,10 @@ def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
         CodeShellError: If settings do not fit the source.
         OSError: If this machine lacks space or files.
     """
+    origin, version = _find_origin(unit)
     try:
         for document in find_reader(source.kind)[1](source, unit, max_bytes=max_bytes):
-            cleaned = clean_document(document)
+            cleaned = clean_document(replace(document, origin=origin, version=version))
             if cleaned.language == "jupyter-notebook" and cleaned.reason is None:
                 yield from _convert(cleaned, max_bytes)
             else:
@@ -85,6 +86,15 @@ def read_unit(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
             raise
         _logger.warning("%s cannot be read to its end: %s: %s", clean_text(unit.id), type(error).__name__, error)
         yield clean_document(Document(f"{unit.id}!failed", unit.id, size=unit.size, reason="reader-failed"))
+
+
+def _find_origin(unit: Unit) -> tuple[str, str | None]:
+    """Where a unit's documents come from, and its version: an address and a commit, or the file in its source."""
+    if unit.path.startswith("hf://"):
+        return unit.path, unit.path.partition("@")[2].partition("/")[0] or None
+    if unit.repository and unit.version:
+        return unit.repository, unit.version
+    return unit.id.partition("/")[2], unit.version or None
 
 
 def _convert(document: Document, max_bytes: int) -> Iterator[Document]:

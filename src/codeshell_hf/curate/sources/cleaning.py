@@ -62,6 +62,7 @@ def clean_document(document: Document) -> Document:
         repository=clean_text(document.repository) if document.repository else None,
         licence=clean_text(document.licence) if document.licence else None,
         stars=clean_number(document.stars),
+        origin=clean_text(document.origin),
     )
 
 

@@ -55,6 +55,8 @@ class Document:
         language: A key of `LANGUAGES`; `None` if unknown.
         licence: SPDX name.
         reason: Why it cannot be read; `None` if it can.
+        origin: Where it comes from: a repository's or data set's address, else the file in its source.
+        version: The commit of the repository or data set; `None` if there is none.
     """
 
     id: str
@@ -66,6 +68,8 @@ class Document:
     licence: str | None = None
     stars: int | None = None
     reason: str | None = None
+    origin: str = ""
+    version: str | None = None
 
 
 def list_whole_files(source: Source, suffixes: tuple[str, ...]) -> Iterator[Unit]:
