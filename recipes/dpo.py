@@ -6,7 +6,7 @@ codeshell dpo recipes/nano/dpo.yaml
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -16,12 +16,16 @@ from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_fi
 from recipes.with_trl import (
     CHECKPOINTS,
     PairSettings,
-    get_policy,
     make_adapter,
     make_trainer_config,
+    measure,
+    measure_at_start,
     save_trained,
     train,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Settings(PairSettings, SandboxSettings):
@@ -40,7 +44,6 @@ def run(settings: Settings, work: Work) -> None:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
-    from codeshell_hf.align.callbacks import AtStart
     from codeshell_hf.align.examples import make_preference_rows
     from codeshell_hf.align.held_out_pairs import HeldOutPairs, describe, encode_pair
     from codeshell_hf.align.models import load_policy, open_tokenizer
@@ -88,15 +91,18 @@ def run(settings: Settings, work: Work) -> None:
             peft_config=make_adapter(settings.adapter),
         )
 
-        def measure_first() -> None:
-            pairs.take_reference(get_policy(trainer), **sizes)
-            measurement.take_first(get_policy(trainer), tokenizer, rewards)
+        def measure_first(policy: "PreTrainedModel") -> None:
+            pairs.take_reference(policy, **sizes)
+            measurement.take_first(policy, tokenizer, rewards)
 
-        trainer.add_callback(AtStart(measure_first))
+        def measure_last(policy: "PreTrainedModel") -> None:
+            pairs.take_last(policy, **sizes)
+            measurement.take(policy, tokenizer, rewards)
+
+        measure_at_start(trainer, measure_first)
         train(trainer)
-        scored = pairs.score(get_policy(trainer), **sizes)
-        measurement.take(get_policy(trainer), tokenizer, rewards)
-    before, after = pairs.measure(pairs.untrained), pairs.measure(scored)
+        measure(trainer, measure_last)
+    before, after = pairs.measure(pairs.untrained), pairs.measure(pairs.scored)
     history = trainer.state.log_history
     history.insert(0, {"step": 0, **describe(before, "eval_")})
     history.append({"step": trainer.state.global_step, **describe(after, "eval_")})
@@ -117,7 +123,7 @@ def run(settings: Settings, work: Work) -> None:
         "held_out_accuracy": after.accuracy,
         "held_out_margin": after.margin,
     }
-    if change := pairs.measure_change(scored, settings.seed):
+    if change := pairs.measure_change(pairs.scored, settings.seed):
         work.measures["held_out_margin_change"] = asdict(change)
     loss = "" if after.loss is None else f"loss {before.loss:.3f} -> {after.loss:.3f}, "
     work.report.append(

@@ -79,6 +79,7 @@ def run(settings: Settings, work: Work) -> None:
         if others and judge is not None:
             made.extend(pair_by_judge(others, judge))
             work.counts["judge_requests"] = judge.budget.used
+            work.counts["judge_unreadable"] = judge.unreadable
         elif others:
             made.dropped["prompts have neither tests nor a judge"] += len(others)
     made.extend(read_all_pairs(settings.files, settings.get_reading()))

@@ -20,9 +20,10 @@ from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
     CHECKPOINTS,
     AlignmentSettings,
-    get_policy,
     make_adapter,
     make_trainer_config,
+    measure,
+    measure_at_start,
     save_trained,
     train,
 )
@@ -51,7 +52,7 @@ def run(settings: Settings, work: Work) -> None:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-    from codeshell_hf.align.callbacks import AtStart, make_checks
+    from codeshell_hf.align.callbacks import make_checks
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm
@@ -112,9 +113,9 @@ def run(settings: Settings, work: Work) -> None:
             peft_config=make_adapter(settings.adapter),
             callbacks=make_checks(settings.max_idle_steps, config.max_completion_length),
         )
-        trainer.add_callback(AtStart(lambda: measurement.take_first(get_policy(trainer), tokenizer, rewards)))
+        measure_at_start(trainer, lambda policy: measurement.take_first(policy, tokenizer, rewards))
         train(trainer)
-        measurement.take(get_policy(trainer), tokenizer, rewards)
+        measure(trainer, lambda policy: measurement.take(policy, tokenizer, rewards))
     save_trained(trainer, settings.model, settings.adapter, work.folder)
 
     # Report

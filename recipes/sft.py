@@ -15,6 +15,8 @@ from recipes.with_trl import (
     AlignmentSettings,
     make_adapter,
     make_trainer_config,
+    measure,
+    measure_at_start,
     save_trained,
     train,
 )
@@ -37,14 +39,14 @@ def run(settings: Settings, work: Work) -> None:
     """Trains and saves the model, and measures the loss on held-out conversations before and after."""
     from trl import SFTConfig, SFTTrainer
 
-    from codeshell_hf.align.held_out_loss import HeldOutLoss, sum_row_losses
+    from codeshell_hf.align.held_out_loss import HeldOutLoss, average
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preparation import prepare_conversations
-    from codeshell_hf.align.training_log import first_value, quiet_logs
+    from codeshell_hf.align.training_log import quiet_logs
     from codeshell_hf.publish.figures import draw_tuning, save_figure
 
     quiet_logs()
-    config = make_trainer_config(SFTConfig, settings, work, owned=(*RENDERING, "eval_on_start"), eval_on_start=True)
+    config = make_trainer_config(SFTConfig, settings, work, owned=RENDERING)
 
     # Data
     tokenizer = open_tokenizer(settings.model)
@@ -60,7 +62,8 @@ def run(settings: Settings, work: Work) -> None:
     data, held_out = prepared.split(settings.held_out_fraction, settings.seed, config.max_length)
 
     # Training
-    held_out_loss = HeldOutLoss(work.folder / "held_out_before.json", writes=is_first_rank())
+    held_out_loss = HeldOutLoss(held_out.rows, work.folder / "held_out_before.json", writes=is_first_rank())
+    sizes = {"batch_size": config.per_device_eval_batch_size, "pad_id": tokenizer.pad_token_id}
     trainer = SFTTrainer(
         model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
         args=config,
@@ -68,12 +71,14 @@ def run(settings: Settings, work: Work) -> None:
         eval_dataset=held_out.rows,
         processing_class=tokenizer,
         peft_config=make_adapter(settings.adapter),
-        preprocess_logits_for_metrics=sum_row_losses,
-        compute_metrics=held_out_loss,
     )
+    measure_at_start(trainer, lambda policy: held_out_loss.take_first(policy, **sizes))
     train(trainer)
-    before = first_value(trainer.state.log_history, "eval_token_loss")
-    after = trainer.evaluate()["eval_token_loss"]
+    measure(trainer, lambda policy: held_out_loss.take_last(policy, **sizes))
+    before, after = average(held_out_loss.before), average(held_out_loss.after)
+    history = trainer.state.log_history
+    history.insert(0, {"step": 0, "eval_token_loss": before})
+    history.append({"step": trainer.state.global_step, "eval_token_loss": after})
     save_trained(trainer, settings.model, settings.adapter, work.folder)
     if is_first_rank():
         prepared.remove()
@@ -97,7 +102,7 @@ def run(settings: Settings, work: Work) -> None:
         f"steps; loss on {held_out.conversations} held-out ones {before:.3f} -> {after:.3f}"
     )
     if is_first_rank():
-        save_figure(draw_tuning(trainer.state.log_history), work.folder / "loss.svg")
+        save_figure(draw_tuning(history), work.folder / "loss.svg")
         if change := held_out_loss.measure_change(settings.seed):
             work.measures["held_out_change"] = asdict(change)
             work.report.append(

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
@@ -124,6 +124,19 @@ def get_policy(trainer: "Trainer") -> "PreTrainedModel":
     """The model that is trained, which a sharding engine may hold in parts."""
     policy: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     return policy
+
+
+def measure(trainer: "Trainer", work: Callable[["PreTrainedModel"], None]) -> None:
+    """Does something with the policy, in the trainer's precision."""
+    with trainer.compute_loss_context_manager():
+        work(get_policy(trainer))
+
+
+def measure_at_start(trainer: "Trainer", work: Callable[["PreTrainedModel"], None]) -> None:
+    """Does something with the policy once it is prepared for training, before the first step."""
+    from codeshell_hf.align.callbacks import AtStart
+
+    trainer.add_callback(AtStart(lambda: measure(trainer, work)))
 
 
 def train(trainer: "Trainer") -> None:

@@ -237,8 +237,8 @@ MUTATIONS = (
     ),
     Mutation(
         LOSS,
-        'return {"token_loss": float(total / count)}',
-        'return {"token_loss": float(np.mean(self.rows))}',
+        "/ sum(count for _, count in rows)",
+        "/ len(rows)",
         _tests("held_out_loss"),
         "the held-out loss is a mean of rows' means",
     ),

@@ -1,56 +1,106 @@
-"""The held-out loss of fine-tuning per token; the trainer's own is a mean of means over batches of unequal size."""
+"""The held-out loss of fine-tuning per token; a trainer's own is a mean of means over batches of unequal size."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import EvalPrediction
+from transformers import PreTrainedModel
 
+from ..text.chat import NO_LOSS, pad_rows
 from ..text.intervals import Change, measure_change
+from .shared_work import choose_share, gather_results
 
 
-def sum_row_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+class Rows(Protocol):
+    """Rows with `input_ids` and `labels`, which is -100 where there is no loss."""
+
+    def __len__(self) -> int:
+        """Their number."""
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Sequence[int]]:
+        """One of them."""
+
+
+def sum_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Sums the losses of each row, so that batches of any size can be averaged later.
 
     Args:
-        logits: Shape (B, T, V), alone or first of several outputs.
+        logits: Shape (B, T, V).
         labels: Shape (B, T), -100 for tokens without a loss.
 
     Returns:
         Shape (B, 2), float64: the sum of a row's losses in nats, and the number of tokens in it.
     """
-    logits = logits[0] if isinstance(logits, tuple) else logits
     targets = labels[:, 1:]
     losses = cross_entropy(logits[:, :-1].float().mT, targets, reduction="none")  # (B, T - 1)
-    return torch.stack([losses.sum(1).double(), (targets != -100).sum(1).double()], dim=1)
+    return torch.stack([losses.sum(1).double(), (targets != NO_LOSS).sum(1).double()], dim=1)
+
+
+@torch.no_grad()
+def compute_row_losses(
+    model: PreTrainedModel, rows: Rows, *, batch_size: int, pad_id: int
+) -> list[tuple[float, float]]:
+    """The sum of each row's losses in nats and the number of its tokens; the ranks share the rows, and all get all."""
+    own = choose_share(len(rows))
+    was_training = model.training
+    model.eval()
+    found: dict[int, tuple[float, float]] = {}
+    for first in range(0, len(own), batch_size):
+        places = own[first : first + batch_size]
+        batch = [rows[place] for place in places]
+        ids, mask = pad_rows([row["input_ids"] for row in batch], pad_id, side="right")
+        labels, _ = pad_rows([row["labels"] for row in batch], NO_LOSS, side="right")
+        logits = model(ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False).logits
+        sums = sum_row_losses(logits, labels.to(logits.device)).tolist()
+        found.update({place: (total, count) for place, (total, count) in zip(places, sums, strict=True)})
+    model.train(was_training)
+    gathered = gather_results(found)
+    return [gathered[place] for place in range(len(rows))]
 
 
 class HeldOutLoss:
-    """Averages the sums of `sum_row_losses`; a trainer's `compute_metrics`.
+    """Measures the loss on held-out rows before and after training.
 
     The rows' losses before the first step are saved in `path`, so that a resumed run still has them.
+
+    Args:
+        writes: Whether this rank saves.
     """
 
-    def __init__(self, path: Path, *, writes: bool) -> None:
+    def __init__(self, rows: Rows, path: Path, *, writes: bool) -> None:
+        self.rows = rows
         self.path = path
         self.writes = writes
-        self.rows: list[float] = []
+        self.before: list[tuple[float, float]] = []
+        self.after: list[tuple[float, float]] = []
 
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        """The mean loss per token in nats; each row's mean is stored."""
-        sums = np.asarray(prediction.predictions).reshape(-1, 2)
-        self.rows = [float(total / count) for total, count in sums if count]
-        if self.writes and not self.path.exists():
-            self.path.write_text(json.dumps(self.rows), encoding="utf-8")
-        total, count = sums.sum(axis=0)
-        return {"token_loss": float(total / count)}
+    def take_first(self, model: PreTrainedModel, *, batch_size: int, pad_id: int) -> None:
+        """Measures the model before training, or reads that measurement."""
+        if self.path.exists():
+            self.before = [(total, count) for total, count in json.loads(self.path.read_text(encoding="utf-8"))]
+            return
+        self.before = compute_row_losses(model, self.rows, batch_size=batch_size, pad_id=pad_id)
+        if self.writes:
+            self.path.write_text(json.dumps(self.before), encoding="utf-8")
+
+    def take_last(self, model: PreTrainedModel, *, batch_size: int, pad_id: int) -> None:
+        """Measures the model after training."""
+        self.after = compute_row_losses(model, self.rows, batch_size=batch_size, pad_id=pad_id)
 
     def measure_change(self, seed: int) -> Change | None:
-        """The change since the first step; `None` for a single row, or if packing grouped rows differently."""
-        before = json.loads(self.path.read_text(encoding="utf-8"))
-        if len(before) != len(self.rows) or len(before) < 2:
-            return None
-        return measure_change(before, self.rows, seed=seed)
+        """The change of the rows' means; `None` for a single row."""
+        means = [[total / count for total, count in rows if count] for rows in (self.before, self.after)]
+        return measure_change(means[0], means[1], seed=seed) if len(means[0]) > 1 else None
+
+
+def average(rows: Sequence[tuple[float, float]]) -> float:
+    """The mean loss per token of rows, each a sum and a number of tokens.
+
+    >>> average([(8.0, 8.0), (6.0, 2.0), (0.0, 0.0)])
+    1.4
+    """
+    return sum(total for total, _ in rows) / sum(count for _, count in rows)

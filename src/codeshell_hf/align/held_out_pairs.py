@@ -153,6 +153,7 @@ class HeldOutPairs:
         self.beta = beta
         self.writes = writes
         self.reference: list[PairLogProbs] = []
+        self.scored: list[Scored] = []
 
     def take_reference(self, model: PreTrainedModel, *, batch_size: int, pad_id: int) -> None:
         """Measures the policy before training, or reads that measurement."""
@@ -171,6 +172,10 @@ class HeldOutPairs:
             Scored(new.chosen - old.chosen, new.rejected - old.rejected, new)
             for new, old in zip(policy, self.reference, strict=True)
         ]
+
+    def take_last(self, model: PreTrainedModel, *, batch_size: int, pad_id: int) -> None:
+        """Scores the policy after training."""
+        self.scored = self.score(model, batch_size=batch_size, pad_id=pad_id)
 
     @property
     def untrained(self) -> list[Scored]:
