@@ -140,10 +140,18 @@ def run(settings: Settings, work: Work) -> None:
             measurement.write(work.folder / "measured.json")
 
 
+def describe_data(settings: Settings) -> list[str]:
+    """What the files hold, and one pair."""
+    from codeshell_hf.align.preview import preview_pairs
+
+    return preview_pairs(settings.pairs, settings.get_reading())
+
+
 STAGE = Stage(
     name="dpo",
     settings=Settings,
     run=run,
+    describe=describe_data,
     checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )
 

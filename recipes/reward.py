@@ -109,10 +109,18 @@ def run(settings: Settings, work: Work) -> None:
     )
 
 
+def describe_data(settings: Settings) -> list[str]:
+    """What the files hold, and one pair."""
+    from codeshell_hf.align.preview import preview_pairs
+
+    return preview_pairs(settings.pairs, settings.get_reading())
+
+
 STAGE = Stage(
     name="reward",
     settings=Settings,
     run=run,
+    describe=describe_data,
     checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
 )
 

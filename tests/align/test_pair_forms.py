@@ -43,6 +43,8 @@ ONE_PAIR = {
               "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0},
     "webgpt": {"question": {"full_text": "q"}, "answer_0": "b", "answer_1": "g", "score_0": -0.5, "score_1": 0.5},
     "alpaca farm": {"instruction": "q", "input": "", "output_1": "b", "output_2": "g", "preference": 2},
+    "capybara": {"conversation": [{"input": "q", "output": "g"}], "chosen": [PROMPT, GOOD], "rejected": [PROMPT, BAD]},
+    "stackexchange": {"question": "q", "answers": [{"text": "b", "pm_score": 1}, {"text": "g", "pm_score": 3}]},
     "steps": {"prompt": "q", "initial_reason_steps": "", "chosen": "g", "rejected": "b"},
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.align import preview
-from codeshell_hf.align.preview import mark_loss, preview_places
+from codeshell_hf.align.preview import mark_loss, preview_pairs, preview_places
 from codeshell_hf.errors import DataError
 from codeshell_hf.text.chat_encoder import EncodedArrays
 from codeshell_hf.text.settings import Reading
@@ -63,3 +63,17 @@ def test_a_large_file_is_read_in_part_and_a_bad_one_is_an_error(
     path.write_text("{}\n")
     with pytest.raises(DataError, match=r"line 1 of .* has no messages"):
         preview_places([str(path)], Reading(max_bad_rows=0), tmp_path)
+
+
+def test_a_pair_is_shown_with_what_was_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": "q", "chosen": "g", "rejected": "b", "id": 1}, {"prompt": "q", "chosen": "g", "rejected": "g"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    assert preview_pairs([str(path), str(tmp_path / "missing"), "hub:a/b@v"], Reading()) == [
+        f"{path}: rows by form: pairs (2)",
+        f"{path}: fields that nothing uses: id (1)",
+        f"{path}: 1 without a pair because chosen equals rejected",
+        f"{path}: a pair: user: q chosen: ⟦g⟧ rejected: ⟦b⟧",
+        "hub:a/b@v is downloaded when the stage runs",
+    ]

@@ -12,6 +12,7 @@ from ..text.conversation_files.forms import (
     QUESTIONS,
     TURN_LISTS,
     Draft,
+    find_turn_list,
     make_draft,
     parse_turn_list,
     read_label,
@@ -36,7 +37,7 @@ SCORES = (
 )
 RANKED = ("answers", "completions", "responses", "generations", "candidates")
 RANKED_TEXTS = ("answer", "response", "text", "output", "completion", "content")
-RANKED_SCORES = ("overall_score", "score", "rating", "fine-grained_score", "reward")
+RANKED_SCORES = ("overall_score", "score", "rating", "fine-grained_score", "reward", "pm_score")
 LISTED_SCORES = ("scores", "ratings", "rewards")
 TWO_ANSWERS = (
     ("response_a", "response_b"), ("response_0", "response_1"), ("response1", "response2"), ("answer_0", "answer_1"),
@@ -97,7 +98,7 @@ def _find(row: Row, names: Sequence[str]) -> str | None:
 
 def _read_prompt(row: Row, place: str, findings: Findings) -> tuple[list[Turn], list[str]]:
     """Turns of the prompt and the fields that they come from; no turns if answers hold it themselves."""
-    listed = next((name for name in TURN_LISTS if isinstance(parse_turn_list(row.get(name), place), list)), None)
+    listed = find_turn_list(row)
     question = next((name for name in QUESTIONS if is_given(row.get(name)) and name != "chosen"), None)
     name = question or listed or next((one for one in ("context", "history", "post") if is_given(row.get(one))), None)
     if name is None:
@@ -309,7 +310,7 @@ def _is_labelled(row: Row) -> bool:
 
 def _read_labelled(row: Row, place: str, findings: Findings) -> Iterator[LabelledDraft]:
     label, names = read_label(row, place)
-    listed = next((name for name in TURN_LISTS if isinstance(parse_turn_list(row.get(name), place), list)), None)
+    listed = find_turn_list(row)
     if listed is not None and _find(row, QUESTIONS) is None:
         turns, used = read_turns(row[listed], place, findings), [listed]
     else:

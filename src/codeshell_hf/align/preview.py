@@ -14,6 +14,7 @@ from ..text.conversation_files.reading import read_row
 from ..text.settings import Reading
 from ..tokenization_codeshell import CodeShellTokenizer
 from .models import open_tokenizer
+from .preferences import read_pairs
 
 PREVIEWED_ROWS = 1000  # of each place
 
@@ -49,6 +50,27 @@ def preview_places(places: Sequence[str], reading: Reading, model: Path) -> list
             lines.append(f"{place} is downloaded when the stage runs")
         elif Path(place).exists():
             lines += _preview(place, reading, tokenizer)
+    return lines
+
+
+def preview_pairs(places: Sequence[str], reading: Reading) -> list[str]:
+    """Lines on the pairs of each place that is here: what was found, and the first pair.
+
+    Raises:
+        DataError: If a file cannot be read, or more rows are bad than allowed.
+    """
+    lines: list[str] = []
+    for place in places:
+        if str(place).startswith(HUB_PREFIX):
+            lines.append(f"{place} is downloaded when the stage runs")
+        elif Path(place).exists():
+            made = read_pairs(place, reading)
+            lines += [f"{place}: {line}" for line in made.findings.describe()]
+            lines += [f"{place}: {count} without a pair because {reason}" for reason, count in made.dropped.items()]
+            if made.pairs:
+                first = made.pairs[0]
+                asked = " ".join(f"{message['role']}: {message['content']}" for message in first.prompt)
+                lines.append(f"{place}: a pair: {asked} chosen: ⟦{first.chosen}⟧ rejected: ⟦{first.rejected}⟧")
     return lines
 
 

@@ -62,6 +62,14 @@ def test_only_some_bad_rows_are_named(tmp_path: Path) -> None:
     assert described.endswith(" and 4 more")
 
 
+def test_what_a_plain_reader_leaves_out_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", {"messages": TURNS, "id": 1}, "{")
+
+    assert len(list(read_conversations(path))) == 1
+    assert f"{path}: fields that nothing uses: id (1)" in caplog.messages
+    assert caplog.messages[-1].startswith(f"{path}: 1 bad row left out: line 2 of {path} is not JSON")
+
+
 def test_forms_may_be_mixed_and_are_counted(tmp_path: Path) -> None:
     rows = [{"messages": TURNS}, {"instruction": "a", "output": "b"}, {"question": "a", "answer": "b", "id": 7}]
     path = write_lines(tmp_path / "rows.jsonl", *rows)

@@ -174,6 +174,16 @@ def test_bad_rows_of_an_array_are_refused_alone(tmp_path: Path) -> None:
     assert "a number and no object" in reasons[2]
 
 
+def test_a_bad_row_of_an_array_on_one_line_is_refused_alone(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_bytes(b'[{"a": 1}, {"b": 2, "b": 3}, {"c": "\xe9"}, {"d": 4}]')
+
+    raw = list(read_raw_rows(tmp_path / "rows.json"))
+
+    assert [parse_row(raw[number]) for number in (0, 2, 3)] == [{"a": 1}, {"c": "\udce9"}, {"d": 4}]
+    with pytest.raises(DataError, match=r"item 2 .* has the key 'b' twice"):
+        parse_row(raw[1])
+
+
 BROKEN: dict[str, tuple[bytes, str]] = {
     "an array that is cut off": (json.dumps(ROWS, indent=1).encode()[:-20], "is not JSON from line .* on .*; mend it"),
     "an array without an end": (b'[\n{"a": 1},\n{"a": 2}\n', r"is not JSON from line 4 on \(Expecting value\)"),

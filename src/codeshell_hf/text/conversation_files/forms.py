@@ -189,7 +189,8 @@ def read_label(row: Row, place: str) -> tuple[bool | None, tuple[str, ...]]:
     return None, ()
 
 
-def _find_turn_list(row: Row) -> str | None:
+def find_turn_list(row: Row) -> str | None:
+    """The field with a row's list of turns."""
     return next((name for name in TURN_LISTS if _holds_turns(row.get(name))), None)
 
 
@@ -205,7 +206,7 @@ def _is_any_turn(value: object) -> bool:
 
 
 def _read_messages(row: Row, place: str, findings: Findings) -> Draft:
-    name = _find_turn_list(row) or "messages"
+    name = find_turn_list(row) or "messages"
     label, label_names = read_label(row, place)
     turns = read_turns(row.get(name), place, findings)
     return make_draft(turns, row, place, (name, *label_names), label=label)
@@ -233,7 +234,7 @@ def _read_codeshell(row: Row, place: str, findings: Findings) -> Draft:
 
 
 def _is_typed_copilot(row: Row) -> bool:
-    return row.get("type") == "copilot" and _find_turn_list(row) is not None
+    return row.get("type") == "copilot" and find_turn_list(row) is not None
 
 
 def _read_typed_copilot(row: Row, place: str, findings: Findings) -> Draft:
@@ -388,7 +389,7 @@ FORMS = {
              lambda *given: (_read_typed_copilot if _is_typed_copilot(given[0]) else _read_codeshell)(*given)),
         Form("codeshell-original", _is_sharegpt, _read_codeshell),
         Form("sharegpt", _is_sharegpt, _read_messages),
-        Form("messages", lambda row: _find_turn_list(row) is not None, _read_messages),
+        Form("messages", lambda row: find_turn_list(row) is not None, _read_messages),
         Form("input-output", lambda row: _find_exchanges(row) is not None, _read_exchanges),
         Form("commitpack", _is_commit, _read_commit),
         Form("alpaca", lambda row: "instruction" in row and _is_question_answer(row), _read_question_answer),

@@ -1,5 +1,6 @@
 """Reads files of conversations: rows in any form, with what was dropped, changed and refused on the way."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +15,8 @@ from .forms import Draft, read_draft
 from .raw_files import find_files
 from .rows import RawRow, Row, parse_row, read_raw_rows
 from .trees import Thread, is_message, is_tree, join_messages, read_tree
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ def explain_nothing(place: str | Path, findings: Findings) -> str:
 
 
 def read_conversations(place: str | Path, reading: Reading | None = None) -> Iterator[Conversation]:
-    """Reads the conversations of one file or folder one by one; raises as `read_conversation_set` does."""
+    """Reads the conversations of one file or folder one by one; raises as `read_conversation_set` does.
+
+    Rows that are left out or changed are logged at the end, as warnings.
+    """
     findings = Findings()
     is_empty = True
     for conversation in _read_place(place, reading or Reading(), findings, 0, needs_answer=True):
@@ -66,6 +72,8 @@ def read_conversations(place: str | Path, reading: Reading | None = None) -> Ite
         yield conversation
     if is_empty:
         raise DataError(explain_nothing(place, findings))
+    for line in findings.describe()[1:]:
+        logger.warning("%s: %s", place, line)
 
 
 def _read_place(

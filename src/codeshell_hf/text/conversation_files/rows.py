@@ -147,8 +147,8 @@ def _read_json(stream: ByteStream, path: Path) -> Iterator[RawRow]:
             return
         yield from _read_lines(chain([first], [second] if second else [], lines), path)
         return
-    if start.startswith(b"[") and len(first[1]) < MAX_ROW_BYTES and _is_json(first[1]):
-        array = json.loads(first[1])
+    array = _parse_array(first[1]) if start.startswith(b"[") else None
+    if array is not None:
         if second is None and not (array and all(map(is_turn, array))):
             yield from _number(array, path)
         else:
@@ -172,6 +172,15 @@ def _is_json(text: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _parse_array(line: bytes) -> list[object] | None:
+    """The list on a line; `None` if it is none, or if one of its rows has to be refused, which is done row by row."""
+    try:
+        value = decode_json(line.decode("utf-8"))
+    except (UnicodeDecodeError, DataError):
+        return None
+    return value if isinstance(value, list) else None
 
 
 def _list_lines(stream: ByteStream) -> Iterator[tuple[int, bytes]]:
