@@ -90,6 +90,30 @@ def test_trls_options_are_open_through_the_trainer_section(aligned: Path, tmp_pa
     assert manifest.counts["longer_than_max_length"] == 2
 
 
+def test_a_dry_run_shows_the_released_forms_with_their_loss(
+    tiny_tokenizer: CodeShellTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    chat = [{"from": "human", "value": "q"}, {"from": "assistant", "value": "r"}]
+    code = [{"from": "copilot", "value": "def f():"}, {"from": "assistant", "value": " return 1"}]
+    (tmp_path / "chat.json").write_text(json.dumps([{"id": "1", "conversations": chat}], indent=1))
+    (tmp_path / "code.json").write_text(json.dumps([{"id": "2", "conversations": code}], indent=1))
+    settings = sft_settings(tmp_path, tmp_path / "out")
+    settings["conversations"] = [str(tmp_path / "chat.json"), str(tmp_path / "code.json")]
+
+    assert run("sft", settings, tmp_path, "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "rows by form: codeshell (1)" in printed
+    assert "## human:q|<end>|## assistant:⟦ r|<end>|<|endoftext|>⟧" in printed
+    assert "def f():⟦ return 1<|endoftext|>⟧" in printed
+    assert run("sft", {**settings, "format": "codeshell-original"}, tmp_path, "--dry-run") == 0
+    assert "<|endoftext|>## human:q |<end>| ## assistant:⟦r |<end>| ⟧" in capsys.readouterr().out
+    assert run("sft", {**settings, "format": "poem"}, tmp_path, "--dry-run") == 2
+    (tmp_path / "code.json").write_text('[{"id": "2"},\n{"id": }]')
+    assert run("sft", settings, tmp_path, "--dry-run") == 2
+    assert "code.json is not JSON from line 2 on (Expecting value); mend it there, or" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_ranks_tune_as_one_does(aligned: Path, tmp_path: Path) -> None:
     measured = []
