@@ -29,7 +29,8 @@ _LABEL = (
     r"结论|裁决|判断|判定|选择|更好的(?:回答|答案)?|较好的(?:回答|答案)?|胜者)"
 )
 _LABELLED = re.compile(
-    rf"{_LABEL}\s*(?:[:：=]|is\b|是|为)\s*{_NOUN}{_CHOICE}(?=\s*(?:$|[.,;!)\]。，；！]|is\s+{_ADVERBS}better|更好|wins))",
+    rf"{_LABEL}\s*(?:[:：=>–-]|is\b|是|为)\s*[\[(]*{_NOUN}{_CHOICE}"
+    rf"(?=\s*(?:$|[.,;!()\]<。，；！（]|is\s+{_ADVERBS}better|更好|wins))",
     re.IGNORECASE | re.MULTILINE,
 )
 _ORDINALS = (
