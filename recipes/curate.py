@@ -32,6 +32,9 @@ class Settings(Measuring, StageSettings):
     """Settings of curation."""
 
     sources: tuple[Source, ...] = Field(description="where documents come from", min_length=1)
+    existing: tuple[Source, ...] = Field(
+        default=(), description="corpora whose documents are dropped, exact and near ones, read as sources are"
+    )
     cache: Path | None = Field(default=None, description="folder of measured parts; null: beside the output, .measured")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="where the work runs")
     min_language_bytes: int = Field(
@@ -126,6 +129,12 @@ def curate(settings: Settings, output: Path, *, compute_dtype: "ComputeDtype", o
     )
     curation = Curation(corpus, output, on_progress)
     curation.judge(settings.rules, settings.rights, min_language_bytes=settings.min_language_bytes)
+    if settings.existing:
+        curation.drop_existing(
+            *(settings.existing, settings.near_duplicates),
+            part_bytes=settings.engine.part_bytes,
+            cache=cache / "existing",
+        )
     curation.drop_duplicates(settings.near_duplicates, drops_exact=settings.drops_exact_duplicates)
     curation.inspect(
         repeated=settings.repeated_text,
@@ -172,7 +181,9 @@ def describe(settings: Settings) -> list[str]:
 
 def list_all_inputs(settings: Settings) -> dict[str, Path]:
     """The files and folders that the stage reads, by name; sources on the Hub are none."""
-    places = {f"sources.{source.name}": source.place for source in settings.sources if source.kind != "hub"}
+    given = [("sources", source) for source in settings.sources]
+    given += [("existing", source) for source in settings.existing]
+    places = {f"{part}.{source.name}": source.place for part, source in given if source.kind != "hub"}
     return places | list_inputs(settings)
 
 

@@ -272,4 +272,11 @@ MUTATIONS = (
         TESTS + "test_dropped.py",
         "minima explain no drop",
     ),
+    Mutation(
+        SRC + "existing.py",
+        '.join(digests, on="digest", how="semi")',
+        '.join(digests, on="digest", how="anti")',
+        TESTS + "test_existing.py",
+        "what another corpus does not have is dropped",
+    ),
 )

@@ -17,11 +17,12 @@ from ..errors import DataError
 from ..extensions import find_extension_file
 from ..manifest import hash_file, hash_values
 from .daft_engine import map_tasks
+from .existing import SignShared, SignTask, sign_part
 from .measured_parts import MEASURED_BY, SIGNAL_NAMES, measure_part
 from .parts import CorpusPart
 from .preference_score import Measured
 from .progress import Progress
-from .settings import Measuring, Source
+from .settings import Measuring, NearDuplicates, Source
 from .sources import Unit, list_units
 from .verdicts import Verdicts
 
@@ -139,6 +140,28 @@ class Corpus:
                 tasks.append({"index": index, "units": [asdict(unit) for unit in units], "path": str(path)})
         self._follow("measure", map_tasks(measure_task, tasks, shared), len(tasks), len(parts))
         self.verdicts = Verdicts([pq.read_metadata(path).num_rows for path in self.measured])
+
+    def sign_existing(
+        self, sources: Sequence[Source], near: NearDuplicates | None, *, part_bytes: int, cache: Path
+    ) -> list[Path]:
+        """Signs the documents of another corpus, in parts that are numbered on from this one's, and cached."""
+        cache.mkdir(parents=True, exist_ok=True)
+        shared: SignShared = {
+            "sources": {source.name: source.model_dump(mode="json") for source in sources},
+            "max_bytes": self.max_file_bytes,
+            "near": {"bands": near.bands, "rows": near.rows} if near is not None else None,
+        }
+        code = hash_code(Path(str(sys.modules[sign_part.__module__].__file__)))
+        paths: list[Path] = []
+        tasks: list[SignTask] = []
+        for index, units in enumerate(split_parts(list_all(sources), part_bytes=part_bytes), len(self.measured)):
+            key = hash_values([index, [_sign(unit) for unit in units], shared, code])
+            path = cache / f"{index:05d}-{key[:16]}.parquet"
+            paths.append(path)
+            if not path.exists():
+                tasks.append({"index": index, "units": [asdict(unit) for unit in units], "path": str(path)})
+        self._follow("existing", map_tasks(sign_part, tasks, shared), len(tasks), len(paths))
+        return paths
 
     def _follow(self, step: str, answers: Iterator[Answer], tasks: int, total: int) -> list[Answer]:
         done = total - tasks

@@ -25,6 +25,7 @@ from .corpus import ROW, Corpus, Drawn
 from .daft_engine import count_cores
 from .dropped import DropLimits, join_parts
 from .duplicates import NO_DUPLICATES, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
+from .existing import NEAR, find_existing
 from .inspection import STATIC, InspectShared, ScoreShared, inspect_part, score_part
 from .measured_parts import SIGNAL_NAMES
 from .ngrams import train, write_arpa
@@ -43,10 +44,12 @@ from .settings import (
     Rights,
     Rules,
     Selection,
+    Source,
 )
 from .words import load_splitter
 from .writing import EXAMPLES, WriteShared, WriteTask, Written, write_part
 
+EXISTING = "existing"
 _RANK = ("key", "preference", "stars", "id")
 _JUDGED = (
     "source",
@@ -113,6 +116,7 @@ class Curation:
         self._clusters: pa.Table
         self._repeated: Repeated | None = None
         self._is_scored = False
+        self._has_existing = False
         self._limits = DropLimits(rules={}, thresholds={}, of_languages={}, language_bytes={})
         self._count_step("read")
 
@@ -148,6 +152,25 @@ class Curation:
         self._count_step("languages and rules")
         remaining = judged.where(col("verdict").is_null())
         self._remaining = remaining.where(~col("language").is_in(small)) if small else remaining
+
+    def drop_existing(
+        self, sources: Sequence[Source], near: NearDuplicates | None, *, part_bytes: int, cache: Path
+    ) -> None:
+        """Drops documents that another corpus has, exactly or nearly."""
+        paths = self._corpus.sign_existing(sources, near, part_bytes=part_bytes, cache=cache)
+        documents = self._remaining.select("key", "digest", "bands", "shingles")
+        folder = self._work / "existing-sets"
+        found = self._corpus.once(
+            EXISTING, lambda: find_existing(documents, self._corpus.measured, paths, folder, near)
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        self._verdicts.drop_each(found["key"].to_pylist(), found["reason"].to_pylist())
+        if near is not None:
+            self._limits["thresholds"][NEAR] = near.min_jaccard
+        if len(found):
+            self._remaining = self._remaining.join(daft.from_arrow(found.select(["key"])), on="key", how="anti")
+        self._has_existing = True
+        self._count_step("existing corpora")
 
     def drop_duplicates(self, near: NearDuplicates | None, *, drops_exact: bool) -> None:
         """Drops exact and near duplicates, or keeps either."""
@@ -350,6 +373,7 @@ class Curation:
                 **part,
                 inspected=str(self._work / "inspect" / f"{part['index']:05d}.parquet"),
                 scored=str(self._work / "quality" / f"{part['index']:05d}.parquet") if self._is_scored else None,
+                existing=str(self._work / f"{EXISTING}.parquet") if self._has_existing else None,
                 dropped=str(dropped / f"{part['index']:05d}.parquet"),
             )
             for part in self._corpus.list_parts("write", documents, prefix="part-")

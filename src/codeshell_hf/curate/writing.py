@@ -64,6 +64,7 @@ class WriteTask(CorpusPart):
 
     inspected: str
     scored: str | None
+    existing: str | None
     dropped: str
 
 
@@ -104,7 +105,7 @@ def write_part(task: WriteTask, shared: WriteShared) -> Written:
 def _write(task: WriteTask, shared: WriteShared, output: Path) -> Written:
     codes = np.load(task["codes"])
     reasons = shared["reasons"]
-    scores = _Scores(task["inspected"], task["scored"])
+    scores = _Scores(task["inspected"], task["scored"], task["existing"])
     clusters = np.load(shared["clusters"])
     hashes = np.load(shared["repeated"]["path"]) if shared["repeated"] else np.empty(0, np.int64)
     tally = _Tally()
@@ -182,9 +183,13 @@ def _finish(
 class _Scores:
     """Perplexity, tokens and quality of documents, by key."""
 
-    def __init__(self, inspected: str, scored: str | None) -> None:
+    def __init__(self, inspected: str, scored: str | None, existing: str | None) -> None:
         self._tables: list[tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]] = []
-        for path, names in ((inspected, ("perplexity", "tokens", "left", "overlap")), (scored, ("quality",))):
+        for path, names in (
+            (inspected, ("perplexity", "tokens", "left", "overlap")),
+            (scored, ("quality",)),
+            (existing, ("jaccard",)),
+        ):
             if path is not None:
                 table = pq.read_table(path, columns=["key", *names])
                 values = {name: table[name].cast(pa.float64()).to_numpy() for name in names}
