@@ -1,4 +1,7 @@
-"""Requests of editors and front ends as their sources write them, with answers read as those sources read them."""
+"""Requests of editors and front ends: llama.vscode's, Zed's and Continue's completion as their sources write them.
+
+Those of Open WebUI, Aider and Continue's chat are written after how these clients behave; none is recorded.
+"""
 
 import json
 from typing import Any
