@@ -33,6 +33,7 @@ from benchmarks import (
     opening,
     precision,
     pretraining,
+    published_generations,
     quantization,
     repository,
     rows,
@@ -50,7 +51,7 @@ from benchmarks.gpu.report import Report, is_whole, read_lines, tabulate
 from benchmarks.gpu.sections import EXPECTED, SECTIONS
 from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
-from codeshell_hf.evaluate.problems import Problem
+from codeshell_hf.evaluate.problems import Problem, read_humaneval, read_problems
 from codeshell_hf.manifest import Manifest
 from codeshell_hf.pack.shard_writer import TextDocument, make_header, write_shards
 from codeshell_hf.presets import make_config
@@ -295,6 +296,41 @@ def test_files_are_read_behind_their_repository_and_behind_anothers(
     capsys.readouterr()
     assert repository.main([*given, "--trained", "einops", "--held-out", "einops"]) == 2
     assert "einops is trained on and held out; nothing is measured" in capsys.readouterr().err
+
+
+def test_published_verdicts_are_compared_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = Path(__file__).parents[1] / "recipes" / "nano" / "data" / "benchmarks" / "humaneval.jsonl"
+    problems = read_problems(data, read_humaneval)
+    rows: list[dict[str, object]] = [
+        {"task_id": problem.id, "solution": problem.prompt + (problem.reference or ""), "base": "pass", "plus": "pass"}
+        for problem in problems
+    ]
+    plus: dict[str, object] = {
+        "task_id": "Mbpp/900", "prompt": "", "entry_point": "f", "canonical_solution": "def f(x):\n    return x\n",
+        "base_input": [[1]], "plus_input": [[-1]], "atol": 0,
+    }  # fmt: skip
+    written: dict[str, object] = {
+        "task_id": "Mbpp/900",
+        "solution": "def f(x):\n    return abs(x)\n",
+        "base": "pass",
+        "plus": "fail",
+    }
+
+    def write(name: str, values: list[dict[str, object]]) -> str:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in values), encoding="utf-8")
+        return str(tmp_path / name)
+
+    given = ["--humaneval", write("h.jsonl", rows), "--humaneval-data", str(data), "--backend", BACKEND]
+    more = ["--mbpp", write("m.jsonl", [written]), "--mbpp-plus", write("mbpp.jsonl", [plus])]
+
+    assert published_generations.main([*given, *more]) == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.split("\n") if line[:1].isupper()}
+    assert lines["HumanEval"] == ["8", "100.00", "100.00", "0"]
+    assert (lines["MBPP"], lines["MBPP+"]) == (["1", "100.00", "100.00", "0"], ["1", "0.00", "0.00", "0"])
+
+    write("h.jsonl", [{**row, "base": "fail"} if place == 3 else row for place, row in enumerate(rows)])
+    assert published_generations.main(given) == 1
+    assert f"HumanEval: {problems[3].id}" in capsys.readouterr().out
 
 
 def test_isolation_is_measured_on_a_benchmark_of_the_published_form(capsys: pytest.CaptureFixture[str]) -> None:

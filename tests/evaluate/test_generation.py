@@ -11,9 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError
-from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Question
+from codeshell_hf.evaluate.generation import Completion, ModelGenerator, Question, find_beginning
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.text.decode import choose_tokens
+from codeshell_hf.text.infilling_dialects import find_dialect
 from codeshell_hf.text.sampling import Sampling
 
 GREEDY = Question("a", Prompt("def area(radius):\n"), Sampling(24, seed=0))
@@ -150,6 +151,9 @@ class Bare:
     def get_vocab(self) -> dict[str, int]:
         return {}
 
+    def __call__(self, text: str, **_: bool) -> dict[str, list[int]]:
+        return {"input_ids": [0]}
+
 
 @pytest.mark.parametrize(
     ("prompt", "message"), [(Prompt("a", "b"), "no <fim_prefix>"), (Prompt("a", is_chat=True), "no chat template")]
@@ -213,3 +217,38 @@ def test_a_token_without_an_embedding_is_one_error(
 
     with pytest.raises(CheckpointError, match=f"has token id {max(ids)}, but the model has {max(ids)} embeddings"):
         answer(ModelGenerator(small, tiny_tokenizer, batch_size=1), GREEDY)
+
+
+class WithBeginning:
+    """A tokenizer of words with tokens of its own at both ends of a text, and sentinels."""
+
+    chat_template = None
+    eos_token_id = 2
+    words: tuple[str, ...] = ("<s>", "x", "</s>", "\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>", *"abcdefgh")
+
+    def get_vocab(self) -> dict[str, int]:
+        return {word: place for place, word in enumerate(self.words)}
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True, **_: bool) -> dict[str, list[int]]:
+        ids = [self.get_vocab()[word] for word in text.split()]
+        return {"input_ids": [0, *ids, 2] if add_special_tokens else ids}
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(self.words[number] for number in ids)
+
+
+def test_a_model_gets_the_beginning_that_its_tokenizer_writes() -> None:
+    generator = ModelGenerator.__new__(ModelGenerator)
+    tokenizer: Any = WithBeginning()
+    generator.tokenizer, generator.beginning = tokenizer, find_beginning(tokenizer)
+    generator.vocabulary, generator.dialect = tokenizer.get_vocab(), find_dialect(tokenizer.get_vocab())
+
+    assert generator.encode(Prompt("a b")) == [0, 6, 7]  # <s>, and no </s>
+    assert generator.encode(Prompt("a b", "c")) == [0, 3, 6, 7, 4, 8, 5]
+    assert generator.encode(Prompt("a b c d", "e f g h", max_tokens=8)) == [0, 3, 8, 9, 4, 10, 11, 5]
+    assert generator.encode(Prompt("a b c d", "e", max_tokens=8)) == [0, 3, 7, 8, 9, 4, 10, 5]
+    assert generator.encode(Prompt("a", "e f g h", max_tokens=8)) == [0, 3, 6, 4, 10, 11, 12, 5]
+
+
+def test_the_release_has_no_beginning(tiny_tokenizer: CodeShellTokenizer) -> None:
+    assert find_beginning(tiny_tokenizer) == []

@@ -1,5 +1,6 @@
 """Models that are evaluated: folders, servers, programs."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError, SettingsError
 from codeshell_hf.evaluate.endpoint import EndpointGenerator
-from codeshell_hf.evaluate.models import EvaluatedModel, list_models, load_model
+from codeshell_hf.evaluate.models import EvaluatedModel, choose_dialect, list_models, load_model
 from codeshell_hf.evaluate.settings import EndpointSettings, ProgramSettings
 from codeshell_hf.publish.folder import save_folder
 
@@ -114,3 +115,19 @@ def test_a_folder_without_weights_is_one_error(folder: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"models\.ours is .*which holds no \*\.safetensors; name a model's"):
         load("ours", folder)
+
+
+def test_a_served_model_fills_in_as_its_vocabulary_says(tmp_path: Path) -> None:
+    vocabulary = {"model": {"vocab": {"a": 0}}, "added_tokens": [{"content": "[PREFIX]"}, {"content": "[SUFFIX]"}]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (tmp_path / "bare.json").write_text('{"model": {"vocab": {}}}', encoding="utf-8")
+
+    def choose(**settings: object) -> str:
+        values = {"url": "http://127.0.0.1:9/v1", "model": "m", **settings}
+        return choose_dialect("m", EndpointSettings.model_validate(values)).write("a", "b")
+
+    assert choose() == "<fim_prefix>a<fim_suffix>b<fim_middle>"
+    assert choose(infilling="qwen") == "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
+    assert choose(tokenizer=tmp_path) == choose(tokenizer=tmp_path / "tokenizer.json") == "[SUFFIX]b[PREFIX]a"
+    with pytest.raises(CheckpointError, match="has no sentinels of starcoder"):
+        choose(tokenizer=tmp_path / "bare.json")

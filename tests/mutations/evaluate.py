@@ -255,4 +255,24 @@ MUTATIONS = (
         "corrected = [change.probability for change in changes]",
         f"{TESTS}/test_reports.py", "comparisons are not corrected for their number",
     ),
+    Mutation(
+        f"{EVALUATE}/evalplus_check.py", "            tolerance = FLOAT_TOLERANCE\n",
+        "            pass\n",
+        f"{TESTS}/test_evalplus.py", "floats have to be equal to the last bit",
+    ),
+    Mutation(
+        f"{EVALUATE}/evalplus_check.py", "if is_first and name in AS_SETS:",
+        "if name in AS_SETS:",
+        f"{TESTS}/test_evalplus.py", "sets are compared in order",
+    ),
+    Mutation(
+        f"{EVALUATE}/generation.py", "return [*self.beginning, *self._encode_plain(text)]",
+        "return self._encode_plain(text)",
+        f"{TESTS}/test_generation.py", "CodeLlama reads a text without its <s>",
+    ),
+    Mutation(
+        f"{EVALUATE}/profiles.py", 'module: str = "builtins"',
+        'module: str = "__main__"',
+        f"{TESTS}/test_execution.py", "blocks under __main__ run",
+    ),
 )  # fmt: skip

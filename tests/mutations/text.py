@@ -349,4 +349,11 @@ MUTATIONS = (
         "tests/text/test_chat_encoder.py",
         "the last token of an answer's stop is not learned",
     ),
+    Mutation(
+        "src/codeshell_hf/text/infilling_dialects.py",
+        "[*parts[1], *parts[0]] if self.is_suffix_first",
+        "[*parts[0], *parts[1]] if self.is_suffix_first",
+        "tests/text/test_infilling_dialects.py",
+        "Codestral gets the prefix first",
+    ),
 )

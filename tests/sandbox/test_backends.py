@@ -1,6 +1,7 @@
 """The backends: which one is taken, and what is said where there is none."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,3 +110,45 @@ def test_a_backend_from_which_a_program_escapes_is_refused(monkeypatch: pytest.M
 
     with pytest.raises(SettingsError, match="namespaces: a program reaches a port"):
         open_sandbox("namespaces", LIMITS, workers=1)
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]), int(sys.argv[3])))
+import logging
+logging.basicConfig(format="%(message)s")
+from codeshell_hf.sandbox import Limits, Program, open_sandbox
+from codeshell_hf.errors import SettingsError
+try:
+    with open_sandbox(sys.argv[4], Limits(timeout_s=5), workers=1) as sandbox:
+        print([verdict.passed for verdict in sandbox.run([Program("def f(): return 1", "assert f() == 1")])])
+except SettingsError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not HERE, reason="this machine does not isolate programs")
+@pytest.mark.parametrize(
+    ("name", "soft", "hard", "printed"),
+    [
+        ("RLIMIT_NOFILE", 512, 512, "inherited a limit of 512 open files (ulimit -n), and the sandbox needs 1,024"),
+        ("RLIMIT_NOFILE", 256, 4096, "[True]"),  # a soft limit is raised
+        (
+            "RLIMIT_FSIZE",
+            4096 * 1024,
+            4096 * 1024,
+            "of 4194304 bytes of a file (ulimit -f), below the sandbox's 16777216",
+        ),
+        ("RLIMIT_CPU", 4, 4, "of 4 seconds of processor time (ulimit -t), below the sandbox's 7"),
+        ("RLIMIT_AS", 900 << 20, 900 << 20, "of 943718400 bytes of memory (ulimit -v), below the sandbox's 1073741824"),
+    ],
+)
+def test_inherited_limits_are_named_as_such(name: str, soft: int, hard: int, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, name, str(soft), str(hard), HERE[0]],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    said = done.stdout + done.stderr
+    assert printed in said, said
+    assert "[True]" in said or hard == 512, said

@@ -157,8 +157,8 @@ def add_clean(score: Score, touched: frozenset[str] | None) -> Score:
     score.touched = len(touched)
     for name in score.measures:
         values = None
-        if name.startswith("pass@"):
-            k = int(name.removeprefix("pass@"))
+        k = int(name.removeprefix("pass@")) if name.removeprefix("pass@").isdecimal() else None
+        if k is not None:
             values = [pass_at_k(row["samples"], round(row["right"]), k) for row in rows]
         elif name in SHARES:
             values = [row["right"] / max(1, row["samples"]) for row in rows]

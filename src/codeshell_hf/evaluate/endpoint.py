@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 from ..text.client import Client
 from ..text.failures import PromptTooLong
+from ..text.infilling_dialects import DIALECTS, Dialect
 from ..tokenization_codeshell import END_OF_TURN
 from .generation import Completion, OnDone, Question
 
 
 @dataclass(frozen=True)
 class EndpointGenerator:
-    """Generates answers with a server."""
+    """Generates answers with a server; `dialect` is how its model is asked to fill in."""
 
     client: Client
+    dialect: Dialect = DIALECTS["starcoder"]
 
     def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
         """Answers questions concurrently.
@@ -31,15 +33,16 @@ class EndpointGenerator:
             if prompt.is_chat:
                 replies = self.client.chat([{"role": "user", "content": prompt.text}], sampling)
             else:
-                # Sentinels in a prompt are live on servers.
-                infilling = f"<fim_prefix>{prompt.text}<fim_suffix>{prompt.suffix}<fim_middle>"
-                replies = self.client.complete(prompt.text if prompt.suffix is None else infilling, sampling)
+                text = prompt.text if prompt.suffix is None else self.dialect.write(prompt.text, prompt.suffix)
+                replies = self.client.complete(text, sampling)
         except PromptTooLong:
             return [Completion("", 0, "prompt too long")] * sampling.samples
         completions = []
         for reply in replies:
             # Some servers include the text that ended the turn.
             text = reply.text.partition(END_OF_TURN)[0].strip() if prompt.is_chat else reply.text
+            for stop in self.dialect.stops if prompt.suffix is not None else ():
+                text = text.partition(stop)[0]
             is_cut = reply.finish_reason in (None, "length", "max_tokens")
             completions.append(Completion(text, 0, "length" if is_cut else "stop"))
         return completions

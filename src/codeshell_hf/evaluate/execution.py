@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import RunFailed
 from ..sandbox import AnyProgram, Program, Sandbox, Verdict
+from .evalplus import MORE_TESTS
 from .metrics import pass_at_k
 from .problems import Problem
 from .profiles import Profile
@@ -46,16 +47,19 @@ class Executor:
         """Whether a problem's tests run in another process than the program."""
         return self.strict and problem.language == "py" and problem.key not in self.shared
 
-    def make_program(self, problem: Problem, source: str) -> AnyProgram:
-        """Combines a program and its tests."""
+    def make_program(self, problem: Problem, source: str, tests: str | None = None) -> AnyProgram:
+        """Combines a program and its tests, by default the problem's."""
         if problem.language != "py":
             return LANGUAGES[problem.language].make_program(source, problem.tests)
         limits = replace(self.sandbox.limits, timeout_s=self.profile.timeout_s)
+        if self.profile.max_memory_bytes is not None:
+            limits = replace(limits, max_memory_bytes=self.profile.max_memory_bytes)
         # The prompt may define functions that the tests use.
         prelude = problem.prompt if "def " in problem.prompt else ""
         return Program(
-            source, problem.tests, prelude, list_names(problem), strict=self.is_apart(problem), limits=limits
-        )
+            source, problem.tests if tests is None else tests, prelude, list_names(problem),
+            strict=self.is_apart(problem), limits=limits, module=self.profile.module, has_input=self.profile.has_input,
+        )  # fmt: skip
 
 
 def list_names(problem: Problem) -> tuple[str, ...]:
@@ -122,7 +126,19 @@ def find_failures(
     """Runs a program of each problem, and returns the verdicts on those that do not pass."""
     made = [executor.make_program(problem, source) for problem, source in programs.items()]
     verdicts = executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True)
-    return {problem: verdict for problem, verdict in zip(programs, verdicts, strict=True) if not verdict.passed}
+    failed = {problem: verdict for problem, verdict in zip(programs, verdicts, strict=True) if not verdict.passed}
+    more = {problem: source for problem, source in programs.items() if MORE_TESTS in problem.notes}
+    passed = [(problem, source) for problem, source in more.items() if problem not in failed]
+    further = run_more_tests(executor, passed)
+    return failed | {
+        problem: verdict for (problem, _), verdict in zip(passed, further, strict=True) if not verdict.passed
+    }
+
+
+def run_more_tests(executor: Executor, pairs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    """Runs programs with the additional tests of their problems."""
+    made = [executor.make_program(problem, source, problem.notes[MORE_TESTS]) for problem, source in pairs]
+    return executor.sandbox.run(made, repeats_timeouts=True)
 
 
 def score_programs(
@@ -151,6 +167,20 @@ def score_programs(
         for k in executor.profile.ks
         if k <= fewest
     }
+    passed = [
+        pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.passed and MORE_TESTS in pair[0].notes
+    ]
+    if any(MORE_TESTS in problem.notes for problem in chosen):
+        rights = Counter(
+            problem.key
+            for (problem, _), verdict in zip(passed, run_more_tests(executor, passed), strict=True)
+            if verdict.passed
+        )
+        values |= {
+            f"pass@{k} (+)": [pass_at_k(len(own), rights[key], k) for key, own in grouped.items()]
+            for k in executor.profile.ks
+            if k <= fewest
+        }
     score = make_score(values, [problem.language for problem in chosen])
     counts = Counter(verdict.status for verdict in verdicts)
     score.counts |= {"problems": len(chosen), "samples": len(verdicts)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..errors import CheckpointError
 from ..text.chat import encode_prompt
 from ..text.decode import Decoder, End, Output, Request
+from ..text.infilling_dialects import DIALECTS, find_dialect
 from ..text.sampling import Sampling
 from .prompts import Prompt
 
@@ -53,6 +54,9 @@ class ModelGenerator:
         self.model = model
         self.tokenizer = tokenizer
         self.decoder = Decoder(model, tokenizer, batch_size=batch_size)
+        self.beginning = find_beginning(tokenizer)
+        self.vocabulary = tokenizer.get_vocab()
+        self.dialect = find_dialect(self.vocabulary)
 
     def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
         """Answers questions, short prompts first.
@@ -79,6 +83,8 @@ class ModelGenerator:
                 text = output.text
                 for stop in request.sampling.stops if question.prompt.is_chat else ():
                     text = text.partition(stop)[0].strip()
+                for stop in self._list_infilling_stops(question.prompt):
+                    text = text.partition(stop)[0]
                 completions.append(Completion(text, len(output.ids), output.end))
             on_done(question, completions)
 
@@ -86,8 +92,12 @@ class ModelGenerator:
 
     def _make_request(self, question: Question, ids: Sequence[int]) -> Request:
         turns = getattr(self.tokenizer, "stop_strings", ()) if question.prompt.is_chat else ()
-        sampling = replace(question.sampling, stops=(*question.sampling.stops, *turns))
+        ends = self._list_infilling_stops(question.prompt)
+        sampling = replace(question.sampling, stops=(*question.sampling.stops, *turns, *ends))
         return Request(question.id, ids, sampling)
+
+    def _list_infilling_stops(self, prompt: Prompt) -> tuple[str, ...]:
+        return self.dialect.stops if self.dialect is not None and prompt.suffix is not None else ()
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Encodes a prompt; special tokens in its text stay text.
@@ -108,16 +118,43 @@ class ModelGenerator:
                 return list(self.tokenizer.encode_infilling(prompt.text, prompt.suffix, max_tokens=prompt.max_tokens))
             except ValueError as error:
                 raise CheckpointError(f"the task is infilling, but {error}") from error
-        vocabulary = self.tokenizer.get_vocab()
-        before, after, middle = (vocabulary.get(f"<fim_{part}>") for part in ("prefix", "suffix", "middle"))
-        if None in (before, after, middle):
+        if self.dialect is None:
             raise CheckpointError(
-                "the task is infilling, but the vocabulary has no <fim_prefix>, <fim_suffix> and <fim_middle>; "
-                "leave the task out"
+                "the task is infilling, but the vocabulary has no <fim_prefix>, <fim_suffix> and <fim_middle>, nor the "
+                f"sentinels of {', '.join(name for name in DIALECTS if name != 'starcoder')}; leave the task out"
             )
-        return [before, *self._encode_text(prompt.text), after, *self._encode_text(prompt.suffix), middle]
+        ids = list(self.beginning)
+        for text, is_sentinel in self.dialect.arrange(*self._cut(prompt)):
+            ids += [self.vocabulary[text]] if is_sentinel else self._encode_plain(text)
+        return ids
+
+    def _cut(self, prompt: Prompt) -> tuple[str, str]:
+        """Prefix and suffix, cut at their far ends to equal shares if they are longer than the prompt may be."""
+        prefix, suffix = prompt.text, prompt.suffix or ""
+        if prompt.max_tokens is None:
+            return prefix, suffix
+        room = prompt.max_tokens - len(self.beginning) - 3
+        ends = [self._encode_plain(prefix), self._encode_plain(suffix)]
+        if sum(map(len, ends)) <= room:
+            return prefix, suffix
+        kept = min(len(ends[0]), room - min(len(ends[1]), room // 2))
+        before, after = ends[0][len(ends[0]) - kept :], ends[1][: room - kept]
+        return self.tokenizer.decode(before), self.tokenizer.decode(after)
 
     def _encode_text(self, text: str) -> list[int]:
+        return [*self.beginning, *self._encode_plain(text)]
+
+    def _encode_plain(self, text: str) -> list[int]:
         if hasattr(self.tokenizer, "encode_text"):
             return list(self.tokenizer.encode_text(text))
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def find_beginning(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """The tokens that a tokenizer puts before a text of its own accord, such as `<s>`; most code models have none."""
+    if hasattr(tokenizer, "encode_text"):
+        return []
+    bare = list(tokenizer("x", add_special_tokens=False)["input_ids"])
+    whole = list(tokenizer("x")["input_ids"])
+    places = [place for place in range(len(whole) - len(bare) + 1) if whole[place : place + len(bare)] == bare]
+    return whole[: places[0]] if places else []

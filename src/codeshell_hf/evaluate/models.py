@@ -1,11 +1,13 @@
 """The evaluated models: in memory, behind a server, or as programs that another harness generated."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, hash_values
+from ..text.infilling_dialects import DIALECTS, Dialect, find_dialect
 from .settings import EndpointSettings, ModelSettings, ProgramSettings
 
 if TYPE_CHECKING:
@@ -76,10 +78,35 @@ def load_model(
         from .endpoint import EndpointGenerator
 
         client = open_client(source, f"models.{name}", concurrency=source.calls_at_once)
-        generator = EndpointGenerator(client)
-        identity: dict[str, object] = {"url": source.url, "model": source.model}
+        dialect = choose_dialect(name, source)
+        generator = EndpointGenerator(client, dialect)
+        identity: dict[str, object] = {"url": source.url, "model": source.model, "infilling": dialect.sentinels}
         return EvaluatedModel(name, identity=identity, generator=generator, batch_size=batch_size)
     return _load_folder(name, source, dtype, batch_size, attention, device_map)
+
+
+def choose_dialect(name: str, source: EndpointSettings) -> Dialect:
+    """How a served model is asked to fill in: by the vocabulary of its tokenizer if that is given, or as it is set.
+
+    Raises:
+        CheckpointError: If the tokenizer cannot be read, or has no sentinels.
+    """
+    if source.tokenizer is None:
+        return DIALECTS[source.infilling]
+    path = source.tokenizer / "tokenizer.json" if source.tokenizer.is_dir() else source.tokenizer
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary = {*values["model"]["vocab"], *(added["content"] for added in values.get("added_tokens", ()))}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"models.{name}.tokenizer is {path}, which cannot be read ({error}); name a tokenizer.json"
+        ) from error
+    dialect = find_dialect(vocabulary)
+    if dialect is None:
+        raise CheckpointError(
+            f"models.{name}.tokenizer is {path}, which has no sentinels of {', '.join(DIALECTS)}; set infilling instead"
+        )
+    return dialect
 
 
 def _load_folder(

@@ -12,11 +12,14 @@ from typing import Literal
 from ..errors import SettingsError
 from ..extensions import is_reference, load_object
 from . import problems as reading
+from .evalplus import read_first_mbpp_plus, read_humaneval_plus, read_mbpp_plus
 from .problems import Problem
 from .prompts import (
     Prompt,
     program_alone,
+    program_behind_line,
     program_behind_prompt,
+    program_behind_whole,
     program_filled_in,
     program_in_answer,
     program_mbpp,
@@ -27,6 +30,7 @@ from .prompts import (
     prompt_mbpp_shots,
     prompt_request,
     prompt_stripped,
+    prompt_stripped_line,
     prompt_tests,
     prompt_whole,
 )
@@ -55,6 +59,9 @@ class Profile:
         numbers: First and last number of the evaluated problems, if the file has more.
         timeout_s: For Python; other languages have their own.
         program: Combines problem and answer into the program to run, and its tests.
+        module: The `__name__` of Python programs; `builtins` is what harnesses' empty scopes make of it.
+        has_input: Whether programs may read standard input, which is empty.
+        max_memory_bytes: Of a Python program; `None` for the sandbox's.
         is_own_measure: Whether only the problems are a benchmark's, and what is measured with them is ours.
     """
 
@@ -74,6 +81,9 @@ class Profile:
     numbers: tuple[int, int] | None = None
     timeout_s: float = 3.0
     program: Callable[[Problem, str], tuple[str, str]] | None = None
+    module: str = "builtins"
+    has_input: bool = False
+    max_memory_bytes: int | None = None
     is_own_measure: bool = False
 
     @property
@@ -118,10 +128,15 @@ FORMS: dict[Callable[[Path], list[Problem]], tuple[str, str]] = {
     reading.read_multipl_e: ("MultiPL-E", "functions in other languages"),
     reading.read_infilling: ("SantaCoder FIM", "single lines"),
     reading.read_humaneval_infilling: ("HumanEval-Infilling", "lines of functions"),
+    read_humaneval_plus: ("HumanEval+", "functions with many inputs"),
+    read_mbpp_plus: ("MBPP+", "short programs with many inputs"),
+    read_first_mbpp_plus: ("MBPP+", "short programs with many inputs"),
 }
 HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 RELEASED = "CodeShell's released evaluation: bigcode-evaluation-harness of October 2023, 40 samples at 0.2"
+EVALPLUS = "EvalPlus 0.3 (Liu et al. 2023, arXiv:2305.01210): one greedy answer; its own inputs, and many more"
+EVALPLUS_STOPS = ("<|endoftext|>", "<|endofmask|>", "</s>", "\nif __name__", "\ndef main(", "\nprint(")
 HUMANEVAL = Profile(
     "humaneval-released-v1", RELEASED, reading.read_humaneval, prompt_stripped, "execution", HUMANEVAL_STOPS,
     0.2, 0.95, 40, (1, 10), 2048, 2048, program=program_behind_prompt,
@@ -129,6 +144,11 @@ HUMANEVAL = Profile(
 MBPP = Profile(
     "mbpp-released-0shot-v1", RELEASED, reading.read_mbpp, prompt_mbpp, "execution", MBPP_STOPS,
     0.2, 0.95, 40, (1, 10), 2048, 2048, numbers=(11, 510), program=program_mbpp,
+)  # fmt: skip
+HUMANEVAL_PLUS = Profile(
+    "humaneval-plus-v1", EVALPLUS, read_humaneval_plus, prompt_stripped_line, "execution",
+    (*EVALPLUS_STOPS, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "), max_new_tokens=768,
+    timeout_s=300.0, program=program_behind_line, max_memory_bytes=4 << 30,
 )  # fmt: skip
 PROFILES = {
     profile.name: profile
@@ -141,6 +161,23 @@ PROFILES = {
         replace(
             HUMANEVAL, name="humaneval-pass10-v1", temperature=0.8, samples=20, max_tokens=None, max_new_tokens=512,
             source="Chen et al. 2021, arXiv:2107.03374: pass@10 at 0.8; the released prompts and stops",
+        ),
+        replace(
+            HUMANEVAL, name="humaneval-unstripped-v1", source="the released protocol with the prompt as it is",
+            make_prompt=prompt_whole, program=program_behind_whole,
+        ),
+        replace(
+            HUMANEVAL, name="humaneval-unstripped-greedy-v1", temperature=0.0, top_p=1.0, samples=1, ks=(1,),
+            max_tokens=None, max_new_tokens=512, source="the prompt as it is, the released stops, one greedy answer",
+            make_prompt=prompt_whole, program=program_behind_whole,
+        ),
+        HUMANEVAL_PLUS,
+        replace(
+            HUMANEVAL_PLUS, name="mbpp-plus-v1", read=read_mbpp_plus, stops=(*EVALPLUS_STOPS, '\n"""', "\nassert"),
+        ),
+        replace(
+            HUMANEVAL_PLUS, name="mbpp-plus-first-v1", source=f"{EVALPLUS}; by the rules of MBPP+ v0.1.0 (2023)",
+            read=read_first_mbpp_plus, stops=(*EVALPLUS_STOPS, '\n"""', "\nassert"),
         ),
         Profile(
             "humaneval-chat-v2", "ours: a chat request for the whole function", reading.read_humaneval,

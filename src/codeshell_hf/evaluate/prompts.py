@@ -32,6 +32,11 @@ def prompt_stripped(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     return Prompt(problem.prompt.strip())
 
 
+def prompt_stripped_line(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+    """The prompt without white space at both ends, and one line feed."""
+    return Prompt(f"{problem.prompt.strip()}\n")
+
+
 def prompt_whole(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """The unchanged prompt."""
     return Prompt(problem.prompt)
@@ -91,6 +96,16 @@ def prompt_tests(problem: Problem, shots: Sequence[Problem]) -> Prompt:
 def program_behind_prompt(problem: Problem, text: str) -> tuple[str, str]:
     """The stripped prompt, the answer and the tests."""
     return problem.prompt.strip() + text, problem.tests
+
+
+def program_behind_whole(problem: Problem, text: str) -> tuple[str, str]:
+    """The unchanged prompt, the answer and the tests."""
+    return problem.prompt + text, problem.tests
+
+
+def program_behind_line(problem: Problem, text: str) -> tuple[str, str]:
+    """The stripped prompt, a line feed, the answer and the tests."""
+    return f"{problem.prompt.strip()}\n{text}", problem.tests
 
 
 def program_alone(problem: Problem, text: str) -> tuple[str, str]:

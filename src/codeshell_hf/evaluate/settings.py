@@ -8,12 +8,17 @@ from pydantic import Field
 from ..extensions import NameOrReference
 from ..sandbox import Program
 from ..settings import Input, InputPath, Section
+from ..text.infilling_dialects import DialectName
 from ..text.settings import JudgeSettings, ServerSettings
 
 
 class EndpointSettings(ServerSettings):
     """A model that is evaluated behind a server."""
 
+    infilling: DialectName = Field(
+        default="starcoder", description="the model's sentinels of infilling, unless tokenizer names its vocabulary"
+    )
+    tokenizer: InputPath | None = Field(default=None, description="tokenizer.json of the model, for its sentinels")
     calls_at_once: int = Field(default=16, gt=0, description="concurrent requests")
 
 

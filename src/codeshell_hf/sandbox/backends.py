@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/alternatives", "/etc/ld.so.cache")
 ENGINES = ("docker", "podman")
+MIN_OPEN_FILES = 1024  # descriptors of verdicts have random numbers below it
 
 
 def open_sandbox(
@@ -53,6 +54,8 @@ def open_sandbox(
         limited = "time and memory" if IS_LINUX else "time"  # other systems may not enforce limits on memory
         logger.warning("sandbox: none. Programs run with your rights, with limits on %s alone", limited)
         return Sandbox(plan_start("none", limits, (), None), limits, workers)
+    if IS_LINUX:
+        check_inherited_limits(limits)
     troubles = []
     for name in BACKENDS[1:-1] if backend == "auto" else (backend,):
         try:
@@ -75,6 +78,33 @@ def open_sandbox(
         f"sandbox is {backend!r}, but this machine does not isolate programs ({'; '.join(troubles)}); {advice}, or "
         "write sandbox: none to run programs with your own rights"
     )
+
+
+def check_inherited_limits(limits: Limits) -> None:
+    """Names limits of this process, such as the shell's `ulimit`, that are below those of programs.
+
+    Raises:
+        SettingsError: If no program could be started.
+    """
+    import resource
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if files != resource.RLIM_INFINITY and files < MIN_OPEN_FILES:
+        raise SettingsError(
+            f"this process inherited a limit of {files} open files (ulimit -n), and the sandbox needs "
+            f"{MIN_OPEN_FILES:,}; raise it where the process is started"
+        )
+    for kind, option, what, value in (
+        (resource.RLIMIT_AS, "-v", "bytes of memory", limits.max_memory_bytes),
+        (resource.RLIMIT_FSIZE, "-f", "bytes of a file", limits.max_file_bytes),
+        (resource.RLIMIT_CPU, "-t", "seconds of processor time", int(limits.timeout_s) + 2),
+    ):
+        inherited = resource.getrlimit(kind)[1]
+        if inherited != resource.RLIM_INFINITY and inherited < value:
+            logger.warning(
+                "this process inherited a limit of %d %s (ulimit %s), below the sandbox's %d; programs get the lower",
+                inherited, what, option, value,
+            )  # fmt: skip
 
 
 def plan_start(backend: Backend, limits: Limits, shown: Sequence[str], image: str | None) -> Start:

@@ -45,6 +45,8 @@ class Program:
         strict: Whether the tests run in another process, which only plain values reach, so that the verdict cannot be
             forged. Otherwise both run in one interpreter and scope, as in other harnesses.
         limits: By default the sandbox's.
+        module: What the program finds as its `__name__`.
+        has_input: Whether its standard input can be read; it is empty. Otherwise reading it is an error.
     """
 
     source: str
@@ -53,14 +55,17 @@ class Program:
     names: tuple[str, ...] = ()
     strict: bool = True
     limits: Limits | None = None
+    module: str = "__main__"
+    has_input: bool = True
 
     def request(self) -> WorkerRequest:
         """The request to a worker process."""
+        seen: WorkerRequest = {"source": self.source, "module": self.module, "has_input": self.has_input}
         if not self.strict:
-            return {"kind": "python", "source": self.source, "tests": self.tests}
+            return {"kind": "python", **seen, "tests": self.tests}
         return {
             "kind": "strict",
-            "source": self.source,
+            **seen,
             "tests": self.tests,
             "prelude": self.prelude,
             "names": list(self.names),

@@ -300,7 +300,7 @@ def limit_resources(limits: LimitValues, *, counts_processes: bool) -> None:
     """Sets resource limits.
 
     Args:
-        limits: The values.
+        limits: The values; inherited ones that are lower stay.
         counts_processes: Whether to limit processes; outside a namespace, all of the user's count.
     """
     more = [(resource.RLIMIT_NPROC, limits["max_processes"])] if counts_processes else []
@@ -312,4 +312,6 @@ def limit_resources(limits: LimitValues, *, counts_processes: bool) -> None:
         (resource.RLIMIT_CORE, 0),
         *more,
     ):
+        inherited = resource.getrlimit(kind)[1]
+        value = value if inherited == resource.RLIM_INFINITY else min(value, inherited)
         resource.setrlimit(kind, (value, value))

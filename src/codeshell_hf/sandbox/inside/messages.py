@@ -36,6 +36,8 @@ class WorkerRequest(TypedDict, total=False):
     kind: str
     limits: LimitValues
     source: str
+    module: str
+    has_input: bool
     tests: str
     prelude: str
     names: list[str]

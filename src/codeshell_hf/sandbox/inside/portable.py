@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 from . import TAIL_BYTES
 from .messages import LENGTH_BYTES
 from .programs import give_secret, run_commands, run_program
-from .strict import END_S, describe_exit, run_strict, serve_program
+from .strict import END_S, describe_exit, make_scope, run_strict, serve_program
 
 if TYPE_CHECKING:
     from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest
@@ -138,8 +138,9 @@ def become_program() -> NoReturn:
     if request["kind"] == "commands":
         run_commands(request["files"], request["commands"], request["folders"], answer, call=call_command)
     elif request["kind"] == "strict":
-        run_strict(lambda: start_apart(request["source"]), lambda: cast(dict[str, Any], request), answer)
-    run_program(request["source"], request["tests"], give_secret(request["secret"]), answer)
+        run_strict(lambda: start_apart(request), lambda: cast(dict[str, Any], request), answer)
+    scope = make_scope(request["module"], has_input=request["has_input"])
+    run_program(request["source"], request["tests"], give_secret(request["secret"]), answer, scope)
 
 
 def limit_resources(limits: LimitValues) -> None:
@@ -170,11 +171,11 @@ def call_command(command: list[str]) -> int:
         return 127
 
 
-def start_apart(source: str) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
+def start_apart(request: WorkerRequest) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
     """Runs a program in its own interpreter; returns what `strict.Start` does."""
     process = start("serve_apart", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     calls, replies = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
-    packed = json.dumps(source).encode()
+    packed = json.dumps([request["source"], request["module"], request["has_input"]]).encode()
     calls.write(len(packed).to_bytes(LENGTH_BYTES, "little") + packed)
     calls.flush()
 
@@ -190,11 +191,11 @@ def start_apart(source: str) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
 def serve_apart() -> NoReturn:
     """Runs the program that the test process sends, with output to standard error."""
     calls, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    source = json.loads(calls.read(int.from_bytes(calls.read(LENGTH_BYTES), "little")))
+    source, module, has_input = json.loads(calls.read(int.from_bytes(calls.read(LENGTH_BYTES), "little")))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
-    serve_program(source, calls, replies)
+    serve_program(source, calls, replies, module, has_input=has_input)
 
 
 def main() -> None:

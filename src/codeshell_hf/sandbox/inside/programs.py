@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import SECRET_BYTES
-from .strict import fork_program, run_strict
+from .strict import fork_program, make_scope, run_strict
 
 if TYPE_CHECKING:
     from .messages import WorkerRequest
@@ -75,11 +75,18 @@ def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: st
             hide_memory()
             return read_sealed(sealed)
 
-        run_strict(lambda: fork_program(request["source"], [sealed, answer]), read_tests, answer)
+        run_strict(
+            lambda: fork_program(
+                request["source"], [sealed, answer], request["module"], has_input=request["has_input"]
+            ),
+            read_tests,
+            answer,
+        )
     given = read_sealed(sealed)
     if request["kind"] == "commands":
         run_commands(given["files"], given["commands"], given["folders"], answer, call=fork_command)
-    run_program(request["source"], given["tests"], give_secret(given.pop("secret")), answer)
+    scope = make_scope(request["module"], has_input=request["has_input"])
+    run_program(request["source"], given["tests"], give_secret(given.pop("secret")), answer, scope)
 
 
 def read_sealed(descriptor: int) -> dict[str, Any]:
@@ -98,14 +105,14 @@ def give_secret(secret: str) -> int:
     return question
 
 
-def run_program(source: str, tests: str, question: int, answer: int) -> NoReturn:
+def run_program(source: str, tests: str, question: int, answer: int, scope: dict[str, Any]) -> NoReturn:
     """Runs the program and its tests, and passes the secret on once both have ended.
 
     Args:
         question: Descriptor from which the secret is read.
         answer: Descriptor to which it is written.
+        scope: Of both.
     """
-    scope = {"__name__": "__main__", "__builtins__": __builtins__}
     # The program may replace any function, so these are looked up before it runs.
     write, read, exit_now, execute, flush = os.write, os.read, os._exit, exec, sys.stdout.flush
     try:

@@ -15,6 +15,7 @@ import ast
 import builtins
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -140,10 +141,31 @@ def list_bound(nodes: list[ast.AST]) -> set[str]:
     return bound | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
-def serve_program(source: str, calls: BinaryIO, replies: BinaryIO) -> NoReturn:
+class ClosedInput(io.StringIO):
+    """Standard input that cannot be read, as other harnesses give it."""
+
+    def refuse(self, *_: object) -> NoReturn:
+        """Raises an OSError."""
+        raise OSError("the program has no standard input")
+
+    read = readline = readlines = refuse
+
+    def readable(self) -> bool:
+        """That it is not."""
+        return False
+
+
+def make_scope(module: str, *, has_input: bool) -> dict[str, Any]:
+    """The scope of a program, whose standard input is closed to it unless `has_input`."""
+    if not has_input:
+        sys.stdin = ClosedInput()
+    return {"__name__": module, "__builtins__": builtins}
+
+
+def serve_program(source: str, calls: BinaryIO, replies: BinaryIO, module: str, *, has_input: bool) -> NoReturn:
     """Runs a program and does what its tests ask for, until they end."""
     border = FlushingBorder(calls, replies, TO_OBJECTS_OF_PROGRAMS)
-    scope: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+    scope = make_scope(module, has_input=has_input)
     border.lent.append(Namespace(scope))
     try:
         exec(compile(source, "program", "exec", dont_inherit=True), scope)  # noqa: S102 - as asked
@@ -167,7 +189,9 @@ class FlushingBorder(Border):
         super().write(packed)
 
 
-def fork_program(source: str, hidden: list[int]) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
+def fork_program(
+    source: str, hidden: list[int], module: str, *, has_input: bool
+) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
     """Runs a program in a fork of this process.
 
     Args:
@@ -178,7 +202,7 @@ def fork_program(source: str, hidden: list[int]) -> tuple[BinaryIO, BinaryIO, Ca
     if child == 0:
         for descriptor in (*hidden, calls[1], replies[0]):
             os.close(descriptor)
-        serve_program(source, os.fdopen(calls[0], "rb"), os.fdopen(replies[1], "wb"))
+        serve_program(source, os.fdopen(calls[0], "rb"), os.fdopen(replies[1], "wb"), module, has_input=has_input)
     os.close(calls[0])
     os.close(replies[1])
     return os.fdopen(calls[1], "wb"), os.fdopen(replies[0], "rb"), lambda: describe_end(child)

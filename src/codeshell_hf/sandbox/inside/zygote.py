@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import platform
+import resource
 import select
 import shutil
 import signal
@@ -288,6 +289,8 @@ def main() -> None:
     """Ignores SIGINT, sends the handshake, serves requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # a soft limit may be too low for its descriptors
     settings = json.loads(sys.argv[1])
     requests, replies = os.dup(0), os.fdopen(os.dup(1), "wb")
     zygote = None
