@@ -31,7 +31,7 @@ MUTATIONS = (
         f"{TESTS}/test_profiles.py", "worked examples are asked, too",
     ),
     Mutation(
-        f"{EVALUATE}/execution.py", "        if k <= fewest\n", "",
+        f"{EVALUATE}/execution.py", " if k <= fewest]", "]",
         f"{TESTS}/test_execution.py", "pass@k with fewer than k samples",
     ),
     Mutation(

@@ -90,4 +90,13 @@ MUTATIONS = (
         f"{SANDBOX}/pool.py", '            if "trouble" not in reply:', "            if True:",
         "tests/sandbox/test_pool.py", "a failure of the sandbox is a verdict on the program",
     ),
+    Mutation(
+        "src/codeshell_hf/sandbox/inside/zygote.py", "if measure_tree(child) > most:",
+        "if measure_tree(child) > 64 * most:",
+        "tests/sandbox/test_pool.py", "all processes together may hold 64 times the memory",
+    ),
+    Mutation(
+        "src/codeshell_hf/sandbox/inside/isolation.py", "*(319, 447),", "*(447,),",
+        "tests/sandbox/test_pool.py", "nameless files hold memory that no limit counts",
+    ),
 )  # fmt: skip

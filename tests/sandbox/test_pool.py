@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.errors import RunFailed
-from codeshell_hf.sandbox import Program, Sandbox, open_sandbox
-from tests.backends import LIMITS, leave_linux
+from codeshell_hf.sandbox import Limits, Program, Sandbox, open_sandbox
+from tests.backends import HERE, LIMITS, leave_linux
 
 pytestmark = pytest.mark.xdist_group("sandbox")
 
@@ -113,3 +113,45 @@ def test_a_failure_of_the_sandbox_stops_the_run(monkeypatch: pytest.MonkeyPatch)
 
         with pytest.raises(RunFailed, match="failed twice on one program: no space"):
             opened.run([Program("x = 1")])
+
+
+CHILDREN = """
+import os, time
+for _ in range(8):
+    if os.fork() == 0:
+        held = bytearray(100 << 20)
+        held[::4096] = b"x" * len(held[::4096])
+        time.sleep(60)
+time.sleep(60)
+"""
+NAMELESS = """
+import os
+held = []
+try:
+    for _ in range(40):
+        file = os.memfd_create("held")
+        os.write(file, bytes(50 << 20))
+        held.append(file)
+except OSError:
+    pass
+assert not held
+def f(): return 1
+"""
+
+
+@pytest.mark.skipif(not HERE, reason="this machine does not isolate programs")
+def test_all_processes_of_a_program_together_hold_no_more_than_its_memory() -> None:
+    limits = Limits(timeout_s=20, max_memory_bytes=256 << 20)
+    with open_sandbox(HERE[0], limits, workers=1) as sandbox:
+        many, nameless, one = sandbox.run(
+            [
+                Program(CHILDREN, "assert True"),
+                Program(NAMELESS, "assert f() == 1"),
+                Program("def f(): return 1", "f()"),
+            ]
+        )
+
+    assert (many.status, many.reason) == ("failed", "memory limit")
+    assert many.seconds < 5
+    assert nameless.passed, nameless.output
+    assert one.passed

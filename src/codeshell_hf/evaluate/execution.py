@@ -162,10 +162,10 @@ def score_programs(
         grouped[problem.key].append(verdict)
 
     fewest = min(map(len, grouped.values()), default=0)
+    ks = [k for k in executor.profile.ks if k <= fewest]
     values = {
         f"pass@{k}": [pass_at_k(len(own), sum(verdict.passed for verdict in own), k) for own in grouped.values()]
-        for k in executor.profile.ks
-        if k <= fewest
+        for k in ks
     }
     passed = [
         pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.passed and MORE_TESTS in pair[0].notes
@@ -176,11 +176,7 @@ def score_programs(
             for (problem, _), verdict in zip(passed, run_more_tests(executor, passed), strict=True)
             if verdict.passed
         )
-        values |= {
-            f"pass@{k} (+)": [pass_at_k(len(own), rights[key], k) for key, own in grouped.items()]
-            for k in executor.profile.ks
-            if k <= fewest
-        }
+        values |= {f"pass@{k} (+)": [pass_at_k(len(own), rights[key], k) for key, own in grouped.items()] for k in ks}
     score = make_score(values, [problem.language for problem in chosen])
     counts = Counter(verdict.status for verdict in verdicts)
     score.counts |= {"problems": len(chosen), "samples": len(verdicts)}

@@ -85,8 +85,10 @@ class Language:
         )
 
 
-# Of address space, which runtimes reserve and do not fill.
-LIMITS = Limits(max_memory_bytes=24 << 30, max_processes=128, max_file_bytes=256 << 20, max_files=4096)
+# Runtimes reserve address space and do not fill it; what all processes hold together is limited by itself.
+LIMITS = Limits(
+    max_memory_bytes=24 << 30, max_resident_bytes=4 << 30, max_processes=128, max_file_bytes=256 << 20, max_files=4096
+)
 RACKET = "racket program.rkt 2> err; status=$?; cat err; [ $status = 0 ] && [ ! -s err ]"
 LANGUAGES = {
     language.key: language

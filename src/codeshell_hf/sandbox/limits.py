@@ -13,12 +13,11 @@ Status = Literal["passed", "failed", "timed out"]
 class Limits:
     """Limits of one program.
 
-    Memory is limited per process: together they may use `max_processes` times `max_memory_bytes`. Only a control group,
-    which needs privileges, could limit the sum.
-
     Args:
         timeout_s: Wall-clock time, after which it is killed.
         max_memory_bytes: Address space of each process.
+        max_resident_bytes: Memory that all of its processes hold together, measured by a process outside every 50 ms;
+            `None` for `max_memory_bytes`. Pages that processes share after a fork count for each of them.
         max_processes: Concurrent processes and threads, itself included.
         max_file_bytes: Total size of its files, which are in memory.
         max_files: Number of files and folders.
@@ -31,6 +30,7 @@ class Limits:
     max_file_bytes: int = 16 << 20
     max_files: int = 1024
     max_output_bytes: int = 1 << 16
+    max_resident_bytes: int | None = None
 
 
 @dataclass(frozen=True)

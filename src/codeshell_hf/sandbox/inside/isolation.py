@@ -48,6 +48,7 @@ CALLS = {
             *(101, 310, 311, 438, 434, 424),  # ptrace, process_vm_*, pidfd_getfd, pidfd_open, pidfd_send_signal
             *(165, 166, 155, 161, 428, 429, 430, 431, 432, 433, 442),  # mount and its kin, chroot
             *(272, 308),  # unshare, setns
+            *(319, 447),  # memfd_create, memfd_secret: files in memory that no limit counts
             *(248, 249, 250, 29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 240, 241),  # keys, System V, queues
             *(175, 313, 176, 246, 320, 167, 168, 169, 304, 212, 298, 321, 323, 425, 426, 427, 163, 153, 179, 135),
         ),
@@ -62,6 +63,7 @@ CALLS = {
             *(117, 270, 271, 438, 434, 424),
             *(40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442),
             *(97, 268),
+            *(279, 447),
             *(217, 218, 219, 194, 195, 196, 190, 191, 193, 186, 187, 188, 189, 180, 181),
             *(105, 273, 106, 104, 294, 224, 225, 142, 265, 18, 241, 280, 282, 425, 426, 427, 89, 58, 60, 92),
         ),
@@ -313,5 +315,5 @@ def limit_resources(limits: LimitValues, *, counts_processes: bool) -> None:
         *more,
     ):
         inherited = resource.getrlimit(kind)[1]
-        value = value if inherited == resource.RLIM_INFINITY else min(value, inherited)
-        resource.setrlimit(kind, (value, value))
+        lower = value if inherited == resource.RLIM_INFINITY else min(value, inherited)
+        resource.setrlimit(kind, (lower, lower))

@@ -24,6 +24,7 @@ class LimitValues(TypedDict):
     max_file_bytes: int
     max_files: int
     max_output_bytes: int
+    max_resident_bytes: int | None
 
 
 class WorkerRequest(TypedDict, total=False):

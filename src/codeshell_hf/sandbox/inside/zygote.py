@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import platform
+import re
 import resource
 import select
 import shutil
@@ -38,6 +39,8 @@ from .programs import SCRATCH, become_program
 if TYPE_CHECKING:
     from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest
 
+MEASURED_EVERY_S = 0.05  # the memory of all processes of a program
+_PAGES = re.compile(rb"^Rss(Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 IN_BUBBLEWRAP = (
     "import sys; sys.path.insert(0, '/sandbox'); from inside.programs import enter; sys.path.pop(0); enter()"
 )
@@ -115,7 +118,7 @@ class Zygote:
             become_program(request, pipes, backend=self.backend)
         for name in ends:
             os.close(ends[name][1])
-        head, tail, is_late = watch(child, ends["output"][0], started, request["limits"])
+        head, tail, is_late, is_large = watch(child, ends["output"][0], started, request["limits"])
         exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         for name in ("answer", "trouble"):
             os.set_blocking(ends[name][0], False)
@@ -126,7 +129,7 @@ class Zygote:
             exit_code = 128 - exit_code
         reply: WorkerReply = {
             "exit_code": None if is_late else exit_code,
-            "answer": answer.decode("utf-8", "replace"),
+            "answer": "!memory limit" if is_large else answer.decode("utf-8", "replace"),
             "tail": tail.decode("latin-1"),
             "seconds": time.monotonic() - started,
             "output": head.decode("utf-8", "replace"),
@@ -231,8 +234,26 @@ def clean_up(folder: str, *, is_alone: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def watch(child: int, output: int, started: float, limits: LimitValues) -> tuple[bytes, bytes, bool]:
-    """Reads a program's output until it ends or times out, and then kills all of its processes.
+def measure_tree(root: int) -> int:
+    """Bytes of memory that a process and its descendants hold, with shared memory, without pages of files."""
+    total, shared, waiting = 0, 0, [root]
+    while waiting:
+        process = waiting.pop()
+        try:
+            with open(f"/proc/{process}/status", "rb") as file:
+                sizes = dict(_PAGES.findall(file.read()))
+            total += int(sizes.get(b"Anon", 0))
+            shared = max(shared, int(sizes.get(b"Shmem", 0)))
+            for thread in os.listdir(f"/proc/{process}/task"):
+                with open(f"/proc/{process}/task/{thread}/children", "rb") as file:
+                    waiting += map(int, file.read().split())
+        except OSError:  # it has ended
+            continue
+    return (total + shared) << 10
+
+
+def watch(child: int, output: int, started: float, limits: LimitValues) -> tuple[bytes, bytes, bool, bool]:
+    """Reads a program's output until it ends, times out or is too large, and then kills all of its processes.
 
     Args:
         child: Process id of the program.
@@ -240,8 +261,10 @@ def watch(child: int, output: int, started: float, limits: LimitValues) -> tuple
         started: By the monotonic clock.
 
     Returns:
-        The beginning of its output, the end of it, and whether it timed out.
+        The beginning of its output, the end of it, whether it timed out, and whether it held too much memory.
     """
+    most = limits["max_resident_bytes"] or limits["max_memory_bytes"]
+    due = time.monotonic() + MEASURED_EVERY_S
     head, tail = bytearray(), b""
     deadline = started + limits["timeout_s"]
     os.set_blocking(output, False)
@@ -249,9 +272,9 @@ def watch(child: int, output: int, started: float, limits: LimitValues) -> tuple
     poll = select.poll()
     poll.register(life, select.POLLIN)
     poll.register(output, select.POLLIN)
-    is_late = False
+    is_late = is_large = False
     while True:
-        events = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        events = dict(poll.poll(max(0.0, min(deadline, due) - time.monotonic()) * 1000))
         if output in events:
             try:
                 chunk = os.read(output, 1 << 16)
@@ -267,6 +290,11 @@ def watch(child: int, output: int, started: float, limits: LimitValues) -> tuple
         if time.monotonic() >= deadline:
             is_late = True
             break
+        if time.monotonic() >= due:
+            if measure_tree(child) > most:
+                is_large = True
+                break
+            due = time.monotonic() + MEASURED_EVERY_S
     # In a PID namespace it is the init process, and the kernel kills all others with it.
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -274,7 +302,7 @@ def watch(child: int, output: int, started: float, limits: LimitValues) -> tuple
     os.close(life)
     rest = read_rest(output)
     head += rest[: max(0, limits["max_output_bytes"] - len(head))]
-    return bytes(head), tail + rest, is_late
+    return bytes(head), tail + rest, is_late, is_large
 
 
 def read_rest(descriptor: int) -> bytes:
