@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..text.client import Client
 from ..text.failures import PromptTooLong
-from ..text.infilling_dialects import DIALECTS, Dialect
+from ..text.infilling_dialects import DIALECTS, InfillingDialect
 from ..tokenization_codeshell import END_OF_TURN
 from .generation import Completion, OnDone, Question
 
@@ -15,7 +15,7 @@ class EndpointGenerator:
     """Generates answers with a server; `dialect` is how its model is asked to fill in."""
 
     client: Client
-    dialect: Dialect = DIALECTS["starcoder"]
+    dialect: InfillingDialect = DIALECTS["starcoder"]
 
     def generate(self, questions: Sequence[Question], on_done: OnDone) -> None:
         """Answers questions concurrently.

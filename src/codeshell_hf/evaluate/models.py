@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
 from ..manifest import hash_file, hash_values
-from ..text.infilling_dialects import DIALECTS, Dialect, find_dialect
+from ..text.infilling_dialects import DIALECTS, InfillingDialect, find_dialect
 from .settings import EndpointSettings, ModelSettings, ProgramSettings
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def load_model(
     return _load_folder(name, source, dtype, batch_size, attention, device_map)
 
 
-def choose_dialect(name: str, source: EndpointSettings) -> Dialect:
+def choose_dialect(name: str, source: EndpointSettings) -> InfillingDialect:
     """How a served model is asked to fill in: by the vocabulary of its tokenizer if that is given, or as it is set.
 
     Raises:

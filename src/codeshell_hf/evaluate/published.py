@@ -30,7 +30,7 @@ PUBLISHERS = {
 }
 # Names that only their own data carry, spelled with or without marks between the parts.
 _PUBLISHED_NAME = re.compile(
-    r"human[\W_]*eval[\W_]*(?:x|xl|fix|pack|plus|infilling|\+)?|mbpp[\W_]*(?:plus|\+)?|multipl[\W_]*e(?![a-z])|mmlu"
+    r"human[\W_]*eval[\W_]*(?:x|xl|fix|pack|plus|infilling|\+)?|mbpp[\W_]*(?:plus|\+)?|multip[l][\W_]*e(?![a-z])|mmlu"
     r"(?:[\W_]*pro)?|gsm[\W_]*8k|santa[\W_]*coder(?:[\W_]*fim)?|crux[\W_]*eval|live[\W_]*code[\W_]*bench|"
     r"big[\W_]*code[\W_]*bench|safim|repo[\W_]*bench|cross[\W_]*code[\W_]*eval|mc[\W_]*eval|if[\W_]*eval|"
     r"eval[\W_]*plus|coder?[\W_]*ujb|code[\W_]*x[\W_]*glue|ds[\W_]*1000|swe[\W_]*bench|math[\W_]*500|"

@@ -8,7 +8,7 @@ DialectName = Literal["starcoder", "santacoder", "qwen", "deepseek", "codellama"
 
 
 @dataclass(frozen=True)
-class Dialect:
+class InfillingDialect:
     """The sentinels of a family of models.
 
     Args:
@@ -45,20 +45,22 @@ class Dialect:
 #
 # Sources: Li et al. 2023, arXiv:2305.06161; Ben Allal et al. 2023, arXiv:2301.03988; Hui et al. 2024, arXiv:2409.12186;
 # Guo et al. 2024, arXiv:2401.14196; Roziere et al. 2023, arXiv:2308.12950; Mistral's tokenizer for Codestral.
-DIALECTS: dict[DialectName, Dialect] = {
-    "starcoder": Dialect("<fim_prefix>", "<fim_suffix>", "<fim_middle>", stops=("<file_sep>", "<filename>")),
-    "santacoder": Dialect("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
-    "qwen": Dialect(
+DIALECTS: dict[DialectName, InfillingDialect] = {
+    "starcoder": InfillingDialect("<fim_prefix>", "<fim_suffix>", "<fim_middle>", stops=("<file_sep>", "<filename>")),
+    "santacoder": InfillingDialect("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    "qwen": InfillingDialect(
         "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>",
         stops=("<|fim_pad|>", "<|file_sep|>", "<|repo_name|>", "<|file_separator|>"),
     ),
-    "deepseek": Dialect("<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"),
-    "codellama": Dialect("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>", stops=("\u2581<EOT>", "<EOT>")),
-    "codestral": Dialect("[PREFIX]", "[SUFFIX]", None, is_suffix_first=True, stops=("[SUFFIX]", "[PREFIX]")),
+    "deepseek": InfillingDialect(
+        "<\uff5cfim\u2581begin\uff5c>", "<\uff5cfim\u2581hole\uff5c>", "<\uff5cfim\u2581end\uff5c>"
+    ),
+    "codellama": InfillingDialect("\u2581<PRE>", "\u2581<SUF>", "\u2581<MID>", stops=("\u2581<EOT>", "<EOT>")),
+    "codestral": InfillingDialect("[PREFIX]", "[SUFFIX]", None, is_suffix_first=True, stops=("[SUFFIX]", "[PREFIX]")),
 }  # fmt: skip
 
 
-def find_dialect(vocabulary: Container[str]) -> Dialect | None:
+def find_dialect(vocabulary: Container[str]) -> InfillingDialect | None:
     """The dialect all of whose sentinels are in a vocabulary; `None` if there is none.
 
     >>> find_dialect({"[PREFIX]", "[SUFFIX]", "a"}).write("x = ", " + 1")
