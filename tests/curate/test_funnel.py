@@ -35,7 +35,13 @@ def test_rules_that_are_off_drop_nothing(tmp_path: Path) -> None:
 
     funnel = run(folder, tmp_path / "out", rules=NO_RULES).funnel
 
-    assert {reason for reason, _ in funnel.reasons()} == {"empty", "too-large", "unknown-language", "not-text"}
+    assert {reason for reason, _ in funnel.reasons()} == {
+        "empty",
+        "too-large",
+        "unknown-language",
+        "not-text",
+        "lfs-pointer",
+    }
 
 
 def test_small_languages_fall_as_a_whole(tmp_path: Path) -> None:

@@ -4,7 +4,13 @@ from collections import Counter
 
 import pytest
 
-from codeshell_hf.curate.languages import LANGUAGES, find_language, name_language, name_language_by_shebang
+from codeshell_hf.curate.languages import (
+    LANGUAGES,
+    find_language,
+    name_language,
+    name_language_by_shebang,
+    refine_language,
+)
 
 TABLE_1 = (
     "markdown python java javascript php cpp c c-sharp go rust ruby kotlin swift typescript scala lua julia "
@@ -29,6 +35,12 @@ TABLE_1 = (
         ("x.rkt", "racket"),
         ("x.unknown", None),
         ("noextension", None),
+        ("blink.ino", "cpp"),
+        ("page.mdx", "markdown"),
+        ("default.nix", "nix"),
+        ("main.tf", "hcl"),
+        ("src/Makefile.am", "makefile"),
+        ("configure.ac", "m4"),
     ],
 )
 def test_languages_are_named_by_file_name(path: str, language: str | None) -> None:
@@ -43,6 +55,17 @@ def test_languages_are_named_by_file_name(path: str, language: str | None) -> No
         (b"#! /usr/bin/perl\n", "perl"),
         (b"#!/usr/bin/env -S node\n", "javascript"),
         (b"#!/opt/strange\n", None),
+        (b"#!/usr/bin/env LC_ALL=C python\n", "python"),
+        (b"#!/usr/bin/env -S PYTHONPATH=. python3.12 -u\n", "python"),
+        (b"#!/usr/bin/env -S uv run --script\n", "python"),
+        (b"#!/usr/bin/env stack\n-- stack runghc\n", "haskell"),
+        (b"#!/usr/bin/env -S deno run --allow-net\n", "typescript"),
+        (b"#!/usr/bin/env bun\r\n", "javascript"),
+        (b"\xef\xbb\xbf#!/bin/sh\n", "shell"),
+        (b"#!/usr/bin/busybox sh\n", "shell"),
+        (b"#!/usr/local/bin/lua5.3\n", "lua"),
+        (b"/* -*- mode: c++ -*- */\n", "cpp"),
+        (b"# vim: set ft=ruby :\n", "ruby"),
         (b"\x7fELF", None),
     ],
 )
@@ -58,3 +81,86 @@ def test_all_languages_of_the_reports_table_are_known_and_no_extension_names_two
     assert [find_language(name) for name in ("C++", "Jupyter Notebook", "Visual Basic")] == [
         *("cpp", "jupyter-notebook", "visual-basic")
     ]
+
+
+# By extension and language, files in the manner of each, written for this test.
+SAMPLES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("h", "c"): (
+        "#ifndef LIST_H\n#define LIST_H\n#include <stddef.h>\nstruct list { struct list *next; void *item; };\n"
+        "struct list *list_push(struct list *head, void *item);\n#endif\n",
+        "#pragma once\n#ifdef __cplusplus\nextern \"C\" {\n#endif\ntypedef enum { RED, BLUE } color_t;\nint paint(color_t c);\n"
+        "#ifdef __cplusplus\n}\n#endif\n",
+    ),
+    ("h", "cpp"): (
+        "#pragma once\n#include <vector>\nnamespace shop {\nclass Cart {\n public:\n  void add(const Item& item);\n"
+        " private:\n  std::vector<Item> items_;\n};\n}\n",
+        "template <typename T>\nstruct Node { T value; Node* next = nullptr; };\n",
+    ),
+    ("h", "objective-c"): (
+        "#import <Foundation/Foundation.h>\n@interface Cart : NSObject\n@property (nonatomic, strong) NSArray *items;\n"
+        "- (void)addItem:(NSString *)name;\n@end\n",
+    ),
+    ("m", "objective-c"): (
+        "#import \"Cart.h\"\n@implementation Cart\n- (void)addItem:(NSString *)name {\n    [self.items addObject:name];\n}\n@end\n",
+    ),
+    ("m", "matlab"): (
+        "function total = add_up(values)\n% ADD_UP  Sum of values.\ntotal = 0;\nfor k = 1:numel(values)\n    total = total + values(k);\nend\n",
+        "x = linspace(0, 1, 100);\ny = x.^2;\nplot(x, y);\nxlabel('x');\n",
+    ),
+    ("pl", "perl"): ("use strict;\nmy %seen;\nwhile (<STDIN>) {\n    chomp;\n    print \"$_\\n\" unless $seen{$_}++;\n}\n",),
+    ("pl", "prolog"): (
+        ":- module(family, [ancestor/2]).\nancestor(X, Y) :- parent(X, Y).\nancestor(X, Y) :-\n    parent(X, Z),\n    ancestor(Z, Y).\n",
+        "parent(tom, bob).\nparent(bob, ann).\n?- parent(X, ann).\n",
+    ),
+    ("v", "verilog"): ("module counter(input clk, output reg [3:0] q);\nalways @(posedge clk) q <= q + 4'd1;\nendmodule\n",),
+    ("v", "coq"): (
+        "Require Import Arith.\nTheorem plus_zero : forall n, n + 0 = n.\nProof.\n  induction n; simpl; auto.\nQed.\n",
+    ),
+    ("cl", "common-lisp"): ("(in-package :shop)\n(defun total (items)\n  (reduce #'+ items))\n",),
+    ("cl", "opencl"): (
+        "__kernel void add(__global const float *a, __global float *b) {\n  int i = get_global_id(0);\n  b[i] += a[i];\n}\n",
+    ),
+    ("pp", "pascal"): ("program Hello;\nvar\n  i: integer;\nbegin\n  for i := 1 to 3 do\n    writeln('hi');\nend.\n",),
+    ("pp", "puppet"): (
+        "class ntp($servers = undef) {\n  package { 'ntp':\n    ensure => installed,\n  }\n  service { 'ntp': ensure => running }\n}\n",
+    ),
+    ("pro", "qmake"): ("QT += core gui\nTARGET = shop\nSOURCES += main.cpp \\\n    cart.cpp\nHEADERS += cart.h\n",),
+    ("pro", "idl"): ("pro show, image, TITLE=title\n; shows an image\n  if n_elements(title) eq 0 then title = ''\n  tvscl, image\nend\n",),
+    ("pro", "prolog"): ("member(X, [X|_]).\nmember(X, [_|T]) :- member(X, T).\n:- initialization(main).\n",),
+    ("cls", "tex"): ("\\NeedsTeXFormat{LaTeX2e}\n\\ProvidesClass{letterhead}\n\\LoadClass{article}\n",),
+    ("cls", "visual-basic"): ("VERSION 1.0 CLASS\nBEGIN\nEND\nAttribute VB_Name = \"Cart\"\nPublic Sub Add(ByVal Item As String)\nEnd Sub\n",),
+    ("cls", "apex"): (
+        "public with sharing class CartService {\n  public static List<Cart__c> read() {\n    return [SELECT Id FROM Cart__c];\n  }\n}\n",
+    ),
+    ("ts", "typescript"): ("import { Cart } from './cart';\nexport const total = (cart: Cart): number => cart.items.length;\n",),
+    ("ts", "xml"): ("<?xml version=\"1.0\"?>\n<!DOCTYPE TS>\n<TS version=\"2.1\"><context></context></TS>\n",),
+    ("fs", "f-sharp"): ("module Cart\nlet total items = items |> List.sumBy (fun i -> i.Price)\n",),
+    ("fs", "glsl"): ("#version 330 core\nin vec2 uv;\nout vec4 color;\nvoid main() { color = vec4(uv, 0.0, 1.0); }\n",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("extension", "language"), SAMPLES)
+def test_languages_that_share_an_extension_are_told_by_content(extension: str, language: str) -> None:
+    path = f"src/a.{extension}"
+
+    found = [refine_language(path, name_language(path), text.encode()) for text in SAMPLES[extension, language]]
+
+    assert found == [language] * len(found)
+    assert language in LANGUAGES
+
+
+def test_a_language_that_a_table_names_stays() -> None:
+    assert refine_language("a.h", "cuda", b"class A {};\n") == "cuda"
+    assert refine_language("run", None, b"#!/usr/bin/env python3\n") == "python"
+    assert refine_language("run", None, b"text") is None
+
+
+def test_the_files_of_this_systems_languages_keep_theirs() -> None:
+    """Modules of Perl and headers of Python, whose languages are known from their packages."""
+    import sysconfig
+    from pathlib import Path
+
+    headers = sorted(Path(sysconfig.get_path("include")).rglob("*.h"))[:200]
+    found = Counter(refine_language(file.name, "c", file.read_bytes()) for file in headers)
+
+    assert found["c"] >= 0.95 * len(headers), found

@@ -22,10 +22,11 @@ def test_the_report_shows_the_table_the_reasons_and_examples(tmp_path: Path) -> 
     assert data["examples"]["long-lines"][0]["start"]
     assert data["histograms"]["longest_line"]["thresholds"] == {"max_line_bytes": 1000}
     shown = data["histograms"]["lines"]
-    readable = 12 - sum(
-        outcome.funnel.counts()["dropped"][name] for name in ("empty", "too-large", "unknown-language", "not-text")
+    readable = 13 - sum(
+        outcome.funnel.counts()["dropped"][name]
+        for name in ("empty", "too-large", "unknown-language", "not-text", "lfs-pointer")
     )
     assert sum(shown["kept"]) + sum(shown["dropped"]) == readable
-    assert data["steps"][0] == ["read", 12]
+    assert data["steps"][0] == ["read", 13]
     assert json.loads((tmp_path / "out" / "funnel.json").read_text()) == outcome.funnel.counts()
-    assert "kept 1 of 12" in print_table(outcome.funnel)[-1]
+    assert "kept 1 of 13" in print_table(outcome.funnel)[-1]

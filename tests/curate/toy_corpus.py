@@ -50,7 +50,8 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "blank.py": (" \n\t\n", "empty"),
     "big.py": ("x = 1\n" * 2000, "too-large"),
     "what.xyz": ("text", "unknown-language"),
-    "latin.py": ("# café\n".encode("latin-1"), "not-text"),
+    "bytes.py": (b"# \x81\x02\xff\x03\n", "not-text"),
+    "big.c": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "lfs-pointer"),
     "nul.py": (b"x = '\0'\n", "not-text"),
 }
 

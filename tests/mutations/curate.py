@@ -7,6 +7,41 @@ TESTS = "tests/curate/"
 
 MUTATIONS = (
     Mutation(
+        SRC + "text_encodings.py",
+        "if odd >= _MIN_NUL and even == 0:",
+        "if even >= _MIN_NUL and odd == 0:",
+        TESTS + "test_text_encodings.py",
+        "the order of bytes of UTF-16 is turned",
+    ),
+    Mutation(
+        SRC + "text_encodings.py",
+        "return None if _CONTROL.search(text) else (text, name)",
+        "return text, name",
+        TESTS + "test_text_encodings.py",
+        "data are Latin-1",
+    ),
+    Mutation(
+        SRC + "ambiguous_languages.py",
+        "return None if best in _UNKNOWN else best",
+        "return next(iter(scores))",
+        TESTS + "test_languages.py",
+        "languages with one extension are the first of them",
+    ),
+    Mutation(
+        SRC + "languages.py",
+        "or _ASSIGNMENT.match(word)",
+        "or False",
+        TESTS + "test_languages.py",
+        "variables before an interpreter hide it",
+    ),
+    Mutation(
+        SRC + "measured_parts.py",
+        "document = replace(document, content=text.encode())",
+        "document = replace(document)",
+        TESTS + "test_text_encodings.py",
+        "signals and duplicates are measured on other bytes than the text's",
+    ),
+    Mutation(
         SRC + "personal_data.py",
         'if found["top"].lower() not in _TOP_LEVEL or is_example(domain):',
         "if is_example(domain):",

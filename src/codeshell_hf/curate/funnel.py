@@ -149,6 +149,7 @@ class Curation:
             self._verdicts.drop_each(keys, early)
             self._verdicts.drop_each(keys, verdicts)
         self._progress("judge", len(paths), len(paths))
+        self.outcome.measures["encodings"] = self._count_encodings(paths)
         self._count_step("languages and rules")
         remaining = judged.where(col("verdict").is_null())
         self._remaining = remaining.where(~col("language").is_in(small)) if small else remaining
@@ -171,6 +172,15 @@ class Curation:
             self._remaining = self._remaining.join(daft.from_arrow(found.select(["key"])), on="key", how="anti")
         self._has_existing = True
         self._count_step("existing corpora")
+
+    @staticmethod
+    def _count_encodings(paths: Sequence[str]) -> dict[str, int]:
+        """The number of documents in each encoding other than UTF-8."""
+        counts: dict[str, int] = {}
+        for path in paths:
+            for name in pq.read_table(path, columns=["encoding"])["encoding"].drop_null().to_pylist():
+                counts[name] = counts.get(name, 0) + 1
+        return dict(sorted(counts.items()))
 
     def drop_duplicates(self, near: NearDuplicates | None, *, drops_exact: bool) -> None:
         """Drops exact and near duplicates, or keeps either."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import CodeShellError
-from .languages import name_language_by_shebang
+from .languages import refine_language
 from .preference_score import Measured, prefer
 from .repetition import hash_pieces
 from .settings import Measuring, Source
@@ -21,6 +22,7 @@ from .signals import Signals, measure
 from .sources import Document, Unit, read_unit
 from .standards import Standards, lint
 from .syntax import Syntax, parse
+from .text_encodings import UTF_8, decode_text
 
 _logger = logging.getLogger(__name__)
 # Documents in a batch have up to so many bytes: linters and hashing are faster on many at once.
@@ -34,6 +36,8 @@ MEASURED_BY: dict[str, bool | set[str]] = {
     "near_duplicates": {"bands", "rows"},
     "repeated_text": {"piece", "min_bytes"},
 }
+# Git LFS keeps large files elsewhere, and this in their place.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _SIGNALS = {
     **dict.fromkeys((field.name for field in fields(Signals)), pa.float32()),
     **dict.fromkeys(
@@ -63,6 +67,7 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("language", pa.string()),
         ("reason", pa.string()),
+        ("encoding", pa.string()),
         ("text", pa.large_string()),
         ("digest", pa.string()),
         *_SIGNALS.items(),
@@ -139,7 +144,7 @@ def _measure_all(batch: Sequence[tuple[str, Document]], measuring: Measuring) ->
     rows: list[Row] = []
     readable: list[tuple[Row, Document, str, str | None]] = []
     for source, document in batch:
-        text, language, reason = decode(document, max_bytes=measuring.max_file_bytes)
+        text, language, reason, encoding = decode(document, max_bytes=measuring.max_file_bytes)
         row: Row = {
             "id": document.id,
             "source": source,
@@ -152,10 +157,13 @@ def _measure_all(batch: Sequence[tuple[str, Document]], measuring: Measuring) ->
             "bytes": document.size,
             "language": language,
             "reason": reason,
+            "encoding": encoding,
             "text": text,
         }
         rows.append(row)
         if text is not None:
+            if encoding is not None:
+                document = replace(document, content=text.encode())  # noqa: PLW2901
             readable.append((row, document, text, language))
     near, repeated = measuring.near_duplicates, measuring.repeated_text
     shingles = shingle([document.content for _, document, _, _ in readable])
@@ -182,25 +190,33 @@ def _values(measured: Syntax | Standards | None, kind: type[Syntax | Standards])
     return vars(measured) if measured is not None else dict.fromkeys(field.name for field in fields(kind))
 
 
-def decode(document: Document, *, max_bytes: int) -> tuple[str | None, str | None, str | None]:
+def decode(document: Document, *, max_bytes: int) -> tuple[str | None, str | None, str | None, str | None]:
     """Decodes a document.
 
     Returns:
-        Text, language and `None`; or `None`, the language if known, and the reason: the source's, or
-        "unknown-language", "too-large", "empty" or "not-text".
+        Text, language, `None`, and the encoding if it is not UTF-8; or `None`, the language if known, and the reason:
+        the source's, or "lfs-pointer", "unknown-language", "too-large", "empty" or "not-text".
     """
-    content, language = document.content, document.language or name_language_by_shebang(document.content[:128])
+    content, named = document.content, document.language
     if document.reason is not None:
-        return None, language, document.reason
-    if language is None:
-        return None, None, "unknown-language"
+        return None, named, document.reason, None
+    if content.startswith(LFS_POINTER):
+        return None, named, "lfs-pointer", None
     if len(content) > max_bytes:
-        return None, language, "too-large"
+        language = refine_language(document.path, named, content)
+        return None, language, "too-large" if language else "unknown-language", None
+    text, encoding = decode_text(content) or (None, None)
+    utf_8 = content if encoding == UTF_8 or text is None else text.encode()
+    language = refine_language(document.path, named, utf_8)
+    if language is None:
+        return None, None, "unknown-language", None
     if not content.strip():
-        return None, language, "empty"
-    if b"\0" in content:
-        return None, language, "not-text"
-    try:
-        return content.decode("utf-8"), language, None
-    except UnicodeDecodeError:
-        return None, language, "not-text"
+        return None, language, "empty", None
+    if text is None:
+        return None, language, "not-text", None
+    return (
+        text,
+        language,
+        None,
+        None if encoding == UTF_8 and len(text) and not content.startswith(BOM_UTF8) else encoding,
+    )
