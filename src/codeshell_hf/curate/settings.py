@@ -1,6 +1,5 @@
 """Settings of curation, one section per step."""
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,16 +86,6 @@ class Source(Section):
         if kind not in KINDS and not is_reference(kind):
             raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}, or folder/file.py:name for your own")
         return kind
-
-    @field_validator("language")
-    @classmethod
-    def _check_language(cls, language: str | None) -> str | None:
-        from .languages import LANGUAGES
-
-        if language is not None and language not in LANGUAGES:
-            near = difflib.get_close_matches(language, LANGUAGES, 1)
-            raise ValueError(f"language is {language!r}; use a name of LANGUAGES, such as {(near or ['python'])[0]}")
-        return language
 
     @property
     def place(self) -> Path:

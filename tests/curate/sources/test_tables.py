@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from codeshell_hf.errors import DataError
+from codeshell_hf.errors import DataError, SettingsError
 from tests.curate.sources.reading import read_all
 from tests.curate.toy_corpus import GOOD, run
 from tests.hub import serve_hub, visit_hub
@@ -127,7 +127,7 @@ READ_HUB = """
 import sys
 from codeshell_hf.curate.settings import Source
 from codeshell_hf.curate.sources import list_units, read_unit
-from codeshell_hf.errors import DataError
+from codeshell_hf.errors import DataError, SettingsError
 try:
     source = Source(name="s", kind="hub", path=sys.argv[1])
     for unit in list_units(source):
@@ -179,5 +179,5 @@ def test_the_language_of_rows_is_set_or_named_by_folders_and_never_by_the_tables
 
     assert named == {b"git-commits-cleaned": "git-commits", b"python": "python", b"other": None}
     assert forced == {"web-text"}
-    with pytest.raises(ValueError, match="language is 'pyhton'; use a name of LANGUAGES, such as python"):
-        read_all("jsonl", tmp_path, language="pyhton")
+    with pytest.raises(SettingsError, match="language of source s is 'pytthon'; name a known one, such as python"):
+        read_all("jsonl", tmp_path, language="pytthon")

@@ -3,6 +3,7 @@
 A broken file or row never stops a run: it becomes a document with a reason.
 """
 
+import difflib
 import errno
 import logging
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from functools import partial
 
 from ...errors import CodeShellError, SettingsError
 from ...extensions import load_object
+from ..languages import LANGUAGES
 from ..settings import Source
 from . import archives, commits, dumps, folders, issues, notebooks, repositories, tables, warc
 from .cleaning import clean_document, clean_text
@@ -57,7 +59,13 @@ def list_units(source: Source) -> Iterator[Unit]:
 
     Raises:
         DataError: If the source is missing or cannot be read.
+        SettingsError: If the settings name an unknown language.
     """
+    if source.language is not None and source.language not in LANGUAGES:
+        near = (difflib.get_close_matches(source.language, LANGUAGES, 1) or ["python"])[0]
+        raise SettingsError(
+            f"language of source {source.name} is {source.language!r}; name a known one, such as {near}"
+        )
     yield from find_reader(source.kind)[0](source)
 
 

@@ -1,9 +1,10 @@
 """Bounds on what an untrusted file may unpack to."""
 
 import io
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from typing_extensions import Buffer
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # A file is a bomb if it unpacks to more bytes than this, and to this many times its own size.
 BOMB_BYTES = 1_000_000_000
@@ -47,7 +48,7 @@ class _Metered(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Buffer, /) -> int:
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
         view = memoryview(buffer)
         piece = self._file.read1(len(view))
         self._budget.spend(len(piece))
