@@ -16,6 +16,7 @@ from .duplicates import verify
 from .settings import NearDuplicates, Source
 from .shingles import shingle, sign
 from .sources import Unit, read_unit
+from .text_encodings import decode_text
 
 SIGNED = pa.schema(
     [
@@ -82,8 +83,10 @@ def _read(units: Sequence[Unit], sources: Mapping[str, Source], max_bytes: int) 
     for unit in units:
         for document in read_unit(sources[unit.source], unit, max_bytes=max_bytes):
             if document.reason is None:
-                text = document.content.decode("utf-8", "replace")
-                yield hashlib.md5(document.content, usedforsecurity=False).hexdigest(), text
+                decoded = decode_text(document.content)  # as it is measured
+                text = decoded[0] if decoded else document.content.decode("utf-8", "replace")
+                content = text.encode() if decoded else document.content
+                yield hashlib.md5(content, usedforsecurity=False).hexdigest(), text
         for digest in _read_digests(unit):
             yield digest, None
 
