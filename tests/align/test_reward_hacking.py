@@ -61,7 +61,7 @@ def test_a_judge_at_its_best_raises_no_alarm_unless_it_falls(
 
 def test_answers_that_no_longer_end_are_harm_without_any_trained_reward() -> None:
     changes = {
-        "tests": Change(0.30, 0.34, 0.01, 0.07, 96),
+        "tests": Change(0.30, 0.29, -0.04, 0.02, 96),  # may not have fallen
         "finished": Change(0.99, 0.73, -0.31, -0.21, 96),
     }
 
