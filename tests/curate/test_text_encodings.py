@@ -59,7 +59,14 @@ def test_a_long_text_is_decoded_whatever_its_beginning() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x7fELF\x02\x01\x01\0\0\0\0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"# \x81\x02\xff\x03\n", b"a\0b"]
+    "data",
+    [
+        b"\x7fELF\x02\x01\x01\0\0\0\0",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"# \x81\x02\xff\x03\n",
+        b"a\0b",
+        b"\xe9\x01\x02 and \xe8\x0e\n",
+    ],
 )
 def test_data_is_no_text(data: bytes) -> None:
     assert decode_text(data) is None
