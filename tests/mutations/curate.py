@@ -267,8 +267,8 @@ MUTATIONS = (
     ),
     Mutation(
         SRC + "sources/warc.py",
-        "return passed\n            if self._is_at_end:",
-        "return passed + 1\n            if self._is_at_end:",
+        "size == length and length > self._max_bytes",
+        "size != length and length > self._max_bytes",
         TESTS + "sources/test_dumps.py",
         "a page that is too large counts as one with a wrong length",
     ),

@@ -397,6 +397,11 @@ ZIPS: dict[str, Case] = {
         8,
         {"corrupt-file": 1},
     ),
+    "fewer entries than there are": (
+        write_as("a.zip", change(ZIP, struct.pack("<2H", 8, 8), struct.pack("<2H", 3, 3), last=True)),
+        8,
+        {"corrupt-file": 1},
+    ),
     "nothing but a mark": (write_as("a.zip", b"PK\3\4 and nothing more"), 0, {"corrupt-file": 1}),
     "text named as an archive": (write_as("a.zip", b"hello"), 0, {"corrupt-file": 1}),
     "something before the archive": (write_as("a.zip", b"#!/bin/sh\n" + ZIP), 8, {}),
