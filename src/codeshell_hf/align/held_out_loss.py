@@ -15,7 +15,7 @@ from ..text.intervals import Change, measure_change
 from .shared_work import choose_share, gather_results
 
 
-class Rows(Protocol):
+class LabelledRows(Protocol):
     """Rows with `input_ids` and `labels`, which is -100 where there is no loss."""
 
     def __len__(self) -> int:
@@ -42,7 +42,7 @@ def sum_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def compute_row_losses(
-    model: PreTrainedModel, rows: Rows, *, batch_size: int, pad_id: int
+    model: PreTrainedModel, rows: LabelledRows, *, batch_size: int, pad_id: int
 ) -> list[tuple[float, float]]:
     """The sum of each row's losses in nats and the number of its tokens; the ranks share the rows, and all get all."""
     own = choose_share(len(rows))
@@ -71,7 +71,7 @@ class HeldOutLoss:
         writes: Whether this rank saves.
     """
 
-    def __init__(self, rows: Rows, path: Path, *, writes: bool) -> None:
+    def __init__(self, rows: LabelledRows, path: Path, *, writes: bool) -> None:
         self.rows = rows
         self.path = path
         self.writes = writes
