@@ -275,7 +275,7 @@ def _finish(rolled: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _read_known_words() -> Iterable[bytes]:
     """Python's keywords and names, and those of other languages, which renaming leaves."""
-    words = Path(__file__).with_name("known_words.txt").read_text(encoding="utf-8").split()
+    words = (Path(__file__).parent / "known_words.txt").read_text(encoding="utf-8").split()
     return {word.lower().encode() for word in (*keyword.kwlist, *dir(builtins), *words)}
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def _read_names(name: str) -> frozenset[str]:
-    return frozenset(Path(__file__).with_name(name).read_text(encoding="utf-8").split())
+_FOLDER = Path(__file__).parent
+
+
+def _read_names(path: Path) -> frozenset[str]:
+    return frozenset(path.read_text(encoding="utf-8").split())
 
 
 _FIRST = (
@@ -40,7 +43,7 @@ _VARIABLES = frozenset(
 _REMOTE_USERS = frozenset(("git", "hg", "svn"))
 # Reserved for examples (RFC 2606), or used as such.
 _EXAMPLE = re.compile(r"(?i)(?:^|\.)(?:example\.[a-z.]+|(?:domain|email|test|mydomain|yourdomain)\.com|foo\.bar)$")
-_TOP_LEVEL = _read_names("top_level_domains.txt")
+_TOP_LEVEL = _read_names(_FOLDER / "top_level_domains.txt")
 
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\w|\.\*)")
 _IPV6 = re.compile(
@@ -66,7 +69,7 @@ _ADDRESS_NEAR = re.compile(
     r"|peer|proxy|gateway|listen|bind|allow|deny|route|endpoint)(?:\b|_)|://|@$|地址|主机|服务器"
 )
 _SMALL, _DIGIT = 32, 10
-_RESOLVERS = frozenset(map(ipaddress.ip_address, _read_names("public_resolvers.txt")))
+_RESOLVERS = frozenset(map(ipaddress.ip_address, _read_names(_FOLDER / "public_resolvers.txt")))
 
 _PHONE = re.compile(r"(?<![\w.+-])(?:\+?86[ -]?)?1[3-9]\d(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}(?![\w-]|\.\d)", re.ASCII)
 _PHONE_NEAR = re.compile(
