@@ -158,6 +158,11 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 INSIDE = ("__init__", "border", "isolation", "portable", "programs", "strict", "zygote")
 DATA = {
     "src/codeshell_hf/curate/annotation.py": {"src/codeshell_hf/curate/quality_prompt.md"},
+    "src/codeshell_hf/curate/decontamination.py": {"src/codeshell_hf/curate/known_words.txt"},
+    "src/codeshell_hf/curate/personal_data.py": {
+        "src/codeshell_hf/curate/public_resolvers.txt",
+        "src/codeshell_hf/curate/top_level_domains.txt",
+    },
     "src/codeshell_hf/curate/libraries.py": {"src/codeshell_hf/curate/libraries.yaml"},
     "src/codeshell_hf/curate/page.py": {"src/codeshell_hf/curate/page.html.jinja"},
     "src/codeshell_hf/evaluate/toolchains.py": {"src/codeshell_hf/evaluate/hello.txt"},

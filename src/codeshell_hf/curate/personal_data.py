@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-
 _FOLDER = Path(__file__).parent
 
 
