@@ -32,12 +32,12 @@ ENDINGS: dict[str, str] = {
     "typescript": "ts tsx mts cts",
     "go": "go",
     "c": "c h",
-    "cpp": "cpp cc cxx c++ hpp hh hxx h++ ipp inl tpp",
+    "cpp": "cpp cc cxx c++ hpp hh hxx h++ ipp inl tpp ino",
     "rust": "rs",
     "c-sharp": "cs csx",
     "php": "php phtml php3 php4 php5",
     "ruby": "rb rake gemspec ru",
-    "shell": "sh bash zsh ksh fish",
+    "shell": "sh bash zsh ksh fish bats ebuild",
 }
 _LANGUAGES = {ending: language for language, endings in ENDINGS.items() for ending in endings.split()}
 
