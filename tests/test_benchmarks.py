@@ -132,8 +132,10 @@ def test_fine_tuning_runs_beside_trls_script(
     )
     config.eos_token_id = config.bos_token_id = config.pad_token_id = tiny_tokenizer.eos_token_id
     save_folder(CodeShellForCausalLM(config), tiny_tokenizer, tmp_path / "model")
-    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y = 1"}]
-    (tmp_path / "c.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 200)
+    questions = [{"role": "user", "content": f"x{number}"} for number in range(200)]
+    answer = {"role": "assistant", "content": "y = 1"}
+    lines = [json.dumps({"messages": [question, answer]}) + "\n" for question in questions]
+    (tmp_path / "c.jsonl").write_text("".join(lines))
 
     assert sft.main([str(tmp_path / "model"), str(tmp_path / "c.jsonl"), "--steps", "2", "--repeats", "1"]) == 0
 
