@@ -136,6 +136,8 @@ def test_a_stop_in_the_prompt_does_not_end_an_answer(tiny_tokenizer: CodeShellTo
     ended = TurnEnd(tiny_tokenizer, STOPS, len(prompt))(padded, None)
 
     assert ended.tolist() == [False, True]
+    begun = torch.tensor([[*prompt, *tiny_tokenizer.encode_text("x")]])  # the stop is among the last tokens
+    assert TurnEnd(tiny_tokenizer, STOPS, len(prompt))(begun, None).tolist() == [False]
 
 
 def test_generate_stops_at_a_text_within_the_block_only(tiny_tokenizer: CodeShellTokenizer) -> None:

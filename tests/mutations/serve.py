@@ -6,9 +6,8 @@ WING = "src/codeshell_hf/serve"
 TESTS = "tests/serve"
 
 MUTATIONS = (
-    Mutation(f"{WING}/batching.py", "        self._keep([not row.job.is_cancelled for row in self._active])\n",
-             "        pass\n", f"{TESTS}/test_app.py",
-             "a client that left keeps its places"),
+    Mutation(f"{WING}/outputs.py", "        self._batching.cancel(self._job)\n", "        pass\n",
+             f"{TESTS}/test_app.py", "a client that left keeps its places"),
     Mutation(f"{WING}/batching.py", "len(rows) * longest <= self.max_batch_tokens", "True", f"{TESTS}/test_batching.py",
              "the batch is not limited by tokens"),
     Mutation(f"{WING}/row_cache.py", "return self.mask.sum(-1, keepdim=True) - 1",

@@ -290,7 +290,7 @@ def test_a_client_that_leaves_frees_its_places(
     def slow(**given: Any) -> Any:
         nonlocal steps
         steps += 1
-        time.sleep(0.02)
+        time.sleep(0.05)
         return forward(**given)
 
     monkeypatch.setattr(model, "forward", slow)
@@ -331,7 +331,7 @@ def test_a_client_that_leaves_frees_its_places(
             return service.batching.places
 
     assert asyncio.run(visit()) == (0, 0)
-    assert steps < 60, "of 120"
+    assert steps < 20, "left alone, its outputs end after 28 steps or more"
 
 
 def test_many_clients_at_once_get_what_each_asked_for(make_client: Callable[..., TestClient]) -> None:
