@@ -70,7 +70,9 @@ def test_traffic_is_what_rings_send() -> None:
     assert count(kind="fsdp2", reshards=False).per_pass == pytest.approx(0.75 * (2 + 4) * numbers)
     assert count(kind="fsdp2", is_bf16=False).per_pass == pytest.approx(0.75 * (2 * 4 + 4) * numbers)
     # Two replicas of two shards: half of each number is sent within, and the halves are reduced between replicas.
-    assert count(kind="fsdp2", replicas=2) == Traffic(pytest.approx((0.5 * 8 + 1 * 4 / 2) * numbers), 0.0, 2)
+    assert count(kind="fsdp2", replicas=2) == Traffic(
+        pytest.approx(0.5 * 8 * numbers), 0.0, 2, pytest.approx(4 / 2 * numbers)
+    )
     assert count(kind="zero").per_pass == pytest.approx(0.75 * 3 * 2 * numbers)
     assert count(kind="zero", stage=2) == Traffic(
         pytest.approx(0.75 * 2 * numbers), pytest.approx(0.75 * 2 * numbers), 4
@@ -85,6 +87,7 @@ def test_traffic_is_what_rings_send() -> None:
         (Traffic(100e9, 0.0, 16), 16, None, 2 * 4.0),  # 4 seconds over the network, more than a pass
         (Traffic(100e9, 0.0, 16), 16, 50.0, 2 * 3.0),
         (Traffic(100e9, 0.0, 8), 16, None, 2 * 3.0),  # shards within a node
+        (Traffic(300e9, 0.0, 8, 75e9), 16, None, 2 * 4.0),  # a second within a node, and 3 between replicas
         (Traffic(0.0, 100e9, 16), 16, None, 2 * 3.0 + 2.0),  # 4 seconds beside a backward pass of 2
         (Traffic(0.0, 100e9, 8), 8, None, 2 * 3.0),
     ],

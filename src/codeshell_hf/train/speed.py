@@ -26,11 +26,13 @@ class Traffic:
         per_pass: In each forward and backward pass, overlapping with it.
         per_step: Once a step, overlapping with the last backward pass.
         shard_gpus: GPUs that `per_pass` is exchanged with.
+        between_replicas: In each pass, to other replicas of the shards, besides `per_pass`.
     """
 
     per_pass: float
     per_step: float
     shard_gpus: int
+    between_replicas: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def count_traffic(config: CodeShellConfig, layout: Layout) -> Traffic:
         return Traffic(sent * numbers * size, sent * numbers * size, shards)
     gathers = 2 if layout.kind == "zero" or layout.reshards else 1
     gradient = size if layout.kind == "zero" else FP32
-    return Traffic(sent * numbers * (gathers * size + gradient) + reduced * numbers * FP32 / shards, 0.0, shards)
+    return Traffic(sent * numbers * (gathers * size + gradient), 0.0, shards, reduced * numbers * FP32 / shards)
 
 
 def time_step(
@@ -94,8 +96,8 @@ def time_step(
     def seconds(sent: float, gpus: int) -> float:
         return sent / ((device.nvlink_gb_s if gpus <= NODE_GPUS else network) * 1e9)
 
-    # Replicas of shards within a node also reduce over the network; it is little, but slower.
-    in_pass, in_step = seconds(traffic.per_pass, traffic.shard_gpus), seconds(traffic.per_step, layout.ranks)
+    in_pass = seconds(traffic.per_pass, traffic.shard_gpus) + seconds(traffic.between_replicas, layout.ranks)
+    in_step = seconds(traffic.per_step, layout.ranks)
     backward = pass_s * 2 / 3
     return StepTime(
         arithmetic=passes * pass_s,
