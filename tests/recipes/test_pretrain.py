@@ -269,13 +269,20 @@ def test_zero_3_computes_in_what_was_asked_for_on_any_processor() -> None:
 
 @slow
 @pytest.mark.usefixtures("zero")
-def test_an_operator_whose_builder_was_killed_is_built_all_the_same() -> None:
-    """Torch's own lock outlives who holds it; whoever came later would wait for ever."""
+def test_an_operator_whose_builder_was_killed_is_built_all_the_same(tmp_path: Path, monkeypatch: Patch) -> None:
+    """Torch's own lock outlives who holds it; whoever came later would wait for ever.
+
+    In a copy of the folder: in the one that all tests share, another's build would meet the lock between its look and
+    torch's.
+    """
+    shared = operator_folder()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    shutil.copytree(shared, operator_folder())
     (operator,) = operator_folder().glob("*/*.so")
     left = operator.with_name("lock")
     left.touch()
 
-    subprocess.run([sys.executable, "-c", BUILD], check=True, timeout=240)
+    subprocess.run([sys.executable, "-c", BUILD], check=True, timeout=600)
 
     assert not left.exists()
 
