@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,7 @@ class Settings(StageSettings):
     model: InputPath = Field(description="folder of the model, with its tokenizer")
     stages: dict[str, InputPath] = Field(description="outputs of the stages that made it, by name")
     card: CardSettings = Field(description="the card")
+    dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the published weights")
     samples: tuple[PromptSettings, ...] = Field(default=(), description="prompts for the published model")
     push: PushSettings | None = Field(default=None, description="null does not push")
 
@@ -58,7 +59,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.publish.push_checks import check_folder
 
     manifests = read_manifests(settings.stages)
-    model = load_model(str(settings.model), dtype=torch.float32)
+    model = load_model(str(settings.model), dtype=getattr(torch, settings.dtype))
     folder = work.folder / "model"
     save_folder(model, CodeShellTokenizer.from_pretrained(settings.model), folder)
     answer, difference = verify_folder(model, folder, settings.samples)

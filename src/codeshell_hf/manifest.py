@@ -41,6 +41,7 @@ class Manifest:
         wall_s: Seconds from start to end, without earlier tries.
         versions: Of Python and libraries.
         precision: Compute dtype, threads and device, as in `codeshell_hf.precision`; empty without computation.
+        origin: Date, device, repository and commit, as in `codeshell_hf.origin`; empty in manifests of version 0.1.
     """
 
     stage: str
@@ -56,6 +57,7 @@ class Manifest:
     wall_s: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     precision: Values = field(default_factory=dict)
+    origin: Values = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json` atomically."""

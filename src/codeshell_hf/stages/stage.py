@@ -181,6 +181,7 @@ def print_plan(stage: Stage[S], settings: S) -> None:
 def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     """Runs a stage unless its output is up to date."""
     from .. import manifest as manifests
+    from ..origin import describe_origin, find_commit
 
     started = time.monotonic()
     values = settings.model_dump(mode="json")
@@ -200,6 +201,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
             print_first(f"{stage.name}: continues {settings.output} from its checkpoints: {longer}")
             continue_output(stage, settings.output, bound, done.code_at_start or done.code)
     folder, code_at_start = open_folder(stage, settings.output, bound, code)
+    commit = find_commit() if is_first_rank() else None  # before somebody changes the checkout
     work = Work(folder)
     stage.run(settings, work)
     if is_first_rank():
@@ -217,6 +219,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
             wall_s=round(time.monotonic() - started, 2),
             versions=manifests.list_versions(),
             precision=work.precision,
+            origin=describe_origin(commit),
         ).write(work.folder)
         swap_folders(work.folder, settings.output)
     print_first("\n".join(work.report))
