@@ -12,14 +12,13 @@ from pydantic import Field
 
 from codeshell_hf.align.settings import MeasureSettings, TestsRewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
+from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from recipes.with_trl import (
-    CHECKPOINTS,
     PairSettings,
+    describe_pairs,
     make_adapter,
+    make_stage,
     make_trainer_config,
-    measure,
-    measure_at_start,
     save_trained,
     train,
 )
@@ -44,6 +43,7 @@ def run(settings: Settings, work: Work) -> None:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
+    from codeshell_hf.align.callbacks import measure, measure_at_start
     from codeshell_hf.align.examples import make_preference_rows
     from codeshell_hf.align.held_out_pairs import HeldOutPairs, describe, encode_pair
     from codeshell_hf.align.models import load_policy, open_tokenizer
@@ -140,20 +140,7 @@ def run(settings: Settings, work: Work) -> None:
             measurement.write(work.folder / "measured.json")
 
 
-def describe_data(settings: Settings) -> list[str]:
-    """What the files hold, and one pair."""
-    from codeshell_hf.align.preview import preview_pairs
-
-    return preview_pairs(settings.pairs, settings.get_reading())
-
-
-STAGE = Stage(
-    name="dpo",
-    settings=Settings,
-    run=run,
-    describe=describe_data,
-    checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
-)
+STAGE = make_stage("dpo", Settings, run, describe_pairs)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -95,13 +95,16 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.evaluate.toolchains import list_shown
     from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 
-    sources = list_models(settings.models, settings.sweep)
+    documents, shards, sweep, harness, seed = (
+        settings.documents, settings.shards, settings.sweep, settings.harness, settings.seed
+    )  # fmt: skip
+    sources = list_models(settings.models, sweep)
     if not sources:
-        raise SettingsError(f"there is no model to evaluate in {settings.sweep or 'models'}; name one under models")
-    tasks = read_tasks(settings.tasks, settings.memorisation, settings.documents)
+        raise SettingsError(f"there is no model to evaluate in {sweep or 'models'}; name one under models")
+    tasks = read_tasks(settings.tasks, settings.memorisation, documents)
     cache = ResultCache(settings.stored, hash_code(Path(__file__)))
-    training = TrainingData(settings.documents, settings.trained_on)
-    tasks, touched = search_training_data(tasks, settings.harness, training, cache)
+    training = TrainingData(documents, settings.trained_on)
+    tasks, touched = search_training_data(tasks, harness, training, cache)
     dtype = "auto"
     if folders := [source for source in sources.values() if isinstance(source, Path)]:
         # Stored answers depend on the precision: auto keeps its first choice, so that no answer is generated twice.
@@ -110,13 +113,13 @@ def run(settings: Settings, work: Work) -> None:
             settings.precision, lambda: read_config(folders[0]), work, record_folder=record_folder
         ).compute_dtype
     held_out = lines = None
-    if settings.documents is not None and settings.shards is not None and settings.bits_per_byte is not None:
-        held_out = HeldOutFiles.read(settings.documents, settings.shards, settings.bits_per_byte)
+    if documents is not None and shards is not None and settings.bits_per_byte is not None:
+        held_out = HeldOutFiles.read(documents, shards, settings.bits_per_byte)
         if settings.infilling is not None:
-            lines = held_out.make_infilling_task(settings.infilling, seed=settings.seed)
+            lines = held_out.make_infilling_task(settings.infilling, seed=seed)
     preference = None
     if settings.judge is not None:
-        preference = PreferenceMeasurement(settings.judge, list(sources), cache.folder, seed=settings.seed)
+        preference = PreferenceMeasurement(settings.judge, list(sources), cache.folder, seed=seed)
 
     models: dict[str, ModelResult] = {}
     with ExitStack() as stack:
@@ -130,7 +133,7 @@ def run(settings: Settings, work: Work) -> None:
             )  # fmt: skip
             models[name] = measure_model(
                 model, tasks, cache, held_out=held_out, lines=lines,
-                harness=settings.harness, touched=touched, seed=settings.seed,
+                harness=harness, touched=touched, seed=seed,
             )  # fmt: skip
             if preference is not None:
                 preference.answer(model)
@@ -139,7 +142,7 @@ def run(settings: Settings, work: Work) -> None:
     if preference is not None:
         for name, score in preference.score().items():
             models[name].tasks["preference"] = score
-    write_results(work, models, held_out, tasks, sweep=settings.sweep, seed=settings.seed)
+    write_results(work, models, held_out, tasks, sweep=sweep, seed=seed)
 
 
 def write_results(

@@ -172,11 +172,7 @@ def run_tests(
     return pairs
 
 
-STAGE = Stage(
-    name="preferences",
-    settings=Settings,
-    run=run,
-)
+STAGE = Stage(name="preferences", settings=Settings, run=run)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

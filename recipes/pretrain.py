@@ -80,7 +80,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.train.trackers import Trackers
     from recipes.with_accelerate import join_ranks, start_tracker
 
-    batch, schedule = settings.batch, settings.schedule
+    batch, schedule, evaluated, seed = settings.batch, settings.schedule, settings.evaluation, settings.seed
     sharding, requested = read_sharding(settings.accelerate, precision=settings.precision)
     with join_ranks() as ranks:
         # The data, and the batch size.
@@ -88,11 +88,11 @@ def run(settings: Settings, work: Work) -> None:
         if steps.tokens != batch.global_tokens:
             ranks.print(describe_rounding(batch, steps.tokens, ranks.count))
         sources = (settings.shards, settings.mixture, steps.phases, settings.rows, settings.infilling)
-        rows = open_rows(*sources, tokenizer=settings.tokenizer, seed=settings.seed)
+        rows = open_rows(*sources, tokenizer=settings.tokenizer, seed=seed)
         check_epochs(rows.count_epochs(schedule.total_tokens), schedule)
 
         # The model, sharded as accelerate's file says.
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(seed)
         tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
         config = configure_model(settings.model, tokenizer, longest_row=max(schedule.row_lengths))
         precision = resolve_precision(
@@ -102,7 +102,7 @@ def run(settings: Settings, work: Work) -> None:
         options = EngineOptions(settings, precision, batch.micro_tokens // schedule.row_lengths[0], sharding)
         engine = make_engine(
             config, settings.optimizer, options,
-            device=ranks.device, seed=settings.seed, start_from=settings.model.start_from,
+            device=ranks.device, seed=seed, start_from=settings.model.start_from,
         )  # fmt: skip
         ranks.print(describe_start(count_parameters(config), engine, sharding, ranks, steps.count, steps.tokens))
 
@@ -121,11 +121,10 @@ def run(settings: Settings, work: Work) -> None:
         trackers = Trackers(settings.trackers if ranks.is_first else (), start_tracker, work.folder, values)
         command = (sys.executable, "-m", "recipes.evaluate")
         benchmarks = BackgroundEvaluation(
-            command, ROOT, settings.evaluation.benchmarks, work.folder, log, ranks,
-            keep=settings.evaluation.keep_exports,
-        )  # fmt: skip
+            command, ROOT, evaluated.benchmarks, work.folder, log, ranks, keep=evaluated.keep_exports
+        )
         evaluation = RunEvaluation(
-            settings.evaluation, settings.shards, row_tokens=max(schedule.row_lengths),
+            evaluated, settings.shards, row_tokens=max(schedule.row_lengths),
             benchmarks=benchmarks, folder=work.folder, log=log, trackers=trackers, ranks=ranks, stop=stop,
         )  # fmt: skip
         evaluation.make_up(engine, tokenizer, progress, is_last=progress.step == steps.count)
@@ -139,7 +138,7 @@ def run(settings: Settings, work: Work) -> None:
                 if log.row_tokens not in (None, row_tokens):
                     evaluation.log_loss_by_position(engine, progress)  # the last with rows of the old length
                 batches = read_step(rows, progress.tokens, steps.tokens, batch.micro_tokens, ranks.rank, ranks.count)
-                seed_dropout(settings.seed, progress.step, ranks.rank)
+                seed_dropout(seed, progress.step, ranks.rank)
                 read_loss = read_later(accumulate_gradients(engine, batches, ranks))
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + steps.tokens
                 norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)

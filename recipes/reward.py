@@ -6,11 +6,12 @@ codeshell reward recipes/nano/reward.yaml
 import math
 import sys
 
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
+from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from recipes.with_trl import (
-    CHECKPOINTS,
     PairSettings,
+    describe_pairs,
     make_adapter,
+    make_stage,
     make_trainer_config,
     save_trained,
     train,
@@ -109,20 +110,7 @@ def run(settings: Settings, work: Work) -> None:
     )
 
 
-def describe_data(settings: Settings) -> list[str]:
-    """What the files hold, and one pair."""
-    from codeshell_hf.align.preview import preview_pairs
-
-    return preview_pairs(settings.pairs, settings.get_reading())
-
-
-STAGE = Stage(
-    name="reward",
-    settings=Settings,
-    run=run,
-    describe=describe_data,
-    checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
-)
+STAGE = make_stage("reward", Settings, run, describe_pairs)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

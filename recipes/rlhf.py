@@ -15,15 +15,13 @@ from pydantic import Field
 from codeshell_hf.align.settings import MeasureSettings, RewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.stages.precision_choice import read_config
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
+from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
-    CHECKPOINTS,
     AlignmentSettings,
     make_adapter,
+    make_stage,
     make_trainer_config,
-    measure,
-    measure_at_start,
     save_trained,
     train,
 )
@@ -52,7 +50,7 @@ def run(settings: Settings, work: Work) -> None:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-    from codeshell_hf.align.callbacks import make_checks
+    from codeshell_hf.align.callbacks import make_checks, measure, measure_at_start
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm
@@ -62,61 +60,63 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.turn_end import EndsTurns
     from codeshell_hf.publish.figures import draw_rewards, save_figure
 
+    sections, method, model, adapter = settings.rewards, settings.method, settings.model, settings.adapter
+    reading = settings.get_reading()
     quiet_logs()
-    check_rewards(settings.rewards)
-    check_trainer(settings.trainer, method=settings.method, has_held_out=bool(settings.held_out_prompts))
+    check_rewards(sections)
+    check_trainer(settings.trainer, method=method, has_held_out=bool(settings.held_out_prompts))
     methods = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
-    trainer_class, config_class = methods[settings.method]
+    trainer_class, config_class = methods[method]
     config = make_trainer_config(
         config_class,
         settings,
         work,
         owned=("reward_weights", "remove_unused_columns"),
-        reward_weights=[reward.weight for reward in settings.rewards],
+        reward_weights=[reward.weight for reward in sections],
         remove_unused_columns=False,
     )
 
     # Data
-    tokenizer = open_tokenizer(settings.model)
+    tokenizer = open_tokenizer(model)
     limits = {
         "max_new_tokens": config.max_completion_length,
-        "context_tokens": read_config(settings.model).n_positions,
-        "needs_tests": all(reward.kind == "tests" for reward in settings.rewards if reward.weight),
+        "context_tokens": read_config(model).n_positions,
+        "needs_tests": all(reward.kind == "tests" for reward in sections if reward.weight),
     }
-    prompts = read_all_prompts(settings.prompts, settings.get_reading())
+    prompts = read_all_prompts(settings.prompts, reading)
     print_first("\n".join(prompts.findings.describe()))
     rows, dropped = make_prompt_rows(tokenizer, prompts.conversations, **limits)
     held_out = None
     if str(config.eval_strategy.value) != "no":
-        held_out_prompts = read_all_prompts(settings.held_out_prompts, settings.get_reading()).conversations
+        held_out_prompts = read_all_prompts(settings.held_out_prompts, reading).conversations
         held_out_rows, _ = make_prompt_rows(tokenizer, held_out_prompts, **limits)
         held_out = Dataset.from_list(held_out_rows)
 
     # Training
     measurement = RewardMeasurement(settings.measure, work.folder / "measured_before.json", seed=settings.seed)
-    with settings.open_sandbox() if any(map(needs_sandbox, settings.rewards)) else nullcontext() as sandbox:
+    with settings.open_sandbox() if any(map(needs_sandbox, sections)) else nullcontext() as sandbox:
         rewards = make_rewards(
-            settings.rewards,
+            sections,
             sandbox,
             max_tokens=config.max_completion_length,
             max_bad_fraction=settings.max_bad_fraction,
             folder=work.folder,
         )
         trainer = type(trainer_class.__name__, (EndsTurns, trainer_class), {})(
-            model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
+            model=load_policy(model, adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
             reward_funcs=[reward.function for reward in rewards],
             reward_processing_classes=[reward.tokenizer for reward in rewards],
             args=config,
             train_dataset=Dataset.from_list(rows),
             eval_dataset=held_out,
             processing_class=tokenizer,
-            peft_config=make_adapter(settings.adapter),
+            peft_config=make_adapter(adapter),
             callbacks=make_checks(settings.max_idle_steps, config.max_completion_length),
         )
         measure_at_start(trainer, lambda policy: measurement.take_first(policy, tokenizer, rewards))
         train(trainer)
         measure(trainer, lambda policy: measurement.take(policy, tokenizer, rewards))
-    save_trained(trainer, settings.model, settings.adapter, work.folder)
+    save_trained(trainer, model, adapter, work.folder)
 
     # Report
     history = trainer.state.log_history
@@ -130,7 +130,7 @@ def run(settings: Settings, work: Work) -> None:
         "unusable_rewards": {reward.name: reward.unusable for reward in rewards if reward.unusable},
     }
     work.measures = {key: last[key] for key in ("reward", "kl", "completions/mean_length") if key in last}
-    work.report.append(f"{settings.method}: {len(rows)} prompts, {steps} steps; {describe_rewards(last)}")
+    work.report.append(f"{method}: {len(rows)} prompts, {steps} steps; {describe_rewards(last)}")
     if is_first_rank():
         save_figure(draw_rewards(history, [reward.name for reward in rewards]), work.folder / "rewards.svg")
     if changes := measurement.compare():
@@ -168,12 +168,7 @@ def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: b
         )
 
 
-STAGE = Stage(
-    name="rlhf",
-    settings=Settings,
-    run=run,
-    checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
-)
+STAGE = make_stage("rlhf", Settings, run)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -8,15 +8,13 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from codeshell_hf.stages.stage import Stage, Work, is_first_rank, main, print_first
+from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
-    CHECKPOINTS,
     AlignmentSettings,
     make_adapter,
+    make_stage,
     make_trainer_config,
-    measure,
-    measure_at_start,
     save_trained,
     train,
 )
@@ -39,6 +37,7 @@ def run(settings: Settings, work: Work) -> None:
     """Trains and saves the model, and measures the loss on held-out conversations before and after."""
     from trl import SFTConfig, SFTTrainer
 
+    from codeshell_hf.align.callbacks import measure, measure_at_start
     from codeshell_hf.align.held_out_loss import HeldOutLoss, average
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preparation import prepare_conversations
@@ -123,13 +122,7 @@ def describe(settings: Settings) -> list[str]:
     return preview_places(settings.conversations, settings.get_reading(), settings.model)
 
 
-STAGE = Stage(
-    name="sft",
-    settings=Settings,
-    run=run,
-    describe=describe,
-    checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",),
-)
+STAGE = make_stage("sft", Settings, run, describe)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

@@ -100,11 +100,7 @@ def run(settings: Settings, work: Work) -> None:
         work.measures["table"] = table
 
 
-STAGE = Stage(
-    name="tokenizer",
-    settings=Settings,
-    run=run,
-)
+STAGE = Stage(name="tokenizer", settings=Settings, run=run)
 
 if __name__ == "__main__":
     sys.exit(main(STAGE))

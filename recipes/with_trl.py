@@ -14,12 +14,12 @@ from pydantic import Field
 from codeshell_hf.align.settings import AdapterSettings
 from codeshell_hf.settings import InputPath, PrecisionSettings
 from codeshell_hf.stages.precision_choice import read_config, resolve_precision
-from codeshell_hf.stages.stage import StageSettings, Work, is_first_rank
+from codeshell_hf.stages.stage import Stage, StageSettings, Work, is_first_rank
 from codeshell_hf.text.settings import DataPlace, Reading
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel, Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments
 
     from codeshell_hf.precision import RequestedPrecision
 
@@ -27,6 +27,7 @@ OWN_KEYS = ("output_dir", "seed", "data_seed", "use_cpu")
 CHECKPOINTS = "checkpoints"
 
 Config = TypeVar("Config", bound="TrainingArguments")
+Given = TypeVar("Given", bound="AlignmentSettings")
 
 
 class AlignmentSettings(StageSettings, PrecisionSettings):
@@ -48,6 +49,23 @@ class PairSettings(AlignmentSettings, Reading):
         min_length=1, description="files, folders, or hub:OWNER/NAME@REVISION, in any form of pairs that is known"
     )
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of prompts to measure on")
+
+
+def make_stage(
+    name: str,
+    settings: type[Given],
+    run: Callable[[Given, Work], None],
+    describe: Callable[[Given], list[str]] = lambda settings: [],
+) -> Stage[Given]:
+    """A stage that resumes from the trainer's checkpoints."""
+    return Stage(name, settings, run, describe=describe, checkpoint_globs=(f"{CHECKPOINTS}/checkpoint-*",))
+
+
+def describe_pairs(settings: PairSettings) -> list[str]:
+    """What the files hold, and one pair."""
+    from codeshell_hf.align.preview import preview_pairs
+
+    return preview_pairs(settings.pairs, settings.get_reading())
 
 
 def make_trainer_config(
@@ -118,25 +136,6 @@ def make_adapter(adapter: AdapterSettings | None, *, task: str = "CAUSAL_LM") ->
         target_modules=modules if isinstance(modules, str) else list(modules),
         task_type=task,
     )
-
-
-def get_policy(trainer: "Trainer") -> "PreTrainedModel":
-    """The model that is trained, which a sharding engine may hold in parts."""
-    policy: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-    return policy
-
-
-def measure(trainer: "Trainer", work: Callable[["PreTrainedModel"], None]) -> None:
-    """Does something with the policy, in the trainer's precision."""
-    with trainer.compute_loss_context_manager():
-        work(get_policy(trainer))
-
-
-def measure_at_start(trainer: "Trainer", work: Callable[["PreTrainedModel"], None]) -> None:
-    """Does something with the policy once it is prepared for training, before the first step."""
-    from codeshell_hf.align.callbacks import AtStart
-
-    trainer.add_callback(AtStart(lambda: measure(trainer, work)))
 
 
 def train(trainer: "Trainer") -> None:

@@ -3,26 +3,40 @@
 from collections.abc import Callable, Mapping
 
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from ..errors import RunFailed
 from .training_log import check_mean_rewards, find_idleness, format_entry
 
+LogEntry = Mapping[str, float | str]
 
-class ReportLines(ProgressCallback):  # type: ignore[misc, unused-ignore]  # transformers is not typed
-    """The trainer's progress bar; log entries are printed above it as fixed-width lines, not as dictionaries."""
+
+class SeesLog(TrainerCallback):  # type: ignore[misc, unused-ignore]  # transformers is not typed
+    """A callback that sees each log entry."""
+
+    def see(self, logs: LogEntry, state: TrainerState) -> None:
+        """Called with each entry, after the step of `state`."""
+        raise NotImplementedError
 
     def on_log(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: Mapping[str, float | str] | None = None,
+        logs: LogEntry | None = None,
         **_: object,
     ) -> None:
+        """Hands on the entry."""
+        self.see(logs or {}, state)
+
+
+class ReportLines(SeesLog, ProgressCallback):  # type: ignore[misc, unused-ignore]
+    """The trainer's progress bar; log entries are printed above it as fixed-width lines, not as dictionaries."""
+
+    def see(self, logs: LogEntry, state: TrainerState) -> None:
         """Prints the entry."""
-        line = format_entry(state.global_step, state.max_steps, logs or {})
+        line = format_entry(state.global_step, state.max_steps, logs)
         if line and state.is_world_process_zero and self.training_bar is not None:
             self.training_bar.write(line)
 
@@ -63,22 +77,15 @@ class AtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.work()
 
 
-class RewardCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class RewardCheck(SeesLog):  # type: ignore[misc, unused-ignore]
     """Stops a run whose mean rewards are no longer finite."""
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float | str] | None = None,
-        **_: object,
-    ) -> None:
+    def see(self, logs: LogEntry, state: TrainerState) -> None:
         """Checks every log entry."""
-        check_mean_rewards(logs or {}, state.global_step)
+        check_mean_rewards(logs, state.global_step)
 
 
-class IdleCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class IdleCheck(SeesLog):  # type: ignore[misc, unused-ignore]
     """Stops reinforcement learning that learns nothing: no answer ends, or no reward or gradient differs from zero.
 
     Args:
@@ -104,20 +111,13 @@ class IdleCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if state.global_step >= state.max_steps:
             control.should_log = True
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float | str] | None = None,
-        **_: object,
-    ) -> None:
+    def see(self, logs: LogEntry, state: TrainerState) -> None:
         """Checks every entry of training.
 
         Raises:
             RunFailed: If too many steps in a row, or all of a shorter run, taught nothing.
         """
-        if not logs or "completions/clipped_ratio" not in logs:
+        if "completions/clipped_ratio" not in logs:
             return
         reason = find_idleness(logs, self.max_tokens)
         if reason is None:
@@ -132,3 +132,20 @@ class IdleCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
 def make_checks(max_idle_steps: int | None, max_tokens: int) -> list[TrainerCallback]:
     """The checks of reinforcement learning; `None` lets a run go on that teaches nothing."""
     return [RewardCheck(), *([] if max_idle_steps is None else [IdleCheck(max_idle_steps, max_tokens)])]
+
+
+def get_policy(trainer: Trainer) -> PreTrainedModel:
+    """The model that is trained, which a sharding engine may hold in parts."""
+    policy: PreTrainedModel = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    return policy
+
+
+def measure(trainer: Trainer, work: Callable[[PreTrainedModel], None]) -> None:
+    """Does something with the policy, in the trainer's precision."""
+    with trainer.compute_loss_context_manager():
+        work(get_policy(trainer))
+
+
+def measure_at_start(trainer: Trainer, work: Callable[[PreTrainedModel], None]) -> None:
+    """Does something with the policy once it is prepared for training, before the first step."""
+    trainer.add_callback(AtStart(lambda: measure(trainer, work)))
