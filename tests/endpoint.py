@@ -2,11 +2,12 @@
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.servers import QuietHandler, serve_on_loopback
 
 
 @dataclass
@@ -50,9 +51,8 @@ def serve_answers(answer: Callable[[str], str]) -> Iterator[Answers]:
     """Serves what a function answers until the block ends; where it raises ConnectionError, the server is busy."""
     answers = Answers()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    class Handler(QuietHandler):
+        def answer(self, body: Any) -> None:
             prompt = body["messages"][0]["content"]
             answers.prompts.append(prompt)
             answers.key = self.headers["Authorization"]
@@ -63,22 +63,11 @@ def serve_answers(answer: Callable[[str], str]) -> Iterator[Answers]:
                 return
             reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
             data = json.dumps({**reply, "choices": [{"index": 0, "message": message}]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.reply(200, data, {"Content-Type": "application/json"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        answers.url = f"http://127.0.0.1:{server.server_port}/v1"
+    with serve_on_loopback(Handler) as address:
+        answers.url = f"{address}/v1"
         yield answers
-        server.shutdown()
-        thread.join()
 
 
 @contextmanager

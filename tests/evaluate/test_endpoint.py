@@ -1,11 +1,9 @@
 """Answers of a model behind a server."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from codeshell_hf.evaluate.generation import Completion
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.text.client import Client
 from tests.evaluate.test_generation import GREEDY, answer, resample
+from tests.servers import QuietHandler, serve_on_loopback
 
 
 @contextmanager
@@ -23,26 +22,14 @@ def serve(answers: list[tuple[int, Any]]) -> Iterator[tuple[str, list[dict[str, 
     """A server that gives its answers one after another, and its last one for good."""
     asked: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    class Handler(QuietHandler):
+        def answer(self, body: Any) -> None:
             asked.append({"path": self.path, "key": self.headers["Authorization"], **body})
             code, reply = answers.pop(0) if len(answers) > 1 else answers[0]
-            data = json.dumps(reply).encode()
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.reply(code, json.dumps(reply).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
-        server.shutdown()
-        thread.join()
+    with serve_on_loopback(Handler) as address:
+        yield f"{address}/v1", asked
 
 
 def test_a_server_is_asked_for_all_samples_at_once() -> None:

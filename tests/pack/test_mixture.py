@@ -33,22 +33,10 @@ def test_a_mixture_gives_each_its_share_and_each_its_own_stream(two: list[TokenS
 
 def test_a_mixture_does_not_depend_on_how_it_is_asked_for_through_a_change_of_length(two: list[TokenShards]) -> None:
     phases = [Phase(0, 16), Phase(64 * 20, 64)]
-    mixture = Mixture(
-        two,
-        [[0.5, 0.5]] * 2,
-        seed=1,
-        phases=phases,
-        infilling=Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0})),
-    )
+    infilling = Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0}))
+    mixture, again = (Mixture(two, [[0.5, 0.5]] * 2, seed=1, phases=phases, infilling=infilling) for _ in range(2))
     whole = mixture.read(0, 80)
 
-    again = Mixture(
-        two,
-        [[0.5, 0.5]] * 2,
-        seed=1,
-        phases=phases,
-        infilling=Infilling(InfillingSettings(rate=0.5, spm_rate=0.5, cuts={"token": 1.0})),
-    )
     for row in (79, 3, 40):
         assert np.array_equal(again.read(row * 16, 1).input_ids[0], whole.input_ids[row])
     assert mixture.find_row_tokens(64 * 20 - 1) == 16

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 from codeshell_hf.text.client import Budget, Client
 from codeshell_hf.text.failures import PromptTooLong, RequestRefused, ServerUnavailable
 from codeshell_hf.text.sampling import Sampling
+from tests.servers import QuietHandler, serve_on_loopback
 
 Body = dict[str, object]
 GOOD: Body = {"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]}
@@ -54,33 +55,24 @@ def serve_by(answer: "Answer", context: int | None = None) -> Iterator[Server]:
 def _serve(reply: Callable[[Body], tuple[int, dict[str, str], object]], context: int | None) -> Iterator[Server]:
     server = Server()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+    class Handler(QuietHandler):
+        def answer(self, body: Any) -> None:
+            if body is None:
+                listed = {"data": [{"id": "m", "max_model_len": context}]}
+                self.send(*((404, {}, {}) if context is None else (200, {}, listed)))
+                return
+            server.bodies.append(body)
             server.times.append(time.monotonic())
             server.keys.append(self.headers["Authorization"])
-            self.reply(*reply(server.bodies[-1]))
+            self.send(*reply(server.bodies[-1]))
 
-        def do_GET(self) -> None:
-            listed = {"data": [{"id": "m", "max_model_len": context}]}
-            self.reply(*((404, {}, {}) if context is None else (200, {}, listed)))
-
-        def reply(self, status: int, headers: dict[str, str], body: object) -> None:
+        def send(self, status: int, headers: dict[str, str], body: object) -> None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
+            self.reply(status, data, headers)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        server.url = f"http://127.0.0.1:{http.server_port}/v1"
+    with serve_on_loopback(Handler) as address:
+        server.url = f"{address}/v1"
         yield server
-        http.shutdown()
 
 
 def test_a_busy_server_is_asked_again_when_it_says() -> None:

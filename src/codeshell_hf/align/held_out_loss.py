@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ..text.chat import NO_LOSS, pad_rows
 from ..text.intervals import Change, measure_change
-from .shared_work import choose_share, gather_results
+from .shared_work import compute_in_batches
 
 
 class LabelledRows(Protocol):
@@ -40,26 +40,19 @@ def sum_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([losses.sum(1).double(), (targets != NO_LOSS).sum(1).double()], dim=1)
 
 
-@torch.no_grad()
 def compute_row_losses(
     model: PreTrainedModel, rows: LabelledRows, *, batch_size: int, pad_id: int
 ) -> list[tuple[float, float]]:
     """The sum of each row's losses in nats and the number of its tokens; the ranks share the rows, and all get all."""
-    own = choose_share(len(rows))
-    was_training = model.training
-    model.eval()
-    found: dict[int, tuple[float, float]] = {}
-    for first in range(0, len(own), batch_size):
-        places = own[first : first + batch_size]
+
+    def compute(places: Sequence[int]) -> list[tuple[float, float]]:
         batch = [rows[place] for place in places]
         ids, mask = pad_rows([row["input_ids"] for row in batch], pad_id, side="right")
         labels, _ = pad_rows([row["labels"] for row in batch], NO_LOSS, side="right")
         logits = model(ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False).logits
-        sums = sum_row_losses(logits, labels.to(logits.device)).tolist()
-        found.update({place: (total, count) for place, (total, count) in zip(places, sums, strict=True)})
-    model.train(was_training)
-    gathered = gather_results(found)
-    return [gathered[place] for place in range(len(rows))]
+        return [(total, count) for total, count in sum_row_losses(logits, labels.to(logits.device)).tolist()]
+
+    return compute_in_batches(model, len(rows), batch_size, compute)
 
 
 class HeldOutLoss:

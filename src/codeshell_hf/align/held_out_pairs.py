@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
-import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from ..text.chat import NO_LOSS, Message, encode_answer, encode_prompt, pad_rows
 from ..text.intervals import Change, measure_change
 from ..tokenization_codeshell import CodeShellTokenizer
-from .shared_work import choose_share, gather_results
+from .shared_work import compute_in_batches
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,6 @@ def encode_pair(
     return EncodedPair(prompt_ids[:common], chosen_ids[common:], rejected_ids[common:])
 
 
-@torch.no_grad()
 def compute_log_probs(
     model: PreTrainedModel, pairs: Sequence[EncodedPair], *, batch_size: int, pad_id: int
 ) -> list[PairLogProbs]:
@@ -109,16 +107,13 @@ def compute_log_probs(
     Args:
         batch_size: Pairs at a time.
     """
-    own = choose_share(len(pairs))
-    was_training = model.training
-    model.eval()
-    found: dict[int, tuple[float, float]] = {}
-    for first in range(0, len(own), batch_size):
-        batch = own[first : first + batch_size]
-        found.update(zip(batch, _compute_batch(model, [pairs[index] for index in batch], pad_id), strict=True))
-    model.train(was_training)
-    sums = gather_results(found)
-    return [PairLogProbs(*sums[index], len(pair.chosen), len(pair.rejected)) for index, pair in enumerate(pairs)]
+    sums = compute_in_batches(
+        model,
+        len(pairs),
+        batch_size,
+        lambda places: _compute_batch(model, [pairs[place] for place in places], pad_id),
+    )
+    return [PairLogProbs(*found, len(pair.chosen), len(pair.rejected)) for found, pair in zip(sums, pairs, strict=True)]
 
 
 def _compute_batch(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int) -> list[tuple[float, float]]:

@@ -1,10 +1,11 @@
 """Work that the ranks of a run share: each does an equal part, and all get all results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import distributed
+from transformers import PreTrainedModel
 
 Result = TypeVar("Result")
 
@@ -31,6 +32,27 @@ def gather_results(own: Mapping[int, Result]) -> dict[int, Result]:
     everything: list[dict[int, Result]] = [{} for _ in range(ranks)]
     distributed.all_gather_object(everything, dict(own))
     return {item: result for part in reversed(everything) for item, result in part.items()}
+
+
+@torch.no_grad()
+def compute_in_batches(
+    model: PreTrainedModel, count: int, batch_size: int, compute: Callable[[Sequence[int]], Sequence[Result]]
+) -> list[Result]:
+    """Computes something of each item with the model in evaluation mode; the ranks share the items, and all get all.
+
+    Args:
+        compute: Takes the places of a batch's items.
+    """
+    own = choose_share(count)
+    was_training = model.training
+    model.eval()
+    found: dict[int, Result] = {}
+    for first in range(0, len(own), batch_size):
+        places = own[first : first + batch_size]
+        found.update(zip(places, compute(places), strict=True))
+    model.train(was_training)
+    gathered = gather_results(found)
+    return [gathered[place] for place in range(count)]
 
 
 def sum_over_ranks(value: float, device: torch.device) -> float:

@@ -80,6 +80,12 @@ def select(spans: Spans, start: int, stop: int) -> Spans:
     return documents[is_inside], cut_starts, cut_stops, sizes[is_inside]
 
 
+def filter_spans(spans: Spans, is_kept: NDArray[np.bool_]) -> Spans:
+    """The documents for which `is_kept` is true."""
+    documents, starts, stops, sizes = spans
+    return documents[is_kept], starts[is_kept], stops[is_kept], sizes[is_kept]
+
+
 def pack(spans: Spans, rows: int, row_tokens: int, rules: PackingRules, rng: np.random.Generator) -> Pieces:
     """Packs documents into a given number of rows, not all of which need to be full.
 
@@ -162,8 +168,8 @@ class _BestFit(_Packer):
         is_long = spans[2] - spans[1] > self.row_tokens
         pieces = np.concatenate(
             [
-                self._cut_long(*(column[is_long] for column in spans)),
-                self._draw(*(column[~is_long] for column in spans)),
+                self._cut_long(filter_spans(spans, is_long)),
+                self._draw(filter_spans(spans, ~is_long)),
             ],
             axis=1,
         )
@@ -173,16 +179,10 @@ class _BestFit(_Packer):
         is_left = rows < 0
         return np.concatenate([placed[:, ~is_left], self._fill_gaps(placed[:, is_left], by_room)], axis=1)
 
-    def _cut_long(
-        self,
-        documents: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        stops: NDArray[np.int64],
-        sizes: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
+    def _cut_long(self, spans: Spans) -> NDArray[np.int64]:
         """Cuts documents longer than a row; gives size in the row, document, start, stop, whether it is rearranged."""
         pieces = []
-        for document, first, stop, size in zip(*map(np.ndarray.tolist, (documents, starts, stops, sizes)), strict=True):
+        for document, first, stop, size in zip(*map(np.ndarray.tolist, spans), strict=True):
             start = first
             while start < stop:
                 end, is_infilling, places = self.cut(start, stop, size, self.row_tokens)
@@ -190,14 +190,9 @@ class _BestFit(_Packer):
                 start = end
         return _to_columns(pieces)
 
-    def _draw(
-        self,
-        documents: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        stops: NDArray[np.int64],
-        sizes: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
+    def _draw(self, spans: Spans) -> NDArray[np.int64]:
         """The same for documents that fit a row, which are one piece each: `cut` in vectorised form."""
+        documents, starts, stops, sizes = spans
         lengths = stops - starts
         extra = SENTINELS + self.rules.max_added + (stops < sizes) - self.rules.opening * (starts == 0)
         is_infilling = self.rng.random(len(lengths)) < self.rules.rate
