@@ -8,7 +8,7 @@ DEMO_READY := $(VENV)/.ready-demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo demo-full test test-all test-slow legs check toolchains fresh
+.PHONY: help setup demo demo-full test test-all test-slow legs check docs toolchains fresh
 help:
 	@echo "make demo        the main job at nano size: raw files to a published model, in minutes on two cores"
 	@echo "make demo-full   the same with five times the code, five times the training and every benchmark"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-slow   only those"
 	@echo "make legs        the oldest and the newest transformers, and another Python; LEGS=\"5.23.0\" or others"
 	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, model files, doctests"
+	@echo "make docs        the site of the documentation in build/site; a warning is an error"
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
 
 setup: $(READY)
@@ -63,6 +64,15 @@ check: setup
 	codespell
 	mlinter --no-cache src/codeshell_hf
 	python -m pytest --quiet -p no:cacheprovider --doctest-modules src tests/test_documents.py
+
+# The site reads the sources, not the package, so its tools are all that it needs.
+DOCS_READY := $(VENV)/.ready-docs
+$(DOCS_READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'mkdocstrings-python>=2' 'zensical>=0.0.73'
+	touch $(DOCS_READY)
+
+docs: $(DOCS_READY)
+	python docs/make_site.py
 
 toolchains:
 	apt-get update

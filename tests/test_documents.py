@@ -80,22 +80,26 @@ def test_commands_in_the_documents_exist(path: Path) -> None:
         assert words[0] in known, line
 
 
-def test_every_stage_has_its_row_in_the_readme() -> None:
+def test_every_stage_has_its_row_in_the_list_of_stages() -> None:
+    page = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
     for stage in STAGES:
-        assert f"| `{stage}` |" in README
+        assert f"| `{stage}` ([page]({stage}.md)) |" in page
 
 
 def test_python_of_the_readme_runs_on_a_folder_in_the_released_format(
     tmp_path: Path, tiny_tokenizer: CodeShellTokenizer
 ) -> None:
-    """The first two blocks, as printed, with a tiny checkpoint under the released name."""
-    home = tmp_path / "WisdomShell" / "CodeShell-7B-Chat"
-    save_as_released(tiny_tokenizer, home, None)
-    config = json.loads((GOLDEN / "config.json").read_text())
-    (home / "config.json").write_text(json.dumps({**config, "model_type": "kclgpt"}))
-    (home / "pytorch_model.bin").write_bytes((GOLDEN / "pytorch_model.bin").read_bytes())
-    code = "\n".join(blocks(README, "python")[:2])
-    assert "WisdomShell/CodeShell-7B-Chat" in code
+    """The README's block and those of docs/checkpoints.md, with tiny checkpoints under the released names."""
+    for name in ("CodeShell-7B", "CodeShell-7B-Chat"):
+        home = tmp_path / "WisdomShell" / name
+        save_as_released(tiny_tokenizer, home, None)
+        config = json.loads((GOLDEN / "config.json").read_text())
+        (home / "config.json").write_text(json.dumps({**config, "model_type": "kclgpt", "n_positions": 512}))
+        (home / "pytorch_model.bin").write_bytes((GOLDEN / "pytorch_model.bin").read_bytes())
+    checkpoints = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    codes = [*blocks(README, "python"), *blocks(checkpoints, "python")]
+    assert len(codes) == 4
+    code = "\n".join(codes)
 
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -82,6 +82,61 @@ def test_no_link_of_the_page_on_pypi_is_relative(metadata: email.message.Message
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
+def read_readme(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_both_readmes_have_the_same_commands_links_and_figures() -> None:
+    """Numbers are compared outside code and links, where the languages differ only in words."""
+    english, chinese = read_readme("README.md"), read_readme("README.zh.md")
+
+    def list_parts(text: str) -> dict[str, list[str]]:
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        links = re.findall(r"\]\(([^)\s]+)\)", prose)
+        words = re.sub(r"\]\([^)]*\)|`[^`]*`", "", prose)
+        return {
+            "blocks": re.findall(r"```.*?```", text, flags=re.DOTALL),
+            "links": sorted(set(links) - {"README.md", "README.zh.md"}),
+            "code": sorted(" ".join(part.split()) for part in re.findall(r"`([^`]+)`", prose)),
+            "figures": sorted(re.findall(r"\d+(?:[.,]\d+)*(?:e-\d+)?", words)),
+            "levels": re.findall(r"^(#+) ", prose, flags=re.MULTILINE),
+            "rows": [str(line.count("|")) for line in prose.splitlines() if line.startswith("|")],
+        }
+
+    here, there = list_parts(english), list_parts(chinese)
+    assert here.keys() == there.keys()
+    for name, parts in here.items():
+        assert parts == there[name], name
+    assert "(README.zh.md)" in english
+    assert "(README.md)" in chinese
+    assert len(re.findall(r"[\u4e00-\u9fff]", chinese)) > 800
+
+
+def test_the_readme_is_short() -> None:
+    assert len(read_readme("README.md").split()) < 1000
+
+
+def test_badges_say_what_the_package_declares() -> None:
+    pythons = [line.split(" :: ")[-1] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)]
+    (requirement,) = [Requirement(line) for line in PROJECT["dependencies"] if line.startswith("transformers")]
+    oldest = next(one.version for one in requirement.specifier if one.operator == ">=")
+    before = next(one.version for one in requirement.specifier if one.operator == "<")
+    newest = f"{before.split('.')[0]}.{int(before.split('.')[1]) - 1}"
+    badges = [
+        f"https://img.shields.io/badge/licence-{PROJECT['license'].replace('-', '--')}-blue",
+        f"https://img.shields.io/badge/python-{pythons[0]}%20to%20{pythons[-1]}-blue",
+        f"https://img.shields.io/badge/transformers-{oldest}%20to%20{newest}-blue",
+    ]
+
+    for name in ("README.md", "README.zh.md"):
+        assert re.findall(r"!\[[^\]]*\]\((https://img[^)]+)\)", read_readme(name)) == badges
+
+
+def test_the_page_on_installing_names_every_extra() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert [name for name in PROJECT["optional-dependencies"] if f"`{name}`" not in page] == []
+
+
 def test_links_into_the_project_lead_to_files_at_the_released_version(metadata: email.message.Message) -> None:
     page = str(metadata.get_payload())
     raw = REPOSITORY.replace("https://github.com/", "https://raw.githubusercontent.com/")
@@ -238,7 +293,7 @@ def test_forms_ask_for_what_an_answer_needs(name: str) -> None:
         assert "versions" in ids
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
 def test_files_that_a_page_names_exist(name: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
     homes = (ROOT, ROOT / "src" / "codeshell_hf")

@@ -409,10 +409,10 @@ def losses_of(folder: Path) -> list[float]:
 
 @pytest.mark.slow
 def test_publish_pushes_and_a_stranger_loads_it_by_name(chain: Path, tmp_path: Path) -> None:
-    """The third use of the README, command and code as printed, against a hub on loopback."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[2]
-    assert "push.repository=you/codeshell-nano" in readme
+    """The README's command and the code of docs/publish.md, as printed, against a hub on loopback."""
+    assert "push.repository=you/codeshell-nano" in (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "publish.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     with serve_hub() as (hub, address):
         environment = visit_hub(address, tmp_path / "home")
         pushes = {"repository": "codeshell-nano", "dataset": "codeshell-nano-data", "tokenizer": "codeshell-tokenizer"}

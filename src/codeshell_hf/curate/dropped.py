@@ -35,7 +35,7 @@ _FACTS = ("id", "source", "language", "licence")
 class DropLimits(TypedDict):
     """What documents were measured against.
 
-    Args:
+    Attributes:
         rules: As plain values.
         thresholds: By reason.
         of_languages: Thresholds by reason and language.
