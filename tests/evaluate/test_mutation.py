@@ -3,9 +3,10 @@
 import pytest
 
 from codeshell_hf.evaluate.execution import find_reference_program, open_executor, score_programs
-from codeshell_hf.evaluate.mutation import add_mutants, mutate
+from codeshell_hf.evaluate.mutation import add_mutants
 from codeshell_hf.evaluate.problems import Problem
 from codeshell_hf.sandbox import Program, Sandbox
+from codeshell_hf.text.faults import mutate
 from tests.evaluate.sets import read
 
 pytestmark = pytest.mark.xdist_group("execution")
