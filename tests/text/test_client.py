@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codeshell_hf.text.client import Budget, Client
-from codeshell_hf.text.failures import PromptTooLong, RequestRefused, ServerUnavailable
+from codeshell_hf.text.failures import ContentRefused, PromptTooLong, RequestRefused, ServerUnavailable
 from codeshell_hf.text.sampling import Sampling
 from tests.servers import QuietHandler, serve_on_loopback
 
@@ -185,7 +185,7 @@ HABITS: dict[str, tuple[Answer, list[str] | type[Exception]]] = {
     "payment": (lambda _: (402, {"error": "too long without credits, maximum reached"}), RequestRefused),
     "a quota": (lambda _: (429, {"error": {"message": "m", "code": "insufficient_quota"}}), RequestRefused),
     "a filter of Azure's": (
-        lambda _: (400, {"error": {"message": "m", "code": "content_filter"}}), RequestRefused,
+        lambda _: (400, {"error": {"message": "m", "code": "content_filter"}}), ContentRefused,
     ),
     "a parameter that it does not know": (
         lambda _: (400, {"error": {"message": "top_p: maximum is 0.5"}}), RequestRefused,

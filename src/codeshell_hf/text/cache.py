@@ -36,6 +36,10 @@ class JsonLinesCache:
         """The row of a key, without the key."""
         return self._rows.get(key)
 
+    def list_rows(self) -> list[dict[str, object]]:
+        """All rows, without their keys."""
+        return list(self._rows.values())
+
     def add(self, key: str, row: Mapping[str, object]) -> None:
         """Adds a row and appends it to the file."""
         line = json.dumps({"key": key, **row}, ensure_ascii=False) + "\n"

@@ -314,7 +314,7 @@ def _shorten(body: Body) -> Iterator[Body]:
 
 def _cut(reply: Reply, stops: Sequence[str]) -> Reply:
     places = [place for stop in stops if (place := reply.text.find(stop)) >= 0]
-    return Reply(reply.text[: min(places)], "stop") if places else reply
+    return replace(reply, text=reply.text[: min(places)], finish_reason="stop") if places else reply
 
 
 def _repair(body: Body) -> dict[str, object]:

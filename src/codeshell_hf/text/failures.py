@@ -28,6 +28,10 @@ class PromptTooLong(RequestRefused):
     """The prompt alone does not fit into the model's context."""
 
 
+class ContentRefused(RequestRefused):
+    """The server's content filter rejects this prompt."""
+
+
 class ServerUnavailable(RunFailed):
     """The server did not answer in any of the tries, or its reply cannot be read."""
 
@@ -84,7 +88,10 @@ def explain(failure: Failure, *, model: str, place: str, tries: int) -> RequestR
     """The error to raise for a request that failed finally."""
     status = "" if failure.status is None else f"{failure.status} "
     if failure.is_refusal:
-        return RequestRefused(f"{place} refuses {model}: {status}{failure.words}; check url, model, key and parameters")
+        kind = (
+            ContentRefused if failure.status in _MAY_BE_LENGTH and "content_filter" in failure.codes else RequestRefused
+        )
+        return kind(f"{place} refuses {model}: {status}{failure.words}; check url, model, key and parameters")
     asks = f"and asks to wait {failure.wait_s:.0f} s " if failure.asks_too_long_a_wait else ""
     return ServerUnavailable(
         f"{model} at {place} did not answer {asks}after {tries} tries ({status}{failure.words}); "

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from .failures import Failed, Failure, shorten_words
 
@@ -11,11 +11,13 @@ from .failures import Failed, Failure, shorten_words
 class Reply:
     """One choice of a reply; `finish_reason` is for example "stop" or "length", if the server gives one.
 
-    The text is without its stop. Lone surrogates, which cannot be written as UTF-8, are U+FFFD.
+    The text is without its stop. Lone surrogates, which cannot be written as UTF-8, are U+FFFD. The first choice has
+    the `tokens` of prompt and choices together, if the server counts them.
     """
 
     text: str
     finish_reason: str | None
+    tokens: int | None = field(default=None, compare=False)
 
 
 def read_json(content: bytes) -> dict[str, object]:
@@ -41,7 +43,13 @@ def read_choices(reply: Mapping[str, object], *, is_chat: bool) -> list[Reply]:
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices:
         raise Failed(Failure(f"a reply without choices: {shorten_words(json.dumps(reply))}"))
-    return [_read_choice(choice, is_chat=is_chat) for choice in choices]
+    first, *others = [_read_choice(choice, is_chat=is_chat) for choice in choices]
+    return [replace(first, tokens=_read_usage(reply.get("usage"))), *others]
+
+
+def _read_usage(usage: object) -> int | None:
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) and not isinstance(total, bool) and total >= 0 else None
 
 
 def _read_choice(choice: object, *, is_chat: bool) -> Reply:
