@@ -15,10 +15,13 @@ from codeshell_hf.commands.summary import list_claims
 from codeshell_hf.manifest import Manifest, read_manifest
 from codeshell_hf.stages import STAGES
 
+# nano has no settings of the others.
+DEMO_STAGES = tuple(stage for stage in STAGES if stage != "synthesize")
+
 
 def read_run(folder: Path) -> dict[str, Manifest]:
     """The manifests of a run, by stage; one that lacks a stage is refused."""
-    found = {stage: read_manifest(folder / stage) for stage in STAGES}
+    found = {stage: read_manifest(folder / stage) for stage in DEMO_STAGES}
     missing = [stage for stage, manifest in found.items() if manifest is None]
     if missing:
         print(f"error: {folder} holds no {', '.join(missing)}; run make demo to its end first", file=sys.stderr)
@@ -38,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     facts = [f"{name}: {manifests['pretrain'].precision['compute_dtype']}" for name, manifests in runs.items()]
     table = Result(describe_machine("torch", "transformers", "trl"), facts, columns)
     table.start("benchmarks.demo", arguments)
-    for stage in STAGES:
+    for stage in DEMO_STAGES:
         table.add(stage, *(manifests[stage].wall_s for manifests in runs.values()))
     table.add("all", *(sum(manifest.wall_s for manifest in manifests.values()) for manifests in runs.values()))
     for name, manifests in runs.items():

@@ -14,9 +14,10 @@ import pytest
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.commands.main import COMMANDS
 from codeshell_hf.settings import load_settings
+from codeshell_hf.stages import STAGES
 from codeshell_hf.stages.stage import Work, main
 from recipes.with_trl import make_trainer_config
-from tests.test_recipes import STAGES, get_stage
+from tests.test_recipes import get_stage
 from tests.test_tokenization_codeshell import save_as_released
 
 ROOT = Path(__file__).parents[1]

@@ -68,7 +68,7 @@ def test_a_file_with_a_name_of_its_own_is_a_step_where_another_reads_it(home: Pa
     unread = "recipes/one/pack-unread.yaml"
     assert names(chain) == ["curate", "tokenizer", "pack", "pack-talks", "pretrain"]
     assert chain.left_out == [
-        "not run, without settings in recipes/one: sft, preferences, reward, rlhf, dpo, evaluate, publish",
+        "not run, without settings in recipes/one: synthesize, sft, preferences, reward, rlhf, dpo, evaluate, publish",
         f"not run, since no stage reads runs/one/pack-unread: {unread} (codeshell pack {unread} runs it)",
     ]
 

@@ -100,7 +100,8 @@ def test_what_is_not_run_is_said(called: Calls, tmp_path: Path, capsys: pytest.C
 
     printed = capsys.readouterr().out
     assert (
-        "not run, without settings in recipes/toy: tokenizer, pack, pretrain, sft, preferences, reward, dpo" in printed
+        "not run, without settings in recipes/toy: tokenizer, pack, pretrain, synthesize, sft, preferences, reward, dpo"
+        in printed
     )
     assert "recipes/toy/curate-more.yaml (codeshell curate recipes/toy/curate-more.yaml runs it)" in printed
     assert [name for name, _ in called] == ["curate", "rlhf", "publish"]

@@ -7,6 +7,13 @@ TESTS = "tests/curate/"
 
 MUTATIONS = (
     Mutation(
+        "src/codeshell_hf/curate/small_sets.py",
+        "        if copies[-1] is None:\n",
+        "        if True:\n",
+        "tests/curate/test_small_sets.py",
+        "a text is dropped for one that was dropped before",
+    ),
+    Mutation(
         SRC + "text_encodings.py",
         "if odd >= _MIN_NUL and even == 0:",
         "if even >= _MIN_NUL and odd == 0:",

@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[2]
 LARGE = "curate tokenizer pack pretrain sft reward rlhf evaluate"
 NANO = "curate tokenizer pack pretrain sft preferences reward rlhf dpo evaluate publish"
 STEPS = {
-    "codeshell-7b": "curate tokenizer pack pretrain sft preferences reward rlhf dpo evaluate",
+    "codeshell-7b": ("curate tokenizer pack pretrain synthesize sft sft-checked preferences reward rlhf dpo evaluate"),
     "codeshell-small": "codeshell-7b/curate codeshell-7b/tokenizer curate pack pretrain evaluate",
     "code-34b-fsdp": "curate tokenizer pack pack-conversations pack-instructions pretrain sft evaluate",
     "code-34b-zero3": "curate tokenizer pack pretrain evaluate publish",
     "general-65b-zero3": LARGE,
     "instruct-65b-fsdp": LARGE,
     "nano": NANO,
-    "nano-full": NANO,
+    "nano-full": NANO.replace(" sft", " synthesize sft"),
     "tiny": "curate tokenizer pack pretrain sft evaluate publish",
 }
 ON_TWO_CORES = ("nano", "nano-full", "tiny")  # these have no launch.yaml, and their chain is run by other tests

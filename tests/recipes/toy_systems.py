@@ -259,6 +259,13 @@ def shrink_trainer(values: dict[str, Any]) -> None:
             reward["soft_tokens"] = 4
 
 
+def shrink_synthesize(values: dict[str, Any]) -> None:
+    """No server: replies that are recorded."""
+    values |= {"documents": None, "server": None, "replies": ["recipes/nano/data/replies.jsonl"], "benchmarks": []}
+    values["ask"]["answers"] = 0
+    values["checks"] |= {"repeats": 1, "max_mutants": 4}
+
+
 def shrink_preferences(values: dict[str, Any]) -> None:
     """Answers of a few tokens."""
     values["sample"] |= {"per_prompt": 2, "max_new_tokens": 4}
@@ -293,6 +300,7 @@ SHRINK = {
     "tokenizer": shrink_tokenizer,
     "pack": shrink_pack,
     "pretrain": shrink_pretrain,
+    "synthesize": shrink_synthesize,
     "sft": shrink_trainer,
     "preferences": shrink_preferences,
     "reward": shrink_trainer,

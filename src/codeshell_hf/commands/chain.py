@@ -151,7 +151,8 @@ def make_step(name: str, file: Path, overrides: Sequence[str], launches: Launche
         read = evaluate.inputs(load_settings(evaluate.settings, benchmarks, ["models={}"]))
         inputs |= {f"{name} in benchmarks": path for name, path in read.items()}
     models = getattr(settings, "models", {})
-    servers = [(key, model.url, model.model) for key, model in models.items() if hasattr(model, "url")]
+    asked = {**models, "server": getattr(settings, "server", None)}
+    servers = [(key, model.url, model.model) for key, model in asked.items() if hasattr(model, "url")]
     return Step(
         name, file, stage, settings, overrides, inputs, servers, getattr(launches, stage.name, None)
     )  # fmt: skip

@@ -68,6 +68,7 @@ class Stage(Generic[S]):
         extended_by: Those of them with which a finished run continues from its checkpoints, instead of starting over.
         kept_globs: Match what a continued run keeps besides its checkpoints.
         saves_on_signal: Whether a stop signal saves the run.
+        examples: Settings and overrides of the examples in its help; by default nano's settings.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Stage(Generic[S]):
     extended_by: tuple[str, ...] = ()
     kept_globs: tuple[str, ...] = ()
     saves_on_signal: bool = False
+    examples: tuple[str, ...] = ()
 
 
 def main(stage: Stage[S], arguments: Sequence[str] | None = None) -> int:
@@ -137,13 +139,15 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
 def make_parser(stage: Stage[S], *, program: str | None = None) -> argparse.ArgumentParser:
     """Makes a stage's parser; its help lists all settings. `program` is by default `python -m recipes.STAGE`."""
     program = program or f"python -m recipes.{stage.name}"
+    examples = stage.examples or (f"recipes/nano/{stage.name}.yaml --dry-run",)
+    shown = "\n".join(f"  {program} {example}" for example in examples)
     parser = argparse.ArgumentParser(
         prog=program,
-        description=f"The {stage.name} stage.\n\nexample:\n  {program} recipes/nano/{stage.name}.yaml --dry-run",
+        description=f"The {stage.name} stage.\n\nexample{'s' * (len(examples) > 1)}:\n{shown}",
         epilog="settings:\n" + "\n".join(explain_fields(stage.settings)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("settings", type=Path, help=f"such as recipes/nano/{stage.name}.yaml")
+    parser.add_argument("settings", type=Path, help=f"such as {examples[0].partition(' ')[0]}")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="overrides the file")
     parser.add_argument(
         "--dry-run", action="store_true", help="print settings, inputs and the size of the work, and exit"

@@ -56,7 +56,7 @@ def extract_code(text: str, names: Collection[str] = (), language: str = "python
     'x = 2'
     """
     text = drop_reasoning(text[:MOST_CHARACTERS].replace("\r\n", "\n"))
-    blocks = list(_find_blocks(text))[-MOST_BLOCKS:]
+    blocks = list(find_blocks(text))[-MOST_BLOCKS:]
     if language != "python":
         return _choose_by_tag(blocks, names, language) if blocks else text
     if not blocks:
@@ -124,7 +124,9 @@ def is_python(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class _Block:
+class CodeBlock:
+    """A fenced block; the tag is its language in lower case, or empty."""
+
     tag: str
     code: str
 
@@ -139,7 +141,7 @@ def drop_reasoning(text: str) -> str:
     return text
 
 
-def _find_blocks(text: str) -> Iterator[_Block]:
+def find_blocks(text: str) -> Iterator[CodeBlock]:
     """Yields fenced blocks after CommonMark, and those attached to prose; also blocks nested in a block of text."""
     lines = text.split("\n")
     place = 0
@@ -153,10 +155,10 @@ def _find_blocks(text: str) -> Iterator[_Block]:
         tag = _read_tag(opened["info"])
         end = _find_end(lines, place, opened["fence"], tag, indent)
         code = "\n".join(_unindent(line, indent) for line in lines[place + 1 : end])
-        if tag in _NESTING_TAGS and (inner := list(_find_blocks(code))):
+        if tag in _NESTING_TAGS and (inner := list(find_blocks(code))):
             yield from inner
         else:
-            yield _Block(tag, code)
+            yield CodeBlock(tag, code)
         place = end + 1
 
 
@@ -184,17 +186,17 @@ def _read_tag(info: str) -> str:
     return found[1].lower() if found else ""
 
 
-def _choose_by_tag(blocks: Sequence[_Block], names: Collection[str], language: str) -> str:
+def _choose_by_tag(blocks: Sequence[CodeBlock], names: Collection[str], language: str) -> str:
     tagged = [block for block in blocks if block.tag in ("", language)] or list(blocks)
     named = [block for block in tagged if any(re.search(rf"\b{re.escape(name)}\b", block.code) for name in names)]
     return named[-1].code if named else tagged[0].code
 
 
-def _find_wrapped(text: str) -> Iterator[_Block]:
+def _find_wrapped(text: str) -> Iterator[CodeBlock]:
     for opening, closing in _WRAPPED:
         place = 0
         while (begin := opening.search(text, place)) and (end := closing.search(text, begin.end())):
-            yield _Block("", text[begin.end() : end.start()])
+            yield CodeBlock("", text[begin.end() : end.start()])
             place = max(end.end(), begin.end() + 1)
 
 
@@ -209,13 +211,13 @@ def _free_method(code: str, names: Collection[str]) -> str | None:
     return None
 
 
-def _find_in_json(text: str) -> list[_Block]:
+def _find_in_json(text: str) -> list[CodeBlock]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
         return []
     texts = [value for value in values.values() if isinstance(value, str)] if isinstance(values, dict) else []
-    return [_Block("", value) for value in texts if is_python(value)]
+    return [CodeBlock("", value) for value in texts if is_python(value)]
 
 
 def _repair_python(code: str, names: Collection[str]) -> str | None:
