@@ -24,6 +24,7 @@ PACKAGE = "codeshell_hf"
 REFERENCE = {
     "": "Model, tokenizer, settings",
     "curate": "Curation",
+    "synthesize": "Synthesis",
     "pack": "Packing",
     "train": "Pretraining",
     "align": "Alignment",

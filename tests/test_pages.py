@@ -176,7 +176,8 @@ def test_plans_of_the_pages_run_as_printed(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_every_stage_has_a_page_that_names_all_its_settings() -> None:
     """A page that leaves a setting out, or names one that is gone, is stale."""
-    from tests.test_recipes import STAGES, get_stage
+    from codeshell_hf.stages import STAGES
+    from tests.test_recipes import get_stage
 
     for stage in STAGES:
         text = (ROOT / "docs" / f"{stage}.md").read_text(encoding="utf-8")
