@@ -91,8 +91,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.evaluate.model_measurement import measure_model, read_tasks, search_training_data
     from codeshell_hf.evaluate.models import list_models, load_model
     from codeshell_hf.evaluate.results import ResultCache
-    from codeshell_hf.evaluate.tasks import check_task
-    from codeshell_hf.evaluate.toolchains import list_shown
+    from codeshell_hf.evaluate.tasks import check_tasks
     from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 
     documents, shards, sweep, harness, seed = (
@@ -123,9 +122,7 @@ def run(settings: Settings, work: Work) -> None:
 
     models: dict[str, ModelResult] = {}
     with ExitStack() as stack:
-        if any(task.runs_programs for task in tasks):
-            sandbox = stack.enter_context(settings.open_sandbox(list_shown()))
-            tasks = [check_task(task, sandbox) for task in tasks]
+        tasks = check_tasks(tasks, lambda shown: stack.enter_context(settings.open_sandbox(shown)))
         for name, source in sources.items():
             model = load_model(
                 name, source, dtype=dtype, batch_size=settings.batch_size,

@@ -155,7 +155,7 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     }
 
 
-INSIDE = ("__init__", "border", "isolation", "portable", "programs", "strict", "zygote")
+INSIDE = ("__init__", "border", "isolation", "judge", "outputs", "portable", "programs", "strict", "zygote")
 DATA = {
     "src/codeshell_hf/curate/annotation.py": {"src/codeshell_hf/curate/quality_prompt.md"},
     "src/codeshell_hf/curate/decontamination.py": {"src/codeshell_hf/curate/known_words.txt"},

@@ -71,3 +71,28 @@ def test_servers_that_refuse_or_are_gone_are_named() -> None:
         assert answer(EndpointGenerator(Client(url, "m")), GREEDY)["a"][0].end == "prompt too long"
     with pytest.raises(RunFailed, match=r"did not answer after 2 tries.*are kept"):
         answer(EndpointGenerator(Client("http://127.0.0.1:9/v1", "m", tries=2)), GREEDY)
+
+
+def test_a_context_is_halved_until_it_fits_and_the_text_stays() -> None:
+    too_long = {"error": {"code": "context_length_exceeded", "message": "too many tokens"}}
+    fits = {"choices": [{"text": "1", "finish_reason": "stop"}]}
+    context = "".join(f"{number}\n" for number in range(8))
+    question = replace(GREEDY, prompt=Prompt("x = ", context=context))
+
+    # Each prompt is asked twice, the second time for fewer new tokens.
+    with serve([(400, too_long)] * 4 + [(200, fits)]) as (url, asked):
+        answers = answer(EndpointGenerator(Client(url, "m")), question)
+
+    prompts = dict.fromkeys(body["prompt"] for body in asked)
+    assert list(prompts) == [f"{context}x = ", "0\n1\n2\n3\nx = ", "0\n1\nx = "]
+    assert answers["a"][0].text == "1"
+
+
+def test_a_system_message_stands_before_a_chat() -> None:
+    reply = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
+    question = replace(GREEDY, prompt=Prompt("hello", is_chat=True, system="be kind"))
+
+    with serve([(200, reply)]) as (url, asked):
+        answer(EndpointGenerator(Client(url, "m")), question)
+
+    assert asked[0]["messages"] == [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"}]

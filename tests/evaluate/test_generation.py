@@ -252,3 +252,28 @@ def test_a_model_gets_the_beginning_that_its_tokenizer_writes() -> None:
 
 def test_the_release_has_no_beginning(tiny_tokenizer: CodeShellTokenizer) -> None:
     assert find_beginning(tiny_tokenizer) == []
+
+
+def test_the_context_of_a_prompt_gives_way_by_whole_lines(
+    model: CodeShellForCausalLM, tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    generator = ModelGenerator(model, tiny_tokenizer, batch_size=1)
+    context = "".join(f"line_{number} = {number}\n" for number in range(40))
+    text = "# the file\nx = "
+    room = generator.decoder.context - 20
+
+    whole = generator.encode(Prompt(text, context="a = 1\n"), new_tokens=20)
+    cut = generator.encode(Prompt(text, context=context), new_tokens=20)
+    limited = generator.encode(Prompt(text, context=context, max_tokens=60), new_tokens=20)
+    by_tokens = generator.encode(Prompt(text, context=context, max_tokens=60, max_context_tokens=11), new_tokens=20)
+    long = generator.encode(Prompt(context, context="a = 1\n"), new_tokens=20)
+
+    assert tiny_tokenizer.decode(whole) == f"a = 1\n{text}"
+    kept = tiny_tokenizer.decode(cut)
+    assert kept.endswith(f"\n\n{text}")
+    assert context.startswith(kept.removesuffix(f"\n\n{text}") + "\n")
+    assert room - 20 < len(cut) <= room
+    assert len(limited) <= 60
+    ids = tiny_tokenizer.encode_text(context)
+    assert by_tokens == [*ids[:11], *tiny_tokenizer.encode_text(text)]
+    assert long == ids[-room:]  # the end of a text that has no room

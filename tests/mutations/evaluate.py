@@ -21,12 +21,12 @@ MUTATIONS = (
         f"{TESTS}/test_metrics.py", "exact match ignores white space within a line",
     ),
     Mutation(
-        f"{EVALUATE}/profiles.py", "return text[: min(places)] if places else text",
-        "return text[: max(places)] if places else text",
+        f"{EVALUATE}/protocol.py", "text = text[: min(places)] if places else text",
+        "text = text[: max(places)] if places else text",
         f"{TESTS}/test_profiles.py", "an answer is cut at its last stop",
     ),
     Mutation(
-        f"{EVALUATE}/profiles.py", "rest = [problem for problem in problems if problem not in shown]",
+        f"{EVALUATE}/protocol.py", "rest = [problem for problem in problems if problem not in shown]",
         "rest = list(problems)",
         f"{TESTS}/test_profiles.py", "worked examples are asked, too",
     ),
@@ -271,8 +271,55 @@ MUTATIONS = (
         f"{TESTS}/test_generation.py", "CodeLlama reads a text without its <s>",
     ),
     Mutation(
-        f"{EVALUATE}/profiles.py", 'module: str = "builtins"',
+        f"{EVALUATE}/protocol.py", 'module: str = "builtins"',
         'module: str = "__main__"',
         f"{TESTS}/test_execution.py", "blocks under __main__ run",
+    ),
+    Mutation(
+        f"{EVALUATE}/code_reasoning.py", 'if f"f({problem.notes[\'input\']})" in text:',
+        "if False:",
+        f"{TESTS}/test_code_reasoning.py", "the call itself is the output of a call",
+    ),
+    Mutation(
+        f"{EVALUATE}/code_reasoning.py", 'if not isinstance(call, ast.Call) or ast.unparse(call.func) != "f":',
+        "if not isinstance(call, ast.Call):",
+        f"{TESTS}/test_code_reasoning.py", "the arguments of any call are an input",
+    ),
+    Mutation(
+        f"{EVALUATE}/cross_file.py", "and place and parses(",
+        "and place and bool(",
+        f"{TESTS}/test_cross_file.py", "a statement in Python ends at its first line",
+    ),
+    Mutation(
+        f"{EVALUATE}/safim.py", "return len(kinds) - shared - (PASS_KINDS if language == \"python\" else 0) == 0",
+        "return True",
+        f"{TESTS}/test_safim.py", "a block includes what follows it",
+    ),
+    Mutation(
+        f"{EVALUATE}/humaneval_pack.py", 'depth = 2 if problem.language == "java" else 1',
+        "depth = 1",
+        f"{TESTS}/test_humaneval_pack.py", "a method in Java ends without its class",
+    ),
+    Mutation(
+        f"{EVALUATE}/contests.py", '        raise pickle.UnpicklingError(f"{module}.{name} is no text")',
+        "        return super().find_class(module, name)",
+        f"{TESTS}/test_contests.py", "hidden tests can run code",
+    ),
+    Mutation(
+        f"{EVALUATE}/judged_tests.py", "(list(output) if isinstance(output, tuple) else output) != expected",
+        "output is None",
+        f"{TESTS}/test_contests.py", "any value is right",
+    ),
+    Mutation(
+        f"{EVALUATE}/tasks.py", "(since is None or dates[problem.key] >= since)",
+        "(since is None or dates[problem.key] > since)",
+        f"{TESTS}/test_todays_profiles.py::test_a_window_of_dates_includes_both_ends_and_is_named",
+        "a window leaves out its first day",
+    ),
+    Mutation(
+        f"{EVALUATE}/scores.py", "grouped.setdefault(base, []).append(value)",
+        "grouped.setdefault(base, [value])",
+        f"{TESTS}/test_todays_profiles.py::test_every_fault_is_a_problem_and_problems_count_alike",
+        "of several faults the first alone counts",
     ),
 )  # fmt: skip

@@ -99,4 +99,15 @@ MUTATIONS = (
         "src/codeshell_hf/sandbox/inside/isolation.py", "*(319, 447),", "*(447,),",
         "tests/sandbox/test_pool.py", "nameless files hold memory that no limit counts",
     ),
+    Mutation(
+        "src/codeshell_hf/sandbox/inside/judge.py",
+        "if not any(RULES[rule](output, expected) for expected in accepted):",
+        "if not output:",
+        "tests/sandbox/inside/test_judge.py", "any output of a judged program is right",
+    ),
+    Mutation(
+        "src/codeshell_hf/sandbox/inside/outputs.py", "[Decimal(word) for word in line.split()] ==",
+        "[float(word) for word in line.split()] ==",
+        "tests/sandbox/inside/test_outputs.py", "large numbers are compared as floats",
+    ),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from ..text.word_hashes import MIN_WORDS, WORDS, hash_text, roll
 from .metrics import pass_at_k
 from .problems import Problem, read_rows
 from .results import ResultCache
-from .scores import Measure, Score, measure
+from .scores import Measure, Score, mean_by_base, measure
 from .tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,9 @@ def add_clean(score: Score, touched: frozenset[str] | None) -> Score:
         elif name in SHARES:
             values = [row["right"] / max(1, row["samples"]) for row in rows]
         if values:
-            score.clean[name] = measure(values)
+            score.clean[name] = measure(
+                mean_by_base(values, [row.get("base", row["id"] + row["language"]) for row in rows])
+            )
     return score
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ..text.client import Client
 from ..text.failures import PromptTooLong
 from ..text.infilling_dialects import DIALECTS, InfillingDialect
+from ..text.replies import Reply
+from ..text.sampling import Sampling
 from ..tokenization_codeshell import END_OF_TURN
 from .generation import Completion, OnDone, Question
 
@@ -31,10 +33,11 @@ class EndpointGenerator:
         prompt, sampling = question.prompt, question.sampling
         try:
             if prompt.is_chat:
-                replies = self.client.chat([{"role": "user", "content": prompt.text}], sampling)
+                replies = self.client.chat(prompt.messages, sampling)
+            elif prompt.suffix is not None:
+                replies = self.client.complete(self.dialect.write(prompt.text, prompt.suffix), sampling)
             else:
-                text = prompt.text if prompt.suffix is None else self.dialect.write(prompt.text, prompt.suffix)
-                replies = self.client.complete(text, sampling)
+                replies = self._continue(prompt.context, prompt.text, sampling)
         except PromptTooLong:
             return [Completion("", 0, "prompt too long")] * sampling.samples
         completions = []
@@ -46,3 +49,14 @@ class EndpointGenerator:
             is_cut = reply.finish_reason in (None, "length", "max_tokens")
             completions.append(Completion(text, 0, "length" if is_cut else "stop"))
         return completions
+
+    def _continue(self, context: str, text: str, sampling: Sampling) -> list[Reply]:
+        """Continues a text after as much of its context as there is room for, by halves: the tokens are not known."""
+        while True:
+            try:
+                return self.client.complete(context + text, sampling)
+            except PromptTooLong:
+                if not context:
+                    raise
+                lines = context.splitlines(keepends=True)
+                context = "".join(lines[: len(lines) // 2])

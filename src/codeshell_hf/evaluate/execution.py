@@ -12,8 +12,8 @@ from ..sandbox import AnyProgram, Program, Sandbox, Verdict
 from .evalplus import MORE_TESTS
 from .metrics import pass_at_k
 from .problems import Problem
-from .profiles import Profile
-from .scores import ProblemRow, Score, make_score
+from .protocol import Profile
+from .scores import ProblemRow, Score, make_score, mean_by_base
 from .toolchains import LANGUAGES, check_toolchains
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Executor:
         strict: Whether tests run in another process than the program.
         shared: Why, by the key of problems whose tests cannot, so that they share an interpreter with the program.
         unproven: Keys of problems without a reference solution.
+        packages: Folder of packages that Python programs may import; empty for none.
     """
 
     sandbox: Sandbox
@@ -38,6 +39,7 @@ class Executor:
     strict: bool = Program.strict
     shared: Mapping[str, str] = field(default_factory=dict)
     unproven: frozenset[str] = frozenset()
+    packages: str = ""
 
     def can_run(self, problem: Problem) -> bool:
         """Whether the toolchain of a problem's language is installed."""
@@ -45,20 +47,29 @@ class Executor:
 
     def is_apart(self, problem: Problem) -> bool:
         """Whether a problem's tests run in another process than the program."""
-        return self.strict and problem.language == "py" and problem.key not in self.shared
+        return self.strict and self.profile.is_strict and problem.language == "py" and problem.key not in self.shared
 
     def make_program(self, problem: Problem, source: str, tests: str | None = None) -> AnyProgram:
         """Combines a program and its tests, by default the problem's."""
         if problem.language != "py":
-            return LANGUAGES[problem.language].make_program(source, problem.tests)
-        limits = replace(self.sandbox.limits, timeout_s=self.profile.timeout_s)
-        if self.profile.max_memory_bytes is not None:
-            limits = replace(limits, max_memory_bytes=self.profile.max_memory_bytes)
+            language = LANGUAGES[problem.language]
+            if "cases" in problem.notes:
+                return language.make_judged(source, problem.notes["cases"], problem.notes["timeout_s"])
+            return language.make_program(source, problem.tests)
+        profile = self.profile
+        limits = replace(self.sandbox.limits, timeout_s=problem.notes.get("timeout_s", profile.timeout_s))
+        if profile.max_memory_bytes is not None:
+            limits = replace(
+                limits, max_memory_bytes=profile.max_memory_bytes, max_resident_bytes=profile.max_resident_bytes
+            )
+        if profile.max_processes is not None:
+            limits = replace(limits, max_processes=profile.max_processes)
         # The prompt may define functions that the tests use.
-        prelude = problem.prompt if "def " in problem.prompt else ""
+        prelude = problem.notes.get("prelude", problem.prompt if "def " in problem.prompt else "")
         return Program(
             source, problem.tests if tests is None else tests, prelude, list_names(problem),
-            strict=self.is_apart(problem), limits=limits, module=self.profile.module, has_input=self.profile.has_input,
+            strict=self.is_apart(problem), limits=limits, module=profile.module, has_input=profile.has_input,
+            packages=self.packages,
         )  # fmt: skip
 
 
@@ -72,8 +83,13 @@ def list_names(problem: Problem) -> tuple[str, ...]:
     return tuple(sorted({problem.name} - {""} | {name for name in defined if hasattr(builtins, name)}))
 
 
-def find_reference_program(problem: Problem) -> str | None:
-    """The complete program of a problem's reference solution; `None` if the data have none."""
+def find_reference_program(problem: Problem, profile: Profile | None = None) -> str | None:
+    """The complete program of a problem's reference solution; `None` if the data have none.
+
+    An `answer` in the notes is the reference as a model would write it, and takes an answer's way into a program.
+    """
+    if "answer" in problem.notes and profile is not None and profile.program is not None:
+        return profile.program(problem, profile.cut(problem, str(problem.notes["answer"])))[0]
     if "code" in problem.notes:
         return str(problem.notes["code"])
     return None if problem.reference is None else f"{problem.prompt}{problem.reference}{problem.suffix or ''}"
@@ -85,19 +101,23 @@ def open_executor(
     sandbox: Sandbox,
     *,
     strict: bool = Program.strict,
+    packages: str = "",
     on_progress: OnProgress = lambda done: None,
 ) -> Executor:
     """Runs the reference solutions of all problems before anything is scored.
 
     Args:
         strict: Whether tests run in another process than the program, if the reference solution passes that way.
+        packages: Folder of packages that programs may import.
 
     Raises:
         RunFailed: If a reference solution does not pass.
     """
     versions = check_toolchains(sandbox, [problem.language for problem in problems])
-    executor = Executor(sandbox, profile, versions, strict)
-    references = {problem: find_reference_program(problem) for problem in problems if executor.can_run(problem)}
+    executor = Executor(sandbox, profile, versions, strict, packages=packages)
+    references = {
+        problem: find_reference_program(problem, profile) for problem in problems if executor.can_run(problem)
+    }
     known = {problem: source for problem, source in references.items() if source is not None}
     failed = find_failures(executor, known, on_progress=on_progress)
     if shared := {problem.key: verdict.reason for problem, verdict in failed.items() if executor.is_apart(problem)}:
@@ -177,7 +197,9 @@ def score_programs(
             if verdict.passed
         )
         values |= {f"pass@{k} (+)": [pass_at_k(len(own), rights[key], k) for key, own in grouped.items()] for k in ks}
-    score = make_score(values, [problem.language for problem in chosen])
+    languages = {str(problem.notes.get("base", problem.key)): problem.language for problem in chosen}
+    bases = [str(problem.notes.get("base", problem.key)) for problem in chosen]
+    score = make_score({name: mean_by_base(own, bases) for name, own in values.items()}, list(languages.values()))
     counts = Counter(verdict.status for verdict in verdicts)
     score.counts |= {"problems": len(chosen), "samples": len(verdicts)}
     score.counts |= {str(status): counts[status] for status in sorted(counts)}
@@ -192,6 +214,8 @@ def score_programs(
             "id": problem.id, "language": problem.language, "samples": len(own),
             "right": sum(verdict.passed for verdict in own), "reasons": dict(reasons.most_common()),
         })  # fmt: skip
+        if "base" in problem.notes:
+            score.problems[-1]["base"] = str(problem.notes["base"])
     for (problem, source), verdict in zip(pairs, verdicts, strict=True):
         if len(score.samples) < SHOWN_FAILURES:
             score.samples.append(
@@ -220,7 +244,7 @@ def score_tests(
     limits = replace(executor.sandbox.limits, timeout_s=executor.profile.timeout_s)
     made: list[Program] = []
     for problem in problems:
-        programs = [find_reference_program(problem) or "", *problem.notes["mutants"]]
+        programs = [find_reference_program(problem, executor.profile) or "", *problem.notes["mutants"]]
         for text in texts[problem.key]:
             test = f"def test_{problem.name}():\n    assert {problem.name}({text}\n\ntest_{problem.name}()\n"
             made += [Program(program, test, limits=limits) for program in programs]

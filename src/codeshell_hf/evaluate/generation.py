@@ -67,7 +67,10 @@ class ModelGenerator:
         Raises:
             CheckpointError: If the vocabulary has no infilling sentinels, or the tokenizer no chat template.
         """
-        encoded = {question.id: (question, self.encode(question.prompt)) for question in questions}
+        encoded = {
+            question.id: (question, self.encode(question.prompt, new_tokens=question.sampling.max_new_tokens))
+            for question in questions
+        }
         rows = self.model.get_input_embeddings().num_embeddings
         highest = max((max(ids, default=0) for _, ids in encoded.values()), default=0)
         if highest >= rows:
@@ -99,8 +102,11 @@ class ModelGenerator:
     def _list_infilling_stops(self, prompt: Prompt) -> tuple[str, ...]:
         return self.dialect.stops if self.dialect is not None and prompt.suffix is not None else ()
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt, *, new_tokens: int = 0) -> list[int]:
         """Encodes a prompt; special tokens in its text stay text.
+
+        Args:
+            new_tokens: For which a prompt with a context leaves room.
 
         Raises:
             CheckpointError: If the vocabulary has no infilling sentinels, or the tokenizer no chat template.
@@ -110,9 +116,9 @@ class ModelGenerator:
                 raise CheckpointError(
                     "the task is a chat, but the model has no chat template; leave the task out, or name a tuned model"
                 )
-            return encode_prompt(self.tokenizer, [{"role": "user", "content": prompt.text}])
+            return encode_prompt(self.tokenizer, prompt.messages)
         if prompt.suffix is None:
-            return self._encode_text(prompt.text)
+            return self._encode_in_context(prompt, new_tokens) if prompt.context else self._encode_text(prompt.text)
         if hasattr(self.tokenizer, "encode_infilling"):
             try:
                 return list(self.tokenizer.encode_infilling(prompt.text, prompt.suffix, max_tokens=prompt.max_tokens))
@@ -140,6 +146,27 @@ class ModelGenerator:
         kept = min(len(ends[0]), room - min(len(ends[1]), room // 2))
         before, after = ends[0][len(ends[0]) - kept :], ends[1][: room - kept]
         return self.tokenizer.decode(before), self.tokenizer.decode(after)
+
+    def _encode_in_context(self, prompt: Prompt, new_tokens: int) -> list[int]:
+        """A text after as much of its context as there is room for; without any room, the end of the text."""
+        room = self.decoder.context - new_tokens - len(self.beginning)
+        room = min(room, prompt.max_tokens) if prompt.max_tokens is not None else room
+        text = self._encode_plain(prompt.text)
+        left = max(0, room - len(text))
+        if prompt.max_context_tokens is not None:
+            context = self._encode_plain(prompt.context)[: min(left, prompt.max_context_tokens)]
+        else:
+            context = self._encode_lines(prompt.context, left)
+        return [*self.beginning, *context, *text[-max(1, room) :]]
+
+    def _encode_lines(self, text: str, room: int) -> list[int]:
+        """As many first lines of a text as there is room for."""
+        ids = self._encode_plain(text)
+        if len(ids) <= room:
+            return ids
+        kept = self.tokenizer.decode(ids[:room]).rpartition("\n")[0]
+        ids = self._encode_plain(f"{kept}\n\n")
+        return ids if kept and len(ids) <= room else []
 
     def _encode_text(self, text: str) -> list[int]:
         return [*self.beginning, *self._encode_plain(text)]

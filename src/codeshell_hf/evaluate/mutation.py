@@ -35,3 +35,12 @@ def add_mutants(problems: Sequence[Problem], sandbox: Sandbox, *, per_problem: i
             notes = {**problem.notes, "mutants": failed, "mutant": failed[0]}
             faulty.append(replace(problem, notes=notes))
     return faulty
+
+
+def spread_faults(problems: Sequence[Problem], *, per_problem: int) -> list[Problem]:
+    """Makes a problem of each of the first faulty programs of each problem, which `base` in the notes names."""
+    return [
+        replace(problem, id=f"{problem.id}#{number}", notes={**problem.notes, "mutant": mutant, "base": problem.id})
+        for problem in problems
+        for number, mutant in enumerate(problem.notes["mutants"][:per_problem], 1)
+    ]

@@ -4,18 +4,13 @@ Another prompt, stop, sampling, shot or limit is another profile. What a run may
 is recorded in its result as a deviation.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 
 from ..errors import SettingsError
 from ..extensions import is_reference, load_object
 from . import problems as reading
 from .evalplus import read_first_mbpp_plus, read_humaneval_plus, read_mbpp_plus
-from .problems import Problem
 from .prompts import (
-    Prompt,
     program_alone,
     program_behind_line,
     program_behind_prompt,
@@ -34,104 +29,11 @@ from .prompts import (
     prompt_tests,
     prompt_whole,
 )
+from .protocol import Profile
+from .todays_profiles import TODAY
 
-Measure = Literal[
-    "execution", "exact match", "lines", "text", "tests", "security", "refusal", "memorisation", "held-out lines"
-]
+__all__ = ["PROFILES", "Profile", "find_profile", "load_profile"]
 
-
-@dataclass(frozen=True)
-class Profile:
-    """The protocol of a benchmark.
-
-    Args:
-        name: With its version.
-        source: Where the protocol is from.
-        read: Reads a file of the benchmark.
-        make_prompt: Makes a prompt from a problem and worked examples.
-        measure: How answers are scored.
-        stops: Texts that end an answer, besides the problem's own.
-        temperature: 0 is greedy decoding.
-        samples: Answers to each problem.
-        ks: Values of k for pass@k.
-        max_tokens: Limit of prompt and answer together, if the protocol has one.
-        shots: Numbers of the problems that are worked examples.
-        numbers: First and last number of the evaluated problems, if the file has more.
-        timeout_s: For Python; other languages have their own.
-        program: Combines problem and answer into the program to run, and its tests.
-        module: The `__name__` of Python programs; `builtins` is what harnesses' empty scopes make of it.
-        has_input: Whether programs may read standard input, which is empty.
-        max_memory_bytes: Of a Python program; `None` for the sandbox's.
-        is_own_measure: Whether only the problems are a benchmark's, and what is measured with them is ours.
-    """
-
-    name: str
-    source: str
-    read: Callable[[Path], list[Problem]]
-    make_prompt: Callable[[Problem, Sequence[Problem]], Prompt]
-    measure: Measure
-    stops: tuple[str, ...] = ()
-    temperature: float = 0.0
-    top_p: float = 1.0
-    samples: int = 1
-    ks: tuple[int, ...] = (1,)
-    max_new_tokens: int = 512
-    max_tokens: int | None = None
-    shots: tuple[int, ...] = ()
-    numbers: tuple[int, int] | None = None
-    timeout_s: float = 3.0
-    program: Callable[[Problem, str], tuple[str, str]] | None = None
-    module: str = "builtins"
-    has_input: bool = False
-    max_memory_bytes: int | None = None
-    is_own_measure: bool = False
-
-    @property
-    def form(self) -> tuple[str, str]:
-        """The benchmark whose data format is read, empty if it is none's, and what other problems in it are called."""
-        return FORMS.get(self.read, ("", "problems"))
-
-    def describe(self) -> dict[str, object]:
-        """The protocol as results record it."""
-        values = {name: value for name, value in asdict(self).items() if name != "is_own_measure"}
-        return {key: value if isinstance(value, (str, int, float, tuple, type(None))) else value.__name__
-                for key, value in values.items()}  # fmt: skip
-
-    def cut(self, problem: Problem, text: str) -> str:
-        """Cuts an answer at the first stop of the profile or the problem."""
-        places = [place for stop in (*self.stops, *problem.stops) if (place := text.find(stop)) >= 0]
-        return text[: min(places)] if places else text
-
-    def choose(self, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
-        """Separates the evaluated problems from the worked examples.
-
-        Raises:
-            SettingsError: If an example is not in the file.
-        """
-        numbered = {problem.notes.get("number"): problem for problem in problems}
-        if missing := [number for number in self.shots if number not in numbered]:
-            raise SettingsError(
-                f"{self.name} shows problems {', '.join(map(str, self.shots))}, but the data lack {missing[0]}; give "
-                "the complete file"
-            )
-        shown = [numbered[number] for number in self.shots]
-        rest = [problem for problem in problems if problem not in shown]
-        if self.numbers is not None:
-            first, last = self.numbers
-            rest = [problem for problem in rest if first <= problem.notes["number"] <= last]
-        return rest, shown
-
-
-FORMS: dict[Callable[[Path], list[Problem]], tuple[str, str]] = {
-    reading.read_humaneval: ("HumanEval", "functions"),
-    reading.read_mbpp: ("MBPP", "short programs"),
-    reading.read_multipl_e: ("MultiPL-E", "functions in other languages"),
-    reading.read_infilling: ("SantaCoder FIM", "single lines"),
-    reading.read_humaneval_infilling: ("HumanEval-Infilling", "lines of functions"),
-    read_humaneval_plus: ("HumanEval+", "functions with many inputs"),
-    read_mbpp_plus: ("MBPP+", "short programs with many inputs"),
-    read_first_mbpp_plus: ("MBPP+", "short programs with many inputs"),
-}
 HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```")
 MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```")
 RELEASED = "CodeShell's released evaluation: bigcode-evaluation-harness of October 2023, 40 samples at 0.2"
@@ -150,9 +52,7 @@ HUMANEVAL_PLUS = Profile(
     (*EVALPLUS_STOPS, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "), max_new_tokens=768,
     timeout_s=300.0, program=program_behind_line, max_memory_bytes=4 << 30,
 )  # fmt: skip
-PROFILES = {
-    profile.name: profile
-    for profile in (
+ESTABLISHED = (
         HUMANEVAL,
         replace(
             HUMANEVAL, name="humaneval-greedy-v1", temperature=0.0, top_p=1.0, samples=1, ks=(1,), max_tokens=None,
@@ -251,8 +151,20 @@ PROFILES = {
             "after Carlini et al. 2022, arXiv:2202.07646: the continuation of a training file",
             reading.read_completion, prompt_whole, "memorisation", max_new_tokens=100,
         ),
-    )
-}  # fmt: skip
+)  # fmt: skip
+FORMS: dict[object, tuple[str, str]] = {
+    reading.read_humaneval: ("HumanEval", "functions"),
+    reading.read_mbpp: ("MBPP", "short programs"),
+    reading.read_multipl_e: ("MultiPL-E", "functions in other languages"),
+    reading.read_infilling: ("SantaCoder FIM", "single lines"),
+    reading.read_humaneval_infilling: ("HumanEval-Infilling", "lines of functions"),
+    read_humaneval_plus: ("HumanEval+", "functions with many inputs"),
+    read_mbpp_plus: ("MBPP+", "short programs with many inputs"),
+    read_first_mbpp_plus: ("MBPP+", "short programs with many inputs"),
+}
+PROFILES = {
+    profile.name: replace(profile, form=FORMS.get(profile.read, profile.form)) for profile in (*ESTABLISHED, *TODAY)
+}
 
 
 def find_profile(name: str) -> Profile:

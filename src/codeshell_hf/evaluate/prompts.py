@@ -18,13 +18,26 @@ class Prompt:
         text: The prefix, or the request of a chat.
         suffix: For infilling.
         is_chat: Whether the chat template is applied.
-        max_tokens: Infilling prompts are cut on both sides to this length; other prompts are never cut.
+        max_tokens: Infilling prompts are cut on both sides to this length, and prompts with a context first at the
+            context's end; other prompts are never cut.
+        context: Stands before the text, and is cut first where there is no room.
+        max_context_tokens: Of the context; without it, it is cut by whole lines.
+        system: The system message of a chat; empty for none.
     """
 
     text: str
     suffix: str | None = None
     is_chat: bool = False
     max_tokens: int | None = None
+    context: str = ""
+    max_context_tokens: int | None = None
+    system: str = ""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The messages of a chat."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.text}]
 
 
 def prompt_stripped(problem: Problem, shots: Sequence[Problem]) -> Prompt:
@@ -91,6 +104,12 @@ def prompt_tests(problem: Problem, shots: Sequence[Problem]) -> Prompt:
     """A correct function, and the beginning of its test."""
     program = f"{problem.prompt}{problem.reference}".strip()
     return Prompt(f"{program}\n\n\ndef test_{problem.name}():\n    assert {problem.name}(")
+
+
+def prompt_suite(problem: Problem, shots: Sequence[Problem]) -> Prompt:
+    """A correct function, and the head of its test."""
+    program = f"{problem.prompt}{problem.reference}".strip()
+    return Prompt(f"{program}\n\n\ndef test_{problem.name}():\n    ")
 
 
 def program_behind_prompt(problem: Problem, text: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ PUBLISHERS = {
     "LiveCodeBench": ("livecodebench/code_generation", "livecodebench/code_generation_lite"),
     "BigCodeBench": ("bigcode/bigcodebench", "bigcode/bigcodebench-hard"),
     "SAFIM": ("gonglinyuan/safim",),
+    "HumanEval-XL": ("FloatAI/HumanEval-XL",),
     "RepoBench": ("tianyang/repobench_python_v1.1", "tianyang/repobench_java_v1.1"),
 }
 # Names that only their own data carry, spelled with or without marks between the parts.

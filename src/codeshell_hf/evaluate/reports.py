@@ -8,7 +8,7 @@ from ..text.intervals import change_interval, correct_for_number, paired_probabi
 from .contamination import describe_touched
 from .published import find_reported
 from .results import ModelResult
-from .scores import Measure, Score
+from .scores import Measure, Score, mean_by_base
 from .tasks import Task
 
 MEASURES_SHOWN = 3
@@ -121,7 +121,9 @@ def list_notes(models: Mapping[str, ModelResult], tasks: Iterable[Task]) -> list
 
 
 def _list_shares(score: Score) -> dict[tuple[str, str], float]:
-    return {(row["language"], row["id"]): row["right"] / row["samples"] for row in score.problems}
+    keys = [(row["language"], row.get("base", row["id"])) for row in score.problems]
+    shares = mean_by_base([row["right"] / row["samples"] for row in score.problems], [str(key) for key in keys])
+    return dict(zip(dict.fromkeys(keys), shares, strict=True))
 
 
 def summarise(

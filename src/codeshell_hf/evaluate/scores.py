@@ -25,13 +25,14 @@ class Measure:
 
 
 class ProblemRow(TypedDict):
-    """The result of one problem."""
+    """The result of one problem; `base` is the id of the one that it was made from, with others."""
 
     id: str
     language: str
     samples: int
     right: float
     reasons: NotRequired[dict[str, int]]
+    base: NotRequired[str]
 
 
 @dataclass
@@ -93,6 +94,17 @@ def make_score(values: Mapping[str, Sequence[float]], languages: Sequence[str]) 
             own = [number for number, of in zip(numbers, languages, strict=True) if of == language]
             score.languages.setdefault(language, {})[name] = measure(own)
     return score
+
+
+def mean_by_base(values: Sequence[float], bases: Sequence[str]) -> list[float]:
+    """The mean of the values with the same base, in the order in which bases appear.
+
+    Problems that were made from one problem are no independent ones, and would make intervals too narrow.
+    """
+    grouped: dict[str, list[float]] = {}
+    for value, base in zip(values, bases, strict=True):
+        grouped.setdefault(base, []).append(value)
+    return [mean(own) for own in grouped.values()]
 
 
 def measure(numbers: Sequence[float]) -> Measure:

@@ -1,5 +1,6 @@
 """Settings of evaluation."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,11 @@ class TaskSettings(Section):
     max_new_tokens: int | None = Field(default=None, gt=0, description="of an answer, in place of the profile's limit")
     timeout_s: float | None = Field(
         default=None, gt=0, description="of a Python program, in place of the profile's limit"
+    )
+    since: date | None = Field(default=None, description="only problems from this day on, such as 2024-08-01")
+    until: date | None = Field(default=None, description="only problems up to this day")
+    packages: InputPath | None = Field(
+        default=None, description="folder of packages that programs may import, such as a site-packages"
     )
     max_problems: int | None = Field(default=None, gt=0, description="only so many of each language, the first ones")
     strict: bool = Field(

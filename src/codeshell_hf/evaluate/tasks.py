@@ -1,8 +1,9 @@
 """Takes a benchmark from its file to a score: reads, checks, answers and scores it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -12,22 +13,28 @@ from ..manifest import hash_file, hash_values
 from ..sandbox import Program, Sandbox
 from ..text.sampling import Sampling
 from .completions import CompletionFile, read_programs
+from .cross_file import score_calls, score_next_lines, score_statements
 from .execution import Executor, OnProgress, open_executor, score_programs, score_tests
 from .generation import Completion, Question
 from .memorisation import score_memorisation
 from .models import EvaluatedModel
-from .mutation import add_mutants
+from .mutation import add_mutants, spread_faults
 from .problems import Problem, find_data, read_problems
-from .profiles import Profile, find_profile
+from .profiles import find_profile
 from .prompts import Prompt, prompt_infilling
+from .protocol import Profile
 from .published import TaskName, name_task
 from .results import ResultCache
 from .safety import score_requests, score_security
 from .scores import Score, count_ends, score_texts
 from .settings import TaskSettings
+from .suites import add_lines, score_suites
+from .toolchains import list_shown
 
 logger = logging.getLogger(__name__)
-MUTANTS_PER_PROBLEM = 5
+MUTANTS_PER_PROBLEM, MUTANTS_PER_SUITE = 5, 20
+# How the measures of completions are computed.
+BY_TEXT = {"next line": score_next_lines, "statement": score_statements, "syntax match": score_calls}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Task:
         executor: Runs programs; set once the reference solutions have passed.
         shown_name: What it is called in results.
         touched: Keys of the problems that touch the training data; `None` if these are not known.
+        packages: Folder of packages that programs may import.
     """
 
     name: str
@@ -56,6 +64,7 @@ class Task:
     executor: Executor | None = None
     shown_name: TaskName = field(default_factory=TaskName)
     touched: frozenset[str] | None = None
+    packages: Path | None = None
 
     @property
     def title(self) -> str:
@@ -65,7 +74,7 @@ class Task:
     @property
     def runs_programs(self) -> bool:
         """Whether answers are programs, or tests of programs."""
-        return self.profile.measure in ("execution", "tests")
+        return self.profile.measure in ("execution", "tests", "suites")
 
     def describe(self) -> dict[str, object]:
         """What produced the task's results, as plain values."""
@@ -97,6 +106,10 @@ def read_task(name: str, settings: TaskSettings) -> Task:
     problems, shots = profile.choose(read_problems(path, profile.read))
     everything = problems
     deviations: dict[str, object] = {}
+    window = describe_window(settings.since, settings.until)
+    if window:
+        problems = choose_dates(problems, settings.since, settings.until, path)
+        deviations["dates"] = window
     if settings.max_problems is not None:
         by_language: dict[str, list[Problem]] = {}
         for problem in problems:
@@ -117,9 +130,52 @@ def read_task(name: str, settings: TaskSettings) -> Task:
         name, data=settings.data, problems=everything, used=len(problems), form=form, own=own,
         is_own_measure=profile.is_own_measure,
     )  # fmt: skip
+    if window:
+        shown_name = replace(shown_name, title=f"{shown_name.title}, {window}")
+    if profile.needs_packages and settings.packages is None:
+        raise SettingsError(
+            f"tasks.{name} runs programs that import packages, but packages is not set; name the site-packages of an "
+            "environment with those that the benchmark lists"
+        )
     return Task(
-        name, profile, problems, settings.data, data_hash, shots, deviations, settings.strict, shown_name=shown_name
-    )
+        name, profile, problems, settings.data, data_hash, shots, deviations, settings.strict,
+        shown_name=shown_name, packages=settings.packages,
+    )  # fmt: skip
+
+
+def describe_window(since: date | None, until: date | None) -> str:
+    """Days from and to which problems are taken; empty if all are.
+
+    >>> describe_window(date(2024, 8, 1), None)
+    'since 2024-08-01'
+    """
+    parts = [f"since {since}" if since else "", f"until {until}" if until else ""]
+    return " ".join(part for part in parts if part)
+
+
+def choose_dates(problems: Sequence[Problem], since: date | None, until: date | None, path: Path) -> list[Problem]:
+    """The problems of a window of dates, both ends included.
+
+    Raises:
+        SettingsError: If a problem has no date, or none is in the window.
+    """
+    dates: dict[str, date] = {}
+    for problem in problems:
+        try:
+            dates[problem.key] = date.fromisoformat(str(problem.notes.get("date", "")))
+        except ValueError as error:
+            raise SettingsError(
+                f"{path} has no date of {problem.id}, so since and until cannot choose; leave them out"
+            ) from error
+    chosen = [
+        problem
+        for problem in problems
+        if (since is None or dates[problem.key] >= since) and (until is None or dates[problem.key] <= until)
+    ]
+    if not chosen:
+        first, last = min(dates.values()), max(dates.values())
+        raise SettingsError(f"{path} has no problem {describe_window(since, until)}; its dates are {first} to {last}")
+    return chosen
 
 
 def make_task(
@@ -149,11 +205,39 @@ def check_task(task: Task, sandbox: Sandbox) -> Task:
     if not task.runs_programs:
         return task
     with tqdm(total=len(task.problems), desc=f"reference solutions {task.name}", unit="program", disable=None) as bar:
-        executor = open_executor(task.profile, task.problems, sandbox, strict=task.is_strict, on_progress=bar.update)
-    problems = task.problems
+        executor = open_executor(
+            task.profile, task.problems, sandbox, strict=task.is_strict,
+            packages="" if task.packages is None else str(task.packages.resolve()), on_progress=bar.update,
+        )  # fmt: skip
+    problems, touched = task.problems, task.touched
     if task.profile.name.startswith(("fixing", "test-generation")):
-        problems = add_mutants(problems, sandbox, per_problem=MUTANTS_PER_PROBLEM)
-    return replace(task, problems=problems, executor=executor)
+        per_problem = MUTANTS_PER_SUITE if task.profile.measure == "suites" else MUTANTS_PER_PROBLEM
+        problems = add_mutants(problems, sandbox, per_problem=per_problem)
+    if task.profile.measure == "suites":
+        problems = add_lines(problems, sandbox)
+    if task.profile.faults:
+        bases = {problem.key for problem in problems} & (touched or set())
+        problems = spread_faults(problems, per_problem=task.profile.faults)
+        if touched is not None:
+            keys = ((problem, f"{problem.language}/{problem.notes['base']}") for problem in problems)
+            touched = frozenset(problem.key for problem, base in keys if base in bases)
+    return replace(task, problems=problems, executor=executor, touched=touched)
+
+
+def check_tasks(tasks: Sequence[Task], open_sandbox: Callable[[Sequence[str]], Sandbox]) -> list[Task]:
+    """Checks tasks, those with packages in a sandbox that shows these; see `check_task`.
+
+    Args:
+        open_sandbox: Opens a sandbox whose programs may read some files and folders besides the system's.
+    """
+    opened: dict[Path | None, Sandbox] = {}
+    checked = []
+    for task in tasks:
+        if task.runs_programs and task.packages not in opened:
+            shown = [] if task.packages is None else [str(task.packages.resolve())]
+            opened[task.packages] = open_sandbox([*list_shown(), *shown])
+        checked.append(check_task(task, opened[task.packages]) if task.runs_programs else task)
+    return checked
 
 
 def answer_task(model: EvaluatedModel, task: Task, folder: Path, *, seed: int) -> dict[str, list[Completion]]:
@@ -233,12 +317,16 @@ def score_answers(
         score = score_programs(task.executor, problems, programs, on_progress=on_progress)
     elif profile.measure == "tests" and task.executor is not None:
         score = score_tests(task.executor, problems, texts, on_progress=on_progress)
+    elif profile.measure == "suites" and task.executor is not None:
+        score = score_suites(task.executor, problems, texts, on_progress=on_progress)
     elif profile.measure == "security":
         score = score_security(problems, texts)
     elif profile.measure == "refusal":
         score = score_requests(problems, texts)
     elif profile.measure == "memorisation":
         score = score_memorisation(problems, texts)
+    elif profile.measure in BY_TEXT:
+        score = BY_TEXT[profile.measure](problems, texts)
     else:
         score = score_texts(problems, texts, has_bleu=profile.measure == "text")
     score.counts |= count_ends([completion.end for completions in answers.values() for completion in completions])

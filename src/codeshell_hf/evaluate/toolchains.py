@@ -1,9 +1,10 @@
 """Languages of programs: files, commands, and the proof that their tests ran to the end."""
 
 import logging
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Literal
 
 from ..sandbox import CommandProgram, Limits, Sandbox
 from ..sandbox.inside import PROOF
+from ..sandbox.limits import Rule
 
 logger = logging.getLogger(__name__)
+CASE_FACTOR = 0.4  # of a language's limit, for one input of a judged program
 HELLO = Path(__file__).with_name("hello.txt")
 
 # Settings of compilers outside of /usr.
@@ -83,6 +86,46 @@ class Language:
             folders=find_folders(),
             limits=replace(LIMITS, timeout_s=timeout_s or self.timeout_s),
         )
+
+    def make_judged(
+        self, source: str, cases: Sequence[tuple[str, Sequence[str]]], timeout_s: float, rule: Rule = "words"
+    ) -> CommandProgram:
+        """A program that reads standard input, judged by what it prints for each input.
+
+        Args:
+            cases: Inputs, each with the outputs of which one has to be printed.
+            timeout_s: Of all inputs; building has the language's own limit besides.
+        """
+        file, commands = self.file, self.commands
+        if self.key == "java":
+            name = find_main_class(source)
+            file = f"{name}.java"
+            commands = tuple(
+                tuple(part.replace("Problem", name) if part.startswith("Problem") else part for part in command)
+                for command in commands
+            )
+        return CommandProgram(
+            files=((file, f"{self.head}{source}\n"),),
+            commands=commands,
+            folders=find_folders(),
+            limits=replace(LIMITS, timeout_s=timeout_s + self.timeout_s),
+            cases=tuple((given, tuple(accepted)) for given, accepted in cases),
+            rule=rule,
+            case_timeout_s=CASE_FACTOR * self.timeout_s,
+        )
+
+
+def find_main_class(source: str) -> str:
+    """The public class of a Java program, or the one before its `main`.
+
+    >>> find_main_class("class A {} public final class Sum { public static void main(String[] a) {} }")
+    'Sum'
+    """
+    public = re.search(r"\bpublic\s+(?:final\s+|abstract\s+)*class\s+(\w+)", source)
+    if public is not None:
+        return public.group(1)
+    names = re.findall(r"\bclass\s+(\w+)", source.partition("static void main")[0])
+    return names[-1] if names else "Main"
 
 
 # Runtimes reserve address space and do not fill it; what all processes hold together is limited by itself.

@@ -6,6 +6,7 @@ from typing import Literal
 from .inside.messages import WorkerRequest
 
 Backend = Literal["auto", "namespaces", "bubblewrap", "container", "none"]
+Rule = Literal["lines", "words"]
 Status = Literal["passed", "failed", "timed out"]
 
 
@@ -47,6 +48,7 @@ class Program:
         limits: By default the sandbox's.
         module: What the program finds as its `__name__`.
         has_input: Whether its standard input can be read; it is empty. Otherwise reading it is an error.
+        packages: Folder of packages that it may import, which the sandbox has to show; empty for none.
     """
 
     source: str
@@ -57,10 +59,13 @@ class Program:
     limits: Limits | None = None
     module: str = "__main__"
     has_input: bool = True
+    packages: str = ""
 
     def request(self) -> WorkerRequest:
         """The request to a worker process."""
         seen: WorkerRequest = {"source": self.source, "module": self.module, "has_input": self.has_input}
+        if self.packages:
+            seen["packages"] = self.packages
         if not self.strict:
             return {"kind": "python", **seen, "tests": self.tests}
         return {
@@ -82,6 +87,10 @@ class CommandProgram:
         is_proven: Whether the output has to end with the secret text, so that exiting early fails.
         folders: Prepended to PATH, such as that of a linker.
         limits: By default the sandbox's.
+        cases: Inputs, each with the outputs of which one has to be printed, on which the last command runs; if there
+            are any, it passes if it prints a right one for each.
+        rule: How outputs are compared: "lines" as LiveCodeBench, "words" as ExecEval.
+        case_timeout_s: Of each case.
     """
 
     files: tuple[tuple[str, str], ...]
@@ -89,6 +98,9 @@ class CommandProgram:
     is_proven: bool = False
     folders: tuple[str, ...] = ()
     limits: Limits | None = None
+    cases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    rule: Rule = "lines"
+    case_timeout_s: float = 5.0
 
     def request(self) -> WorkerRequest:
         """The request to a worker process."""
@@ -98,6 +110,9 @@ class CommandProgram:
             "commands": [list(command) for command in self.commands],
             "is_proven": self.is_proven,
             "folders": list(self.folders),
+            "cases": [[given, list(accepted)] for given, accepted in self.cases],
+            "rule": self.rule,
+            "case_timeout_s": self.case_timeout_s,
         }
 
 

@@ -11,7 +11,19 @@ import json
 import signal
 from typing import TypedDict
 
-SEALED = ("tests", "prelude", "names", "files", "commands", "is_proven", "folders", "secret")
+SEALED = (
+    "tests",
+    "prelude",
+    "names",
+    "files",
+    "commands",
+    "is_proven",
+    "folders",
+    "secret",
+    "cases",
+    "rule",
+    "case_timeout_s",
+)
 LENGTH_BYTES = 8
 
 
@@ -39,12 +51,16 @@ class WorkerRequest(TypedDict, total=False):
     source: str
     module: str
     has_input: bool
+    packages: str
     tests: str
     prelude: str
     names: list[str]
     files: list[list[str]]
     commands: list[list[str]]
     is_proven: bool
+    cases: list[list[object]]
+    rule: str
+    case_timeout_s: float
     folders: list[str]
     folder: str
     secret: str
@@ -99,7 +115,9 @@ def judge(request: WorkerRequest, reply: WorkerReply) -> tuple[str, str]:
     if answer.startswith("!"):
         return "failed", answer[1:]
     is_proven = answer == secret or (
-        request["kind"] == "commands" and (not request["is_proven"] or secret in reply["tail"].replace("\0", ""))
+        request["kind"] == "commands"
+        and not request["cases"]
+        and (not request["is_proven"] or secret in reply["tail"].replace("\0", ""))
     )
     if is_proven and exit_code == 0:
         return "passed", ""

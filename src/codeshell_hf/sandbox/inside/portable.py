@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
 from . import TAIL_BYTES
 from .messages import LENGTH_BYTES
-from .programs import give_secret, run_commands, run_program
+from .programs import Judged, give_secret, run_commands, run_program, show_packages
 from .strict import END_S, describe_exit, make_scope, run_strict, serve_program
 
 if TYPE_CHECKING:
@@ -134,9 +134,17 @@ def become_program() -> NoReturn:
     request: WorkerRequest = json.loads(sys.stdin.buffer.read())
     limit_resources(request["limits"])
     os.environ["HOME"] = os.getcwd()
+    show_packages(request.get("packages", ""))
     answer = os.open(request["answer"], os.O_WRONLY | os.O_CREAT, 0o600)
     if request["kind"] == "commands":
-        run_commands(request["files"], request["commands"], request["folders"], answer, call=call_command)
+        run_commands(
+            request["files"],
+            request["commands"],
+            request["folders"],
+            answer,
+            call=call_command,
+            judged=Judged.of(request),
+        )
     elif request["kind"] == "strict":
         run_strict(lambda: start_apart(request), lambda: cast(dict[str, Any], request), answer)
     scope = make_scope(request["module"], has_input=request["has_input"])

@@ -7,7 +7,8 @@ value that equals everything or through the frames of its caller. Exiting early,
 functions do not help.
 
 "commands" writes files and runs commands such as a compiler and its output. It passes if each exits with 0 and the last
-prints a text that only its tests print; a program that reads its own source can find that text.
+prints a text that only its tests print; a program that reads its own source can find that text. With cases, the last
+command runs once for each input instead, and this process compares what it prints.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from . import SECRET_BYTES
+from .judge import find_fault
 from .strict import fork_program, make_scope, run_strict
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: st
         os.write(pipes["trouble"], f"{type(error).__name__}: {error}".encode())
         os._exit(1)
     os.environ["HOME"] = os.getcwd()
+    show_packages(request.get("packages", ""))
     if request["kind"] == "strict":
 
         def read_tests() -> dict[str, Any]:
@@ -82,11 +85,23 @@ def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: st
             read_tests,
             answer,
         )
+    if request["kind"] == "commands":
+        hide_memory()  # of the expected outputs
     given = read_sealed(sealed)
     if request["kind"] == "commands":
-        run_commands(given["files"], given["commands"], given["folders"], answer, call=fork_command)
+        run_commands(
+            given["files"], given["commands"], given["folders"], answer, call=fork_command, judged=Judged.of(given)
+        )
     scope = make_scope(request["module"], has_input=request["has_input"])
     run_program(request["source"], given["tests"], give_secret(given.pop("secret")), answer, scope)
+
+
+def show_packages(folder: str) -> None:
+    """Lets this process import the packages of a folder; libraries of numbers get one thread, and plots no screen."""
+    if folder:
+        sys.path.append(folder)
+        os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+        os.environ.update({"MPLBACKEND": "Agg", "MPLCONFIGDIR": os.getcwd()})
 
 
 def read_sealed(descriptor: int) -> dict[str, Any]:
@@ -133,6 +148,22 @@ def run_program(source: str, tests: str, question: int, answer: int, scope: dict
     exit_now(0)
 
 
+class Judged(NamedTuple):
+    """The inputs on which the last command runs, what it should print, and the rule by which both are compared."""
+
+    cases: list[list[Any]]
+    rule: str
+    timeout_s: float
+    secret: str
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Judged | None:
+        """Those of a request; `None` if its last command runs once and is not judged."""
+        if not given["cases"]:
+            return None
+        return cls(given["cases"], given["rule"], given["case_timeout_s"], given["secret"])
+
+
 def run_commands(
     files: list[list[str]],
     commands: list[list[str]],
@@ -140,6 +171,7 @@ def run_commands(
     answer: int,
     *,
     call: Callable[[list[str]], int],
+    judged: Judged | None = None,
 ) -> NoReturn:
     """Writes files and runs commands, until one fails.
 
@@ -149,6 +181,7 @@ def run_commands(
         folders: Prepended to PATH.
         answer: Descriptor to which the failed command is written.
         call: Runs a command and returns its exit code, negative for a signal.
+        judged: How the last command is judged, if it is.
     """
     os.set_inheritable(answer, False)  # noqa: FBT003 - as it takes it
     os.environ["PATH"] = os.pathsep.join([*folders, os.environ.get("PATH", "")])
@@ -159,12 +192,16 @@ def run_commands(
     except (OSError, UnicodeError) as error:
         os.write(answer, b"!" + type(error).__name__.encode())
         os._exit(1)
-    for command in commands:
+    for command in commands if judged is None else commands[:-1]:
         status = call(command)
         if status:
             reason = f"signal {-status}" if status < 0 else f"exit {status}"
             os.write(answer, f"!{os.path.basename(command[0])}: {reason}".encode())
             os._exit(1)
+    if judged is not None:
+        fault = find_fault(commands[-1], judged.cases, judged.rule, judged.timeout_s)
+        os.write(answer, f"!{fault}".encode() if fault else judged.secret.encode())
+        os._exit(1 if fault else 0)
     os._exit(0)
 
 
