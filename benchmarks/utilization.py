@@ -27,11 +27,12 @@ from codeshell_hf.pack.rows import IGNORED, Batch
 from codeshell_hf.precision import choose_precision
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.attention_choice import describe_trials
+from codeshell_hf.train.batches import to_tensors
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.ranks import Ranks
 from codeshell_hf.train.settings import AttentionName, ComputeSettings, OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
-from codeshell_hf.train.step import accumulate_gradients, to_tensors
+from codeshell_hf.train.step import accumulate_gradients
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
 from recipes.with_accelerate import join_ranks
 

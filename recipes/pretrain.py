@@ -73,7 +73,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.train.rollback import roll_back
     from codeshell_hf.train.run_log import Log, Progress
     from codeshell_hf.train.schedule import check_epochs, plan_steps, scale_learning_rate
-    from codeshell_hf.train.sharding import read_sharding
+    from codeshell_hf.train.sharding import check_model, read_sharding
     from codeshell_hf.train.step import accumulate_gradients, read_later, seed_dropout
     from codeshell_hf.train.stop_signal import StopSignal, stop_early
     from codeshell_hf.train.throughput import cost_token, find_peak_tflops
@@ -82,11 +82,13 @@ def run(settings: Settings, work: Work) -> None:
 
     batch, schedule, evaluated, seed = settings.batch, settings.schedule, settings.evaluation, settings.seed
     sharding, requested = read_sharding(settings.accelerate, precision=settings.precision)
-    with join_ranks() as ranks:
-        # The data, and the batch size.
-        steps = plan_steps(batch, schedule, ranks.count)
+    with join_ranks() as joined:
+        # The data, and the batch size; ranks that compute the same rows together are one reader.
+        ranks = joined.join(sharding.together)
+        reader = ranks.readers
+        steps = plan_steps(batch, schedule, reader.count)
         if steps.tokens != batch.global_tokens:
-            ranks.print(describe_rounding(batch, steps.tokens, ranks.count))
+            ranks.print(describe_rounding(batch, steps.tokens, reader.count))
         sources = (settings.shards, settings.mixture, steps.phases, settings.rows, settings.infilling)
         rows = open_rows(*sources, tokenizer=settings.tokenizer, seed=seed)
         check_epochs(rows.count_epochs(schedule.total_tokens), schedule)
@@ -95,6 +97,7 @@ def run(settings: Settings, work: Work) -> None:
         torch.manual_seed(seed)
         tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
         config = configure_model(settings.model, tokenizer, longest_row=max(schedule.row_lengths))
+        check_model(config, sharding, schedule.row_lengths)
         precision = resolve_precision(
             requested, lambda: config, work, trains=True, record_folder=work.folder / "checkpoints",
             orthogonalize=orthogonalize if settings.optimizer.name == "muon" else None,
@@ -137,7 +140,7 @@ def run(settings: Settings, work: Work) -> None:
                 row_tokens = rows.find_row_tokens(progress.tokens)
                 if log.row_tokens not in (None, row_tokens):
                     evaluation.log_loss_by_position(engine, progress)  # the last with rows of the old length
-                batches = read_step(rows, progress.tokens, steps.tokens, batch.micro_tokens, ranks.rank, ranks.count)
+                batches = read_step(rows, progress.tokens, steps.tokens, batch.micro_tokens, reader.rank, reader.count)
                 seed_dropout(seed, progress.step, ranks.rank)
                 read_loss = read_later(accumulate_gradients(engine, batches, ranks))
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + steps.tokens

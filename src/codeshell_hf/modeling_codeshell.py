@@ -295,6 +295,7 @@ class CodeShellAttention(nn.Module):
         self.config = config
         self.layer_idx = layer_idx
         self.head_dim = config.hidden_size // config.num_attention_heads
+        self.query_dim = config.num_attention_heads * self.head_dim
         self.kv_dim = config.num_key_value_heads * self.head_dim
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = self.head_dim**-0.5
@@ -316,7 +317,7 @@ class CodeShellAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         cache = choose_cache(cache, past_key_values)
         B, T = hidden_states.shape[:2]
-        widths = (self.config.hidden_size, self.kv_dim, self.kv_dim)
+        widths = (self.query_dim, self.kv_dim, self.kv_dim)
         query, key, value = (
             part.view(B, T, -1, self.head_dim).transpose(1, 2)
             for part in self.c_attn(hidden_states).split(widths, dim=-1)

@@ -365,6 +365,51 @@ def test_a_killed_run_resumes_on_other_ranks_and_under_another_sharding(
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
 
 
+def write_mesh(home: Path, name: str, **sizes: int) -> str:
+    file = yaml.safe_load((ROOT / "recipes" / "accelerate" / "mesh.yaml").read_text())
+    parallel = {f"parallelism_config_{size}_size": sizes.get(size, 1) for size in ("dp_replicate", "tp", "cp")}
+    (home / f"{name}.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no", "parallelism_config": parallel}))
+    return f"accelerate={home}/{name}.yaml"
+
+
+@slow
+def test_a_run_goes_on_from_tensors_to_one_rank_and_to_contexts(home: Path, tmp_path: Path) -> None:
+    """Four ranks as 2 x 2, one, and four again: losses and held-out bits are those of a run on one."""
+    flat = ["schedule.floor_fraction=1", "schedule.phases=[{until_fraction: 1.0, row_tokens: 64}]"]
+    output, tensors, contexts = tmp_path / "meshes", write_mesh(home, "tp", tp=2), write_mesh(home, "cp", cp=2)
+    assert run(home, tmp_path / "whole", *flat, "schedule.total_tokens=12288") == 0
+
+    printed = complete(home, output, *flat, tensors, "schedule.total_tokens=4096", ranks=4)
+    complete(home, output, *flat, "schedule.total_tokens=8192")
+    again = complete(home, output, *flat, contexts, "schedule.total_tokens=12288", ranks=4)
+
+    assert "by FSDP2, tp 2 (FSDPMeshModel of DTensor), 4 steps of 1,024 tokens on 4 cpu processes" in printed
+    assert "resumes at step 8 of 12" in again
+    assert "attention by context" in again
+    assert losses_of(output) == pytest.approx(losses_of(tmp_path / "whole"), rel=1e-5)
+    bits = [read_manifest(folder).measures["bits_per_byte_after"] for folder in (output, tmp_path / "whole")]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-4)
+    weights, expected = (load_file(folder / "model" / "model.safetensors") for folder in (output, tmp_path / "whole"))
+    assert all(np.allclose(weights[key], expected[key], atol=2e-4) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"tp": 2}, "1 ranks do not make groups of 2, the product of tp and cp; start a multiple"),
+        ({"dp_replicate": 3}, "1 ranks do not make 3 replicas; set a divisor"),
+    ],
+)
+def test_a_mesh_that_the_ranks_do_not_make_is_one_line(
+    home: Path, tmp_path: Path, capsys: Capture, sizes: dict[str, int], message: str
+) -> None:
+    assert run(home, tmp_path / "out", write_mesh(tmp_path, "mesh", **sizes)) == 2
+
+    complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pretrain: error: ")]
+    assert len(complaints) == 1
+    assert message in complaints[0]
+
+
 def test_a_stopped_run_is_neither_lost_nor_bent_by_other_settings(
     home: Path, whole: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:

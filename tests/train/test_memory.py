@@ -123,6 +123,32 @@ def test_fsdp2_shards_all_within_a_replica_and_gathers_the_ends_and_two_blocks(r
     assert memory.gathered == pytest.approx(2 * (ends + 2 * block) + 4 * max(ends, block), rel=0.01)
 
 
+def test_tensors_split_blocks_and_all_ranks_shard_all() -> None:
+    numbers, block, ends = count_numbers()
+    layout = Layout("fsdp2", 3, 8, micro_tokens=256, tensor=2, context=2)
+
+    memory = estimate_memory(make_config("nano", **SMALL), layout)
+
+    assert (memory.weights, memory.moments) == (4 * numbers / 8, 8 * numbers / 8)
+    assert memory.gathered == pytest.approx(2 * (ends + 2 * block / 2) + 4 * max(ends, block / 2), rel=0.01)
+
+
+def test_ranks_that_compute_the_same_rows_share_activations_and_logits() -> None:
+    """But what a tensor group gathers, two widths a token and block, and the keys and values of a context group."""
+    config = make_config("nano", **SMALL)
+    layers, width, keys = 3, 96, 2 * 32  # two groups of 16 wide heads; keys and values
+    alone, tensor, context = (
+        Layout("fsdp2", 3, 8, micro_tokens=256, is_bf16=False, tensor=tensor, context=context)
+        for tensor, context in ((1, 1), (2, 1), (1, 2))
+    )
+
+    gathered = 4 * layers * 2 * width
+    shared = count_activations(config, alone) / 256
+    assert count_activations(config, tensor) / 256 == pytest.approx((shared - gathered) / 2 + gathered, rel=0.01)
+    assert count_activations(config, context) / 256 == pytest.approx(shared / 2 + 4 * layers * keys, rel=0.01)
+    assert count_logits(config, tensor) == count_logits(config, context) == count_logits(config, alone) / 2
+
+
 def test_blocks_that_are_not_resharded_stay_gathered() -> None:
     numbers, block, ends = count_numbers()
     layout = Layout("fsdp2", 3, 8, micro_tokens=256, reshards=False)

@@ -109,3 +109,28 @@ def test_what_is_suggested_fits(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert mends
     assert code == 0, printed
+
+
+def test_a_mesh_is_planned_with_its_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = ROOT / "recipes" / "instruct-65b-fsdp" / "pretrain.yaml"
+    mesh = f"accelerate={ROOT}/recipes/accelerate/mesh.yaml"
+
+    code, printed = plan(capsys, recipe, "gpus=256", "gpu=h100-80g", mesh)
+    indivisible, refused = plan(capsys, recipe, "gpus=254", "gpu=h100-80g", mesh)
+
+    assert code == 0
+    assert "parameters by FSDP2, tp 2, cp 2 on 256 x h100-80g" in printed
+    assert "tokens: 64 groups of 4 GPUs x " in printed
+    assert indivisible == 2
+    assert "gpus is 254, which 1 replicas of tp 2 x cp 2 do not divide; set a multiple" in refused
+
+
+def test_a_row_that_no_gpu_holds_is_shared_by_several(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = ROOT / "recipes" / "codeshell-7b" / "pretrain.yaml"
+    rows = ["schedule.phases=[{until_fraction: 1.0, row_tokens: 524288}]", "batch.micro_tokens=524288"]
+    rows += ["model.changes={n_positions: 524288}", f"accelerate={ROOT}/recipes/accelerate/fsdp2.yaml"]
+
+    code, printed = plan(capsys, recipe, "gpus=128", "gpu=h100-80g", *rows)
+
+    assert code == 2
+    assert "it fits with accelerate=recipes/accelerate/mesh.yaml (tp " in printed

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from codeshell_hf.errors import SettingsError
 from codeshell_hf.train.ranks import Ranks
 from recipes.with_accelerate import join_ranks
 
@@ -49,3 +50,14 @@ def test_one_process_is_the_first_and_its_sums_are_its_own(capsys: pytest.Captur
     Ranks(torch.device("cpu"), 1, 2).print("not said")
 
     assert capsys.readouterr().out == "said\n"
+
+
+def test_ranks_that_compute_the_same_rows_are_one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ranks, "all_reduce_sum", lambda self, *values: [self.count * value for value in values])
+    readers = [Ranks(torch.device("cpu"), rank, 6).join(2).readers for rank in range(6)]
+
+    assert [reader.rank for reader in readers] == [0, 0, 1, 1, 2, 2]
+    assert {reader.count for reader in readers} == {3}
+    assert readers[4].all_reduce_sum(5.0, 0.5) == [15.0, 1.5]  # each of three groups once
+    with pytest.raises(SettingsError, match="6 ranks do not make groups of 4, the product of tp and cp; start a mult"):
+        Ranks(torch.device("cpu"), 0, 6).join(4)

@@ -80,6 +80,38 @@ def test_traffic_is_what_rings_send() -> None:
     assert count(kind="fsdp2", ranks=1) == Traffic(0.0, 0.0, 1)
 
 
+def test_tensors_send_positions_and_contexts_send_keys_within_each_block() -> None:
+    """codeshell-small: 24 blocks, width 2,048, 4 groups of 128; on 8 GPUs, of which 4 compute the same rows."""
+    config = make_config("codeshell-small")
+    ends = config.vocab_size * 2048
+    blocks = count_parameters(config) - ends
+
+    def count(**given: object) -> Traffic:
+        return count_traffic(config, Layout(**{"kind": "fsdp2", "stage": 3, "ranks": 8, "micro_tokens": 4096} | given))  # type: ignore[arg-type]
+
+    found = count(tensor=2, context=2)
+
+    # Halves of the blocks over four GPUs, ends over eight; bfloat16 twice, and gradients in float32.
+    assert found.per_pass == pytest.approx(8 * (blocks / 2 * 3 / 4 + ends * 7 / 8))
+    # 2,048 positions; a gather and a scatter around attention and MLP each, and back, of which half is sent.
+    assert found.in_tensors == pytest.approx(24 * 8 * 2048 * 2048 / 2 * 2)
+    # Of 4,096 positions keys and values of two groups, and their gradients; half of them are here.
+    assert found.in_contexts == pytest.approx(24 * 2 * 4096 * 2 * 2 * 128 / 2 * 2)
+    again = count(tensor=2, context=2, recomputes=True)
+    assert (again.in_tensors, again.in_contexts) == (1.5 * found.in_tensors, 1.5 * found.in_contexts)
+    assert (count().in_tensors, count().in_contexts) == (0.0, 0.0)
+
+
+def test_what_is_sent_within_blocks_is_not_hidden() -> None:
+    traffic = Traffic(300e9, 0.0, 16, in_tensors=300e9, in_contexts=50e9)  # 12 s hidden behind a pass of 15; 1 and 2
+
+    step = time_step(
+        traffic, Layout("fsdp2", 3, 16, micro_tokens=2048, tensor=8, context=2), A100, pass_s=15.0, passes=2
+    )
+
+    assert (step.whole, step.communication) == pytest.approx((2 * 18.0, 2 * 15.0))
+
+
 @pytest.mark.parametrize(
     ("traffic", "ranks", "network", "whole"),
     [

@@ -8,13 +8,7 @@ import torch
 from codeshell_hf.pack.rows import IGNORED, Batch
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.ranks import Ranks
-from codeshell_hf.train.step import (
-    accumulate_gradients,
-    accumulate_lengths,
-    count_labels,
-    seed_dropout,
-    to_tensors,
-)
+from codeshell_hf.train.step import accumulate_gradients, seed_dropout
 
 
 def make_batch(rng: np.random.Generator, rows: int, ignored: Sequence[int]) -> Batch:
@@ -48,34 +42,6 @@ def test_gradients_are_those_of_the_mean_over_all_labels_of_uneven_micro_batches
     assert by_hand.keys() == found.keys()
     for name, gradient in by_hand.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
-
-
-def test_labels_are_counted_without_first_positions_and_ignored_ones() -> None:
-    labels = np.array([[1, 2, IGNORED, 4], [IGNORED, 6, 7, 8]])
-    batch = Batch(labels, labels, labels)
-
-    assert count_labels([batch, batch]) == 2 * 5
-
-
-def test_a_batch_becomes_the_models_arguments() -> None:
-    ids, positions, labels = (np.full((2, 3), value) for value in (1, 2, 3))
-
-    tensors = to_tensors(Batch(ids, positions, labels), torch.device("cpu"))
-
-    assert {name: int(torch.as_tensor(tensor)[0, 0]) for name, tensor in tensors.items()} == {
-        "input_ids": 1,
-        "position_ids": 2,
-        "labels": 3,
-    }
-
-
-def test_lengths_of_documents_accumulate_over_rows() -> None:
-    positions = np.array([[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5], [4, 5, 0, 0, 1, 2]])
-
-    found = accumulate_lengths(positions)
-
-    assert found.tolist() == [0, 3, 5, 6, 12, 14, 15, 18]
-    assert found.dtype == np.int32
 
 
 def test_dropout_depends_on_seed_step_and_rank_alone() -> None:

@@ -53,7 +53,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     from ..train.model import configure_model
     from ..train.plan import Plan, describe_disk, describe_evaluation, read_cluster
     from ..train.schedule import plan_steps
-    from ..train.sharding import read_sharding
+    from ..train.sharding import check_model, read_sharding
 
     pretrain = importlib.import_module("recipes.pretrain")
     settings = load_settings(pretrain.Settings, path, overrides)
@@ -62,8 +62,13 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     # The shards are not needed, and may be elsewhere.
     config = configure_model(settings.model, None, longest_row=max(schedule.row_lengths))
     sharding, precision = read_sharding(settings.accelerate, precision=settings.precision)
-    if gpus.gpus % sharding.replicas:
-        raise SettingsError(f"gpus is {gpus.gpus}, which {sharding.replicas} replicas do not divide; set a multiple")
+    check_model(config, sharding, schedule.row_lengths)
+    if gpus.gpus % (sharding.replicas * sharding.together):
+        raise SettingsError(
+            f"gpus is {gpus.gpus}, which {sharding.replicas} replicas "
+            + (f"of tp {sharding.tensor} x cp {sharding.context} " if sharding.together > 1 else "")
+            + "do not divide; set a multiple"
+        )
     layout = Layout(
         kind=sharding.kind,
         stage=sharding.stage,
@@ -74,8 +79,10 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         is_bf16=precision != "float32",  # every known GPU is fast in bfloat16
         recomputes=settings.gradient_checkpointing,
         offloads=sharding.offloads,
+        tensor=sharding.tensor,
+        context=sharding.context,
     )
-    steps = plan_steps(settings.batch, schedule, layout.ranks)
+    steps = plan_steps(settings.batch, schedule, layout.readers)
     return [
         *Plan(config, layout, gpus, settings.batch, schedule, settings.attention, str(sharding)).describe(),
         describe_evaluation(config, layout, gpus.device, steps, settings.evaluation),

@@ -87,13 +87,25 @@ def compute_losses(model: nn.Module, ids: Tensor) -> Tensor:
 @torch.no_grad()
 def losses_from_hidden(hidden: Tensor, head: nn.Linear, ids: Tensor) -> Tensor:
     """As `compute_losses`, from hidden states of shape (B, T, D) and an output layer."""
-    flat, expected = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    return score_targets(hidden[:, :-1], head, ids[:, 1:])
+
+
+@torch.no_grad()
+def score_targets(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
+    """The loss of the token that each position predicts, in nats, shape (B, T), float32; 0 where it is -100.
+
+    Args:
+        hidden: Shape (B, T, D).
+        head: The output layer.
+        targets: Shape (B, T), int64.
+    """
+    flat, expected = hidden.flatten(0, 1), targets.flatten()
     positions = max(1, MAX_LOGIT_BYTES // (BYTES_PER_LOGIT * head.out_features))
     losses = [
         nn.functional.cross_entropy(head(part).float(), labels, reduction="none")
         for part, labels in zip(flat.split(positions), expected.split(positions), strict=True)  # type: ignore[no-untyped-call]
     ]
-    return torch.cat(losses).view(len(ids), -1)
+    return torch.cat(losses).view(len(targets), -1)
 
 
 def score_documents(

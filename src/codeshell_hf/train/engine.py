@@ -31,6 +31,7 @@ from ..precision import Precision
 from ..tokenization_codeshell import CodeShellTokenizer
 from .attention import VARLEN, register_attention
 from .attention_choice import AttentionTrial, choose_attention, find_fastest
+from .batches import MicroBatch, to_tensors
 from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
 from .ranks import WRITING_TIMEOUT
@@ -79,7 +80,11 @@ def make_engine(
         SettingsError: If the model cannot be sharded this way.
     """
     kind = Engine
-    if options.sharding.kind == "fsdp2":
+    if options.sharding.together > 1:
+        from .mesh_engine import MeshEngine
+
+        kind = MeshEngine
+    elif options.sharding.kind == "fsdp2":
         from .fsdp import ShardedEngine
 
         kind = ShardedEngine
@@ -132,11 +137,11 @@ class Engine:
         self.model.transformer.wte.register_forward_hook(_to_autocast_dtype)
         if options.compute.gradient_checkpointing:
             self.model.activation_checkpointing_enable()
-        compiles = device.type == "cuda" if options.compute.compiles is None else options.compute.compiles
+        compiles = self._compiles_unasked if options.compute.compiles is None else options.compute.compiles
         if compiles:
             for block in self.model.transformer.h:
                 block.compile()
-        self.inner = TrainedModel(self.model, compiles=compiles and device.type == "cuda", z_loss=optimizer.z_loss)
+        self.inner = self._wrap(compiles=compiles and device.type == "cuda", z_loss=optimizer.z_loss)
         self._shard()
         self._init_weights()
         self._make_optimizers(optimizer)
@@ -157,6 +162,15 @@ class Engine:
             self.config, attn_implementation=self.attention, dtype=torch.float32
         )
         return model
+
+    @property
+    def _compiles_unasked(self) -> bool:
+        """Whether blocks are compiled if the settings say nothing."""
+        return self.device.type == "cuda"
+
+    def _wrap(self, *, compiles: bool, z_loss: float) -> TrainedModel:
+        """The model with its loss."""
+        return TrainedModel(self.model, compiles=compiles, z_loss=z_loss)
 
     def _choose_attention(self) -> str:
         """The requested attention, or the fastest that keeps packed documents separate."""
@@ -195,6 +209,10 @@ class Engine:
         """Whether attention needs document lengths; the loop then passes them."""
         return self.attention.startswith(VARLEN) or "flash" in self.attention
 
+    def make_inputs(self, batch: MicroBatch) -> dict[str, object]:
+        """The arguments of `module` for a micro-batch, on the device."""
+        return {**to_tensors(batch, self.device, with_lengths=self.takes_lengths)}
+
     def autocast(self) -> AbstractContextManager[object]:
         """The autocast of a forward pass."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision.is_bf16)
@@ -223,8 +241,7 @@ class Engine:
             The norm before clipping, the same on all ranks, and whether the step was taken.
         """
         limit = self.max_gradient_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        value = self._clip(limit)
         is_taken = allows(value)
         set_learning_rate(self.optimizers, factor)
         for optimizer in self.optimizers:
@@ -232,6 +249,11 @@ class Engine:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return value, is_taken
+
+    def _clip(self, limit: float) -> float:
+        """Scales the gradients down to a norm, and returns their norm before."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     @property
     def learning_rate(self) -> float:

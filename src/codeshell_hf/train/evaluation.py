@@ -111,7 +111,7 @@ class RunEvaluation:
             with engine.evaluation():
                 scores = score_documents(
                     engine.inner, documents, window_tokens=self._row_tokens, vocab_size=vocab_size,
-                    measure=_compute_losses, ranks=self._ranks, is_stopping=lambda: self._stop.is_received,
+                    measure=_compute_losses, ranks=self._ranks.readers, is_stopping=lambda: self._stop.is_received,
                 )  # fmt: skip
         finally:
             engine.inner.train()

@@ -181,8 +181,15 @@ def sum_losses(
         z_loss: Weight of the squared logarithm of the softmax's sum, in the gradient alone.
     """
     # The last position of each row is kept, and ignored, so that chunks are whole tiles.
-    expected = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-    flat = hidden.flatten(0, 1)
+    targets = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    return sum_target_losses(hidden, weight, targets, held_positions=held_positions, compiles=compiles, z_loss=z_loss)
+
+
+def sum_target_losses(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, held_positions: int, compiles: bool, z_loss: float
+) -> Tensor:
+    """As `sum_losses`, with the token that each position predicts, shape (B, T), int64; -100 for none."""
+    flat, expected = hidden.flatten(0, 1), targets.flatten()
     total: Tensor = LinearCrossEntropy.apply(flat, weight, expected, held_positions, compiles, z_loss)  # type: ignore[no-untyped-call]
     return total
 

@@ -19,9 +19,10 @@ class Layout:
     Args:
         kind: As in `Sharding`, like `stage`, `replicas` and `offloads`.
         ranks: Number of devices.
-        micro_tokens: Tokens of a device's forward pass.
+        micro_tokens: Tokens of the forward pass of a device, or of the devices that compute the same rows.
         reshards: As in `Sharding`.
         has_moments: Moments that the optimiser has for a parameter: 2 for AdamW.
+        tensor: As in `Sharding`, like `context`.
     """
 
     kind: Literal["ddp", "fsdp2", "zero"]
@@ -34,6 +35,18 @@ class Layout:
     recomputes: bool = False
     offloads: bool = False
     has_moments: int = 2
+    tensor: int = 1
+    context: int = 1
+
+    @property
+    def together(self) -> int:
+        """Devices that compute the same rows."""
+        return self.tensor * self.context
+
+    @property
+    def readers(self) -> int:
+        """Devices, or groups of those that compute the same rows."""
+        return self.ranks // self.together
 
 
 @dataclass(frozen=True)
@@ -60,36 +73,56 @@ class Memory:
         return self.weights + self.gradients + self.moments + self.gathered + self.activations + self.logits
 
 
+def count_shared(config: CodeShellConfig) -> int:
+    """Numbers of a token's keys, or of its values."""
+    return int((config.num_query_groups or config.n_head) * (config.n_embd // config.n_head))
+
+
 def count_block_numbers(config: CodeShellConfig) -> int:
     """Counts the numbers that one block saves per token for its backward pass.
 
     They are its input, both norms' outputs, queries and keys after rotation, the fused projection, attention's output,
     the residual between attention and MLP, and the MLP's inner width before and after its activation.
     """
-    width, groups = config.n_embd, config.num_query_groups or config.n_head
-    shared = groups * (config.n_embd // config.n_head)
+    width, shared = config.n_embd, count_shared(config)
     inner = config.n_inner or 4 * width
     return int(7 * width + 3 * shared + (4 if config.activation_function == "swiglu" else 2) * inner)
 
 
 def count_activations(config: CodeShellConfig, layout: Layout) -> float:
-    """Bytes that a forward pass saves, without logits."""
-    width = config.n_embd
+    """Bytes that a forward pass saves, without logits.
+
+    A tensor group shares all but what it gathers for both matrices that read the residual stream. A context group
+    shares the positions, but for the keys and values that each rank gathers.
+    """
+    width, tensors = config.n_embd, layout.tensor
     size = BF16 if layout.is_bf16 else FP32
-    block = size * count_block_numbers(config) + 2 * 2 * size + FP32 * config.n_head
-    kept = size * width * config.n_layer + block if layout.recomputes else block * config.n_layer
-    ends = 2 * size * width + 2 * FP32 * (width // config.n_head)
-    return float(layout.micro_tokens * (kept + ends))
+    read = 2 * width
+    block = (
+        size * ((count_block_numbers(config) - read) / tensors + read) + 2 * 2 * size + FP32 * config.n_head / tensors
+    )
+    if layout.context > 1:
+        block += layout.context * size * 2 * count_shared(config) / tensors
+    inputs = size * width / tensors
+    kept = inputs * config.n_layer + block if layout.recomputes else block * config.n_layer
+    ends = 2 * inputs + 2 * FP32 * (width // config.n_head)
+    return float(layout.micro_tokens / layout.context * (kept + ends))
 
 
 def count_logits(config: CodeShellConfig, layout: Layout) -> float:
     """Bytes of the logits in float32 and the compute dtype; or of a chunk, with the gradients saved beside it."""
     size = BF16 if layout.is_bf16 else FP32
-    logits = layout.micro_tokens * config.vocab_size
+    tokens = layout.micro_tokens / layout.together
+    logits = tokens * config.vocab_size
     if logits <= HELD_LOGITS:
         return float(logits * (FP32 + FP32 + (size if layout.is_bf16 else 0)))
-    kept = FP32 * config.vocab_size * config.n_embd + size * layout.micro_tokens * config.n_embd
+    kept = FP32 * config.vocab_size * config.n_embd + size * tokens * config.n_embd
     return float(HELD_LOGITS * (FP32 + size) + kept)
+
+
+def count_ends(config: CodeShellConfig) -> int:
+    """Numbers of the embedding and the output layer, which may be one."""
+    return int(config.vocab_size * config.n_embd * (1 if config.tie_word_embeddings else 2))
 
 
 def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
@@ -98,8 +131,8 @@ def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
     moments = layout.has_moments * FP32
     shares = layout.ranks // layout.replicas
     copy = BF16 if layout.is_bf16 else 0  # autocast's, or ZeRO's own
-    ends = config.vocab_size * config.n_embd * (1 if config.tie_word_embeddings else 2)
-    block = (numbers - ends) / config.n_layer
+    ends = count_ends(config)
+    block = (numbers - ends) / config.n_layer / layout.tensor
     size = BF16 if layout.is_bf16 else FP32
     if layout.kind == "ddp":
         held = Memory(numbers * (FP32 + copy), numbers * FP32, numbers * moments, 0.0, 0.0, 0.0)
@@ -109,7 +142,7 @@ def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
         held = Memory(whole + shared, numbers * FP32 / shares, numbers * moments / shares, block * size, 0.0, 0.0)
     else:
         # Embedding and output layer stay gathered through the step; so are the current block and the prefetched one.
-        whole = ends + 2 * block if layout.reshards else numbers
+        whole = ends + block * (2 if layout.reshards else config.n_layer)
         gathered = whole * size + max(ends, block) * FP32
         held = Memory(
             numbers * FP32 / shares, numbers * FP32 / shares, numbers * moments / shares, gathered, 0.0, 0.0

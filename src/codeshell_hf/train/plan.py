@@ -10,6 +10,7 @@ from ..settings import unknown_key
 from .memory import RESERVED_GB, Layout, Memory, estimate_memory
 from .schedule import Steps, plan_steps
 from .settings import BatchSettings, CheckpointSettings, EvaluationSettings, ScheduleSettings
+from .sharding import Sharding, check_model
 from .speed import count_traffic, predict_token_s, time_step
 from .throughput import DEVICES, Device, cost_token
 
@@ -86,7 +87,7 @@ class Plan:
             SettingsError: As `check_memory`.
         """
         memory, cluster = self.check_memory(), self.cluster
-        device, steps = cluster.device, plan_steps(self.batch, self.schedule, self.layout.ranks)
+        device, steps = cluster.device, plan_steps(self.batch, self.schedule, self.layout.readers)
         kind = f"{cluster.gpus} x {cluster.gpu} ({device.tflops:.0f} TFLOP/s in bfloat16, {device.gigabytes:.1f} GB)"
         room = f"{cluster.room_gb:.1f}; {RESERVED_GB:.0f} are for driver and allocator"
         lines = [
@@ -103,7 +104,7 @@ class Plan:
                 "tokens"
             )
         lines.append(
-            f"{steps.count:,} steps of {steps.tokens:,} tokens: {self.layout.ranks} GPUs x {self._passes(steps)} "
+            f"{steps.count:,} steps of {steps.tokens:,} tokens: {self._count_readers()} x {self._passes(steps)} "
             f"forward passes of {self.batch.micro_tokens:,} tokens"
         )
         return lines + self._list_phases(steps)
@@ -124,8 +125,12 @@ class Plan:
             f"{suggest_layout(self.config, self.layout, room, row_tokens=max(self.schedule.row_lengths))}"
         )
 
+    def _count_readers(self) -> str:
+        layout = self.layout
+        return f"{layout.readers} " + (f"groups of {layout.together} GPUs" if layout.together > 1 else "GPUs")
+
     def _passes(self, steps: Steps) -> int:
-        return steps.tokens // (self.batch.micro_tokens * self.layout.ranks)
+        return steps.tokens // (self.batch.micro_tokens * self.layout.readers)
 
     def _list_phases(self, steps: Steps) -> list[str]:
         """Tokens per second for each row length, communication, and days and GPU hours in total."""
@@ -141,7 +146,8 @@ class Plan:
                 token_s = flops / (cluster.mfu * peak) * (4 / 3 if self.layout.recomputes else 1)
             step = time_step(
                 traffic, self.layout, cluster.device,
-                pass_s=token_s * self.batch.micro_tokens, passes=passes, network_gb_s=cluster.network_gb_s,
+                pass_s=token_s * self.batch.micro_tokens / self.layout.together,
+                passes=passes, network_gb_s=cluster.network_gb_s,
             )  # fmt: skip
             speed = steps.tokens / (step.whole if cluster.mfu is None else step.arithmetic)  # in all
             total_s += (end - start) / speed
@@ -197,28 +203,51 @@ def describe_evaluation(
 def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, row_tokens: int) -> str:
     """Suggests changes with which a run fits: fewest GPUs first, then least sharding, recomputation and splitting.
 
+    Tensor and context parallelism come last: they communicate within each block.
+
     Args:
         config: The architecture.
         layout: One that does not fit.
         room_gb: Available memory in 10**9 bytes.
-        row_tokens: The longest row, which is not split over forward passes.
+        row_tokens: The longest row, which is not split over forward passes, but over GPUs by cp.
     """
     smaller = [layout.micro_tokens // part for part in (1, 2, 4, 8, 16) if layout.micro_tokens // part >= row_tokens]
     changes = [
-        replace(layout, kind=kind, stage=stage, ranks=ranks * layout.ranks, recomputes=recomputes, micro_tokens=micro)
+        replace(other, ranks=ranks * layout.ranks, recomputes=recomputes, micro_tokens=micro)
+        for others in (_list_kinds(layout), _list_meshes(config, layout, row_tokens))
         for ranks in (1, 2, 4, 8, 16)
-        for kind, stage in ((layout.kind, layout.stage), ("zero", 3), ("fsdp2", 3))
+        for other in others
         for recomputes in (layout.recomputes, True)
         for micro in smaller
+        if ranks * layout.ranks % (other.replicas * other.together) == 0
     ]
     other = next((other for other in changes if estimate_memory(config, other).total / 1e9 <= room_gb), None)
     if other is None:
         return "nothing of recipes/accelerate makes it fit; take more GPUs, or ones with more memory"
     is_other_kind = (other.kind, other.stage) != (layout.kind, layout.stage)
+    is_other_mesh = (other.tensor, other.context) != (layout.tensor, layout.context)
     mends = {
-        f"accelerate=recipes/accelerate/{FILES.get(other.kind)}": is_other_kind,
+        f"accelerate=recipes/accelerate/{FILES.get(other.kind)}": is_other_kind and not is_other_mesh,
+        f"accelerate=recipes/accelerate/mesh.yaml (tp {other.tensor}, cp {other.context})": is_other_mesh,
         "gradient_checkpointing=true": other.recomputes != layout.recomputes,
         f"batch.micro_tokens={other.micro_tokens}": other.micro_tokens != layout.micro_tokens,
         f"gpus={other.ranks}": other.ranks != layout.ranks,
     }
     return "it fits with " + " ".join(mend for mend, is_needed in mends.items() if is_needed)
+
+
+def _list_kinds(layout: Layout) -> list[Layout]:
+    """A layout, and the same by what shards the most."""
+    return [layout, *(replace(layout, kind=kind, stage=3, tensor=1, context=1) for kind in ("zero", "fsdp2"))]
+
+
+def _list_meshes(config: CodeShellConfig, layout: Layout, row_tokens: int) -> list[Layout]:
+    """The layout with tensor and context parallelism, as far as sizes divide; within a node."""
+    found = []
+    for tensor, context in ((2, 1), (4, 1), (8, 1), (1, 2), (2, 2), (4, 2), (1, 4), (2, 4), (1, 8)):
+        try:
+            check_model(config, Sharding("fsdp2", tensor=tensor, context=context), [row_tokens])
+        except SettingsError:
+            continue
+        found.append(replace(layout, kind="fsdp2", stage=3, tensor=tensor, context=context))
+    return found

@@ -6,7 +6,7 @@ every device.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,9 +16,11 @@ import yaml
 from ..errors import SettingsError
 
 if TYPE_CHECKING:
+    from ..configuration_codeshell import CodeShellConfig
     from ..precision import RequestedPrecision
 
 ZERO_STAGES = (2, 3)
+SIZES = ("dp_replicate", "tp", "cp", "sp")  # of accelerate's ParallelismConfig; dp_shard is what remains of the ranks
 # accelerate's default "no" requests nothing.
 _PRECISIONS: "dict[str, RequestedPrecision]" = {"no": "auto", "bf16": "bfloat16"}
 
@@ -33,6 +35,8 @@ class Sharding:
         replicas: FSDP2's: number of replicas, each sharded over its own group of ranks.
         reshards: FSDP2's: whether a block's parameters are freed after its forward pass.
         offloads: Whether shards are in CPU memory.
+        tensor: FSDP2's: ranks that share each block's matrices (tensor parallelism).
+        context: FSDP2's: ranks that share each row's positions (context parallelism).
     """
 
     kind: Literal["ddp", "fsdp2", "zero"] = "ddp"
@@ -40,6 +44,18 @@ class Sharding:
     replicas: int = 1
     reshards: bool = True
     offloads: bool = False
+    tensor: int = 1
+    context: int = 1
+
+    @property
+    def together(self) -> int:
+        """Ranks that compute the same rows."""
+        return self.tensor * self.context
+
+    @property
+    def row_pieces(self) -> int:
+        """The number that must divide a row's length: contexts have two chunks of it each, tensors an equal part."""
+        return (2 * self.context if self.context > 1 else 1) * self.tensor
 
     def __str__(self) -> str:
         if self.kind == "ddp":
@@ -48,6 +64,8 @@ class Sharding:
         return (
             name
             + (f" in {self.replicas} replicas" if self.replicas > 1 else "")
+            + (f", tp {self.tensor}" if self.tensor > 1 else "")
+            + (f", cp {self.context}" if self.context > 1 else "")
             + (", offloaded" if self.offloads else "")
         )
 
@@ -84,6 +102,38 @@ def read_sharding(file: Path | None, *, precision: "RequestedPrecision") -> "tup
     return sharding, _PRECISIONS[mixed]
 
 
+def check_model(config: "CodeShellConfig", sharding: Sharding, row_lengths: Sequence[int]) -> None:
+    """Checks that a model and its rows can be split.
+
+    Raises:
+        SettingsError: Names the size that cannot be divided.
+    """
+    tensors, contexts = sharding.tensor, sharding.context
+    parts = {
+        "heads": config.n_head,
+        "query groups": config.num_key_value_heads,
+        "numbers inside the MLP (n_inner)": config.intermediate_size,
+    }
+    for name, size in parts.items():
+        if size % tensors:
+            raise SettingsError(
+                f"the model has {size} {name}, which tp {tensors} does not divide; set parallelism_config_tp_size to "
+                "a divisor"
+            )
+    pieces = sharding.row_pieces
+    for row_tokens in row_lengths:
+        if row_tokens % pieces:
+            raise SettingsError(
+                f"schedule.phases has rows of {row_tokens} tokens, which cp {contexts} and tp {tensors} do not divide "
+                f"into {pieces} parts; set row_tokens to a multiple of {pieces}"
+            )
+    if contexts > 1 and config.attn_pdrop:
+        raise SettingsError(
+            f"model.changes.attn_pdrop is {config.attn_pdrop}, but attention over cp {contexts} drops nothing; set it "
+            "to 0"
+        )
+
+
 def _read_environment(given: Mapping[str, str]) -> tuple[Sharding, str] | None:
     def holds(name: str) -> bool:
         return given.get(name, "false").lower() in ("1", "true", "yes")
@@ -94,7 +144,7 @@ def _read_environment(given: Mapping[str, str]) -> tuple[Sharding, str] | None:
             version=int(given.get("FSDP_VERSION", "1")),
             reshards=holds("FSDP_RESHARD_AFTER_FORWARD"),
             offloads=holds("FSDP_OFFLOAD_PARAMS"),
-            replicas=int(given.get("PARALLELISM_CONFIG_DP_REPLICATE_SIZE", "1")),
+            sizes={name: given.get(f"PARALLELISM_CONFIG_{name.upper()}_SIZE", "1") for name in SIZES},
         )
         return sharding, precision
     if holds("ACCELERATE_USE_DEEPSPEED"):
@@ -115,7 +165,7 @@ def _read_file(values: Mapping[str, object]) -> tuple[Sharding, str]:
             version=_to_int(fsdp.get("fsdp_version", 1)),
             reshards=bool(fsdp.get("fsdp_reshard_after_forward", True)),
             offloads=bool(fsdp.get("fsdp_offload_params", False)),
-            replicas=_to_int(parallel.get("parallelism_config_dp_replicate_size", 1)),
+            sizes={name: parallel.get(f"parallelism_config_{name}_size", 1) for name in SIZES},
         )
         return sharding, precision
     if kind == "DEEPSPEED":
@@ -127,10 +177,26 @@ def _read_file(values: Mapping[str, object]) -> tuple[Sharding, str]:
     return Sharding(), precision
 
 
-def _make_fsdp(*, version: int, reshards: bool, offloads: bool, replicas: int) -> Sharding:
+def _make_fsdp(*, version: int, reshards: bool, offloads: bool, sizes: Mapping[str, object]) -> Sharding:
     if version != 2:
         raise SettingsError(f"accelerate's file asks for FSDP{version}; set fsdp_version to 2")
-    return Sharding("fsdp2", reshards=reshards, offloads=offloads, replicas=replicas)
+    found = {name: _to_size(name, value) for name, value in sizes.items()}
+    if found["sp"] > 1:
+        raise SettingsError(
+            f"accelerate's file asks for sequence parallelism (sp_size {found['sp']}), which is DeepSpeed's; set "
+            "parallelism_config_cp_size, or parallelism_config_tp_size, which splits the positions between blocks too"
+        )
+    return Sharding(
+        "fsdp2", reshards=reshards, offloads=offloads,
+        replicas=found["dp_replicate"], tensor=found["tp"], context=found["cp"],
+    )  # fmt: skip
+
+
+def _to_size(name: str, value: object) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise SettingsError(f"accelerate's file has parallelism_config_{name}_size {text}; set it to 1 or more ranks")
+    return int(text)
 
 
 def _make_zero(*, stage: int, offloads: bool) -> Sharding:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from ..configuration_codeshell import CodeShellConfig
 from ..presets import count_parameters
 from .attention import VARLEN_FA4
-from .memory import BF16, FP32, Layout, count_activations
+from .memory import BF16, FP32, Layout, count_activations, count_ends, count_shared
 from .throughput import Device, cost_token
 
 NODE_GPUS = 8  # joined by NVLink; others by the network
@@ -27,12 +27,16 @@ class Traffic:
         per_step: Once a step, overlapping with the last backward pass.
         shard_gpus: GPUs that `per_pass` is exchanged with.
         between_replicas: In each pass, to other replicas of the shards, besides `per_pass`.
+        in_tensors: In each pass, within blocks, to the GPUs that share their matrices; nothing overlaps with it.
+        in_contexts: Likewise keys and values, to the GPUs that share rows.
     """
 
     per_pass: float
     per_step: float
     shard_gpus: int
     between_replicas: float = 0.0
+    in_tensors: float = 0.0
+    in_contexts: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ def predict_token_s(config: CodeShellConfig, row_tokens: int, layout: Layout, de
         attention: Its implementation; any but FlashAttention 4 is taken for torch's FlashAttention 2.
     """
     cost, peak = cost_token(config, row_tokens), device.tflops * 1e12
+    alone = replace(layout, recomputes=False, tensor=1, context=1)
     share = FA4_SHARE if attention == VARLEN_FA4 else ATTENTION_SHARE
-    kept = count_activations(config, replace(layout, recomputes=False)) / layout.micro_tokens
+    kept = count_activations(config, alone) / layout.micro_tokens
     seconds = (
         cost.matrices / (MATRIX_SHARE * peak)
         + cost.causal_attention / (share * peak)
@@ -78,7 +83,27 @@ def count_traffic(config: CodeShellConfig, layout: Layout) -> Traffic:
         return Traffic(sent * numbers * size, sent * numbers * size, shards)
     gathers = 2 if layout.kind == "zero" or layout.reshards else 1
     gradient = size if layout.kind == "zero" else FP32
-    return Traffic(sent * numbers * (gathers * size + gradient), 0.0, shards, reduced * numbers * FP32 / shards)
+    blocks = (numbers - count_ends(config)) / layout.tensor
+    among_blocks = 1 - layout.tensor / shards  # GPUs that share matrices do not exchange them
+    exchanged = among_blocks * blocks + sent * count_ends(config)
+    return Traffic(
+        exchanged * (gathers * size + gradient), 0.0, shards, reduced * numbers * FP32 / shards,
+        in_tensors=_count_positions(config, layout), in_contexts=_count_keys(config, layout),
+    )  # fmt: skip
+
+
+def _count_positions(config: CodeShellConfig, layout: Layout) -> float:
+    """Bytes of positions that are gathered before attention and MLP and scattered behind them, and back."""
+    times = 2 * 2 * (3 if layout.recomputes else 2)
+    numbers = layout.micro_tokens / layout.context * config.n_embd * (1 - 1 / layout.tensor)
+    return float(times * numbers * config.n_layer * (BF16 if layout.is_bf16 else FP32))
+
+
+def _count_keys(config: CodeShellConfig, layout: Layout) -> float:
+    """Bytes of keys and values that are gathered, and of their gradients."""
+    times = 3 if layout.recomputes else 2
+    numbers = layout.micro_tokens * 2 * count_shared(config) / layout.tensor * (1 - 1 / layout.context)
+    return float(times * numbers * config.n_layer * (BF16 if layout.is_bf16 else FP32))
 
 
 def time_step(
@@ -97,10 +122,11 @@ def time_step(
         return sent / ((device.nvlink_gb_s if gpus <= NODE_GPUS else network) * 1e9)
 
     in_pass = seconds(traffic.per_pass, traffic.shard_gpus) + seconds(traffic.between_replicas, layout.ranks)
+    in_blocks = seconds(traffic.in_tensors, layout.tensor) + seconds(traffic.in_contexts, layout.together)
     in_step = seconds(traffic.per_step, layout.ranks)
     backward = pass_s * 2 / 3
     return StepTime(
         arithmetic=passes * pass_s,
-        communication=passes * in_pass + in_step,
-        whole=passes * max(pass_s, in_pass) + max(0.0, in_step - backward),
+        communication=passes * (in_pass + in_blocks) + in_step,
+        whole=passes * (max(pass_s, in_pass) + in_blocks) + max(0.0, in_step - backward),
     )
