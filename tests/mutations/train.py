@@ -8,8 +8,8 @@ TESTS = "tests/train/"
 MUTATIONS = (
     Mutation(
         TRAIN + "step.py",
-        "with_lengths=engine.takes_lengths)) / labels",
-        "with_lengths=engine.takes_lengths)) / (2 * labels)",
+        "engine.make_inputs(batch)) / labels",
+        "engine.make_inputs(batch)) / (2 * labels)",
         TESTS + "test_step.py",
         "the loss divided by twice its labels",
     ),
@@ -161,10 +161,10 @@ MUTATIONS = (
         "attention that gives NaN is chosen",
     ),
     Mutation(
-        TRAIN + "step.py",
+        TRAIN + "batches.py",
         "is_first[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1",
         "is_first[:, 1:] = position_ids[:, 1:] < position_ids[:, :-1]",
-        TESTS + "test_step.py",
+        TESTS + "test_batches.py",
         "a document of one token hides the boundary behind it",
     ),
     Mutation(
@@ -309,8 +309,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "fsdp.py",
-        "whole = draw_weight(name, like, self.config, seed=self.seed)",
-        "whole = draw_weight(name, like, self.config, seed=0)",
+        "draw_weight(name, like, self.config, seed=self.seed)",
+        "draw_weight(name, like, self.config, seed=0)",
         TESTS + "test_fsdp.py",
         "sharded weights do not follow the seed",
     ),
@@ -323,8 +323,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "memory.py",
-        "whole = ends + 2 * block if",
-        "whole = ends + block if",
+        "block * (2 if layout.reshards",
+        "block * (1 if layout.reshards",
         TESTS + "test_memory.py",
         "a block is gathered only when it is needed",
     ),
@@ -414,8 +414,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "memory.py",
-        "whole = ends + 2 * block if layout.reshards else numbers",
-        "whole = ends + 2 * block",
+        "(2 if layout.reshards else config.n_layer)",
+        "2",
         TESTS + "test_memory.py",
         "a plan in which blocks that are not resharded are freed",
     ),
@@ -428,8 +428,8 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "speed.py",
-        "whole=passes * max(pass_s, in_pass)",
-        "whole=passes * pass_s",
+        "whole=passes * (max(pass_s, in_pass) + in_blocks)",
+        "whole=passes * (pass_s + in_blocks)",
         TESTS + "test_speed.py",
         "a plan in which all communication is hidden",
     ),
