@@ -46,7 +46,7 @@ class GatheredKeys:
     row_tokens: int
 
 
-class _Context(Protocol):
+class _GatherContext(Protocol):
     group: dist.ProcessGroup
 
 
@@ -54,14 +54,14 @@ class _Gather(torch.autograd.Function):
     """Concatenates a tensor of all ranks along its first dimension; gradients are summed and scattered."""
 
     @staticmethod
-    def forward(ctx: _Context, part: Tensor, group: dist.ProcessGroup) -> Tensor:
+    def forward(ctx: _GatherContext, part: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
         whole = part.new_empty(part.shape[0] * group.size(), *part.shape[1:])
         dist.all_gather_into_tensor(whole, part.contiguous(), group=group)
         return whole
 
     @staticmethod
-    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _GatherContext, *gradients: Tensor) -> tuple[Tensor, None]:
         (whole,) = gradients
         part = whole.new_empty(whole.shape[0] // ctx.group.size(), *whole.shape[1:])
         dist.reduce_scatter_tensor(part, whole.contiguous(), group=ctx.group)
