@@ -83,7 +83,13 @@ def run(settings: Settings, work: Work) -> None:
     if not pool.tasks:
         raise DataError(f"no task is left of {len(asked)} ({pool.explain()}); read the replies in {store.folder}")
     counts = {"asked": len(asked), **pool.write(work.folder, hard_fraction=settings.hard_fraction), "pairs": pairs}
-    work.counts |= {**counts, "dropped": pool.count_dropped(), "requests": store.requests, "tokens": store.tokens}
+    work.counts |= {
+        **counts,
+        "dropped": pool.count_dropped(),
+        "licences": pool.count_licences(),
+        "requests": store.requests,
+        "tokens": store.tokens,
+    }
     work.measures |= pool.measure()
     work.report += pool.describe(len(asked))
     work.report.append(f"{counts['hard']} of them hard, {pairs} pairs; {store.describe()}")
@@ -92,13 +98,13 @@ def run(settings: Settings, work: Work) -> None:
 def open_asker(settings: Settings, store: "ReplyStore", work: Work) -> "Asker | None":
     """The server or the model that is asked; `None` if neither is."""
     from codeshell_hf.manifest import hash_input
-    from codeshell_hf.synthesize.asking import ask_model, ask_server
-    from codeshell_hf.synthesize.rounds import Asker
+    from codeshell_hf.synthesize.asking import ask_model
+    from codeshell_hf.synthesize.rounds import Asker, make_server_asker
     from codeshell_hf.text.client import open_client
 
     if settings.server is not None:
-        client = open_client(settings.server, "server")
-        return Asker(client.model, store, lambda requests, done: ask_server(client, requests, store, done))
+        client = open_client(settings.server, "server", concurrency=settings.ask.concurrency)
+        return make_server_asker(client, store, max_failures=settings.ask.max_failures)
     if (folder := settings.model) is None:
         return None
 

@@ -26,10 +26,10 @@ MUTATIONS = (
     ),
     Mutation(
         SEEDS,
-        "heapq.heappush(best, (-rank, one.id, one))",
-        "heapq.heappush(best, (rank, one.id, one))",
+        "[: settings.per_document]",
+        "",
         _tests("seeds"),
-        "a larger number of seeds does not begin with the same",
+        "one long document gives all seeds",
     ),
     Mutation(
         SEEDS,

@@ -16,6 +16,7 @@ from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
 from codeshell_hf.align.preferences import read_all_pairs
 from codeshell_hf.align.rewards import TestsReward
 from codeshell_hf.manifest import Manifest, read_manifest
+from codeshell_hf.publish.folder import save_folder
 from codeshell_hf.stages.stage import main
 from codeshell_hf.text.conversation_files import read_conversation_set
 from codeshell_hf.text.settings import Reading
@@ -153,6 +154,7 @@ def test_good_replies_are_kept_and_bad_ones_have_reasons(tmp_path: Path, capsys:
     assert manifest.counts["kept"] == 2
     assert manifest.counts["requests"] == 11
     assert manifest.counts["tokens"] == 1100
+    assert manifest.counts["licences"] == {"MIT": 2}
     dropped = pq.read_table(tmp_path / "out" / "dropped.parquet").to_pylist()
     assert {row["source"]: row["reason"] for row in dropped if row["reason"] != "exact-duplicate"} == {
         "d2:1": "tests-fail", "d3:1": "vacuous-tests", "d4:1": "tests-fail", "d5:1": "refused", "d6:1": "unreadable",
@@ -312,6 +314,22 @@ def test_recorded_replies_need_no_model(tmp_path: Path) -> None:
     }  # fmt: skip
     rates = {row["id"].rpartition(":")[2]: row["pass_rate"] for row in read_lines(tmp_path / "one/out/origins.jsonl")}
     assert (rates["1"], rates["9"], rates["6"]) == (0.3333, 0.0, None)
+
+
+@pytest.mark.slow
+def test_a_model_in_a_folder_is_asked(
+    tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that nobody trained replies, and each of its replies has a reason."""
+    model = tiny_model(vocab_size=len(tiny_tokenizer), n_positions=4096)
+    save_folder(model, tiny_tokenizer, tmp_path / "model")
+    values = settings(tmp_path, "", ["", ""], server=None, model=str(tmp_path / "model"), precision="float32")
+    values["ask"] |= {"max_new_tokens": 4}
+
+    assert run(values, tmp_path) == 2
+
+    assert "no task is left of 2 (" in capsys.readouterr().err
+    assert len(read_lines(tmp_path / "out.replies" / "replies.jsonl")) == 2
 
 
 @pytest.mark.slow

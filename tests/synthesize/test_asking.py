@@ -37,8 +37,12 @@ def open_store(folder: Path, **budget: Any) -> ReplyStore:
     return ReplyStore(folder, BudgetSettings(**budget))
 
 
-def ask(server: Teacher, store: ReplyStore, requests: list[ModelRequest] = REQUESTS, *, concurrency: int = 1) -> None:
-    ask_server(Client(server.url, "m", concurrency=concurrency, tries=2), requests, store, lambda: None)
+def ask(
+    server: Teacher, store: ReplyStore, requests: list[ModelRequest] = REQUESTS, *, concurrency: int = 1,
+    max_failures: int = 0,
+) -> None:  # fmt: skip
+    client = Client(server.url, "m", concurrency=concurrency, tries=2)
+    ask_server(client, requests, store, lambda: None, max_failures=max_failures)
 
 
 def test_replies_are_kept_and_asked_for_once(tmp_path: Path) -> None:
@@ -128,6 +132,25 @@ def test_a_failing_server_ends_the_run_and_leaves_what_it_said(tmp_path: Path) -
 
     assert server.prompts[0] == "question 3"
     assert set(server.prompts) <= {"question 3", "question 4", "question 5"}, "threads may begin others before the end"
+
+
+def test_so_many_requests_may_stay_without_a_reply_and_are_asked_again(tmp_path: Path) -> None:
+    """One prompt that a server never answers must not stop all others for ever."""
+
+    def fail(body: Body) -> tuple[int, Body]:
+        return (200, {"choices": [{"message": {"content": None}}]}) if "question 3" in str(body) else echo(body)
+
+    with serve_teacher(fail) as server:
+        store = open_store(tmp_path)
+        ask(server, store, max_failures=1)
+        assert [one.reason for one in store.read_all(REQUESTS)] == [None] * 3 + ["no-reply"] + [None] * 2
+        assert store.requests == 5
+    with serve_teacher(echo) as server:
+        ask(server, open_store(tmp_path))
+    assert server.prompts == ["question 3"]
+    broken = 500, {"error": "down"}
+    with serve_teacher(lambda _: broken) as server, pytest.raises(RunFailed):
+        ask(server, open_store(tmp_path / "other"), max_failures=1)
 
 
 def test_a_busy_server_is_asked_again(tmp_path: Path) -> None:

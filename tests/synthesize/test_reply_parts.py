@@ -65,6 +65,9 @@ SHAPES: dict[str, tuple[str, ReplyParts | str]] = {
     "an object with other names": (
         json.dumps({"题目": TASK, "Solution": FENCED, "test_cases": TESTS}, ensure_ascii=False), WHOLE,
     ),
+    "an object with half a surrogate": (
+        json.dumps({**OBJECT, "problem": f"{TASK} \ud800"}), ReplyParts(f"{TASK} \ufffd", CODE, TESTS),
+    ),
     "an object without tests": (json.dumps({**OBJECT, "tests": []}), "no-tests"),
     "an object of numbers": (json.dumps({"problem": 1, "answer": 2, "tests": 3}), "no-problem"),
     "an object of something else": ('{"error": "busy"}', "unreadable"),

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from codeshell_hf.sandbox import Sandbox
-from codeshell_hf.synthesize.asking import ReplyStore, ask_server
+from codeshell_hf.synthesize.asking import ReplyStore
 from codeshell_hf.synthesize.requests import SeedRequest
-from codeshell_hf.synthesize.rounds import Asker, ask_for_tasks, gather_answers, run_answers
+from codeshell_hf.synthesize.rounds import Asker, ask_for_tasks, gather_answers, make_server_asker, run_answers
 from codeshell_hf.synthesize.seeds import Seed
 from codeshell_hf.synthesize.settings import AskSettings, BudgetSettings
 from codeshell_hf.synthesize.task_rules import SynthesizedTask
@@ -27,8 +27,7 @@ def make(number: int) -> SynthesizedTask:
 
 def open_asker(server: Teacher, folder: Path, **budget: int) -> Asker:
     store = ReplyStore(folder, BudgetSettings(**budget))
-    client = Client(server.url, "m", concurrency=1)
-    return Asker("m", store, lambda requests, done: ask_server(client, requests, store, done))
+    return make_server_asker(Client(server.url, "m", concurrency=1), store, max_failures=0)
 
 
 def test_seeds_keep_their_document_and_licence_and_those_without_a_reply_a_reason(tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "tests that are none": ({"tests": "assert double(1) =="}, "tests-not-python"),
     "an answer that is none": ({"answer": "```js\nconst double = (x) => 2 * x\n```"}, "answer-not-python"),
+    "an answer that is nested too deep": ({"answer": f"{CODE}\ny = {'+'.join('1' * 3000)}"}, "answer-not-python"),
+    "an answer with a number that Python cannot write": (
+        {"answer": f"{CODE}\ny = 0x{'f' * 5000}"}, "answer-not-python",
+    ),
+    "tests that are nested too deep": (
+        {"tests": f"from solution import double\n{TESTS}\nassert {'+'.join('1' * 3000)}"}, "tests-not-python",
+    ),
     "an answer in words": ({"answer": "Multiply by two."}, "answer-not-python"),
     "a long answer": ({"max_answer_lines": 1}, "answer-too-long"),
     "one test": ({"tests": "assert double(1) == 2"}, "too-few-tests"),

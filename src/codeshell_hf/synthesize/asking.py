@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from ..text.cache import JsonLinesCache
 from ..text.chat import Message, encode_prompt
 from ..text.client import Client
 from ..text.decode import Answer, sample_answers
-from ..text.failures import ContentRefused, PromptTooLong
+from ..text.failures import ContentRefused, PromptTooLong, ServerUnavailable
 from ..text.replies import Reply
 from ..text.sampling import Sampling
 from ..tokenization_codeshell import END_OF_TURN
 from .settings import BudgetSettings
 
 BYTES_PER_TOKEN = 3  # where a server does not count
-REFUSED, TOO_LONG, NOT_ASKED = "refused", "prompt-too-long", "budget-spent"
+REFUSED, TOO_LONG, NOT_ASKED, NO_REPLY = "refused", "prompt-too-long", "budget-spent", "no-reply"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ModelRequest:
     sampling: Sampling
     origin: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Under which the replies are kept."""
         return hash_values([self.origin, list(self.messages), repr(self.sampling)])
@@ -61,6 +62,7 @@ class ReplyStore:
         self._cache = JsonLinesCache(folder / "replies.jsonl")
         self._budget = budget
         self._lock = threading.Lock()
+        self._failed: set[str] = set()
         self.requests = len(self._cache)
         self.tokens = sum(int(str(row.get("tokens", 0))) for row in self._cache.list_rows())
 
@@ -86,6 +88,12 @@ class ReplyStore:
             self.tokens += tokens
         self._cache.add(request.key, {"replies": rows, "tokens": tokens, "reason": reason})
 
+    def fail(self, request: ModelRequest) -> int:
+        """Notes that a request has no reply in this run, so that another asks again; returns how many have none."""
+        with self._lock:
+            self._failed.add(request.key)
+            return len(self._failed)
+
     def choose(self, requests: Sequence[ModelRequest]) -> list[ModelRequest]:
         """The requests without replies that the budget of requests allows, in order and each once."""
         missing = {request.key: request for request in requests if self._cache.get(request.key) is None}
@@ -107,17 +115,25 @@ class ReplyStore:
         return f"{self.requests:,} requests of {self.tokens:,} tokens{', which is the budget' if is_all else ''}"
 
     def read_all(self, requests: Sequence[ModelRequest]) -> list[ModelReplies]:
-        """The replies to all requests; those that nobody paid for have a reason."""
-        return [self.find(request) or ModelReplies(reason=NOT_ASKED) for request in requests]
+        """The replies to all requests; those that nobody paid for, or that have none, have a reason."""
+        return [
+            self.find(request) or ModelReplies(reason=NO_REPLY if request.key in self._failed else NOT_ASKED)
+            for request in requests
+        ]
 
 
 def ask_server(
-    client: Client, requests: Sequence[ModelRequest], store: ReplyStore, on_progress: Callable[[], object]
+    client: Client,
+    requests: Sequence[ModelRequest],
+    store: ReplyStore,
+    on_progress: Callable[[], object],
+    *,
+    max_failures: int,
 ) -> None:
     """Asks a server, several requests at a time, until the budget is spent.
 
     Raises:
-        RunFailed: If the server does not answer; replies before are kept.
+        RunFailed: If the server leaves more than `max_failures` requests without a reply; replies before are kept.
         SettingsError: If it rejects a request for another reason than its length or content.
     """
 
@@ -130,6 +146,9 @@ def ask_server(
             store.add(request, (), TOO_LONG)
         except ContentRefused:
             store.add(request, (), REFUSED)
+        except ServerUnavailable:
+            if store.fail(request) > max_failures:
+                raise
 
     for _ in client.map(ask, store.choose(requests)):
         on_progress()

@@ -18,7 +18,7 @@ assert _result.testsRun and _result.wasSuccessful(), (_result.failures + _result
 
 
 def make_plain(tests: str) -> str | None:
-    r"""Rewrites tests so that running them tests; `None` if they are not Python.
+    r"""Rewrites tests so that running them tests; `None` if they are not Python, or more deeply nested than it writes.
 
     Imports of the answer's own module and calls of `unittest.main` or `pytest.main` are left out, also behind a
     `__main__` guard. Test functions without parameters that nothing calls are called, and test cases of unittest run.
@@ -43,8 +43,11 @@ def make_plain(tests: str) -> str | None:
     cases = [_RUN_CASE.format(name=node.name) for node in body if isinstance(node, ast.ClassDef) and _is_case(node)]
     if len(body) == len(tree.body) and not calls and not cases:
         return tests
-    module = ast.Module(body, [])
-    return "\n".join([ast.unparse(module), *calls, *cases]).strip()
+    try:
+        written = ast.unparse(ast.Module(body, []))
+    except (RecursionError, ValueError):
+        return None
+    return "\n".join([written, *calls, *cases]).strip()
 
 
 def _is_frame(node: ast.stmt) -> bool:
@@ -75,7 +78,8 @@ def _needs_arguments(node: ast.FunctionDef) -> bool:
 
 
 def _is_case(node: ast.ClassDef) -> bool:
-    return any(ast.unparse(base).rpartition(".")[2].endswith("TestCase") for base in node.bases)
+    names = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
+    return any(name.endswith("TestCase") for name in names)
 
 
 def count_assertions(tests: str) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..text.code import MOST_CHARACTERS, PYTHON_TAGS, drop_reasoning, find_blocks, is_python
+from ..text.replies import repair_text
 
 Part = Literal["problem", "answer", "tests"]
 PARTS: tuple[Part, ...] = ("problem", "answer", "tests")
@@ -175,9 +176,9 @@ def _parse(text: str) -> dict[str, object] | None:
 
 
 def _join(value: object) -> str:
-    if isinstance(value, list):
-        return "\n".join(one for one in value if isinstance(one, str))
-    return value if isinstance(value, str) else ""
+    texts = value if isinstance(value, list) else [value]
+    # JSON can escape half a pair of surrogates, which no file can hold.
+    return repair_text("\n".join(one for one in texts if isinstance(one, str)))
 
 
 def _read_code(section: str) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from ..sandbox import Program, Sandbox
+from ..text.client import Client
 from ..text.code import extract_code, list_wanted
 from ..text.replies import Reply
-from .asking import ModelReplies, ModelRequest, ReplyStore, make_request
+from .asking import ModelReplies, ModelRequest, ReplyStore, ask_server, make_request
 from .reply_parts import CUT
 from .requests import SeedRequest
 from .settings import AskSettings
@@ -36,6 +37,15 @@ class Asker:
             with tqdm(total=len(missing), desc=title, unit="request", disable=None) as bar:
                 self.send(requests, bar.update)
         return self.store.read_all(requests)
+
+
+def make_server_asker(client: Client, store: ReplyStore, *, max_failures: int) -> Asker:
+    """A server that is asked."""
+
+    def send(requests: Sequence[ModelRequest], on_progress: Callable[[], object]) -> None:
+        ask_server(client, requests, store, on_progress, max_failures=max_failures)
+
+    return Asker(client.model, store, send)
 
 
 def ask_for_tasks(wanted: Sequence[SeedRequest], asker: Asker, ask: AskSettings, *, seed: int) -> list[AskedTask]:

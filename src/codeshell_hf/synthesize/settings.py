@@ -49,6 +49,12 @@ class AskSettings(Section):
     answer_tokens: int = Field(default=1024, gt=0, description="longest further answer")
     answer_temperature: float = Field(default=1.0, ge=0, description="of further answers")
     batch_size: int = Field(default=16, gt=0, description="replies at a time of a model in a folder")
+    concurrency: int = Field(default=16, gt=0, description="requests at a time to a server")
+    max_failures: int = Field(
+        default=0,
+        ge=0,
+        description="requests that a server may leave without a reply, after all tries, before the run ends",
+    )
 
 
 class BudgetSettings(Section):

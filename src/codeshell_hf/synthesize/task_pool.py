@@ -175,6 +175,10 @@ class TaskPool:
         counts = Counter(task.reason for task in self.dropped)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
+    def count_licences(self) -> dict[str, int]:
+        """The number of tasks that are left by the licence of their seed."""
+        return dict(Counter(task.licence or "unknown" for task in self.tasks).most_common())
+
     def explain(self) -> str:
         """The reasons of dropped tasks with their numbers."""
         return ", ".join(f"{count} {reason}" for reason, count in self.count_dropped().items()) or "no replies"

@@ -102,7 +102,7 @@ def make_task(
         raise RuleBroken("tests-not-python")
     program = extract_code(parts.answer, list_wanted(tests))
     tree = parse_python(program)
-    if tree is None or not tree.body:
+    if tree is None or not tree.body or not _is_writable(tree):
         raise RuleBroken("answer-not-python")
     _check_answer(program, tree, parts.problem, tests, checks)
     check_copy(program, seed_text, checks.max_seed_overlap)
@@ -110,6 +110,16 @@ def make_task(
     if extract_code(answer, list_wanted(tests)) != program:
         raise RuleBroken("answer-not-python", detail="its code is read differently again")
     return replace(draft, problem=parts.problem, answer=answer, program=program, tests=tests)
+
+
+def _is_writable(tree: ast.Module) -> bool:
+    """Whether Python can write a program again: it is not nested too deep, and has no number of 4,300 digits."""
+    try:
+        ast.unparse(tree)
+        ast.dump(tree)
+    except (RecursionError, ValueError):
+        return False
+    return True
 
 
 def _check_problem(problem: str, written_in: WrittenIn, checks: CheckSettings) -> None:

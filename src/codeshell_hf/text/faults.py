@@ -124,7 +124,10 @@ def mutate(source: str, faults: ListFaults = list_faults, *, at_most: int | None
             if place == number:
                 change()
                 break
-        text = ast.unparse(ast.fix_missing_locations(tree))
+        try:
+            text = ast.unparse(ast.fix_missing_locations(tree))
+        except (RecursionError, ValueError):  # nested deeper, or a longer number, than Python writes
+            continue
         if text != original:
             programs[f"{text}\n"] = None
     return list(programs)
