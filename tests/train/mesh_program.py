@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from codeshell_hf import CodeShellConfig, CodeShellTokenizer
 from codeshell_hf.presets import make_config
-from codeshell_hf.train.engine import EngineOptions, make_engine
+from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.mesh_engine import WholeRows
 from codeshell_hf.train.ranks import Ranks, Readers
 from codeshell_hf.train.settings import ComputeSettings, OptimizerSettings
@@ -37,6 +38,31 @@ def read(step: int, reader: Readers) -> Iterator[WholeRows]:
         yield WholeRows(IDS[step][[row]], POSITIONS[[row]], labels)
 
 
+def count_saved_bytes(engine: Engine, rows: WholeRows, tensors: int) -> int:
+    """Bytes that a forward pass saves for the backward pass, without weights, their parts and logits."""
+    weights = {tuple(part) for weight in engine.model.parameters() for part in list_parts(list(weight.shape), tensors)}
+    kept, sizes = [], {}
+
+    def keep(saved: torch.Tensor) -> torch.Tensor:
+        local = saved.to_local() if isinstance(saved, DTensor) else saved
+        kept.append(local)  # a storage that is freed could come again
+        if tuple(local.shape) not in weights and engine.config.vocab_size not in local.shape:
+            sizes[local.untyped_storage().data_ptr()] = local.untyped_storage().nbytes()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        engine.module(**engine.make_inputs(rows)).backward()
+    return sum(sizes.values())
+
+
+def list_parts(shape: list[int], tensors: int) -> Iterator[list[int]]:
+    """The shapes of a weight, whole and split, as they are and transposed."""
+    for dimension in range(len(shape)):
+        for parts in (1, tensors):
+            part = [size // parts if place == dimension else size for place, size in enumerate(shape)]
+            yield from (part, part[::-1])
+
+
 def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[str, Any]:
     sharding = Sharding(**run["sharding"])
     ranks = joined.join(sharding.together)
@@ -50,6 +76,12 @@ def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[s
     rows = torch.from_numpy(IDS[0][:3, :27])
     held_out = engine.inner(input_ids=rows, labels=rows, reduction="none").flatten().tolist()
     engine.inner.train()
+    saved = 0
+    if "saved_tokens" in run:
+        ids = np.tile(np.arange(run["saved_tokens"]) % 300, (2, 1))
+        places = np.tile(np.arange(run["saved_tokens"]), (2, 1))
+        saved = count_saved_bytes(engine, WholeRows(ids, places, ids), sharding.tensor)
+        engine.step(0.0, lambda norm: False)
     steps = []
     for step in range(*run["steps"]):
         share = accumulate_gradients(engine, list(read(step, ranks.readers)), ranks)
@@ -62,7 +94,7 @@ def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[s
         dist.barrier()
     if "exports" in run:
         engine.save_whole(Path(run["exports"]), CodeShellTokenizer.from_pretrained(run["tokenizer"]))
-    return {"name": f"{sharding} by {engine}", "steps": steps, "held_out": held_out}
+    return {"name": f"{sharding} by {engine}", "steps": steps, "held_out": held_out, "saved": saved}
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 
 from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import SettingsError
+from codeshell_hf.presets import make_config as make_preset
 from codeshell_hf.text.bits_per_byte import compute_losses
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
+from codeshell_hf.train.memory import Layout, count_activations
 from codeshell_hf.train.mesh import count_copies
 from codeshell_hf.train.mesh_engine import MeshEngine
 from codeshell_hf.train.ranks import Ranks
@@ -90,6 +92,18 @@ def test_checkpoints_and_weights_are_read_by_any_mesh_and_by_one_rank(
     rows = torch.from_numpy(IDS[0][:3, :27])
     losses = compute_losses(model, rows).flatten()
     np.testing.assert_allclose(rest[2]["held_out"], losses, rtol=1e-5, atol=1e-6)
+
+
+@slow
+def test_a_rank_of_four_saves_what_is_planned() -> None:
+    sizes = {"n_embd": 96, "n_layer": 3, "n_head": 6, "n_inner": 384, "vocab_size": 500}
+    runs = [{"tensor": 2}, {"context": 2}, {"tensor": 2, "context": 2}]
+
+    found = train(4, *(mesh(**run) | {"steps": [0, 0], "saved_tokens": 128} for run in runs), **sizes)
+
+    for run, one in zip(runs, found, strict=True):
+        layout = Layout("fsdp2", 3, 4, micro_tokens=256, is_bf16=False, **run)
+        assert one["saved"] == pytest.approx(count_activations(make_preset("nano", **sizes), layout), rel=0.1)
 
 
 def test_on_one_rank_the_mesh_takes_the_plain_engines_step(make_config: Callable[..., CodeShellConfig]) -> None:

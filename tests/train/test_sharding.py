@@ -61,6 +61,11 @@ def test_a_launchers_environment_is_read_and_must_agree_with_the_file(monkeypatc
         ({"mixed_precision": "fp16"}, 'mixed_precision fp16; set it to bf16 or "no"'),
         ({"mixed_precision": "bf16"}, "another mixed_precision than float32; make them agree"),
         ([1], "cannot be read"),
+        (
+            {"distributed_type": "DEEPSPEED", "parallelism_config": {"parallelism_config_tp_size": 2}},
+            "parallelism_config_tp_size 2, but distributed_type DEEPSPEED; set it to FSDP",
+        ),
+        ({"parallelism_config": {"parallelism_config_cp_size": 2}}, "but distributed_type NO; set it to FSDP, as in"),
     ],
 )
 def test_what_is_not_there_or_contradicts_the_recipe_is_refused(tmp_path: Path, values: object, message: str) -> None:

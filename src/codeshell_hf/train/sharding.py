@@ -159,8 +159,16 @@ def _read_environment(given: Mapping[str, str]) -> tuple[Sharding, str] | None:
 def _read_file(values: Mapping[str, object]) -> tuple[Sharding, str]:
     precision = str(values.get("mixed_precision", "no"))
     kind = values.get("distributed_type", "NO")
+    parallel = _section(values, "parallelism_config")
+    if kind != "FSDP":
+        for name in ("tp", "cp", "sp"):
+            if (size := _to_size(name, parallel.get(f"parallelism_config_{name}_size", 1))) > 1:
+                raise SettingsError(
+                    f"accelerate's file has parallelism_config_{name}_size {size}, but distributed_type {kind}; set it "
+                    "to FSDP, as in recipes/accelerate/mesh.yaml"
+                )
     if kind == "FSDP":
-        fsdp, parallel = _section(values, "fsdp_config"), _section(values, "parallelism_config")
+        fsdp = _section(values, "fsdp_config")
         sharding = _make_fsdp(
             version=_to_int(fsdp.get("fsdp_version", 1)),
             reshards=bool(fsdp.get("fsdp_reshard_after_forward", True)),
