@@ -48,7 +48,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.held_out_pairs import HeldOutPairs, describe, encode_pair
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
-    from codeshell_hf.align.reward_hacking import describe_changes, find_harm
+    from codeshell_hf.align.reward_hacking import describe_changes, describe_copies, find_harm
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import list_judges, make_rewards
     from codeshell_hf.align.splits import split_pairs
@@ -98,6 +98,7 @@ def run(settings: Settings, work: Work) -> None:
         def measure_last(policy: "PreTrainedModel") -> None:
             pairs.take_last(policy, **sizes)
             measurement.take(policy, tokenizer, rewards)
+            measurement.take_copies(policy, tokenizer, rewards)
 
         measure_at_start(trainer, measure_first)
         train(trainer)
@@ -136,8 +137,11 @@ def run(settings: Settings, work: Work) -> None:
         work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
         work.measures["harm"] = find_harm(changes, list_judges(rewards))
         work.report += describe_changes(changes, list_judges(rewards))
-        if is_first_rank():
-            measurement.write(work.folder / "measured.json")
+    if copies := measurement.compare_with_copies():
+        work.measures["against_copies"] = {name: asdict(change) for name, change in copies.items()}
+        work.report += describe_copies(copies)
+    if changes and is_first_rank():
+        measurement.write(work.folder / "measured.json")
 
 
 STAGE = make_stage("dpo", Settings, run, describe_pairs)

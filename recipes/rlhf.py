@@ -53,7 +53,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.callbacks import make_checks, measure, measure_at_start
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
-    from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm
+    from codeshell_hf.align.reward_hacking import describe_changes, describe_copies, find_hacked_judges, find_harm
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
@@ -116,6 +116,7 @@ def run(settings: Settings, work: Work) -> None:
         measure_at_start(trainer, lambda policy: measurement.take_first(policy, tokenizer, rewards))
         train(trainer)
         measure(trainer, lambda policy: measurement.take(policy, tokenizer, rewards))
+        measure(trainer, lambda policy: measurement.take_copies(policy, tokenizer, rewards))
     save_trained(trainer, model, adapter, work.folder)
 
     # Report
@@ -138,8 +139,11 @@ def run(settings: Settings, work: Work) -> None:
         work.measures["reward_hacking"] = find_hacked_judges(changes, list_judges(rewards))
         work.measures["harm"] = find_harm(changes, list_judges(rewards))
         work.report += describe_changes(changes, list_judges(rewards))
-        if is_first_rank():
-            measurement.write(work.folder / "measured.json")
+    if copies := measurement.compare_with_copies():
+        work.measures["against_copies"] = {name: asdict(change) for name, change in copies.items()}
+        work.report += describe_copies(copies)
+    if changes and is_first_rank():
+        measurement.write(work.folder / "measured.json")
 
 
 def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: bool) -> None:

@@ -1,16 +1,23 @@
 """Rewards before and after: weighted sums, means per prompt, and which prompts are compared."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import pytest
 import torch
 
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.align.reward_hacking import describe_copies
 from codeshell_hf.align.reward_measurement import (
+    RewardMeasurement,
     compare_rewards,
     score_answers,
     weigh,
 )
 from codeshell_hf.align.rewards import GuardedReward, WeightedReward
+from codeshell_hf.align.settings import MeasureSettings
 from codeshell_hf.text.chat import Conversation
 from codeshell_hf.text.decode import Answer
 
@@ -85,3 +92,59 @@ def test_only_prompts_with_a_value_both_times_are_compared() -> None:
     assert (changes["tests"].before, changes["tests"].after, changes["tests"].prompts) == (0.25, 1.0, 2)
     assert changes["tokens"].after - changes["tokens"].before == 1.0
     assert compare_rewards({"tests": [math.nan, 1.0]}, {"tests": [1.0, 1.0]}, seed=0) == {}
+
+
+def write_conversations(path: Path, pairs: Sequence[tuple[str, str]]) -> Path:
+    path.write_text("".join(json.dumps({"prompt": asked, "completion": said}) + "\n" for asked, said in pairs))
+    return path
+
+
+def count_words(completions: Sequence[list[dict[str, str]]], **_: object) -> list[float]:
+    return [float(len(completion[-1]["content"].removesuffix("|<end>|").split())) for completion in completions]
+
+
+@pytest.fixture
+def measurement(tmp_path: Path) -> RewardMeasurement:
+    """Three held-out prompts, and two tuned answers, of three words and of one."""
+    prompts = write_conversations(tmp_path / "prompts.jsonl", [("add 1", "?"), ("take 2", "?"), ("add 3", "?")])
+    tuned = write_conversations(tmp_path / "tuned.jsonl", [("add 8", "x + 8"), ("take 9", "y")])
+    settings = MeasureSettings(prompts=(prompts,), per_prompt=1, max_new_tokens=4, copy_from=(tuned,))
+    return RewardMeasurement(settings, tmp_path / "before.json", seed=0)
+
+
+def test_copies_are_rewarded_as_answers_are_and_compared_with_the_models(
+    measurement: RewardMeasurement,
+    tiny_model: Callable[..., CodeShellForCausalLM],
+    tiny_tokenizer: CodeShellTokenizer,
+    tmp_path: Path,
+) -> None:
+    rewards = [WeightedReward("words", 2.0, GuardedReward(count_words))]
+
+    measurement.take_copies(tiny_model(vocab_size=len(tiny_tokenizer)), tiny_tokenizer, rewards)
+    measurement.taken = [{}, {"words": [4.0, 4.0, 4.0], "weighted": [8.0, 8.0, 8.0], "tokens": [1.0, 1.0, 1.0]}]
+    changes = measurement.compare_with_copies()
+    measurement.write(tmp_path / "measured.json")
+
+    assert measurement.copied["words"] == [3.0, 1.0, 3.0]
+    assert set(changes) == {"words", "weighted"}
+    assert changes["words"].before == pytest.approx(7 / 3)
+    assert changes["words"].after == 4.0
+    assert changes["weighted"].after - changes["weighted"].before == pytest.approx(2 * 5 / 3)
+    assert json.loads((tmp_path / "measured.json").read_text())["copied"]["words"] == [3.0, 1.0, 3.0]
+    assert describe_copies(changes)[0].startswith(
+        "copying the nearest tuned answer -> the model: words: 2.333 -> 4.000 (+1.667 ["
+    )
+
+
+def test_without_conversations_to_copy_from_nothing_is_compared(
+    tiny_model: Callable[..., CodeShellForCausalLM], tiny_tokenizer: CodeShellTokenizer, tmp_path: Path
+) -> None:
+    prompts = write_conversations(tmp_path / "prompts.jsonl", [("a", "b")])
+    measurement = RewardMeasurement(
+        MeasureSettings(prompts=(prompts,), max_new_tokens=4), tmp_path / "before.json", seed=0
+    )
+
+    measurement.take_copies(tiny_model(vocab_size=len(tiny_tokenizer)), tiny_tokenizer, [])
+    measurement.taken = [{"words": [1.0, 2.0]}] * 2
+
+    assert measurement.compare_with_copies() == {}

@@ -142,13 +142,15 @@ def test_wrong_calls_are_one_line_and_run_nothing(
 
 def test_the_summary_shows_what_the_manifests_hold(tmp_path: Path) -> None:
     change = {"before": 0.43, "after": 0.56, "low": 0.076, "high": 0.186, "prompts": 96}
+    copied = {"before": 0.02, "after": 0.56, "low": 0.48, "high": 0.6, "prompts": 96}
+    tuned = {"measured": {"tests": change, "tokens": change}, "against_copies": {"tests": copied, "weighted": copied}}
     bits = {"bits_per_byte_before": {"all": 4.28}, "bits_per_byte_after": {"all": 2.016}}
     samples = [{"kind": "completion", "prompt": "def is_even(n):\n    return"}]
     finished = {
         "pretrain": make_manifest("pretrain", 90, measures=bits),
         "sft": make_manifest("sft", 30, measures={"held_out_loss_before": 4.337, "held_out_loss_after": 1.486}),
         "reward": make_manifest("reward", 10, measures={"held_out_accuracy": 0.849}),
-        "rlhf": make_manifest("rlhf", 20, measures={"measured": {"tests": change, "tokens": change}}),
+        "rlhf": make_manifest("rlhf", 20, measures=tuned),
         "evaluate": make_manifest("evaluate", 25, measures={"byte_trigram_bits_per_byte": 3.004}),
         "publish": make_manifest("publish", 5, settings={"samples": samples}, measures={"texts": [" n % 2 == 0"]}),
     }
@@ -163,6 +165,7 @@ def test_the_summary_shows_what_the_manifests_hold(tmp_path: Path) -> None:
         "4.337 -> 1.486",
         "84.9%   (by chance: 50%)",
         "0.430 -> 0.560   (+0.130 [+0.076, +0.186])",
+        "copied answers pass -> its own 0.020 -> 0.560   (+0.540 [+0.480, +0.600])",
         "  | def is_even(n):\n  |     return n % 2 == 0",
         str(tmp_path / "publish" / "index.html"),
     ):

@@ -54,6 +54,13 @@ def _tests(name: str) -> str:
 
 MUTATIONS = (
     Mutation(
+        MEASUREMENT,
+        "compare_rewards(self._list_copied(), self.taken[-1], seed=self._seed)",
+        "compare_rewards(self._list_copied(), self.taken[0], seed=self._seed)",
+        _tests("reward_measurement"),
+        "copies are compared with the untrained policy",
+    ),
+    Mutation(
         CALIBRATION,
         "margins = (sides[:, 0] - sides[:, 1])",
         "margins = (sides[:, 1] - sides[:, 0])",

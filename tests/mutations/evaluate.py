@@ -6,6 +6,11 @@ EVALUATE = "src/codeshell_hf/evaluate"
 TESTS = "tests/evaluate"
 MUTATIONS = (
     Mutation(
+        f"{EVALUATE}/tasks.py", "if model.only_chats and not task.asks_in_chats:",
+        "if model.only_chats and task.asks_in_chats:",
+        f"{TESTS}/test_copies.py", "copies answer what is no chat",
+    ),
+    Mutation(
         f"{EVALUATE}/metrics.py", "1.0 - k / number for number in range(samples - correct + 1, samples + 1)",
         "1.0 - k / number for number in range(samples - correct, samples)",
         f"{TESTS}/test_metrics.py", "pass@k's product is off by one",

@@ -11,8 +11,30 @@ CHAT, CODE, DECODE, INTERVALS, BITS, HELD_OUT, JUDGE, CLIENT, FAILURES, REPLIES,
 )
 
 CONVERSATION_FILES = "src/codeshell_hf/text/conversation_files/"
+NEAREST = "src/codeshell_hf/text/nearest_answer.py"
 
 MUTATIONS = (
+    Mutation(
+        NEAREST,
+        "np.maximum(1, self._sizes + len(shingles) - shared)",
+        "max(1, len(shingles))",
+        "tests/text/test_nearest_answer.py",
+        "a long request is similar to all of its parts",
+    ),
+    Mutation(
+        NEAREST,
+        "values.pop(0) if len(values) > 1 else values[0]",
+        "values[0]",
+        "tests/text/test_nearest_answer.py",
+        "a number that is used twice becomes the first new one both times",
+    ),
+    Mutation(
+        NEAREST,
+        'list_wanted(tests or "") or set(_CALL.findall(request)[:1])',
+        "set(_CALL.findall(request)[:1])",
+        "tests/text/test_nearest_answer.py",
+        "a copy has the wrong name where only the tests say the right one",
+    ),
     Mutation(
         CHAT,
         'tokenizer_kwargs={"split_special_tokens": True}',

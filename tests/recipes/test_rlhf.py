@@ -5,12 +5,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from codeshell_hf import CodeShellTokenizer
+from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from tests.recipes.toy_alignment import hold_no_training_state, read_output, rlhf_settings, run
 from tests.warm import start
 
@@ -48,6 +49,45 @@ def test_a_policy_that_ends_its_turn_by_text_alone_is_trained(aligned: Path, tmp
     assert sum(entry["completions/clipped_ratio"] for entry in steps) / len(steps) < 0.05
     assert all(float(entry["grad_norm"]) > 0 for entry in steps)
     assert max(entry["completions/mean_length"] for entry in steps) < 20, "nothing behind the turn's end is kept"
+
+
+def test_answers_are_generated_token_by_token_from_the_cache(
+    aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cache, each token would cost a pass over the whole prompt and answer."""
+    read: list[int] = []
+    forward = CodeShellForCausalLM.forward
+
+    def watch(model: CodeShellForCausalLM, *given: Any, **named: Any) -> Any:
+        if not torch.is_grad_enabled():
+            read.append(named["input_ids"].shape[1])
+        return forward(model, *given, **named)
+
+    monkeypatch.setattr(CodeShellForCausalLM, "forward", watch)
+    settings = rlhf_settings(aligned, tmp_path / "out", max_steps=1)
+
+    assert run("rlhf", {**settings, "measure": None}, tmp_path) == 0
+
+    assert read.count(1) >= 4
+    assert len([length for length in read if length > 1]) <= 3, "the prompts, and the answers' probabilities"
+
+
+def test_copies_of_the_nearest_tuned_answers_are_measured_beside_the_policy(
+    aligned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy was tuned on these very prompts, so that each copy passes."""
+    settings = rlhf_settings(aligned, tmp_path / "out")
+    measured = {"prompts": [str(aligned / "prompts.jsonl")], "per_prompt": 2, "max_new_tokens": 24}
+    settings["measure"] = {**measured, "copy_from": [str(aligned / "prompts.jsonl")]}
+
+    assert run("rlhf", settings, tmp_path) == 0
+
+    manifest = read_output(tmp_path / "out")
+    against = manifest.measures["against_copies"]
+    assert set(against) == {"tests", "format", "weighted"}
+    assert against["tests"]["before"] == 1.0
+    assert against["tests"]["after"] == manifest.measures["measured"]["tests"]["after"]
+    assert "copying the nearest tuned answer -> the model: tests: 1.000 -> " in capsys.readouterr().out
 
 
 def test_a_run_in_which_every_answer_is_cut_off_fails(

@@ -59,3 +59,8 @@ def describe_changes(changes: Mapping[str, Change], judges: Mapping[str, float])
     if WEIGHTED in changes and not judges:
         lines.append("no judge: nobody would see a hacked reward; add a reward of weight 0 that it cannot fool")
     return lines
+
+
+def describe_copies(changes: Mapping[str, Change]) -> list[str]:
+    """A line for each reward of copied answers, compared with the trained model's."""
+    return [f"copying the nearest tuned answer -> the model: {name}: {change}" for name, change in changes.items()]

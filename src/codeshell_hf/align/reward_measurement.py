@@ -13,6 +13,7 @@ from ..modeling_codeshell import CodeShellForCausalLM
 from ..text.chat import Conversation, encode_prompt
 from ..text.decode import Answer, sample_answers
 from ..text.intervals import Change, measure_change
+from ..text.nearest_answer import NearestAnswers, find_request
 from ..tokenization_codeshell import CodeShellTokenizer
 from .examples import read_all_conversations
 from .reward_model import RewardModel, score_texts
@@ -37,6 +38,7 @@ class RewardMeasurement:
         self._path = path
         self._seed = seed
         self.taken: list[dict[str, list[float]]] = []
+        self.copied: dict[str, list[float]] = {}
 
     def take_first(
         self, model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, rewards: Sequence[WeightedReward]
@@ -60,17 +62,41 @@ class RewardMeasurement:
                 read_all_conversations(self._settings.prompts),
                 rewards,
                 seed=self._seed,
-                **self._settings.model_dump(exclude={"prompts"}),
+                **self._settings.model_dump(exclude={"prompts", "copy_from"}),
             )
             self.taken.append(measured)
+
+    def take_copies(
+        self, model: CodeShellForCausalLM, tokenizer: CodeShellTokenizer, rewards: Sequence[WeightedReward]
+    ) -> None:
+        """Measures copies of the nearest answers in `copy_from`; the model only says which prompts fit."""
+        if self._settings is None or not self._settings.copy_from:
+            return
+        room = model.config.n_positions - self._settings.max_new_tokens
+        asked = choose_fitting(tokenizer, read_all_conversations(self._settings.prompts), room)
+        nearest = NearestAnswers(read_all_conversations(self._settings.copy_from))
+        own = choose_share(len(asked))
+        copies = [nearest.copy(find_request(asked[place].prompt), asked[place].tests) for place in own]
+        answers = [[Answer(text, is_finished=True, ids=tuple(tokenizer.encode(text)))] for text in copies]
+        scores = score_answers([asked[place] for place in own], answers, rewards, device=model.device)
+        self.copied = gather_scores(own, scores, len(asked))
 
     def compare(self) -> dict[str, Change]:
         """Compares the first measurement with the last, by reward; empty if nothing was measured."""
         return compare_rewards(self.taken[0], self.taken[-1], seed=self._seed) if self.taken else {}
 
+    def compare_with_copies(self) -> dict[str, Change]:
+        """Compares copied answers, as `before`, with the last measurement, by reward; empty without `copy_from`."""
+        return compare_rewards(self._list_copied(), self.taken[-1], seed=self._seed) if self.taken else {}
+
+    def _list_copied(self) -> dict[str, list[float]]:
+        return {name: values for name, values in self.copied.items() if name not in ("tokens", FINISHED)}
+
     def write(self, path: Path) -> None:
         """Writes the means of each prompt as JSON."""
         values = {"before": self.taken[0], "after": self.taken[-1]}
+        if self.copied:
+            values["copied"] = self._list_copied()
         path.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
@@ -96,8 +122,7 @@ def measure_rewards(
     Raises:
         DataError: If no prompt has room for an answer.
     """
-    room = model.config.n_positions - max_new_tokens
-    fitting = [one for one in conversations if len(encode_prompt(tokenizer, one.prompt)) <= room]
+    fitting = choose_fitting(tokenizer, conversations, model.config.n_positions - max_new_tokens)
     if not fitting:
         raise DataError(
             f"none of {len(conversations)} prompts to measure on leaves room for {max_new_tokens} tokens; lower "
@@ -118,11 +143,24 @@ def measure_rewards(
             on_answers=lambda place, answers: bar.update(),
             is_any_open=lambda is_open: sum_over_ranks(is_open, model.device) > 0,
         )
-    scores = score_answers([fitting[place] for place in own], answers, rewards, device=model.device)
+    return gather_scores(
+        own, score_answers([fitting[place] for place in own], answers, rewards, device=model.device), len(fitting)
+    )
+
+
+def choose_fitting(
+    tokenizer: CodeShellTokenizer, conversations: Sequence[Conversation], max_prompt_tokens: int
+) -> list[Conversation]:
+    """The conversations whose prompts leave room for an answer."""
+    return [one for one in conversations if len(encode_prompt(tokenizer, one.prompt)) <= max_prompt_tokens]
+
+
+def gather_scores(own: Sequence[int], scores: Mapping[str, Sequence[float]], count: int) -> dict[str, list[float]]:
+    """Puts together the scores of all ranks; `own` are the numbers of this rank's prompts, of `count`."""
     rows = gather_results(
         {place: {name: values[row] for name, values in scores.items()} for row, place in enumerate(own)}
     )
-    return {name: [rows[place][name] for place in range(len(fitting))] for name in scores}
+    return {name: [rows[place][name] for place in range(count)] for name in scores}
 
 
 def score_answers(

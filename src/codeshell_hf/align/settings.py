@@ -98,6 +98,10 @@ class MeasureSettings(Section):
     max_new_tokens: int = Field(gt=0, description="a longer answer counts as unfinished")
     temperature: float = Field(default=1.0, ge=0, description="of sampling; 0 takes the likeliest token")
     batch_size: int = Field(default=64, gt=0, description="answers at a time")
+    copy_from: tuple[InputPath, ...] = Field(
+        default=(),
+        description="what the model was tuned on, of which the answer to the most similar prompt is measured, too",
+    )
 
 
 class SampleSettings(Section):

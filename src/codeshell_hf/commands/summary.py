@@ -49,11 +49,16 @@ def list_claims(manifests: Mapping[str, Manifest]) -> Iterator[str]:
         measured = manifests[stage].measures.get("measured", {}) if stage in manifests else {}
         for name, change in measured.items():
             if name in ("tests", "weighted"):
-                what = "passes its tests" if name == "tests" else "reward that was trained"
-                interval = (
-                    f"   ({change['after'] - change['before']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}])"
-                )
-                yield f"  {stage:<12} {what:<28} {change['before']:7.3f} -> {change['after']:.3f}{interval}"
+                yield format_claim(stage, "passes its tests" if name == "tests" else "reward that was trained", change)
+        copied = manifests[stage].measures.get("against_copies", {}) if stage in manifests else {}
+        if "tests" in copied:
+            yield format_claim(stage, "copied answers pass -> its own", copied["tests"])
+
+
+def format_claim(stage: str, what: str, change: Mapping[str, float]) -> str:
+    """A line on a change with its interval."""
+    interval = f"{change['after'] - change['before']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]"
+    return f"  {stage:<12} {what:<30} {change['before']:5.3f} -> {change['after']:.3f}   ({interval})"
 
 
 def show_sample(publish: Manifest) -> list[str]:

@@ -1,4 +1,4 @@
-"""The evaluated models: in memory, behind a server, or as programs that another harness generated."""
+"""The evaluated models: in memory, behind a server, as programs that another harness generated, or as copies."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import CheckpointError
 from ..manifest import hash_file, hash_values
 from ..text.infilling_dialects import DIALECTS, InfillingDialect, find_dialect
-from .settings import EndpointSettings, ModelSettings, ProgramSettings
+from .settings import CopySettings, EndpointSettings, ModelSettings, ProgramSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +26,7 @@ class EvaluatedModel:
         generator: Generates answers; `None` if there are only programs.
         model: In evaluation mode; `None` behind a server.
         details: Device and number of parameters.
+        only_chats: Whether it answers no other prompts than chats.
     """
 
     name: str
@@ -36,6 +37,7 @@ class EvaluatedModel:
     tokenizer: "PreTrainedTokenizerBase | None" = None
     batch_size: int = 1
     details: dict[str, object] = field(default_factory=dict)
+    only_chats: bool = False
 
     def describe(self) -> dict[str, object]:
         """What produced the answers, for the result."""
@@ -62,7 +64,7 @@ def load_model(
     """Loads a model into memory, or connects to a server.
 
     Args:
-        source: A folder, a server or files of programs.
+        source: A folder, a server, files of programs, or conversations to copy from.
         dtype: Of the weights in memory, such as "bfloat16".
         attention: Transformers' name; `None` for its default.
         device_map: Transformers' argument; `None` for one device.
@@ -73,6 +75,20 @@ def load_model(
     if isinstance(source, ProgramSettings):
         files = {task: str(path) for task, path in source.programs.items()}
         return EvaluatedModel(name, source.programs, {"programs": files}, batch_size=batch_size)
+    if isinstance(source, CopySettings):
+        from ..dependencies import hash_code
+        from . import copies
+
+        return EvaluatedModel(
+            name,
+            identity={
+                "copies": hash_values([hash_file(path) for path in source.copy_from]),
+                "code": hash_code(Path(copies.__file__)),
+            },
+            generator=copies.open_copies(source.copy_from),
+            batch_size=batch_size,
+            only_chats=True,
+        )
     if isinstance(source, EndpointSettings):
         from ..text.client import open_client
         from .endpoint import EndpointGenerator

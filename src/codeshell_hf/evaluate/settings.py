@@ -29,7 +29,13 @@ class ProgramSettings(Section):
     programs: dict[str, InputPath] = Field(description="by task: bigcode's generations.json, or EvalPlus' .jsonl")
 
 
-ModelSettings = InputPath | EndpointSettings | ProgramSettings
+class CopySettings(Section):
+    """A baseline that answers each chat with the answer to the most similar request of a model's training data."""
+
+    copy_from: tuple[InputPath, ...] = Field(min_length=1, description="conversations that the models were tuned on")
+
+
+ModelSettings = InputPath | EndpointSettings | ProgramSettings | CopySettings
 
 
 def _find_data(data: str) -> Path | None:

@@ -76,6 +76,11 @@ class Task:
         """Whether answers are programs, or tests of programs."""
         return self.profile.measure in ("execution", "tests", "suites")
 
+    @property
+    def asks_in_chats(self) -> bool:
+        """Whether its prompts are chats."""
+        return self.profile.make_prompt(self.problems[0], self.shots).is_chat
+
     def describe(self) -> dict[str, object]:
         """What produced the task's results, as plain values."""
         described: dict[str, object] = {
@@ -274,8 +279,10 @@ def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: i
     """Generates and scores a model's answers to a task, or reads an earlier run's score.
 
     Returns:
-        `None` for a model of given programs that has none for this task.
+        `None` for a model of given programs that has none for this task, or one of chats only and another task.
     """
+    if model.only_chats and not task.asks_in_chats:
+        return None
     if model.generator is None:
         path = model.programs.get(task.name)
         return None if path is None else score_program_file(task, path)

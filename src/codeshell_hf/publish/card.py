@@ -14,6 +14,7 @@ from ..tokenization_codeshell import END_OF_TURN
 from .settings import CardSettings, PromptSettings, PushSettings
 
 TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
+NOT_MEASURED = {"measured": None, "against_copies": None}  # of a stage whose settings leave it out
 SAFETY_MEASURES = {
     "harmful refused": "harmful requests that are refused, judged by phrases",
     "harmless answered": "similar harmless requests that are answered",
@@ -103,7 +104,9 @@ def describe_run(manifests: Mapping[str, Manifest]) -> Values:
         "pretrain_settings": pretrain.settings,
         "pretrain_precision": pretrain.precision["compute_dtype"],
         **{
-            stage: {**manifests[stage].counts, **manifests[stage].measures} if stage in manifests else None
+            stage: {**NOT_MEASURED, **manifests[stage].counts, **manifests[stage].measures}
+            if stage in manifests
+            else None
             for stage in TUNING
         },
         "models": {name: value for name, value in evaluate.measures.items() if isinstance(value, dict)},

@@ -146,7 +146,7 @@ def draw_funnel(counts: Values) -> Figure:
 
 def draw_evaluation(models: Mapping[str, Values], baseline: float) -> Figure:
     """Draws bits per byte of each model with its interval, beside a byte-trigram model's `baseline`."""
-    names = list(models)[::-1]
+    names = [name for name in models if models[name].get("bits_per_byte")][::-1]
     values = [models[name]["bits_per_byte"]["all"] for name in names]
     ends = [models[name]["bits_per_byte_interval"]["all"] for name in names]
     errors = [
