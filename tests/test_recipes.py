@@ -86,7 +86,13 @@ SMALL = {
         "evaluation.every_steps=8",
         "log_every_steps=5",
     ],
-    "sft": ["trainer.max_steps=2", "trainer.logging_steps=1", "trainer.save_strategy=steps", "trainer.save_steps=1"],
+    "sft": [
+        "conversations=[recipes/nano/data/conversations.jsonl, recipes/nano/data/tasks-held-out.jsonl]",
+        "trainer.max_steps=2",
+        "trainer.logging_steps=1",
+        "trainer.save_strategy=steps",
+        "trainer.save_steps=1",
+    ],
     "preferences": [
         "prompts=[HOME/tasks.jsonl]",
         "sample={per_prompt: 2, max_new_tokens: 4}",
