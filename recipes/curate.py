@@ -85,10 +85,11 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.curate.page import write_report
     from codeshell_hf.curate.progress import StepBar
     from codeshell_hf.curate.report import print_table
+    from codeshell_hf.curate.worker_pool import POOL
 
     daft_engine.start(settings.engine.runner, settings.engine.address)
     compute_dtype = choose_compute_dtype(settings.quality, work)
-    with StepBar("curate") as bar:
+    with POOL, StepBar("curate") as bar:
         outcome = curate(settings, work.folder, compute_dtype=compute_dtype, on_progress=bar)
     unit = "tokens" if settings.tokenizer else "words"
     write_report(outcome, settings.rules, work.folder, title=settings.output.parent.name, unit=unit)

@@ -43,23 +43,38 @@ class Answers:
 
     url: str = ""
     prompts: list[str] = field(default_factory=list)
+    bodies: list[dict] = field(default_factory=list)
     key: str | None = None
+
+
+class Refusal(Exception):
+    """An answer with another status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
 
 
 @contextmanager
 def serve_answers(answer: Callable[[str], str]) -> Iterator[Answers]:
-    """Serves what a function answers until the block ends; where it raises ConnectionError, the server is busy."""
+    """Serves what a function answers until the block ends; where it raises ConnectionError, the server is busy.
+
+    The function gets the first message of each request; `bodies` has all.
+    """
     answers = Answers()
 
     class Handler(QuietHandler):
         def answer(self, body: Any) -> None:
             prompt = body["messages"][0]["content"]
             answers.prompts.append(prompt)
+            answers.bodies.append(body)
             answers.key = self.headers["Authorization"]
             try:
                 message = {"role": "assistant", "content": answer(prompt)}
             except ConnectionError:
                 self.send_error(503)
+                return
+            except Refusal as refusal:
+                self.send_error(refusal.status)
                 return
             reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
             data = json.dumps({**reply, "choices": [{"index": 0, "message": message}]}).encode()

@@ -5,8 +5,10 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from codeshell_hf.curate.quality_scores import SIDES, Assessment
 from codeshell_hf.curate.regressor import Regressor, fit
 from codeshell_hf.curate.settings import Quality, Selection
 from codeshell_hf.errors import CheckpointError, DataError
@@ -29,7 +31,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
     """A regressor that has learned to tell files with comments from files without."""
     texts = [f"value_{n} = {n}\n" * 3 if n % 2 else f"# comment {n}\n# more words\n# and more\n" for n in range(160)]
     folder = tmp_path_factory.mktemp("quality")
-    return folder, fit(texts, [1.0 if n % 2 else 4.0 for n in range(160)], folder, QUALITY, "float32")
+    return folder, fit(
+        texts,
+        [Assessment(1.0, 1.0, 5.0) if n % 2 else Assessment(4.0, 4.0, 0.0) for n in range(160)],
+        folder,
+        QUALITY,
+        "float32",
+    )
 
 
 def test_a_regressor_learns_and_is_loaded_as_any_model(trained: tuple[Path, dict[str, float]]) -> None:
@@ -42,17 +50,19 @@ def test_a_regressor_learns_and_is_loaded_as_any_model(trained: tuple[Path, dict
     assert measures["pearson"] > 0.9
     assert measures["spearman"] > 0.8
     assert measures["mean_squared_error"] < measures["variance_of_scores"]
-    assert poor < 2.5 < good
+    assert poor.score < 2.5 < good.score
+    assert [*map(round, poor[:3])] == [1, 1, 5], "the sides are learned, each for itself"
+    assert [*map(round, good[:3])] == [4, 4, 0]
     assert json.loads((folder / "quality.json").read_text()) == measures
     again = Regressor(str(folder), max_tokens=48, precision="float32").score(
         ["value_7 = 7\n" * 3] * 3, batch_documents=2
     )
-    assert again == pytest.approx([poor] * 3, abs=1e-4), "padding and batches change nothing"
+    assert [*map(tuple, again)] == [pytest.approx(tuple(poor), abs=1e-4)] * 3, "padding and batches change nothing"
 
 
 def test_too_few_documents_and_wrong_models_are_named(trained: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3 annotated documents are too few to train on; annotate 40 or more"):
-        fit(["a"] * 3, [1.0] * 3, tmp_path, QUALITY, "float32")
+        fit(["a"] * 3, [Assessment(1.0)] * 3, tmp_path, QUALITY, "float32")
     with pytest.raises(CheckpointError, match=r"cannot be loaded as a quality regressor"):
         Regressor(str(tmp_path / "none"), max_tokens=48, precision="float32")
     shutil.copytree(trained[0], tmp_path / "two")
@@ -81,6 +91,9 @@ def test_the_funnel_annotates_trains_scores_and_selects(tmp_path: Path) -> None:
     assert isinstance(measures, dict)
     assert measures["annotator"] == "static"
     assert measures["held_out_documents"] == 12
+    annotated = pq.read_table(tmp_path / "out" / "quality" / "annotations.parquet").to_pylist()
+    assert len(annotated) == 60
+    assert all(row[name] is not None for row in annotated for name in ("quality", *SIDES))
     assert 8_000 < sum(row["tokens"] for row in rows) <= 9_000
     dropped = outcome.funnel.counts()["dropped"]["not-selected"]
     assert dropped + len(rows) == outcome.steps[-2][1]
@@ -96,5 +109,10 @@ def test_static_scores_need_no_model(tmp_path: Path) -> None:
 
     run(folder, tmp_path / "out", near_duplicates=None, quality=Quality(model="static"))
 
-    scores = {row["id"]: row["quality"] or 0.0 for row in read_documents(tmp_path / "out", columns=["id", "quality"])}
-    assert scores["source/poor.py"] < scores["source/area.py"]
+    [file] = (tmp_path / "out" / "documents").glob("*.parquet")
+    rows = {row["id"]: row for row in pq.read_table(file, columns=["id", "quality", *SIDES]).to_pylist()}
+    for name in ("quality", "correctness", "readability", "security", "value"):
+        poor, good = rows["source/poor.py"][name], rows["source/area.py"][name]
+        assert poor is not None
+        assert good is not None
+        assert poor < good if name == "quality" else poor <= good, name

@@ -3,25 +3,38 @@
 import hashlib
 import json
 import logging
-import re
+import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-from ..errors import DataError, RunFailed
+from ..errors import RunFailed, SettingsError
 from ..text.cache import JsonLinesCache
 from ..text.client import Budget, Client, read_token
-from ..text.failures import RequestRefused, ServerUnavailable
+from ..text.failures import AccessRefused, RequestRefused, ServerUnavailable
+from ..text.replies import Reply
 from ..text.sampling import Sampling
 from .preference_score import Measured
+from .quality_requests import AGAIN, SCHEMA, read_prompt, write_request
+from .quality_scores import MAX_SCORE, Assessment, read_scores
 from .settings import Endpoint
 
-MAX_SCORE = 5
 TRIES = 4
 TIMEOUT_S = 120.0
 SECTION = "quality.endpoint"
-PROMPT = Path(__file__).with_name("quality_prompt.md")
-_SCORE = re.compile(r"[Ss]core\W{0,8}([0-5])\b(?!\.\d)")
+# So many documents in a row without an answer end the run.
+MAX_FAILURES = 20
+_PROBE = ("def add(first, second):\n    return first + second\n", "python")
 _logger = logging.getLogger(__name__)
+
+
+@dataclass
+class AnswerCounts:
+    """The documents by what became of them: scored, unreadable twice, without an answer, or beyond the budget."""
+
+    scored: int = 0
+    unreadable: int = 0
+    unanswered: int = 0
+    beyond_budget: int = 0
 
 
 def ask(
@@ -30,8 +43,11 @@ def ask(
     cache: JsonLinesCache,
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[int | None]:
-    """Requests scores from a model; `None` without an answer, or after the budget is spent.
+) -> tuple[list[Assessment | None], AnswerCounts]:
+    """Requests scores from a model; `None` without a score that can be read, or after the budget is spent.
+
+    A first request, about a file of two lines, shows whether the server answers, and whether it keeps to a JSON schema.
+    An answer that cannot be read counts, and is asked for once more.
 
     Args:
         documents: Text and language of each.
@@ -40,71 +56,144 @@ def ask(
 
     Raises:
         DataError: If the prompt cannot be read or lacks `{text}`.
-        RunFailed: If no request was answered.
+        SettingsError: If the server refuses the key, the model or the first request, or answers are cut short.
+        RunFailed: If the server does not answer.
     """
-    path = endpoint.prompt or PROMPT
-    try:
-        prompt = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"prompt {path} cannot be read ({error.strerror}); name a file") from error
-    if "{text}" not in prompt:
-        raise DataError(f"prompt {path} has no {{text}}; write it where the document goes")
-    token = read_token(endpoint, SECTION)
-    client = Client(endpoint.url, endpoint.model, token, endpoint.calls_at_once, TIMEOUT_S, TRIES)
-    scores: list[int | None] = [None] * len(documents)
-    failures: list[str] = []
-    budget = Budget(max(endpoint.max_answers - len(cache), 0))
+    annotator = _Annotator(endpoint, cache, read_prompt(endpoint.prompt))
+    requests = [annotator.write(*document) for document in documents]
+    if any(annotator.is_open(request) for request in requests):
+        annotator.probe()
+    found: list[Assessment | None] = [None] * len(requests)
 
     def answer(place: int) -> None:
-        text, language = documents[place]
-        question = prompt.replace("{language}", language).replace("{text}", text[: endpoint.max_characters])
-        key = hashlib.sha256(json.dumps([endpoint.model, question]).encode()).hexdigest()
-        if (row := cache.get(key)) is not None:
-            scores[place] = int(str(row["score"]))
-        elif budget.take():
-            scores[place] = _ask_for_score(client, question, key, cache, failures)
-            if scores[place] is None:
-                budget.refund()
+        found[place] = annotator.annotate(requests[place])
 
-    for done, _ in enumerate(client.map(answer, range(len(documents))), 1):
-        on_progress(done, len(documents))
-    if documents and failures and all(score is None for score in scores):
-        raise RunFailed(
-            f"{endpoint.model} at {endpoint.url or 'the Hub'} answered no request ({failures[-1]}); check that it is up"
+    for done, _ in enumerate(annotator.client.map(answer, range(len(requests))), 1):
+        on_progress(done, len(requests))
+    counts = annotator.counts
+    if missing := len(found) - counts.scored:
+        _logger.warning(
+            "%d of %d documents have no score: %d unreadable answers, %d without one, %d beyond the budget of %d",
+            *(missing, len(found), counts.unreadable, counts.unanswered, counts.beyond_budget, endpoint.max_answers),
         )
-    if missing := sum(score is None for score in scores):
-        budget_spent = f"no answer, or the budget of {endpoint.max_answers} is spent"
-        _logger.warning("%d of %d documents have no score: %s", missing, len(scores), budget_spent)
-    return scores
+    return found, counts
 
 
-def _ask_for_score(client: Client, question: str, key: str, cache: JsonLinesCache, failures: list[str]) -> int | None:
-    for _ in range(client.tries):
+class _Annotator:
+    """Asks one model about documents."""
+
+    def __init__(self, endpoint: Endpoint, cache: JsonLinesCache, prompt: str) -> None:
+        token = read_token(endpoint, SECTION)
+        self.client = Client(endpoint.url, endpoint.model, token, endpoint.calls_at_once, TIMEOUT_S, TRIES)
+        self.counts = AnswerCounts()
+        self._place = f"{endpoint.model} at {endpoint.url or 'the Hub'}"
+        self._endpoint = endpoint
+        self._prompt = prompt
+        self._cache = cache
+        self._budget = Budget(max(endpoint.max_answers - len(cache), 0))
+        self._sampling = Sampling(endpoint.max_answer_tokens)
+        self._has_schema = True
+        self._failures = 0
+        self._lock = threading.Lock()
+
+    def write(self, text: str, language: str) -> str:
+        return write_request(self._prompt, text, language, max_characters=self._endpoint.max_characters)
+
+    def is_open(self, request: str) -> bool:
+        """Whether a request has still to be sent."""
+        return any(self._cache.get(key) is None for key in self._list_keys(request)) and self._read(request) is None
+
+    def _list_keys(self, request: str) -> list[str]:
+        """The cache's keys of the first answer and the second."""
+        key = hashlib.sha256(json.dumps([self.client.model, request]).encode()).hexdigest()
+        return [key, f"{key}-again"]
+
+    def _read(self, request: str) -> Assessment | None:
+        rows = [row for key in self._list_keys(request) if (row := self._cache.get(key)) is not None]
+        return next((scores for row in rows if (scores := read_scores(str(row["answer"]))) is not None), None)
+
+    def probe(self) -> None:
+        """Asks about a small file; the first request of a run, which shows at once what is wrong."""
+        request = self.write(*_PROBE)
         try:
-            [reply, *_] = client.chat([{"role": "user", "content": question}], Sampling(256))
-        except (RequestRefused, ServerUnavailable) as error:
-            failures.append(str(error))
+            reply = self._send(request)
+        except AccessRefused:
+            raise
+        except RequestRefused:  # of the schema, perhaps
+            self._has_schema = False
+            reply = self._send(request)
+        if read_scores(reply.text) is not None:
+            return
+        if reply.finish_reason == "length":
+            raise SettingsError(
+                f"{self._place} needs more than {self._endpoint.max_answer_tokens} tokens for an answer; raise "
+                f"{SECTION}.max_answer_tokens"
+            )
+        reply = self._send(request, reply.text)
+        if read_scores(reply.text) is None:
+            raise RunFailed(
+                f"{self._place} gives no score for a function of two lines, but {reply.text[:80]!r}; name another model"
+            )
+
+    def annotate(self, request: str) -> Assessment | None:
+        said: str | None = None
+        for key in self._list_keys(request):
+            row = self._cache.get(key)
+            if row is None:
+                reply = self._answer(request, said)
+                if reply is None:
+                    return None
+                row = {"answer": reply.text}
+                self._cache.add(key, row)
+            said = str(row["answer"])
+            scores = read_scores(said)
+            if scores is not None:
+                self._count("scored")
+                return scores
+        self._count("unreadable")
+        return None
+
+    def _answer(self, request: str, said: str | None) -> Reply | None:
+        """The model's answer; `None` beyond the budget, or if it refuses this document or does not answer."""
+        if not self._budget.take():
+            self._count("beyond_budget")
             return None
-        score = read_score(reply.text)
-        if score is not None:
-            cache.add(key, {"score": score, "answer": reply.text})
-            return score
-        failures.append(f"no score in {reply.text[:80]!r}")
-    return None
+        try:
+            reply = self._send(request, said)
+        except AccessRefused:
+            raise
+        except (RequestRefused, ServerUnavailable) as error:
+            self._budget.refund()
+            self._count("unanswered")
+            self._count_failure(error)
+            return None
+        self._failures = 0
+        return reply
+
+    def _send(self, request: str, said: str | None = None) -> Reply:
+        messages = [{"role": "user", "content": request}]
+        if said is not None:
+            messages += [{"role": "assistant", "content": said}, {"role": "user", "content": AGAIN}]
+        schema = SCHEMA if self._has_schema else None
+        return self.client.chat(messages, self._sampling, schema=schema)[0]
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            setattr(self.counts, name, getattr(self.counts, name) + 1)
+
+    def _count_failure(self, error: Exception) -> None:
+        with self._lock:
+            self._failures += 1
+            failures = self._failures
+        if failures >= MAX_FAILURES:
+            raise RunFailed(
+                f"{self._place} answered none of {failures} documents in a row ({error}); earlier answers are kept: "
+                "run again when it is up"
+            ) from error
 
 
-def read_score(answer: str) -> int | None:
-    r"""Reads the last score, 0 to 5, in an answer.
-
-    >>> read_score("Clear and tested.\n**Score:** 4"), read_score("Score: 7")
-    (4, None)
-    """
-    found = _SCORE.findall(answer)
-    return int(found[-1]) if found else None
-
-
-def annotate_by_signals(signals: Measured) -> float:
-    """Scores a document from 0 to 5 by its signals, for runs without a model that annotates.
+def annotate_by_signals(signals: Measured) -> Assessment:
+    """Scores a document and its sides from 0 to 5 by its signals, for runs without a model that annotates.
 
     Correctness counts parsing and linter findings; readability comments, lines and paths; security the findings of
     ruff's security rules; value functions, documentation and libraries.
@@ -121,4 +210,5 @@ def annotate_by_signals(signals: Measured) -> float:
     known = min((signals["known_imports"] or 0) / 2, 1.0)
     value = 0.5 * substance + 0.2 * known + 0.3 * min(lines / 60, 1.0)
     value *= 1 - signals["duplicate_line_fraction"]
-    return MAX_SCORE * (0.3 * correctness + 0.3 * readability + 0.1 * security + 0.3 * value)
+    score = 0.3 * correctness + 0.3 * readability + 0.1 * security + 0.3 * value
+    return Assessment(*(MAX_SCORE * side for side in (score, correctness, readability, security, value)))

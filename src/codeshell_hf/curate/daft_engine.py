@@ -1,18 +1,18 @@
-"""Runs Daft on this machine or on a Ray cluster; no other module depends on which."""
+"""Runs the steps on this machine or on a Ray cluster; no other module depends on which."""
 
 import json
 import logging
 import os
 import socket
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import daft
 from daft import DataType, col
 
-from ..errors import CodeShellError, DataError, RunFailed
+from ..errors import DataError, RunFailed
 from ..processors import count_usable_cpus
+from .worker_pool import POOL, call
 
 # Daft's engine logs its steps through Python's logging.
 logging.getLogger("tracing").setLevel(logging.WARNING)
@@ -61,39 +61,12 @@ def _try_connection(address: str) -> None:
 
 
 def count_cores() -> int:
-    """Cores that Daft may use: the cluster's, or those of this process."""
+    """Cores that the steps may use: the cluster's, or those of this process."""
     if _started is not None and _started[0] == "ray":
         import ray
 
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
     return count_usable_cpus()
-
-
-class _Call(Generic[Task, Shared]):
-    """Calls a function and returns its error as a value, since Daft replaces exceptions with its own."""
-
-    def __init__(self, function: Callable[[Task, Shared], object], shared: str) -> None:
-        self._function = function
-        self._shared: Shared = json.loads(shared)
-
-    def __call__(self, task: str) -> str:
-        try:
-            return json.dumps({"result": self._function(json.loads(task), self._shared)})
-        except CodeShellError as error:
-            return json.dumps({"error": str(error), "exit_code": error.exit_code})
-        except OSError as error:
-            reason = error.strerror or " ".join(str(error).split())
-            advice = "finished parts are kept: fix this and run the same command again"
-            return json.dumps(
-                {
-                    "error": f"{error.filename or 'a part'} cannot be read or written ({reason}); {advice}",
-                    "exit_code": 1,
-                }
-            )
-        except Exception as error:  # raised again in the main process
-            return json.dumps(
-                {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc(), "exit_code": 1}
-            )
 
 
 def map_tasks(
@@ -124,9 +97,11 @@ def map_tasks(
         return
     answers: Iterable[str]
     if is_local and (workers <= 1 or is_small):
-        answers = map(_Call(function, plain), texts)
+        answers = (call(function, text, plain) for text in texts)
+    elif is_local:
+        answers = POOL.run(function, texts, plain, workers=workers)
     else:
-        answers = _run(function, texts, plain, workers, gpus=gpus, is_local=is_local)
+        answers = _run_on_ray(function, texts, plain, workers, gpus=gpus)
     for answer in answers:
         values = json.loads(answer)
         if "error" in values:
@@ -135,32 +110,24 @@ def map_tasks(
         yield values["result"]
 
 
-def _run(
-    function: Callable[[Task, Shared], object],
-    texts: list[str],
-    shared: str,
-    workers: int,
-    *,
-    gpus: float,
-    is_local: bool,
+def _run_on_ray(
+    function: Callable[[Task, Shared], object], texts: list[str], shared: str, workers: int, *, gpus: float
 ) -> Iterator[str]:
     worker = daft.cls(use_process=True, max_concurrency=workers, gpus=gpus)(_Worker)(function, shared)
-    table = daft.from_pydict({"task": texts})
-    table = table.into_batches(1) if is_local else table.into_partitions(len(texts))
+    table = daft.from_pydict({"task": texts}).into_partitions(len(texts))
     try:
         for row in table.select(worker.run(col("task")).alias("answer")).iter_rows():
             yield row["answer"]
     except Exception as error:
-        if isinstance(error, CodeShellError):
-            raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise RunFailed(f"a worker process died ({reason}); run the same command again") from error
 
 
 class _Worker:
     def __init__(self, function: Callable[[object, object], object], shared: str) -> None:
-        self._call = _Call(function, shared)
+        self._function = function
+        self._shared = shared
 
     @daft.method.batch(return_dtype=DataType.string(), batch_size=1)  # type: ignore[untyped-decorator, unused-ignore]
     def run(self, tasks: daft.Series) -> list[str]:
-        return [self._call(task) for task in tasks.to_pylist()]
+        return [call(self._function, task, self._shared) for task in tasks.to_pylist()]

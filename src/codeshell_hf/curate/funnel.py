@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import daft
@@ -31,6 +32,8 @@ from .measured_parts import SIGNAL_NAMES
 from .ngrams import train, write_arpa
 from .parts import Repeated
 from .progress import Progress
+from .quality_requests import find_injected_lines
+from .quality_scores import OUTPUTS, Assessment
 from .regressor import MEASURES, fit
 from .report import Example, Outcome
 from .rights import read_opt_outs
@@ -50,6 +53,7 @@ from .words import load_splitter
 from .writing import EXAMPLES, WriteShared, WriteTask, Written, write_part
 
 EXISTING = "existing"
+ANNOTATIONS = "annotations.parquet"
 _RANK = ("key", "preference", "stars", "id")
 _JUDGED = (
     "source",
@@ -315,17 +319,20 @@ class Curation:
             known = [(text, score) for text, score in zip(texts, scores, strict=True) if score is not None]
             self._progress("train quality", 0, 1)
             folder.mkdir(exist_ok=True)
+            self._keep_annotations(rows, texts, scores, folder / ANNOTATIONS)
             fit([text for text, _ in known], [score for _, score in known], folder, quality, compute_dtype)
             shutil.rmtree(folder / "trainer", ignore_errors=True)
             self._progress("train quality", 1, 1)
         annotator = STATIC if quality.endpoint is None else quality.endpoint.model
         measures = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-        self.outcome.measures["quality"] = {"annotator": annotator, **measures}
+        speaking = pc.sum(pq.read_table(folder / ANNOTATIONS, columns=["speaks_to_judge"])["speaks_to_judge"]).as_py()
+        told = {"annotator": annotator, **measures, "documents_that_speak_to_a_judge": speaking or 0}
+        self.outcome.measures["quality"] = told
         return str(folder)
 
     def _annotate(
         self, quality: Quality, rows: Sequence[Drawn], texts: Sequence[str], answers: Path
-    ) -> list[float | None]:
+    ) -> list[Assessment | None]:
         if quality.endpoint is None:
             return [annotate_by_signals(row) for row in rows]
 
@@ -333,7 +340,27 @@ class Curation:
             self._progress("annotate", done, total)
 
         documents = [(text, row["language"]) for text, row in zip(texts, rows, strict=True)]
-        return [*ask(quality.endpoint, documents, JsonLinesCache(answers), on_progress=show)]
+        scores, counts = ask(quality.endpoint, documents, JsonLinesCache(answers), on_progress=show)
+        self.outcome.measures["annotation"] = asdict(counts)
+        return scores
+
+    def _keep_annotations(
+        self, rows: Sequence[Drawn], texts: Sequence[str], scores: Sequence[Assessment | None], path: Path
+    ) -> None:
+        """Writes the scores of the sample and their sides, and which files speak to a judge."""
+        keys = np.array([row["key"] for row in rows], np.int64)
+        table = pa.table(
+            {
+                "id": [name for part in self._corpus.take(keys, ["id"]) for name in part["id"].to_pylist()],
+                "language": [row["language"] for row in rows],
+                **{
+                    name: pa.array([None if score is None else score[place] for score in scores], pa.float32())
+                    for place, name in enumerate(OUTPUTS)
+                },
+                "speaks_to_judge": [bool(find_injected_lines(text)) for text in texts],
+            }
+        )
+        pq.write_table(table, path, compression="zstd")
 
     def decontaminate(self) -> None:
         """Drops documents that contain text of a benchmark."""

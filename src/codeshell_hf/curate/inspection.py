@@ -19,6 +19,7 @@ from .measured_parts import SIGNAL_NAMES
 from .ngrams import load_scorer
 from .parts import CorpusPart, Repeated, read_kept
 from .preference_score import Measured
+from .quality_scores import OUTPUTS
 from .regressor import Regressor
 from .repetition import find_holders, remove_pieces
 from .settings import Benchmark
@@ -34,7 +35,7 @@ INSPECTED = pa.schema(
         ("left", pa.int32()),
     ]
 )
-SCORED = pa.schema([("key", pa.int64()), ("quality", pa.float32())])
+SCORED = pa.schema([("key", pa.int64()), *((name, pa.float32()) for name in OUTPUTS)])
 STATIC = "static"
 
 
@@ -121,7 +122,8 @@ def score_part(part: CorpusPart, shared: ScoreShared) -> None:
             else:
                 scores = regressor.score(batch["text"].to_pylist(), batch_documents=shared["batch_documents"])
             keys = batch["key"].to_pylist()
-            writer.write([{"key": key, "quality": score} for key, score in zip(keys, scores, strict=True)])
+            named = [dict(zip(OUTPUTS, values, strict=True)) for values in scores]
+            writer.write([{"key": key, **values} for key, values in zip(keys, named, strict=True)])
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import CheckpointError, DataError
 from ..manifest import share_weights
 from ..precision import ComputeDtype
-from .annotation import MAX_SCORE
+from .quality_scores import MAX_SCORE, OUTPUTS, SIDES, Assessment
 from .settings import Quality
 
 if TYPE_CHECKING:
@@ -34,16 +34,17 @@ MEASURES = "quality.json"
 
 
 def fit(
-    texts: Sequence[str], scores: Sequence[float], folder: Path, quality: Quality, compute_dtype: ComputeDtype
+    texts: Sequence[str], scores: Sequence[Assessment], folder: Path, quality: Quality, compute_dtype: ComputeDtype
 ) -> dict[str, float]:
-    """Trains the regressor with transformers' Trainer.
+    """Trains the regressor with transformers' Trainer, on the score and the sides of each document at once.
 
     Args:
-        scores: Of each document, 0 to 5.
+        scores: Of each document, 0 to 5; a side that is not stated has the score.
         folder: For model, tokenizer and measures.
 
     Returns:
-        On held-out documents: Pearson and Spearman correlation, mean squared error, variance; and both set sizes.
+        On held-out documents: Pearson and Spearman correlation, mean squared error and variance of the score, Pearson
+        correlation of each side; and both set sizes.
 
     Raises:
         DataError: If there are too few documents.
@@ -63,7 +64,7 @@ def fit(
         starts = [texts[place][: quality.max_tokens * _TOKEN_CHARACTERS] for place in places]
         rows = tokenizer(starts, truncation=True, max_length=quality.max_tokens)
         return [
-            {"input_ids": ids, "attention_mask": mask, "labels": float(scores[place])}
+            {"input_ids": ids, "attention_mask": mask, "labels": _fill_sides(scores[place])}
             for ids, mask, place in zip(rows["input_ids"], rows["attention_mask"], places, strict=True)
         ]
 
@@ -88,13 +89,18 @@ def fit(
     trainer = Trainer(model, arguments, data_collator=DataCollatorWithPadding(tokenizer), train_dataset=training)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    predicted = np.asarray(trainer.predict(testing).predictions).reshape(-1)
-    wanted = np.array([row["labels"] for row in testing])
+    all_predicted = np.asarray(trainer.predict(testing).predictions).reshape(len(testing), len(OUTPUTS))
+    all_wanted = np.array([row["labels"] for row in testing])
+    predicted, wanted = all_predicted[:, 0], all_wanted[:, 0]
     measures = {
         "pearson": _correlate(predicted, wanted),
         "spearman": _correlate(_rank(predicted), _rank(wanted)),
         "mean_squared_error": float(((predicted - wanted) ** 2).mean()),
         "variance_of_scores": float(wanted.var()),
+        **{
+            f"pearson_{side}": _correlate(all_predicted[:, place], all_wanted[:, place])
+            for place, side in enumerate(SIDES, 1)
+        },
         "held_out_documents": len(wanted),
         "training_documents": len(training),
     }
@@ -106,13 +112,19 @@ def fit(
     return measures
 
 
+def _fill_sides(assessment: Assessment) -> list[float]:
+    return [float(assessment.score if value is None else value) for value in assessment]
+
+
 def _make_encoder(texts: Sequence[str], encoder: str | None) -> tuple["PreTrainedTokenizerFast", "PreTrainedModel"]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
     if encoder is not None:
         try:
             tokenizer = AutoTokenizer.from_pretrained(encoder)
-            model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=1, problem_type="regression")
+            model = AutoModelForSequenceClassification.from_pretrained(
+                encoder, num_labels=len(OUTPUTS), problem_type="regression"
+            )
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(f"{encoder} is no encoder that can be loaded ({reason})") from error
@@ -134,7 +146,9 @@ def _make_encoder(texts: Sequence[str], encoder: str | None) -> tuple["PreTraine
     )
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **names)
-    config = BertConfig(vocab_size=len(tokenizer), num_labels=1, problem_type="regression", pad_token_id=0, **_SMALL)
+    config = BertConfig(
+        vocab_size=len(tokenizer), num_labels=len(OUTPUTS), problem_type="regression", pad_token_id=0, **_SMALL
+    )
     return tokenizer, AutoModelForSequenceClassification.from_config(config)
 
 
@@ -169,27 +183,30 @@ class Regressor:
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(f"{folder} cannot be loaded as a quality regressor ({reason})") from error
-        if model.config.num_labels != 1:
-            raise CheckpointError(f"{folder} has {model.config.num_labels} outputs; a quality regressor has one")
+        if model.config.num_labels not in (1, len(OUTPUTS)):
+            raise CheckpointError(
+                f"{folder} has {model.config.num_labels} outputs; a quality regressor has one, or {len(OUTPUTS)} with "
+                "its sides"
+            )
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = model.to(self._device).eval()
         self._max_tokens = min(max_tokens, getattr(model.config, "max_position_embeddings", max_tokens))
 
-    def score(self, texts: Sequence[str], *, batch_documents: int) -> list[float]:
-        """Scores documents from 0 to 5; those of similar length share a batch."""
+    def score(self, texts: Sequence[str], *, batch_documents: int) -> list[Assessment]:
+        """Scores documents and, if it has learned them, their sides from 0 to 5; similar lengths share a batch."""
         import torch
 
         starts = [text[: self._max_tokens * _TOKEN_CHARACTERS] for text in texts]
         rows = self._tokenizer(starts, truncation=True, max_length=self._max_tokens)["input_ids"]
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-        scores = [0.0] * len(rows)
+        scores = [Assessment(0.0)] * len(rows)
         for start in range(0, len(order), batch_documents):
             places = order[start : start + batch_documents]
             batch = self._tokenizer.pad({"input_ids": [rows[place] for place in places]}, return_tensors="pt")
             with torch.inference_mode():
-                logits = self._model(**batch.to(self._device)).logits[:, 0].float().clamp(0, MAX_SCORE).tolist()
-            for place, value in zip(places, logits, strict=True):
-                scores[place] = value
+                logits = self._model(**batch.to(self._device)).logits.float().clamp(0, MAX_SCORE).tolist()
+            for place, values in zip(places, logits, strict=True):
+                scores[place] = Assessment(*values)
         return scores
 
 

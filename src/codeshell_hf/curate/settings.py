@@ -230,7 +230,10 @@ class Endpoint(ServerSettings):
         default=None, description="file with {language} and {text}; null for the package's own"
     )
     max_characters: int = Field(default=12_000, gt=0, description="longer documents are cut")
-    max_answers: int = Field(default=100_000, gt=0, description="budget of answers, over all runs")
+    max_answers: int = Field(default=100_000, gt=0, description="budget of answers, readable or not, over all runs")
+    max_answer_tokens: int = Field(
+        default=1024, gt=0, description="room for an answer, with the reasoning of a model that reasons"
+    )
     calls_at_once: int = Field(default=8, gt=0, description="concurrent requests")
 
 

@@ -1,7 +1,8 @@
 """Hashed shingles of words and their MinHash, vectorised over many documents.
 
 A word is a run of ASCII letters, digits and underscores, or a single non-ASCII character, so that Chinese, which has no
-spaces, is compared by characters. A shingle is five consecutive words; a shorter document is one shingle.
+spaces, is compared by characters; the operators before a word belong to it, other punctuation and white space do not. A
+shingle is five consecutive words; a shorter document is one shingle.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..text.word_hashes import FINISH, MIX, find_words, hash_words
+from ..text.word_hashes import FINISH, MIX, find_words, hash_operators, hash_words
 
 SHINGLE_WORDS = 5
 # Bytes of a block, which stays in the processor's cache.
@@ -62,6 +63,9 @@ def _shingle_block(documents: Sequence[bytes]) -> Shingles:
     sizes = np.fromiter(map(len, documents), np.int64, len(documents)) + 1
     first = np.searchsorted(starts, np.concatenate([[0], np.cumsum(sizes)]))
     counts = np.diff(first)
+    operators = hash_operators(joined, starts, ends)
+    operators[first[:-1][counts > 0]] = 0  # between two documents
+    words += operators
     if len(words) >= SHINGLE_WORDS:
         rolled = words[: len(words) - SHINGLE_WORDS + 1] * _ROLL[0]
         for place in range(1, SHINGLE_WORDS):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .dropped import DROPPED_SCHEMA, DropLimits, list_dropped
 from .measured_parts import SCHEMA
 from .parts import CorpusPart, Repeated
+from .quality_scores import OUTPUTS
 from .redaction import redact, redact_all
 from .repetition import find_holders, remove_pieces
 from .report import Example, Histogram
@@ -52,7 +53,7 @@ DOCUMENT_SCHEMA = pa.schema(
         ("cluster", pa.string()),
         ("cluster_size", pa.int32()),
         ("perplexity", pa.float32()),
-        ("quality", pa.float32()),
+        *((name, pa.float32()) for name in OUTPUTS),
         ("tokens", pa.int32()),
         ("split", pa.string()),
     ]
@@ -187,7 +188,7 @@ class _Scores:
         self._tables: list[tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]] = []
         for path, names in (
             (inspected, ("perplexity", "tokens", "left", "overlap")),
-            (scored, ("quality",)),
+            (scored, OUTPUTS),
             (existing, ("jaccard",)),
         ):
             if path is not None:

@@ -18,7 +18,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import SettingsError
-from .chat import Message
 from .failures import Failed, Failure, PromptTooLong, explain, read_failure, shorten_words
 from .replies import Reply, read_choices, read_json, repair_text
 from .sampling import Sampling
@@ -26,6 +25,8 @@ from .settings import ServerSettings
 
 if TYPE_CHECKING:
     import openai
+
+    from .chat import Message  # imports torch, which workers of curation do not need
 
 HUB = "https://router.huggingface.co/v1"
 MOST_STOPS = 4  # OpenAI's limit; further stops are cut here
@@ -106,7 +107,9 @@ class Client:
                 return length if isinstance(length, int) and length > 0 else None
         return None
 
-    def chat(self, messages: Sequence[Message], sampling: Sampling) -> list[Reply]:
+    def chat(
+        self, messages: Sequence["Message"], sampling: Sampling, *, schema: Mapping[str, object] | None = None
+    ) -> list[Reply]:
         """Requests answers to a chat.
 
         Servers that return fewer choices than requested are asked again with other seeds. Where the prompt and
@@ -114,6 +117,7 @@ class Client:
 
         Args:
             sampling: With any number of stops; `max_tokens` is not used.
+            schema: The JSON schema that answers shall follow, which servers without such a feature refuse or ignore.
 
         Returns:
             As many as `sampling.samples`.
@@ -123,7 +127,12 @@ class Client:
             RequestRefused: If the server rejects the request.
             ServerUnavailable: If it does not answer, or its reply cannot be read.
         """
-        return self._ask({"messages": [dict(message) for message in messages]}, sampling)
+        body: dict[str, object] = {"messages": [dict(message) for message in messages]}
+        if schema is not None:
+            body["response_format"] = {
+                "type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)}
+            }  # fmt: skip
+        return self._ask(body, sampling)
 
     def complete(self, prompt: str, sampling: Sampling) -> list[Reply]:
         """Requests continuations of a text, in which special tokens are live; otherwise as `chat`."""

@@ -17,11 +17,17 @@ _MAY_BE_LENGTH = frozenset({400, 413, 422})
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 # OpenAI's, Azure's and the Hub's; llama.cpp's.
 _LENGTH_CODES = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
-_FINAL_CODES = frozenset({"insufficient_quota", "content_filter", "model_not_found", "invalid_api_key"})
+_ACCESS_CODES = frozenset({"insufficient_quota", "model_not_found", "invalid_api_key"})
+_ACCESS = frozenset({401, 402, 404})
+_FINAL_CODES = _ACCESS_CODES | {"content_filter"}
 
 
 class RequestRefused(SettingsError):
     """The server rejects the request: the address, model, key or a parameter is wrong."""
+
+
+class AccessRefused(RequestRefused):
+    """The server rejects the key, the account or the model, so that it will reject every request."""
 
 
 class PromptTooLong(RequestRefused):
@@ -71,6 +77,11 @@ class Failure:
         return self.status is not None and (self.status not in _BUSY or bool(self.codes & _FINAL_CODES))
 
     @property
+    def is_about_access(self) -> bool:
+        """Whether every request will fail, whatever it asks."""
+        return self.status in _ACCESS or bool(self.codes & _ACCESS_CODES)
+
+    @property
     def asks_too_long_a_wait(self) -> bool:
         """Whether the server asks to wait longer than the limit."""
         return self.wait_s is not None and self.wait_s > LONGEST_WAIT_S
@@ -88,15 +99,21 @@ def explain(failure: Failure, *, model: str, place: str, tries: int) -> RequestR
     """The error to raise for a request that failed finally."""
     status = "" if failure.status is None else f"{failure.status} "
     if failure.is_refusal:
-        kind = (
-            ContentRefused if failure.status in _MAY_BE_LENGTH and "content_filter" in failure.codes else RequestRefused
+        return _find_kind(failure)(
+            f"{place} refuses {model}: {status}{failure.words}; check url, model, key and parameters"
         )
-        return kind(f"{place} refuses {model}: {status}{failure.words}; check url, model, key and parameters")
     asks = f"and asks to wait {failure.wait_s:.0f} s " if failure.asks_too_long_a_wait else ""
     return ServerUnavailable(
         f"{model} at {place} did not answer {asks}after {tries} tries ({status}{failure.words}); "
         "earlier answers are kept: run again when it is up"
     )
+
+
+def _find_kind(failure: Failure) -> type[RequestRefused]:
+    if failure.is_about_access:
+        return AccessRefused
+    is_content = failure.status in _MAY_BE_LENGTH and "content_filter" in failure.codes
+    return ContentRefused if is_content else RequestRefused
 
 
 def read_failure(text: str, status: int | None, headers: Mapping[str, str]) -> Failure:

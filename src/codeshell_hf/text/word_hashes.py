@@ -21,6 +21,13 @@ _HIGH = 0x80
 _LEAD = 0xC0
 _STEP = 8
 _MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_STEP + 1)], np.uint64)
+# The last bytes of eight, as many as a gap has.
+_LAST = np.array([(2**64 - 1) ^ ((1 << (8 * (_STEP - count))) - 1) for count in range(_STEP + 1)], np.uint64)
+# At most 63, so that four have a sum in one byte; chosen so that no two operators, such as == and -, have the same.
+_OPERATORS = np.zeros(256, np.uint8)
+_OPERATORS[list(b"=+-<>*/%!&|^~")] = (45, 16, 58, 2, 62, 46, 38, 27, 56, 22, 43, 3, 7)
+_ONES = np.uint64(0x0101010101010101)
+_TOP = np.uint64(56)
 _LENGTH = np.uint64(0xA24BAED4963EE407)
 _LONG_WORD = 256
 _UPPER = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz")
@@ -68,6 +75,27 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     words = words * MIX
     words ^= words >> np.uint64(29)
     return words * FINISH
+
+
+def hash_operators(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Hashes the operators before each word of `find_words`, whatever white space is between; 0 without; shape (W,).
+
+    They are looked for in the eight bytes before a word and the eight behind the last one; their order does not count.
+    The first word of the data has none.
+    """
+    found = np.zeros(len(starts), np.uint64)
+    if len(starts) < 2:
+        return found
+    codes = np.zeros(len(data) + 2 * _STEP, np.uint8)
+    np.take(_OPERATORS, data, out=codes[_STEP:-_STEP], mode="clip")
+    eights = np.ndarray((len(data) + _STEP + 1,), np.dtype("<u8"), codes, strides=(1,))
+    gaps = starts[1:] - ends[:-1]
+    before = eights[starts[1:]] & _LAST[np.minimum(gaps, _STEP)]
+    wide = np.flatnonzero(gaps > _STEP)
+    if len(wide):
+        before[wide] += eights[ends[wide] + _STEP] & _MASKS[np.minimum(gaps[wide] - _STEP, _STEP)]
+    found[1:] = ((before * _ONES) >> _TOP) * MIX  # the sum of eight bytes
+    return found
 
 
 def hash_text(text: bytes) -> NDArray[np.uint64]:
