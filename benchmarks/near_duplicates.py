@@ -150,7 +150,7 @@ def run_ours(path: Path, folder: Path) -> None:
         signed.append(pa.table(columns))
     table = pa.concat_tables(signed)
     count = table.num_rows
-    table = table.append_column("preference", pa.array([0.5] * count, pa.float32()))
+    table = table.append_column("standing", pa.array([0.5] * count, pa.float32()))
     table = table.append_column("stars", pa.array([0] * count, pa.int64()))
     table = table.append_column("id", pa.array([f"{place:09d}" for place in range(count)]))
     options = NearDuplicates(min_jaccard=MIN_JACCARD, bands=BANDS, rows=ROWS)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codeshell_hf.curate.duplicates import (
-    connect,
+    choose_representatives,
     find_exact_duplicates,
     find_near_duplicates,
     find_repeated_pieces,
@@ -32,7 +32,7 @@ def make_table(texts: list[str], stars: list[int | None] | None = None) -> pa.Ta
         {
             "key": pa.array(range(len(texts)), pa.int64()),
             "id": [f"{place:06d}" for place in range(len(texts))],
-            "preference": pa.array([0.5] * len(texts), pa.float32()),
+            "standing": pa.array([0.5] * len(texts), pa.float32()),
             "stars": pa.array(stars or [None] * len(texts), pa.int64()),
             "digest": [str(hash(text)) for text in texts],
             "bands": pa.array([signed[n] if counts[n] else None for n in range(len(texts))], pa.list_(pa.uint64())),
@@ -74,16 +74,17 @@ def test_near_duplicates_of_real_code_agree_with_exact_jaccard(tmp_path: Path) -
         ):
             near[a].add(b)
             near[b].add(a)
-    truth = components(near)
 
     dropped = find(texts, tmp_path)
 
-    cluster = {member: place for place, members in enumerate(truth) for member in members}
-    removable = sum(len(members) - 1 for members in truth)
-    right = sum(member in cluster and cluster[member] == cluster.get(best) for member, best in dropped.items())
+    assert all(best in near[member] for member, best in dropped.items()), "each is near to the one that represents it"
+    kept = set(range(len(texts))) - dropped.keys()
+    assert set(dropped.values()) <= kept
+    missed = sum(not near[place].isdisjoint(kept) for place in kept)
+    removable = sum(len(members) - 1 for members in components(near))
     assert removable > 40
-    assert right == len(dropped), "precision 1.0: every one that fell is near, by way of others, to the one that stays"
-    assert right >= 0.95 * removable
+    assert missed <= 0.05 * removable
+    assert len(dropped) >= 0.8 * removable
 
 
 def components(near: dict[int, set[int]]) -> list[set[int]]:
@@ -98,6 +99,25 @@ def components(near: dict[int, set[int]]) -> list[set[int]]:
             seen |= group
             found.append(group)
     return found
+
+
+def test_of_a_chain_of_revisions_none_is_dropped_for_one_that_it_is_not_near_to(tmp_path: Path) -> None:
+    """Sixty revisions, each of which changes a fortieth; the last has nothing of the first."""
+    rng = random.Random(3)
+    words = [f"name_{rng.randrange(10**6)}" for _ in range(400)]
+    chain = []
+    for revision in range(60):
+        chain.append(" ".join(words))
+        for place in range(10):
+            words[(revision * 10 + place) % 400] = f"name_{rng.randrange(10**6)}"
+    sets = [plain_shingles(text) for text in chain]
+
+    dropped = find(chain, tmp_path)
+
+    kept = sorted(set(range(60)) - dropped.keys())
+    assert 5 < len(kept) < 20
+    assert all(jaccard(sets[member], sets[best]) >= 0.7 for member, best in dropped.items())
+    assert all(jaccard(sets[a], sets[b]) < 0.7 for a, b in combinations(kept, 2)), "what stays is not near"
 
 
 def test_the_best_of_a_cluster_stays_by_stars_then_by_name(tmp_path: Path) -> None:
@@ -118,25 +138,45 @@ def test_a_bucket_of_many_is_one_cluster_and_short_texts_are_compared_whole(tmp_
     assert dropped == dict.fromkeys(range(1, 90), 0) | {91: 90}
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda pair: pair[0] < pair[1]), min_size=1))
-def test_connected_components_are_those_of_a_plain_search(edges: list[tuple[int, int]]) -> None:
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(lambda pair: pair[0] < pair[1]), max_size=60))
+def test_representatives_are_those_of_a_plain_loop(edges: list[tuple[int, int]]) -> None:
     near = defaultdict(set)
     for a, b in edges:
-        near[a].add(b)
         near[b].add(a)
+    plain: set[int] = set()
+    for place in range(31):
+        if near[place].isdisjoint(plain):
+            plain.add(place)
 
-    labels = connect(daft.from_pydict({"a": [a for a, _ in edges], "b": [b for _, b in edges]})).to_pydict()
+    pairs = np.array(edges, np.int64).reshape(-1, 2)
+    stays = choose_representatives(pairs[:, 0], pairs[:, 1], 31)
 
-    expected = {member: min(group) for group in components(near) for member in group}
-    assert dict(zip(labels["key"], labels["label"], strict=True)) == expected
+    assert set(np.flatnonzero(stays).tolist()) == plain
 
 
-def test_a_long_chain_is_one_component() -> None:
-    labels = connect(daft.from_pydict({"a": list(range(500)), "b": list(range(1, 501))})).to_pydict()
+def test_a_long_chain_is_decided_link_by_link() -> None:
+    stays = choose_representatives(np.arange(500), np.arange(1, 501), 501)
 
-    assert set(labels["label"]) == {0}
-    assert len(labels["key"]) == 501
+    assert np.flatnonzero(stays).tolist() == [*range(0, 501, 2)]
+
+
+def test_a_crowd_is_compared_until_none_of_those_that_stay_is_near(tmp_path: Path) -> None:
+    """Two hundred variants of ten texts share bands with a common half, so that buckets are too large for all pairs."""
+    rng = random.Random(5)
+    half = " ".join(f"common_{n}" for n in range(300))
+    texts = []
+    for group in range(10):
+        own = " ".join(f"own_{group}_{n}" for n in range(80))
+        texts += [f"{half} {own} end{rng.randrange(10**6)}" for _ in range(20)]
+    rng.shuffle(texts)
+    sets = [plain_shingles(text) for text in texts]
+
+    dropped = find(texts, tmp_path)
+
+    kept = set(range(len(texts))) - dropped.keys()
+    assert all(jaccard(sets[member], sets[best]) >= 0.7 for member, best in dropped.items())
+    assert not any(jaccard(sets[a], sets[b]) >= 0.7 for a, b in combinations(sorted(kept), 2))
 
 
 def test_of_equal_documents_the_best_stays() -> None:
@@ -144,7 +184,7 @@ def test_of_equal_documents_the_best_stays() -> None:
         {
             "key": [0, 1, 2, 3, 4],
             "digest": ["a", "a", "a", "b", "c"],
-            "preference": [0.5, 0.5, 0.5, 0.1, 0.1],
+            "standing": [0.5, 0.5, 0.5, 0.1, 0.1],
             "stars": pa.array([None, 3, 3, 1, 1], pa.int64()),
             "id": ["z", "y", "x", "v", "u"],
         }

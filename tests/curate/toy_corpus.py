@@ -6,6 +6,7 @@ from pathlib import Path
 import daft
 import pyarrow as pa
 
+from codeshell_hf.curate.examination import EXAMINED_SIGNALS
 from codeshell_hf.curate.languages import name_language
 from codeshell_hf.curate.measured_parts import SCHEMA, measure_batch
 from codeshell_hf.curate.progress import Progress
@@ -90,4 +91,4 @@ def measure_all(files: Mapping[str, str], *, lints: bool = False) -> daft.DataFr
         ("source", Document(path, path, text.encode(), len(text), name_language(path))) for path, text in files.items()
     ]
     rows = measure_batch(documents, Measuring(lints=lints))
-    return daft.from_arrow(pa.Table.from_pylist(rows, schema=SCHEMA))
+    return daft.from_arrow(pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMA, *EXAMINED_SIGNALS.items()])))

@@ -17,6 +17,7 @@ from ..errors import DataError
 from ..extensions import find_extension_file
 from ..manifest import hash_file, hash_values
 from .daft_engine import map_tasks
+from .examination import EXAMINED_SIGNALS, AlignTask, ExamineShared, ExamineTask, align_part, examine_part
 from .existing import SignShared, SignTask, sign_part
 from .measured_parts import MEASURED_BY, SIGNAL_NAMES, measure_part
 from .parts import CorpusPart
@@ -28,6 +29,8 @@ from .verdicts import Verdicts
 
 ROW = 0xFFFFFFFF
 _ROWS = 512
+# Fewer parts are aligned in this process, which is faster than starting workers.
+_SMALL = 100
 Task = TypeVar("Task")
 Shared = TypeVar("Shared")
 Answer = TypeVar("Answer")
@@ -139,6 +142,10 @@ class Corpus:
             if not path.exists():
                 tasks.append({"index": index, "units": [asdict(unit) for unit in units], "path": str(path)})
         self._follow("measure", map_tasks(measure_task, tasks, shared), len(tasks), len(parts))
+        self._examining = ExamineShared(reads_syntax=measuring.reads_syntax, lints=measuring.lints)
+        code = [hash_code(Path(str(sys.modules[examine_part.__module__].__file__)))]
+        self._examined_by = hash_values([self._examining, code])[:8]
+        self._examined: list[list[Path]] = [self._list_examined(path) for path in self.measured]
         self.verdicts = Verdicts([pq.read_metadata(path).num_rows for path in self.measured])
 
     def sign_existing(
@@ -163,6 +170,45 @@ class Corpus:
         self._follow("existing", map_tasks(sign_part, tasks, shared), len(tasks), len(paths))
         return paths
 
+    def _list_examined(self, measured: Path) -> list[Path]:
+        return sorted(measured.parent.glob(f"{measured.stem}-{self._examined_by}-*.examined"))
+
+    def examine(self, keys: NDArray[np.int64]) -> None:
+        """Measures syntax and standards of documents, by sorted keys; those that were examined before are not again."""
+        wanted = self.work / "to-examine"
+        wanted.mkdir(parents=True, exist_ok=True)
+        tasks: list[ExamineTask] = []
+        for part, path in enumerate(self.measured):
+            mine = keys[np.searchsorted(keys, part << 32) : np.searchsorted(keys, (part + 1) << 32)]
+            if len(mine) and self._examined[part]:
+                known = [pq.read_table(file, columns=["key"])["key"].to_numpy() for file in self._examined[part]]
+                mine = np.setdiff1d(mine, np.concatenate(known))
+            if len(mine):
+                np.save(wanted / f"{part:05d}.npy", mine)
+                number = len(self._examined[part])
+                output = path.with_name(f"{path.stem}-{self._examined_by}-{number:05d}.examined")
+                tasks.append({"measured": str(path), "wanted": str(wanted / f"{part:05d}.npy"), "output": str(output)})
+                self._examined[part].append(output)
+        self._follow("examine", map_tasks(examine_part, tasks, self._examining), len(tasks), len(tasks))
+
+    def list_examined(self) -> list[str]:
+        """The files of documents that have been examined, now or in earlier runs."""
+        return [str(path) for paths in self._examined for path in paths]
+
+    def align_examined(self) -> None:
+        """Writes what has been examined in the rows of the measured parts, for the steps that follow."""
+        folder = self.work / "examined"
+        folder.mkdir(parents=True, exist_ok=True)
+        tasks = [
+            AlignTask(measured=str(measured), examined=[*map(str, self._examined[part])], output=str(output))
+            for part, measured in enumerate(self.measured)
+            if not (output := self._align(part)).exists()
+        ]
+        self._follow("align", map_tasks(align_part, tasks, None, is_small=len(tasks) < _SMALL), len(tasks), len(tasks))
+
+    def _align(self, part: int) -> Path:
+        return self.work / "examined" / f"{part:05d}.parquet"
+
     def _follow(self, step: str, answers: Iterator[Answer], tasks: int, total: int) -> list[Answer]:
         done = total - tasks
         self._progress(step, done, total)
@@ -181,6 +227,7 @@ class Corpus:
             CorpusPart(
                 index=index,
                 measured=str(measured),
+                examined=str(self._align(index)),
                 codes=str(codes / f"{index:05d}.npy"),
                 output=str(folder / f"{prefix}{index:05d}.parquet"),
             )
@@ -231,7 +278,12 @@ class Corpus:
         for part, path in enumerate(self.measured):
             mine = keys[np.searchsorted(keys, part << 32) : np.searchsorted(keys, (part + 1) << 32)]
             if len(mine):
-                yield pq.read_table(path, columns=list(columns)).take(pa.array(mine & ROW))
+                table = pq.read_table(path, columns=[name for name in columns if name not in EXAMINED_SIGNALS])
+                if examined := [name for name in columns if name in EXAMINED_SIGNALS]:
+                    found = pq.read_table(self._align(part), columns=examined)
+                    for name in examined:
+                        table = table.append_column(name, found[name])
+                yield table.take(pa.array(mine & ROW))
 
     def read_texts(self, keys: Sequence[int]) -> Iterator[str]:
         """Reads the texts of documents by sorted keys."""
@@ -246,7 +298,10 @@ class Corpus:
         """About `sample_bytes` of text from the most preferred remaining documents, each language by its share."""
         rows: dict[str, list[tuple[float, int, int]]] = {}
         for part, path in enumerate(self.measured):
-            table = pq.read_table(path, columns=["key", "language", "bytes", "preference"])
+            table = pq.read_table(path, columns=["key", "language", "bytes"])
+            table = table.append_column(
+                "preference", pq.read_table(self._align(part), columns=["preference"])["preference"]
+            )
             kept = table.filter(pa.array(self.verdicts.select(part) == 0))
             for key, language, size, preference in zip(*(column.to_pylist() for column in kept.columns), strict=True):
                 rows.setdefault(language, []).append((preference, key, size))

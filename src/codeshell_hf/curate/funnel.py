@@ -25,10 +25,10 @@ from .benchmark_tasks import read_benchmark
 from .corpus import ROW, Corpus, Drawn
 from .daft_engine import count_cores
 from .dropped import DropLimits, join_parts
-from .duplicates import NO_DUPLICATES, find_exact_duplicates, find_near_duplicates, find_repeated_pieces
+from .duplicates import NO_DUPLICATES, NearGraph, find_exact_duplicates, find_repeated_pieces
 from .existing import NEAR, find_existing
 from .inspection import STATIC, InspectShared, ScoreShared, inspect_part, score_part
-from .measured_parts import SIGNAL_NAMES
+from .measured_parts import CHEAP_SIGNALS
 from .ngrams import train, write_arpa
 from .parts import Repeated
 from .progress import Progress
@@ -37,7 +37,7 @@ from .quality_scores import OUTPUTS, Assessment
 from .regressor import MEASURES, fit
 from .report import Example, Outcome
 from .rights import read_opt_outs
-from .rules import judge, load_rule
+from .rules import judge_cheaply, judge_examined, load_rule, split_custom
 from .settings import (
     Benchmark,
     NearDuplicates,
@@ -54,7 +54,9 @@ from .writing import EXAMPLES, WriteShared, WriteTask, Written, write_part
 
 EXISTING = "existing"
 ANNOTATIONS = "annotations.parquet"
-_RANK = ("key", "preference", "stars", "id")
+_RANK = ("key", "standing", "stars", "id")
+_NO_KEYS = np.empty(0, np.int64)
+_FAILED = pa.schema([("key", pa.int64()), ("reason", pa.string())])
 _JUDGED = (
     "source",
     "path",
@@ -66,7 +68,7 @@ _JUDGED = (
     "digest",
     "bands",
     "pieces",
-    *SIGNAL_NAMES,
+    *CHEAP_SIGNALS,
 )
 
 
@@ -120,6 +122,7 @@ class Curation:
         self._clusters: pa.Table
         self._repeated: Repeated | None = None
         self._is_scored = False
+        self._examined_rules: daft.Expression | None = None
         self._has_existing = False
         self._limits = DropLimits(rules={}, thresholds={}, of_languages={}, language_bytes={})
         self._count_step("read")
@@ -128,10 +131,14 @@ class Curation:
         self.outcome.steps.append((name, self._verdicts.count_kept()))
 
     def judge(self, rules: Rules, rights: Rights, *, min_language_bytes: int) -> None:
-        """Drops unreadable documents, small languages, and documents that break a rule."""
+        """Drops unreadable documents, small languages, and documents that break a rule that is cheap to measure."""
         paths = [str(path) for path in self._corpus.measured]
         read = daft.read_parquet(paths).select("key", "id", "stars", *_JUDGED)
-        judged = read.with_column("verdict", daft.functions.coalesce(col("reason"), judge(rules, rights)))
+        cheap, examined = split_custom(rules, read)
+        self._examined_rules = judge_examined(rules, examined)
+        judged = read.with_column(
+            "verdict", daft.functions.coalesce(col("reason"), judge_cheaply(rules, rights, cheap))
+        )
         readable = read.where(col("reason").is_null()).groupby("language").agg(col("bytes").sum().alias("size"))
         sizes = readable.to_pydict()
         self._limits["rules"] = rules.model_dump(mode="json")
@@ -187,34 +194,86 @@ class Curation:
         return dict(sorted(counts.items()))
 
     def drop_duplicates(self, near: NearDuplicates | None, *, drops_exact: bool) -> None:
-        """Drops exact and near duplicates, or keeps either."""
+        """Drops exact and near duplicates, or keeps either, and documents that break a rule of syntax or standards.
+
+        Only what duplicates leave is parsed and linted. A document that then breaks a rule represents no other: those
+        that are near to it are looked at in its place.
+        """
         self._progress("exact duplicates", 0, 1)
-        ranked = self._remaining.select(*_RANK, "digest")
-        exact = self._corpus.once("exact", lambda: find_exact_duplicates(ranked)) if drops_exact else NO_DUPLICATES
+        # Equal documents in two languages are judged by different rules, and are near duplicates.
+        same = "digest" if near is None else "same"
+        ranked = self._remaining.with_column("same", col("digest") + col("language"))
+        ranked = ranked.select(*_RANK, same)
+        exact = NO_DUPLICATES
+        if drops_exact:
+            exact = self._corpus.once("exact", lambda: find_exact_duplicates(ranked, same=same))
         self._verdicts.drop(exact["key"].to_numpy(), "exact-duplicate")
         self._progress("exact duplicates", 1, 1)
         self._count_step("exact duplicates")
+        table = self._corpus.once("near", lambda: self._settle(exact, near))
+        failed = pq.read_table(self._work / "failed.parquet")
         tables = [exact.append_column("kind", pa.array(["exact"] * len(exact), pa.string()))]
         if near is not None:
-            self._progress("near duplicates", 0, 1)
-            table = self._corpus.once("near", lambda: self._find_near(exact, near))
             self._verdicts.drop(table["key"].to_numpy(), "near-duplicate")
             self._limits["thresholds"]["near-duplicate"] = near.min_jaccard
             tables.append(table.append_column("kind", pa.array(["near"] * len(table), pa.string())))
             self.outcome.measures |= json.loads((self._work / "near.json").read_text(encoding="utf-8"))
-            self._progress("near duplicates", 1, 1)
             self._count_step("near duplicates")
-        self._clusters = pa.concat_tables(tables)
+        self._verdicts.drop_each(failed["key"].to_pylist(), failed["reason"].to_pylist())
+        self._count_step("syntax and standards")
+        self._clusters = _follow_clusters(pa.concat_tables(tables), table)
+        self._corpus.align_examined()
 
-    def _find_near(self, exact: pa.Table, near: NearDuplicates) -> pa.Table:
-        documents = self._remaining.select(*_RANK, "bands", "shingles")
+    def _settle(self, exact: pa.Table, near: NearDuplicates | None) -> pa.Table:
+        """Finds near duplicates, examines what they leave, and writes which of it breaks a rule, until nothing changes.
+
+        Returns:
+            Columns `key` and `cluster` of near duplicates.
+        """
+        documents = self._remaining
         if exact.num_rows:
             documents = documents.join(daft.from_arrow(exact.select(["key"])), on="key", how="anti")
+        keys = np.sort(documents.select("key").to_arrow()["key"].to_numpy())
         folder = self._work / "sets"
-        table, counts = find_near_duplicates(documents, self._corpus.measured, folder, near)
-        shutil.rmtree(folder)
-        write_text(self._work / "near.json", json.dumps(counts))
-        return table
+        columns = documents.select(*_RANK, "bands", "shingles")
+        graph = NearGraph(columns, self._corpus.measured, folder, near) if near is not None else None
+        if graph is not None:
+            self._progress("near duplicates", 0, 1)
+            graph.search(keys)
+        failed, judged, behind = _FAILED.empty_table(), _NO_KEYS, _NO_KEYS
+        while True:
+            failed_keys = failed["key"].to_numpy()
+            found = graph.elect(failed_keys) if graph is not None else NO_DUPLICATES
+            staying = np.setdiff1d(keys, np.union1d(found["key"].to_numpy(), failed_keys))
+            wanted = np.setdiff1d(np.union1d(staying, behind), judged)
+            if len(wanted):
+                newly = self._examine(wanted)
+                judged = np.union1d(judged, wanted)
+                failed = pa.concat_tables([failed, newly])
+                # If a representative fails, all that it represented are examined, so that the rounds are few.
+                behind = found.filter(pc.is_in(found["cluster"], pa.array(newly["key"].to_numpy())))["key"].to_numpy()
+                if len(newly):
+                    continue
+            if graph is None or not graph.search(staying):
+                break
+        if graph is not None:
+            self._progress("near duplicates", 1, 1)
+            shutil.rmtree(folder)
+            write_text(self._work / "near.json", json.dumps(graph.counts))
+        pq.write_table(failed, self._work / "failed.parquet")
+        return found.select(["key", "cluster"])
+
+    def _examine(self, keys: NDArray[np.int64]) -> pa.Table:
+        """Examines documents, and judges them by syntax and standards: `key` and `reason` of what breaks a rule."""
+        self._corpus.examine(keys)
+        paths = self._corpus.list_examined()
+        if self._examined_rules is None or not paths:
+            return _FAILED.empty_table()
+        wanted = daft.from_pydict({"key": pa.array(keys)})
+        examined = daft.read_parquet(paths).join(wanted, on="key")
+        documents = self._remaining.exclude("bands", "pieces", "verdict").join(examined, on="key")
+        judged = documents.select("key", self._examined_rules.alias("reason")).where(col("reason").not_null())
+        return judged.to_arrow().cast(_FAILED).sort_by("key")
 
     def inspect(
         self,
@@ -451,6 +510,18 @@ class Curation:
             }
         )
         pq.write_table(table.sort_by("id"), self._output / "duplicates.parquet", compression="zstd")
+
+
+def _follow_clusters(clusters: pa.Table, near: pa.Table) -> pa.Table:
+    """Clusters in which copies of a near duplicate belong to the document that represents it."""
+    keys, targets = near["key"].to_numpy(), near["cluster"].to_numpy()
+    order = np.argsort(keys)
+    named = clusters["cluster"].to_numpy()
+    places = np.minimum(np.searchsorted(keys[order], named), max(len(keys) - 1, 0))
+    if len(keys):
+        is_near = keys[order][places] == named
+        named = np.where(is_near, targets[order][places], named)
+    return clusters.set_column(clusters.column_names.index("cluster"), "cluster", pa.array(named, pa.int64()))
 
 
 def take_shares(tokens: NDArray[np.int64], groups: NDArray[np.object_], max_tokens: int) -> NDArray[np.bool_]:

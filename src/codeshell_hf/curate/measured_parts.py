@@ -1,4 +1,4 @@
-"""Reads a part of the corpus once, and writes its texts with all measurements."""
+"""Reads a part of the corpus once, and writes its texts with all that is measured cheaply."""
 
 import hashlib
 import logging
@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import CodeShellError
+from .examination import EXAMINED_SIGNALS, Row, examine
 from .languages import refine_language
-from .preference_score import Measured, prefer
+from .preference_score import Glanced, stand
 from .repetition import hash_pieces
 from .settings import Measuring, Source
 from .shingles import shingle, sign
 from .signals import Signals, measure
 from .sources import Document, Unit, read_unit
-from .standards import Standards, lint
-from .syntax import Syntax, parse
 from .text_encodings import UTF_8, decode_text
 
 _logger = logging.getLogger(__name__)
@@ -31,8 +30,6 @@ BATCH_DOCUMENTS = 4_000
 # The settings that measurements depend on; others are thresholds, which may change without measuring again.
 MEASURED_BY: dict[str, bool | set[str]] = {
     "max_file_bytes": True,
-    "reads_syntax": True,
-    "lints": True,
     "near_duplicates": {"bands", "rows"},
     "repeated_text": {"piece", "min_bytes"},
 }
@@ -53,12 +50,12 @@ _SIGNALS = {
         ),
         pa.int32(),
     ),
-    **dict.fromkeys(("is_generated", "is_scaffold", "is_xml", "parses"), pa.bool_()),
-    **dict.fromkeys(("comment_fraction", "string_fraction", "complexity", "preference"), pa.float32()),
-    **dict.fromkeys(("functions", "depth", "worst_complexity", "syntax_faults"), pa.int32()),
-    **dict.fromkeys(("faults", "security_faults", "shingles", "code_words"), pa.int32()),
+    **dict.fromkeys(("is_generated", "is_scaffold", "is_xml"), pa.bool_()),
+    **dict.fromkeys(("shingles", "code_words"), pa.int32()),
+    "standing": pa.float32(),
 }
-SIGNAL_NAMES = tuple(_SIGNALS)
+CHEAP_SIGNALS = tuple(_SIGNALS)
+SIGNAL_NAMES = (*CHEAP_SIGNALS, *EXAMINED_SIGNALS)
 SCHEMA = pa.schema(
     [
         ("key", pa.int64()),
@@ -75,7 +72,6 @@ SCHEMA = pa.schema(
         ("pieces", pa.list_(pa.int64())),
     ]
 )
-Row = dict[str, object]
 
 
 def measure_part(
@@ -92,7 +88,7 @@ def measure_part(
     row = index << 32
     with pq.ParquetWriter(temporary, SCHEMA, compression="zstd", compression_level=1) as writer:
         for batch in _batch(_read(units, sources, max_bytes=measuring.max_file_bytes)):
-            rows = measure_batch(batch, measuring)
+            rows = measure_cheaply(batch, measuring)
             for place, values in enumerate(rows):
                 values["key"] = row + place
             row += len(rows)
@@ -120,6 +116,22 @@ def _batch(documents: Iterator[tuple[str, Document]]) -> Iterator[list[tuple[str
 
 
 def measure_batch(batch: Sequence[tuple[str, Document]], measuring: Measuring) -> list[Row]:
+    """Measures documents, each given with its source's name, and examines all of them; otherwise as `measure_cheaply`.
+
+    Returns:
+        One row per document with the columns of `SCHEMA` except `key`, and those of `EXAMINED_SIGNALS`.
+    """
+    rows = measure_cheaply(batch, measuring)
+    readable = [row for row in rows if row["text"] is not None]
+    texts = [str(row["text"]) for row in readable]
+    for row, found in zip(
+        readable, examine(texts, readable, reads_syntax=measuring.reads_syntax, lints=measuring.lints), strict=True
+    ):
+        row.update(found)
+    return rows
+
+
+def measure_cheaply(batch: Sequence[tuple[str, Document]], measuring: Measuring) -> list[Row]:
     """Measures documents, each given with its source's name.
 
     A document on which measuring fails has the reason "unmeasured"; the others are measured without it.
@@ -134,7 +146,7 @@ def measure_batch(batch: Sequence[tuple[str, Document]], measuring: Measuring) -
     except Exception as error:
         if len(batch) > 1:
             half = len(batch) // 2
-            return [*measure_batch(batch[:half], measuring), *measure_batch(batch[half:], measuring)]
+            return [*measure_cheaply(batch[:half], measuring), *measure_cheaply(batch[half:], measuring)]
         ((source, document),) = batch
         _logger.warning("%s cannot be measured: %s: %s", document.id, type(error).__name__, error)
         return _measure_all([(source, replace(document, content=b"", reason="unmeasured"))], measuring)
@@ -168,26 +180,18 @@ def _measure_all(batch: Sequence[tuple[str, Document]], measuring: Measuring) ->
     near, repeated = measuring.near_duplicates, measuring.repeated_text
     shingles = shingle([document.content for _, document, _, _ in readable])
     bands = sign(shingles, bands=near.bands, rows=near.rows) if near else None
-    python = [place for place, (*_, language) in enumerate(readable) if language == "python" and measuring.lints]
-    findings = dict(zip(python, lint([readable[place][2] for place in python]), strict=True))
     counts = np.diff(shingles.offsets)
     for place, (row, document, text, language) in enumerate(readable):
         row["digest"] = hashlib.md5(document.content, usedforsecurity=False).hexdigest()
         row.update(vars(measure(text, language)))
-        row.update(_values(parse(document.content, language) if measuring.reads_syntax else None, Syntax))
-        row.update(_values(findings.get(place), Standards))
         row["shingles"] = int(counts[place])
         row["code_words"] = int(shingles.words[place])
-        row["preference"] = prefer(cast(Measured, row))
+        row["standing"] = stand(cast(Glanced, row))
         if bands is not None and counts[place]:
             row["bands"] = bands[place]
         if repeated:
             row["pieces"] = hash_pieces(text, repeated.piece, min_bytes=repeated.min_bytes)
     return rows
-
-
-def _values(measured: Syntax | Standards | None, kind: type[Syntax | Standards]) -> Mapping[str, object]:
-    return vars(measured) if measured is not None else dict.fromkeys(field.name for field in fields(kind))
 
 
 def decode(document: Document, *, max_bytes: int) -> tuple[str | None, str | None, str | None, str | None]:

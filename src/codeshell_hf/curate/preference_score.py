@@ -13,8 +13,8 @@ _KNOWN_IMPORTS = 3
 _FAULTS_PER_LINE = 0.2
 
 
-class Measured(TypedDict):
-    """The signals of a score; `None` if a signal does not apply to the document's language."""
+class Glanced(TypedDict):
+    """The signals that are measured of every document; `None` if one does not apply to its language."""
 
     lines: int
     mean_line: float
@@ -22,6 +22,11 @@ class Measured(TypedDict):
     style_faults: int
     imports: int | None
     known_imports: int | None
+
+
+class Measured(Glanced):
+    """All signals of a score."""
+
     parses: bool | None
     comment_fraction: float | None
     complexity: float | None
@@ -29,6 +34,23 @@ class Measured(TypedDict):
     syntax_faults: int | None
     faults: int | None
     security_faults: int | None
+
+
+def stand(signals: Glanced) -> float:
+    """Scores a document by its cheap signals, 0 to 1; of duplicates the one that stands highest stays.
+
+    The mean of the criteria of `prefer` that need no parser and no linter.
+    """
+    parts = _judge_cheaply(signals)
+    parts.append(max(0.0, 1 - signals["style_faults"] / max(signals["lines"], 1) / _FAULTS_PER_LINE))
+    return sum(parts) / len(parts)
+
+
+def _judge_cheaply(signals: Glanced) -> list[float]:
+    parts = [_band(signals["lines"], _LINES), 1 - min(signals["duplicate_line_fraction"], 1.0)]
+    if signals["imports"] is not None:
+        parts.append(min(signals["known_imports"] or 0, _KNOWN_IMPORTS) / _KNOWN_IMPORTS)
+    return parts
 
 
 def prefer(signals: Measured) -> float:
@@ -41,12 +63,10 @@ def prefer(signals: Measured) -> float:
     Source:
         CodeShell's report, section 2.1, names the traits without weights; the bands are ours.
     """
-    parts = [_band(signals["lines"], _LINES), 1 - min(signals["duplicate_line_fraction"], 1.0)]
+    parts = _judge_cheaply(signals)
     if signals["parses"] is not None:
         parts += [float(signals["parses"]), _band(signals["comment_fraction"] or 0.0, _COMMENTS)]
         parts.append(_band(signals["complexity"] or 0.0, _COMPLEXITY) if signals["functions"] else 0.5)
-    if signals["imports"] is not None:
-        parts.append(min(signals["known_imports"] or 0, _KNOWN_IMPORTS) / _KNOWN_IMPORTS)
     faults = signals["style_faults"] + (signals["faults"] or 0) + (signals["syntax_faults"] or 0)
     parts.append(max(0.0, 1 - faults / max(signals["lines"], 1) / _FAULTS_PER_LINE))
     return sum(parts) / len(parts)

@@ -1,12 +1,13 @@
 """Thresholds over signals. Every dropped document has one reason: the first rule, in order, that it breaks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import daft
 from daft import DataType, Expression, col
 
 from ..errors import SettingsError
 from ..extensions import load_object
+from .examination import EXAMINED_SIGNALS
 from .rights import judge_rights
 from .settings import Rights, Rules, Threshold
 
@@ -47,17 +48,59 @@ RULES: dict[str, tuple[str, str]] = {
 }
 
 
+# Rules that need the parser or a linter, which only see what the others and duplicates leave.
+EXAMINED_RULES = tuple(rule for rule, (_, signal) in RULES.items() if signal in {*EXAMINED_SIGNALS, "faults_per_line"})
+Verdict = tuple[str, Expression]
+
+
 def judge(rules: Rules, rights: Rights) -> Expression:
     """An expression for the first reason to drop a document, or null if it stays.
 
     It uses the columns of signals, `language`, `licence`, `source`, `repository` and `id`.
     """
-    verdicts = judge_rights(rights)
-    for rule, (reason, _) in RULES.items():
-        broken = _break(rule, rules)
-        if broken is not None:
-            verdicts.append((reason, broken))
-    verdicts += [load_rule(reference) for reference in rules.custom]
+    custom = [load_rule(reference) for reference in rules.custom]
+    examined = judge_examined(rules, custom)
+    cheap = judge_cheaply(rules, rights, [])
+    return cheap if examined is None else daft.functions.coalesce(cheap, examined)
+
+
+def judge_cheaply(rules: Rules, rights: Rights, custom: Sequence[Verdict]) -> Expression:
+    """As `judge`, by rights, the rules that need neither parser nor linter, and those of a user that do not either."""
+    cheap = [rule for rule in RULES if rule not in EXAMINED_RULES]
+    return _find_first([*judge_rights(rights), *_list_broken(cheap, rules), *custom])
+
+
+def judge_examined(rules: Rules, custom: Sequence[Verdict]) -> Expression | None:
+    """As `judge`, by the other rules; `None` if there is none."""
+    verdicts = [*_list_broken(EXAMINED_RULES, rules), *custom]
+    return _find_first(verdicts) if verdicts else None
+
+
+def split_custom(rules: Rules, measured: daft.DataFrame) -> tuple[list[Verdict], list[Verdict]]:
+    """A user's rules: those that the columns of measured documents suffice for, and the others.
+
+    Raises:
+        SettingsError: If one is no rule.
+    """
+    cheap: list[Verdict] = []
+    examined: list[Verdict] = []
+    for reference in rules.custom:
+        reason, broken = load_rule(reference)
+        try:
+            measured.select(broken.alias("broken")).schema()
+        except Exception:  # Daft's own, of a column that is not there
+            examined.append((reason, broken))
+        else:
+            cheap.append((reason, broken))
+    return cheap, examined
+
+
+def _list_broken(names: Sequence[str], rules: Rules) -> list[Verdict]:
+    verdicts = [(RULES[rule][0], _break(rule, rules)) for rule in names]
+    return [(reason, broken) for reason, broken in verdicts if broken is not None]
+
+
+def _find_first(verdicts: Sequence[Verdict]) -> Expression:
     result = daft.lit(None).cast(DataType.string())
     for name, broken in reversed(verdicts):
         result = daft.functions.when(broken.fill_null(daft.lit(False)), daft.lit(name)).otherwise(result)  # noqa: FBT003
@@ -89,7 +132,7 @@ def _count_faults(row: Mapping[str, object]) -> float:
     return found / lines if isinstance(lines, int) and lines else 0.0
 
 
-def load_rule(reference: str) -> tuple[str, Expression]:
+def load_rule(reference: str) -> Verdict:
     """Loads a user's rule: a function that returns a reason, and an expression for the documents to drop.
 
     Raises:

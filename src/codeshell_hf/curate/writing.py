@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .dropped import DROPPED_SCHEMA, DropLimits, list_dropped
+from .examination import EXAMINED_SIGNALS
 from .measured_parts import SCHEMA
-from .parts import CorpusPart, Repeated
+from .parts import CorpusPart, Repeated, read_rows
 from .quality_scores import OUTPUTS
 from .redaction import redact, redact_all
 from .repetition import find_holders, remove_pieces
@@ -22,7 +23,6 @@ from .report import Example, Histogram
 from .split import choose_split
 from .verdicts import KEPT
 
-_ROWS = 512
 EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 600
 BINS = 40
@@ -46,10 +46,11 @@ HISTOGRAMS: dict[str, tuple[float, float, bool]] = {
     "perplexity": (1, 1e5, True),
     "quality": (0, 5, False),
 }
-_DROPPED = ("key", "reason", "bands", "pieces", "shingles")
+_DROPPED = ("key", "reason", "bands", "pieces", "shingles", "standing")
 DOCUMENT_SCHEMA = pa.schema(
     [
         *(field for field in SCHEMA if field.name not in _DROPPED),
+        *EXAMINED_SIGNALS.items(),
         ("cluster", pa.string()),
         ("cluster_size", pa.int32()),
         ("perplexity", pa.float32()),
@@ -116,7 +117,7 @@ def _write(task: WriteTask, shared: WriteShared, output: Path) -> Written:
         pq.ParquetWriter(temporary, DOCUMENT_SCHEMA, compression="zstd") as writer,
         pq.ParquetWriter(task["dropped"], DROPPED_SCHEMA, compression="zstd") as dropped,
     ):
-        for batch in pq.ParquetFile(task["measured"]).iter_batches(_ROWS):
+        for batch in read_rows(task):
             verdicts = codes[row : row + len(batch)]
             row += len(batch)
             extra = scores.look_up(batch["key"].to_numpy())
