@@ -3,7 +3,9 @@
 import random
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from codeshell_hf.curate import examination
@@ -12,6 +14,7 @@ from codeshell_hf.curate.languages import name_language
 from codeshell_hf.curate.measured_parts import measure_batch
 from codeshell_hf.curate.settings import Measuring, NearDuplicates, Rules
 from codeshell_hf.curate.sources import Document
+from codeshell_hf.curate.syntax import Syntax, parse
 from codeshell_hf.text.documents import read_documents
 from tests.curate.test_shingles import jaccard, plain_shingles
 from tests.curate.toy_corpus import OFF, run, write_files
@@ -82,9 +85,13 @@ def judge_naively(files: dict[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_order_of_steps_changes_no_verdict(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     files = make_corpus(random.Random(seed))
-    examined: list[str] = []
-    parse = examination.parse
-    monkeypatch.setattr(examination, "parse", lambda data, language: examined.append(data) or parse(data, language))
+    examined: list[bytes] = []
+
+    def count(data: bytes, language: str | None) -> Syntax | None:
+        examined.append(data)
+        return parse(data, language)
+
+    monkeypatch.setattr(examination, "parse", count)
     expected = judge_naively(files)
     all_parsed = len(examined)
     examined.clear()
@@ -114,10 +121,10 @@ def test_a_looser_rule_examines_only_what_it_readmits(tmp_path: Path, monkeypatc
 
     def count(task: ExamineTask, shared: ExamineShared) -> None:
         examine(task, shared)
-        examined.append(len(examination.pq.read_table(task["output"])))
+        examined.append(len(pq.read_table(task["output"])))
 
     monkeypatch.setattr("codeshell_hf.curate.corpus.examine_part", count)
-    settings = {"cache": tmp_path / "cache", "engine": {"part_bytes": 10**9}, "near_duplicates": None}
+    settings: dict[str, Any] = {"cache": tmp_path / "cache", "engine": {"part_bytes": 10**9}, "near_duplicates": None}
 
     run(folder, tmp_path / "a", rules=RULES, **settings)
     first = sum(examined)
@@ -136,7 +143,7 @@ def test_equal_documents_of_a_near_duplicate_belong_to_the_one_that_represents_i
 
     run(folder, tmp_path / "out", rules=RULES, near_duplicates=NearDuplicates())
 
-    clusters = examination.pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist()
+    clusters = pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist()
     assert [(row["id"], row["cluster"], row["kind"]) for row in clusters] == [
         ("source/b.py", "source/a.py", "near"),
         ("source/c.py", "source/a.py", "exact"),

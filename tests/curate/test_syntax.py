@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from codeshell_hf.curate.syntax import QUERIES, count_paths, load_query, parse
+from codeshell_hf.curate import syntax
+from codeshell_hf.curate.syntax import (
+    GUARDED_BYTES,
+    QUERIES,
+    count_paths,
+    load_query,
+    parse,
+    parse_here,
+    parse_limited,
+)
 from codeshell_hf.text.grammars import load_grammar
 
 SAMPLES = {
@@ -102,6 +111,34 @@ def test_text_that_parsers_take_quadratic_time_for_is_measured_in_bounded_time(l
         parse((unit * 8_000)[:8_000].encode(), language)
 
     assert time.process_time() - start_s < 10
+
+
+def compute_for_ever(task: tuple[str, str], shared: None) -> dict[str, object]:
+    def step(data: bytes, language: str) -> syntax.Syntax:
+        while True:
+            pass
+
+    syntax.PARSE_LIMIT_S, syntax.parse_here = 0.1, step  # in the process that parses
+    return parse_limited(task, shared)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="the system has no limits of time")
+def test_a_step_of_the_parser_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = b"x = 1\n" * (GUARDED_BYTES // 6 + 1)
+    monkeypatch.setattr(syntax, "parse_limited", compute_for_ever)
+    endless = parse(code, "python")
+    monkeypatch.undo()
+
+    assert endless is not None
+    assert not endless.parses
+    assert parse(code, "python") == parse_here(code, "python"), "the next one has a new process"
+
+
+def test_long_documents_are_measured_as_short_ones_are() -> None:
+    code = "".join(f"def f{n}(x):\n    # 注释 \0\n    return x if x else '{n}'\n\n" for n in range(2000)).encode()
+
+    assert len(code) > GUARDED_BYTES
+    assert parse(code, "python") == parse_here(code, "python")
 
 
 def test_branches_behind_many_functions_are_counted_in_linear_time() -> None:

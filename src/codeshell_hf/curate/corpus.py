@@ -1,5 +1,6 @@
 """A measured corpus: its parts, a verdict for each document, and access to the texts."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -58,8 +59,33 @@ class MeasureShared(TypedDict):
     measuring: dict[str, object]
 
 
+# What compressed files unpack to, where they do not say it, in times of their size.
+_UNPACKED = {
+    **dict.fromkeys((".gz", ".tgz", ".zst", ".zip", ".whl", ".jar"), 4),
+    **dict.fromkeys((".bz2", ".tbz2", ".xz", ".txz"), 6),
+}
+_MOST_UNPACKED = 200
+_GZIP_SIZE_BYTES = 4
+
+
+def weigh(unit: Unit) -> int:
+    """About how many bytes a unit unpacks to: what a gzip file states at its end, else by its kind."""
+    suffix = Path(unit.path).suffix.lower()
+    estimate = unit.size * _UNPACKED.get(suffix, 1)
+    if suffix not in (".gz", ".tgz") or unit.reason is not None or unit.size <= _GZIP_SIZE_BYTES:
+        return estimate
+    try:
+        with Path(unit.path).open("rb") as file:
+            file.seek(-_GZIP_SIZE_BYTES, os.SEEK_END)
+            stated = int.from_bytes(file.read(), "little")
+    except OSError:
+        return estimate
+    # It is that of the last member, modulo four gigabytes.
+    return stated if unit.size <= stated <= _MOST_UNPACKED * unit.size else estimate
+
+
 def split_parts(units: Sequence[Unit], *, part_bytes: int) -> list[list[Unit]]:
-    """Groups units into parts; a part ends with the unit that reaches `part_bytes`."""
+    """Groups units into parts by what they unpack to; a part ends with the unit that reaches `part_bytes`."""
     parts: list[list[Unit]] = [[]]
     size = 0
     for unit in units:
@@ -67,7 +93,7 @@ def split_parts(units: Sequence[Unit], *, part_bytes: int) -> list[list[Unit]]:
             parts.append([])
             size = 0
         parts[-1].append(unit)
-        size += unit.size
+        size += weigh(unit)
     return parts
 
 
@@ -141,6 +167,8 @@ class Corpus:
             self.measured.append(path)
             if not path.exists():
                 tasks.append({"index": index, "units": [asdict(unit) for unit in units], "path": str(path)})
+        # The largest first, so that no core ends long after the others.
+        tasks.sort(key=lambda task: -sum(map(weigh, parts[task["index"]])))
         self._follow("measure", map_tasks(measure_task, tasks, shared), len(tasks), len(parts))
         self._examining = ExamineShared(reads_syntax=measuring.reads_syntax, lints=measuring.lints)
         code = [hash_code(Path(str(sys.modules[examine_part.__module__].__file__)))]

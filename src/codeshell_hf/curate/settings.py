@@ -114,15 +114,15 @@ class Rights(LicenceRights):
 class Rules(Section):
     """Thresholds over signals; null turns a rule off. Signals that a language does not have break no rule."""
 
-    drops_generated: bool = Field(default=True, description="drop files that are marked as generated")
+    drops_generated: bool = Field(default=True, description="drop files that are marked as generated (The Stack v2)")
     drops_scaffolds: bool = Field(default=True, description="drop files that tools write into new projects")
     drops_xml: bool = Field(default=True, description="drop XML under another name (bigcode-dataset)")
     max_line_bytes: int | None = Field(default=1000, gt=0, description="longest line in bytes (bigcode-dataset)")
     max_mean_line: float | None = Field(default=100, gt=0, description="mean line in characters (bigcode-dataset)")
-    min_lines: int | None = Field(default=None, gt=0, description="lines at least")
+    min_lines: int | None = Field(default=None, gt=0, description="lines at least (OpenCoder: 10)")
     max_lines: int | None = Field(default=100_000, gt=0, description="lines at most (The Stack v2)")
-    min_bytes: int | None = Field(default=None, gt=0, description="bytes at least")
-    max_bytes: int | None = Field(default=None, gt=0, description="bytes at most")
+    min_bytes: int | None = Field(default=None, gt=0, description="bytes at least (OpenCoder: 50)")
+    max_bytes: int | None = Field(default=None, gt=0, description="bytes at most (OpenCoder: 3 MB)")
     min_letter_fraction: float | None = Field(default=0.25, ge=0, le=1, description="letters (The Stack v2)")
     max_digit_fraction: float | None = Field(default=None, ge=0, le=1, description="digits (OpenCoder: 0.2)")
     max_space_fraction: float | None = Field(default=None, ge=0, le=1, description="white space (OpenCoder: 0.5)")
@@ -132,18 +132,22 @@ class Rules(Section):
         default=0.7, ge=0, le=1, description="bytes in repeated lines (OpenCoder, which counts lines)"
     )
     max_header_fraction: float | None = Field(default=0.8, ge=0, le=1, description="lines of a licence header")
-    min_visible_fraction: float | None = Field(default=None, ge=0, le=1, description="of markup, visible text")
-    min_visible_bytes: int | None = Field(default=None, gt=0, description="of markup, visible text in bytes")
+    min_visible_fraction: float | None = Field(
+        default=None, ge=0, le=1, description="of markup, visible text (bigcode-dataset: 0.2)"
+    )
+    min_visible_bytes: int | None = Field(
+        default=None, gt=0, description="of markup, visible text in bytes (bigcode-dataset: 100)"
+    )
     min_comment_fraction: float | None = Field(default=None, ge=0, le=1, description="comments (StarCoder: 0.01)")
     max_comment_fraction: float | None = Field(default=0.8, ge=0, le=1, description="comments (StarCoder, OpenCoder)")
     max_string_fraction: float | None = Field(default=0.6, ge=0, le=1, description="strings (OpenCoder)")
-    must_parse: bool = Field(default=False, description="drop documents that do not parse")
+    must_parse: bool = Field(default=False, description="drop documents that do not parse (OpenCoder, of Python)")
     max_depth: int | None = Field(default=None, gt=0, description="nested blocks")
     max_complexity: float | None = Field(default=None, gt=0, description="mean cyclomatic complexity of functions")
     max_faults_per_line: float | None = Field(default=None, gt=0, description="findings of linters for each line")
     max_security_faults: int | None = Field(default=None, ge=0, description="findings of ruff's security rules")
     min_preference: float | None = Field(default=None, ge=0, le=1, description="the score of all signals")
-    min_words: int | None = Field(default=None, gt=0, description="of prose, words")
+    min_words: int | None = Field(default=None, gt=0, description="of prose, words (Gopher: 50)")
     min_mean_word: float | None = Field(default=None, gt=0, description="of prose, mean word (Gopher: 3)")
     max_mean_word: float | None = Field(default=None, gt=0, description="of prose, mean word (Gopher: 10)")
     max_symbol_fraction: float | None = Field(

@@ -1,11 +1,16 @@
 """Measures syntax and control flow with tree-sitter: parsing, functions, nesting depth and complexity."""
 
+import atexit
 import functools
+import json
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import RunFailed
 from ..text.grammars import load_grammar
+from .worker_pool import WorkerProcess
 
 if TYPE_CHECKING:
     import tree_sitter
@@ -105,6 +110,10 @@ QUERIES: dict[str, str] = {
 }
 # A megabyte of code takes a tenth of a second.
 PARSE_LIMIT_S = 2.0
+# Longer documents are parsed in a process of their own, which is killed if a single step of the parser, that cannot be
+# interrupted, takes too long; the time of a step grows with the square of the length.
+GUARDED_BYTES = 50_000
+_KILL_S = 1
 # Of a megabyte of the standard library, up to 2.5 million.
 _MAX_VISITS = 10_000_000
 _SAMPLED_NODES = 64
@@ -170,9 +179,58 @@ def parse(data: bytes, language: str | None) -> Syntax | None:
 
     What takes far longer than code of its length does not parse, and has no comments, functions or blocks.
     """
-    loaded = load_query(language) if language else None
-    if loaded is None:
+    if language is None or load_query(language) is None:
         return None
+    return parse_here(data, language) if len(data) <= GUARDED_BYTES else _parse_guarded(data, language)
+
+
+class _Guard:
+    """The process that parses long documents."""
+
+    process: WorkerProcess | None = None
+
+    @classmethod
+    def end(cls) -> None:
+        if cls.process is not None:
+            cls.process.end()
+        cls.process = None
+
+
+atexit.register(_Guard.end)
+
+
+def _parse_guarded(data: bytes, language: str) -> Syntax:
+    """As `parse_here`, in a process that the system ends after some seconds of computing."""
+    _Guard.process = _Guard.process or WorkerProcess()
+    task = json.dumps([data.decode("latin-1"), language])
+    try:
+        answer = json.loads(_Guard.process.ask(parse_limited, task, "null"))
+    except RunFailed:
+        _Guard.end()
+        return _ENDLESS
+    if "result" not in answer:
+        raise RunFailed(answer["error"])
+    return Syntax(**answer["result"])
+
+
+def parse_limited(task: tuple[str, str], shared: None) -> dict[str, object]:
+    """Parses in this process, which is ended if that takes too long. Systems without such a limit wait."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        pass
+    else:
+        soft = math.ceil(time.process_time() + PARSE_LIMIT_S) + _KILL_S
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        if hard == resource.RLIM_INFINITY or soft < hard:
+            resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    return asdict(parse_here(task[0].encode("latin-1"), task[1]))
+
+
+def parse_here(data: bytes, language: str) -> Syntax:
+    """As `parse`, of a language with a grammar; a single step of the parser may take long."""
+    loaded = load_query(language)
+    assert loaded is not None, language  # noqa: S101
     from tree_sitter import QueryCursor
 
     parser, query = loaded

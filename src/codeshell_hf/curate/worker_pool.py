@@ -59,8 +59,8 @@ def serve() -> None:
         answers.flush()
 
 
-class _Process:
-    """A worker process."""
+class WorkerProcess:
+    """A process that calls functions."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -110,7 +110,7 @@ class WorkerPool:
     """Processes that call functions, each started when it is first needed; as a context, it ends them."""
 
     def __init__(self) -> None:
-        self._processes: list[_Process] = []
+        self._processes: list[WorkerProcess] = []
         self._place = ""
 
     def __enter__(self) -> "WorkerPool":
@@ -134,8 +134,8 @@ class WorkerPool:
         if self._place != str(Path.cwd()):  # relative paths are the parent's
             self.close()
             self._place = str(Path.cwd())
-        self._processes += [_Process() for _ in range(workers - len(self._processes))]
-        free: LifoQueue[_Process] = LifoQueue()
+        self._processes += [WorkerProcess() for _ in range(workers - len(self._processes))]
+        free: LifoQueue[WorkerProcess] = LifoQueue()
         for process in self._processes[:workers]:
             free.put(process)
 
