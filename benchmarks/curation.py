@@ -1,23 +1,30 @@
 """Speed of curation without its learned part, and its memory by the size of the corpus.
 
 python -m benchmarks.curation [--megabytes 100] [--plain]    one core, real files, by step
+python -m benchmarks.curation --profile [--megabytes 30]     processor time of each measurement, on the same files
 python -m benchmarks.curation --memory 2.5 5 [--plain]       gigabytes of synthetic code, all cores
 
-The first stops if kept and dropped documents do not add up. The second runs the recipe in a process of its own and sums
-the memory of all its processes, counting shared pages once. `--plain` leaves out syntax and linting, which take more
-than half of the time.
+The first stops if kept and dropped documents do not add up. The profile runs each function alone, and counts the time
+of processes that it starts; what is measured of survivors is not paid for what cheap rules and duplicates drop. The
+third runs the recipe in a process of its own and sums the memory of all its processes, counting shared pages once.
+`--plain` leaves out syntax and linting, which take more than half of the time.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.near_duplicates import read_texts
@@ -84,6 +91,83 @@ def run_steps(options: argparse.Namespace) -> int:
         if value > 0.05:
             table.add(step, value, size / value)
     table.add("the whole funnel", whole, size / whole)
+    table.keep(options.json)
+    return 0
+
+
+def count_cpu_s() -> float:
+    """Seconds of processor time of this process and its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(times.ru_utime + times.ru_stime for times in used)
+
+
+def list_measurements(data: list[bytes], folder: Path) -> list[tuple[str, str, Callable[[], object]]]:
+    """Each measurement with the documents that it is of, in order."""
+    from codeshell_hf.curate.benchmark_tasks import make_task
+    from codeshell_hf.curate.decontamination import Decontaminator
+    from codeshell_hf.curate.languages import refine_language
+    from codeshell_hf.curate.ngrams import load_scorer, train, write_arpa
+    from codeshell_hf.curate.redaction import redact_all
+    from codeshell_hf.curate.repetition import hash_pieces
+    from codeshell_hf.curate.shingles import shingle, sign
+    from codeshell_hf.curate.signals import measure
+    from codeshell_hf.curate.standards import lint
+    from codeshell_hf.curate.syntax import _parse_in_time, load_query, parse_here
+    from codeshell_hf.curate.text_encodings import decode_text
+    from codeshell_hf.curate.words import split_code
+
+    texts = [one.decode() for one in data]
+    # Solutions of the same kind as the files: functions of the standard library.
+    tasks = [make_task({"prompt": "", "canonical_solution": text[:600]}) for text in texts[::40]]
+    decontaminator = Decontaminator({"made": tasks})
+    words = [split_code(text[:8000]) for text in texts]
+    write_arpa(train(iter(words[:300]), order=3, min_word_count=2), folder / "a.arpa")
+    score = load_scorer(folder / "a.arpa")
+    loaded = load_query("python")
+    assert loaded is not None
+    table = pa.table({"text": pa.array(texts, pa.large_string())})
+    lint(["x = 1\n"])
+    shingles = shingle(data)
+
+    def batches(values: list, size: int = 500) -> Iterator[list]:
+        return (values[first : first + size] for first in range(0, len(values), size))
+
+    cheap, dear = "all", "survivors"
+    return [
+        ("decode", cheap, lambda: [decode_text(one) for one in data]),
+        ("language", cheap, lambda: [refine_language("a.py", None, one) for one in data]),
+        ("signals", cheap, lambda: [measure(text, "python") for text in texts]),
+        ("shingles", cheap, lambda: shingle(data)),
+        ("MinHash", cheap, lambda: sign(shingles, bands=22, rows=5)),
+        ("MD5", cheap, lambda: [hashlib.md5(one, usedforsecurity=False).hexdigest() for one in data]),
+        ("paragraphs (off)", cheap, lambda: [hash_pieces(text, "paragraph", min_bytes=120) for text in texts]),
+        (
+            "Parquet",
+            cheap,
+            lambda: pq.write_table(table, folder / "a.parquet", compression="zstd", compression_level=1),
+        ),
+        ("parse", dear, lambda: [_parse_in_time(loaded[0], one) for one in data]),
+        ("parse and query", dear, lambda: [parse_here(one, "python") for one in data]),
+        ("ruff", dear, lambda: [lint(some) for some in batches(texts)]),
+        ("benchmarks", dear, lambda: [decontaminator.find(one, "python") for one in data]),
+        ("words (8,000 characters)", dear, lambda: [split_code(text[:8000]) for text in texts]),
+        ("perplexity", dear, lambda: [score(some) for some in batches(words)]),
+        ("redaction", dear, lambda: [redact_all(some) for some in batches(texts)]),
+    ]
+
+
+def run_profile(options: argparse.Namespace) -> int:
+    """Prints the processor time of each measurement."""
+    data = read_texts(options.megabytes)
+    size = sum(map(len, data)) / 1e6
+    columns = {"measurement": "26", "of": "11", "ms/MB": "9.1f"}
+    table = Result(describe_machine(), [f"{len(data):,} files, {size:.1f} MB"], columns)
+    table.start("benchmarks.curation", options.given)
+    with tempfile.TemporaryDirectory() as home:
+        for name, documents, run in list_measurements(data, Path(home)):
+            began = count_cpu_s()
+            run()
+            table.add(name, documents, 1000 * (count_cpu_s() - began) / size)
     table.keep(options.json)
     return 0
 
@@ -169,11 +253,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curation", description=__doc__)
     parser.add_argument("--megabytes", type=float, default=100.0)
     parser.add_argument("--memory", type=float, nargs="+", metavar="GB", help="sizes of synthetic corpora")
+    parser.add_argument("--profile", action="store_true", help="processor time of each measurement")
     parser.add_argument("--plain", action="store_true", help="leave out syntax and linting")
     add_output(parser)
     options = parser.parse_args(arguments)
     options.given = arguments
-    return measure_memory(options) if options.memory else run_steps(options)
+    if options.memory:
+        return measure_memory(options)
+    return run_profile(options) if options.profile else run_steps(options)
 
 
 if __name__ == "__main__":

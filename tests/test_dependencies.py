@@ -157,7 +157,7 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 INSIDE = ("__init__", "border", "isolation", "judge", "outputs", "portable", "programs", "strict", "zygote")
 DATA = {
-    "src/codeshell_hf/curate/annotation.py": {"src/codeshell_hf/curate/quality_prompt.md"},
+    "src/codeshell_hf/curate/quality_requests.py": {"src/codeshell_hf/curate/quality_prompt.md"},
     "src/codeshell_hf/curate/decontamination.py": {"src/codeshell_hf/curate/known_words.txt"},
     "src/codeshell_hf/curate/personal_data.py": {
         "src/codeshell_hf/curate/public_resolvers.txt",
