@@ -184,7 +184,7 @@ def parse(data: bytes, language: str | None) -> Syntax | None:
     return parse_here(data, language) if len(data) <= GUARDED_BYTES else _parse_guarded(data, language)
 
 
-class _Guard:
+class _LongParser:
     """The process that parses long documents."""
 
     process: WorkerProcess | None = None
@@ -196,17 +196,17 @@ class _Guard:
         cls.process = None
 
 
-atexit.register(_Guard.end)
+atexit.register(_LongParser.end)
 
 
 def _parse_guarded(data: bytes, language: str) -> Syntax:
     """As `parse_here`, in a process that the system ends after some seconds of computing."""
-    _Guard.process = _Guard.process or WorkerProcess()
+    _LongParser.process = _LongParser.process or WorkerProcess()
     task = json.dumps([data.decode("latin-1"), language])
     try:
-        answer = json.loads(_Guard.process.ask(parse_limited, task, "null"))
+        answer = json.loads(_LongParser.process.ask(parse_limited, task, "null"))
     except RunFailed:
-        _Guard.end()
+        _LongParser.end()
         return _ENDLESS
     if "result" not in answer:
         raise RunFailed(answer["error"])
