@@ -143,7 +143,7 @@ def run_ours(path: Path, folder: Path) -> None:
     started = time.perf_counter()
     signed = []
     for batch in pq.ParquetFile(path).iter_batches(1000, columns=["key", "text"]):
-        shingles = shingle([text.encode() for text in batch["text"].to_pylist()])
+        shingles = shingle(batch["text"].cast(pa.large_binary()).to_pylist())
         bands = sign(shingles, bands=BANDS, rows=ROWS)
         lists = pa.ListArray.from_arrays(np.arange(len(batch) + 1, dtype=np.int32) * BANDS, pa.array(bands.ravel()))
         columns = {"key": batch["key"], "bands": lists, "shingles": np.diff(shingles.offsets)}

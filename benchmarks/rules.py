@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         "rule": "28",
         "reason": "20",
         "default": "8",
-        "tried at": "9",
+        "tried at": "11",
         "source": "16",
         "files": "7,",
         "% of MB": "8.2f",

@@ -173,7 +173,7 @@ def test_a_model_that_never_scores_is_named_before_the_run(tmp_path: Path) -> No
         with pytest.raises(RunFailed, match=r"gives no score for a function of two lines, but 'Nice code!'"):
             annotate(server.url, tmp_path / "a.jsonl")
 
-        assert len(server.prompts) == 2
+        assert len(server.prompts) == 4, "twice with a schema, and twice without"
 
 
 def test_a_cache_with_a_line_cut_short_keeps_the_others(tmp_path: Path) -> None:

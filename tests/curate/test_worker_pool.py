@@ -80,6 +80,13 @@ def test_the_death_of_a_worker_is_one_line_and_the_next_run_has_new_ones(pool: W
     assert [answer["result"] for answer in ask(pool, add, [[1]], 0)] == [1]
 
 
+def test_the_death_of_one_of_several_workers_ends_the_run(pool: WorkerPool) -> None:
+    with pytest.raises(RunFailed, match=r"a worker process died"):
+        ask(pool, die, [signal.SIGKILL] * 8, workers=3)
+
+    assert [answer["result"] for answer in ask(pool, add, [[1], [2]], 0, workers=2)] in ([1, 2], [2, 1])
+
+
 def test_errors_are_those_of_the_task(pool: WorkerPool) -> None:
     by_data, by_file = ask(pool, fail, ["data", "file"])
 

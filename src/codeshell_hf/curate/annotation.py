@@ -115,25 +115,28 @@ class _Annotator:
     def probe(self) -> None:
         """Asks about a small file; the first request of a run, which shows at once what is wrong."""
         request = self.write(*_PROBE)
-        try:
-            reply = self._send(request)
-        except AccessRefused:
-            raise
-        except RequestRefused:  # of the schema, perhaps
-            self._has_schema = False
-            reply = self._send(request)
-        if read_scores(reply.text) is not None:
-            return
-        if reply.finish_reason == "length":
-            raise SettingsError(
-                f"{self._place} needs more than {self._endpoint.max_answer_tokens} tokens for an answer; raise "
-                f"{SECTION}.max_answer_tokens"
-            )
-        reply = self._send(request, reply.text)
-        if read_scores(reply.text) is None:
-            raise RunFailed(
-                f"{self._place} gives no score for a function of two lines, but {reply.text[:80]!r}; name another model"
-            )
+        reply = Reply("", None)
+        for self._has_schema in (True, False):
+            try:
+                reply = self._send(request)
+            except AccessRefused:
+                raise
+            except (RequestRefused, ServerUnavailable):  # of the schema, perhaps
+                if not self._has_schema:
+                    raise
+                continue
+            if read_scores(reply.text) is None:
+                if reply.finish_reason == "length":
+                    raise SettingsError(
+                        f"{self._place} needs more than {self._endpoint.max_answer_tokens} tokens for an answer; raise "
+                        f"{SECTION}.max_answer_tokens"
+                    )
+                reply = self._send(request, reply.text)
+            if read_scores(reply.text) is not None:
+                return
+        raise RunFailed(
+            f"{self._place} gives no score for a function of two lines, but {reply.text[:80]!r}; name another model"
+        )
 
     def annotate(self, request: str) -> Assessment | None:
         said: str | None = None

@@ -1,5 +1,6 @@
 """A measured corpus: its parts, a verdict for each document, and access to the texts."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,7 +174,7 @@ class Corpus:
         self._examining = ExamineShared(reads_syntax=measuring.reads_syntax, lints=measuring.lints)
         code = [hash_code(Path(str(sys.modules[examine_part.__module__].__file__)))]
         self._examined_by = hash_values([self._examining, code])[:8]
-        self._examined: list[list[Path]] = [self._list_examined(path) for path in self.measured]
+        self._examined = self._list_examined(cache)
         self.verdicts = Verdicts([pq.read_metadata(path).num_rows for path in self.measured])
 
     def sign_existing(
@@ -198,8 +199,12 @@ class Corpus:
         self._follow("existing", map_tasks(sign_part, tasks, shared), len(tasks), len(paths))
         return paths
 
-    def _list_examined(self, measured: Path) -> list[Path]:
-        return sorted(measured.parent.glob(f"{measured.stem}-{self._examined_by}-*.examined"))
+    def _list_examined(self, cache: Path) -> list[list[Path]]:
+        """The files of earlier runs with examined documents, of each part."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(cache.glob(f"*-{self._examined_by}-*.examined")):
+            found.setdefault(path.name.rsplit("-", 2)[0], []).append(path)
+        return [found.get(path.stem, []) for path in self.measured]
 
     def examine(self, keys: NDArray[np.int64]) -> None:
         """Measures syntax and standards of documents, by sorted keys; those that were examined before are not again."""
@@ -213,8 +218,9 @@ class Corpus:
                 mine = np.setdiff1d(mine, np.concatenate(known))
             if len(mine):
                 np.save(wanted / f"{part:05d}.npy", mine)
-                number = len(self._examined[part])
-                output = path.with_name(f"{path.stem}-{self._examined_by}-{number:05d}.examined")
+                # Runs with other rules may share the cache.
+                name = hashlib.md5(mine.tobytes(), usedforsecurity=False).hexdigest()[:16]
+                output = path.with_name(f"{path.stem}-{self._examined_by}-{name}.examined")
                 tasks.append({"measured": str(path), "wanted": str(wanted / f"{part:05d}.npy"), "output": str(output)})
                 self._examined[part].append(output)
         self._follow("examine", map_tasks(examine_part, tasks, self._examining), len(tasks), len(tasks))

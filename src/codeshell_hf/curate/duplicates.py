@@ -317,7 +317,7 @@ def write_sets(task: PartFile, shared: Near) -> None:
     with (folder / f"sets-{part:05d}.u32").open("wb") as out:
         for batch in pq.ParquetFile(task["path"]).iter_batches(1024, columns=["key", "text"]):
             chosen = batch.filter(pc.is_in(batch["key"], pa.array(wanted)))
-            for members in find_sets(shingle([text.encode() for text in chosen["text"].to_pylist()])):
+            for members in find_sets(shingle(chosen["text"].cast(pa.large_binary()).to_pylist())):
                 sizes.append(len(members))
                 out.write(members.tobytes())
     # All candidates are in the part, ordered by key.

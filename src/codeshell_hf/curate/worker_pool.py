@@ -141,9 +141,10 @@ class WorkerPool:
 
         def ask(task: str) -> str:
             process = free.get()
-            answer = process.ask(function, task, shared)
-            free.put(process)
-            return answer
+            try:
+                return process.ask(function, task, shared)
+            finally:
+                free.put(process)  # a dead one too, or the next task waits for ever
 
         threads = ThreadPoolExecutor(workers)
         is_done = False

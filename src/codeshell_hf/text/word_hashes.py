@@ -55,8 +55,10 @@ def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
     # The eight bytes from every position.
     eights = np.ndarray((len(data) + 1,), np.dtype("<u8"), padded, strides=(1,))
     lengths = ends - starts
-    words = eights[starts] & _MASKS[np.minimum(lengths, _STEP)]
-    words = _mix(words + lengths.astype(np.uint64) * _LENGTH)
+    words = eights[starts]
+    words &= _MASKS.take(lengths, mode="clip")
+    words += lengths.astype(np.uint64) * _LENGTH
+    words = _mix(words)
     left = np.flatnonzero(lengths > _STEP)
     done = _STEP
     while len(left) and done < _LONG_WORD:
@@ -74,7 +76,8 @@ def hash_words(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     words = words * MIX
     words ^= words >> np.uint64(29)
-    return words * FINISH
+    words *= FINISH
+    return words
 
 
 def hash_operators(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -90,11 +93,14 @@ def hash_operators(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDA
     np.take(_OPERATORS, data, out=codes[_STEP:-_STEP], mode="clip")
     eights = np.ndarray((len(data) + _STEP + 1,), np.dtype("<u8"), codes, strides=(1,))
     gaps = starts[1:] - ends[:-1]
-    before = eights[starts[1:]] & _LAST[np.minimum(gaps, _STEP)]
+    before = eights[starts[1:]]
+    before &= _LAST.take(gaps, mode="clip")
     wide = np.flatnonzero(gaps > _STEP)
     if len(wide):
         before[wide] += eights[ends[wide] + _STEP] & _MASKS[np.minimum(gaps[wide] - _STEP, _STEP)]
-    found[1:] = ((before * _ONES) >> _TOP) * MIX  # the sum of eight bytes
+    before *= _ONES
+    before >>= _TOP  # the sum of eight bytes
+    np.multiply(before, MIX, out=found[1:])
     return found
 
 
