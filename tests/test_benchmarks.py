@@ -38,6 +38,7 @@ from benchmarks import (
     quantization,
     repository,
     rows,
+    rules,
     sandbox,
     sft,
     splits,
@@ -52,6 +53,7 @@ from benchmarks.gpu.report import Report, is_whole, read_lines, tabulate
 from benchmarks.gpu.sections import EXPECTED, SECTIONS
 from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
+from codeshell_hf.curate.rules import RULES
 from codeshell_hf.evaluate.problems import Problem, read_humaneval, read_problems
 from codeshell_hf.manifest import Manifest
 from codeshell_hf.pack.shard_writer import TextDocument, make_header, write_shards
@@ -162,6 +164,23 @@ def test_the_funnel_is_timed_by_step_and_its_memory_added_up(capfd: pytest.Captu
     printed = capfd.readouterr().out
     assert "the whole funnel" in printed
     assert "measure" in printed
+
+
+def test_each_measurement_of_curation_has_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert curation.main(["--profile", "--megabytes", "0.2"]) == 0
+
+    printed = capsys.readouterr().out
+    assert {"signals", "shingles", "parse and query", "ruff", "redaction"} <= set(
+        re.findall(r"^(\S.*?)  +(?:all|survivors) ", printed, re.MULTILINE)
+    )
+
+
+@pytest.mark.slow
+def test_each_rule_is_tried_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rules.main(["--megabytes", "1"]) == 0
+
+    names = re.findall(r"^((?:min|max|must|drops)_\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert names == list(RULES)
 
 
 def test_the_sandbox_runs_beside_bare_interpreters(capsys: pytest.CaptureFixture[str]) -> None:
