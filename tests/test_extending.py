@@ -51,7 +51,7 @@ def test_a_rule_drops_what_it_is_written_for_under_its_reason(mine: Path) -> Non
     (mine / "code" / "dense.c").write_text("int values[] = {" + "1, " * 25 + "};\n")
     rules = NO_RULES.model_copy(update={"custom": ("mine/rules.py:dense",)})
 
-    outcome = run(mine / "code", mine / "out", rules=rules)
+    outcome = run(mine / "code", mine / "out", rules=rules, near_duplicates=None)
 
     reasons = {row["language"]: row["dropped"] for row in outcome.funnel.rows()}
     assert reasons == {"python": {"dense": 1}, "c": {}}
