@@ -74,12 +74,12 @@ def make_config(name: str, **changes: object) -> CodeShellConfig:
         SettingsError: If there is no such system, no such field, or the values contradict each other.
     """
     if name not in PRESETS:
-        raise SettingsError(unknown_key(name, PRESETS, "model.preset"))
+        raise SettingsError(unknown_key(name, PRESETS, "in model.preset"))
     # Fields by the release's names, so that changes replace the preset's values.
     released = {field: alias for alias, field in CodeShellConfig.attribute_map.items()}
     fields = [released.get(field, field) for field in CodeShellConfig.__dataclass_fields__]
     if unknown := sorted(changes.keys() - set(fields)):
-        raise SettingsError(unknown_key(unknown[0], fields, "model"))
+        raise SettingsError(unknown_key(unknown[0], fields, "in model"))
     values = PRESETS[name] | changes
     size = values.get("vocab_size", CodeShellConfig.vocab_size)
     if isinstance(size, int) and size <= RELEASED_TOKEN:

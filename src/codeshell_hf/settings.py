@@ -3,17 +3,20 @@
 import difflib
 import re
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import SettingsError
 from .manifest import Values
+
+NEAR = 0.75  # similarity from which a key is taken for a misspelt one, as difflib counts it
 
 
 class Section(BaseModel):
@@ -106,7 +109,7 @@ def load_settings(model: type[SettingsModel], path: Path, overrides: Sequence[st
     try:
         return model.model_validate(expand_paths(values, workspace))
     except ValidationError as error:
-        raise SettingsError(explain(error, model, path)) from error
+        raise SettingsError(explain(error, model, path, values, overrides)) from error
 
 
 def read_yaml(path: Path) -> Values:
@@ -158,27 +161,98 @@ def expand_paths(value: object, workspace: Path) -> object:
     return value
 
 
-def explain(error: ValidationError, model: type[BaseModel], path: Path) -> str:
-    """The first problem in one line: the value, the rule and the fix."""
+def explain(
+    error: ValidationError, model: type[BaseModel], path: Path, values: Values, overrides: Sequence[str] = ()
+) -> str:
+    """The first problem in one line: the value, who gave it, the rule and the fix."""
     # A missing key goes first: an unknown one is often the same, misspelt.
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = [part for part in first["loc"] if isinstance(part, str)]
-    name = ".".join(map(str, first["loc"])) or "settings"
+    # The alternatives of a union, which pydantic names by their types, are no part of the place.
+    name = ".".join(str(part) for part in first["loc"] if "[" not in str(part)) or "settings"
+    source = find_source(first["loc"], path, overrides)
     if first["type"] == "extra_forbidden":
-        return unknown_key(place[-1], known_keys(model, place[:-1]), path)
+        return explain_unknown(place, model, values, source)
     if first["type"] == "missing":
-        return f"{name} is missing in {path}; it has no default, so state it"
+        return f"{name} is missing {source}; it has no default, so state it"
     if first["type"] in ("value_error", "assertion_error"):
-        return f"{first['msg'].removeprefix('Value error, ')} (in {path})"
-    return f"{name} is {first['input']!r} in {path}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        return f"{first['msg'].removeprefix('Value error, ')} ({source})"
+    rule = first["msg"][0].lower() + first["msg"][1:]
+    if first["input"] is None and ":" in name:
+        rule = "it has no value; write a space after the colon"
+    if first["type"] in ("tuple_type", "list_type"):
+        rule = f"input should be a list; write [{first['input']}]"
+    return f"{name} is {first['input']!r} {source}: {rule}"
 
 
-def unknown_key(key: str, known: Iterable[str], source: Path | str) -> str:
-    """A line on an unknown key in `source`, with the nearest known one."""
+def explain_unknown(place: Sequence[str], model: type[BaseModel], values: Values, where: str) -> str:
+    """A line on an unknown key: the nearest in its section, or the place of the model or of the values that has it."""
+    key, known = place[-1], known_keys(model, place[:-1])
+    if difflib.get_close_matches(key, known, n=1, cutoff=NEAR):
+        return unknown_key(key, known, where)
+    elsewhere = suggest_place(key, [*list_places(model), *list_keys(values)], without=".".join(place))
+    if elsewhere is not None:
+        return f"unknown key {key!r} {where}; did you mean {elsewhere!r}?"
+    section = next(list_places(model, is_open=True), None) if len(place) == 1 else None
+    if section is not None and not difflib.get_close_matches(key, known, n=1, cutoff=0.5):
+        return f"unknown key {key!r} {where}; what {section} takes is written {section}.{key}"
+    return unknown_key(key, known, where)
+
+
+def find_source(place: Sequence[str | int], path: Path, overrides: Sequence[str]) -> str:
+    """Where the value at a place was given: "on the command line" or "in FILE"; both, if it may be either."""
+    wanted = tuple(map(str, place))
+    given = [tuple(override.partition("=")[0].split(".")) for override in overrides]
+    if any(keys == wanted[: len(keys)] for keys in given) and wanted:
+        return "on the command line"
+    return f"in {path} with {overrides[0]}" if given and not wanted else f"in {path}"
+
+
+def list_places(model: type[BaseModel], prefix: str = "", *, is_open: bool = False) -> Iterator[str]:
+    """Every setting as it is written on the command line, such as `optimizer.learning_rate`.
+
+    Args:
+        model: A model of settings.
+        prefix: Of its place, with a dot.
+        is_open: Only sections of any keys, such as `trainer`.
+    """
+    for name, field in model.model_fields.items():
+        if not is_open or field.annotation == dict[str, object]:
+            yield f"{prefix}{name}"
+        parts = (field.annotation, *(get_args(field.annotation) if is_union(field.annotation) else ()))
+        for section in filter(is_model, parts):
+            yield from list_places(section, f"{prefix}{name}.", is_open=is_open)
+
+
+def list_keys(values: Values, prefix: str = "") -> Iterator[str]:
+    """Every key of nested values, such as `trainer.learning_rate`."""
+    for key, value in values.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from list_keys(value, f"{prefix}{key}.")
+
+
+def suggest_place(key: str, places: Iterable[str], *, without: str) -> str | None:
+    """The place whose last part is the key, or else nearly so; `None` if there is none."""
+    by_last: dict[str, str] = {}
+    for place in places:
+        if place != without:
+            by_last.setdefault(place.rpartition(".")[2], place)
+    nearest = difflib.get_close_matches(key, by_last, n=1, cutoff=NEAR)
+    return by_last[nearest[0]] if nearest else None
+
+
+def is_union(annotation: object) -> bool:
+    """Whether an annotation is such as `Section | None`."""
+    return get_origin(annotation) in (Union, UnionType)
+
+
+def unknown_key(key: str, known: Iterable[str], where: str) -> str:
+    """A line on an unknown key, with the nearest known one; `where` is such as "in a.yaml"."""
     known = sorted(known)
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     advice = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
-    return f"unknown key {key!r} in {source}; {advice}"
+    return f"unknown key {key!r} {where}; {advice}"
 
 
 def known_keys(model: type[BaseModel], place: Sequence[str]) -> list[str]:

@@ -158,7 +158,7 @@ def test_wrong_calls_are_one_line_and_write_nothing(
         (hollow, "new", "holds neither model.safetensors nor pytorch_model.bin"),
         (torn, "new", "cannot be read"),
         (lacking, "new", "lacks transformer.h.1.mlp.c_fc"),
-        (tmp_path / "nowhere", "new", "is neither a folder nor a Hub repository"),
+        (tmp_path / "nowhere", "new", "nowhere does not exist; name a folder"),
     ):
         capsys.readouterr()
         assert main([str(source), str(tmp_path / output)]) == 2, message

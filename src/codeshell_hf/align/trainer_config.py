@@ -18,7 +18,7 @@ def check_keys(options: TrainerOptions, known: Iterable[str], owned: Sequence[st
         if key in owned:
             raise SettingsError(f"trainer.{key} is decided by the recipe; take it out of the section trainer")
         if key not in free:
-            raise SettingsError(unknown_key(key, free, "the section trainer"))
+            raise SettingsError(unknown_key(key, free, "in the section trainer"))
 
 
 def agree_on_precision(precision: str, options: TrainerOptions, launched: str) -> str:

@@ -104,6 +104,9 @@ class Chat:
         from ..text.chat import encode_prompt
 
         room = self.model.config.n_positions - self.sampling.max_new_tokens
+        if room < 1:
+            positions, answer = self.model.config.n_positions, self.sampling.max_new_tokens
+            raise DataError(f"--max-new-tokens is {answer}, and the model has {positions} positions; lower it")
         for first in range(0, len(self.turns), 2):
             turns = [dict(turn) for turn in self.turns[first:]]
             if self.system:

@@ -28,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         from tqdm import tqdm
 
+        from ..loading import is_folder
         from ..publish.gguf import export_by_llama_cpp, export_gguf
 
+        is_folder(str(options.folder))
         with tqdm(desc="gguf", unit="tensor", leave=False) as bar:
 
             def show(done: int, total: int) -> None:

@@ -61,7 +61,7 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
     import transformers
 
     from ..errors import CheckpointError
-    from ..loading import load_model
+    from ..loading import explain_loading, load_model
     from ..precision import choose_precision, warn_if_slow
     from ..tokenization_codeshell import CodeShellTokenizer
 
@@ -71,9 +71,10 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
     if model.generation_config is not None:  # the command line decides the sampling, not the folder
         model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
     try:
-        tokenizer = CodeShellTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+        with explain_loading(folder):
+            tokenizer = CodeShellTokenizer.from_pretrained(folder)
+    except CheckpointError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:160]
         raise CheckpointError(
             f"{folder} has no readable tokenizer ({reason}); name a folder with a model and its tokenizer"
         ) from error
@@ -86,7 +87,9 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
     try:
         return model.to(device), tokenizer
     except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"--device {device} cannot be used ({' '.join(str(error).split())[:120]})") from error
+        reason = " ".join(str(error).split())[:120]
+        advice = "pass --device cpu, or leave it out"
+        raise CheckpointError(f"--device {device} cannot be used ({reason}); {advice}") from error
 
 
 def make_sampling(options: argparse.Namespace) -> "Sampling":

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError, DataError
-from ..loading import load_model
+from ..loading import explain_loading, load_model
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import CodeShellTokenizer
 from .folder import save_folder, verify_folder
@@ -81,11 +81,8 @@ def fetch(source: str) -> Path:
     """
     if Path(source).is_dir():
         return Path(source)
-    try:
+    with explain_loading(source):
         return Path(snapshot_download(source, ignore_patterns=["*.py", "*.gguf", "*.md"]))
-    except Exception as error:  # the Hub's client raises many kinds
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{source} is neither a folder nor a Hub repository ({reason}); name one") from error
 
 
 def load_four_bits(folder: Path, tensors: Tensors, dtype: torch.dtype | None) -> CodeShellForCausalLM:

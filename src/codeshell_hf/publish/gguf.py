@@ -76,7 +76,7 @@ def export_gguf(
         DataError: If llama.cpp would split text differently, or the file cannot be written.
     """
     if kind not in TYPES:
-        raise SettingsError(unknown_key(kind, TYPES, "type"))
+        raise SettingsError(unknown_key(kind, TYPES, "in type"))
     try:
         config = CodeShellConfig.from_pretrained(folder)
         tokenizer = CodeShellTokenizer.from_pretrained(folder)

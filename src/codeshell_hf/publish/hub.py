@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub import HfApi, constants
 
 from ..errors import DataError
+from ..loading import find_hub_failure
 from .settings import PushSettings
 
 STALE = {"model": ("*.safetensors", "*.safetensors.index.json", "manifests/*"), "dataset": ("data/*", "manifests/*")}
@@ -20,8 +20,12 @@ def push_folders(folders: Mapping[str, Path], push: PushSettings) -> list[str]:
         Lines with the address of each commit or pull request.
 
     Raises:
-        DataError: If the Hub refuses.
+        DataError: If the Hub cannot be reached, or refuses.
     """
+    if failure := find_hub_failure():
+        raise DataError(
+            f"{constants.ENDPOINT} cannot be reached ({failure}), so nothing was pushed; run it again with a network"
+        )
     repositories = {"dataset": push.dataset, "tokenizer": push.tokenizer, "model": push.repository}
     return [
         f"{name} pushed to "
@@ -66,7 +70,7 @@ def push_folder(
             # With fewer shards than last time, old ones would be loaded beside the new.
             delete_patterns=list(STALE[kind]),
         )
-    except (HfHubHTTPError, HFValidationError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # its HTTP library's own, which changes, among them
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise DataError(
             f"{repository} refuses ({reason}); log in with `hf auth login`, or run it again: uploaded files are kept"

@@ -7,7 +7,9 @@ import contextlib
 import ctypes
 import gc
 import io
+import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -26,8 +28,14 @@ def prepare_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     write_progress_rarely()
+    logging.getLogger("DeepSpeed").addFilter(is_told)
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
+
+
+def is_told(record: logging.LogRecord) -> bool:
+    """Whether a line of DeepSpeed's log is shown; transformers imports it where it is installed, also without a GPU."""
+    return not record.getMessage().startswith("Setting accelerator to CPU")
 
 
 def keep_freed_memory() -> None:
@@ -80,7 +88,28 @@ def run(name: str, work: Callable[[], None]) -> int:
     except CodeShellError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (line := explain_missing_package(error)) is None:
+            raise
+        print(f"{name}: error: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
     return 0
+
+
+def explain_missing_package(error: ModuleNotFoundError) -> str | None:
+    """One line with the extra that installs a package; `None` if no extra does."""
+    import importlib.metadata
+
+    package = (error.name or "").partition(".")[0].replace("_", "-").lower()
+    try:
+        lines = importlib.metadata.requires("codeshell-hf") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its source
+        return None
+    for line in lines:
+        found = re.match(r"""([\w.-]+).*;.*extra == ["']([\w-]+)["']""", line)
+        if found and package and found[1].replace("_", "-").lower() == package:
+            return f"{error.name} is not installed; pip install 'codeshell-hf[{found[2]}]', or [all] for every stage"
+    return None

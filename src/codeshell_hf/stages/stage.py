@@ -19,7 +19,8 @@ import pydantic
 
 from ..manifest import Manifest, Values
 from ..settings import Section, list_inputs
-from .process import prepare_process, print_any_text
+from . import STAGES
+from .process import explain_missing_package, prepare_process, print_any_text
 
 
 class StageSettings(Section):
@@ -112,6 +113,7 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
         if options.dry_run:
             print_plan(stage, settings)
         else:
+            require_inputs(stage, settings, options.settings)
             run_stage(stage, settings, is_forced=options.force)
     except CodeShellError as error:
         word = "stopped" if isinstance(error, Interrupted) else "error"
@@ -121,6 +123,11 @@ def run_command(stage: Stage[S], options: argparse.Namespace) -> int:
                 Path(marker).touch()
             return 0
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (line := explain_missing_package(error)) is None:
+            raise
+        print(f"{stage.name}: error: {line}", file=sys.stderr)
+        return 2
     except OSError as error:
         # A full or failing disk. Any other OSError is a bug and shows its traceback.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
@@ -228,6 +235,35 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
         swap_folders(work.folder, settings.output)
     print_first("\n".join(work.report))
     print_first(f"{stage.name}: wrote {settings.output} in {time.monotonic() - started:.0f} s")
+
+
+def require_inputs(stage: Stage[S], settings: S, file: Path) -> None:
+    """Raises a `DataError` that names the stage to run, if an input is missing that another stage writes."""
+    from ..errors import DataError
+
+    for path in stage.inputs(settings).values():
+        maker = None if path.exists() else find_maker(path, file)
+        if maker is not None:
+            command = f"codeshell {maker.stem.partition('-')[0]} {maker}"
+            raise DataError(f"{path} does not exist; run `{command}` first, which writes it")
+
+
+def find_maker(path: Path, file: Path) -> Path | None:
+    """The settings of the stage whose output has a path, beside a settings file or in another system's folder."""
+    from ..errors import SettingsError
+    from ..settings import read_yaml
+
+    for settings in (*sorted(file.parent.glob("*.yaml")), *sorted(file.parent.parent.glob("*/*.yaml"))):
+        if settings.stem.partition("-")[0] not in STAGES:
+            continue
+        try:
+            output = read_yaml(settings).get("output")
+        except SettingsError:
+            continue
+        if isinstance(output, str) and path.absolute().is_relative_to(Path(output).absolute()):
+            parts = settings.parts
+            return Path(*parts[parts.index("recipes") :]) if "recipes" in parts else settings
+    return None
 
 
 def take_fingerprint(stage: Stage[S], settings: S) -> tuple[str, dict[str, str], str]:

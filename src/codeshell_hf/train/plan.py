@@ -49,7 +49,7 @@ class Cluster:
 def read_cluster(gpus: str = "8", gpu: str = "a100-80g", mfu: str | None = None, network: str | None = None) -> Cluster:
     """Parses the values of a command line; a `SettingsError` if one is invalid."""
     if gpu not in DEVICES:
-        raise SettingsError(unknown_key(gpu, DEVICES, "gpu"))
+        raise SettingsError(unknown_key(gpu, DEVICES, "in gpu"))
     if not (gpus.isascii() and gpus.isdigit()) or int(gpus) < 1:
         raise SettingsError(f"gpus is {gpus}; set it to a whole number from 1")
     share = None if mfu is None else _read_number(mfu)
