@@ -115,6 +115,23 @@ def test_python_of_the_readme_runs_on_a_folder_in_the_released_format(
     assert not [line for line in done.stderr.splitlines() if "warn" in line.lower()], done.stderr
 
 
+def test_every_row_of_the_original_offer_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    table = page.partition("## The original repository's offer\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
+
+    for original, _, tests in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", tests)
+        assert named, original
+        for file, name in named:
+            assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8"), name
+    offered = "|".join(original for original, _, _ in rows)
+    for offer in (
+        "web", "terminal", "API", "int4", "llama.cpp", "VS Code", "IntelliJ", "fine-tuning", "evaluation", "Chinese",
+    ):  # fmt: skip
+        assert offer in offered
+
+
 def test_no_file_names_a_machine() -> None:
     skipped = (".venv", ".git", "runs", "build")
     tracked = [

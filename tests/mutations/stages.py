@@ -60,8 +60,8 @@ MUTATIONS = (
     ),
     Mutation(
         STAGE,
-        "        return error.exit_code\n    except OSError",
-        "        return 0\n    except OSError",
+        "        return error.exit_code\n    except ModuleNotFoundError",
+        "        return 0\n    except ModuleNotFoundError",
         TESTS,
         "a stage that failed exits with 0",
     ),
