@@ -167,8 +167,8 @@ def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: b
         )
     if options.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise SettingsError(
-            "trainer.use_vllm is true, but vllm is not installed; install it, or remove the key to generate with "
-            "transformers"
+            "trainer.use_vllm is true, but vllm is not installed; remove the key to generate with transformers "
+            "(docs/rlhf.md says which releases of vLLM and transformers do not fit)"
         )
 
 
