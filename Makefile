@@ -8,7 +8,7 @@ DEMO_READY := $(VENV)/.ready-demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo demo-full test test-all test-slow legs check docs toolchains fresh
+.PHONY: help setup demo demo-full test test-all test-slow legs check docs toolchains axe fresh
 help:
 	@echo "make demo        the main job at nano size: raw files to a published model, in minutes on two cores"
 	@echo "make demo-full   the same with five times the code, five times the training and every benchmark"
@@ -18,6 +18,7 @@ help:
 	@echo "make legs        the oldest and the newest transformers, and another Python; LEGS=\"5.23.0\" or others"
 	@echo "make check       formatting, lint, types, import contracts, dependencies, spelling, model files, doctests"
 	@echo "make docs        the site of the documentation in build/site; a warning is an error"
+	@echo "make axe         by npm, axe-core, by which a test looks for what keeps people from reading the page"
 	@echo "make toolchains  on Debian, system packages without which some tests skip"
 
 setup: $(READY)
@@ -78,3 +79,6 @@ toolchains:
 	apt-get update
 	apt-get install --yes --no-install-recommends g++ chromium bubblewrap nodejs default-jdk-headless \
 		libjavatuples-java php-cli lua5.4 lua-unit r-base-core racket rustc ldc
+
+axe:
+	npm install --no-save --no-package-lock --silent axe-core@4

@@ -15,6 +15,7 @@ from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from recipes.with_trl import (
     PairSettings,
+    count_epochs,
     describe_pairs,
     make_adapter,
     make_stage,
@@ -117,6 +118,7 @@ def run(settings: Settings, work: Work) -> None:
         "dropped": dict(reading.dropped),
         "reading": reading.findings.as_counts(),
         "steps": trainer.state.global_step,
+        "epochs": count_epochs(trainer),
     }
     work.measures = {
         "held_out_loss_before": before.loss,

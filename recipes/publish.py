@@ -65,7 +65,7 @@ def run(settings: Settings, work: Work) -> None:
     answer, difference = verify_folder(model, folder, settings.samples)
 
     samples = list(zip(settings.samples, answer.texts, strict=True))
-    values = describe_model(manifests, model.config, settings.card, settings.push, samples)
+    values = describe_model(manifests, model.config, settings.card, settings.push, samples, model=settings.model)
     write_card(folder, values)
     page = make_page(values, settings.stages)
     for place in (folder, work.folder):

@@ -9,6 +9,7 @@ import sys
 from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from recipes.with_trl import (
     PairSettings,
+    count_epochs,
     describe_pairs,
     make_adapter,
     make_stage,
@@ -94,6 +95,7 @@ def run(settings: Settings, work: Work) -> None:
         "dropped": dict(reading.dropped),
         "reading": reading.findings.as_counts(),
         "steps": trainer.state.global_step,
+        "epochs": count_epochs(trainer),
     }
     work.measures = {
         "held_out_accuracy": round(accuracy, 4),

@@ -19,6 +19,7 @@ from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
     AlignmentSettings,
+    count_epochs,
     make_adapter,
     make_stage,
     make_trainer_config,
@@ -128,6 +129,7 @@ def run(settings: Settings, work: Work) -> None:
         "dropped": dropped,
         "reading": prompts.findings.as_counts(),
         "steps": steps,
+        "epochs": count_epochs(trainer),
         "unusable_rewards": {reward.name: reward.unusable for reward in rewards if reward.unusable},
     }
     work.measures = {key: last[key] for key in ("reward", "kl", "completions/mean_length") if key in last}

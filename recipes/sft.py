@@ -12,6 +12,7 @@ from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from codeshell_hf.text.settings import DataPlace, Reading
 from recipes.with_trl import (
     AlignmentSettings,
+    count_epochs,
     make_adapter,
     make_stage,
     make_trainer_config,
@@ -93,6 +94,7 @@ def run(settings: Settings, work: Work) -> None:
         "tokens": data.tokens,
         "answer_tokens": data.answer_tokens,
         "steps": steps,
+        "epochs": count_epochs(trainer),
         "reading": prepared.findings.as_counts(),
     }
     work.measures = {"held_out_loss_before": round(before, 4), "held_out_loss_after": round(after, 4)}

@@ -169,6 +169,11 @@ def train(trainer: "Trainer") -> None:
     check_losses(trainer.state.log_history)
 
 
+def count_epochs(trainer: "Trainer") -> float:
+    """Passes over the training data, less than 1 if `max_steps` ended training before it was all seen."""
+    return round(float(trainer.state.epoch or 0), 4)
+
+
 def save_trained(
     trainer: "Trainer", model: Path, adapter: AdapterSettings | None, folder: Path, *, task: str = "CAUSAL_LM"
 ) -> None:

@@ -38,6 +38,7 @@ def read_finished(folder: Path) -> Manifest:
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = Path(os.environ.get("AXE_CORE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
 STAGES = (
     *("curate", "tokenizer", "pack", "pretrain"),
     *("sft", "preferences", "reward", "rlhf", "dpo"),
@@ -255,6 +256,18 @@ def test_card_and_page_show_the_figures_of_the_manifests(chain: Path) -> None:
 
     metadata: Any = ModelCard(card).data
     assert metadata.license == "apache-2.0"
+    assert (metadata.library_name, metadata.pipeline_tag) == ("transformers", "text-generation")
+    assert [example["messages"][0]["content"] for example in metadata.widget if "messages" in example]
+    assert (metadata.base_model, metadata.datasets) == (None, None), "none of the Hub was used"
+    rlhf = read_finished(chain / "rlhf")
+    used = round(rlhf.counts["prompts"] * rlhf.counts["epochs"])
+    assert 0 < used < rlhf.counts["prompts"]
+    assert f"| rlhf | {used} of {rlhf.counts['prompts']} prompts | {rlhf.counts['steps']} | " in card
+    assert "| dpo |" not in card, "which the published model does not come from"
+    for name in ("date", "device", "repository"):
+        assert rlhf.origin[name].partition("T")[0] in card
+    assert (rlhf.origin["commit"] or "")[:12] in card
+    assert "@misc{" in card
     values = {result.metric_type: result.metric_value for result in metadata.eval_results}
     assert values["bits_per_byte"] == evaluate.measures["aligned"]["bits_per_byte"]["all"]
 
@@ -342,7 +355,11 @@ def check_page(html: str, chain: Path) -> None:
     ]
     assert page.texts["tokens"] == f"{manifests['pretrain'].counts['tokens']:,}"
     assert page.texts["documents-after"] == f"{curate.counts['documents_after']:,}"
-    assert page.texts["bits-after"] == f"{manifests['pretrain'].measures['bits_per_byte_after']['all']:.3f}"
+    assert page.texts["bits-after"] == f"{evaluate.measures['aligned']['bits_per_byte']['all']:.3f}"  # is published
+    assert [row[0].split()[0] for row in page.tables["evaluation"][2:]] == ["base", "chat", "aligned"]
+    assert {row[0]: row[3] for row in page.tables["stages"][1:]} == {
+        stage: manifest.origin["date"][:10] for stage, manifest in manifests.items()
+    }
     assert page.texts["sft-after"] == f"{manifests['sft'].measures['held_out_loss_after']:.3f}"
 
 
@@ -389,6 +406,58 @@ def test_page_reads_well_in_a_browser(chain: Path, tmp_path: Path) -> None:
     assert re.search(r'aria-live="polite">2 of \d+<', light)
     assert 'data-ground="rgb(255, 255, 255)"' in light
     assert 'data-ground="rgb(20, 23, 31)"' in dark
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core (make axe)")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_has_no_finding_of_axe(chain: Path, tmp_path: Path, scheme: str) -> None:
+    """The rules of axe-core (WCAG and best practices), in the browser."""
+    html = (chain / "publish" / "index.html").read_text(encoding="utf-8")
+    program = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    probe = f"""<script>{program}</script><script>
+      axe.run().then((found) => {{
+        const shown = found.violations.map((one) => [one.id, one.nodes.map((node) => node.html.slice(0, 90))]);
+        document.body.dataset.axe = JSON.stringify(shown);
+        document.body.dataset.passes = found.passes.length;
+      }});
+    </script></body>"""
+    (tmp_path / "page.html").write_text(html.replace("</body>", probe), encoding="utf-8")
+    options = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+
+    done = subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", *options,
+         "--virtual-time-budget=60000", "--dump-dom", f"file://{tmp_path}/page.html"],
+        capture_output=True, text=True, check=True, timeout=300,
+    ).stdout  # fmt: skip
+
+    assert re.findall(r'data-axe="(.*?)"', done) == ["[]"]
+    assert int(re.findall(r'data-passes="(\d+)"', done)[0]) > 25
+
+
+@pytest.mark.slow
+def test_python_of_the_card_runs(chain: Path, tmp_path: Path) -> None:
+    """Each block as printed, with the folder in place of the name on the Hub, and without this package."""
+    card = (chain / "publish" / "model" / "README.md").read_text(encoding="utf-8")
+    codes = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert ["apply_chat_template" in code for code in codes] == [False, True, False]
+    assert "<fim_suffix>" in codes[2]
+    name = "codeshell-nano"
+    program = "import sys\nsys.modules['codeshell_hf'] = None\n" + "\nprint('-----')\n".join(codes)
+    (tmp_path / name).symlink_to(chain / "publish" / "model")
+    (tmp_path / "card.py").write_text(program, encoding="utf-8")
+
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "card.py"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    completed, _, filled = done.stdout.split("-----\n")
+    assert completed.startswith("def add(a, b):\n")
+    assert filled.startswith("def add(a, b):\n    ")
+    assert filled.endswith("\n\n\nprint(add(2, 3))\n\n")
 
 
 def test_published_weights_are_the_trained_ones(chain: Path) -> None:

@@ -39,7 +39,7 @@ def settings(
         return LoadResult(["return x"], probe(CodeShellForCausalLM.from_pretrained(place)), [], [])
 
     monkeypatch.setattr(folder, "load_without_package", load)
-    monkeypatch.setattr(card, "describe_model", lambda *given: {"vocabulary": 320})
+    monkeypatch.setattr(card, "describe_model", lambda *given, model: {"vocabulary": 320})
     monkeypatch.setattr(card, "write_card", lambda place, values: (place / "README.md").write_text(CARD))
     monkeypatch.setattr(page, "make_page", lambda values, stages: f"<p>{tmp_path}/private</p>")
     values = {

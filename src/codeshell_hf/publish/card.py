@@ -1,6 +1,7 @@
 """The model card, filled from manifests, so that no number is typed by hand."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,16 @@ from ..errors import DataError
 from ..manifest import Manifest, Values, require_manifest
 from ..presets import count_parameters
 from ..tokenization_codeshell import END_OF_TURN
+from .lineage import (
+    DATA,
+    describe_data,
+    describe_making,
+    describe_training,
+    find_base_model,
+    list_datasets,
+    order_models,
+    trace_lineage,
+)
 from .settings import CardSettings, PromptSettings, PushSettings
 
 TUNING = ("sft", "preferences", "reward", "rlhf", "dpo")
@@ -21,6 +32,8 @@ SAFETY_MEASURES = {
     "flagged": "completions with findings of ruff's security rules, among those that parse",
     "verbatim": "training files that are continued verbatim",
 }
+# What JSON leaves as it is and YAML does not read in a string: DEL, C1 controls, separators, byte order mark.
+UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 OWN_DATA = "own"  # of `model-index`, in place of a data set's name on the Hub
 TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 
@@ -39,11 +52,43 @@ def fill_template(template: str, values: Mapping[str, object], *, source: str, i
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=is_html, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.filters |= {
+        "json": write_inline_yaml,
+        "fence": make_fence,
+        "code": write_inline_code,
+        "cell": write_cell,
+    }
     try:
         return environment.from_string(template).render(**values)
     except jinja2.TemplateError as error:
         raise DataError(f"{source} cannot be filled ({error}); run the stage that measures it") from error
+
+
+def write_inline_yaml(value: object) -> str:
+    """A value as JSON that YAML reads as the same value: what YAML takes for a line break or a control is escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def make_fence(text: str) -> str:
+    """Backticks around a block of Markdown, more than the text has in a row.
+
+    >>> make_fence("a `b`"), make_fence("```")
+    ('```', '````')
+    """
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
+def write_inline_code(text: str) -> str:
+    """A text as inline code of Markdown, with its line breaks and backslashes escaped as in Python."""
+    shown = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+    ticks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{ticks} {shown} {ticks}" if len(ticks) > 1 else f"`{shown}`"
+
+
+def write_cell(text: str) -> str:
+    """A text as a cell of a table of Markdown."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def write_card(folder: Path, values: Mapping[str, object]) -> None:
@@ -73,11 +118,27 @@ def describe_model(
     card: CardSettings,
     push: PushSettings | None,
     samples: Sequence[tuple[PromptSettings, str]],
+    *,
+    model: Path,
 ) -> Values:
-    """The values of a model's card and page: `describe_run`, the card's settings, and each sample with its text."""
+    """The values of a model's card and page: `describe_run`, the card's settings, and each sample with its text.
+
+    `model` is the published folder's source, which tells the stages that trained it.
+    """
     described = describe_run(manifests)
+    lineage = trace_lineage(manifests, str(model))
+    shown = [{**sample.model_dump(), "text": text.removesuffix(END_OF_TURN)} for sample, text in samples]
     return {
         **described,
+        "lineage": lineage,
+        "training": describe_training(manifests, lineage),
+        "made": describe_making(manifests[lineage[-1] if lineage else "pretrain"]),
+        "answers": bool({"sft", "rlhf", "dpo"} & {*lineage}),
+        "metadata": {
+            "base_model": find_base_model(manifests, lineage, card.base_model),
+            "datasets": list_datasets(manifests, lineage, push.dataset if push else None),
+            "widget": make_widget(shown),
+        },
         "name": card.name,
         "license": card.license,
         "published": card.published,
@@ -85,9 +146,24 @@ def describe_model(
         "parameters": count_parameters(config),
         "config": config.to_dict(),
         "model_index": make_model_index(card.name, described, card.published),
-        "samples": [{**sample.model_dump(), "text": text.removesuffix(END_OF_TURN)} for sample, text in samples],
+        "samples": shown,
         "safety": None,
     }
+
+
+def make_widget(samples: Sequence[Values]) -> list[Values]:
+    """The samples as examples of the Hub's widget, with the text that the model gave."""
+    return [
+        {
+            **(
+                {"messages": [{"role": "user", "content": sample["prompt"]}]}
+                if sample["kind"] == "chat"
+                else {"text": sample["prompt"]}
+            ),
+            "output": {"text": sample["text"]},
+        }
+        for sample in samples
+    ]
 
 
 def describe_run(manifests: Mapping[str, Manifest]) -> Values:
@@ -109,7 +185,13 @@ def describe_run(manifests: Mapping[str, Manifest]) -> Values:
             else None
             for stage in TUNING
         },
-        "models": {name: value for name, value in evaluate.measures.items() if isinstance(value, dict)},
+        "models": order_models(
+            manifests,
+            evaluate.settings.get("models", {}),
+            {name: value for name, value in evaluate.measures.items() if isinstance(value, dict)},
+        ),
+        "making": {stage: describe_making(manifest) for stage, manifest in manifests.items()},
+        "used": {stage: describe_data(stage, manifests[stage].counts) for stage in DATA if stage in manifests},
         "benchmarks": evaluate.measures["table"],
         "reported": any(row["published"] is not None for row in evaluate.measures["table"]),
         "contamination": evaluate.measures.get("contamination", []),

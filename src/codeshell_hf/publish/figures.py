@@ -1,17 +1,24 @@
 """Figures as SVG, legible on light and dark backgrounds."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from ..manifest import Values
+from ..text.intervals import share_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 INK = "#808080"
-COLOURS = ("#2f7ed8", "#d9822b", "#4caf7d", "#b05fc4")
+COLOURS = ("#2f7ed8", "#c76f16", "#2f9464", "#b05fc4")  # three to one against white and against #14171f
+WIDTH = 4.2  # inches, so that text has eleven pixels on a phone of 390
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "codeshell",
@@ -31,12 +38,13 @@ def draw_loss(entries: Sequence[Values]) -> Figure:
     steps = [entry for entry in entries if "loss" in entry]
     measured = [entry for entry in entries if "bits_per_byte" in entry]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
         tokens = [entry["tokens"] / 1e6 for entry in steps]
         losses = [entry["loss"] for entry in steps]
         axes.plot(tokens, losses, color=COLOURS[0], alpha=0.25, linewidth=0.8)
-        axes.plot(tokens, running_mean(losses, 50), color=COLOURS[0], linewidth=1.6, label="training loss (nats)")
+        means = zip(tokens, running_mean(losses, 50), strict=True)
+        plot_points(axes, means, color=COLOURS[0], linewidth=1.6, label="training loss (nats per token)")
         axes.plot(
             [entry["tokens"] / 1e6 for entry in measured],
             [entry["bits_per_byte"]["all"] for entry in measured],
@@ -49,13 +57,28 @@ def draw_loss(entries: Sequence[Values]) -> Figure:
         for previous, entry in pairwise(steps):
             if entry["row_tokens"] != previous["row_tokens"]:
                 axes.axvline(previous["tokens"] / 1e6, color=INK, linestyle=":", linewidth=1)
-                axes.annotate(
-                    f"rows of {entry['row_tokens']}", (previous["tokens"] / 1e6, max(losses)), fontsize=8, ha="right"
-                )
+                place = (previous["tokens"] / 1e6, 0.03)
+                label = f"rows of {entry['row_tokens']} tokens "
+                axes.annotate(label, place, xycoords=("data", "axes fraction"), fontsize=8, ha="right")
         axes.set_xlabel("million tokens")
+        axes.set_ylabel("nats per token, or bits per byte")
         axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def plot_points(axes: "Axes", points: Iterable[tuple[float, float]], **style: Any) -> None:
+    """Draws a line through points; a single one, through which there is no line, as a dot."""
+    found = list(points)
+    if found:
+        axes.plot(*zip(*found, strict=True), **({"marker": "o", "markersize": 5} if len(found) == 1 else {}), **style)
+
+
+def note_if_empty(axes: "Axes") -> None:
+    """Writes into a panel without points that nothing was logged."""
+    if not axes.lines:
+        axes.set_yticks([])
+        axes.annotate("nothing was logged", (0.5, 0.5), xycoords="axes fraction", ha="center", fontsize=8)
 
 
 def draw_positions(entries: Sequence[Values], row_tokens: int) -> Figure:
@@ -108,39 +131,36 @@ def draw_schedule(entries: Sequence[Values]) -> Figure:
     steps = [entry for entry in entries if "learning_rate" in entry]
     tokens = [entry["tokens"] / 1e6 for entry in steps]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 2.0), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        left.plot(tokens, [entry["learning_rate"] for entry in steps], color=COLOURS[0])
-        left.set_title("learning rate", fontsize=9)
-        right.step(tokens, [entry["row_tokens"] for entry in steps], color=COLOURS[1], where="post")
-        right.set_title("tokens in a row", fontsize=9)
-        for axes in (left, right):
-            axes.set_xlabel("million tokens")
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        rates = zip(tokens, [entry["learning_rate"] for entry in steps], strict=True)
+        plot_points(above, rates, color=COLOURS[0])
+        above.set_ylabel("learning rate")
+        lengths = zip(tokens, [entry["row_tokens"] for entry in steps], strict=True)
+        plot_points(below, lengths, color=COLOURS[1], drawstyle="steps-post")
+        below.set_ylabel("tokens in a row")
+        below.set_xlabel("million tokens")
+        for axes in (above, below):
             axes.set_ylim(bottom=0)
     return figure
 
 
 def draw_funnel(counts: Values) -> Figure:
-    """Draws documents before and after curation, and those dropped by reason."""
-    rows: list[tuple[str, int, int, str]] = [("read", 0, counts["documents_before"], INK)]
-    left = counts["documents_before"]
-    for reason, count in sorted(counts["dropped"].items(), key=lambda item: -item[1]):
-        left -= count
-        rows.append((reason, left, count, COLOURS[1]))
-    rows.append(("kept", 0, counts["documents_after"], COLOURS[0]))
-    rows.reverse()
+    """Draws the documents that curation dropped, by reason; its title has those read and kept."""
+    rows = sorted(counts["dropped"].items(), key=lambda item: item[1])
+    before, after = counts["documents_before"], counts["documents_after"]
+    share = f" ({100 * after / before:.1f} %)" if before else ""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.5 + 0.26 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * len(rows)), layout="constrained")
         axes = figure.subplots()
-        places = range(len(rows))
-        axes.barh(places, [row[2] for row in rows], left=[row[1] for row in rows], color=[row[3] for row in rows])
-        for place, (_, start, width, _) in zip(places, rows, strict=True):
+        axes.barh([name for name, _ in rows], [count for _, count in rows], color=COLOURS[1])
+        for place, (_, count) in enumerate(rows):
             axes.annotate(
-                f"{width:,}", (start + width, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+                f"{count:,}", (count, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
             )
-        axes.set_yticks(places, [row[0] for row in rows])
-        axes.set_xlim(0, counts["documents_before"] * 1.12)
-        axes.set_xlabel("documents")
+        axes.set_title(f"{before:,} read, {after:,} kept{share}", fontsize=9, color=INK, loc="left")
+        axes.set_xlim(0, 1.18 * max((count for _, count in rows), default=1))
+        axes.set_xlabel("files dropped" if rows else "files dropped: none")
     return figure
 
 
@@ -154,13 +174,13 @@ def draw_evaluation(models: Mapping[str, Values], baseline: float) -> Figure:
         [high - value for value, (_, high) in zip(values, ends, strict=True)],
     ]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.9 + 0.34 * len(names)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.2 + 0.34 * len(names)), layout="constrained")
         axes = figure.subplots()
         axes.barh(names, values, xerr=errors, color=COLOURS[0], ecolor=INK, capsize=3, height=0.55)
         axes.axvline(baseline, color=COLOURS[1], linestyle=":", linewidth=1.4, label="byte trigram")
-        axes.set_xlabel("bits per byte on held-out files (lower is better), with 95 % intervals")
+        axes.set_xlabel("bits per byte of held-out files, 95 % intervals")
         axes.set_xlim(left=0)
-        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
 
 
@@ -189,7 +209,7 @@ def draw_sizes(rows: Sequence[Values], *, max_rows: int = 12) -> Figure:
     """Draws bytes of each language before and after curation, on a logarithmic scale."""
     shown = [row for row in rows if row["documents_after"]][:max_rows][::-1]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.6 + 0.28 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.3 * len(shown)), layout="constrained")
         axes = figure.subplots()
         for offset, name, colour in ((0.2, "before", INK), (-0.2, "after", COLOURS[0])):
             axes.barh(
@@ -201,8 +221,11 @@ def draw_sizes(rows: Sequence[Values], *, max_rows: int = 12) -> Figure:
             )
         axes.set_yticks(range(len(shown)), [row["language"] for row in shown])
         axes.set_xscale("log")
-        axes.set_xlabel("MB")
-        axes.legend(frameon=False)
+        axes.xaxis.set_major_formatter("{x:g}")  # powers in superscript would be too small to read
+        low, high = axes.get_xlim()
+        axes.xaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
+        axes.set_xlabel("MB, on a logarithmic scale")
+        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 
@@ -235,17 +258,19 @@ def save_figure(figure: Figure, path: Path) -> None:
 def draw_tuning(history: Sequence[Values]) -> Figure:
     """Draws a trainer's `loss`, and `eval_token_loss` or else `eval_loss`, by step."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = figure.subplots()
         held_out = "eval_token_loss" if any("eval_token_loss" in entry for entry in history) else "eval_loss"
         for key, label, colour in (("loss", "training", COLOURS[0]), (held_out, "held-out", COLOURS[1])):
             points = [(entry["step"], entry[key]) for entry in history if key in entry]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
+        note_if_empty(axes)
         axes.set_xlabel("step")
-        axes.set_ylabel("loss on answers (nats)")
+        axes.set_ylabel("loss on answers (nats per token)")
         axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -255,37 +280,43 @@ def draw_calibration(groups: Sequence[Values]) -> Figure:
         figure = Figure(figsize=(3.6, 3.2), layout="constrained")
         axes = figure.subplots()
         axes.plot([0.5, 1], [0.5, 1], color=INK, linestyle=":", linewidth=1)
-        axes.plot([group["sure"] for group in groups], [group["right"] for group in groups], color=COLOURS[0])
-        for group in groups:
-            axes.scatter(group["sure"], group["right"], s=12 + group["pairs"] ** 0.5 * 4, color=COLOURS[0])
+        ends = [share_interval(round(group["right"] * group["pairs"]), group["pairs"]) for group in groups]
+        for group, (low, high) in zip(groups, ends, strict=True):
             place = (group["sure"], group["right"])
+            # Wilson's interval of none or all ends a rounding error inside of the share.
+            reach = [[max(0.0, group["right"] - low)], [max(0.0, high - group["right"])]]
+            axes.errorbar(*place, yerr=reach, color=COLOURS[0], ecolor=INK, marker="o", markersize=5, capsize=3)
             label = f"{group['pairs']} pairs"
-            axes.annotate(label, place, xytext=(0, 8), textcoords="offset points", fontsize=7, ha="center")
+            axes.annotate(
+                label, (group["sure"], high), xytext=(0, 4), textcoords="offset points", fontsize=8, ha="center"
+            )
         axes.set_xlabel("confidence")
-        axes.set_ylabel("accuracy")
-        axes.set_xlim(0.46, 1.04)
-        axes.set_ylim(min(0.48, *(group["right"] - 0.05 for group in groups)), 1.08)
+        axes.set_ylabel("share ordered rightly, 95 % interval")
+        axes.set_xlim(0.44, 1.06)
+        axes.set_ylim(min([0.48, *(low - 0.05 for low, _ in ends)]), 1.1)
     return figure
 
 
 def draw_rewards(history: Sequence[Values], names: Sequence[str]) -> Figure:
     """Draws an RL trainer's log: the named rewards, KL to the reference, answer length."""
     curves = [("reward", "in all"), *((f"rewards/{name}/mean", name) for name in names)]
-    panels = [curves, [("kl", "KL (nats per token)")], [("completions/mean_length", "tokens")]]
+    panels = {
+        "mean reward": curves,
+        "KL (nats per token)": [("kl", "")],
+        "answer (tokens)": [("completions/mean_length", "")],
+    }
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
-        for axes, lines in zip(figure.subplots(1, 3, width_ratios=[2, 1, 1]), panels, strict=True):
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+        grid = figure.subplots(len(panels), 1, sharex=True, height_ratios=[2, 1, 1])
+        for axes, (title, lines) in zip(grid, panels.items(), strict=True):
             for (key, label), colour in zip(lines, (*COLOURS, INK), strict=False):
                 points = [(entry["step"], float(entry[key])) for entry in history if key in entry]
-                if points:
-                    steps, values = zip(*points, strict=True)
-                    axes.plot(steps, values, color=colour, linewidth=1.4, label=label)
-            axes.set_xlabel("step")
-            if len(lines) > 1:
-                axes.set_title("reward", fontsize=9)
+                plot_points(axes, points, color=colour, linewidth=1.4, label=label)
+            note_if_empty(axes)
+            axes.set_ylabel(title, fontsize=8)
+            if len(lines) > 1 and axes.lines:
                 axes.legend(frameon=False, fontsize=8)
-            else:
-                axes.set_title(lines[0][1], fontsize=9)
+        grid[-1].set_xlabel("step")
     return figure
 
 

@@ -13,6 +13,9 @@ class CardSettings(Section):
     name: str = Field(description="the model's name")
     license: str = Field(default="apache-2.0", description="the Hub's name of the weights' licence")
     published: str = Field(description="the name of the evaluated model to publish")
+    base_model: str | None = Field(
+        default=None, description="owner/name on the Hub of the model that was tuned; null: what pretrain started from"
+    )
 
 
 class PromptSettings(Section):
