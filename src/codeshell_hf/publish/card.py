@@ -142,6 +142,7 @@ def describe_model(
         "name": card.name,
         "license": card.license,
         "published": card.published,
+        "summary": card.summary,
         "repository": push.repository if push else card.name,
         "parameters": count_parameters(config),
         "config": config.to_dict(),

@@ -70,8 +70,9 @@ def draw_loss(entries: Sequence[Values]) -> Figure:
 def plot_points(axes: "Axes", points: Iterable[tuple[float, float]], **style: Any) -> None:
     """Draws a line through points; a single one, through which there is no line, as a dot."""
     found = list(points)
+    dot: dict[str, Any] = {"marker": "o", "markersize": 5} if len(found) == 1 else {}
     if found:
-        axes.plot(*zip(*found, strict=True), **({"marker": "o", "markersize": 5} if len(found) == 1 else {}), **style)
+        axes.plot(*zip(*found, strict=True), **dot, **style)
 
 
 def note_if_empty(axes: "Axes") -> None:

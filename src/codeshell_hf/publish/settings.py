@@ -13,6 +13,7 @@ class CardSettings(Section):
     name: str = Field(description="the model's name")
     license: str = Field(default="apache-2.0", description="the Hub's name of the weights' licence")
     published: str = Field(description="the name of the evaluated model to publish")
+    summary: str | None = Field(default=None, description="a paragraph for the card's beginning, in Markdown")
     base_model: str | None = Field(
         default=None, description="owner/name on the Hub of the model that was tuned; null: what pretrain started from"
     )
