@@ -57,7 +57,7 @@ def test_commands_in_the_documents_exist(path: Path) -> None:
         if "-m" in words and words[words.index("-m") + 1].startswith("recipes."):
             stage = words[words.index("-m") + 1].removeprefix("recipes.")
             if stage not in STAGES:
-                assert (ROOT / "recipes" / f"{stage}.py").is_file(), line
+                assert (ROOT / "recipes" / f"{stage.replace('.', '/')}.py").is_file(), line
                 continue
             given = words[words.index("-m") + 2 :]
             # The settings of the command are read and checked, and nothing is written.
@@ -73,6 +73,7 @@ def test_commands_in_the_documents_exist(path: Path) -> None:
             "torchrun",
             "ray",
             "git",
+            "docker",
             "vllm",
             "llama-server",
             "curl",

