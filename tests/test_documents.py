@@ -118,7 +118,7 @@ def test_python_of_the_readme_runs_on_a_folder_in_the_released_format(
 
 def test_every_row_of_the_original_offer_names_tests_that_exist() -> None:
     page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-    table = page.partition("## The original repository's offer\n")[2].partition("\n## ")[0]
+    table = page.partition("## The original repository's offer\n")[2].partition("\n##")[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("|")][2:]
 
     for original, _, tests in rows:
