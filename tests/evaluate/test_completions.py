@@ -78,4 +78,5 @@ def test_coderujb_gets_a_list_with_outputs(tmp_path: Path) -> None:
 
     rows = json.loads((tmp_path / "u.json").read_text())
     assert [row["task_id"] for row in rows] == ["t/1", "t/2"]
+    assert [row["task_idx"] for row in rows] == [0, 1]  # by which its evaluation finds the row
     assert rows[0]["outputs"] == PROGRAMS["py/t/1"]

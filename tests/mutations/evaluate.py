@@ -327,4 +327,14 @@ MUTATIONS = (
         f"{TESTS}/test_todays_profiles.py::test_every_fault_is_a_problem_and_problems_count_alike",
         "of several faults the first alone counts",
     ),
+    Mutation(
+        f"{EVALUATE}/tasks.py", "    origin += [problem.key for problem in task.problems]\n",
+        "",
+        f"{TESTS}/test_tasks.py", "the score of a window is that of another one",
+    ),
+    Mutation(
+        f"{EVALUATE}/suites.py", "found.append(shares if accepts else (0.0,) * len(MEASURES))",
+        "found.append(shares)",
+        f"{TESTS}/test_suites.py", "a test that the right program fails finds every fault",
+    ),
 )  # fmt: skip

@@ -93,7 +93,7 @@ def write_programs(
 
     Args:
         layout: "bigcode" for its `generations.json`, "evalplus" for samples, "coderujb" for a list of tasks with
-            `outputs`.
+            their number, `task_idx`, and `outputs`.
     """
     if layout == "bigcode":
         text = json.dumps([list(programs[problem.key]) for problem in problems], ensure_ascii=False)
@@ -104,7 +104,8 @@ def write_programs(
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
         outputs = [
-            {**problem.notes, "task_id": problem.id, "outputs": list(programs[problem.key])} for problem in problems
+            {**problem.notes, "task_idx": number, "task_id": problem.id, "outputs": list(programs[problem.key])}
+            for number, problem in enumerate(problems)
         ]
         text = json.dumps(outputs, ensure_ascii=False, indent=1)
     write_text(path, text)

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 def has_errors(code: str, language: str, *, allowed: str = "") -> bool:
     """Whether a grammar finds an error in some code, other than a misplaced text `allowed`."""
-    return any(
+    tree = parse(code, language)
+    return tree.root_node.has_error and any(
         is_entered and node.type == "ERROR" and (node.text or b"").decode("utf-8", "replace") != (allowed or None)
-        for is_entered, node in walk(parse(code, language))
+        for is_entered, node in walk(tree)
     )
 
 

@@ -93,6 +93,8 @@ class Task:
         if self.executor is not None:
             described["sandbox"] = self.executor.sandbox.backend
             described["toolchains"] = dict(self.executor.versions)
+        if self.packages is not None:
+            described["packages"] = list_packages(self.packages)
         return described
 
     def describe_size(self, models: int) -> str:
@@ -146,6 +148,11 @@ def read_task(name: str, settings: TaskSettings) -> Task:
         name, profile, problems, settings.data, data_hash, shots, deviations, settings.strict,
         shown_name=shown_name, packages=settings.packages,
     )  # fmt: skip
+
+
+def list_packages(folder: Path) -> list[str]:
+    """Names and versions of the packages that are installed in a folder."""
+    return sorted(path.name.removesuffix(".dist-info") for path in folder.glob("*.dist-info"))
 
 
 def describe_window(since: date | None, until: date | None) -> str:
@@ -287,9 +294,9 @@ def score_task(model: EvaluatedModel, task: Task, cache: ResultCache, *, seed: i
         path = model.programs.get(task.name)
         return None if path is None else score_program_file(task, path)
     answers = answer_task(model, task, cache.folder, seed=seed)
-    origin: list[object] = [
-        model.identity, task.profile.describe(), task.data_hash, task.is_strict, seed
-    ]  # fmt: skip
+    origin: list[object] = [model.identity, task.profile.describe(), task.data_hash, task.is_strict, seed]
+    origin += [problem.key for problem in task.problems]
+    origin += list_packages(task.packages) if task.packages is not None else []
     if task.executor is not None:
         origin += [dict(task.executor.versions), task.executor.sandbox.backend]
     total = sum(len(completions) for completions in answers.values())
