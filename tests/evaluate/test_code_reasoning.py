@@ -35,6 +35,7 @@ INPUTS = {
     "assert f(*[['a'], 2]) == ['aa']": True,
     "assert f(['a'], 3) == ['aaa']": False,
     "assert g(['a'], 2) == ['aa']": False,
+    "g(['a'], 2)": False,
     "['aa']": False,
     "": False,
 }
