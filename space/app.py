@@ -44,7 +44,13 @@ def answer(question: str, history: list[dict], max_new_tokens: float = 256) -> I
     )
     text = ""
     for text in model.chat(question, pair_turns(history), tokenizer, stream=True, generation_config=config):
-        yield text.removesuffix(END).strip()
+        yield cut_end(text).strip()
+
+
+def cut_end(text: str) -> str:
+    """The text without the end of the turn, of which only the beginning may have been generated yet."""
+    begun = next((size for size in range(len(END), 0, -1) if text.endswith(END[:size])), 0)
+    return text[: len(text) - begun]
 
 
 def fill_in(code: str, max_new_tokens: float = 64) -> str:
