@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
@@ -795,7 +795,7 @@ class CodeShellModel(CodeShellPreTrainedModel):
 class StopAtTexts(StoppingCriteria):
     """Stops once the new text of a single row contains one of some texts, or generation is cancelled."""
 
-    def __init__(self, tokenizer: Any, prompt_tokens: int, texts: Sequence[str]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_tokens: int, texts: Sequence[str]) -> None:
         self.tokenizer = tokenizer
         self.prompt_tokens = prompt_tokens
         self.texts = texts
@@ -812,7 +812,7 @@ class StopAtTexts(StoppingCriteria):
 class AnswerStreamer(BaseStreamer):
     """Gathers the tokens of a single row, and queues its text as it grows."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.texts: SimpleQueue[str | Exception | None] = SimpleQueue()
         self._ids: list[int] = []
@@ -871,7 +871,7 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         self,
         query: str,
         history: Sequence[tuple[str, str]] | None,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         max_new_tokens: int | None = None,
     ) -> Tensor:
         """Encodes a question after earlier turns, as the release does.
@@ -902,7 +902,7 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         self,
         query: str,
         history: Sequence[tuple[str, str]] | None,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         stream: bool = False,
         generation_config: GenerationConfig | None = None,
     ) -> str | Iterator[str]:
@@ -928,7 +928,11 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         return text
 
     def generate_stream(
-        self, prompt: str, tokenizer: Any, generation_config: GenerationConfig | None = None, **kwargs: object
+        self,
+        prompt: str,
+        tokenizer: PreTrainedTokenizerBase,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: object,
     ) -> Iterator[str]:
         """Continues a text, in which special tokens are live, and returns an iterator over what is new as it grows.
 
@@ -969,7 +973,11 @@ class CodeShellForCausalLM(CodeShellPreTrainedModel, GenerationMixin):
         return ids
 
     def _stream(
-        self, prompt: Tensor, tokenizer: Any, options: GenerationConfig, arguments: Mapping[str, object]
+        self,
+        prompt: Tensor,
+        tokenizer: PreTrainedTokenizerBase,
+        options: GenerationConfig,
+        arguments: Mapping[str, object],
     ) -> Iterator[str]:
         """Generates in a thread; closing the iterator ends it."""
         streamer, stop = AnswerStreamer(tokenizer), StopAtTexts(tokenizer, prompt.shape[1], CHAT_STOPS)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import RunFailed
 from ..manifest import hash_values
@@ -71,8 +72,8 @@ class SampleStore:
 
 
 def sample_from_model(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     conversations: Sequence[Conversation],
     numbers: Sequence[int],
     sample: SampleSettings,

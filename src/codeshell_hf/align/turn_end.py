@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from ..text.decode import Answer, has_stop, read_answer
 
@@ -27,7 +27,7 @@ class TurnEnd(StoppingCriteria):  # type: ignore[misc, unused-ignore]  # transfo
         prompt_tokens: Length of the padded prompts, in which a stop does not count.
     """
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str], prompt_tokens: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], prompt_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.stops = stops
         self.prompt_tokens = prompt_tokens
@@ -39,7 +39,7 @@ class TurnEnd(StoppingCriteria):  # type: ignore[misc, unused-ignore]  # transfo
         return torch.tensor(ended, device=input_ids.device, dtype=torch.bool)
 
 
-def cut_at_stop(tokenizer: Any, ids: Sequence[int], stops: Sequence[str]) -> tuple[list[int], bool]:
+def cut_at_stop(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str]) -> tuple[list[int], bool]:
     """Cuts tokens after the one that completes the first stop text; also whether there was one."""
     text = tokenizer.decode(list(ids), skip_special_tokens=False)
     if any(stop in text for stop in stops):
@@ -50,7 +50,7 @@ def cut_at_stop(tokenizer: Any, ids: Sequence[int], stops: Sequence[str]) -> tup
 
 
 @contextmanager
-def stopping_at(model: Any, tokenizer: Any, stops: Sequence[str]) -> Iterator[None]:
+def stopping_at(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> Iterator[None]:
     """Within the block, `model.generate` also stops at texts."""
     generate = model.generate
 
@@ -115,6 +115,6 @@ class EndsTurns(Trainer):  # type: ignore[misc, unused-ignore]  # mixed into a c
             measures[f"completions/{name}"][-1] = value.item()
 
 
-def is_ended(tokenizer: Any, ids: Sequence[int], ends: Collection[int]) -> bool:
+def is_ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Collection[int]) -> bool:
     """Whether an answer's tokens end with an end token, or with a text that ends a turn."""
     return bool(ids) and (ids[-1] in ends or has_stop(tokenizer, ids, tuple(tokenizer.stop_strings)))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..text.columns import Names
 from ..text.shards import CHECKED_WHEN_OPENED, Header
-from ..text.token_files import INDEX_SUFFIX, SUFFIX, TokenFiles
+from ..text.token_files import INDEX_SUFFIX, SUFFIX, TokenArray, TokenFiles
 
 # In a file that is not read whole, this many documents decide whether all end with the end-of-text token.
 COMPARED_DOCUMENTS = 1000
@@ -133,7 +132,7 @@ class DatatroveShards:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, document: int) -> NDArray[Any]:
+    def __getitem__(self, document: int) -> TokenArray:
         """Ids of a document, shape (T,), in the stored dtype.
 
         Raises:
@@ -149,7 +148,7 @@ class DatatroveShards:
             raise self._refuse_ends(self._files.find(start))
         return ids[:length]
 
-    def read(self, document: int, start: int, stop: int) -> NDArray[Any]:
+    def read(self, document: int, start: int, stop: int) -> TokenArray:
         """Ids `start` to `stop` of a document, shape (stop - start,).
 
         To the end of the document, it is read and checked as a whole.
@@ -194,7 +193,7 @@ class DatatroveShards:
             raise self._refuse_ends(path)
         return np.broadcast_to(np.bool_(closed > 0), stop - first)
 
-    def _check_vocabulary(self, ids: NDArray[Any], start: int) -> None:
+    def _check_vocabulary(self, ids: TokenArray, start: int) -> None:
         highest = int(ids.max()) if len(ids) else 0
         if highest >= self.header.vocab_size:
             raise DataError(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..text.tiktoken_encoder import TiktokenEncoder, make_tiktoken
+from ..text.token_files import TokenArray
 from ..tokenization_codeshell import CodeShellTokenizer
 from .infilling import Codec
 from .shard_writer import ENCODED_TOGETHER, Encoder
@@ -89,7 +90,7 @@ def count_ids(backend: "Tokenizer", texts: Iterable[str]) -> NDArray[np.int64]:
     """
     uses = np.zeros(backend.get_vocab_size(), np.int64)
     rows = iter(texts)
-    encode: Callable[[list[str]], Iterable[NDArray[Any] | Sequence[int]]] | None = None
+    encode: Callable[[list[str]], Iterable[TokenArray | Sequence[int]]] | None = None
     while batch := list(islice(rows, ENCODED_TOGETHER)):
         encode = encode or _choose_encode(backend, batch[:COMPARED_DOCUMENTS])
         for ids in encode(batch):
@@ -99,7 +100,7 @@ def count_ids(backend: "Tokenizer", texts: Iterable[str]) -> NDArray[np.int64]:
 
 def _choose_encode(
     backend: "Tokenizer", sample: list[str]
-) -> Callable[[list[str]], Iterable[NDArray[Any] | Sequence[int]]]:
+) -> Callable[[list[str]], Iterable[TokenArray | Sequence[int]]]:
     def encode_slowly(texts: list[str]) -> list[Sequence[int]]:
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 

@@ -13,12 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import CodeShellError
 from ..modeling_codeshell import CACHE_NAME
@@ -53,7 +52,7 @@ class Job:
 class BatchRow:
     """One output of a job."""
 
-    def __init__(self, job: Job, number: int, tokenizer: Any, room: int) -> None:
+    def __init__(self, job: Job, number: int, tokenizer: PreTrainedTokenizerBase, room: int) -> None:
         self.job = job
         self.number = number
         self.room = room
@@ -102,7 +101,15 @@ class BatchRow:
 class Batching:
     """Continuous batching over a model in evaluation mode; `start` it, and `close` it at the end."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, max_rows: int, max_batch_tokens: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_rows: int,
+        max_batch_tokens: int,
+        max_waiting: int,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.context = int(model.config.max_position_embeddings)

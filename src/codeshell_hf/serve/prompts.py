@@ -4,9 +4,9 @@ Special tokens in messages and in the parts of an infill are ordinary text; in r
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import DataError
 from ..text.chat import Message, encode_prompt
@@ -26,7 +26,7 @@ class PromptEncoder:
         rows: Rows of its embedding.
     """
 
-    def __init__(self, tokenizer: Any, *, context: int, rows: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, context: int, rows: int) -> None:
         self.tokenizer = tokenizer
         self.context = context
         self.rows = rows

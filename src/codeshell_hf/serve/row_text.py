@@ -3,7 +3,9 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
 
 from ..text.stream import StopFilter
 from ..tokenization_codeshell import END_OF_TURN
@@ -50,7 +52,7 @@ class TokenDecoder:
     A token is decoded behind the ones before it, since some tokenizers write a space only between two.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._before: list[int] = []
         self._waiting: list[int] = []
@@ -92,7 +94,7 @@ class TokenDecoder:
 class RowText:
     """Turns a row's tokens into pieces of text up to a stop."""
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]) -> None:
         self._decoder = TokenDecoder(tokenizer)
         self._shown: list[str] = []
         self._filter = StopFilter(stops, self._shown.append)

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tokenization_codeshell import END_OF_TURN
 from .batching import Batching
@@ -35,7 +36,9 @@ class Service:
         settings: Limits.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, settings: ServeSettings) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, settings: ServeSettings
+    ) -> None:
         # Encoding changes a tokenizer's state, and decoding in another thread must not see it.
         self.tokenizer = copy.deepcopy(tokenizer)
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encoding")

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import Interrupted
 from ..modeling_codeshell import CodeShellForCausalLM
 from .intervals import ratio_interval
+from .token_files import TokenArray
 
 EVALUATED_TOGETHER = 8
 MAX_LOGIT_BYTES = 1 << 30  # of the logits in memory together; for models other than our own, at least one row's
@@ -110,7 +110,7 @@ def score_targets(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
 
 def score_documents(
     model: nn.Module,
-    documents: Sequence[tuple[str, NDArray[Any], int]],
+    documents: Sequence[tuple[str, TokenArray, int]],
     *,
     window_tokens: int,
     vocab_size: int,
@@ -135,7 +135,7 @@ def score_documents(
         Interrupted: If any rank is stopping; on all ranks.
     """
     device = next(model.parameters()).device
-    windows: list[tuple[int, NDArray[Any]]] = []
+    windows: list[tuple[int, TokenArray]] = []
     for number, (_, ids, _) in enumerate(documents):
         starts = range(0, max(len(ids) - 1, 0), window_tokens - 1)
         windows += [(number, ids[start : start + window_tokens]) for start in starts]

@@ -6,10 +6,11 @@ exception is raw code of kind "copilot", in which the three fill-in-the-middle s
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import DataError
 from ..tokenization_codeshell import CHAT_TEMPLATE, END_OF_TURN, CodeShellTokenizer
@@ -124,7 +125,7 @@ def _silence(mask: Sequence[int], conversation: Conversation) -> list[int]:
     return silenced
 
 
-def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     """Encodes a chat up to the start of the assistant's answer.
 
     Args:
@@ -142,7 +143,7 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return ids
 
 
-def list_special_tokens(tokenizer: Any) -> list[str]:
+def list_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Lists the texts that a tokenizer encodes as a special token."""
     return [str(token) for token in tokenizer.added_tokens_decoder.values()]
 
@@ -152,7 +153,7 @@ def _contains(text: str, tokens: Iterable[str]) -> bool:
 
 
 def _split_template(
-    tokenizer: Any, messages: Sequence[Message], text: str, specials: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], text: str, specials: Sequence[str]
 ) -> list[tuple[str, bool]]:
     """Splits a rendered chat into text of the template and text of messages, which is marked by True."""
     marks = [f"\ue000{number}\ue001" for number in range(len(messages))]

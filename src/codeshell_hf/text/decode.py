@@ -10,12 +10,12 @@ in another batch, near ties may resolve differently.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..modeling_codeshell import CACHE_NAME
 from ..tokenization_codeshell import END_OF_TURN, CodeShellTokenizer
@@ -67,7 +67,12 @@ class Decoder:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, batch_size: int, is_any_open: Callable[[bool], bool] = bool
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int,
+        is_any_open: Callable[[bool], bool] = bool,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -205,7 +210,7 @@ class _DecodingRow:
     def draw(self) -> float:
         return float(self._rng.random()) if self.request.sampling.temperature else 0.0
 
-    def take(self, token: int, ends: set[int], tokenizer: Any) -> None:
+    def take(self, token: int, ends: set[int], tokenizer: PreTrainedTokenizerBase) -> None:
         if not self.is_open:
             return
         if token in ends:
@@ -218,13 +223,13 @@ class _DecodingRow:
         if self.is_open and len(self.ids) >= self._room:
             self._close("length", tokenizer)
 
-    def _close(self, end: End, tokenizer: Any) -> None:
+    def _close(self, end: End, tokenizer: PreTrainedTokenizerBase) -> None:
         self.end = end
         self.is_open = False
         self.text = tokenizer.decode(self.ids, skip_special_tokens=False)
 
 
-def has_stop(tokenizer: Any, ids: Sequence[int], stops: Sequence[str]) -> bool:
+def has_stop(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str]) -> bool:
     """Whether the last tokens of a text complete a stop text."""
     if not stops:
         return False
@@ -284,14 +289,14 @@ class Answer:
         return {"role": "assistant", "content": self.text + (END_OF_TURN if self.is_finished else "")}
 
 
-def read_answer(tokenizer: Any, ids: Sequence[int], *, is_finished: bool) -> Answer:
+def read_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, is_finished: bool) -> Answer:
     """Reads the answer that a model gave as tokens, up to the turn's end."""
     text, _ = clean_answer(tokenizer.decode(list(ids), skip_special_tokens=True))
     return Answer(text, is_finished, tuple(ids))
 
 
 def sample_answers(
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: CodeShellTokenizer,
     prompts: Sequence[Sequence[Message]],
     *,

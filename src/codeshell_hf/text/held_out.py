@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from .shards import TokenShards
+from .token_files import TokenArray
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class HeldOut:
         return int(self.shards.bytes[list(self.chosen)].sum())
 
     @property
-    def documents(self) -> list[tuple[str, NDArray[Any], int]]:
+    def documents(self) -> list[tuple[str, TokenArray, int]]:
         """Language, ids of shape (T,) and bytes of each scored document."""
         shards = self.shards
         return [(shards.languages[index], shards[index], int(shards.bytes[index])) for index in self.chosen]

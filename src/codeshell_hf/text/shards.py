@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..manifest import hash_file, hash_values
 from ..processors import count_usable_cpus
 from .columns import Column, Names
-from .token_files import SUFFIX, TokenFiles, choose_dtype
+from .token_files import SUFFIX, TokenArray, TokenFiles, choose_dtype
 
 HEADER = "shards.json"
 FORMAT = 2
@@ -171,7 +171,7 @@ class TokenShards:
     def __len__(self) -> int:
         return self.header.documents
 
-    def __getitem__(self, document: int) -> NDArray[Any]:
+    def __getitem__(self, document: int) -> TokenArray:
         """Ids of a document without its end-of-text token, shape (T,), in the stored dtype.
 
         Raises:
@@ -188,7 +188,7 @@ class TokenShards:
             )
         return ids
 
-    def read(self, document: int, start: int, stop: int) -> NDArray[Any]:
+    def read(self, document: int, start: int, stop: int) -> TokenArray:
         """Ids `start` to `stop` of a document, shape (stop - start,).
 
         The first read of a document reads and checks all of it; later reads do not.
@@ -206,7 +206,7 @@ class TokenShards:
         first = self._columns["ends"][document] - 1 - self._columns["lengths"][document]
         return self._files.read(first + start, first + stop)
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
+    def __iter__(self) -> Iterator[TokenArray]:
         return (self[document] for document in range(len(self)))
 
     def read_ids(self) -> Iterator[str]:

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import TextStreamer
+from transformers import PreTrainedModel, TextStreamer
 
 from ..tokenization_codeshell import CodeShellTokenizer
 from .decode import Decoder, Output, Request
@@ -87,7 +86,7 @@ class _Streamer(TextStreamer):
 
 
 def stream(
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: CodeShellTokenizer,
     prompt: Sequence[int],
     sampling: Sampling,

@@ -15,6 +15,9 @@ SUFFIX, INDEX_SUFFIX, METADATA_SUFFIX = ".ds", ".ds.index", ".ds.metadata"
 # Many systems limit a process to about a thousand open files.
 OPEN_TOGETHER = 256
 
+TokenArray = NDArray[np.unsignedinteger[Any]]
+TokenType = np.dtype[np.unsignedinteger[Any]]
+
 
 class TokenFiles:
     """Token files, of which the most recently used are open.
@@ -31,7 +34,7 @@ class TokenFiles:
         datatrove 0.10: consecutive ids of two or four bytes, little-endian.
     """
 
-    def __init__(self, paths: Sequence[Path], tokens: Sequence[int], dtype: np.dtype[Any]) -> None:
+    def __init__(self, paths: Sequence[Path], tokens: Sequence[int], dtype: TokenType) -> None:
         self._paths = paths
         self._ends = np.cumsum(tokens, dtype=np.int64)
         self._starts = self._ends - np.asarray(tokens, np.int64)
@@ -43,7 +46,7 @@ class TokenFiles:
         """The path of the file with a token."""
         return self._paths[self._find(start)]
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
+    def read(self, start: int, stop: int) -> TokenArray:
         """Ids of one file, shape (stop - start,); fewer if the file is shorter.
 
         Args:
@@ -73,6 +76,6 @@ class TokenFiles:
             file.close()
 
 
-def choose_dtype(vocab_size: int) -> np.dtype[Any]:
+def choose_dtype(vocab_size: int) -> TokenType:
     """Two bytes per id if they suffice, else four."""
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
