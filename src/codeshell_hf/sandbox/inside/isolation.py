@@ -9,7 +9,9 @@ import platform
 import resource
 import signal
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from .system_calls import CALLS
 
 if TYPE_CHECKING:
     from .messages import LimitValues
@@ -24,51 +26,6 @@ NOBODY = 65534
 INSIDE_USER = 1000
 
 
-class SystemCalls(NamedTuple):
-    """System-call numbers of an architecture."""
-
-    audit: int  # the architecture's id in the filter's data
-    pivot_root: int
-    clone: int
-    clone3: int
-    denied: tuple[int, ...]
-
-
-# Denied: sockets (except socketpair), other processes' memory, mounts, namespaces, keys, modules, System V and POSIX
-# queues and shared memory, and interfaces with a history of vulnerabilities. clone3 is reported as missing, since a
-# filter cannot see its flags; the C library then falls back to clone.
-CALLS = {
-    "x86_64": SystemCalls(
-        audit=0xC000003E,
-        pivot_root=155,
-        clone=56,
-        clone3=435,
-        denied=(
-            *(41, 42, 43, 49, 50, 288),  # socket, connect, accept, bind, listen, accept4
-            *(101, 310, 311, 438, 434, 424),  # ptrace, process_vm_*, pidfd_getfd, pidfd_open, pidfd_send_signal
-            *(165, 166, 155, 161, 428, 429, 430, 431, 432, 433, 442),  # mount and its kin, chroot
-            *(272, 308),  # unshare, setns
-            *(319, 447),  # memfd_create, memfd_secret: files in memory that no limit counts
-            *(248, 249, 250, 29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 240, 241),  # keys, System V, queues
-            *(175, 313, 176, 246, 320, 167, 168, 169, 304, 212, 298, 321, 323, 425, 426, 427, 163, 153, 179, 135),
-        ),
-    ),
-    "aarch64": SystemCalls(
-        audit=0xC00000B7,
-        pivot_root=41,
-        clone=220,
-        clone3=435,
-        denied=(
-            *(198, 203, 202, 200, 201, 242),
-            *(117, 270, 271, 438, 434, 424),
-            *(40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442),
-            *(97, 268),
-            *(279, 447),
-            *(217, 218, 219, 194, 195, 196, 190, 191, 193, 186, 187, 188, 189, 180, 181),
-            *(105, 273, 106, 104, 294, 224, 225, 142, 265, 18, 241, 280, 282, 425, 426, 427, 89, 58, 60, 92),
-        ),
-    ),
-}
 NEW_NAMESPACES = 0x7E020080  # every CLONE_NEW* flag that clone takes
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -175,7 +132,7 @@ def build_root(shown: list[str], max_files: int) -> None:
         os.makedirs(f"{root}/{name}", exist_ok=True)
     # The kernel mounts a new proc only if one is visible; each program's own covers this one.
     mount("/proc", f"{root}/proc", None, MS_BIND | MS_REC)
-    call("syscall", CALLS[platform.machine()].pivot_root, root.encode(), f"{root}/old".encode())
+    call("syscall", CALLS[platform.machine()].denied["pivot_root"], root.encode(), f"{root}/old".encode())
     os.chdir("/")
     call("umount2", b"/old", MNT_DETACH)
     os.rmdir("/old")
@@ -189,7 +146,9 @@ def fork_into_namespaces() -> int:
     """
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | signal.SIGCHLD
     interpreter.PyOS_BeforeFork()
-    child: int = interpreter.syscall(CALLS[platform.machine()].clone, ctypes.c_ulong(flags), None, None, None, None)
+    child: int = interpreter.syscall(
+        CALLS[platform.machine()].allowed["clone"], ctypes.c_ulong(flags), None, None, None, None
+    )
     number = ctypes.get_errno()
     if child == 0:
         interpreter.PyOS_AfterFork_Child()
@@ -226,38 +185,41 @@ def make_read_only(path: str) -> None:
 
 
 def build_filter(machine: str) -> bytes:
-    """The seccomp filter of an architecture, which searches the denied calls by halves.
+    """The seccomp filter of an architecture: allowed calls pass, denied ones fail, all others are missing.
 
-    The kernel tries it with every number when it is installed: a list would cost a program a third of a millisecond.
+    It searches by halves, since the kernel tries it with every number when it is installed. `clone` may not make
+    namespaces; `clone3`, whose flags a filter cannot see, is missing, and the C library falls back to `clone`. The
+    second numbering of x86-64 (x32) is beyond all numbers, and so missing.
     """
     calls = CALLS[machine]
     load, jump_equal, jump_at_least, jump_set, decide = 0x20, 0x15, 0x35, 0x45, 0x06
     deny, missing, kill, allow = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS, 0x80000000, 0x7FFF0000
+    actions = dict.fromkeys(calls.denied.values(), deny) | dict.fromkeys(calls.allowed.values(), allow)
+    runs = [(0, actions.get(0, missing))]  # each with the first number of its action
+    for number in range(1, max(actions) + 2):
+        action = actions.get(number, missing)
+        if action != runs[-1][1]:
+            runs.append((number, action))
 
-    def search(numbers: list[int]) -> list[tuple[int, int, int, int]]:
-        if len(numbers) == 1:
-            return [(jump_equal, 0, 1, numbers[0]), (decide, 0, 0, deny), (decide, 0, 0, allow)]
-        middle = len(numbers) // 2
-        below, above = search(numbers[:middle]), search(numbers[middle:])
-        return [(jump_at_least, len(below), 0, numbers[middle]), *below, *above]
+    def search(runs: list[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+        if len(runs) == 1:
+            return [(decide, 0, 0, runs[0][1])]
+        middle = len(runs) // 2
+        below, above = search(runs[:middle]), search(runs[middle:])
+        return [(jump_at_least, len(below), 0, runs[middle][0]), *below, *above]
 
     program = [
         (load, 0, 0, 4),
         (jump_equal, 1, 0, calls.audit),
         (decide, 0, 0, kill),
         (load, 0, 0, 0),
-        (jump_equal, 0, 1, calls.clone3),
-        (decide, 0, 0, missing),
-        (jump_equal, 0, 4, calls.clone),
+        (jump_equal, 0, 4, calls.allowed["clone"]),
         (load, 0, 0, 16),
         (jump_set, 0, 1, NEW_NAMESPACES),
         (decide, 0, 0, deny),
         (decide, 0, 0, allow),
+        *search(runs),
     ]
-    if machine == "x86_64":
-        # x32, a second numbering of the same calls.
-        program += [(jump_at_least, 0, 1, 0x40000000), (decide, 0, 0, deny)]
-    program += search(sorted(set(calls.denied)))
     return b"".join(struct.pack("HBBI", *line) for line in program)
 
 
@@ -265,7 +227,7 @@ FILTER = build_filter(platform.machine()) if platform.machine() in CALLS else b"
 
 
 def filter_calls() -> None:
-    """Irreversibly denies system calls to this process and its children, by a seccomp filter."""
+    """Irreversibly keeps this process and its children from all but the allowed system calls, by a seccomp filter."""
     header = struct.pack("HxxxxxxP", len(FILTER) // 8, ctypes.cast(ctypes.c_char_p(FILTER), ctypes.c_void_p).value)
     call("prctl", PR_SET_SECCOMP, 2, ctypes.c_char_p(header), 0, 0)
 
