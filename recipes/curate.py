@@ -73,7 +73,9 @@ class Settings(Measuring, StageSettings):
             )
         for name in self.rights.by_source:
             if name not in names:
-                raise ValueError(f"rights.by_source has {name!r}, which is no source; name one of {', '.join(names)}")
+                raise ValueError(
+                    f"rights.by_source has {name!r}, which is not a source; name one of {', '.join(names)}"
+                )
         if self.selection is not None and self.selection.by == "quality" and self.quality is None:
             raise ValueError("selection.by is quality, but quality is null; set quality: {}")
         return self
@@ -181,7 +183,7 @@ def describe(settings: Settings) -> list[str]:
 
 
 def list_all_inputs(settings: Settings) -> dict[str, Path]:
-    """The files and folders that the stage reads, by name; sources on the Hub are none."""
+    """The files and folders that the stage reads, by name; sources on the Hub are not."""
     given = [("sources", source) for source in settings.sources]
     given += [("existing", source) for source in settings.existing]
     places = {f"{part}.{source.name}": source.place for part, source in given if source.kind != "hub"}

@@ -325,7 +325,7 @@ def test_the_file_that_travels_takes_both_names_too(
     module, far, refused, written = json.loads(done.stdout.partition("ANSWER")[2])
     assert module == "transformers_modules"
     assert far < 1e-4
-    assert refused.startswith("cache_params is no argument of CodeShell's forward")
+    assert refused.startswith("cache_params is not an argument of CodeShell's forward")
     assert written == write_by_hand(model, row)
 
 
@@ -391,7 +391,7 @@ def test_keywords_that_nothing_reads_are_refused_by_name(
     model = kind(make_config())
 
     for forward in (model, model.transformer):
-        with pytest.raises(TypeError, match=f"^{keyword} is no argument of CodeShell's forward"):
+        with pytest.raises(TypeError, match=f"^{keyword} is not an argument of CodeShell's forward"):
             forward(ids, **{keyword: DynamicCache(config=model.config)})
     model(ids, **{keyword: None})
 
@@ -413,7 +413,7 @@ def test_attention_of_others_takes_keywords_of_its_own_but_no_cache(
     model(ids, softness=0.5)
 
     assert seen == [0.5] * model.config.num_hidden_layers
-    with pytest.raises(TypeError, match=r"^state is no argument of CodeShell's forward"):
+    with pytest.raises(TypeError, match=r"^state is not an argument of CodeShell's forward"):
         model(ids, softness=0.5, state=DynamicCache(config=model.config))
 
 

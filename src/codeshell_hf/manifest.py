@@ -87,7 +87,7 @@ def read_json_lines(path: Path) -> list[Values]:
     as they are.
 
     Raises:
-        DataError: If the file is missing, or a line is no object; named by its number.
+        DataError: If the file is missing, or a line is not an object; named by its number.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -102,7 +102,7 @@ def _parse_object(line: bytes, place: str) -> Values:
         if not isinstance(row, dict):
             raise ValueError("no object")
     except ValueError as error:
-        raise DataError(f"{place} is no JSON object ({error}); run its stage again") from error
+        raise DataError(f"{place} is not a JSON object ({error}); run its stage again") from error
     return row
 
 

@@ -159,7 +159,7 @@ def refuse_unknown(keywords: dict[str, object], attention: str) -> None:
     for keyword, value in keywords.items():
         if value is not None and keyword not in HANDED_ON and (is_known or isinstance(value, Cache)):
             raise TypeError(
-                f"{keyword} is no argument of CodeShell's forward, and nothing that attention, the loss or the "
+                f"{keyword} is not an argument of CodeShell's forward, and nothing that attention, the loss or the "
                 "outputs take; leave it out (keys and values go by the name of cache or past_key_values)"
             )
 

@@ -148,7 +148,7 @@ def set_value(values: Values, keys: Sequence[str], value: object) -> None:
 
 
 def expand_paths(value: object, workspace: Path) -> object:
-    """Expands `${python}`, `${packages}` and paths under `recipes/` that only `workspace` has, in nested values."""
+    """Expands `${python}`, `${packages}` and paths under `recipes/` or `tokenizer/` that only `workspace` has."""
     if isinstance(value, Mapping):
         return {key: expand_paths(inner, workspace) for key, inner in value.items()}
     if isinstance(value, list):
@@ -156,7 +156,7 @@ def expand_paths(value: object, workspace: Path) -> object:
     if isinstance(value, str) and "${" in value:
         paths = sysconfig.get_paths()
         return Template(value).safe_substitute(python=paths["stdlib"], packages=paths["purelib"])
-    if isinstance(value, str) and value.startswith("recipes/") and not Path(value).exists():
+    if isinstance(value, str) and value.startswith(("recipes/", "tokenizer/")) and not Path(value).exists():
         return str(workspace / value) if (workspace / value).exists() else value
     return value
 

@@ -19,7 +19,7 @@ import shutil
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from transformers import TokenizersBackend
 
@@ -65,7 +65,7 @@ CHAT_TEMPLATE = r"""
             {%- elif part['type'] == 'text' -%}
                 {{- part['text'] -}}
             {%- else -%}
-                {{- raise_exception('a part of type ' + part['type'] + ' is no text; leave it out') -}}
+                {{- raise_exception('a part of type ' + part['type'] + ' is not text; leave it out') -}}
             {%- endif -%}
         {%- endfor -%}
     {%- elif message['role'] != 'assistant' -%}
@@ -171,6 +171,18 @@ class CodeShellTokenizer(TokenizersBackend):
         if is_pushed:
             self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name))
         return (*written, str(target))
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Renders and encodes a chat, as in transformers; special tokens in its messages are ordinary text.
+
+        A template with special tokens of its own is encoded as transformers does, with those in messages alive.
+        """
+        template = str(kwargs.get("chat_template") or self.chat_template)
+        specials = [str(token) for token in self.added_tokens_decoder.values()]
+        if not any(text in template for text in (*specials, "bos_token", "eos_token")):
+            given = kwargs.get("tokenizer_kwargs") or {}
+            kwargs["tokenizer_kwargs"] = {"split_special_tokens": True, **given}
+        return super().apply_chat_template(conversation, *args, **kwargs)
 
     def encode_text(self, text: str) -> list[int]:
         """Encodes text without special tokens: a literal `<fim_prefix>` is encoded as ordinary text."""

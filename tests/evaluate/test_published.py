@@ -9,7 +9,14 @@ import pytest
 from codeshell_hf.evaluate.harness import name_harness_tasks
 from codeshell_hf.evaluate.problems import read_problems
 from codeshell_hf.evaluate.profiles import PROFILES
-from codeshell_hf.evaluate.published import EXECUTION, PUBLISHERS, TaskName, find_reported, name_apart, name_task
+from codeshell_hf.evaluate.published import (
+    EXECUTION,
+    PUBLISHERS,
+    TaskName,
+    disambiguate_titles,
+    find_reported,
+    name_task,
+)
 from codeshell_hf.evaluate.settings import HarnessSettings, TaskSettings
 from codeshell_hf.evaluate.tasks import read_task
 from tests.evaluate.sets import ROOT, SHARED, SMALL, requires_shared
@@ -77,7 +84,9 @@ def test_data_from_a_publisher_carry_its_name() -> None:
 
 
 def test_two_tasks_on_the_same_data_have_two_titles() -> None:
-    names = name_apart({"humaneval": TaskName("HumanEval"), "HumanEval": TaskName("HumanEval"), "b": TaskName("b")})
+    names = disambiguate_titles(
+        {"humaneval": TaskName("HumanEval"), "HumanEval": TaskName("HumanEval"), "b": TaskName("b")}
+    )
 
     assert [named.title for named in names.values()] == ["HumanEval [humaneval]", "HumanEval [HumanEval]", "b"]
 

@@ -55,7 +55,7 @@ MUTATIONS = (
     Mutation(
         f"{SANDBOX}/inside/border.py", "                return self.pack(copy(value), depth)\n",
         "                return self._pack_object(value)\n", f"{BORDER}::test_a_subclass_arrives_as_its_plain_type",
-        "a named tuple is no plain value",
+        "a named tuple is not a plain value",
     ),
     Mutation(
         f"{SANDBOX}/inside/strict.py", "        for descriptor in (*hidden, calls[1], replies[0]):",

@@ -70,7 +70,7 @@ def test_tiktoken_is_not_used_where_its_ids_differ(bpe: CodeShellTokenizer) -> N
     encoder, choice = choose_encoder(with_space, CODE[:3])
 
     assert encoder is with_space
-    assert choice.startswith("encodes with tokenizers: the pre-tokenizer is none of starcoder, gpt4")
+    assert choice.startswith("encodes with tokenizers: the pre-tokenizer is not one of starcoder, gpt4")
 
 
 def test_tiktoken_is_not_used_where_it_joins_what_no_merge_does() -> None:

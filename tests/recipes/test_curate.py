@@ -145,7 +145,7 @@ def test_a_cluster_that_is_not_there_is_one_line(
         (["perplexity={model: HOME/none.arpa}"], "none.arpa does not exist"),
         (["perplexity={model: HOME/in}"], "which is not a file; name one, or null to train"),
         (["perplexity={words: HOME/in}"], "cannot be read as a tokenizer"),
-        (["quality={model: HOME/in}"], "is no encoder that can be loaded"),
+        (["quality={model: HOME/in}"], "cannot be loaded as an encoder"),
         (["quality={endpoint: {model: m, token_variable: NO_SUCH}}"], "NO_SUCH, which is not set"),
         (["near_duplicates.min_jaccard=2"], "near_duplicates.min_jaccard is 2"),
     ],

@@ -107,6 +107,7 @@ def test_every_code_answer_keeps_its_promise(written: list[Conversation], tmp_pa
 
 
 def test_answers_without_tests_are_prose(written: list[Conversation]) -> None:
+    assert any(not conversation.tests for conversation in written)
     for conversation in written:
         if not conversation.tests:
             assert "def " not in conversation.messages[1]["content"]

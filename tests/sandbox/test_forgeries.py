@@ -64,13 +64,12 @@ BACKENDS: tuple[Backend, ...] = (*ISOLATING, "none")
         for user, slow in (("the caller", []), ("an ordinary user", [pytest.mark.slow]))
     ],
 )
-def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
+def verdicts(request: pytest.FixtureRequest) -> dict[str, Verdict]:
     """A right program and every forgery, run as who runs the tests and as an ordinary user."""
     backend, user = request.param
     chosen = {name: source for name, source in FORGERIES.items() if backend != "none" or not name.endswith("*")}
     programs = [[source, TESTS] for source in (RIGHT, *chosen.values())]
-    found = run_apart(backend, programs, {"PATH": "/usr/bin:/bin"}, tmp_path_factory.mktemp("forgeries"),
-                      is_other=user != "the caller")  # fmt: skip
+    found = run_apart(backend, programs, {"PATH": "/usr/bin:/bin"}, is_other=user != "the caller")
     return {name: Verdict(*values) for name, values in zip(("right", *chosen), found, strict=True)}
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,22 +71,29 @@ def hostile_verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
                 source = source.replace(word, value)  # noqa: PLW2901 - filled in
             programs.append([source, "assert False" if status == "failed" else ""])
         environment = {"HF_TOKEN": "planted", "PATH": os.environ["PATH"]}
-        folder = tmp_path_factory.mktemp("apart")
-        verdicts = run_apart(backend, programs, environment, folder, is_other=is_other)
+        verdicts = run_apart(backend, programs, environment, is_other=is_other)
     return {name: Verdict(*values) for name, values in zip(HOSTILE, verdicts, strict=True)}
 
 
 def run_apart(
-    backend: str, programs: list[list[str]], environment: dict[str, str], folder: Path, *, is_other: bool
+    backend: str, programs: list[list[str]], environment: dict[str, str], *, is_other: bool
 ) -> list[tuple[Status, str, float, str]]:
     """Runs the sandbox alone, copied to where everybody may read, with an interpreter that everybody may run."""
+    # Not one of pytest's folders, which another run of pytest closes to others at any moment.
+    with tempfile.TemporaryDirectory(prefix="apart-") as folder:
+        return _run_in(Path(folder), backend, programs, environment, is_other=is_other)
+
+
+def _run_in(
+    folder: Path, backend: str, programs: list[list[str]], environment: dict[str, str], *, is_other: bool
+) -> list[tuple[Status, str, float, str]]:
     package = folder / "codeshell_hf"
     package.mkdir()
     (package / "__init__.py").touch()
     for name in ("errors.py", "operating_system.py", "processors.py"):
         shutil.copy(ROOT / "src" / "codeshell_hf" / name, package)
     shutil.copytree(ROOT / "src" / "codeshell_hf" / "sandbox", package / "sandbox")
-    for path in (folder, *folder.rglob("*"), *list(folder.parents)[:-2]):
+    for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     drop = "import os\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n" if is_other else ""
     interpreter = getattr(sys, "_base_executable", sys.executable)
@@ -108,12 +116,12 @@ def run_apart(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="starts processes of another user")
-def test_other_processes_of_a_user_count_against_no_program(tmp_path: Path) -> None:
+def test_other_processes_of_a_user_count_against_no_program() -> None:
     """Without isolation, more processes than a program may have are there before it begins."""
     sleepers = [subprocess.Popen(["sleep", "60"], user=65534) for _ in range(20)]
     try:
         programs = [["def f(x): return x", "assert f(1) == 1"]]
-        (verdict,) = run_apart("none", programs, {"PATH": "/usr/bin:/bin"}, tmp_path, is_other=True)
+        (verdict,) = run_apart("none", programs, {"PATH": "/usr/bin:/bin"}, is_other=True)
     finally:
         for sleeper in sleepers:
             sleeper.kill()

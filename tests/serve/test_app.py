@@ -30,7 +30,7 @@ ODD: dict[str, tuple[str, Any, str]] = {
     "half of JSON": (CHAT, b'{"messages": [', "not JSON"),
     "a list": (CHAT, b"[]", "JSON array"),
     "null": (COMPLETIONS, b"null", "JSON null"),
-    "not a number": (COMPLETIONS, b'{"prompt": "a", "temperature": NaN}', "NaN is no JSON"),
+    "not a number": (COMPLETIONS, b'{"prompt": "a", "temperature": NaN}', "NaN is not JSON"),
     "an infinite number": (COMPLETIONS, b'{"prompt": "a", "temperature": 1e999}', "finite"),
     "a number of thousands of digits": (COMPLETIONS, b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", "not JSON"),
     "another encoding": (CHAT, json.dumps({"messages": ADD}).encode("utf-16"), "not UTF-8"),

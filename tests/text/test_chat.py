@@ -51,6 +51,8 @@ def test_every_encoder_of_a_chat_gives_the_same_ids(tiny_model: MakeModel, tiny_
     assert tiny_tokenizer.decode(prompt).replace(" ", "") == written.replace(" ", "")
     assert evaluated == prompt
     assert row.ids[: len(prompt)] == prompt
+    assert tiny_tokenizer.apply_chat_template(turns, add_generation_prompt=True)["input_ids"] == prompt
+    assert tiny_tokenizer.apply_chat_template([turns], add_generation_prompt=True, return_dict=False) == [prompt]
     assert encode_answer(tiny_tokenizer, turns, "x") == row.ids[:-1]
     assert not set(prompt) & set(tiny_tokenizer.all_special_ids)
 
@@ -62,6 +64,7 @@ def test_special_tokens_of_a_template_stay_alive_and_those_of_messages_do_not(
     other = CodeShellTokenizer.from_pretrained(tmp_path)
     other.chat_template = SPECIAL_TEMPLATE
     start, stop = other.convert_tokens_to_ids(["<fim_prefix>", "<fim_suffix>"])
+    assert start in other.apply_chat_template([{"role": "user", "content": "x"}])["input_ids"]
 
     clean = encode_prompt(other, [{"role": "user", "content": "def f(x)"}])
     hostile = encode_prompt(

@@ -12,10 +12,10 @@ from .training_log import check_mean_rewards, find_idleness, format_entry
 LogEntry = Mapping[str, float | str]
 
 
-class SeesLog(TrainerCallback):  # type: ignore[misc, unused-ignore]  # transformers is not typed
-    """A callback that sees each log entry."""
+class LogCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]  # transformers is not typed
+    """A callback that gets each log entry."""
 
-    def see(self, logs: LogEntry, state: TrainerState) -> None:
+    def on_entry(self, logs: LogEntry, state: TrainerState) -> None:
         """Called with each entry, after the step of `state`."""
         raise NotImplementedError
 
@@ -27,14 +27,14 @@ class SeesLog(TrainerCallback):  # type: ignore[misc, unused-ignore]  # transfor
         logs: LogEntry | None = None,
         **_: object,
     ) -> None:
-        """Hands on the entry."""
-        self.see(logs or {}, state)
+        """Forwards the entry."""
+        self.on_entry(logs or {}, state)
 
 
-class ReportLines(SeesLog, ProgressCallback):  # type: ignore[misc, unused-ignore]
+class ReportLines(LogCallback, ProgressCallback):  # type: ignore[misc, unused-ignore]
     """The trainer's progress bar; log entries are printed above it as fixed-width lines, not as dictionaries."""
 
-    def see(self, logs: LogEntry, state: TrainerState) -> None:
+    def on_entry(self, logs: LogEntry, state: TrainerState) -> None:
         """Prints the entry."""
         line = format_entry(state.global_step, state.max_steps, logs)
         if line and state.is_world_process_zero and self.training_bar is not None:
@@ -64,8 +64,8 @@ class GradientCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
             )
 
 
-class AtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Does something once the model is prepared for training; nothing may be evaluated before that."""
+class RunOnceAtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Runs a function once the model is prepared for training; nothing may be evaluated before that."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self.work = work
@@ -73,19 +73,19 @@ class AtStart(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Does it."""
+        """Runs it."""
         self.work()
 
 
-class RewardCheck(SeesLog):  # type: ignore[misc, unused-ignore]
+class RewardCheck(LogCallback):  # type: ignore[misc, unused-ignore]
     """Stops a run whose mean rewards are no longer finite."""
 
-    def see(self, logs: LogEntry, state: TrainerState) -> None:
+    def on_entry(self, logs: LogEntry, state: TrainerState) -> None:
         """Checks every log entry."""
         check_mean_rewards(logs, state.global_step)
 
 
-class IdleCheck(SeesLog):  # type: ignore[misc, unused-ignore]
+class IdleCheck(LogCallback):  # type: ignore[misc, unused-ignore]
     """Stops reinforcement learning that learns nothing: no answer ends, or no reward or gradient differs from zero.
 
     Args:
@@ -111,7 +111,7 @@ class IdleCheck(SeesLog):  # type: ignore[misc, unused-ignore]
         if state.global_step >= state.max_steps:
             control.should_log = True
 
-    def see(self, logs: LogEntry, state: TrainerState) -> None:
+    def on_entry(self, logs: LogEntry, state: TrainerState) -> None:
         """Checks every entry of training.
 
         Raises:
@@ -148,4 +148,4 @@ def measure(trainer: Trainer, work: Callable[[PreTrainedModel], None]) -> None:
 
 def measure_at_start(trainer: Trainer, work: Callable[[PreTrainedModel], None]) -> None:
     """Does something with the policy once it is prepared for training, before the first step."""
-    trainer.add_callback(AtStart(lambda: measure(trainer, work)))
+    trainer.add_callback(RunOnceAtStart(lambda: measure(trainer, work)))

@@ -29,6 +29,7 @@ class Launches(Section):
 
     pretrain: Launch | None = None
     sft: Launch | None = None
+    preferences: Launch | None = None
     reward: Launch | None = None
     rlhf: Launch | None = None
     dpo: Launch | None = None

@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if name in ("-V", "--version"):
         print(f"codeshell-hf {__version__}")
+        print("with " + ", ".join(f"{name} {version}" for name, version in list_others().items()))
         return 0
     if name in STAGES:
         from .launch import main as run_stage
@@ -74,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         use_workspace(is_silent=asks_help)
     status: int = importlib.import_module(module).main(rest)
     return status
+
+
+def list_others() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on, where installed."""
+    from ..manifest import list_versions
+
+    return {name: version for name, version in list_versions().items() if name != "codeshell-hf"}
 
 
 def make_help() -> str:

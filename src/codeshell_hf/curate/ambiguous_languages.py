@@ -155,7 +155,7 @@ _TABLE: dict[str, dict[str, tuple[_Evidence, ...]]] = {
     "bas": {"visual-basic": ((r"(?i)^\s*(?:Attribute VB_|Sub|Function|Dim|Private|Public|Option|End)\b", 2),)},
     "asm": {"assembly": ((r"\A", 1),)},
 }  # fmt: skip
-# Names above that are none of ours: what is left out of a corpus of languages.
+# Names above that are not among ours: what is left out of a corpus of languages.
 _UNKNOWN = {"forth", "vlang", "supercollider", "standard-ml", "rebol", "lisp-machine-description"}
 
 
@@ -176,7 +176,7 @@ def is_ambiguous(extension: str) -> bool:
 
 
 def choose_language(extension: str, content: bytes) -> str | None:
-    """The language of a file with an ambiguous extension, by its content; `None` if it is none of the known."""
+    """The language of a file with an ambiguous extension, by its content; `None` if it is not a known one."""
     if "xml" in _TABLE[extension]:  # translations and drawings, which are many, are told by their first letter
         return (
             "xml" if content[:READ_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" else next(iter(_TABLE[extension]))

@@ -191,7 +191,7 @@ def _encode(text: str) -> bytes:
 
 
 def _hash_searchable(text: bytes, forms: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The hashes of a text's sequences that count; none if it is too short or of everybody's words."""
+    """The hashes of a text's sequences that count; none if it is too short or of common words."""
     data = np.frombuffer(text.translate(_UPPER), np.uint8)
     starts, ends = find_words(data)
     rolled = roll(hash_words(data, starts, ends), SEQUENCE_WORDS)

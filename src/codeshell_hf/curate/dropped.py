@@ -20,7 +20,7 @@ DROPPED_SCHEMA = pa.schema(
         ("detail", pa.string()),
     ]
 )
-# The value behind a reason that is no rule's: a column, or a score by key.
+# The value behind a reason that is not a rule's: a column, or a score by key.
 _COLUMNS = {"too-large": "bytes"}
 _SCORES = {
     "high-perplexity": "perplexity",
@@ -77,7 +77,7 @@ def list_dropped(
 
 
 def _measure(reason: str, row: Mapping[str, object], limits: DropLimits) -> tuple[float | None, float | None] | None:
-    """Value and threshold of a reason that is no rule's; the value of a score is not known here."""
+    """Value and threshold of a reason that is not a rule's; the value of a score is not known here."""
     language = str(row["language"])
     threshold = limits["of_languages"].get(reason, {}).get(language, limits["thresholds"].get(reason))
     if reason == "small-language":

@@ -53,7 +53,7 @@ _ADDRESS_KEY = re.compile(r"://(?P<value>[\w-]{20,256})(?=@[\w\[])")
 _HEADER = re.compile(
     r"(?i:\bbearer|\bbasic|authorization\"?:\s*\"?token|configure set \S+)\s+(?P<value>[\w+/=.~-]{16,2048})"
 )
-# Names before "key" or "token" of what is no secret.
+# Names before "key" or "token" of what is not a secret.
 _PUBLIC = re.compile(r"(?i)(?:public[_-]?(?:key)?[_-]?|pub[_-]|::\w*|foreign[_-]?|primary[_-]?)$")
 _CALL = re.compile(r"\(\s*[\"'][\w.-]*$")
 _UUID = re.compile(r"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")

@@ -127,7 +127,7 @@ def _make_encoder(texts: Sequence[str], encoder: str | None) -> tuple["PreTraine
             )
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{encoder} is no encoder that can be loaded ({reason})") from error
+            raise CheckpointError(f"{encoder} cannot be loaded as an encoder ({reason})") from error
         return tokenizer, model
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -224,4 +224,4 @@ def read_encoder(name: str | None) -> "PreTrainedConfig":
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{name} is no encoder that can be loaded ({reason})") from error
+        raise CheckpointError(f"{name} cannot be loaded as an encoder ({reason})") from error

@@ -192,7 +192,7 @@ def _measure_visible(data: bytes) -> int:
 
 
 def _find_tag_end(data: bytes, start: int, missing: set[bytes]) -> int:
-    """The place after a tag, a comment, a script or a style sheet; `start` if it is none.
+    """The place after a tag, a comment, a script or a style sheet; `start` if there is none.
 
     Args:
         missing: Ends that do not occur behind this place, which are searched for once.

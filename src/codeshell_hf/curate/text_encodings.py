@@ -30,7 +30,7 @@ _MIN_COMMON, _MIN_KANA, _MIN_HANGUL, _MIN_NUL = 0.7, 0.15, 0.6, 0.3
 
 
 def decode_text(content: bytes) -> tuple[str, str] | None:
-    """Decodes a text, without its byte-order mark; `None` for data that is no text.
+    """Decodes a text, without its byte-order mark; `None` for data that is not text.
 
     Returns:
         The text, and the name of its encoding as Python knows it. Latin-1 is the guess for European text (with Windows'

@@ -144,7 +144,7 @@ def make_tests(
 
 
 def write_values(inputs: Sequence[Argument]) -> str:
-    """Python for inputs, with infinities and numbers that are none."""
+    """Python for inputs, with infinities and NaN."""
     text = repr(list(inputs))
     if "inf" in text or "nan" in text:
         return f"eval({text!r}, {{'inf': float('inf'), 'nan': float('nan')}})"

@@ -120,10 +120,10 @@ def is_floating(value: object) -> bool:
 
 
 def is_near(output: Any, expected: Any, tolerance: float, *, has_nan: bool = False) -> bool:
-    """Whether numbers, alone or in lists of the same shape, are near; with `has_nan` two that are none are, too.
+    """Whether numbers, alone or in lists of the same shape, are near; with `has_nan` two NaN are, too.
 
     Raises:
-        TypeError: If one is no number.
+        TypeError: If one is not a number.
     """
     if isinstance(output, (list, tuple)) and isinstance(expected, (list, tuple)):
         return len(output) == len(expected) and all(

@@ -22,7 +22,7 @@ class PreferenceMeasurement:
         seed: Of the answers.
 
     Raises:
-        SettingsError: If `against` is none of the models, or the judge's key is not in the environment.
+        SettingsError: If `against` is not among the models, or the judge's key is not in the environment.
     """
 
     def __init__(self, settings: PreferenceSettings, models: Sequence[str], folder: Path, *, seed: int) -> None:

@@ -66,7 +66,7 @@ def code_bleu_interval(
 ) -> tuple[float, float]:
     """The bootstrap interval of `code_bleu_like`, resampled over texts.
 
-    BLEU is no mean, but a function of summed counts, so that each text is only split and counted once.
+    BLEU is not a mean, but a function of summed counts, so that each text is only split and counted once.
     """
     metric = _make_bleu()
     scores = [

@@ -10,7 +10,7 @@ from .harness import list_questions, score_harness
 from .held_out_files import HeldOutFiles, fill_in_lines, score_bits_per_byte
 from .memorisation import take_beginnings
 from .models import EvaluatedModel
-from .published import name_apart
+from .published import disambiguate_titles
 from .results import ModelResult, ResultCache
 from .settings import HarnessSettings, MemorisationSettings, TaskSettings
 from .tasks import Task, make_task, read_task, score_task
@@ -21,7 +21,7 @@ def read_tasks(
 ) -> list[Task]:
     """Reads the benchmarks, and the beginnings of training files where memorisation is measured."""
     read = [read_task(name, task) for name, task in tasks.items()]
-    names = name_apart({task.name: task.shown_name for task in read})
+    names = disambiguate_titles({task.name: task.shown_name for task in read})
     read = [replace(task, shown_name=names[task.name]) for task in read]
     if memorisation is not None and documents is not None:
         training = read_documents(documents, split="train", columns=["id", "language", "text"])

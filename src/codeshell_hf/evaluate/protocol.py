@@ -38,7 +38,7 @@ class Profile:
         has_input: Whether programs may read standard input, which is empty.
         max_memory_bytes: Of a Python program; `None` for the sandbox's.
         is_own_measure: Whether only the problems are a benchmark's, and what is measured with them is ours.
-        form: The benchmark whose data format is read, empty if it is none's, and what other problems in it are called.
+        form: The benchmark whose data format is read, empty if there is none, and what other problems in it are called.
         finish: Cuts an answer by the benchmark's own rules, after the stops.
         is_strict: Whether its Python tests can run in another process than the program.
         max_resident_bytes: What all processes of a Python program hold together; `None` for `max_memory_bytes`.

@@ -97,7 +97,7 @@ def name_task(
         problems: All problems that the profile chooses from the data.
         used: Number of those that are evaluated.
         form: The benchmark whose data format and measure the profile has; may be empty.
-        own: What such problems are called if they are none of its.
+        own: What such problems are called if they are not its problems.
         is_own_measure: Whether the profile only takes the benchmark's problems, and measures something of its own.
 
     >>> name_task("humaneval", data="", problems=[], used=8, form="HumanEval", own="functions").title
@@ -114,7 +114,7 @@ def name_task(
     return TaskName(" ".join([found, rest]).strip() + part, "" if part else found, dataset)
 
 
-def name_apart(names: Mapping[str, TaskName]) -> dict[str, TaskName]:
+def disambiguate_titles(names: Mapping[str, TaskName]) -> dict[str, TaskName]:
     """Adds the task's name in the settings to titles that two tasks have."""
     titles = [name.title for name in names.values()]
     return {
@@ -124,7 +124,7 @@ def name_apart(names: Mapping[str, TaskName]) -> dict[str, TaskName]:
 
 
 def find_benchmark(problems: Iterable[Problem], data: str) -> str:
-    """The published benchmark that problems are, by their publisher or by their content; empty if they are none's."""
+    """The published benchmark that problems are, by publisher or content; empty if they are not published."""
     if data.startswith(HUB_PREFIX):
         repository = data.removeprefix(HUB_PREFIX).partition("@")[0].lower()
         for name, repositories in PUBLISHERS.items():

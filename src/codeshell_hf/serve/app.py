@@ -80,7 +80,7 @@ def make_app(service: Service) -> Starlette:
     handlers = {
         Refusal: _answer_refusal,
         HTTPException: _answer_http_error,
-        ClientDisconnect: _answer_nobody,
+        ClientDisconnect: _ignore_disconnect,
         Exception: _answer_failure,
     }
     # CORS is outside, so that a page can read why it was refused.
@@ -104,7 +104,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     return answer
 
 
-async def _answer_nobody(request: Request, error: Exception) -> Response:
+async def _ignore_disconnect(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 

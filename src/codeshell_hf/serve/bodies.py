@@ -39,7 +39,7 @@ async def read_body(request: Request, *, max_bytes: int, timeout_s: float) -> Bo
 
 
 def parse_body(received: bytes) -> Body:
-    """Parses a JSON object whose texts can be written as UTF-8; a `Refusal` if it is none."""
+    """Parses a JSON object whose texts can be written as UTF-8; a `Refusal` if it is not one."""
     try:
         text = received.decode("utf-8-sig")
         body = json.loads(text, parse_constant=_refuse_constant)
@@ -77,7 +77,7 @@ def parse_parameters(model: type[Parameters], body: Mapping[str, object]) -> Par
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _drop_nulls(body: Mapping[str, object]) -> Body:

@@ -25,7 +25,7 @@ def _list_stops(value: object) -> object:
 
 
 def _drop_no_limit(value: object) -> object:
-    """-1 is no limit, as in llama.cpp and its editors."""
+    """-1 means no limit, as in llama.cpp and its editors."""
     return None if value == -1 and not isinstance(value, bool) else value
 
 
@@ -48,7 +48,7 @@ Ids = list[Annotated[int, Field(ge=0)]]
 
 
 class RequestPart(BaseModel):
-    """A part of a request: types are as sent, so that "1" is no number."""
+    """A part of a request: types are as sent, so that "1" is not a number."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -257,7 +257,7 @@ def read_generation_config(body: Mapping[str, object]) -> dict[str, object]:
     except ValueError as error:
         raise Refusal("generation_config is not JSON; leave it out", param="generation_config") from error
     if not isinstance(config, dict):
-        raise Refusal("generation_config is no object; leave it out", param="generation_config")
+        raise Refusal("generation_config is not an object; leave it out", param="generation_config")
     names = {"max_new_tokens": "max_tokens", **{name: name for name in ("temperature", "top_p", "top_k", "min_p")}}
     found = {names[name]: value for name, value in config.items() if name in names and value is not None}
     if config.get("do_sample") is False:

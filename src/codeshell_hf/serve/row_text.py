@@ -112,7 +112,7 @@ class RowText:
         rest = self._add(self._decoder.end(), None)
         if rest.end is not None:
             return rest
-        # An end of turn that the limit cut off is no text.
+        # An end of turn that the limit cut off is not text.
         if not (len(self._filter.held) >= _CUT_END and END_OF_TURN.startswith(self._filter.held)):
             self._filter.end()
         text, tokens = self._release()

@@ -150,7 +150,10 @@ def make_parser(stage: Stage[S], *, program: str | None = None) -> argparse.Argu
     shown = "\n".join(f"  {program} {example}" for example in examples)
     parser = argparse.ArgumentParser(
         prog=program,
-        description=f"The {stage.name} stage.\n\nexample{'s' * (len(examples) > 1)}:\n{shown}",
+        description=f"{explain_stage(stage)}
+
+example{'s' * (len(examples) > 1)}:
+{shown}",
         epilog="settings:\n" + "\n".join(explain_fields(stage.settings)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -163,6 +166,12 @@ def make_parser(stage: Stage[S], *, program: str | None = None) -> argparse.Argu
     return parser
 
 
+def explain_stage(stage: Stage[S]) -> str:
+    """The first line of the recipe's docstring."""
+    text = sys.modules[stage.run.__module__].__doc__
+    return text.partition("\n")[0] if text else f"The {stage.name} stage."
+
+
 def explain_fields(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
     """A line for each setting; `prefix` is the section's name and a dot."""
     lines = []
@@ -171,7 +180,8 @@ def explain_fields(model: type[pydantic.BaseModel], prefix: str = "") -> list[st
         if isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
             lines += explain_fields(inner, f"{prefix}{name}.")
             continue
-        default = "required" if info.is_required() else f"default {info.get_default(call_default_factory=True)}"
+        given = info.get_default(call_default_factory=True)
+        default = "required" if info.is_required() else f"default {'null' if given is None else given}"
         lines.append(f"  {prefix + name:<30} {info.description or ''} ({default})")
     return lines
 

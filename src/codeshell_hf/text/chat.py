@@ -95,14 +95,14 @@ def encode_conversation(tokenizer: CodeShellTokenizer, conversation: Conversatio
         tokenizer_kwargs={"split_special_tokens": True},
     )
     ids, mask = encoded["input_ids"], encoded["assistant_masks"]
-    mask = _silence(mask, conversation)
+    mask = _drop_unlearned(mask, conversation)
     end = tokenizer.eos_token_id
     labels = [token if is_answer else NO_LOSS for token, is_answer in zip(ids, mask, strict=True)]
     is_learned = len(conversation.messages) - 1 not in conversation.without_loss
     return EncodedConversation([*ids, end], [*labels, end if is_learned else NO_LOSS])
 
 
-def _silence(mask: Sequence[int], conversation: Conversation) -> list[int]:
+def _drop_unlearned(mask: Sequence[int], conversation: Conversation) -> list[int]:
     """Takes the answers without a loss out of a mask, in which every answer is one run of ones.
 
     Raises:
@@ -117,7 +117,7 @@ def _silence(mask: Sequence[int], conversation: Conversation) -> list[int]:
     if len(runs) != len(answers):
         raise DataError(
             f"the chat template marks {len(runs)} of {len(answers)} answers, so one without a loss is not known; "
-            "mend its generation blocks"
+            "fix its generation blocks"
         )
     for number, (start, stop) in zip(answers, runs, strict=True):
         if number in conversation.without_loss:

@@ -64,7 +64,7 @@ def read_part(path: Path, *, split: str | None = None, columns: Sequence[str]) -
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} is no Parquet file that can be read; run codeshell curate again") from error
+        raise DataError(f"{path} cannot be read as a Parquet file; run codeshell curate again") from error
     for batch in file.iter_batches(batch_size=512, columns=sorted({*columns, "split"})):
         for row in batch.to_pylist():
             if split is None or row["split"] == split:

@@ -64,7 +64,7 @@ def make_ranked_encoder(backend: "Tokenizer") -> RankedEncoder:
     model = values["model"]
     split = name_split(values["pre_tokenizer"])
     if model["type"] != "BPE" or split is None or values["normalizer"] is not None:
-        raise ValueError("the vocabulary is no byte-level BPE with a known split and without normalisation")
+        raise ValueError("the vocabulary is not a byte-level BPE with a known split and without normalisation")
     letters = list_bytes()
     vocabulary: Mapping[str, int] = model["vocab"]
     merges: list[Merge] = [

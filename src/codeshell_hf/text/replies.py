@@ -30,7 +30,7 @@ def read_json(content: bytes) -> dict[str, object]:
         raise ValueError("a stream that was not asked for")
     reply = json.loads(content.decode("utf-8", "replace"))
     if not isinstance(reply, dict):
-        raise ValueError(f"a reply that is no object: {str(reply)[:80]}")
+        raise ValueError(f"a reply that is not an object: {str(reply)[:80]}")
     return reply
 
 
@@ -54,7 +54,7 @@ def _read_usage(usage: object) -> int | None:
 
 def _read_choice(choice: object, *, is_chat: bool) -> Reply:
     if not isinstance(choice, dict):
-        raise Failed(Failure(f"a choice that is no object: {str(choice)[:80]}"))
+        raise Failed(Failure(f"a choice that is not an object: {str(choice)[:80]}"))
     reason = choice.get("finish_reason")
     if reason == "error" or choice.get("error"):  # from gateways whose provider failed during the reply
         raise Failed(Failure(f"a choice that failed: {shorten_words(json.dumps(choice))}"))

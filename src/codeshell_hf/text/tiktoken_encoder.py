@@ -72,7 +72,7 @@ def make_tiktoken(backend: "Tokenizer", *, threads: int = 1) -> TiktokenEncoder:
         raise ValueError(f"the vocabulary is {model['type']}, and tiktoken supports only BPE")
     split = name_split(values["pre_tokenizer"])
     if split is None:
-        raise ValueError(f"the pre-tokenizer is none of {', '.join(SPLITS)}, which tiktoken supports")
+        raise ValueError(f"the pre-tokenizer is not one of {', '.join(SPLITS)}, which tiktoken supports")
     letters = list_bytes()
     ranks = {bytes(letters[letter] for letter in token): index for token, index in model["vocab"].items()}
     if any(bytes([byte]) not in ranks for byte in range(256)):

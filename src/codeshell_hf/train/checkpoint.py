@@ -149,7 +149,7 @@ class Checkpoints:
                 wait()
                 files = sorted(path for path in temporary.rglob("*") if path.is_file())[self._rank :: self._ranks]
                 return _WrittenFiles({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
-            except (Exception, CheckpointException) as error:  # the latter is no Exception
+            except (Exception, CheckpointException) as error:  # the latter is not an Exception
                 return _WrittenFiles({}, str(_find_cause(error)))
 
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)

@@ -15,7 +15,7 @@ from ..text.bits_per_byte import losses_from_hidden
 # Numbers in the logits of a chunk: 512 MiB in float32. Every chunk reads the output layer and adds to its gradient, so
 # small chunks are bound by memory bandwidth; larger ones than this are no faster.
 HELD_LOGITS = 1 << 27
-TILE = 128  # positions; chunks that are no multiple of it leave tiles of the matrix product half empty
+TILE = 128  # positions; chunks that are not a multiple of it leave tiles of the matrix product half empty
 OUTPUTS = 8192  # rows of the gradient at a time, where a product cannot accumulate in float32
 CPU_POSITIONS = 512  # smallest chunk on a CPU, so that it stays near the caches
 IGNORED = -100

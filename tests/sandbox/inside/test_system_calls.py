@@ -44,7 +44,7 @@ def decide(program: bytes, number: int, *, audit: int, flags: int = 0) -> int:
         if code == 0x20:  # BPF_LD | BPF_W | BPF_ABS
             value = int.from_bytes(data[operand : operand + 4], "little")
         elif code == 0x06:  # BPF_RET
-            return operand
+            return int(operand)
         else:
             is_true = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[code]
             place += if_true if is_true else if_false

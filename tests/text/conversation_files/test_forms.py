@@ -183,9 +183,9 @@ REFUSED = {
     "other keys": ({"a": 1, "b\ud800": 2}, r"has no messages, but a, b\\ud800, from which"),
     "an image": (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-        "turn 1 on line 1 of x has a part of type 'image_url', which is no text; leave it or the row out",
+        "turn 1 on line 1 of x has a part of type 'image_url', which is not text; leave it or the row out",
     ),
-    "a stranger": ({"conversations": [{"from": "robot", "value": "q"}]}, "is from 'robot', which is nobody known; use"),
+    "a stranger": ({"conversations": [{"from": "robot", "value": "q"}]}, "'robot', which is not a known role; use"),
     "no speaker": ({"messages": [{"content": "q"}]}, "has no messages, but messages, from which"),
     "half a weight": (
         {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r", "weight": 0.5}]},

@@ -72,7 +72,7 @@ def test_lost_parents_and_rows_of_another_form_are_counted(tmp_path: Path) -> No
     findings = read_conversation_set([tmp_path / "rows.jsonl"], Reading()).findings
 
     assert findings.dropped == {"messages without their parent": 1}
-    assert (findings.bad_rows, "is no message of a tree" in findings.named[0]) == (1, True)
+    assert (findings.bad_rows, "is not a message of a tree" in findings.named[0]) == (1, True)
 
 
 def test_messages_that_are_their_own_parents_end(tmp_path: Path) -> None:

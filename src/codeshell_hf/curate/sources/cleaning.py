@@ -36,7 +36,7 @@ def clean_id(text: str) -> str:
 
 
 def clean_number(value: object) -> int | None:
-    """A number as an integer of 64 bits, towards zero; `None` for what is none, infinite or larger.
+    """A number as an integer of 64 bits, towards zero; `None` for NaN, infinity or a larger one.
 
     >>> clean_number(3.7), clean_number("12"), clean_number(float("inf")), clean_number(10**30), clean_number(True)
     (3, 12, None, None, None)

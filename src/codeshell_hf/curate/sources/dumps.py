@@ -16,7 +16,7 @@ POSTS_SUFFIXES = ("posts.xml",)
 # Questions are joined with their answers one bucket at a time; a bucket must fit into memory.
 BUCKET_BYTES = 100_000_000
 _QUESTION, _ANSWER = "1", "2"
-# Lines that are no post.
+# Lines that are not posts.
 _FRAME = (b"<?xml", b"<posts", b"</posts", b"<!--")
 _BOM = b"\xef\xbb\xbf"
 

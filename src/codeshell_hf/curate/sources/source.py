@@ -102,7 +102,7 @@ def list_whole_files(source: Source, suffixes: tuple[str, ...]) -> Iterator[Unit
 
 
 def walk_files(top: Path) -> Iterator[tuple[str, int, str | None]]:
-    """Path, size and reason of everything below a folder that is no folder, in order.
+    """Path, size and reason of everything below a folder that is not itself a folder, in order.
 
     A folder that cannot be listed has size -1 and the reason "unreadable"; see `check_file` for others.
     """

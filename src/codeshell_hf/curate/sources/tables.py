@@ -32,7 +32,7 @@ COLUMN_NAMES: dict[Column, tuple[str, ...]] = {
     "licence": ("max_stars_repo_licenses", "detected_licenses", "licenses", "license", "licence"),
     "stars": ("max_stars_count", "star_events_count", "stars"),
 }
-# Folders of StarCoder's data set that are no languages.
+# Folders of StarCoder's data set that are not languages.
 CORPORA = {
     "git-commits-cleaned": "git-commits",
     "github-issues-filtered-structured": "github-issues",
@@ -144,7 +144,7 @@ def open_file(path: Path) -> BufferedReader:
     Reading raises `BombFound` once a compressed file has unpacked to far more than its size.
 
     Raises:
-        OSError: If it is no regular file, or cannot be read.
+        OSError: If it is not a regular file, or cannot be read.
     """
     file = open_regular(path)
     budget = UnpackedBytes(os.fstat(file.fileno()).st_size)

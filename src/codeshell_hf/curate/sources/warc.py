@@ -1,6 +1,6 @@
 """Common Crawl's WET files: pages as text, in WARC records.
 
-A record with a wrong length, or headers that are none, costs itself and no other: reading goes on at the next one.
+A record with a wrong length, or malformed headers, costs itself and no other: reading goes on at the next one.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ null, true, false, a number, a text, or a list of a type's name and its parts; s
 types of this file are rebuilt, and no code of the other side runs for it. So whatever a program sends, even in raw
 bytes, the tests compare an exact int, text or list. A subclass of a plain type arrives as that type.
 
-An object that is no plain value stays where it is. The other side gets its number, as a `Remote`: it can be called,
+An object that is not a plain value stays where it is. The other side gets its number, as a `Remote`: it can be called,
 iterated, indexed and measured, and equals only itself. None of these tells the program what a test expects. Attributes
 would (`answer.startswith(expected)`), so only tests that use a class of the program have them, as `RemoteObject`.
 """
@@ -92,7 +92,7 @@ TO_OBJECTS_OF_PROGRAMS: Mapping[str, Callable[..., object]] = {
 
 
 class Malformed(BaseException):
-    """The other side sent something that is no message; tests that expect an error do not catch it."""
+    """The other side sent something that is not a message; tests that expect an error do not catch it."""
 
 
 class Remote:
@@ -245,7 +245,7 @@ class Border:
 
         Raises:
             EOFError: If the other side has ended.
-            Malformed: If it is no message.
+            Malformed: If it is not a message.
         """
         length = int.from_bytes(self.incoming.read(LENGTH_BYTES), "little")
         if not length:
@@ -295,7 +295,7 @@ class Border:
             return ["builtin", name]
         is_lent = not self.is_of_tests or callable(value) or hasattr(value, "__next__")
         if not is_lent or isinstance(value, ModuleType):
-            raise TypeError(f"{type(value).__name__} is no plain value")
+            raise TypeError(f"{type(value).__name__} is not a plain value")
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self.lent)
             self.lent.append(value)
@@ -372,7 +372,7 @@ def find_number(remote: Remote) -> int:
 def check_number(number: object) -> int:
     """A number that the other side may name; a `ValueError` for others."""
     if type(number) is not int or number < 0:
-        raise ValueError(f"{number!r} is no number of an object")
+        raise ValueError(f"{number!r} is not the number of an object")
     return number
 
 

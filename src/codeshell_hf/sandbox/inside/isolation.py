@@ -142,7 +142,7 @@ def build_root(shown: list[str], max_files: int) -> None:
 def fork_into_namespaces() -> int:
     """Forks as `os.fork` does, with the child as the first process of a new PID namespace, and its own mounts and IPC.
 
-    unshare would need a process between the two, and a fork is the dearest part of a small program.
+    unshare would need a process between the two, and a fork is the most expensive part of a small program.
     """
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | signal.SIGCHLD
     interpreter.PyOS_BeforeFork()

@@ -146,7 +146,7 @@ def become_program() -> NoReturn:
             judged=Judged.of(request),
         )
     elif request["kind"] == "strict":
-        run_strict(lambda: start_apart(request), lambda: cast(dict[str, Any], request), answer)
+        run_strict(lambda: start_in_own_process(request), lambda: cast(dict[str, Any], request), answer)
     scope = make_scope(request["module"], has_input=request["has_input"])
     run_program(request["source"], request["tests"], give_secret(request["secret"]), answer, scope)
 
@@ -179,9 +179,9 @@ def call_command(command: list[str]) -> int:
         return 127
 
 
-def start_apart(request: WorkerRequest) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
+def start_in_own_process(request: WorkerRequest) -> tuple[BinaryIO, BinaryIO, Callable[[], str]]:
     """Runs a program in its own interpreter; returns what `strict.Start` does."""
-    process = start("serve_apart", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = start("serve_from_own_process", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     calls, replies = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
     packed = json.dumps([request["source"], request["module"], request["has_input"]]).encode()
     calls.write(len(packed).to_bytes(LENGTH_BYTES, "little") + packed)
@@ -196,7 +196,7 @@ def start_apart(request: WorkerRequest) -> tuple[BinaryIO, BinaryIO, Callable[[]
     return calls, replies, describe_end
 
 
-def serve_apart() -> NoReturn:
+def serve_from_own_process() -> NoReturn:
     """Runs the program that the test process sends, with output to standard error."""
     calls, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     source, module, has_input = json.loads(calls.read(int.from_bytes(calls.read(LENGTH_BYTES), "little")))

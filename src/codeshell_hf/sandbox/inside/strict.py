@@ -71,7 +71,7 @@ def run_strict(start: Start, read_tests: Callable[[], dict[str, Any]], answer: i
         os._exit(0 if text == tests["secret"] else 1)
 
     class Guarded(Border):
-        """Tests cannot catch the end of the program, or a message that is none."""
+        """Tests cannot catch the end of the program, or a malformed message."""
 
         def receive(self) -> list[Any]:
             try:

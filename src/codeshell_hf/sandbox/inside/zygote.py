@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from . import TAIL_BYTES
 from .isolation import (
-    CALLS,
     become_nobody,
     enter_namespaces,
     fork_into_namespaces,
@@ -35,6 +34,7 @@ from .isolation import (
 )
 from .messages import LENGTH_BYTES
 from .programs import SCRATCH, become_program
+from .system_calls import CALLS
 
 if TYPE_CHECKING:
     from .messages import Handshake, LimitValues, WorkerReply, WorkerRequest

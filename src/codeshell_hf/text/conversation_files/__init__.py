@@ -1,4 +1,4 @@
-"""Reads conversations of any form from any file: one door for fine-tuning, prompts and packing.
+"""Reads conversations of any form from any file: one reader of fine-tuning, prompts and packing.
 
 `raw_files` opens and finds files, `rows` splits them, `forms`, `trees` and `transcripts` find the turns in a row,
 `turns` reads one turn, and `conversations` makes a `Conversation` of them. `findings` counts what happened on the way.

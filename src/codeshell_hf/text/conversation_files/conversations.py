@@ -18,7 +18,7 @@ EMPTY = "conversations with an empty turn"
 
 
 @dataclass
-class _Said:
+class _RenderedTurn:
     """What stands in the chat format as one turn."""
 
     role: str
@@ -43,7 +43,7 @@ def build_conversation(
         thread: Conversations of one thread stay on one side of a split.
 
     Raises:
-        DataError: If `language` or `tests` is no text.
+        DataError: If `language` or `tests` is not text.
     """
     said = _list_said(draft, place, reading, findings, needs_answer=needs_answer)
     if isinstance(said, str):
@@ -63,7 +63,7 @@ def build_conversation(
 
 def _list_said(
     draft: Draft, place: str, reading: Reading, findings: Findings, *, needs_answer: bool
-) -> list[_Said] | str:
+) -> list[_RenderedTurn] | str:
     """The turns of the chat format, or why the row is dropped."""
     if draft.label is False and needs_answer:
         return "rows whose label calls the answer bad"
@@ -99,7 +99,7 @@ def _choose_kind(draft: Draft, reading: Reading) -> Kind:
     return "original" if reading.format == "codeshell-original" else "chat"
 
 
-def _as_message(turn: _Said) -> Message:
+def _as_message(turn: _RenderedTurn) -> Message:
     return {"role": turn.role, "content": turn.text}
 
 
@@ -115,14 +115,16 @@ def has_tools(draft: Draft) -> bool:
     return is_given(draft.tools) or any(turn.calls or turn.role == "tool" for turn in draft.turns)
 
 
-def _write_raw(turns: Sequence[Turn]) -> list[_Said]:
+def _write_raw(turns: Sequence[Turn]) -> list[_RenderedTurn]:
     """As in the released script: in raw code all turns but those of "copilot" carry a loss."""
-    return [_Said("user" if turn.role == "copilot" else "assistant", turn.text, turn.has_loss) for turn in turns]
+    return [
+        _RenderedTurn("user" if turn.role == "copilot" else "assistant", turn.text, turn.has_loss) for turn in turns
+    ]
 
 
-def write_turns(draft: Draft, place: str, reading: Reading, findings: Findings) -> list[_Said]:
+def write_turns(draft: Draft, place: str, reading: Reading, findings: Findings) -> list[_RenderedTurn]:
     """Turns of user and assistant alone: the chat format has no other."""
-    said: list[_Said] = []
+    said: list[_RenderedTurn] = []
     own = {turn.text for turn in draft.turns if turn.role == "system"}
     systems = [draft.system] if draft.system and draft.system not in own else []
     if is_given(draft.tools):
@@ -130,21 +132,21 @@ def write_turns(draft: Draft, place: str, reading: Reading, findings: Findings) 
         findings.changed["conversations with tools written into their turns"] += 1
     elif has_tools(draft):
         findings.changed["conversations with tools written into their turns"] += 1
-    said += [_Said("user", text, None, is_written=True) for text in systems]
+    said += [_RenderedTurn("user", text, None, is_written=True) for text in systems]
     for turn in draft.turns:
         if turn.role == "system":
             if turn.text.strip():
-                said.append(_Said("user", turn.text, None, is_written=True))
+                said.append(_RenderedTurn("user", turn.text, None, is_written=True))
         elif turn.role == "tool":
             is_marked = turn.text.lstrip().startswith("<tool_response>")
             result = turn.text if is_marked else f"<tool_response>\n{turn.text}\n</tool_response>"
-            said.append(_Said("user", result, None, is_written=True))
+            said.append(_RenderedTurn("user", result, None, is_written=True))
         elif turn.role == "assistant" and turn.reasoning and is_empty(turn) and reading.reasoning == "drop":
             findings.changed["answers with reasoning, which was dropped"] += 1
         elif turn.role == "assistant":
-            said.append(_Said("assistant", _write_answer(turn, reading, findings), turn.has_loss))
+            said.append(_RenderedTurn("assistant", _write_answer(turn, reading, findings), turn.has_loss))
         else:
-            said.append(_Said("user", turn.text, None))
+            said.append(_RenderedTurn("user", turn.text, None))
     return said
 
 
@@ -169,9 +171,9 @@ def _write_tools(tools: object, place: str) -> str:
     )
 
 
-def _join(said: Sequence[_Said], findings: Findings) -> list[_Said]:
+def _join(said: Sequence[_RenderedTurn], findings: Findings) -> list[_RenderedTurn]:
     """Joins turns of one speaker in a row, so that speakers alternate; answers of different weight stay apart."""
-    joined: list[_Said] = []
+    joined: list[_RenderedTurn] = []
     for turn in said:
         last = joined[-1] if joined else None
         if last is None or last.role != turn.role or (turn.role == "assistant" and last.has_loss != turn.has_loss):
@@ -180,7 +182,7 @@ def _join(said: Sequence[_Said], findings: Findings) -> list[_Said]:
         follows_reasoning = last.text.endswith(END_OF_REASONING)
         if not last.is_written and not turn.is_written and not follows_reasoning:
             findings.changed["turns joined with one of the same speaker before them"] += 1
-        joined[-1] = _Said(
+        joined[-1] = _RenderedTurn(
             last.role,
             f"{last.text}{'' if follows_reasoning else BREAK}{turn.text}",
             last.has_loss,
@@ -189,11 +191,11 @@ def _join(said: Sequence[_Said], findings: Findings) -> list[_Said]:
     return joined
 
 
-def _end_with_answer(said: list[_Said], findings: Findings, *, needs_answer: bool) -> list[_Said]:
+def _end_with_answer(said: list[_RenderedTurn], findings: Findings, *, needs_answer: bool) -> list[_RenderedTurn]:
     if said and said[-1].role == "assistant":
         return said
     if not needs_answer and said:
-        return [*said, _Said("assistant", "", None)]
+        return [*said, _RenderedTurn("assistant", "", None)]
     last = max((number for number, turn in enumerate(said) if turn.role == "assistant"), default=-1)
     if said and last >= 0:
         findings.changed["conversations that ended with the user and lost that turn"] += 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import DataError
 
-NAMED_ROWS = 5  # bad rows that are told in full
+NAMED_ROWS = 5  # bad rows that are listed in full
 
 
 @dataclass

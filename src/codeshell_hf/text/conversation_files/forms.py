@@ -115,7 +115,7 @@ def _list_keys(row: Row) -> str:
 
 
 def read_text(row: Row, name: str, place: str) -> str:
-    """A field's text; numbers are written out, and null, NaN and nothing are no text.
+    """A field's text; numbers are written out, and null, NaN and nothing are not text.
 
     Raises:
         DataError: If it is anything else.

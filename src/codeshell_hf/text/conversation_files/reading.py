@@ -121,7 +121,7 @@ def _join_rows(rows: Iterable[RawRow], findings: Findings) -> Iterator[PlacedThr
         try:
             row = parse_row(raw)
             if not is_message(row):
-                raise DataError(f"{raw.place} is no message of a tree, as the rows before; write it into another file")
+                raise DataError(f"{raw.place} is not a message of a tree, as rows before; write it into another file")
             parsed.append((raw.place, row))
         except DataError as error:
             findings.refuse(error)

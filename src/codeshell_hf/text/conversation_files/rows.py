@@ -67,7 +67,7 @@ def parse_row(row: RawRow) -> Row:
     """A row's object; a list of turns becomes an object with `messages`.
 
     Raises:
-        DataError: If the row is no JSON object, is not UTF-8, or has a key twice.
+        DataError: If the row is not a JSON object, is not UTF-8, or has a key twice.
     """
     value = row.value
     if isinstance(value, DataError):
@@ -175,7 +175,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def _parse_array(line: bytes) -> list[object] | None:
-    """The list on a line; `None` if it is none, or if one of its rows has to be refused, which is done row by row."""
+    """The list on a line; `None` if it is not a list, or has a row to be refused, which is done row by row."""
     try:
         value = decode_json(line.decode("utf-8"))
     except (UnicodeDecodeError, DataError):

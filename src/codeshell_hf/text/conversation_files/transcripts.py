@@ -25,7 +25,7 @@ class Dialect:
     Args:
         name: As its users call it.
         marker: Begins a turn; its only group is the speaker.
-        ends: Texts that end a turn and are no part of it.
+        ends: Texts that end a turn and are not part of it.
         is_anywhere: Whether text may stand before the first marker; it is the system's.
     """
 
@@ -79,7 +79,7 @@ def split_transcript(text: str, place: str) -> list[Turn]:
     for speaker, said in zip(parts[1::2], parts[2::2], strict=True):
         role = MARKED_SPEAKERS.get(speaker.lower())
         if role is None:
-            raise DataError(f"{place} has a turn of {speaker!r}, who is nobody known; use system, user, assistant")
+            raise DataError(f"{place} has a turn of {speaker!r}, not a known role; use system, user, assistant")
         text = _strip(said, dialect)
         if found := SYSTEM_OF_LLAMA.match(text):
             turns.append(Turn("system", found[1].strip()))

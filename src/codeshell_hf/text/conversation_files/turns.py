@@ -61,7 +61,7 @@ def read_turns(values: object, place: str, findings: Findings) -> list[Turn]:
     """Reads a list of turns, which may be a JSON text.
 
     Raises:
-        DataError: If it is no such list, or a speaker, a part or a weight is unknown.
+        DataError: If it is not such a list, or a speaker, a part or a weight is unknown.
     """
     values = split_columns(parse_text(values, place))
     if not isinstance(values, Sequence) or isinstance(values, str):
@@ -92,7 +92,7 @@ def read_turn(values: object, place: str, findings: Findings) -> Turn:
     role = SPEAKERS.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None or not isinstance(speaker, str):
         known = "system, developer, user, human, assistant, gpt, tool, function_call, observation"
-        raise DataError(f"{place} is from {show(speaker)}, which is nobody known; use one of {known}")
+        raise DataError(f"{place} is from {show(speaker)}, which is not a known role; use one of {known}")
     text_key = next((key for key in TEXT_KEYS if values.get(key) is not None), None)
     content = _read_content(values.get(text_key) if text_key else None, place)
     calls = [call for key in CALL_KEYS for call in read_calls(values.get(key), place)]
@@ -160,12 +160,12 @@ def _read_content(content: object, place: str) -> _Content:
         elif kind in ("text", "input_text", "output_text") and isinstance(text, str):
             texts.append(text)
         else:
-            raise DataError(f"{place} has a part of type {show(kind)}, which is no text; leave it or the row out")
+            raise DataError(f"{place} has a part of type {show(kind)}, which is not text; leave it or the row out")
     return _Content("".join(texts), "\n".join(reasoning), tuple(calls), role)
 
 
 def read_calls(value: object, place: str) -> list[str]:
-    """Calls of tools as JSON texts with name and arguments; a text that is no JSON stays as it is."""
+    """Calls of tools as JSON texts with name and arguments; a text that is not JSON stays as it is."""
     if not is_given(value):
         return []
     if isinstance(value, str):
@@ -188,7 +188,7 @@ def _write_call(name: object, arguments: object, place: str) -> str:
     if not isinstance(name, str) or not name:
         raise DataError(f"{place} calls a tool {show(name)}; write its name")
     if isinstance(arguments, str):
-        with contextlib.suppress(DataError):  # arguments that are no JSON are a text
+        with contextlib.suppress(DataError):  # arguments that are not JSON are a text
             arguments = decode_json(arguments) if arguments.strip() else {}
     return json.dumps({"name": name, "arguments": {} if arguments is None else arguments}, ensure_ascii=False)
 
