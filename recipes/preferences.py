@@ -7,9 +7,9 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from codeshell_hf.align.settings import SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
@@ -40,6 +40,16 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings, Reading):
     max_pairs_per_prompt: int = Field(default=4, gt=0, description="limit for each prompt")
     seed: int = Field(default=0, ge=0, description="of sampling, and of which answers are paired")
 
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.model is not None and self.server is not None:
+            raise ValueError("model and server both answer; set one of them to null")
+        if (self.model or self.server) and (self.sample is None or not self.prompts):
+            raise ValueError(
+                "a model or server is given, so prompts and sample are needed too; add them or set both to null"
+            )
+        return self
+
 
 def run(settings: Settings, work: Work) -> None:
     """Makes the pairs, and reports their number by source; of several ranks, all sample and the first does the rest.
@@ -51,18 +61,12 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.examples import read_all_prompts
     from codeshell_hf.align.pairing import pair_by_judge
     from codeshell_hf.align.preferences import PairSet, read_all_pairs, write_pairs
-    from codeshell_hf.errors import DataError, SettingsError
+    from codeshell_hf.errors import DataError
     from codeshell_hf.text.judge import open_judge
 
     made = PairSet()
     judge = open_judge(settings.judge, work.folder) if settings.judge is not None and is_first_rank() else None
-    if settings.model is not None and settings.server is not None:
-        raise SettingsError("model and server both answer; set one of them to null")
-    if source := settings.model or settings.server:
-        if settings.sample is None or not settings.prompts:
-            raise SettingsError(
-                "a model or server is given, so prompts and sample are needed too; add them or set both to null"
-            )
+    if (source := settings.model or settings.server) and settings.sample is not None:
         prompts = read_all_prompts(settings.prompts, settings.get_reading())
         print_first("\n".join(prompts.findings.describe()))
         conversations = prompts.conversations

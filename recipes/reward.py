@@ -5,6 +5,9 @@ codeshell reward recipes/nano/reward.yaml
 
 import math
 import sys
+from typing import Self
+
+from pydantic import model_validator
 
 from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
 from recipes.with_trl import (
@@ -22,12 +25,17 @@ from recipes.with_trl import (
 class Settings(PairSettings):
     """Settings of the reward model."""
 
+    @model_validator(mode="after")
+    def _check_adapter(self) -> Self:
+        if self.adapter is not None and self.adapter.quantization is not None:
+            raise ValueError("adapter.quantization is for sft, rlhf and dpo; set it to null for a reward model")
+        return self
+
 
 def run(settings: Settings, work: Work) -> None:
     """Trains and saves the model, and measures its accuracy on held-out pairs.
 
     Raises:
-        SettingsError: If 4-bit weights are requested.
         RunFailed: If a score is not finite.
     """
     import torch
@@ -41,12 +49,10 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.reward_model import make_reward_model
     from codeshell_hf.align.splits import split_pairs
     from codeshell_hf.align.training_log import quiet_logs
-    from codeshell_hf.errors import RunFailed, SettingsError
+    from codeshell_hf.errors import RunFailed
     from codeshell_hf.publish.figures import draw_calibration, save_figure
 
     quiet_logs()
-    if settings.adapter is not None and settings.adapter.quantization is not None:
-        raise SettingsError("adapter.quantization is for sft, rlhf and dpo; set it to null for a reward model")
     config = make_trainer_config(RewardConfig, settings, work, owned=("eos_token", "chat_template_path"))
 
     # Data

@@ -5,12 +5,11 @@ codeshell rlhf recipes/nano/rlhf.yaml
 
 import importlib.util
 import sys
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from codeshell_hf.align.settings import MeasureSettings, RewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
@@ -45,6 +44,25 @@ class Settings(AlignmentSettings, SandboxSettings, Reading):
         default=(), description="prompts for trainer.eval_strategy, during training"
     )
 
+    @model_validator(mode="after")
+    def _check_trainer(self) -> Self:
+        if self.method == "grpo" and "beta" not in self.trainer:
+            raise ValueError(
+                "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from its "
+                "start; set trainer.beta: 0.04, or 0.0 if you want that"
+            )
+        if self.trainer.get("eval_strategy", "no") != "no" and not self.held_out_prompts:
+            raise ValueError(
+                f"trainer.eval_strategy is {self.trainer['eval_strategy']}, but there is nothing to evaluate on; "
+                "name held_out_prompts"
+            )
+        if self.trainer.get("mask_truncated_completions"):
+            raise ValueError(
+                "trainer.mask_truncated_completions is true, but TRL would also mask answers that end with a text; "
+                "take it out, and reward what is cut off with less by a reward of kind length"
+            )
+        return self
+
 
 def run(settings: Settings, work: Work) -> None:
     """Trains and saves the model, and measures each reward on held-out prompts before and after."""
@@ -59,13 +77,18 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
     from codeshell_hf.align.turn_end import EndsTurns
+    from codeshell_hf.errors import SettingsError
     from codeshell_hf.publish.figures import draw_rewards, save_figure
 
     sections, method, model, adapter = settings.rewards, settings.method, settings.model, settings.adapter
     reading = settings.get_reading()
     quiet_logs()
     check_rewards(sections)
-    check_trainer(settings.trainer, method=method, has_held_out=bool(settings.held_out_prompts))
+    if settings.trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise SettingsError(
+            "trainer.use_vllm is true, but vllm is not installed; remove the key to generate with transformers "
+            "(docs/rlhf.md says which releases of vLLM and transformers do not fit)"
+        )
     methods = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
     trainer_class, config_class = methods[method]
     config = make_trainer_config(
@@ -146,32 +169,6 @@ def run(settings: Settings, work: Work) -> None:
         work.report += describe_copies(copies)
     if changes and is_first_rank():
         measurement.write(work.folder / "measured.json")
-
-
-def check_trainer(options: Mapping[str, object], *, method: str, has_held_out: bool) -> None:
-    """Raises `SettingsError` if the KL penalty is not set, or if evaluation or vLLM lack what they need."""
-    from codeshell_hf.errors import SettingsError
-
-    if method == "grpo" and "beta" not in options:
-        raise SettingsError(
-            "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from its start; "
-            "set trainer.beta: 0.04, or 0.0 if you want that"
-        )
-    if options.get("eval_strategy", "no") != "no" and not has_held_out:
-        raise SettingsError(
-            f"trainer.eval_strategy is {options['eval_strategy']}, but there is nothing to evaluate on; "
-            "name held_out_prompts"
-        )
-    if options.get("mask_truncated_completions"):
-        raise SettingsError(
-            "trainer.mask_truncated_completions is true, but TRL would also mask answers that end with a text; "
-            "take it out, and reward what is cut off with less by a reward of kind length"
-        )
-    if options.get("use_vllm") and importlib.util.find_spec("vllm") is None:
-        raise SettingsError(
-            "trainer.use_vllm is true, but vllm is not installed; remove the key to generate with transformers "
-            "(docs/rlhf.md says which releases of vLLM and transformers do not fit)"
-        )
 
 
 STAGE = make_stage("rlhf", Settings, run)

@@ -36,6 +36,13 @@ MUTATIONS = (
         "a copy has the wrong name where only the tests say the right one",
     ),
     Mutation(
+        "src/codeshell_hf/tokenization_codeshell.py",
+        '{"split_special_tokens": True, **given}',
+        "dict(given)",
+        "tests/text/test_chat.py",
+        "special tokens of a question are alive in the tokenizer's own encoding of a chat",
+    ),
+    Mutation(
         CHAT,
         'tokenizer_kwargs={"split_special_tokens": True}',
         'tokenizer_kwargs={"split_special_tokens": False}',

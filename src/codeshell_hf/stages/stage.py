@@ -150,10 +150,7 @@ def make_parser(stage: Stage[S], *, program: str | None = None) -> argparse.Argu
     shown = "\n".join(f"  {program} {example}" for example in examples)
     parser = argparse.ArgumentParser(
         prog=program,
-        description=f"{explain_stage(stage)}
-
-example{'s' * (len(examples) > 1)}:
-{shown}",
+        description=f"{explain_stage(stage)}\n\nexample{'s' * (len(examples) > 1)}:\n{shown}",
         epilog="settings:\n" + "\n".join(explain_fields(stage.settings)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -46,7 +46,8 @@ def become_program(request: WorkerRequest, pipes: dict[str, int], *, backend: st
     )
 
     try:
-        os.setsid()
+        if os.getsid(0) != os.getpid():  # bubblewrap has begun a session
+            os.setsid()
         for name, target in (("null", 0), ("output", 1), ("output", 2)):
             os.dup2(pipes[name], target)
         # The descriptors of tests and verdict get numbers that are hard to guess; all others are closed.
