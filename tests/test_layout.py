@@ -11,10 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Settings and dataclasses that share names without saying the same: a source and what it gives, a stored state and what
-# it restores, an evaluation's sections and its results, a task and the defaults of its profile.
+# it restores, an evaluation's sections and its results, a task, what runs it and the
+# defaults of its profile.
 SHARED_NAMES = {
     ("Source", "Document"), ("Source", "Unit"), ("_GuardState", "Guard"), ("Settings", "ModelResult"),
-    ("TaskSettings", "Profile"),
+    ("TaskSettings", "Profile"), ("TaskSettings", "Task"), ("TaskSettings", "Executor"),
 }  # fmt: skip
 
 

@@ -300,7 +300,7 @@ def test_a_system_turn_is_read_as_it_was_learnt(tiny_tokenizer: CodeShellTokeniz
         ({"role": "tool", "content": "x"}, "role is tool, but the format has system, user and assistant"),
         ({"role": "user"}, "a turn of role user has no content"),
         ({"role": "system", "content": "x"}, "a system text has no question behind it; add a turn of the user"),
-        ({"role": "user", "content": [{"type": "image_url"}]}, "a part of type image_url is no text; leave it out"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "a part of type image_url is not text; leave it out"),
     ],
 )
 def test_chat_refuses_what_it_cannot_say(

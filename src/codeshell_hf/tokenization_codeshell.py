@@ -17,6 +17,7 @@ This file is published on the Hub beside the tokenizer. It imports only transfor
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -172,7 +173,13 @@ class CodeShellTokenizer(TokenizersBackend):
             self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name))
         return (*written, str(target))
 
-    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply_chat_template(
+        self,
+        conversation: object,
+        *args: object,
+        tokenizer_kwargs: Mapping[str, object] | None = None,
+        **kwargs: object,
+    ) -> Any:
         """Renders and encodes a chat, as in transformers; special tokens in its messages are ordinary text.
 
         A template with special tokens of its own is encoded as transformers does, with those in messages alive.
@@ -180,9 +187,8 @@ class CodeShellTokenizer(TokenizersBackend):
         template = str(kwargs.get("chat_template") or self.chat_template)
         specials = [str(token) for token in self.added_tokens_decoder.values()]
         if not any(text in template for text in (*specials, "bos_token", "eos_token")):
-            given = kwargs.get("tokenizer_kwargs") or {}
-            kwargs["tokenizer_kwargs"] = {"split_special_tokens": True, **given}
-        return super().apply_chat_template(conversation, *args, **kwargs)
+            tokenizer_kwargs = {"split_special_tokens": True, **(tokenizer_kwargs or {})}
+        return super().apply_chat_template(conversation, *args, tokenizer_kwargs=tokenizer_kwargs, **kwargs)
 
     def encode_text(self, text: str) -> list[int]:
         """Encodes text without special tokens: a literal `<fim_prefix>` is encoded as ordinary text."""

@@ -37,8 +37,8 @@ MUTATIONS = (
     ),
     Mutation(
         "src/codeshell_hf/tokenization_codeshell.py",
-        '{"split_special_tokens": True, **given}',
-        "dict(given)",
+        '{"split_special_tokens": True, **(tokenizer_kwargs or {})}',
+        "dict(tokenizer_kwargs or {})",
         "tests/text/test_chat.py",
         "special tokens of a question are alive in the tokenizer's own encoding of a chat",
     ),

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from ..manifest import hash_values
 from ..text.cache import JsonLinesCache
 from ..text.chat import Message, encode_prompt
@@ -155,8 +157,8 @@ def ask_server(
 
 
 def ask_model(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     requests: Sequence[ModelRequest],
     store: ReplyStore,
     on_progress: Callable[[], object],
