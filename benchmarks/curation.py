@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -97,6 +96,8 @@ def run_steps(options: argparse.Namespace) -> int:
 
 def count_cpu_s() -> float:
     """Seconds of processor time of this process and its children that have ended."""
+    import resource  # not on Windows
+
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(times.ru_utime + times.ru_stime for times in used)
 

@@ -5,14 +5,14 @@ This process knows the expected outputs, and the program, which is another, only
 
 from __future__ import annotations
 
-from typing import IO, Any
+from typing import IO
 
 from .outputs import RULES
 
 INPUT, OUTPUT = ".judge.input", ".judge.output"
 
 
-def find_fault(command: list[str], cases: list[list[Any]], rule: str, timeout_s: float) -> str:
+def find_fault(command: list[str], cases: list[tuple[str, list[str]]], rule: str, timeout_s: float) -> str:
     """What is wrong with a program: empty if it prints a right output for each input.
 
     Args:

@@ -152,7 +152,7 @@ def run_program(source: str, tests: str, question: int, answer: int, scope: dict
 class Judged(NamedTuple):
     """The inputs on which the last command runs, what it should print, and the rule by which both are compared."""
 
-    cases: list[list[Any]]
+    cases: list[tuple[str, list[str]]]
     rule: str
     timeout_s: float
     secret: str
@@ -160,7 +160,7 @@ class Judged(NamedTuple):
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Judged | None:
         """Those of a request; `None` if its last command runs once and is not judged."""
-        if not given["cases"]:
+        if not given.get("cases"):
             return None
         return cls(given["cases"], given["rule"], given["case_timeout_s"], given["secret"])
 
