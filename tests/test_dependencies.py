@@ -155,7 +155,18 @@ def reached(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     }
 
 
-INSIDE = ("__init__", "border", "isolation", "judge", "outputs", "portable", "programs", "strict", "zygote")
+INSIDE = (
+    "__init__",
+    "border",
+    "isolation",
+    "judge",
+    "outputs",
+    "system_calls",
+    "portable",
+    "programs",
+    "strict",
+    "zygote",
+)
 DATA = {
     "src/codeshell_hf/curate/quality_requests.py": {"src/codeshell_hf/curate/quality_prompt.md"},
     "src/codeshell_hf/curate/decontamination.py": {"src/codeshell_hf/curate/known_words.txt"},
