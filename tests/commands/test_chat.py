@@ -109,7 +109,7 @@ def test_long_conversations_lose_their_oldest_turns_and_say_so(
 
 def test_wrong_calls_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for call, message in (
-        ([str(tmp_path / "none"), "--prompt", "x"], "cannot be loaded"),
+        ([str(tmp_path / "none"), "--prompt", "x"], "does not exist; name a folder"),
         ([str(folder), "--prompt", " "], "the prompt is empty"),
         ([str(folder), "--prompt", "x", "--device", "cuda:9"], "--device cuda:9 cannot be used"),
     ):

@@ -84,7 +84,7 @@ def test_wrong_calls_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.C
         ([str(folder), f"{tmp_path}/b.py:1"], "cannot be read as UTF-8"),
         ([str(folder), f"{tmp_path}/a.py:1", "--count", "2"], "for more than 1 also --temperature"),
         ([str(folder), f"{tmp_path}/a.py:1", "--max-new-tokens", "159"], "the model has 160 positions"),
-        ([str(tmp_path / "none"), f"{tmp_path}/a.py:1"], "cannot be loaded"),
+        ([str(tmp_path / "none"), f"{tmp_path}/a.py:1"], "does not exist; name a folder"),
     ):
         assert complete.main(call) == 2, message
         error = capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_it_stops_where_a_stage_stops_with_its_code(called: Calls, capsys: pytes
             ["toy", "--dry-run", "rlhf.model=runs/none/sft/model"],
             "rlhf reads runs/none/sft/model, which no stage makes",
         ),
-        (["toy", "rlhf.modle=x"], "unknown key 'modle' in recipes/toy/rlhf.yaml"),
+        (["toy", "rlhf.modle=x"], "unknown key 'modle' on the command line"),
     ],
 )
 def test_wrong_calls_are_one_line_and_run_nothing(

@@ -142,7 +142,7 @@ def test_wrong_calls_of_serve_are_one_line(
             "cannot be used": [str(folder), "--port", "99999"],
             "--max-rows is 0": [str(folder), "--max-rows", "0"],
             "--api-key is ''": [str(folder), "--api-key", ""],
-            "cannot be loaded": [str(tmp_path / "missing"), "--port", "0"],
+            "does not exist; name a folder": [str(tmp_path / "missing"), "--port", "0"],
             "does not exist": [str(tmp_path / "missing.gguf")],
             "llama-server is not on the PATH": [str(tmp_path / "model.gguf")],
         }

@@ -128,19 +128,25 @@ def pack(value: object) -> str:
 class Hostile:
     """Runs code when it is unpickled by a reader that allows classes."""
 
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self) -> tuple[object, tuple[object]]:
-        return Path.touch, (Path("/tmp/unpickled"),)  # noqa: S108 - must not appear
+        return Path.touch, (self.mark,)
 
 
-def test_hidden_tests_are_read_as_released_and_run_no_code() -> None:
+def test_hidden_tests_are_read_as_released_and_run_no_code(tmp_path: Path) -> None:
+    hostile = pack(Hostile(tmp_path / "mark"))
     cases = [{"input": "1\n", "output": "2", "testtype": "stdin"}]
 
     assert read_cases(json.dumps(cases), "p") == [("1\n", "2")]
     assert read_cases(pack(json.dumps(cases)), "p") == [("1\n", "2")]
-    for broken in (pack(Hostile()), "bm90IHpsaWI=", "[{}]", "*", pack("[1]")):
+    for broken in (hostile, "bm90IHpsaWI=", "[{}]", "*", pack("[1]")):
         with pytest.raises(DataError, match="p has test cases that cannot be read"):
             read_cases(broken, "p")
-    assert not Path("/tmp/unpickled").exists()  # noqa: S108
+    assert not (tmp_path / "mark").exists()
+    pickle.loads(zlib.decompress(base64.b64decode(hostile)))  # noqa: S301 - as a reader that allows classes would
+    assert (tmp_path / "mark").exists()
 
 
 def test_broken_problems_are_named(tmp_path: Path) -> None:

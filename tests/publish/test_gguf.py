@@ -246,7 +246,10 @@ def test_wrong_calls_are_one_line(make_folder: MakeFolder, tmp_path: Path, capsy
         export_gguf(folder, tmp_path / "m.gguf", "q8")
     (folder / "model.safetensors").unlink()
     capsys.readouterr()
-    for place, message in ((folder, "holds neither model.safetensors nor"), (tmp_path / "none", "cannot be read")):
+    for place, message in (
+        (folder, "holds neither model.safetensors nor"),
+        (tmp_path / "none", "does not exist; name a folder"),
+    ):
         assert main([str(place), str(tmp_path / "m.gguf")]) == 2
         error = capsys.readouterr().err
         assert message in error

@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -44,11 +45,13 @@ def test_a_kill_at_any_moment_leaves_nothing_broken(tmp_path: Path) -> None:
     files = {f"f{n:03d}.py": make_program(n) for n in range(30)}
     write_files(tmp_path / "in", files)
     options = ("engine.part_bytes=20000",)
+    started = time.monotonic()
     whole = start_recipe(tmp_path, *options, f"output={tmp_path}/whole")
     _, errors = whole.communicate(timeout=200)
     assert whole.returncode == 0, errors
+    seconds = time.monotonic() - started
     killed = 0
-    for wait_s in (5.0, 8.0):
+    for wait_s in (0.5 * seconds, 0.75 * seconds):
         process = start_recipe(tmp_path, *options)
         try:
             process.wait(wait_s)
@@ -138,7 +141,7 @@ def test_a_cluster_that_is_not_there_is_one_line(
         (["sources=[{name: a, kind: parquet, path: HOME/in}]"], "which has no file that ends in .parquet"),
         (["sources=[{name: a, path: HOME/in}, {name: a, path: HOME/in}]"], "sources has the name 'a' twice"),
         (["rules.by_language={python: {max_lin: 3}}"], "has the unknown rule 'max_lin'"),
-        (["rights.by_source={there: {licences: null}}"], "rights.by_source has 'there', which is no source; name"),
+        (["rights.by_source={there: {licences: null}}"], "rights.by_source has 'there', which is not a source; name"),
         (["selection={max_tokens: 5, by: quality}"], "selection.by is quality, but quality is null"),
         (["rights.opt_out=HOME/none.txt"], "none.txt does not exist"),
         (["benchmarks=[{name: b, path: HOME/in}]"], "has none of the fields"),

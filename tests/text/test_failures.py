@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from codeshell_hf.text.failures import Failure, RequestRefused, ServerUnavailable, explain, read_failure
+from codeshell_hf.text.failures import AccessRefused, Failure, ServerUnavailable, explain, read_failure
 
 LENGTH, MAYBE_LENGTH, REFUSAL, BUSY = "length", "maybe length", "refusal", "busy"
 FORMS: dict[str, tuple[int | None, object, str]] = {
@@ -92,7 +92,7 @@ def test_a_failure_that_stays_is_one_line_with_what_to_do() -> None:
     down = explain(Failure("busy", 503), model="m", place="the Hub", tries=3)
     away = explain(Failure("later", 429, wait_s=601.0), model="m", place="the Hub", tries=3)
 
-    assert type(refused) is RequestRefused
+    assert type(refused) is AccessRefused
     assert str(refused) == "http://x/v1 refuses m: 401 bad key; check url, model, key and parameters"
     assert type(down) is type(away) is ServerUnavailable
     assert str(down) == (

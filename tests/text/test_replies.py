@@ -31,7 +31,7 @@ def test_an_answer_that_ended_before_its_first_word_is_empty() -> None:
         ([], "without choices"),
         (None, "without choices"),
         ({"0": {}}, "without choices"),
-        (["text"], "no object"),
+        (["text"], "not an object"),
         ([{"message": {"content": None}, "finish_reason": "stop"}], "without text"),
         ([{"message": {"content": []}}], "without text"),
         ([{"message": "text"}], "without text"),
@@ -49,7 +49,7 @@ def test_a_reply_with_a_choice_that_cannot_be_read_is_a_failure(choices: object,
 
 def test_only_an_object_is_a_reply() -> None:
     assert read_json(b'{"a": "\xff"}') == {"a": "\ufffd"}
-    for content, words in ((b'["x"]', "no object"), (b'data: {"a": 1}', "a stream"), (b": ping", "a stream")):
+    for content, words in ((b'["x"]', "not an object"), (b'data: {"a": 1}', "a stream"), (b": ping", "a stream")):
         with pytest.raises(ValueError, match=words):
             read_json(content)
 

@@ -78,6 +78,8 @@ def run_strict(start: Start, read_tests: Callable[[], dict[str, Any]], answer: i
                 return super().receive()
             except Malformed as error:
                 end(f"!no reply: {error}")
+            except TimeoutError:  # of an alarm that the tests have set; no pipe raises it
+                raise
             except (OSError, EOFError):
                 end(f"!{describe_end()}")
 
