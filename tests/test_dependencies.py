@@ -273,6 +273,7 @@ def test_comments_docstrings_and_blank_lines_change_the_code_of_no_stage(
     assert hash_stages() == before
 
 
+@pytest.mark.slow
 def test_the_chain_runs_where_names_of_linux_and_posix_are_missing(elsewhere: Elsewhere) -> None:
     for stage in STAGES:
         assert read_manifest(elsewhere.home / stage).counts, stage
@@ -353,6 +354,7 @@ def test_letters_that_a_console_lacks_do_not_end_a_command(tmp_path: Path) -> No
     assert (done.returncode, done.stdout.split()) == (0, ["caf\u00e9".encode("cp1252"), b"?"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_imports_and_reads_while_it_runs_is_its_code(
     elsewhere: Elsewhere, reached: dict[str, set[str]], stage: str
@@ -373,6 +375,7 @@ def test_what_a_stage_imports_and_reads_while_it_runs_is_its_code(
     assert read - given <= reached[stage]
 
 
+@pytest.mark.slow
 def test_a_finished_stage_runs_again_after_an_edit_of_what_it_reaches_alone(
     tree: Path, elsewhere: Elsewhere, edit: Callable[..., None]
 ) -> None:

@@ -170,6 +170,7 @@ def test_tests_are_taken_from_a_source_distribution_that_holds_them(
         assert found is None
 
 
+@pytest.mark.slow
 def test_what_failed_is_named(tmp_path: Path) -> None:
     texts = {
         "one": "def test_right():\n    pass\ndef test_wrong():\n    assert 1 == 2\n",

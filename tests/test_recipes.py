@@ -200,6 +200,7 @@ def test_every_stage_leaves_a_whole_manifest(chain: Path) -> None:
     assert not list(chain.glob("*.old"))
 
 
+@pytest.mark.slow
 def test_processes_pack_what_one_does(chain: Path, tmp_path: Path) -> None:
     (tmp_path / "curate" / "documents").mkdir(parents=True)
     table = pq.read_table(chain / "curate" / "documents")
@@ -673,6 +674,7 @@ def test_stages_compute_in_what_the_probe_finds_fast(chain: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the variables are of x86's libraries")
 def test_the_chain_computes_in_float32_where_bfloat16_is_a_plain_loop(chain: Path, tmp_path: Path) -> None:
     shutil.copytree(chain, tmp_path / "home")

@@ -40,7 +40,7 @@ def test_a_right_program_passes_and_one_of_several_outputs_is_enough(opened: San
         # The judge's memory and files hold no expected output that a program could print.
         ("read a b; [ $a = 1 ] && echo 3 || strings /proc/1/mem /proc/1/environ .judge.* | tail -1", "wrong output"),
         ("read a b; cat /proc/1/fd/* 2> /dev/null; echo 3", "wrong output"),
-        ("kill -9 1; kill -9 -1; echo 3", "signal 9"),
+        ("kill -9 $PPID; kill -9 0; echo 3", "signal 9"),  # not -1: one of the backends isolates nothing
         ("echo 8 > .judge.output; ln -sf .judge.input .judge.output", "wrong output"),
     ],
 )
