@@ -61,6 +61,17 @@ def test_a_regressor_learns_and_is_loaded_as_any_model(trained: tuple[Path, dict
     assert [*map(tuple, again)] == [pytest.approx(tuple(poor), abs=1e-4)] * 3, "padding and batches change nothing"
 
 
+def test_before_it_has_learnt_it_predicts_the_mean(tmp_path: Path) -> None:
+    """From zero, a short training would leave all documents below any threshold."""
+    texts = [f"value_{n} = {n}\n" for n in range(80)]
+    scores = [Assessment(3.0 + n % 2, 2.0, 1.0, 4.0, 5.0) for n in range(80)]
+    fit(texts, scores, tmp_path, QUALITY.model_copy(update={"learning_rate": 1e-9, "epochs": 1}), "float32")
+
+    (found,) = Regressor(str(tmp_path), max_tokens=48, precision="float32").score(["x = 1\n"], batch_documents=1)
+
+    assert [*found] == pytest.approx([3.5, 2.0, 1.0, 4.0, 5.0], abs=0.3)
+
+
 def test_too_few_documents_and_wrong_models_are_named(trained: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3 annotated documents are too few to train on; annotate 40 or more"):
         fit(["a"] * 3, [Assessment(1.0)] * 3, tmp_path, QUALITY, "float32")
