@@ -16,7 +16,7 @@ from codeshell_hf.text.documents import read_documents
 from tests.curate.toy_corpus import GOOD, run, write_files
 
 QUALITY = Quality(
-    max_tokens=48, epochs=6, batch_documents=16, learning_rate=2e-3, held_out_fraction=0.2, sample_documents=60
+    max_tokens=48, epochs=12, batch_documents=16, learning_rate=2e-3, held_out_fraction=0.2, sample_documents=60
 )
 
 

@@ -69,7 +69,7 @@ def fit(
         ]
 
     training, testing = encode(order[held:]), encode(order[:held])
-    _start_at(model, np.mean([row["labels"] for row in training], axis=0))
+    _start_at(model, np.mean([_fill_sides(scores[place]) for place in order[held:]], axis=0))
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
         num_train_epochs=quality.epochs,
