@@ -86,3 +86,18 @@ def test_an_origin_has_the_date_in_utc_and_the_repository() -> None:
     assert abs(datetime.now(UTC) - date) < timedelta(minutes=1)
     assert found["commit"] == "abc"
     assert str(found["repository"]).startswith("https://github.com/")
+
+
+def test_the_package_may_have_no_front_door(tmp_path: Path) -> None:
+    """`codeshell_hf` without `__init__.py`, and so without a file, as where torch cannot be had."""
+    package = tmp_path / "codeshell_hf"
+    package.mkdir()
+    for part in Path(origin.__file__).parent.glob("[a-z]*"):
+        (package / part.name).symlink_to(part)
+    program = "import codeshell_hf.origin as origin, codeshell_hf; print(codeshell_hf.__file__, origin.find_commit())"
+    environment = {"PYTHONPATH": str(tmp_path)}
+
+    command = [sys.executable, "-S", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    assert done.stdout == "None None\n", done.stderr
