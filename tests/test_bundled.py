@@ -71,6 +71,22 @@ def test_chat_and_complete_use_it_and_say_what_it_is(tmp_path: Path, capsys: pyt
         assert f"codeshell {command}" in line
 
 
+@pytest.mark.parametrize("question", ["Hello", "hi there", "你好", "Who are you?"])
+def test_it_answers_a_greeting_with_what_it_is(question: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chat.main(["--prompt", question, "--max-new-tokens", "64"]) == 0
+    assert "codeshell-tiny" in capsys.readouterr().out
+
+
+def test_it_writes_the_function_that_the_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (question, shown) = re.search(
+        r'codeshell chat --prompt "(.+?)"\n```\n\n```text\n(.+?)```', readme, re.DOTALL
+    ).groups()
+
+    assert chat.main(["--prompt", question]) == 0
+    assert capsys.readouterr().out == shown
+
+
 def test_options_may_stand_between_the_model_and_the_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "a.py"
     file.write_text("x = 1\n", encoding="utf-8")

@@ -21,7 +21,7 @@ STAGES = ("curate", "tokenizer", "pretrain", "sft", "evaluate")
 # The other data that settings name: what it is, by its licence.
 DATA = {
     "tokenizer/data/chinese-python-docs.jsonl": "the Chinese translation of Python's documentation (CC0-1.0)",
-    "recipes/nano/data": "this project's own conversations and tasks (Apache-2.0)",
+    "recipes/nano/data, recipes/tiny/data": "this project's own conversations and tasks (Apache-2.0)",
 }
 
 

@@ -42,6 +42,13 @@ MUTATIONS = (
         "the trainer computes in another precision",
     ),
     Mutation(
+        "recipes/tiny/questions.py",
+        "for language, wording in NEW_WORDINGS.items():",
+        "for language, (wording, *_) in WORDINGS.items():",
+        "tests/recipes/test_tiny.py::test_the_files_are_what_their_script_writes",
+        "the held-out wording of tiny's first questions is trained on",
+    ),
+    Mutation(
         "recipes/merge.py",
         ".merge_and_unload().save_pretrained(output)",
         ".unload().save_pretrained(output)",
