@@ -73,9 +73,7 @@ def make_demo():
     with gr.Blocks(title="CodeShell") as demo:
         gr.Markdown(f"# CodeShell\n`{Path(NAME).name}`{'' if os.environ.get('MODEL') else ': a toy'}")
         with gr.Tab("Chat"):
-            gr.ChatInterface(
-                answer, examples=[["Write `f(x)` that returns x plus 2."], ["写 `f(x)`，返回 x 除以 5 的余数。"]]
-            )
+            gr.ChatInterface(answer, examples=[[question] for question in QUESTIONS])
         with gr.Tab("Fill in"):
             code = gr.Code(EXAMPLE, language="python", label=f"Code with {CURSOR}")
             gr.Button("Fill in").click(fill_in, code, code, api_name="fill_in")
