@@ -39,6 +39,20 @@ WORDINGS_USED = {"en": 14, "zh": 8}
 NEW_WORDINGS = {"en": "Could you please write some Python that {does}?", "zh": "能不能写一段代码来{do}？"}
 
 
+# Of one argument x and a number k, as in the examples that its greetings name.
+CALCULATIONS = (
+    ("{x} plus {k}", "{x} 加 {k}", "{x} + {k}"),
+    ("{x} minus {k}", "{x} 减 {k}", "{x} - {k}"),
+    ("{x} times {k}", "{x} 乘以 {k}", "{x} * {k}"),
+    ("{x} divided by {k}", "{x} 除以 {k}", "{x} / {k}"),
+    ("{x} modulo {k}", "{x} 除以 {k} 的余数", "{x} % {k}"),
+    ("the first {k} items of {x}", "{x} 的前 {k} 个元素", "{x}[:{k}]"),
+    ("the last {k} items of {x}", "{x} 的最后 {k} 个元素", "{x}[-{k}:]"),
+)
+CALCULATED = 420
+NAMES = ("f", "f", "f", "g", "h", "compute", "calc", "change")
+
+
 class Message(TypedDict):
     """A turn."""
 
@@ -81,7 +95,8 @@ def make_files() -> dict[str, list[Row]]:
     single = list({row["messages"][0]["content"]: row for row in asked}.values())
     rows = [*single, *(join(single, rng) for _ in range(JOINED))]
     rng.shuffle(rows)
-    return {"questions": rows, "questions-held-out": list(list_held_out(functions))}
+    calculations = [make_calculation(rng) for _ in range(CALCULATED)]
+    return {"questions": rows, "calculations": calculations, "questions-held-out": list(list_held_out(functions))}
 
 
 def list_talk(talk: Sequence[Talk], rng: random.Random) -> Iterator[Row]:
@@ -115,6 +130,18 @@ def list_held_out(functions: Sequence[Function]) -> Iterator[Row]:
         for language, wording in NEW_WORDINGS.items():
             row = make_row(language, word(function, wording, language), function["code"])
             yield {**row, "tests": function["tests"]}
+
+
+def make_calculation(rng: random.Random) -> Row:
+    """A function of one line, with or without marks around its call."""
+    english, chinese, code = rng.choice(CALCULATIONS)
+    argument = rng.choice(("items", "values") if "items" in english else ("x", "x", "n"))
+    call, number = f"{rng.choice(NAMES)}({argument})", rng.randint(2, 9)
+    language, mark = rng.choice(("en", "zh")), rng.choice(("`", "`", ""))
+    wording = (english if language == "en" else chinese).format(x=argument, k=number)
+    shown = f"{mark}{call}{mark}"
+    question = f"Write {shown} that returns {wording}." if language == "en" else f"写 {shown}，返回 {wording}。"
+    return make_row(language, question, f"def {call}:\n    return {code.format(x=argument, k=number)}")
 
 
 def word(function: Function, wording: str, language: str) -> str:
