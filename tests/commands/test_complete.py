@@ -82,6 +82,7 @@ def test_wrong_calls_are_one_line(folder: Path, tmp_path: Path, capsys: pytest.C
         ([str(folder), f"{tmp_path}/a.py:9"], "has 2 lines, not a line 9"),
         ([str(folder), f"{tmp_path}/a.py:1:9"], "has columns 1 to 6, not 9"),
         ([str(folder), f"{tmp_path}/b.py:1"], "cannot be read as UTF-8"),
+        ([str(folder), f"{tmp_path}/c.py:1"], "c.py does not exist; name a text file"),
         ([str(folder), f"{tmp_path}/a.py:1", "--count", "2"], "for more than 1 also --temperature"),
         ([str(folder), f"{tmp_path}/a.py:1", "--max-new-tokens", "159"], "the model has 160 positions"),
         ([str(tmp_path / "none"), f"{tmp_path}/a.py:1"], "does not exist; name a folder"),

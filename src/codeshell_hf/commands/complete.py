@@ -45,13 +45,14 @@ def complete(options: argparse.Namespace) -> None:
         DataError: If there is no such position, or the file cannot be written.
     """
     from ..errors import SettingsError
-    from ..text.stream import stream
 
     if options.count < 1 or (options.count > 1 and (options.write or not options.temperature)):
         raise SettingsError(
             f"--count is {options.count}; set 1 or more, and for more than 1 also --temperature and no --write"
         )
     path, text, offset = read_place(options.place)
+    from ..text.stream import stream  # after what is wrong at once: it imports torch
+
     folder = use_bundled(options.folder, f"codeshell complete WisdomShell/CodeShell-7B {options.place}")
     model, tokenizer = load(folder, options)
     positions = model.config.n_positions
@@ -95,6 +96,8 @@ def read_place(place: str) -> tuple[Path, str, int]:
     try:
         with path.open(encoding="utf-8", newline="") as file:  # keeps line ends
             text = file.read()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; name a text file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 ({error}); name a text file") from error
     lines = [f"{line}\n" for line in text.split("\n")]  # as editors count them

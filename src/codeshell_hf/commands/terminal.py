@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from ..tokenization_codeshell import CodeShellTokenizer
 
 
+SMALL_PARAMETERS = 500_000_000  # in float32 less than 2 GB: taken without asking where it is faster
+
+
 def add_options(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
     """Adds options for loading and sampling; `max_new_tokens` is the default of `--max-new-tokens`."""
     parser.add_argument("--max-new-tokens", type=_positive, default=max_new_tokens, metavar="N", help="longest text")
@@ -100,7 +103,11 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     if options.dtype == "auto" and str(device) == "cpu" and model.dtype == torch.bfloat16:
         precision = choose_precision("auto", model.config, torch.device("cpu"), trains=False)
-        warn_if_slow(replace(precision, compute_dtype="bfloat16"), torch.device("cpu"), advice="pass --dtype float32")
+        if model.num_parameters() <= SMALL_PARAMETERS:
+            model = model.to(precision.dtype)
+        else:
+            advice = "pass --dtype float32, which takes twice the memory"
+            warn_if_slow(replace(precision, compute_dtype="bfloat16"), torch.device("cpu"), advice=advice)
     try:
         return model.to(device), tokenizer
     except (RuntimeError, AssertionError) as error:

@@ -252,7 +252,8 @@ def require_inputs(stage: Stage[S], settings: S, file: Path) -> None:
         maker = None if path.exists() else find_maker(path, file)
         if maker is not None:
             command = f"codeshell {maker.stem.partition('-')[0]} {maker}"
-            raise DataError(f"{path} does not exist; run `{command}` first, which writes it")
+            whole = f"`codeshell run {maker.parent.name}` runs all stages"
+            raise DataError(f"{path} does not exist; run `{command}` first, which writes it; {whole}")
 
 
 def find_maker(path: Path, file: Path) -> Path | None:
