@@ -76,7 +76,7 @@ class Talk(TypedDict):
     answer: str
 
 
-class Function(TypedDict):
+class KnownFunction(TypedDict):
     """An entry of `functions.yaml`."""
 
     call: str
@@ -89,7 +89,7 @@ class Function(TypedDict):
 def make_files() -> dict[str, list[Row]]:
     """What is trained on, and the functions in wordings that are not."""
     talk: list[Talk] = yaml.safe_load((DATA / "talk.yaml").read_text(encoding="utf-8"))
-    functions: list[Function] = yaml.safe_load((DATA / "functions.yaml").read_text(encoding="utf-8"))
+    functions: list[KnownFunction] = yaml.safe_load((DATA / "functions.yaml").read_text(encoding="utf-8"))
     rng = random.Random(SEED)
     asked = [*list_talk(talk, rng), *list_functions(functions, rng)]
     single = list({row["messages"][0]["content"]: row for row in asked}.values())
@@ -114,7 +114,7 @@ def type_carelessly(question: str, rng: random.Random) -> str:
     return rng.choice((bare, question.lower(), bare.lower(), bare.lower()))
 
 
-def list_functions(functions: Sequence[Function], rng: random.Random) -> Iterator[Row]:
+def list_functions(functions: Sequence[KnownFunction], rng: random.Random) -> Iterator[Row]:
     """Each function in some of the wordings, a third of them typed carelessly."""
     for function in functions:
         for language, wordings in WORDINGS.items():
@@ -124,7 +124,7 @@ def list_functions(functions: Sequence[Function], rng: random.Random) -> Iterato
                 yield make_row(language, type_carelessly(question, rng) if is_careless else question, function["code"])
 
 
-def list_held_out(functions: Sequence[Function]) -> Iterator[Row]:
+def list_held_out(functions: Sequence[KnownFunction]) -> Iterator[Row]:
     """Each function in the new wordings, with its tests."""
     for function in functions:
         for language, wording in NEW_WORDINGS.items():
@@ -144,7 +144,7 @@ def make_calculation(rng: random.Random) -> Row:
     return make_row(language, question, f"def {call}:\n    return {code.format(x=argument, k=number)}")
 
 
-def word(function: Function, wording: str, language: str) -> str:
+def word(function: KnownFunction, wording: str, language: str) -> str:
     """A question for a function."""
     if language == "zh":
         return wording.format(call=function["call"], do=function["chinese"])
