@@ -84,12 +84,12 @@ def run(settings: Settings, work: Work) -> None:
             make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0, folder=work.folder) if sandbox else []
         )
         trainer = trainer_class(
-            model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
+            model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
             args=config,
             train_dataset=Dataset.from_list(rows),
             eval_dataset=Dataset.from_list(held_out),
             processing_class=tokenizer,
-            peft_config=make_adapter(settings.adapter),
+            peft_config=make_adapter(settings),
         )
 
         def measure_first(policy: "PreTrainedModel") -> None:
@@ -108,7 +108,7 @@ def run(settings: Settings, work: Work) -> None:
     history = trainer.state.log_history
     history.insert(0, {"step": 0, **describe(before, "eval_")})
     history.append({"step": trainer.state.global_step, **describe(after, "eval_")})
-    save_trained(trainer, settings.model, settings.adapter, work.folder)
+    save_trained(trainer, settings, work.folder)
 
     # Report
     work.counts = {
