@@ -36,7 +36,8 @@ def open_rows(data: DataSettings, phases: Sequence[tuple[int, int]], *, seed: in
     mixture, infilling = data.mixture, data.infilling
     loaded = CodeShellTokenizer.from_pretrained(data.tokenizer)
     placed = [Phase(*phase) for phase in phases]
-    opened = [open_shards(one.shards, data.tokenizer, loaded) for one in (data, *mixture)]
+    folders = (data.shards, *(one.shards for one in mixture))
+    opened = [open_shards(folder, data.tokenizer, loaded) for folder in folders]
     rearranging = None
     if infilling is not None:
         if infilling.cuts.get("syntax") and find_spec("tree_sitter") is None:
