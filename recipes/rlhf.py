@@ -5,7 +5,6 @@ codeshell rlhf recipes/nano/rlhf.yaml
 
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -71,7 +70,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.callbacks import make_checks, measure, measure_at_start
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
-    from codeshell_hf.align.reward_hacking import describe_changes, describe_copies, find_hacked_judges, find_harm
+    from codeshell_hf.align.reward_hacking import summarize_changes
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
@@ -152,15 +151,10 @@ def run(settings: Settings, work: Work) -> None:
     work.report.append(f"{method}: {len(rows)} prompts, {steps} steps; {describe_rewards(last)}")
     if is_first_rank():
         save_figure(draw_rewards(history, [reward.name for reward in rewards]), work.folder / "rewards.svg")
-    if changes := measurement.compare():
-        work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
-        work.measures["reward_hacking"] = find_hacked_judges(changes, list_judges(rewards))
-        work.measures["harm"] = find_harm(changes, list_judges(rewards))
-        work.report += describe_changes(changes, list_judges(rewards))
-    if copies := measurement.compare_with_copies():
-        work.measures["against_copies"] = {name: asdict(change) for name, change in copies.items()}
-        work.report += describe_copies(copies)
-    if changes and is_first_rank():
+    changed, lines = summarize_changes(measurement, list_judges(rewards))
+    work.measures |= changed
+    work.report += lines
+    if changed and is_first_rank():
         measurement.write(work.folder / "measured.json")
 
 
