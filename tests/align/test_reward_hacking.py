@@ -1,5 +1,6 @@
 """The alarm for reward hacking, and the lines on changes of rewards."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_the_summary_names_hacking_only_where_a_sum_was_trained(tmp_path: Path) 
     measurement.taken = [{"tests": flat, "weighted": flat}, {"tests": flat, "weighted": risen}]
     measures, lines = summarize_changes(measurement, {"tests": 1.0})
     assert measures["reward_hacking"] == ["tests"]
-    assert measures["measured"]["weighted"]["after"] == 1.0
+    assert measures["measured"] == {name: asdict(change) for name, change in measurement.compare().items()}
     assert any(line.startswith("reward hacking: ") for line in lines)
 
     measurement.taken = [{"tests": risen}, {"tests": flat}]
