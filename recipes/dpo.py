@@ -49,7 +49,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.held_out_pairs import HeldOutPairs, describe, encode_pair
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
-    from codeshell_hf.align.reward_hacking import describe_changes, describe_copies, find_harm
+    from codeshell_hf.align.reward_hacking import summarize_changes
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import list_judges, make_rewards
     from codeshell_hf.align.splits import split_pairs
@@ -84,12 +84,12 @@ def run(settings: Settings, work: Work) -> None:
             make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0, folder=work.folder) if sandbox else []
         )
         trainer = trainer_class(
-            model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
+            model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
             args=config,
             train_dataset=Dataset.from_list(rows),
             eval_dataset=Dataset.from_list(held_out),
             processing_class=tokenizer,
-            peft_config=make_adapter(settings.adapter),
+            peft_config=make_adapter(settings),
         )
 
         def measure_first(policy: "PreTrainedModel") -> None:
@@ -108,7 +108,7 @@ def run(settings: Settings, work: Work) -> None:
     history = trainer.state.log_history
     history.insert(0, {"step": 0, **describe(before, "eval_")})
     history.append({"step": trainer.state.global_step, **describe(after, "eval_")})
-    save_trained(trainer, settings.model, settings.adapter, work.folder)
+    save_trained(trainer, settings, work.folder)
 
     # Report
     work.counts = {
@@ -135,14 +135,10 @@ def run(settings: Settings, work: Work) -> None:
     )
     if is_first_rank():
         save_figure(draw_tuning(history), work.folder / "loss.svg")
-    if changes := measurement.compare():
-        work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
-        work.measures["harm"] = find_harm(changes, list_judges(rewards))
-        work.report += describe_changes(changes, list_judges(rewards))
-    if copies := measurement.compare_with_copies():
-        work.measures["against_copies"] = {name: asdict(change) for name, change in copies.items()}
-        work.report += describe_copies(copies)
-    if changes and is_first_rank():
+    changed, lines = summarize_changes(measurement, list_judges(rewards))
+    work.measures |= changed
+    work.report += lines
+    if changed and is_first_rank():
         measurement.write(work.folder / "measured.json")
 
 

@@ -16,6 +16,7 @@ from codeshell_hf.evaluate.settings import (
     BitsPerByteSettings,
     HarnessSettings,
     HeldOutLineSettings,
+    LoadingSettings,
     MemorisationSettings,
     ModelSettings,
     PreferenceSettings,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from codeshell_hf.evaluate.tasks import Task
 
 
-class Settings(StageSettings, SandboxSettings, PrecisionSettings):
+class Settings(StageSettings, SandboxSettings, PrecisionSettings, LoadingSettings):
     """Settings of evaluation."""
 
     models: dict[str, ModelSettings] = Field(default_factory=dict, description="folders, servers or programs, by name")
@@ -49,11 +50,6 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
     harness: HarnessSettings | None = Field(default=None, description="MMLU and GSM8K in lm-evaluation-harness")
     judge: PreferenceSettings | None = Field(default=None, description="a model that compares two answers")
     kept: Path | None = Field(default=None, description="folder of answers and scores; by default OUTPUT.kept")
-    batch_size: int = Field(default=32, gt=0, description="answers at a time")
-    attention: str | None = Field(default=None, description="transformers' name; by default its own choice")
-    device_map: str | None = Field(
-        default=None, description="auto spreads the model over all GPUs; by default one device"
-    )
     seed: int = Field(default=0, ge=0, description="of sampling, and of the lines to fill in")
 
     @model_validator(mode="after")
@@ -94,9 +90,9 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.evaluate.tasks import check_tasks
     from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 
-    documents, shards, sweep, harness, seed = (
-        settings.documents, settings.shards, settings.sweep, settings.harness, settings.seed
-    )  # fmt: skip
+    documents, shards, sweep, seed = settings.documents, settings.shards, settings.sweep, settings.seed
+    bits_per_byte, infilling = settings.bits_per_byte, settings.infilling
+    harness, judge, precision = settings.harness, settings.judge, settings.precision
     sources = list_models(settings.models, sweep)
     if not sources:
         raise SettingsError(f"there is no model to evaluate in {sweep or 'models'}; name one under models")
@@ -107,27 +103,24 @@ def run(settings: Settings, work: Work) -> None:
     dtype = "auto"
     if folders := [source for source in sources.values() if isinstance(source, Path)]:
         # Stored answers depend on the precision: auto keeps its first choice, so that no answer is generated twice.
-        record_folder = cache.folder if settings.precision == "auto" else None
+        record_folder = cache.folder if precision == "auto" else None
         dtype = resolve_precision(
-            settings.precision, lambda: read_config(folders[0]), work, record_folder=record_folder
+            precision, lambda: read_config(folders[0]), work, record_folder=record_folder
         ).compute_dtype
     held_out = lines = None
-    if documents is not None and shards is not None and settings.bits_per_byte is not None:
-        held_out = HeldOutFiles.read(documents, shards, settings.bits_per_byte)
-        if settings.infilling is not None:
-            lines = held_out.make_infilling_task(settings.infilling, seed=seed)
+    if documents is not None and shards is not None and bits_per_byte is not None:
+        held_out = HeldOutFiles.read(documents, shards, bits_per_byte)
+        if infilling is not None:
+            lines = held_out.make_infilling_task(infilling, seed=seed)
     preference = None
-    if settings.judge is not None:
-        preference = PreferenceMeasurement(settings.judge, list(sources), cache.folder, seed=seed)
+    if judge is not None:
+        preference = PreferenceMeasurement(judge, list(sources), cache.folder, seed=seed)
 
     models: dict[str, ModelResult] = {}
     with ExitStack() as stack:
         tasks = check_tasks(tasks, lambda shown: stack.enter_context(settings.open_sandbox(shown)))
         for name, source in sources.items():
-            model = load_model(
-                name, source, dtype=dtype, batch_size=settings.batch_size,
-                attention=settings.attention, device_map=settings.device_map,
-            )  # fmt: skip
+            model = load_model(name, source, settings, dtype=dtype)
             models[name] = measure_model(
                 model, tasks, cache, held_out=held_out, lines=lines,
                 harness=harness, touched=touched, seed=seed,

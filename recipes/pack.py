@@ -2,12 +2,13 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from codeshell_hf.pack.settings import Perturbation, RepositorySettings
+from codeshell_hf.pack.settings import EncodingSettings, RepositorySettings
 from codeshell_hf.settings import InputPath
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
@@ -21,25 +22,17 @@ REPOSITORIES = "repositories"
 TRAIN = "train"
 
 
-class Settings(StageSettings):
+class Settings(StageSettings, EncodingSettings):
     """Settings of packing."""
 
     documents: InputPath | None = Field(default=None, description="output of curate")
     conversations: tuple[InputPath, ...] = Field(
         default=(), description="JSON Lines with messages, in place of documents, in the chat format of sft"
     )
-    tokenizer: InputPath = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
     splits: tuple[str, ...] = Field(default=("train", "held-out"), description="splits to pack, each into a folder")
     row_tokens: tuple[int, ...] = Field(default=(2048, 8192), description="row lengths whose use is reported")
-    perturbation: Perturbation | None = Field(
-        default=None, description="augmentation that keeps the syntax tree; null: none"
-    )
     repositories: RepositorySettings | None = Field(
         default=None, description="additional repository-level training documents; null: none"
-    )
-    part_bytes: int = Field(default=64_000_000, gt=0, description="bytes of the files that become one token file")
-    workers: int | None = Field(
-        default=None, gt=0, description="number of processes; null: by size, up to one per core"
     )
     share: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="share to pack on this machine: [3, 16] is the third of 16; null: all"
@@ -74,11 +67,18 @@ def run(settings: Settings, work: Work) -> None:
     """Writes a folder of shards per split, and one of repository-level documents if `repositories` is set."""
     from codeshell_hf.errors import DataError
     from codeshell_hf.pack.layout import describe_rows
+    from codeshell_hf.pack.shares import check_shares, join_shares
     from codeshell_hf.text.shards import TokenShards
 
-    headers = join_splits(settings, work) if settings.shares else encode_splits(settings, work)
+    splits, share, shares = settings.splits, settings.share, settings.shares
+    if shares:
+        check_shares(shares)
+        headers = {split: join_shares(shares, split, work.folder / split) for split in splits}
+    else:
+        documents = settings.documents or settings.conversations
+        headers = encode_splits(documents, splits, settings, settings.repositories, share, work)
     for split, written in headers.items():
-        if not written.tokens and not settings.share:
+        if not written.tokens and not share:
             raise DataError(f"no document of {split} has a token; curate other sources, or leave it out of splits")
         shards = TokenShards(work.folder / split)
         work.hashes |= {f"{split}/{name}": digest for name, digest in shards.list_hashes().items()}
@@ -100,20 +100,23 @@ def run(settings: Settings, work: Work) -> None:
                 f"{'':<10}rows of {row_tokens}: {used:.2%} filled, {cut:.2%} of documents that fit are cut, "
                 "without infilling"
             )
-    for language, tokens in list(work.counts[settings.splits[0]]["tokens_by_language"].items())[:LANGUAGES_SHOWN]:
+    for language, tokens in list(work.counts[splits[0]]["tokens_by_language"].items())[:LANGUAGES_SHOWN]:
         work.report.append(f"{'':<10}{language:<20}{tokens:>14,} tokens")
 
 
-def join_splits(settings: Settings, work: Work) -> "dict[str, Header]":
-    """Joins the shares of each split; returns the header of each folder of shards."""
-    from codeshell_hf.pack.shares import check_shares, join_shares
+def encode_splits(
+    documents: Path | Sequence[Path],
+    splits: Sequence[str],
+    encoding: EncodingSettings,
+    repositories: RepositorySettings | None,
+    share: tuple[int, int] | None,
+    work: Work,
+) -> "dict[str, Header]":
+    """Encodes documents, and joined ones if `repositories` is set; returns the header of each folder of shards.
 
-    check_shares(settings.shares)
-    return {split: join_shares(settings.shares, split, work.folder / split) for split in settings.splits}
-
-
-def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
-    """Encodes documents, and joined ones if `repositories` is set; returns the header of each folder of shards."""
+    Args:
+        documents: Output of curate, or files of conversations.
+    """
     from codeshell_hf import CodeShellTokenizer
     from codeshell_hf.pack.encoder import choose_encoder
     from codeshell_hf.pack.encoding import encode_documents
@@ -122,31 +125,21 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
     from codeshell_hf.text.documents import read_documents
     from codeshell_hf.text.tiktoken_encoder import TiktokenEncoder
 
-    tokenizer = CodeShellTokenizer.from_pretrained(settings.tokenizer)
-    header = make_header(tokenizer, settings.tokenizer)
+    tokenizer = CodeShellTokenizer.from_pretrained(encoding.tokenizer)
+    header = make_header(tokenizer, encoding.tokenizer)
     is_fast = False
-    if settings.documents is not None:
-        sample = (row["text"] for row in read_documents(settings.documents, columns=["text"]))
+    if isinstance(documents, Path):
+        sample = (row["text"] for row in read_documents(documents, columns=["text"]))
         encoder, choice = choose_encoder(tokenizer, sample)
         work.report.append(choice)
         is_fast = isinstance(encoder, TiktokenEncoder)
-    folders = {split: work.folder / split for split in settings.splits}
-    parts = encode_documents(
-        settings.documents or settings.conversations,
-        folders,
-        header,
-        settings.tokenizer,
-        part_bytes=settings.part_bytes,
-        is_fast=is_fast,
-        perturbation=settings.perturbation,
-        workers=settings.workers,
-        share=settings.share or (1, 1),
-    )
+    folders = {split: work.folder / split for split in splits}
+    parts = encode_documents(documents, folders, header, encoding, is_fast=is_fast, share=share or (1, 1))
     headers = {split: write_contents(parts[split], header, folder) for split, folder in folders.items()}
-    if settings.repositories is not None and settings.documents is not None:
+    if repositories is not None and isinstance(documents, Path):
         name = f"{REPOSITORIES}/{TRAIN}"
-        joined = settings.repositories.documents or settings.documents
-        packed = pack_repositories(settings, settings.repositories, joined, work, tokenizer, header, is_fast=is_fast)
+        joined = repositories.documents or documents
+        packed = pack_repositories(joined, repositories, encoding, tokenizer, header, work, is_fast=is_fast)
         parts[name], headers[name] = packed
     # Last, since a run that is stopped before resumes by the records.
     for split, written in parts.items():
@@ -156,12 +149,12 @@ def encode_splits(settings: Settings, work: Work) -> "dict[str, Header]":
 
 
 def pack_repositories(
-    settings: Settings,
-    repositories: RepositorySettings,
     documents: Path,
-    work: Work,
+    repositories: RepositorySettings,
+    encoding: EncodingSettings,
     tokenizer: "CodeShellTokenizer",
     header: "Header",
+    work: Work,
     *,
     is_fast: bool,
 ) -> "tuple[list[ShardPart], Header]":
@@ -171,17 +164,11 @@ def pack_repositories(
     from codeshell_hf.pack.shard_writer import write_contents
 
     folder = work.folder / REPOSITORIES / TRAIN
+    marks = require_marks(tokenizer, encoding.tokenizer)
     parts, counts = join_repositories(
-        documents,
-        TRAIN,
-        folder,
-        header,
-        require_marks(tokenizer, settings.tokenizer),
-        repositories,
-        settings.tokenizer,
-        is_fast=is_fast,
-        workers=settings.workers,
-    )
+        documents, TRAIN, folder, header, marks, repositories, encoding.tokenizer,
+        is_fast=is_fast, workers=encoding.workers,
+    )  # fmt: skip
     written = write_contents(parts, header, folder)
     work.counts[REPOSITORIES] = {
         "repositories": counts.repositories,

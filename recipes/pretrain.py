@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
-from codeshell_hf.settings import InputPath, PrecisionSettings
+from codeshell_hf.pack.settings import DataSettings
+from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.precision_choice import resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.train.settings import (
@@ -29,18 +29,13 @@ from codeshell_hf.train.settings import (
 ROOT = Path(__file__).parents[1]
 
 
-class Settings(StageSettings, PrecisionSettings, ComputeSettings):
+class Settings(StageSettings, PrecisionSettings, ComputeSettings, DataSettings):
     """Settings of pretraining."""
 
-    shards: InputPath = Field(description="output of pack, or a folder of datatrove's .ds files")
-    mixture: tuple[MixtureSettings, ...] = Field(default=(), description="further shards, by share")
-    tokenizer: InputPath = Field(description="output of tokenizer; saved with the model")
     model: ModelSettings = Field(description="the model")
     batch: BatchSettings = Field(description="batches")
     schedule: ScheduleSettings = Field(description="schedule")
     optimizer: OptimizerSettings = Field(description="optimiser")
-    rows: RowSettings = Field(default_factory=RowSettings, description="how documents become rows")
-    infilling: InfillingSettings | None = Field(default=None, description="fill-in-the-middle")
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings, description="checkpoints")
     guard: GuardSettings = Field(default_factory=GuardSettings, description="guard")
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings, description="evaluation")
@@ -89,8 +84,7 @@ def run(settings: Settings, work: Work) -> None:
         steps = plan_steps(batch, schedule, reader.count)
         if steps.tokens != batch.global_tokens:
             ranks.print(describe_rounding(batch, steps.tokens, reader.count))
-        sources = (settings.shards, settings.mixture, steps.phases, settings.rows, settings.infilling)
-        rows = open_rows(*sources, tokenizer=settings.tokenizer, seed=seed)
+        rows = open_rows(settings, steps.phases, seed=seed)
         check_epochs(rows.count_epochs(schedule.total_tokens), schedule)
 
         # The model, sharded as accelerate's file says.

@@ -72,7 +72,7 @@ def run(settings: Settings, work: Work) -> None:
         train_dataset=Dataset.from_list(rows),
         eval_dataset=held_out,
         processing_class=tokenizer,
-        peft_config=make_adapter(settings.adapter, task="SEQ_CLS"),
+        peft_config=make_adapter(settings, task="SEQ_CLS"),
     )
     train(trainer)
 
@@ -86,7 +86,7 @@ def run(settings: Settings, work: Work) -> None:
     margins = compute_margins(scores, batch, len(held_out))
     if not all(map(math.isfinite, margins)):
         raise RunFailed("a score is not finite; lower trainer.learning_rate and run again")
-    save_trained(trainer, settings.model, settings.adapter, work.folder, task="SEQ_CLS")
+    save_trained(trainer, settings, work.folder, task="SEQ_CLS")
 
     # Report
     accuracy, bins = measure_accuracy(margins), calibrate(margins)

@@ -3,10 +3,8 @@
 codeshell rlhf recipes/nano/rlhf.yaml
 """
 
-import importlib.util
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -72,23 +70,17 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.callbacks import make_checks, measure, measure_at_start
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
-    from codeshell_hf.align.reward_hacking import describe_changes, describe_copies, find_hacked_judges, find_harm
+    from codeshell_hf.align.reward_hacking import summarize_changes
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
     from codeshell_hf.align.turn_end import EndsTurns
-    from codeshell_hf.errors import SettingsError
     from codeshell_hf.publish.figures import draw_rewards, save_figure
 
-    sections, method, model, adapter = settings.rewards, settings.method, settings.model, settings.adapter
+    sections, method, model = settings.rewards, settings.method, settings.model
     reading = settings.get_reading()
     quiet_logs()
     check_rewards(sections)
-    if settings.trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
-        raise SettingsError(
-            "trainer.use_vllm is true, but vllm is not installed; remove the key to generate with transformers "
-            "(docs/rlhf.md says which releases of vLLM and transformers do not fit)"
-        )
     methods = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
     trainer_class, config_class = methods[method]
     config = make_trainer_config(
@@ -127,21 +119,21 @@ def run(settings: Settings, work: Work) -> None:
             folder=work.folder,
         )
         trainer = type(trainer_class.__name__, (EndsTurns, trainer_class), {})(
-            model=load_policy(model, adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
+            model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
             reward_funcs=[reward.function for reward in rewards],
             reward_processing_classes=[reward.tokenizer for reward in rewards],
             args=config,
             train_dataset=Dataset.from_list(rows),
             eval_dataset=held_out,
             processing_class=tokenizer,
-            peft_config=make_adapter(adapter),
+            peft_config=make_adapter(settings),
             callbacks=make_checks(settings.max_idle_steps, config.max_completion_length),
         )
         measure_at_start(trainer, lambda policy: measurement.take_first(policy, tokenizer, rewards))
         train(trainer)
         measure(trainer, lambda policy: measurement.take(policy, tokenizer, rewards))
         measure(trainer, lambda policy: measurement.take_copies(policy, tokenizer, rewards))
-    save_trained(trainer, model, adapter, work.folder)
+    save_trained(trainer, settings, work.folder)
 
     # Report
     history = trainer.state.log_history
@@ -159,15 +151,10 @@ def run(settings: Settings, work: Work) -> None:
     work.report.append(f"{method}: {len(rows)} prompts, {steps} steps; {describe_rewards(last)}")
     if is_first_rank():
         save_figure(draw_rewards(history, [reward.name for reward in rewards]), work.folder / "rewards.svg")
-    if changes := measurement.compare():
-        work.measures["measured"] = {name: asdict(change) for name, change in changes.items()}
-        work.measures["reward_hacking"] = find_hacked_judges(changes, list_judges(rewards))
-        work.measures["harm"] = find_harm(changes, list_judges(rewards))
-        work.report += describe_changes(changes, list_judges(rewards))
-    if copies := measurement.compare_with_copies():
-        work.measures["against_copies"] = {name: asdict(change) for name, change in copies.items()}
-        work.report += describe_copies(copies)
-    if changes and is_first_rank():
+    changed, lines = summarize_changes(measurement, list_judges(rewards))
+    work.measures |= changed
+    work.report += lines
+    if changed and is_first_rank():
         measurement.write(work.folder / "measured.json")
 
 

@@ -65,12 +65,12 @@ def run(settings: Settings, work: Work) -> None:
     held_out_loss = HeldOutLoss(held_out.rows, work.folder / "held_out_before.json", writes=is_first_rank())
     sizes = {"batch_size": config.per_device_eval_batch_size, "pad_id": tokenizer.pad_token_id}
     trainer = SFTTrainer(
-        model=load_policy(settings.model, settings.adapter, settings.attention, bf16=config.bf16, fp16=config.fp16),
+        model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
         args=config,
         train_dataset=data.rows,
         eval_dataset=held_out.rows,
         processing_class=tokenizer,
-        peft_config=make_adapter(settings.adapter),
+        peft_config=make_adapter(settings),
     )
     measure_at_start(trainer, lambda policy: held_out_loss.take_first(policy, **sizes))
     train(trainer)
@@ -79,7 +79,7 @@ def run(settings: Settings, work: Work) -> None:
     history = trainer.state.log_history
     history.insert(0, {"step": 0, "eval_token_loss": before})
     history.append({"step": trainer.state.global_step, "eval_token_loss": after})
-    save_trained(trainer, settings.model, settings.adapter, work.folder)
+    save_trained(trainer, settings, work.folder)
     if is_first_rank():
         prepared.remove()
 

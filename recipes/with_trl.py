@@ -7,12 +7,12 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pydantic import Field
 
-from codeshell_hf.align.settings import AdapterSettings
-from codeshell_hf.settings import InputPath, PrecisionSettings
+from codeshell_hf.align.settings import PolicySettings
+from codeshell_hf.settings import PrecisionSettings
 from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, is_first_rank
 from codeshell_hf.text.settings import DataPlace, Reading
@@ -30,14 +30,9 @@ Config = TypeVar("Config", bound="TrainingArguments")
 Given = TypeVar("Given", bound="AlignmentSettings")
 
 
-class AlignmentSettings(StageSettings, PrecisionSettings):
+class AlignmentSettings(StageSettings, PrecisionSettings, PolicySettings):
     """Settings of all stages on TRL."""
 
-    model: InputPath = Field(description="folder of the model to start from, with its tokenizer")
-    adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
-        default="auto", description="auto uses FlashAttention 2 on a GPU if it is installed, else SDPA"
-    )
     trainer: dict[str, object] = Field(default_factory=dict, description="TRL's configuration, by its own names")
     seed: int = Field(default=0, ge=0, description="of splits, order and sampling")
 
@@ -122,8 +117,9 @@ def resolve_bf16(options: Mapping[str, object], work: Work, *, model: Path, prec
     return resolve_precision(requested, lambda: read_config(model), work, trains=True, record_folder=folder).is_bf16
 
 
-def make_adapter(adapter: AdapterSettings | None, *, task: str = "CAUSAL_LM") -> "LoraConfig | None":
+def make_adapter(policy: PolicySettings, *, task: str = "CAUSAL_LM") -> "LoraConfig | None":
     """Makes PEFT's configuration; `None` to train all weights."""
+    adapter = policy.adapter
     if adapter is None:
         return None
     from peft import LoraConfig
@@ -174,15 +170,12 @@ def count_epochs(trainer: "Trainer") -> float:
     return round(float(trainer.state.epoch or 0), 4)
 
 
-def save_trained(
-    trainer: "Trainer", model: Path, adapter: AdapterSettings | None, folder: Path, *, task: str = "CAUSAL_LM"
-) -> None:
+def save_trained(trainer: "Trainer", policy: PolicySettings, folder: Path, *, task: str = "CAUSAL_LM") -> None:
     """Saves the model, its adapter if there is one, the tokenizer and the log, and removes the checkpoints.
 
     Args:
         trainer: After training; with sharding, all ranks have to call this.
-        model: The initial model, whose tokenizer is copied.
-        adapter: Saved by itself, and also merged if the settings say so.
+        policy: The initial model, whose tokenizer is copied. An adapter is saved by itself, and merged if that is set.
         folder: For `model`, `adapter` and `log.json`.
         task: PEFT's task type.
     """
@@ -190,9 +183,10 @@ def save_trained(
     from codeshell_hf.manifest import share_weights
     from recipes.merge import merge_adapter
 
+    model, adapter = policy.model, policy.adapter
     # The trainer turned the cache off, but users of the saved model need it.
-    policy = trainer.accelerator.unwrap_model(trainer.model)
-    policy.config.use_cache = CodeShellConfig.from_pretrained(model).use_cache
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained.config.use_cache = CodeShellConfig.from_pretrained(model).use_cache
     trainer.save_model(str(folder / ("model" if adapter is None else "adapter")))
     trainer.accelerator.wait_for_everyone()
     if is_first_rank():

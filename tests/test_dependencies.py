@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,30 +183,42 @@ DATA = {
     "src/codeshell_hf/publish/page.py": {"src/codeshell_hf/publish/page.html.jinja"},
 }
 HASH = """
-import sys
+import json, sys
 from pathlib import Path
-from codeshell_hf.dependencies import hash_code
+from codeshell_hf.dependencies import hash_code, list_dependencies
 for line in sys.stdin:
-    print(*(hash_code(Path("recipes", f"{stage}.py")) for stage in line.split()), flush=True)
+    wanted, *stages = line.split()
+    starts = [Path("recipes", f"{stage}.py") for stage in stages]
+    if wanted == "hashes":
+        found = [hash_code(start) for start in starts]
+    else:
+        found = [list(map(str, list_dependencies(start).values())) for start in starts]
+    print(json.dumps(dict(zip(stages, found))), flush=True)
 """
 
 
 @pytest.fixture(scope="module")
-def hash_stages(tree: Path) -> Iterator[Callable[[], dict[str, str]]]:
-    """Hashes the code of every stage of the copy, with the package that lies there."""
+def ask_stages(tree: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """For every stage of the copy, the hash or the files of its code, by the package that lies there."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tree / "src"), str(tree)))}
     process = subprocess.Popen(
         [sys.executable, "-c", HASH], cwd=tree, env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
 
-    def hash_all() -> dict[str, str]:
-        process.stdin.write(" ".join(STAGES) + "\n")
+    def ask(wanted: str) -> dict[str, Any]:
+        process.stdin.write(f"{wanted} {' '.join(STAGES)}\n")
         process.stdin.flush()
-        return dict(zip(STAGES, process.stdout.readline().split(), strict=True))
+        found: dict[str, Any] = json.loads(process.stdout.readline())
+        return found
 
-    yield hash_all
+    yield ask
     process.communicate()
+
+
+@pytest.fixture
+def hash_stages(ask_stages: Callable[[str], dict[str, Any]]) -> Callable[[], dict[str, str]]:
+    return lambda: ask_stages("hashes")
 
 
 @pytest.fixture
@@ -222,12 +235,19 @@ def edit(tree: Path) -> Iterator[Callable[[str, bytes], None]]:
         (tree / name).write_bytes(text)
 
 
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_files_of_a_stage_are_those_that_it_reaches(
+    tree: Path, reached: dict[str, set[str]], ask_stages: Callable[[str], dict[str, Any]]
+) -> None:
+    for stage, files in ask_stages("files").items():
+        assert {Path(file).relative_to(tree).as_posix() for file in files} == reached[stage], stage
+
+
+@pytest.mark.parametrize("every", [50, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_edit_of_any_file_that_a_stage_reaches_changes_its_code_and_no_other_stage(
     tree: Path, reached: dict[str, set[str]], hash_stages: Callable[[], dict[str, str]], edit: Callable[..., None],
     every: int,
 ) -> None:  # fmt: skip
-    """Where time is short, of every eighth file."""
+    """Where time is short, of a few files."""
     before = hash_stages()
     for name in sorted(set().union(*reached.values()))[::every]:
         text = (tree / name).read_bytes()

@@ -55,7 +55,7 @@ def find_commit(package: Path | None = None) -> str | None:
 
     `None` for a wheel of a release, which its version names. `package` is this package's folder.
     """
-    root = (package or Path(__file__).parent).parents[1]
+    root = package.parents[1] if package else Path(__file__).parents[2]
     if not ((root / "pyproject.toml").is_file() and (root / ".git").exists()):
         return _find_installed_commit()
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=-modified"]

@@ -8,6 +8,7 @@ import torch
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.align.models import choose_attention, choose_weights, load_policy, open_tokenizer
+from codeshell_hf.align.settings import PolicySettings
 from codeshell_hf.errors import CheckpointError, SettingsError
 
 
@@ -45,7 +46,7 @@ def test_weights_that_are_trained_are_float32_whatever_they_were_saved_in(
     saved = tiny_model().to(torch.bfloat16)
     saved.save_pretrained(tmp_path)
 
-    policy = load_policy(tmp_path, None, "eager", bf16=True, fp16=False)
+    policy = load_policy(PolicySettings(model=tmp_path, attention="eager"), bf16=True, fp16=False)
 
     assert policy.config._attn_implementation == "eager"
     weights = saved.state_dict()

@@ -1,10 +1,13 @@
 """The alarm for reward hacking, and the lines on changes of rewards."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm
-from codeshell_hf.align.reward_measurement import compare_rewards
+from codeshell_hf.align.reward_hacking import describe_changes, find_hacked_judges, find_harm, summarize_changes
+from codeshell_hf.align.reward_measurement import RewardMeasurement, compare_rewards
 from codeshell_hf.text.intervals import Change
 
 
@@ -84,3 +87,20 @@ def test_a_change_says_what_its_reward_is_for() -> None:
 
     assert [line.partition(": ")[0] for line in lines] == ["held-out judge tests", "trained reward weighted", "tokens"]
     assert "over 64 prompts" in lines[0]
+
+
+def test_the_summary_names_hacking_only_where_a_sum_was_trained(tmp_path: Path) -> None:
+    measurement = RewardMeasurement(None, tmp_path / "measured.json", seed=0)
+    assert summarize_changes(measurement, {"tests": 1.0}) == ({}, [])
+
+    flat, risen = [0.0] * 20, [1.0] * 20
+    measurement.taken = [{"tests": flat, "weighted": flat}, {"tests": flat, "weighted": risen}]
+    measures, lines = summarize_changes(measurement, {"tests": 1.0})
+    assert measures["reward_hacking"] == ["tests"]
+    assert measures["measured"] == {name: asdict(change) for name, change in measurement.compare().items()}
+    assert any(line.startswith("reward hacking: ") for line in lines)
+
+    measurement.taken = [{"tests": risen}, {"tests": flat}]
+    measures, _ = summarize_changes(measurement, {"tests": 1.0})
+    assert measures["harm"] == ["tests"]
+    assert "reward_hacking" not in measures

@@ -10,7 +10,7 @@ from codeshell_hf.evaluate.generation import Completion, Question
 from codeshell_hf.evaluate.models import EvaluatedModel, load_model
 from codeshell_hf.evaluate.prompts import Prompt
 from codeshell_hf.evaluate.results import ResultCache
-from codeshell_hf.evaluate.settings import CopySettings, TaskSettings
+from codeshell_hf.evaluate.settings import CopySettings, LoadingSettings, TaskSettings
 from codeshell_hf.evaluate.tasks import check_task, read_task, score_task
 from codeshell_hf.sandbox import open_sandbox
 from codeshell_hf.text.sampling import Sampling
@@ -34,7 +34,7 @@ def copies(tmp_path: Path) -> EvaluatedModel:
         ("Write `f(x)` that divides x by 4.", "def f(x):\n    return x / 4", ""),
     ]
     path = write_tasks(tmp_path / "tuned.jsonl", tuned)
-    return load_model("copy", CopySettings(copy_from=(path,)), dtype="float32", batch_size=4)
+    return load_model("copy", CopySettings(copy_from=(path,)), LoadingSettings(batch_size=4), dtype="float32")
 
 
 def test_every_sample_is_the_adapted_copy(copies: EvaluatedModel) -> None:
@@ -72,6 +72,6 @@ def test_tasks_that_are_no_chats_have_no_copies(copies: EvaluatedModel, tmp_path
 def test_other_conversations_are_another_model(copies: EvaluatedModel, tmp_path: Path) -> None:
     other = write_tasks(tmp_path / "other.jsonl", [("a", "b", "")])
 
-    loaded = load_model("copy", CopySettings(copy_from=(other,)), dtype="float32", batch_size=4)
+    loaded = load_model("copy", CopySettings(copy_from=(other,)), LoadingSettings(batch_size=4), dtype="float32")
 
     assert loaded.identity != copies.identity

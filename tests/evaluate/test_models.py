@@ -13,7 +13,7 @@ from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError, SettingsError
 from codeshell_hf.evaluate.endpoint import EndpointGenerator
 from codeshell_hf.evaluate.models import EvaluatedModel, choose_dialect, list_models, load_model
-from codeshell_hf.evaluate.settings import EndpointSettings, ProgramSettings
+from codeshell_hf.evaluate.settings import EndpointSettings, LoadingSettings, ProgramSettings
 from codeshell_hf.publish.folder import save_folder
 
 VARIABLE = "SERVER_KEY"
@@ -27,7 +27,7 @@ def folder(tiny_model: MakeModel, tiny_tokenizer: CodeShellTokenizer, tmp_path: 
 
 
 def load(name: str, source: Path | EndpointSettings | ProgramSettings, dtype: str = "float32") -> EvaluatedModel:
-    return load_model(name, source, dtype=dtype, batch_size=4)
+    return load_model(name, source, LoadingSettings(batch_size=4), dtype=dtype)
 
 
 def test_checkpoints_of_a_sweep_follow_the_models_in_the_order_of_their_names(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ MUTATIONS = (
         f"{TESTS}/test_toolchains.py", "a program replaces the comparison of its tests",
     ),
     Mutation(
-        f"{EVALUATE}/execution.py", "sums[0] + (accepts and all(faults))", "sums[0] + (accepts and any(faults))",
-        f"{TESTS}/test_execution.py", "a test is right that finds one of several faults",
+        f"{EVALUATE}/suites.py", "float(all(rejected[FAULTS]))", "float(any(rejected[FAULTS]))",
+        f"{TESTS}/test_suites.py", "a test is right that finds one of several faults",
     ),
     Mutation(
         f"{EVALUATE}/mutation.py", 'if next(verdicts).status == "failed"]', "if not next(verdicts).passed]",
@@ -333,7 +333,7 @@ MUTATIONS = (
         f"{TESTS}/test_tasks.py", "the score of a window is that of another one",
     ),
     Mutation(
-        f"{EVALUATE}/suites.py", "found.append(shares if accepts else (0.0,) * len(MEASURES))",
+        f"{EVALUATE}/suites.py", "found.append(shares if accepts else dict.fromkeys(names, 0.0))",
         "found.append(shares)",
         f"{TESTS}/test_suites.py", "a test that the right program fails finds every fault",
     ),

@@ -10,7 +10,7 @@ import pytest
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.pack.encoding import encode_documents, group_files
-from codeshell_hf.pack.settings import Perturbation
+from codeshell_hf.pack.settings import EncodingSettings, Perturbation
 from codeshell_hf.pack.shard_writer import join_parts, make_header
 from codeshell_hf.text.shards import Header, ShardPart, TokenShards
 
@@ -41,10 +41,8 @@ def encode(
     folders = {split: folder / split for split in SPLITS}
     for one in folders.values():
         one.mkdir(parents=True, exist_ok=True)
-    return encode_documents(
-        documents, folders, make_header_of(tokenizer), tokenizer, part_bytes=part_bytes, is_fast=True,
-        perturbation=perturbation, workers=workers, share=share,
-    )  # fmt: skip
+    settings = EncodingSettings(tokenizer=tokenizer, part_bytes=part_bytes, perturbation=perturbation, workers=workers)
+    return encode_documents(documents, folders, make_header_of(tokenizer), settings, is_fast=True, share=share)
 
 
 def make_header_of(tokenizer: Path) -> Header:

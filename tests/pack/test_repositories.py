@@ -157,7 +157,7 @@ def make_rows(repository: str, files: int, seed: int = 0) -> list[tuple[str | No
 
 
 def run_join(
-    curated: Path, tokenizer: CodeShellTokenizer, folder: Path, **settings: object
+    curated: Path, tokenizer: CodeShellTokenizer, folder: Path, workers: int = 1, **settings: object
 ) -> tuple[TokenShards, object]:
     tokenizer.save_pretrained(folder / "tokenizer")
     header = make_header(tokenizer, folder / "tokenizer")
@@ -169,13 +169,15 @@ def run_join(
         RepositorySettings.model_validate(settings),
         folder / "tokenizer",
         is_fast=False,
+        workers=workers,
     )
     join_parts(parts, header, folder / "shards")
     return TokenShards(folder / "shards"), counts
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_files_of_all_parts_are_joined_by_repository(
-    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.setattr(repositories, "GROUP_BYTES", 2000)  # several groups
     rows = [row for name in ("o/a", "o/b", "o/c") for row in make_rows(name, 3)]
@@ -183,7 +185,7 @@ def test_files_of_all_parts_are_joined_by_repository(
     alone = (None, "alone.py", "none = 1\n", "train")
     curated = write_curated(tmp_path / "curate", [*rows, held_out, alone, *make_rows("o/single", 1)])
 
-    shards, counts = run_join(curated, tiny_tokenizer, tmp_path)
+    shards, counts = run_join(curated, tiny_tokenizer, tmp_path, workers)
 
     assert len(list((tmp_path / "shards" / "scratch" / "spread").glob("*/*.parquet"))) > 2
     texts = sorted(tiny_tokenizer.decode(shards[number].tolist()) for number in range(len(shards)))
@@ -255,9 +257,9 @@ def test_a_second_run_writes_only_what_is_missing(tmp_path: Path, tiny_tokenizer
         files = sorted(path for path in (tmp_path / "shards").rglob("*") if path.is_file())
         return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
-    join_repositories(*arguments, is_fast=False)
+    join_repositories(*arguments, is_fast=False, workers=1)
     first = digest()
-    join_repositories(*arguments, is_fast=False)
+    join_repositories(*arguments, is_fast=False, workers=1)
 
     assert digest() == first
 

@@ -14,7 +14,7 @@ from codeshell_hf.pack.layout import Phase
 from codeshell_hf.pack.mixture import Mixture
 from codeshell_hf.pack.row_stream import open_rows, open_shards, read_step
 from codeshell_hf.pack.rows import Rows
-from codeshell_hf.pack.settings import InfillingSettings, MixtureSettings, RowSettings
+from codeshell_hf.pack.settings import DataSettings, InfillingSettings, MixtureSettings
 from codeshell_hf.pack.shard_writer import TextDocument, make_header, write_shards
 from codeshell_hf.text.shards import TokenShards
 from tests.pack.letters import make_shards
@@ -29,6 +29,10 @@ def home(tmp_path: Path, tiny_tokenizer: CodeShellTokenizer) -> Path:
     header = make_header(tiny_tokenizer, tmp_path / "tokenizer")
     write_shards(rows, tiny_tokenizer, header, tmp_path / "pack" / "train")
     return tmp_path
+
+
+def make_data(home: Path, **changes: object) -> DataSettings:
+    return DataSettings(shards=home / "pack", tokenizer=home / "tokenizer", **changes)
 
 
 def test_the_training_split_of_packed_shards_is_opened(home: Path, tiny_tokenizer: CodeShellTokenizer) -> None:
@@ -105,9 +109,7 @@ def test_ranks_share_a_step_micro_batch_by_micro_batch(tmp_path: Path, ranks: in
 def test_what_joins_with_longer_rows_is_drawn_from_then(home: Path) -> None:
     joining = MixtureSettings(shards=home / "pack", share=0.25, min_row_tokens=16)
 
-    rows = open_rows(
-        home / "pack", [joining], [(0, 8), (1600, 16)], RowSettings(), None, tokenizer=home / "tokenizer", seed=0
-    )
+    rows = open_rows(make_data(home, mixture=(joining,)), [(0, 8), (1600, 16)], seed=0)
 
     assert isinstance(rows, Mixture)
     drawn = [[one.count_epochs(0) for one in rows.streams], [rows._count(100 + 1024, n) for n in (0, 1)]]
@@ -119,9 +121,7 @@ def test_the_last_phase_may_have_a_mixture_of_its_own(home: Path) -> None:
     broad = MixtureSettings(shards=home / "pack", share=0.25)
     fine = MixtureSettings(shards=home / "pack", share=0.5, from_phase=2)
 
-    rows = open_rows(
-        home / "pack", [broad, fine], [(0, 8), (1600, 8)], RowSettings(), None, tokenizer=home / "tokenizer", seed=0
-    )
+    rows = open_rows(make_data(home, mixture=(broad, fine)), [(0, 8), (1600, 8)], seed=0)
 
     assert isinstance(rows, Mixture)
     before = [rows._count(200, number) for number in range(3)]
@@ -131,7 +131,7 @@ def test_the_last_phase_may_have_a_mixture_of_its_own(home: Path) -> None:
     assert drawn == [256, 256, 512]
     late = MixtureSettings(shards=home / "pack", share=0.5, from_phase=3)
     with pytest.raises(SettingsError, match=r"pack is used in none of the 2 phases; lower from_phase \(3\)"):
-        open_rows(home / "pack", [late], [(0, 8), (1600, 8)], RowSettings(), None, tokenizer=home / "tokenizer", seed=0)
+        open_rows(make_data(home, mixture=(late,)), [(0, 8), (1600, 8)], seed=0)
 
 
 def test_cuts_by_syntax_need_tree_sitter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_cuts_by_syntax_need_tree_sitter(home: Path, monkeypatch: pytest.MonkeyP
     infilling = InfillingSettings(cuts={"syntax": 0.5, "line": 0.5})
 
     with pytest.raises(DataError, match=r'pip install "codeshell-hf\[curate\]"'):
-        open_rows(home / "pack", [], [(0, 8)], RowSettings(), infilling, tokenizer=home / "tokenizer", seed=0)
+        open_rows(make_data(home, infilling=infilling), [(0, 8)], seed=0)
 
 
 def test_cuts_whose_shares_are_not_one_together_are_refused() -> None:

@@ -11,7 +11,7 @@ from ..errors import CheckpointError, SettingsError
 from ..loading import load_model
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..tokenization_codeshell import CodeShellTokenizer
-from .settings import AdapterSettings
+from .settings import PolicySettings
 
 
 def open_tokenizer(folder: Path) -> CodeShellTokenizer:
@@ -68,9 +68,7 @@ def choose_weights(quantization: str | None, *, bf16: bool, fp16: bool) -> Weigh
     return {"dtype": dtype, "quantization_config": nf4}
 
 
-def load_policy(
-    model: Path, adapter: AdapterSettings | None, attention: str, *, bf16: bool, fp16: bool
-) -> CodeShellForCausalLM:
+def load_policy(policy: PolicySettings, *, bf16: bool, fp16: bool) -> CodeShellForCausalLM:
     """Loads the model that is trained, its weights in float32 unless they are frozen in four bits."""
-    weights = choose_weights(adapter.quantization if adapter else None, bf16=bf16, fp16=fp16)
-    return load_model(str(model), attn_implementation=choose_attention(attention), **weights)
+    weights = choose_weights(policy.adapter.quantization if policy.adapter else None, bf16=bf16, fp16=fp16)
+    return load_model(str(policy.model), attn_implementation=choose_attention(policy.attention), **weights)

@@ -1,9 +1,10 @@
 """Detection of harm: the trained reward rises while no judge does, or answers get worse."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from ..text.intervals import Change
-from .reward_measurement import FINISHED, WEIGHTED
+from .reward_measurement import FINISHED, WEIGHTED, RewardMeasurement
 
 NEAR_BEST = 0.05
 """A judge that begins this close to its highest value cannot rise, and says nothing unless it falls."""
@@ -64,3 +65,21 @@ def describe_changes(changes: Mapping[str, Change], judges: Mapping[str, float])
 def describe_copies(changes: Mapping[str, Change]) -> list[str]:
     """A line for each reward of copied answers, compared with the trained model's."""
     return [f"copying the nearest tuned answer -> the model: {name}: {change}" for name, change in changes.items()]
+
+
+def summarize_changes(
+    measurement: RewardMeasurement, judges: Mapping[str, float]
+) -> tuple[dict[str, object], list[str]]:
+    """What training changed in measured rewards, for a stage's manifest and its report; empty if none was measured."""
+    measures: dict[str, object] = {}
+    lines: list[str] = []
+    if changes := measurement.compare():
+        measures["measured"] = {name: asdict(change) for name, change in changes.items()}
+        if WEIGHTED in changes:
+            measures["reward_hacking"] = find_hacked_judges(changes, judges)
+        measures["harm"] = find_harm(changes, judges)
+        lines += describe_changes(changes, judges)
+    if copies := measurement.compare_with_copies():
+        measures["against_copies"] = {name: asdict(change) for name, change in copies.items()}
+        lines += describe_copies(copies)
+    return measures, lines

@@ -24,6 +24,16 @@ class AdapterSettings(Section):
     merge: bool = Field(default=True, description="also write the model with the adapter merged into it")
 
 
+class PolicySettings(Section):
+    """The model that is trained."""
+
+    model: InputPath = Field(description="folder of the model to start from, with its tokenizer")
+    adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
+        default="auto", description="auto uses FlashAttention 2 on a GPU if it is installed, else SDPA"
+    )
+
+
 class WeightedSettings(Section):
     """Settings of every reward."""
 

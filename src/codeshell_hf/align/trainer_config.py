@@ -1,6 +1,7 @@
 """Checks of a trainer's options and launcher, before the trainer is made."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 
 from ..errors import SettingsError
 from ..settings import unknown_key
@@ -12,13 +13,18 @@ SHARDING = {"FSDP": "ACCELERATE_USE_FSDP", "DEEPSPEED": "ACCELERATE_USE_DEEPSPEE
 
 
 def check_keys(options: TrainerOptions, known: Iterable[str], owned: Sequence[str]) -> None:
-    """Raises `SettingsError` for options that are unknown, or that the recipe decides (`owned`)."""
+    """Raises `SettingsError` for options that are unknown, that the recipe decides (`owned`), or that need vLLM."""
     free = set(known) - set(owned)
     for key in options:
         if key in owned:
             raise SettingsError(f"trainer.{key} is decided by the recipe; take it out of the section trainer")
         if key not in free:
             raise SettingsError(unknown_key(key, free, "in the section trainer"))
+    if options.get("use_vllm") and find_spec("vllm") is None:
+        raise SettingsError(
+            "trainer.use_vllm is true, but vllm is not installed; remove the key to generate with transformers "
+            "(docs/rlhf.md says which releases of vLLM and transformers do not fit)"
+        )
 
 
 def agree_on_precision(precision: str, options: TrainerOptions, launched: str) -> str:

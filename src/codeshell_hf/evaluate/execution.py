@@ -13,7 +13,7 @@ from .evalplus import MORE_TESTS
 from .metrics import pass_at_k
 from .problems import Problem
 from .protocol import Profile
-from .scores import ProblemRow, Score, make_score, mean_by_base
+from .scores import Score, make_score, mean_by_base
 from .toolchains import LANGUAGES, check_toolchains
 
 logger = logging.getLogger(__name__)
@@ -221,50 +221,4 @@ def score_programs(
             score.samples.append(
                 {"id": problem.id, "program": source, "status": verdict.status, "reason": verdict.reason}
             )
-    return score
-
-
-def score_tests(
-    executor: Executor,
-    problems: Sequence[Problem],
-    texts: Mapping[str, Sequence[str]],
-    *,
-    on_progress: OnProgress = lambda done: None,
-) -> Score:
-    """Runs generated tests against the reference solution and against faulty programs.
-
-    Args:
-        problems: With `mutants` in their notes.
-        texts: The continuation of each test's beginning, by the problem's key.
-
-    Returns:
-        "right tests", the share that the right program passes and every faulty one fails; "accepts the right program";
-        "faults found", the share of faulty programs that fail a test which the right one passes.
-    """
-    limits = replace(executor.sandbox.limits, timeout_s=executor.profile.timeout_s)
-    made: list[Program] = []
-    for problem in problems:
-        programs = [find_reference_program(problem, executor.profile) or "", *problem.notes["mutants"]]
-        for text in texts[problem.key]:
-            test = f"def test_{problem.name}():\n    assert {problem.name}({text}\n\ntest_{problem.name}()\n"
-            made += [Program(program, test, limits=limits) for program in programs]
-    verdicts = iter(executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True))
-    names = ("right tests", "accepts the right program", "faults found")
-    values: dict[str, list[float]] = {name: [] for name in names}
-    rows: list[ProblemRow] = []
-    for problem in problems:
-        sums = [0.0, 0.0, 0.0]
-        for _ in texts[problem.key]:
-            accepts = next(verdicts).passed
-            faults = [not next(verdicts).passed for _ in problem.notes["mutants"]]
-            detected = sum(faults) / len(faults) if accepts else 0.0
-            sums = [sums[0] + (accepts and all(faults)), sums[1] + accepts, sums[2] + detected]
-        count = max(1, len(texts[problem.key]))
-        for name, total in zip(names, sums, strict=True):
-            values[name].append(total / count)
-        rows.append({"id": problem.id, "language": "py", "samples": count, "right": int(sums[0])})
-    score = make_score(values, ["py"] * len(problems))
-    score.counts |= {"problems": len(problems), "faulty programs": sum(len(p.notes["mutants"]) for p in problems)}
-    score.problems = rows
-    score.samples = [{"id": p.id, "written": texts[p.key][0]} for p in problems[:SHOWN_FAILURES] if texts[p.key]]
     return score

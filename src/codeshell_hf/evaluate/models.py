@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import CheckpointError
 from ..manifest import hash_file, hash_values
 from ..text.infilling_dialects import DIALECTS, InfillingDialect, find_dialect
-from .settings import CopySettings, EndpointSettings, ModelSettings, ProgramSettings
+from .settings import CopySettings, EndpointSettings, LoadingSettings, ModelSettings, ProgramSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,23 +55,20 @@ def list_models(models: dict[str, ModelSettings], sweep: Path | None) -> dict[st
 def load_model(
     name: str,
     source: ModelSettings,
+    loading: LoadingSettings,
     *,
     dtype: str,
-    batch_size: int,
-    attention: str | None = None,
-    device_map: str | None = None,
 ) -> EvaluatedModel:
     """Loads a model into memory, or connects to a server.
 
     Args:
         source: A folder, a server, files of programs, or conversations to copy from.
         dtype: Of the weights in memory, such as "bfloat16".
-        attention: Transformers' name; `None` for its default.
-        device_map: Transformers' argument; `None` for one device.
 
     Raises:
         CheckpointError: If it cannot be loaded.
     """
+    batch_size = loading.batch_size
     if isinstance(source, ProgramSettings):
         files = {task: str(path) for task, path in source.programs.items()}
         return EvaluatedModel(name, source.programs, {"programs": files}, batch_size=batch_size)
@@ -98,7 +95,7 @@ def load_model(
         generator = EndpointGenerator(client, dialect)
         identity: dict[str, object] = {"url": source.url, "model": source.model, "infilling": dialect.sentinels}
         return EvaluatedModel(name, identity=identity, generator=generator, batch_size=batch_size)
-    return _load_folder(name, source, dtype, batch_size, attention, device_map)
+    return _load_folder(name, source, loading, dtype)
 
 
 def choose_dialect(name: str, source: EndpointSettings) -> InfillingDialect:
@@ -125,9 +122,7 @@ def choose_dialect(name: str, source: EndpointSettings) -> InfillingDialect:
     return dialect
 
 
-def _load_folder(
-    name: str, folder: Path, dtype: str, batch_size: int, attention: str | None, device_map: str | None
-) -> EvaluatedModel:
+def _load_folder(name: str, folder: Path, loading: LoadingSettings, dtype: str) -> EvaluatedModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -139,7 +134,7 @@ def _load_folder(
     weights = [hash_file(path) for path in sorted(folder.glob("*.safetensors"))]
     if not weights:
         raise CheckpointError(f"models.{name} is {folder}, which holds no *.safetensors; name a model's folder")
-    options = {"attn_implementation": attention, "device_map": device_map}
+    options = {"attn_implementation": loading.attention, "device_map": loading.device_map}
     options = {key: value for key, value in options.items() if value is not None}
     config = folder / "config.json"
     is_codeshell = config.exists() and any(word in config.read_text("utf-8") for word in ("codeshell", "kclgpt"))
@@ -150,7 +145,7 @@ def _load_folder(
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.eval() if device_map is not None else model.eval().to(device)
+    model = model.eval() if loading.device_map is not None else model.eval().to(device)
     vocabulary = [hash_file(path) for path in sorted(folder.glob("tokenizer*"))]
     return EvaluatedModel(
         name,
@@ -160,9 +155,9 @@ def _load_folder(
             "dtype": dtype,
             "code": hash_code(Path(generation.__file__)),
         },
-        generator=generation.ModelGenerator(model, tokenizer, batch_size=batch_size),
+        generator=generation.ModelGenerator(model, tokenizer, batch_size=loading.batch_size),
         model=model,
         tokenizer=tokenizer,
-        batch_size=batch_size,
+        batch_size=loading.batch_size,
         details={"device": device, "parameters": sum(parameter.numel() for parameter in model.parameters())},
     )

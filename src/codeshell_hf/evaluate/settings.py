@@ -35,6 +35,16 @@ class CopySettings(Section):
     copy_from: tuple[InputPath, ...] = Field(min_length=1, description="conversations that the models were tuned on")
 
 
+class LoadingSettings(Section):
+    """How models are loaded and asked."""
+
+    batch_size: int = Field(default=32, gt=0, description="answers at a time")
+    attention: str | None = Field(default=None, description="transformers' name; by default its own choice")
+    device_map: str | None = Field(
+        default=None, description="auto spreads the model over all GPUs; by default one device"
+    )
+
+
 ModelSettings = InputPath | EndpointSettings | ProgramSettings | CopySettings
 
 

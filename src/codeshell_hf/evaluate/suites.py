@@ -1,17 +1,25 @@
 """Scores generated unit tests by the faulty programs that they reject, and the lines that they reach."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ..sandbox import Program, Sandbox
 from .execution import Executor, OnProgress, find_reference_program
 from .judged import UNREADABLE
 from .problems import Problem
-from .scores import SHOWN, Score, make_score, mean
+from .scores import SHOWN, ProblemRow, Score, make_score, mean
 
-LINES = "lines"  # in the notes: programs that end where one of their lines begins
-MEASURES = ("right tests", "faults found", "lines reached", "accepts the right program")
+# In the notes: faulty programs, and programs that end where one of their lines begins.
+MUTANTS, LINES = "mutants", "lines"
+RIGHT, ACCEPTS, FAULTS, REACHED = "right tests", "accepts the right program", "faults found", "lines reached"
+COUNTED = {FAULTS: "faulty programs", REACHED: "lines"}
+
+
+def make_assertion(problem: Problem, text: str) -> str:
+    """A whole test from the continuation of a call in an assertion."""
+    return f"def test_{problem.name}():\n    assert {problem.name}({text}\n\ntest_{problem.name}()\n"
 
 
 def make_suite(problem: Problem, text: str) -> str:
@@ -68,53 +76,62 @@ def add_lines(problems: Sequence[Problem], sandbox: Sandbox) -> list[Problem]:
     ]
 
 
-def score_suites(
+def score_tests(
     executor: Executor,
     problems: Sequence[Problem],
     texts: Mapping[str, Sequence[str]],
     *,
+    make: Callable[[Problem, str], str],
+    wrong: Mapping[str, str],
     on_progress: OnProgress = lambda done: None,
 ) -> Score:
-    """Runs generated tests with the right program, with faulty ones, and with ones that end at a line.
+    """Runs generated tests with the right program, and with wrong ones that they should reject.
 
     Args:
-        problems: With `mutants` and `lines` in their notes.
         texts: What was written behind each test's head, by the problem's key.
+        make: A whole test from that.
+        wrong: By measure, the note of a problem that holds its wrong programs; "faults found" is one.
 
     Returns:
-        "right tests", the share that the right program passes and every faulty one fails; "faults found" and "lines
-        reached", shares that are 0 for a test that rejects the right program; and "accepts the right program".
+        "right tests", the share that the right program passes and every faulty one fails; "accepts the right program";
+        and the share of wrong programs that are rejected, by measure, 0 for a test that rejects the right program.
     """
     limits = replace(executor.sandbox.limits, timeout_s=executor.profile.timeout_s)
     made: list[Program] = []
     for problem in problems:
         right = find_reference_program(problem, executor.profile) or ""
-        programs = [right, *problem.notes["mutants"], *problem.notes[LINES]]
+        programs = [right, *(program for note in wrong.values() for program in problem.notes[note])]
         for text in texts[problem.key]:
-            made += [Program(program, make_suite(problem, text), limits=limits) for program in programs]
+            made += [Program(program, make(problem, text), limits=limits) for program in programs]
     verdicts = iter(executor.sandbox.run(made, on_progress=on_progress, repeats_timeouts=True))
-    values: dict[str, list[float]] = {name: [] for name in MEASURES}
-    score = Score()
+    names = (RIGHT, ACCEPTS, *wrong)
+    values: dict[str, list[float]] = {name: [] for name in names}
+    rows: list[ProblemRow] = []
     for problem in problems:
         found = []
         for _ in texts[problem.key]:
             accepts = next(verdicts).passed
-            faults = [not next(verdicts).passed for _ in problem.notes["mutants"]]
-            lines = [not next(verdicts).passed for _ in problem.notes[LINES]]
-            shares = (float(all(faults)), mean(list(map(float, faults))), mean(list(map(float, lines))), 1.0)
-            found.append(shares if accepts else (0.0,) * len(MEASURES))
-        for place, name in enumerate(MEASURES):
-            values[name].append(mean([one[place] for one in found]))
-        right_ones = sum(one[0] for one in found)
-        score.problems.append({"id": problem.id, "language": "py", "samples": max(1, len(found)), "right": right_ones})
-    measured = make_score(values, ["py"] * len(problems))
-    score.measures, score.languages = measured.measures, measured.languages
-    score.counts = {
-        "problems": len(problems),
-        "faulty programs": sum(len(problem.notes["mutants"]) for problem in problems),
-        "lines": sum(len(problem.notes[LINES]) for problem in problems),
-    }
+            rejected = {name: [not next(verdicts).passed for _ in problem.notes[note]] for name, note in wrong.items()}
+            shares = {name: mean(list(map(float, own))) for name, own in rejected.items()}
+            shares |= {RIGHT: float(all(rejected[FAULTS])), ACCEPTS: 1.0}
+            found.append(shares if accepts else dict.fromkeys(names, 0.0))
+        for name in names:
+            values[name].append(mean([one[name] for one in found]))
+        right_ones = sum(one[RIGHT] for one in found)
+        rows.append({"id": problem.id, "language": "py", "samples": max(1, len(found)), "right": right_ones})
+    score = make_score(values, ["py"] * len(problems))
+    score.problems = rows
+    score.counts = {"problems": len(problems)}
+    for name, note in wrong.items():
+        score.counts[COUNTED[name]] = sum(len(problem.notes[note]) for problem in problems)
     score.samples = [
         {"id": problem.id, "written": texts[problem.key][0]} for problem in problems[:SHOWN] if texts[problem.key]
     ]
     return score
+
+
+score_assertions = partial(score_tests, make=make_assertion, wrong={FAULTS: MUTANTS})
+"""Scores tests of a single assertion, with faulty programs in the notes."""
+
+score_suites = partial(score_tests, make=make_suite, wrong={FAULTS: MUTANTS, REACHED: LINES})
+"""Scores whole tests, with faulty programs and those of `add_lines` in the notes."""

@@ -14,7 +14,7 @@ from ..sandbox import Program, Sandbox
 from ..text.sampling import Sampling
 from .completions import CompletionFile, read_programs
 from .cross_file import score_calls, score_next_lines, score_statements
-from .execution import Executor, OnProgress, open_executor, score_programs, score_tests
+from .execution import Executor, OnProgress, open_executor, score_programs
 from .generation import Completion, Question
 from .memorisation import score_memorisation
 from .models import EvaluatedModel
@@ -28,7 +28,7 @@ from .results import ResultCache
 from .safety import score_requests, score_security
 from .scores import Score, count_ends, score_texts
 from .settings import TaskSettings
-from .suites import add_lines, score_suites
+from .suites import add_lines, score_assertions, score_suites
 from .toolchains import list_shown
 
 logger = logging.getLogger(__name__)
@@ -330,7 +330,7 @@ def score_answers(
         }
         score = score_programs(task.executor, problems, programs, on_progress=on_progress)
     elif profile.measure == "tests" and task.executor is not None:
-        score = score_tests(task.executor, problems, texts, on_progress=on_progress)
+        score = score_assertions(task.executor, problems, texts, on_progress=on_progress)
     elif profile.measure == "suites" and task.executor is not None:
         score = score_suites(task.executor, problems, texts, on_progress=on_progress)
     elif profile.measure == "security":

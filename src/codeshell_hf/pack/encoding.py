@@ -18,7 +18,7 @@ from ..text.shards import Header, ShardPart
 from ..text.tiktoken_encoder import make_tiktoken
 from ..tokenization_codeshell import CodeShellTokenizer
 from .perturbation import perturb
-from .settings import Perturbation
+from .settings import EncodingSettings, Perturbation
 from .shard_writer import (
     EncodedDocument,
     Encoder,
@@ -79,12 +79,9 @@ def encode_documents(
     documents: Path | Sequence[Path],
     folders: dict[str, Path],
     header: Header,
-    tokenizer: Path,
+    settings: EncodingSettings,
     *,
-    part_bytes: int,
     is_fast: bool,
-    perturbation: Perturbation | None = None,
-    workers: int | None = None,
     share: tuple[int, int] = (1, 1),
 ) -> dict[str, list[ShardPart]]:
     """Encodes documents, reading each file once for all splits.
@@ -92,9 +89,7 @@ def encode_documents(
     Args:
         documents: The output of `curate`, or files of conversations.
         folders: Folders of the shards, by split; finished and intact parts in them are kept.
-        part_bytes: Bytes of files per part.
         is_fast: Whether to encode with tiktoken.
-        workers: Number of processes; `None` for one per 64 MB of Parquet, up to one per core.
         share: The share of the parts to encode, counted from 1: (3, 16) is the third of 16.
 
     Returns:
@@ -104,17 +99,17 @@ def encode_documents(
         folder.mkdir(parents=True, exist_ok=True)
     holds_conversations = not isinstance(documents, Path)
     files = list_parts(documents) if isinstance(documents, Path) else documents
-    groups = group_files(files, part_bytes)
+    groups = group_files(files, settings.part_bytes)
     number, shares = share
     first, last = ((place * len(groups)) // shares for place in (number - 1, number))
-    # A process takes seconds to start, and tiktoken may use threads.
+    # By default a process for each 64 MB of Parquet: it takes seconds to start, and tiktoken may use threads.
     worth = sum(file.stat().st_size for group in groups[first:last] for file in group) // BYTES_PER_WORKER
-    workers = max(1, min(workers or min(count_usable_cpus(), worth), last - first))
+    workers = max(1, min(settings.workers or min(count_usable_cpus(), worth), last - first))
     threads = max(1, count_usable_cpus() // workers)
     tasks = [
         PartTask(
-            tuple(groups[place]), name_part(place), tuple(folders.items()), header, tokenizer, is_fast, threads,
-            perturbation, holds_conversations,
+            tuple(groups[place]), name_part(place), tuple(folders.items()), header, settings.tokenizer, is_fast,
+            threads, settings.perturbation, holds_conversations,
         )
         for place in range(first, last)
     ]  # fmt: skip

@@ -15,37 +15,29 @@ from .layout import Phase
 from .marks import find_marks
 from .mixture import Mixture
 from .rows import Batch, Documents, Rows
-from .settings import InfillingSettings, MixtureSettings, RowSettings
+from .settings import DataSettings
 from .shard_writer import make_header
 
 Stream = Rows | Mixture
 
 
-def open_rows(
-    shards: Path,
-    mixture: Sequence[MixtureSettings],
-    phases: Sequence[tuple[int, int]],
-    settings: RowSettings,
-    infilling: InfillingSettings | None,
-    *,
-    tokenizer: Path,
-    seed: int,
-) -> Stream:
+def open_rows(data: DataSettings, phases: Sequence[tuple[int, int]], *, seed: int) -> Stream:
     """Opens shards as a stream of packed rows.
 
     Args:
-        shards: Output of pack, or datatrove's `.ds` files.
+        data: Its tokenizer must be the one with which the shards were packed.
         phases: First token and row length of each phase.
-        tokenizer: Folder of the tokenizer, with which the shards must have been packed.
 
     Raises:
         DataError: If shards are missing, broken, or of another tokenizer, or tree-sitter is not installed for cuts by
             syntax.
         SettingsError: If shares do not fit together, or are never used.
     """
-    loaded = CodeShellTokenizer.from_pretrained(tokenizer)
+    mixture, infilling = data.mixture, data.infilling
+    loaded = CodeShellTokenizer.from_pretrained(data.tokenizer)
     placed = [Phase(*phase) for phase in phases]
-    opened = [open_shards(folder, tokenizer, loaded) for folder in (shards, *(one.shards for one in mixture))]
+    folders = (data.shards, *(one.shards for one in mixture))
+    opened = [open_shards(folder, data.tokenizer, loaded) for folder in folders]
     rearranging = None
     if infilling is not None:
         if infilling.cuts.get("syntax") and find_spec("tree_sitter") is None:
@@ -57,7 +49,7 @@ def open_rows(
             codec = make_codec(loaded, (loaded.decode(first[index]) for index in sample))
         rearranging = Infilling(infilling, codec, find_marks(loaded))
     if not mixture:
-        return Rows(opened[0], seed=seed, phases=placed, infilling=rearranging, settings=settings)
+        return Rows(opened[0], seed=seed, phases=placed, infilling=rearranging, settings=data.rows)
     further = [
         [one.share * (number >= one.from_phase and phase.row_tokens >= one.min_row_tokens) for one in mixture]
         for number, phase in enumerate(placed, 1)
@@ -69,7 +61,7 @@ def open_rows(
                 f"({one.from_phase}) or min_row_tokens ({one.min_row_tokens})"
             )
     shares = [[1 - sum(some), *some] for some in further]
-    return Mixture(opened, shares, seed=seed, phases=placed, infilling=rearranging, settings=settings)
+    return Mixture(opened, shares, seed=seed, phases=placed, infilling=rearranging, settings=data.rows)
 
 
 def open_shards(folder: Path, tokenizer: Path, loaded: CodeShellTokenizer) -> Documents:

@@ -40,6 +40,19 @@ class RepositorySettings(Section):
         return self.row_tokens - 4
 
 
+class EncodingSettings(Section):
+    """How documents are encoded."""
+
+    tokenizer: InputPath = Field(description="output of tokenizer, or any CodeShell tokenizer's folder")
+    perturbation: Perturbation | None = Field(
+        default=None, description="augmentation that keeps the syntax tree; null: none"
+    )
+    part_bytes: int = Field(default=64_000_000, gt=0, description="bytes of the files that become one token file")
+    workers: int | None = Field(
+        default=None, gt=0, description="number of processes; null: by size, up to one per core"
+    )
+
+
 class MixtureSettings(Section):
     """Further shards that a training run draws from."""
 
@@ -77,3 +90,13 @@ class InfillingSettings(Section):
         if any(share < 0 for share in cuts.values()) or abs(sum(cuts.values()) - 1) > 1e-6:
             raise ValueError(f"infilling.cuts is {dict(cuts)}; let each share be 0 or more, and all together 1")
         return cuts
+
+
+class DataSettings(Section):
+    """What a model is trained on, and how it becomes rows."""
+
+    shards: InputPath = Field(description="output of pack, or a folder of datatrove's .ds files")
+    mixture: tuple[MixtureSettings, ...] = Field(default=(), description="further shards, by share")
+    tokenizer: InputPath = Field(description="output of tokenizer; saved with the model")
+    rows: RowSettings = Field(default_factory=RowSettings, description="how documents become rows")
+    infilling: InfillingSettings | None = Field(default=None, description="fill-in-the-middle")

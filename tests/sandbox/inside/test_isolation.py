@@ -3,15 +3,15 @@
 import errno
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from codeshell_hf.sandbox import Program, inside, open_sandbox
+from codeshell_hf.sandbox import Program, open_sandbox
 from tests.backends import LIMITS, mark_backend
+from tests.sandbox.inside.filtered import call_filtered
 
 pytestmark = pytest.mark.xdist_group("sandbox")
 NAMESPACES = [pytest.param("namespaces", marks=mark_backend("namespaces"))]
@@ -21,17 +21,6 @@ DENIED = {
     "process_vm_readv": 310, "perf_event_open": 298, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425,
     "shmget": 29, "mq_open": 240, "init_module": 175, "pidfd_getfd": 438, "open_by_handle_at": 304,
 }  # fmt: skip
-FILTERED = """
-import ctypes, sys
-sys.path.insert(0, sys.argv[1])
-from inside.isolation import filter_calls, forbid_new_privileges
-forbid_new_privileges()
-filter_calls()
-libc = ctypes.CDLL(None, use_errno=True)
-for number in map(int, sys.argv[2:]):
-    libc.syscall(number, 0, 0, 0, 0, 0)
-    print(ctypes.get_errno())
-"""
 
 
 @pytest.mark.parametrize("backend", NAMESPACES)
@@ -62,13 +51,7 @@ def test_what_is_shown_is_read_and_not_written(backend: str, request: pytest.Fix
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="numbers of x86-64")
 def test_the_filter_denies_calls_by_their_number() -> None:
-    folder = Path(inside.__file__).parents[1]
+    *denied, clone3 = [error for _, error in call_filtered([*DENIED.values(), 435])]
 
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", FILTERED, str(folder), *map(str, [*DENIED.values(), 435])],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-
-    *denied, clone3 = map(int, done.stdout.split())
     assert dict(zip(DENIED, denied, strict=True)) == dict.fromkeys(DENIED, errno.EPERM)
     assert clone3 == errno.ENOSYS  # so that the C library falls back to clone
