@@ -53,7 +53,7 @@ MISTAKES = {
     # order of stages
     "no pretrained model": (
         ["sft", "recipes/nano/sft.yaml"],
-        "run `codeshell pretrain recipes/nano/pretrain.yaml` first, which writes it; `codeshell run nano` runs all stages",
+        "`codeshell pretrain recipes/nano/pretrain.yaml` first, which writes it; `codeshell run nano` runs all stages",
     ),
     "nothing packed": (
         ["pretrain", "recipes/nano/pretrain.yaml"],
