@@ -154,14 +154,14 @@ MUTATIONS = (
         "Kneser-Ney's discounts",
     ),
     Mutation(
-        SRC + "funnel.py",
+        SRC + "perplexity_cut.py",
         "if value > cuts[language]]",
         "if value < cuts[language]]",
         TESTS + "test_funnel.py",
         "the documents of lowest perplexity are dropped",
     ),
     Mutation(
-        SRC + "funnel.py",
+        SRC + "selection.py",
         "running[-1] * share]] = True",
         "max_tokens]] = True",
         TESTS + "test_funnel.py",
@@ -343,7 +343,7 @@ MUTATIONS = (
         "what is near to a dropped document is dropped",
     ),
     Mutation(
-        SRC + "funnel.py",
+        SRC + "settling.py",
         "graph.elect(failed_keys)",
         "graph.elect(_NO_KEYS)",
         TESTS + "test_order.py",
