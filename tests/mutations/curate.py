@@ -168,6 +168,27 @@ MUTATIONS = (
         "every language gets all tokens of the selection",
     ),
     Mutation(
+        SRC + "decontamination.py",
+        "inside = places + SEQUENCE_WORDS <= bounds[documents]",
+        "inside = places < bounds[documents]",
+        TESTS + "test_decontamination.py",
+        "sequences go on from one document into the next",
+    ),
+    Mutation(
+        SRC + "redaction.py",
+        "if not lines or end > lines[-1][1]:",
+        "if not lines:",
+        TESTS + "test_redaction.py",
+        "only the first line with something is redacted",
+    ),
+    Mutation(
+        SRC + "libraries.py",
+        'data.rfind(b"\\n", end + 1, place) + 1 or end + 1',
+        "place",
+        TESTS + "test_libraries.py",
+        "lines of imports begin at the word",
+    ),
+    Mutation(
         SRC + "split.py",
         'return "held-out" if uniform < held_out_fraction else "train"',
         'return "held-out" if uniform > held_out_fraction else "train"',
