@@ -29,8 +29,7 @@ BLOCK_BYTES = 300_000
 _MIN_FILTER_BITS, _SPARE_BITS = 12, 4
 _MULTIPLY = np.uint64(0x9E3779B97F4A7C15)
 _SYMBOL = np.uint64(0xBF58476D1CE4E5B9)
-_IS_SYMBOL = np.zeros(256, bool)
-_IS_SYMBOL[list(b"()[]{}=+-*/%<>!&|^~.,:;@?")] = True
+_IS_SYMBOL = bytes(byte in b"()[]{}=+-*/%<>!&|^~.,:;@?" for byte in range(256))
 _DISTANCES = np.random.default_rng(0).integers(1, 2**63, TOKENS, np.uint64)
 _PYTHON_FRACTION = 0.5
 PYTHON = frozenset({"python", "cython", "jupyter-scripts", "jupyter-structured"})
@@ -278,13 +277,14 @@ class Structure:
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         plain = [COMMENTS.sub(b" ", text) for text in texts]
-        data = np.frombuffer(b"\n".join([*plain, b""]).translate(_UPPER), np.uint8)
+        joined = b"\n".join([*plain, b""]).translate(_UPPER)
+        data = np.frombuffer(joined, np.uint8)
         starts, ends = find_words(data)
-        is_token = np.take(_IS_SYMBOL, data, mode="clip")
+        is_symbol = np.frombuffer(joined.translate(_IS_SYMBOL), bool)
+        is_token = is_symbol.copy()
         is_token[starts] = True
         places = np.flatnonzero(is_token)
-        first = data.take(places)
-        is_word = ~np.take(_IS_SYMBOL, first, mode="clip")
+        first, is_word = data.take(places), ~is_symbol.take(places)
         self._values = first * _SYMBOL
         self._values[is_word] = hash_words(data, starts, ends)
         known = _KNOWN.take((self._values >> _KNOWN_SHIFT).view(np.int64), mode="clip")
