@@ -78,8 +78,7 @@ def test_thoughts_calls_and_results_are_turns(tmp_path: Path) -> None:
 
     assert turns[0] == "u:1 + 2?"
     assert turns[1] == (
-        "a:<think>\nadd them\n</think>\n\n"
-        '<tool_call>\n{"name": "python", "arguments": "print(1 + 2)"}\n</tool_call>'
+        'a:<think>\nadd them\n</think>\n\n<tool_call>\n{"name": "python", "arguments": "print(1 + 2)"}\n</tool_call>'
     )
     assert turns[2:] == ["u:<tool_response>\n3\n</tool_response>", "a:It is 3."]
 
@@ -92,7 +91,10 @@ def test_images_circles_and_unknown_ends_are_refused_for_their_row(tmp_path: Pat
         ),
         "their own parents": export(node("q", "q2", "user", "q"), node("q2", "q", "assistant", "a"), last="q2"),
         "2 last messages and the current_node None; name": export(
-            node("q", "root", "user", "q"), node("a", "q", "assistant", "a"), node("b", "q", "assistant", "b"), last=None
+            node("q", "root", "user", "q"),
+            node("a", "q", "assistant", "a"),
+            node("b", "q", "assistant", "b"),
+            last=None,
         ),
         "is from 'robot'": export(node("q", "root", "robot", "q"), last="q"),
     }

@@ -10,7 +10,13 @@ from .rows import Row
 from .turns import SPEAKERS, Turn, check_text, is_given, show
 
 HIDDEN = "is_visually_hidden_from_conversation"
-NOT_SAID = ("user_editable_context", "model_editable_context", "reasoning_recap", "system_error", "tether_browsing_code")
+NOT_SAID = (
+    "user_editable_context",
+    "model_editable_context",
+    "reasoning_recap",
+    "system_error",
+    "tether_browsing_code",
+)
 CALL = re.compile(r"(\w+)\((\"(?:[^\"\\]|\\.)*\")\)")
 MOSS_PARTS = ("Human", "Inner Thoughts", "Commands", "Tool Responses", "MOSS")
 MOSS_MARKS = re.compile(r"\A\s*(?:<\|[\w ]+\|>|\[[\w ]+\]): ?|\s*<eo[htcrma]>\s*\Z")
