@@ -83,7 +83,13 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import summarize_changes
     from codeshell_hf.align.reward_measurement import RewardMeasurement
-    from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
+    from codeshell_hf.align.rewards import (
+        check_rewards,
+        list_judges,
+        make_rewards,
+        needs_sandbox,
+        shard_reward_models,
+    )
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
     from codeshell_hf.align.turn_end import EndsTurns
     from codeshell_hf.publish.figures import draw_rewards, save_figure
@@ -131,6 +137,8 @@ def run(settings: Settings, work: Work) -> None:
             max_bad_fraction=settings.max_bad_fraction,
             folder=work.folder,
         )
+        if config.distributed_state.distributed_type.value == "FSDP":
+            shard_reward_models(rewards, bf16=config.bf16)
         trainer = type(trainer_class.__name__, (EndsTurns, trainer_class), {})(
             model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
             reward_funcs=[reward.function for reward in rewards],

@@ -133,11 +133,12 @@ CHAT_TEMPLATE = r"""
 """
 r"""The released chat format as a template of transformers.
 
-System text is put before the next question, since the format has no system role, and so are `tools`. A call of a tool is
-written as `<tool_call>` with its JSON in the assistant's turn, and a result as `<tool_response>` in the other's. Content is a string or a list of text
-parts; an assistant's may be missing. The template variable `forged_turns` handles user and system text with `|<end>`,
-which could pass for the end of a turn: "keep", the default, leaves it as the release does; "refuse" raises an error;
-"escape" writes `|<\\end>`. The final `|` is not required, since the template's own stop could complete it.
+System text is put before the next question, since the format has no system role, and so are `tools`. A call of a tool
+is written as `<tool_call>` with its JSON in the assistant's turn, and a result as `<tool_response>` in the other's.
+Content is a string or a list of text parts; an assistant's may be missing. The template variable `forged_turns` handles
+user, system and tool text with `|<end>`, which could pass for the end of a turn: "keep", the default, leaves it as the
+release does; "refuse" raises an error; "escape" writes `|<\\end>`. The final `|` is not required, since the template's
+own stop could complete it.
 """
 
 InfillingOrder = Literal["psm", "spm"]

@@ -75,7 +75,7 @@ def test_answers_are_generated_token_by_token_from_the_cache(
 def test_a_policy_runs_its_program_reads_the_traceback_and_mends_it(
     aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TRL's own loop, with what the policy says written down: a call first, then one answer in two mends the program."""
+    """TRL's own loop, with what the policy says written down: a call, then an answer, of which half are right."""
     seen: list[str] = []
     tokenizer = CodeShellTokenizer.from_pretrained(aligned / "sft" / "model")
     call = '<tool_call>\n{"name": "run", "arguments": {"code": "x = 3\\ny = 3\\nz = 3"}}\n</tool_call>'

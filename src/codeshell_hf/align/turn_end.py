@@ -88,7 +88,7 @@ class EndsTurns(Trainer):  # type: ignore[misc, unused-ignore]  # mixed into a c
 
     def _generate(self, prompts: list[Any]) -> Any:
         result = list(super()._generate(prompts))
-        # RLOO's result is (prompt ids, ids, completions); GRPO's has a mask before the completions, 0 for what tools gave.
+        # RLOO's result is (prompt ids, ids, completions); GRPO's has a mask of what tools gave before the completions.
         place = 2 if len(result) == 3 else 3
         said = result[1] if place == 2 or result[2] is None else list(map(find_last_turn, result[1], result[2]))
         answers = self._read_answers(said)

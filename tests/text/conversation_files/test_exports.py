@@ -25,8 +25,10 @@ def say(found: ConversationSet) -> list[list[str]]:
 def node(name: str, parent: str | None, role: str, *parts: Any, **more: Any) -> dict[str, Any]:
     kind = more.pop("kind", "text")
     content = {"content_type": kind, **({"text": parts[0]} if kind == "code" else {"parts": list(parts)})}
-    message = {"id": name, "author": {"role": role, "name": None, "metadata": {}}, "content": content,
-               "status": "finished_successfully", "weight": 1.0, "metadata": {}, "recipient": "all", **more}  # fmt: skip
+    message = {
+        "id": name, "author": {"role": role, "name": None, "metadata": {}}, "content": content, "weight": 1.0,
+        "status": "finished_successfully", "metadata": {}, "recipient": "all", **more,
+    }  # fmt: skip
     return {"id": name, "message": message, "parent": parent, "children": []}
 
 

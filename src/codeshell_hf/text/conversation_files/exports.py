@@ -140,6 +140,8 @@ def read_moss(row: Row, place: str, findings: Findings) -> list[Turn]:
         DataError: If a part is not text, or a turn has no number.
     """
     chat = row["chat"]
+    if not isinstance(chat, Mapping):
+        raise DataError(f"{place} has a chat {show(chat)}; write an object of turns")
     turns: list[Turn] = []
     for name, parts in sorted(chat.items(), key=lambda pair: _read_number(pair[0], place)):
         where = f"{name} on {place}"
