@@ -74,7 +74,7 @@ CALL = {"type": "function", "function": {"name": "run", "arguments": {"code": "p
     ],
 )
 def test_tools_calls_and_results_are_written_as_the_reader_of_files_writes_them(
-    tiny_tokenizer: CodeShellTokenizer, turns: list[dict[str, object]]
+    tiny_tokenizer: CodeShellTokenizer, turns: list[dict[str, Any]]
 ) -> None:
     """A model is asked at inference as it was tuned."""
     learnt = parse_conversation({"messages": turns, "tools": TOOLS}, "here")

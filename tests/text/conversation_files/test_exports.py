@@ -33,7 +33,7 @@ def node(name: str, parent: str | None, role: str, *parts: Any, **more: Any) -> 
 
 
 def export(*nodes: dict[str, Any], last: str | None) -> dict[str, Any]:
-    root = {"id": "root", "message": None, "parent": None, "children": []}
+    root: dict[str, Any] = {"id": "root", "message": None, "parent": None, "children": []}
     mapping = {one["id"]: one for one in (root, *nodes)}
     return {"title": "t", "create_time": 1.5, "mapping": mapping, "current_node": last}
 
