@@ -7,7 +7,9 @@ import pytest
 from transformers.utils import get_json_schema
 
 from codeshell_hf import CodeShellTokenizer
-from codeshell_hf.align.environment import MOST_CHARACTERS, RESPONSE_TEMPLATE, CodeEnvironment
+from codeshell_hf.align.environment import MOST_CHARACTERS, RESPONSE_TEMPLATE, CodeEnvironment, offer_tools
+from codeshell_hf.align.settings import EnvironmentSettings
+from codeshell_hf.errors import SettingsError
 from codeshell_hf.sandbox import Limits, Sandbox, open_sandbox
 from tests.backends import BACKEND
 
@@ -88,3 +90,14 @@ def test_an_answer_without_a_call_is_its_text(tiny_tokenizer: CodeShellTokenizer
 
     assert parsed["content"].strip() == "x = 1"
     assert "tool_calls" not in parsed
+
+
+def test_a_model_whose_template_writes_no_tools_is_refused_with_the_mend(
+    sandbox: Sandbox, tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    tiny_tokenizer.chat_template = "{{ messages[0]['content'] }}"
+
+    with pytest.raises(SettingsError, match=r"writes no tools; delete its chat_template\.jinja"):
+        offer_tools(EnvironmentSettings(), sandbox, tiny_tokenizer)
+
+    assert offer_tools(None, None, tiny_tokenizer) == {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ..errors import SettingsError
 from ..sandbox import Program, Sandbox
 from ..tokenization_codeshell import END_OF_TURN, CodeShellTokenizer
 from .partial_tests import split_tests
@@ -80,9 +81,18 @@ class CodeEnvironment:
 def offer_tools(
     settings: EnvironmentSettings | None, sandbox: Sandbox | None, tokenizer: CodeShellTokenizer
 ) -> dict[str, Callable[[], CodeEnvironment]]:
-    """TRL's argument for a trainer with the tool, whose calls the tokenizer then finds; empty without settings."""
+    """TRL's argument for a trainer with the tool, whose calls the tokenizer then finds; empty without settings.
+
+    Raises:
+        SettingsError: If the model's chat template does not write tools.
+    """
     if settings is None:
         return {}
+    if "tool_calls" not in str(tokenizer.chat_template):
+        raise SettingsError(
+            f"environment is set, but the chat template of {tokenizer.name_or_path} writes no tools; delete its "
+            "chat_template.jinja to use the one of this release"
+        )
     if sandbox is None:
         raise ValueError("an environment needs a sandbox")
     tokenizer.response_template = RESPONSE_TEMPLATE
