@@ -2,11 +2,13 @@
 
 python -m benchmarks.curation [--megabytes 100] [--plain]    one core, real files, by step
 python -m benchmarks.curation --profile [--megabytes 30]     processor time of each measurement, on the same files
+python -m benchmarks.curation --cores 1 2 [--megabytes 100]  seconds by number of cores, in turns, on the same files
 python -m benchmarks.curation --memory 2.5 5 [--plain]       gigabytes of synthetic code, all cores
 
 The first stops if kept and dropped documents do not add up. The profile runs each function alone, and counts the time
 of processes that it starts; what is measured of survivors is not paid for what cheap rules and duplicates drop. The
-third runs the recipe in a process of its own and sums the memory of all its processes, counting shared pages once.
+third runs the recipe in processes of its own, each on so many cores, and stops if they keep different documents. The
+last runs the recipe in a process of its own and sums the memory of all its processes, counting shared pages once.
 `--plain` leaves out syntax and linting, which take more than half of the time.
 """
 
@@ -15,6 +17,7 @@ import hashlib
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,6 +39,14 @@ VOCABULARY = [f"{first}_{second}" for first in "get set make find read write loa
 SAMPLE_S = 0.25
 
 
+def write_files(texts: list[bytes], folder: Path) -> None:
+    """Writes files of Python, 500 in each folder."""
+    for place, text in enumerate(texts):
+        path = folder / f"{place // 500:03d}" / f"{place}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+
+
 def run_steps(options: argparse.Namespace) -> int:
     """Runs the funnel on one core and prints the seconds of each step."""
     megabytes, is_plain = options.megabytes, options.plain
@@ -48,10 +59,7 @@ def run_steps(options: argparse.Namespace) -> int:
     daft_engine.start("local")
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home, "in")
-        for place, text in enumerate(texts):
-            path = folder / f"{place // 500:03d}" / f"{place}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text)
+        write_files(texts, folder)
         settings = Settings.model_validate(
             {
                 "output": Path(home, "out"),
@@ -128,6 +136,7 @@ def list_measurements(data: list[bytes], folder: Path) -> list[tuple[str, str, C
     assert loaded is not None
     table = pa.table({"text": pa.array(texts, pa.large_string())})
     lint(["x = 1\n"])
+    redact_all(["x = 1\n"])  # compiles its scan
     shingles = shingle(data)
 
     def batches(values: list, size: int = 500) -> Iterator[list]:
@@ -150,7 +159,11 @@ def list_measurements(data: list[bytes], folder: Path) -> list[tuple[str, str, C
         ("parse", dear, lambda: [_parse_in_time(loaded[0], one) for one in data]),
         ("parse and query", dear, lambda: [parse_here(one, "python") for one in data]),
         ("ruff", dear, lambda: [lint(some) for some in batches(texts)]),
-        ("benchmarks", dear, lambda: [decontaminator.find(one, "python") for one in data]),
+        (
+            "benchmarks",
+            dear,
+            lambda: [decontaminator.find_all(some, ["python"] * len(some)) for some in batches(data)],
+        ),
         ("words (8,000 characters)", dear, lambda: [split_code(text[:8000]) for text in texts]),
         ("perplexity", dear, lambda: [score(some) for some in batches(words)]),
         ("redaction", dear, lambda: [redact_all(some) for some in batches(texts)]),
@@ -196,6 +209,52 @@ def write_corpus(folder: Path, gigabytes: float) -> None:
                 row = json.dumps({"content": text, "path": "a.py"}) + "\n"
                 file.write(row)
                 written += len(row)
+
+
+def measure_scaling(options: argparse.Namespace) -> int:
+    """Runs the recipe on several numbers of cores, in turns, and prints the median seconds of each."""
+    texts = read_texts(options.megabytes)
+    size = sum(map(len, texts)) / 1e6
+    seconds: dict[int, list[float]] = {cores: [] for cores in options.cores}
+    kept: set[str] = set()
+    usable = list_cores()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as home:
+        write_files(texts, Path(home, "in"))
+        for turn in range(options.repeats):
+            for cores in options.cores:
+                output = Path(home, f"out-{cores}-{turn}")
+                settings = {
+                    "output": str(output),
+                    "sources": [{"name": "files", "path": f"{home}/in"}],
+                    "engine": {"part_bytes": max(1_000_000, int(size * 1e6) // (8 * max(options.cores)))},
+                    "perplexity": {"sample_bytes": 8_000_000, "order": 3},
+                    "reads_syntax": not options.plain,
+                    "lints": not options.plain,
+                }
+                Path(home, "c.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+                command = [sys.executable, "-m", "recipes.curate", f"{home}/c.yaml"]
+                os.sched_setaffinity(0, sorted(usable)[:cores])  # processes inherit it
+                started = time.perf_counter()
+                try:
+                    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+                finally:
+                    os.sched_setaffinity(0, usable)
+                if status:
+                    return 1
+                seconds[cores].append(time.perf_counter() - started)
+                documents = sorted((output / "documents").glob("*.parquet"))
+                kept.add(hashlib.sha256(b"".join(path.read_bytes() for path in documents)).hexdigest())
+    if len(kept) > 1:
+        print("the numbers of cores keep different documents; nothing is measured", file=sys.stderr)
+        return 1
+    columns = {"cores": "5", "seconds": "9.1f", "MB/s": "7.1f", "times the first": "16.2f"}
+    facts = [f"{len(texts):,} files, {size:.1f} MB; median of {options.repeats} turns, with the start of all processes"]
+    table = Result(describe_machine(), facts, columns).start("benchmarks.curation", options.given)
+    medians = {cores: statistics.median(values) for cores, values in seconds.items()}
+    for cores, median in medians.items():
+        table.add(str(cores), median, size / median, medians[options.cores[0]] / median)
+    table.keep(options.json)
+    return 0
 
 
 def measure_memory(options: argparse.Namespace) -> int:
@@ -254,6 +313,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curation", description=__doc__)
     parser.add_argument("--megabytes", type=float, default=100.0)
     parser.add_argument("--memory", type=float, nargs="+", metavar="GB", help="sizes of synthetic corpora")
+    parser.add_argument("--cores", type=int, nargs="+", metavar="N", help="numbers of cores to compare")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each number of cores")
     parser.add_argument("--profile", action="store_true", help="processor time of each measurement")
     parser.add_argument("--plain", action="store_true", help="leave out syntax and linting")
     add_output(parser)
@@ -261,6 +322,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.given = arguments
     if options.memory:
         return measure_memory(options)
+    if options.cores:
+        return measure_scaling(options)
     return run_profile(options) if options.profile else run_steps(options)
 
 

@@ -111,7 +111,8 @@ def curate(settings: Settings, output: Path, *, compute_dtype: "ComputeDtype", o
         DataError: If there is nothing to read, or nothing is left.
     """
     from codeshell_hf.curate.corpus import Corpus
-    from codeshell_hf.curate.funnel import Curation, check_inputs
+    from codeshell_hf.curate.funnel import Curation
+    from codeshell_hf.curate.input_checks import check_inputs
 
     check_inputs(
         rules=settings.rules,

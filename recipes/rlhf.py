@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from codeshell_hf.align.settings import MeasureSettings, RewardSettings
+from codeshell_hf.align.settings import EnvironmentSettings, MeasureSettings, RewardSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.stages.precision_choice import read_config
 from codeshell_hf.stages.stage import Work, is_first_rank, main, print_first
@@ -31,6 +31,9 @@ class Settings(AlignmentSettings, SandboxSettings, Reading):
     method: Literal["rloo", "grpo"] = Field(default="rloo", description="TRL's RLOO or GRPO")
     prompts: tuple[DataPlace, ...] = Field(min_length=1, description="conversations; their last answer is not used")
     rewards: tuple[RewardSettings, ...] = Field(min_length=1, description="the rewards, each with a weight")
+    environment: EnvironmentSettings | None = Field(
+        default=None, description="lets the model run programs before it answers; needs method grpo"
+    )
     max_bad_fraction: float = Field(
         default=0.1, ge=0, le=1, description="the run stops if a reward is unusable for a larger share of answers"
     )
@@ -48,6 +51,13 @@ class Settings(AlignmentSettings, SandboxSettings, Reading):
             raise ValueError(
                 "trainer.beta is not given, and TRL's default for grpo is 0, which lets the model drift from its "
                 "start; set trainer.beta: 0.04, or 0.0 if you want that"
+            )
+        if self.environment is not None and self.method != "grpo":
+            raise ValueError(f"environment needs TRL's tools, which {self.method} does not have; set method: grpo")
+        if self.environment is not None and self.measure is not None:
+            raise ValueError(
+                "environment is set, but measure answers without tools; set measure: null, and trainer.eval_strategy "
+                "with held_out_prompts, which are answered with them"
             )
         if self.trainer.get("eval_strategy", "no") != "no" and not self.held_out_prompts:
             raise ValueError(
@@ -68,16 +78,23 @@ def run(settings: Settings, work: Work) -> None:
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
     from codeshell_hf.align.callbacks import make_checks, measure, measure_at_start
+    from codeshell_hf.align.environment import offer_tools
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import summarize_changes
     from codeshell_hf.align.reward_measurement import RewardMeasurement
-    from codeshell_hf.align.rewards import check_rewards, list_judges, make_rewards, needs_sandbox
+    from codeshell_hf.align.rewards import (
+        check_rewards,
+        list_judges,
+        make_rewards,
+        needs_sandbox,
+        shard_reward_models,
+    )
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
     from codeshell_hf.align.turn_end import EndsTurns
     from codeshell_hf.publish.figures import draw_rewards, save_figure
 
-    sections, method, model = settings.rewards, settings.method, settings.model
+    sections, method, model, environment = settings.rewards, settings.method, settings.model, settings.environment
     reading = settings.get_reading()
     quiet_logs()
     check_rewards(sections)
@@ -87,9 +104,10 @@ def run(settings: Settings, work: Work) -> None:
         config_class,
         settings,
         work,
-        owned=("reward_weights", "remove_unused_columns"),
+        owned=("reward_weights", "remove_unused_columns", "max_tool_calling_iterations"),
         reward_weights=[reward.weight for reward in sections],
         remove_unused_columns=False,
+        **({} if environment is None else {"max_tool_calling_iterations": environment.max_calls}),
     )
 
     # Data
@@ -110,7 +128,8 @@ def run(settings: Settings, work: Work) -> None:
 
     # Training
     measurement = RewardMeasurement(settings.measure, work.folder / "measured_before.json", seed=settings.seed)
-    with settings.open_sandbox() if any(map(needs_sandbox, sections)) else nullcontext() as sandbox:
+    runs_programs = environment is not None or any(map(needs_sandbox, sections))
+    with settings.open_sandbox() if runs_programs else nullcontext() as sandbox:
         rewards = make_rewards(
             sections,
             sandbox,
@@ -118,6 +137,8 @@ def run(settings: Settings, work: Work) -> None:
             max_bad_fraction=settings.max_bad_fraction,
             folder=work.folder,
         )
+        if config.distributed_state.distributed_type.value == "FSDP":
+            shard_reward_models(rewards, bf16=config.bf16)
         trainer = type(trainer_class.__name__, (EndsTurns, trainer_class), {})(
             model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
             reward_funcs=[reward.function for reward in rewards],
@@ -128,6 +149,7 @@ def run(settings: Settings, work: Work) -> None:
             processing_class=tokenizer,
             peft_config=make_adapter(settings),
             callbacks=make_checks(settings.max_idle_steps, config.max_completion_length),
+            **offer_tools(environment, sandbox, tokenizer),
         )
         measure_at_start(trainer, lambda policy: measurement.take_first(policy, tokenizer, rewards))
         train(trainer)

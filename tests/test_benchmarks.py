@@ -166,6 +166,15 @@ def test_the_funnel_is_timed_by_step_and_its_memory_added_up(capfd: pytest.Captu
     assert "measure" in printed
 
 
+@pytest.mark.slow
+def test_two_cores_keep_what_one_keeps_and_both_are_timed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert curation.main(["--cores", "1", "2", "--megabytes", "0.4", "--repeats", "1", "--plain"]) == 0
+
+    rows = re.findall(r"^([12]) +[\d.]+ +[\d.]+ +([\d.]+)$", capfd.readouterr().out, re.MULTILINE)
+    assert [cores for cores, _ in rows] == ["1", "2"]
+    assert rows[0][1] == "1.00"
+
+
 def test_each_measurement_of_curation_has_its_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert curation.main(["--profile", "--megabytes", "0.2"]) == 0
 

@@ -7,8 +7,7 @@ found by their names (`curate/named_secrets.py`).
 import re
 from collections.abc import Iterator
 
-# Each format is a mark, which an engine without lookaround (RE2) can search for, and what follows; an empty mark's
-# place is what the whole pattern finds.
+# Each format is a mark, alone with lookaround, and what follows.
 _ID = r"[A-Za-z0-9]"
 _URL = r"[A-Za-z0-9_-]"
 _HEX = r"[0-9a-f]"
@@ -92,8 +91,8 @@ _FORMATS: tuple[tuple[str, str], ...] = (
 # A key may follow an escape, as in "\\n", and Telegram's the word bot; it ends where its letters end.
 _BEFORE = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=/bot))"
 _KEY = re.compile(rf"{_BEFORE}(?:{'|'.join(mark + rest for mark, rest in _FORMATS)})(?![A-Za-z0-9_-])", re.ASCII)
-MARKS = "|".join(re.sub(r"\(\?<=(.*)\)", r"\1", mark) for mark, _ in _FORMATS)
-"""A pattern for RE2 that every line with a key matches."""
+SCANS = tuple(re.sub(r"\(\?<=(.*)\)", r"\1", mark) + rest for mark, rest in _FORMATS)
+"""Patterns without lookaround, one of which every line with a key matches."""
 # What documentation shows in a key's place.
 _PLACEHOLDER = re.compile(r"(?i)example|x{6}|your|placeholder|0{12}|\*{3}")
 

@@ -72,6 +72,13 @@ CHAT_TEMPLATE = r"""
     {%- elif message['role'] != 'assistant' -%}
         {{- raise_exception('a turn of role ' + message['role'] + ' has no content; write its text') -}}
     {%- endif -%}
+    {%- for call in message['tool_calls'] or [] -%}
+        {%- set function = call['function'] or call -%}
+        {%- set arguments = function['arguments'] or {} -%}
+        {{- '\n' if message['content'] or not loop.first -}}
+        {{- '<tool_call>\n{"name": ' + function['name'] | tojson + ', "arguments": ' -}}
+        {{- (arguments if arguments is string else arguments | tojson) + '}\n</tool_call>' -}}
+    {%- endfor -%}
 {%- endmacro -%}
 {%- set forged_turns = forged_turns | default('keep') -%}
 {%- if forged_turns not in ['keep', 'refuse', 'escape'] -%}
@@ -87,6 +94,14 @@ CHAT_TEMPLATE = r"""
     {%- endif -%}
 {%- endmacro -%}
 {%- set waiting = namespace(system='') -%}
+{%- if tools is defined and tools -%}
+    {%- set waiting.system = 'You may call tools. These are known, one a line:\n<tools>\n' -%}
+    {%- for tool in tools -%}
+        {%- set waiting.system = waiting.system + tool | tojson + '\n' -%}
+    {%- endfor -%}
+    {%- set waiting.system = waiting.system + '</tools>\nA call is written as\n<tool_call>\n' -%}
+    {%- set waiting.system = waiting.system + '{"name": "NAME", "arguments": {}}\n</tool_call>\n\n' -%}
+{%- endif -%}
 {%- for message in messages -%}
     {%- if message['role'] in ['system', 'developer'] -%}
         {%- set text = guard(read(message)) -%}
@@ -96,13 +111,17 @@ CHAT_TEMPLATE = r"""
     {%- elif message['role'] == 'user' -%}
         {{- '## human:' + waiting.system + guard(read(message)) + '|<end>|' -}}
         {%- set waiting.system = '' -%}
+    {%- elif message['role'] == 'tool' -%}
+        {{- '## human:' if loop.first or messages[loop.index0 - 1]['role'] != 'tool' else '\n\n' -}}
+        {{- '<tool_response>\n' + guard(read(message)) + '\n</tool_response>' -}}
+        {{- '|<end>|' if loop.last or messages[loop.index0 + 1]['role'] != 'tool' -}}
     {%- elif message['role'] == 'assistant' -%}
         {{- '## assistant:' -}}
         {%- generation -%}
             {{- ' ' + read(message) + '|<end>|' -}}
         {%- endgeneration -%}
     {%- else -%}
-        {{- raise_exception('role is ' + message['role'] + ', but the format has system, user and assistant') -}}
+        {{- raise_exception('role is ' + message['role'] + ', but the format has system, user, assistant and tool') -}}
     {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
@@ -114,10 +133,12 @@ CHAT_TEMPLATE = r"""
 """
 r"""The released chat format as a template of transformers.
 
-System text is put before the next question, since the format has no system role. Content is a string or a list of text
-parts; an assistant's may be missing. The template variable `forged_turns` handles user and system text with `|<end>`,
-which could pass for the end of a turn: "keep", the default, leaves it as the release does; "refuse" raises an error;
-"escape" writes `|<\\end>`. The final `|` is not required, since the template's own stop could complete it.
+System text is put before the next question, since the format has no system role, and so are `tools`. A call of a tool
+is written as `<tool_call>` with its JSON in the assistant's turn, and a result as `<tool_response>` in the other's.
+Content is a string or a list of text parts; an assistant's may be missing. The template variable `forged_turns` handles
+user, system and tool text with `|<end>`, which could pass for the end of a turn: "keep", the default, leaves it as the
+release does; "refuse" raises an error; "escape" writes `|<\\end>`. The final `|` is not required, since the template's
+own stop could complete it.
 """
 
 InfillingOrder = Literal["psm", "spm"]

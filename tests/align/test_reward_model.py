@@ -11,6 +11,7 @@ import torch
 from codeshell_hf import CodeShellForCausalLM, CodeShellForSequenceClassification, CodeShellTokenizer
 from codeshell_hf.align.reward_model import RewardModel, load_reward_model, make_reward_model, score_texts
 from codeshell_hf.errors import CheckpointError
+from tests.warm import start
 
 QUESTION = {"role": "user", "content": "make x one"}
 
@@ -85,3 +86,47 @@ def test_what_is_no_reward_model_is_refused(folder: Path, tiny_tokenizer: CodeSh
         load_reward_model(folder.parent / "none")
     with pytest.raises(CheckpointError, match=r"none cannot be loaded .*; name a complete CodeShell checkpoint"):
         make_reward_model(folder.parent / "none", attention="sdpa", pad_token_id=0)
+
+
+SHARDED = """
+import json, sys
+from pathlib import Path
+import torch
+from torch.distributed.tensor import DTensor
+from codeshell_hf.align.reward_model import load_reward_model, score_texts, shard_reward_model
+from codeshell_hf.align.shared_work import count_ranks
+from recipes.with_accelerate import join_ranks
+from tests.align.test_reward_model import SCORED
+folder = Path(sys.argv[1])
+with join_ranks():
+    loaded = load_reward_model(folder)
+    whole = sum(parameter.numel() for parameter in loaded.model.parameters())
+    shard_reward_model(loaded, bf16=False)
+    own = sum(parameter.to_local().numel() for parameter in loaded.model.parameters())
+    scores = [score_texts(loaded, SCORED)]
+    with torch.inference_mode():  # as TRL does
+        scores.append(score_texts(loaded, SCORED))
+    scores.append(score_texts(loaded, SCORED))
+    (folder / f"scores-{count_ranks()[0]}.json").write_text(json.dumps([own / whole, scores]))
+"""
+SCORED = [[{"role": "user", "content": "q" * size}, {"role": "assistant", "content": "r|<end>|"}] for size in (1, 5, 3)]
+
+
+@pytest.mark.slow
+def test_a_sharded_reward_model_scores_as_a_whole_one(
+    folder: Path, tmp_path: Path, tiny_tokenizer: CodeShellTokenizer
+) -> None:
+    reward = save_reward_model(folder, tiny_tokenizer, 0.5)
+    (tmp_path / "sharded.py").write_text(SHARDED)
+    expected = score_texts(load_reward_model(reward), SCORED)
+
+    process = start(str(tmp_path / "sharded.py"), str(reward), ranks=2)
+    printed = process.communicate(timeout=400)[0]
+
+    assert process.returncode == 0, printed[-3000:]
+    assert len({round(score, 3) for score in expected}) == 3
+    for rank in range(2):
+        share, scores = json.loads((reward / f"scores-{rank}.json").read_text())
+        assert 0.4 < share < 0.6, "a rank keeps half"
+        for again in scores:
+            assert again == pytest.approx(expected, abs=1e-5)

@@ -95,14 +95,40 @@ def test_names_do_not_matter_in_structures_but_which_are_equal_does() -> None:
     other = one.replace(b"sums", b"zz").replace(b"things", b"bag").replace(b"total", b"f").replace(b"thing", b"q")
     mixed = one.replace(b"sums += thing", b"thing += sums")
 
-    hashes = [Structure(text).hash_sequences() for text in (one, other, mixed)]
+    hashes = [Structure([text]).hash_sequences() for text in (one, other, mixed)]
 
     assert len(hashes[0]) == 1
     assert (hashes[0] == hashes[1]).all()
     assert (hashes[0] != hashes[2]).any()
-    assert (Structure(one).hash_shapes() == Structure(mixed).hash_shapes()).all()
+    assert (Structure([one]).hash_shapes() == Structure([mixed]).hash_shapes()).all()
     commented = one.replace(b"\n    for", b"  # starts here\n    for")
-    assert (Structure(commented).hash_sequences() == hashes[0]).all()
+    assert (Structure([commented]).hash_sequences() == hashes[0]).all()
+
+
+def test_many_documents_at_once_are_judged_as_each_alone() -> None:
+    """Also where a benchmark's text is cut between two documents, and in blocks that are full or of one document."""
+    rows = [json.loads(line) for line in TASKS.read_text(encoding="utf-8").split("\n") if line]
+    tasks = {"made": [make_task(row) for row in rows], **BENCHMARKS}
+    words = f"# {STORY}".split(" ")
+    texts = [
+        *(f"x = {place}\n{row['prompt']}{row['canonical_solution']}" for place, row in enumerate(rows[:20])),
+        *(rename(describe(row["prompt"] + row["canonical_solution"], None)) for row in rows[:20]),
+        *("def other(value):\n    return value\n" * count for count in (0, 1, 20_000)),
+        *(" ".join(words[:8]), " ".join(words[8:])),
+        *(" ".join(words[:17]), " ".join(words)),
+    ]
+    documents = [text.encode() for text in texts]
+    languages = ["python", "c", None] * len(documents)
+    decontaminator = Decontaminator(tasks)
+
+    together = decontaminator.find_all(documents, languages[: len(documents)])
+
+    alone = [decontaminator.find(document, language) for document, language in zip(documents, languages, strict=False)]
+    assert together == alone
+    assert decontaminator.find(f"{texts[-4]} {texts[-3]}".encode()) is not None, "cut in two, and whole"
+    assert alone[-4:-2] == [None, None]
+    assert any(found is not None and found.is_renamed for found in alone)
+    assert None in alone[:-4]
 
 
 def test_rolled_hashes_are_those_of_a_plain_loop() -> None:

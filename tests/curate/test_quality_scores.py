@@ -115,6 +115,18 @@ SHAPES: list[tuple[str, int | None]] = [
     ('{"score": null}', None),
     ('{"scores": {"correctness": 4}}', None),
     ('{"score": [3, 4]}', None),
+    ("I'd rate this a solid 4 out of 5.", 4),
+    ('Final verdict — **Quality score: 3**', 3),
+    ('综合评分：3（满分5分）', 3),
+    ('打分：5', 5),
+    ('{"score": "2", "reason": "short"}', 2),
+    ('```json\n{"score": 1}\n```\nThe code is poor.', 1),
+    ('Score: 7/10', None),
+    ('I cannot evaluate this code.', None),
+    ('Between 2 and 3.', None),
+    ('Score: 4 (good structure, 2 bugs, 3 warnings)', 4),
+    ('<score>3</score>', 3),
+    ('这段代码可以给到4分。', 4),
 ]
 # fmt: on
 

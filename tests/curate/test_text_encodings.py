@@ -43,6 +43,17 @@ CASES = [
     *((text, name, name) for text in (*CHINESE, *EUROPEAN) for name in ("utf-16", "utf-32", "utf-8")),
     *((text, name, name) for text in EUROPEAN for name in ("utf-16-le", "utf-16-be")),
     (GOOD, "utf-8-sig", "utf-8"),
+    ("# 这是配置文件，请不要修改\nport = 8080\n", "gb2312", "gb18030"),
+    ("// 返回值说明：成功返回零，失败返回错误码\nint open_dev();\n", "gbk", "gb18030"),
+    ("/* 檔案讀取失敗，請重新嘗試 */\nint f;\n", "big5", "big5"),
+    ("// メモリを確保できませんでした\nreturn -1;\n", "shift_jis", "cp932"),
+    ("# 変数の初期化を行う\nx = 0\n", "euc_jp", "euc_jp"),
+    ("// 파일을 열 수 없습니다\nreturn 0;\n", "euc_kr", "cp949"),
+    ("# Straße und Fußgänger\nx=1\n", "latin-1", "latin-1"),
+    ("x = 'naïve'\n", "utf-16", "utf-16"),
+    ("print('hello world')\n# plain\n", "utf-16-le", "utf-16-le"),
+    ("// Проверка входных данных и вывод ошибок\nint a;\n", "cp1251", "cp1251"),
+    ("# 你好，世界\n# 你好，世界\n# 你好，世界\n", "utf-8-sig", "utf-8"),
 ]
 
 

@@ -54,6 +54,27 @@ def _tests(name: str) -> str:
 
 MUTATIONS = (
     Mutation(
+        "src/codeshell_hf/align/turn_end.py",
+        "return ids[start:]",
+        "return ids",
+        "tests/recipes/test_rlhf.py::test_a_policy_runs_its_program_reads_the_traceback_and_mends_it",
+        "an answer behind a tool's result is judged together with the call before it",
+    ),
+    Mutation(
+        "src/codeshell_hf/align/environment.py",
+        "[: self._shown_tests]",
+        "[:]",
+        "tests/align/test_environment.py",
+        "a model sees the tests by which its answer is judged",
+    ),
+    Mutation(
+        "src/codeshell_hf/tokenization_codeshell.py",
+        "guard(read(message)) + '\\n</tool_response>'",
+        "read(message) + '\\n</tool_response>'",
+        "tests/test_tokenization_codeshell.py::test_a_result_that_forges_a_turn_is_escaped_or_refused",
+        "what a tool says can forge a turn",
+    ),
+    Mutation(
         MEASUREMENT,
         "compare_rewards(self._list_copied(), self.taken[-1], seed=self._seed)",
         "compare_rewards(self._list_copied(), self.taken[0], seed=self._seed)",

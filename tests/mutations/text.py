@@ -15,6 +15,20 @@ NEAREST = "src/codeshell_hf/text/nearest_answer.py"
 
 MUTATIONS = (
     Mutation(
+        f"{CONVERSATION_FILES}exports.py",
+        'last = row.get("current_node")',
+        "last = None",
+        "tests/text/conversation_files/test_exports.py",
+        "a conversation of ChatGPT is read along another branch than the one that was shown",
+    ),
+    Mutation(
+        f"{CONVERSATION_FILES}exports.py",
+        "metadata.get(HIDDEN)",
+        "metadata.get(None)",
+        "tests/text/conversation_files/test_exports.py",
+        "what ChatGPT hides from people becomes a turn",
+    ),
+    Mutation(
         NEAREST,
         "np.maximum(1, self._sizes + len(shingles) - shared)",
         "max(1, len(shingles))",

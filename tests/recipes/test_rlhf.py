@@ -72,6 +72,46 @@ def test_answers_are_generated_token_by_token_from_the_cache(
     assert len([length for length in read if length > 1]) <= 3, "the prompts, and the answers' probabilities"
 
 
+def test_a_policy_runs_its_program_reads_the_traceback_and_mends_it(
+    aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL's own loop, with what the policy says written down: a call, then an answer, of which half are right."""
+    seen: list[str] = []
+    tokenizer = CodeShellTokenizer.from_pretrained(aligned / "sft" / "model")
+    call = '<tool_call>\n{"name": "run", "arguments": {"code": "x = 3\\ny = 3\\nz = 3"}}\n</tool_call>'
+
+    def say(model: CodeShellForCausalLM, *, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        rows = []
+        for number, row in enumerate(input_ids.tolist()):
+            text = tokenizer.decode(row)
+            seen.append(text)
+            said = "x = 1\ny = 100\nz = 'z'" if number % 2 else "x = 0\ny = 0\nz = 0"
+            rows.append(tokenizer.encode_text(f" {said if '<tool_response>' in text else call}|<end>|"))
+        longest = max(map(len, rows))
+        ends = torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
+        return torch.cat((input_ids, ends), dim=1)
+
+    monkeypatch.setattr(CodeShellForCausalLM, "generate", say)
+    options = rlhf_settings(aligned, tmp_path / "out", max_steps=1, max_completion_length=400)
+    settings = {**options, "method": "grpo", "environment": {"max_calls": 1}, "measure": None}
+
+    assert run("rlhf", settings, tmp_path) == 0
+
+    entry = json.loads((tmp_path / "out" / "log.json").read_text())[0]
+    assert (entry["tools/call_frequency"], entry["tools/failure_frequency"]) == (1.0, 0.0)
+    assert entry["rewards/tests/mean"] == 0.5, "the answer behind the result is judged, by all tests"
+    assert entry["completions/clipped_ratio"] == 0
+    assert float(entry["grad_norm"]) > 0
+    said = [len(tokenizer.encode_text(f" {text}|<end>|")) for text in (call, "x = 1\ny = 100\nz = 'z'")]
+    assert entry["completions/max_length"] == sum(said), "what the tool said is not learned from"
+    results = [text for text in seen if "<tool_response>" in text]
+    assert len(results) == 24
+    assert all('File "tests.py", line 1' in text and text.endswith("|<end>|## assistant:") for text in results)
+    assert {text.count("AssertionError\n</tool_response>") for text in results} == {1}
+    assert '"name": "run"' in seen[0]
+    assert CodeShellTokenizer.from_pretrained(tmp_path / "out" / "model").response_template is None
+
+
 def test_copies_of_the_nearest_tuned_answers_are_measured_beside_the_policy(
     aligned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

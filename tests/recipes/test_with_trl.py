@@ -165,6 +165,13 @@ BAD: dict[str, tuple[str, dict[str, object], int, str]] = {
         2,
         "judge.token_variable is NO_SUCH_KEY, which is not set",
     ),
+    "tools without a loop": ("rlhf", {"environment": {}}, 2, "TRL's tools, which rloo does not have; set method: grpo"),
+    "tools that are not measured": (
+        "rlhf",
+        {"method": "grpo", "environment": {}},
+        2,
+        "measure answers without tools; set measure: null",
+    ),
     "no beta": ("rlhf", {"method": "grpo", "trainer": {"beta": ...}}, 2, "trainer.beta is not given"),
     "no weight": ("rlhf", {"rewards": [{"kind": "format", "weight": 0}]}, 2, "every reward has weight 0"),
     "twice": ("rlhf", {"rewards": [{"kind": "format"}] * 2}, 2, "give each once"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from ..errors import CheckpointError
 from ..modeling_codeshell import CodeShellForSequenceClassification
@@ -64,6 +65,21 @@ def load_reward_model(folder: Path) -> RewardModel:
     tokenizer = open_tokenizer(folder)
     tokenizer.chat_template = POLICY_TEMPLATE
     return RewardModel(model.eval().requires_grad_(requires_grad=False), tokenizer)
+
+
+def shard_reward_model(reward_model: RewardModel, *, bf16: bool) -> None:
+    """Shards a frozen reward model over the ranks by FSDP2, a block at a time; each forward pass needs all ranks.
+
+    TRL would keep it whole on every rank. Under ZeRO-3 it is DeepSpeed that shards it.
+
+    Args:
+        bf16: Whether blocks are gathered, and compute, in bfloat16; what each rank keeps stays in float32.
+    """
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if bf16 else None)
+    model = reward_model.model
+    for block in model.transformer.h:
+        fully_shard(block, mp_policy=policy)
+    fully_shard(model, mp_policy=policy)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from ..tokenization_codeshell import CodeShellTokenizer
 from .exact_answers import ExactReward
 from .judge_reward import JudgeReward
 from .partial_tests import split_tests
-from .reward_model import RewardModel, load_reward_model
+from .reward_model import RewardModel, load_reward_model, shard_reward_model
 from .settings import RewardSettings
 
 logger = logging.getLogger(__name__)
@@ -205,6 +205,13 @@ def make_rewards(
         guarded = GuardedReward(function, name=name, max_bad_fraction=max_bad_fraction)
         rewards.append(WeightedReward(name, section.weight, guarded, BEST.get(section.kind, math.inf)))
     return rewards
+
+
+def shard_reward_models(rewards: Sequence[WeightedReward], *, bf16: bool) -> None:
+    """Shards the reward models among rewards over the ranks, as `shard_reward_model`."""
+    for reward in rewards:
+        if isinstance(reward.scorer, RewardModel):
+            shard_reward_model(reward.scorer, bf16=bf16)
 
 
 BEST = {"tests": 1.0, "exact": 1.0, "judge": 1.0, "format": 1.0, "length": 0.0}

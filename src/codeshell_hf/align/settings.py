@@ -114,6 +114,13 @@ class MeasureSettings(Section):
     )
 
 
+class EnvironmentSettings(Section):
+    """A tool `run`, with which a model runs its program in the sandbox before it answers."""
+
+    shown_tests: int = Field(default=1, ge=0, description="tests of the prompt that a program is run with")
+    max_calls: int = Field(default=2, gt=0, description="turns in which programs are run")
+
+
 class SampleSettings(Section):
     """How answers are sampled for preference pairs."""
 

@@ -88,9 +88,14 @@ class EndsTurns(Trainer):  # type: ignore[misc, unused-ignore]  # mixed into a c
 
     def _generate(self, prompts: list[Any]) -> Any:
         result = list(super()._generate(prompts))
-        answers = self._read_answers(result[1])
-        # RLOO's result is (prompt ids, ids, completions); GRPO's has a mask of tools before the completions.
-        result[2 if len(result) == 3 else 3] = [[answer.turn] for answer in answers]
+        # RLOO's result is (prompt ids, ids, completions); GRPO's has a mask of what tools gave before the completions.
+        place = 2 if len(result) == 3 else 3
+        said = result[1] if place == 2 or result[2] is None else list(map(find_last_turn, result[1], result[2]))
+        answers = self._read_answers(said)
+        result[place] = [
+            [*(turns if turns[-1]["role"] == "tool" else turns[:-1]), answer.turn]
+            for turns, answer in zip(result[place], answers, strict=True)
+        ]
         self._count_finished(answers)
         return tuple(result)
 
@@ -113,6 +118,18 @@ class EndsTurns(Trainer):  # type: ignore[misc, unused-ignore]  # mixed into a c
         }
         for name, value in corrected.items():
             measures[f"completions/{name}"][-1] = value.item()
+
+
+def find_last_turn(ids: Sequence[int], is_said: Sequence[int]) -> Sequence[int]:
+    """The tokens behind the last result of a tool; `is_said` is 0 for results.
+
+    >>> find_last_turn([5, 6, 7, 8], [1, 0, 1, 1])
+    [7, 8]
+    """
+    start = len(is_said)
+    while start and is_said[start - 1]:
+        start -= 1
+    return ids[start:]
 
 
 def is_ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Collection[int]) -> bool:

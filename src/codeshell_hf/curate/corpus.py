@@ -236,12 +236,9 @@ class Corpus:
         tasks = [
             AlignTask(measured=str(measured), examined=[*map(str, self._examined[part])], output=str(output))
             for part, measured in enumerate(self.measured)
-            if not (output := self._align(part)).exists()
+            if not (output := self.locate("examined", part)).exists()
         ]
         self._follow("align", map_tasks(align_part, tasks, None, is_small=len(tasks) < _SMALL), len(tasks), len(tasks))
-
-    def _align(self, part: int) -> Path:
-        return self.work / "examined" / f"{part:05d}.parquet"
 
     def _follow(self, step: str, answers: Iterator[Answer], tasks: int, total: int) -> list[Answer]:
         done = total - tasks
@@ -261,7 +258,7 @@ class Corpus:
             CorpusPart(
                 index=index,
                 measured=str(measured),
-                examined=str(self._align(index)),
+                examined=str(self.locate("examined", index)),
                 codes=str(codes / f"{index:05d}.npy"),
                 output=str(folder / f"{prefix}{index:05d}.parquet"),
             )
@@ -288,10 +285,14 @@ class Corpus:
         """Runs a step over all parts, and returns the answers in the order of completion."""
         return self._follow(step, map_tasks(function, tasks, shared), len(tasks), len(tasks))
 
+    def locate(self, step: str, part: int) -> Path:
+        """The file that a step writes for a part."""
+        return self.work / step / f"{part:05d}.parquet"
+
     def read(self, step: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Reads a step's files, one table for each part."""
         for index in range(len(self.measured)):
-            yield pq.read_table(self.work / step / f"{index:05d}.parquet", columns=list(columns))
+            yield pq.read_table(self.locate(step, index), columns=list(columns))
 
     def once(self, name: str, compute: Callable[[], pa.Table]) -> pa.Table:
         """Computes a table, or reads it if an earlier try has written it."""
@@ -314,7 +315,7 @@ class Corpus:
             if len(mine):
                 table = pq.read_table(path, columns=[name for name in columns if name not in EXAMINED_SIGNALS])
                 if examined := [name for name in columns if name in EXAMINED_SIGNALS]:
-                    found = pq.read_table(self._align(part), columns=examined)
+                    found = pq.read_table(self.locate("examined", part), columns=examined)
                     for name in examined:
                         table = table.append_column(name, found[name])
                 yield table.take(pa.array(mine & ROW))
@@ -334,7 +335,7 @@ class Corpus:
         for part, path in enumerate(self.measured):
             table = pq.read_table(path, columns=["key", "language", "bytes"])
             table = table.append_column(
-                "preference", pq.read_table(self._align(part), columns=["preference"])["preference"]
+                "preference", pq.read_table(self.locate("examined", part), columns=["preference"])["preference"]
             )
             kept = table.filter(pa.array(self.verdicts.select(part) == 0))
             for key, language, size, preference in zip(*(column.to_pylist() for column in kept.columns), strict=True):

@@ -32,7 +32,7 @@ PAIR_ROWS = 1_000_000
 # Fewer candidates are compared in this process, which is faster than starting workers.
 _SMALL = 20_000
 _MAX_ROUNDS = 20
-_RANK = ("standing", "stars", "id")
+RANK = ("standing", "stars", "id")
 _DESCENDING = [True, True, False]
 _PAIRS = pa.schema([("a", pa.int64()), ("b", pa.int64())])
 _EDGES = _PAIRS.append(pa.field("jaccard", pa.float64()))
@@ -74,7 +74,7 @@ def find_exact_duplicates(documents: DataFrame, *, same: str = "digest") -> pa.T
     repeated = groups.where(col("copies") > daft.lit(1)).select(same)
     ranked = documents.join(repeated, on=same).with_column("stars", col("stars").fill_null(-1))
     ranked = ranked.with_column(
-        "place", row_number().over(Window().partition_by(same).order_by(*_RANK, desc=_DESCENDING))
+        "place", row_number().over(Window().partition_by(same).order_by(*RANK, desc=_DESCENDING))
     )
     ranked = ranked.select("key", same, "place").collect()
     best = ranked.where(col("place") == daft.lit(1)).select(same, col("key").alias("cluster"))
@@ -142,10 +142,10 @@ class NearGraph:
         if not len(self._keys):
             return
         near = daft.from_pydict({"key": pa.array(self._keys)})
-        known = self._documents.select("key", *_RANK).join(near, on="key").to_arrow()
+        known = self._documents.select("key", *RANK).join(near, on="key").to_arrow()
         known = known.set_column(known.column_names.index("stars"), "stars", pc.fill_null(known["stars"], -1))
         directions = ["descending" if is_falling else "ascending" for is_falling in _DESCENDING]
-        order = pc.sort_indices(known, sort_keys=[*zip(_RANK, directions, strict=True)]).to_numpy()
+        order = pc.sort_indices(known, sort_keys=[*zip(RANK, directions, strict=True)]).to_numpy()
         ranks = np.empty(len(order), np.int64)
         ranks[order] = np.arange(len(order))
         self._ranks = ranks[np.argsort(known["key"].to_numpy())]

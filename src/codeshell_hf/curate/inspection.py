@@ -87,8 +87,11 @@ def inspect_part(part: CorpusPart, shared: InspectShared) -> None:
                 logs, words = scorer([split(text[: ngrams["max_characters"]]) for text in texts])
                 for row, value in zip(rows, 10 ** (-logs / words), strict=True):
                     row["perplexity"] = float(min(value, 1e30))
-            for row, text, language, code_words, is_holder in zip(rows, texts, languages, counts, holders, strict=True):
-                found = decontaminator.find(text.encode(), language) if benchmarks else None
+            if benchmarks:
+                found_in = decontaminator.find_all([text.encode() for text in texts], languages)
+            else:
+                found_in = [None] * len(texts)
+            for row, text, found, code_words, is_holder in zip(rows, texts, found_in, counts, holders, strict=True):
                 row["benchmark"], row["overlap"] = (found.benchmark, found.overlap) if found else (None, None)
                 row["tokens"] = len(tokenize(text)) if tokenize else code_words
                 if repeated is not None and is_holder:

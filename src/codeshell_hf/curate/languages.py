@@ -151,6 +151,7 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
 _BY_EXTENSION = {ext: name for name, (exts, _, _) in LANGUAGES.items() for ext in exts.split()}
 _BY_FILE_NAME = {file: name for name, (_, files, _) in LANGUAGES.items() for file in files.split()}
 _BY_INTERPRETER = {word: name for name, (_, _, words) in LANGUAGES.items() for word in words.split()}
+_WITH_VARIANTS = ("Dockerfile.", "Containerfile.", "Makefile.", "GNUmakefile.", "Jenkinsfile.")
 _FIRST_BYTES = 256
 # Other spellings.
 _SPELLINGS = {
@@ -174,9 +175,9 @@ _SPELLINGS = {
 _SHEBANG = re.compile(rb"(?:\xef\xbb\xbf)?#!\s*(\S+)([^\r\n]*)")
 _ASSIGNMENT = re.compile(r"\w+=\S*$")
 # What starts another program, which is named later in the line.
-_STARTERS = frozenset(
-    ("env", "sudo", "nice", "time", "busybox", "poetry", "pipenv", "rye", "pdm", "hatch", "bundle", "npx")
-)
+_STARTERS = frozenset(("env", "sudo", "nice", "time", "busybox"))
+# What starts a program of a package, whose name may stand between.
+_RUNNERS = frozenset(("poetry", "pipenv", "rye", "pdm", "hatch", "bundle", "npx", "uvx", "pnpm", "yarn"))
 # Words of an editor's line that names the mode of a file.
 _MODE = re.compile(rb"-\*-\s*(?:.*?\bmode:\s*)?([A-Za-z+#-]+)\s*(?:;.*)?-\*-|\bvim?:.*?\b(?:ft|filetype)=([a-z]+)")
 
@@ -188,7 +189,9 @@ def name_language(path: str) -> str | None:
     ('rust', 'makefile', None)
     """
     file = PurePath(path)
-    return _BY_FILE_NAME.get(file.name) or _BY_EXTENSION.get(file.suffix[1:].lower())
+    # Dockerfile.dev and Makefile.common are variants; README.old may be anything.
+    variant = file.name.partition(".")[0] if file.name.startswith(_WITH_VARIANTS) else ""
+    return _BY_FILE_NAME.get(file.name) or _BY_EXTENSION.get(file.suffix[1:].lower()) or _BY_FILE_NAME.get(variant)
 
 
 def name_language_by_shebang(start: bytes) -> str | None:
@@ -200,14 +203,20 @@ def name_language_by_shebang(start: bytes) -> str | None:
     found = _SHEBANG.match(start)
     if found is not None:
         words = [found[1].decode("latin-1"), *found[2].decode("latin-1").split()]
+        is_in_package = False
         for word in words:
             if word.startswith("-") or _ASSIGNMENT.match(word) or word in ("run", "exec", "--"):
                 continue
             name = word.rpartition("/")[2].lower()
             if name in _STARTERS:
                 continue
-            plain = name.rstrip("0123456789.")
-            return _BY_INTERPRETER.get(name) or _BY_INTERPRETER.get(plain) or _find_mode(start)
+            if name in _RUNNERS:
+                is_in_package = True
+                continue
+            language = _BY_INTERPRETER.get(name) or _BY_INTERPRETER.get(name.rstrip("0123456789."))
+            if language is None and is_in_package:
+                continue
+            return language or _find_mode(start)
     return _find_mode(start)
 
 

@@ -1,7 +1,7 @@
 """Counts a document's imports, and those of well-known libraries."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -55,7 +55,7 @@ _MARKS = re.compile(r"[/.\\]|::")
 _MAX_IMPORTS = 400
 
 
-def count_imports(lines: Sequence[bytes], language: str | None) -> tuple[int, int] | None:
+def count_imports(data: bytes, language: str | None) -> tuple[int, int] | None:
     """Counts the distinct modules that a document imports: all, and those of well-known libraries.
 
     `None` for languages whose imports are not parsed.
@@ -64,16 +64,25 @@ def count_imports(lines: Sequence[bytes], language: str | None) -> tuple[int, in
     pattern = _IMPORTS.get(family)
     if pattern is None:
         return None
-    word = _WORDS.get(family, b"")
-    data = b"\n".join([line for line in lines if word in line] if word else lines)
+    word = _WORDS.get(family)
     names: set[str] = set()
-    for match in pattern.finditer(data):
+    for match in pattern.finditer(b"\n".join(_find_lines(data, word)) if word else data):
         found = next((group for group in match.groups() if group), b"")
         names.update(part.split()[0] for part in found.decode("utf-8", errors="replace").split(",") if part.split())
         if len(names) > _MAX_IMPORTS:
             break
     known = _ROOTS[family]
     return len(names), sum(is_known(name, known) for name in names)
+
+
+def _find_lines(data: bytes, word: bytes) -> Iterator[bytes]:
+    """The lines that contain a word."""
+    end = -1
+    while (place := data.find(word, end + 1)) >= 0:
+        start, end = data.rfind(b"\n", end + 1, place) + 1 or end + 1, data.find(b"\n", place)
+        yield data[start:] if end < 0 else data[start:end]
+        if end < 0:
+            return
 
 
 def is_known(name: str, known: frozenset[str]) -> bool:

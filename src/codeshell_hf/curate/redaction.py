@@ -1,20 +1,24 @@
 """Replaces personal and secret data, exactly where it stands, by placeholders."""
 
+import functools
 import re
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from ..key_formats import MARKS as KEY_MARKS
+from ..key_formats import SCANS as KEY_SCANS
 from ..key_formats import find_keys
-from .named_secrets import SCAN as NAMED_SCAN
+from .named_secrets import SCANS as NAMED_SCANS
 from .named_secrets import find_named_secrets
-from .personal_data import SCAN as PERSONAL_SCAN
+from .personal_data import SCANS as PERSONAL_SCANS
 from .personal_data import find_addresses, find_emails, find_identities, find_phones
+
+if TYPE_CHECKING:
+    import hyperscan
 
 EMAIL, IP_ADDRESS, KEY, PASSWORD = "<EMAIL>", "<IP_ADDRESS>", "<KEY>", "<PASSWORD>"
 PHONE, ID_NUMBER = "<PHONE>", "<ID_NUMBER>"
@@ -29,11 +33,9 @@ _PRIVATE_KEY = re.compile(
     rf"-----BEGIN {_KIND}(?:{_KEY_LINE}*{_BREAK}{{0,4}} ?-----END {_KIND}"
     rf"|(?:{_BREAK}{{1,4}}(?:{_HEADER}{_BREAK}{{1,4}}){{0,4}}{_LETTERS}{{16,}}| ?{_LETTERS}{{40,}}){_KEY_LINE}*)"
 )
-# Scans of RE2: a line that passes the first is looked at by the second, and then by the finders. Alternatives of all
-# kinds in one pattern have so many states that they take three times as long as one pattern for each kind.
-_KEY_SCAN = (r"[A-Za-z0-9_-]{22}|[0-9][A-Za-z0-9_-]{12}|[A-Za-z0-9_-]{12}[0-9]|A[KS]IA|LTAI", KEY_MARKS)
 _BLOCK_BYTES = 4_000_000
-_LINE_FEED = 10
+# A compiled scan has memory for one thread.
+_SCANNING = threading.Lock()
 
 
 @dataclass
@@ -61,7 +63,7 @@ def redact(text: str) -> Redacted:
 
 
 def redact_all(texts: Sequence[str]) -> list[Redacted]:
-    """Redacts documents as `redact` does, four times as fast, since patterns are compiled once for many."""
+    """Redacts documents as `redact` does; many small ones at once take less time."""
     results: list[Redacted] = []
     block: list[bytes] = []
     held = 0
@@ -113,7 +115,7 @@ def find_spans(line: str, kinds: Sequence[int] = (0, 1, 2)) -> list[tuple[int, i
         kinds: What is looked for: 0 for keys of known formats, 1 for named secrets, 2 for personal data.
     """
     found = [(*match.span(), KEY) for match in _PRIVATE_KEY.finditer(line)] if "PRIVATE KEY" in line else []
-    for kind in kinds:
+    for kind in sorted(kinds):
         found += _FINDERS[kind][1](line)
     kept: list[tuple[int, int, str]] = []
     for span in found:
@@ -141,9 +143,9 @@ def _find_personal_data(line: str) -> list[tuple[int, int, str]]:
 
 # The first kinds take precedence where spans overlap.
 _FINDERS = (
-    (_KEY_SCAN, _find_keys),
-    (NAMED_SCAN, _find_named_secrets),
-    (PERSONAL_SCAN, _find_personal_data),
+    (KEY_SCANS, _find_keys),
+    (NAMED_SCANS, _find_named_secrets),
+    (PERSONAL_SCANS, _find_personal_data),
 )
 
 
@@ -156,17 +158,31 @@ def _replace(line: str, spans: list[tuple[int, int, str]], counts: Counter[str])
     return "".join([*parts, line[done:]])
 
 
-def _find_suspects(data: bytes) -> Iterator[tuple[int, int, list[int]]]:
-    """The lines in which something may be found: start, end, and the kinds of finders whose scans they pass."""
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_FEED) + 1
-    offsets = np.concatenate([[0], ends, [len(data)]])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    lines = pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
-    kinds: dict[int, list[int]] = {}
-    for kind, ((first, second), _) in enumerate(_FINDERS):
-        hits = pc.indices_nonzero(pc.match_substring_regex(lines, first))
-        sure = hits.filter(pc.match_substring_regex(lines.take(hits), second))
-        for place in sure.to_pylist():
-            kinds.setdefault(place, []).append(kind)
-    for place in sorted(kinds):
-        yield int(offsets[place]), int(offsets[place + 1]), kinds[place]
+def _find_suspects(data: bytes) -> list[tuple[int, int, list[int]]]:
+    """The lines in which something may be found: start, end, and the kinds of finders to look with."""
+    hits: set[tuple[int, int]] = set()
+
+    def note(kind: int, start: int, end: int, flags: int, context: object) -> None:
+        hits.add((end, kind))
+
+    with _SCANNING:
+        _compile_scans().scan(data, match_event_handler=note)
+    lines: list[tuple[int, int, list[int]]] = []
+    for end, kind in sorted(hits):
+        if not lines or end > lines[-1][1]:
+            line = data.rfind(b"\n", 0, end - 1) + 1, data.find(b"\n", end - 1) + 1 or len(data)
+            lines.append((*line, []))
+        if kind not in lines[-1][2]:
+            lines[-1][2].append(kind)
+    return lines
+
+
+@functools.cache
+def _compile_scans() -> "hyperscan.Database":
+    """Compiles the scans of all finders into one automaton, whose matches have the kind of their finder."""
+    import hyperscan
+
+    scans = [(scan.encode(), kind) for kind, (scans, _) in enumerate(_FINDERS) for scan in scans]
+    automaton = hyperscan.Database()
+    automaton.compile(expressions=[scan for scan, _ in scans], ids=[kind for _, kind in scans], elements=len(scans))
+    return automaton

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..manifest import hash_values
 from .dropped import DROPPED_SCHEMA, DropLimits, list_dropped
 from .examination import EXAMINED_SIGNALS
 from .measured_parts import SCHEMA
@@ -19,7 +20,7 @@ from .parts import CorpusPart, Repeated, read_rows
 from .quality_scores import OUTPUTS
 from .redaction import redact, redact_all
 from .repetition import find_holders, remove_pieces
-from .report import Example, Histogram
+from .report import Example, Histogram, Outcome
 from .split import choose_split
 from .verdicts import KEPT
 
@@ -180,6 +181,26 @@ def _finish(
     for language, before, after, tokens in sums:
         tally.add(language, KEPT, before, after, tokens)
     return pa.Table.from_arrays(arrays, schema=DOCUMENT_SCHEMA)
+
+
+def merge(outcome: Outcome, results: Sequence[Written]) -> None:
+    """Adds the results of all parts to the outcome."""
+    histograms: dict[str, NDArray[np.int64]] = {}
+    examples: dict[str, list[Example]] = {}
+    for result in results:
+        for language, verdict, *values in result["counts"]:
+            outcome.funnel.add(language, verdict, *values)
+        for name, counts in result["histograms"].items():
+            histograms[name] = np.asarray(counts, np.int64) + histograms.get(name, np.int64(0))
+        for reason, of_part in result["examples"].items():
+            examples.setdefault(reason, []).extend(of_part)
+        for name, count in sorted(result["placeholders"].items()):
+            outcome.placeholders[name] = outcome.placeholders.get(name, 0) + count
+    outcome.histograms = {name: values.tolist() for name, values in histograms.items()}
+    outcome.examples = {
+        reason: sorted(of_reason, key=lambda row: hash_values(row["id"]))[:EXAMPLES]
+        for reason, of_reason in sorted(examples.items())
+    }
 
 
 class _Scores:

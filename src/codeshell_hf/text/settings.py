@@ -9,7 +9,7 @@ from ..settings import Input, Section
 
 FormatName = Literal[
     "auto", "messages", "sharegpt", "codeshell", "codeshell-original", "alpaca", "question-answer", "commitpack",
-    "input-output", "text", "prompt", "oasst",
+    "input-output", "text", "prompt", "oasst", "chatgpt", "moss",
 ]  # fmt: skip
 
 

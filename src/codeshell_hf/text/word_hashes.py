@@ -15,8 +15,9 @@ WORDS = 10
 MIN_WORDS = 6
 MIX = np.uint64(0xBF58476D1CE4E5B9)
 FINISH = np.uint64(0x94D049BB133111EB)
-_WORD = np.zeros(256, bool)
-_WORD[[*range(ord("0"), ord("9") + 1), *range(ord("A"), ord("Z") + 1), ord("_"), *range(ord("a"), ord("z") + 1)]] = True
+# For bytes.translate, which takes half the time of numpy's take: 1 for the bytes of words.
+_WORD_LETTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+_WORD = bytes(byte in _WORD_LETTERS for byte in range(256))
 _HIGH = 0x80
 _LEAD = 0xC0
 _STEP = 8
@@ -24,8 +25,8 @@ _MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_STEP + 1)], np.uin
 # The last bytes of eight, as many as a gap has.
 _LAST = np.array([(2**64 - 1) ^ ((1 << (8 * (_STEP - count))) - 1) for count in range(_STEP + 1)], np.uint64)
 # At most 63, so that four have a sum in one byte; chosen so that no two operators, such as == and -, have the same.
-_OPERATORS = np.zeros(256, np.uint8)
-_OPERATORS[list(b"=+-<>*/%!&|^~")] = (45, 16, 58, 2, 62, 46, 38, 27, 56, 22, 43, 3, 7)
+_CODES = dict(zip(b"=+-<>*/%!&|^~", (45, 16, 58, 2, 62, 46, 38, 27, 56, 22, 43, 3, 7), strict=True))
+_OPERATORS = bytes(_CODES.get(byte, 0) for byte in range(256))
 _ONES = np.uint64(0x0101010101010101)
 _TOP = np.uint64(56)
 _LENGTH = np.uint64(0xA24BAED4963EE407)
@@ -36,10 +37,9 @@ _MULTIPLY = 0x9E3779B97F4A7C15
 
 def find_words(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Finds the words in UTF-8 bytes of shape (B,): their start and end offsets, int64, shape (W,)."""
-    padded = np.zeros(len(data) + 2, bool)
-    is_word = padded[1:-1]
-    np.take(_WORD, data, out=is_word, mode="clip")
+    padded = np.frombuffer(b"\0" + data.tobytes().translate(_WORD) + b"\0", bool)
     if len(data) and data.max() >= _HIGH:
+        is_word = padded[1:-1]
         is_start, is_end = is_word & ~padded[:-2], is_word & ~padded[2:]
         is_start |= data >= _LEAD
         following = np.concatenate([data[1:], [np.uint8(0)]])
@@ -89,8 +89,7 @@ def hash_operators(data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDA
     found = np.zeros(len(starts), np.uint64)
     if len(starts) < 2:
         return found
-    codes = np.zeros(len(data) + 2 * _STEP, np.uint8)
-    np.take(_OPERATORS, data, out=codes[_STEP:-_STEP], mode="clip")
+    codes = bytes(_STEP) + data.tobytes().translate(_OPERATORS) + bytes(_STEP)
     eights = np.ndarray((len(data) + _STEP + 1,), np.dtype("<u8"), codes, strides=(1,))
     gaps = starts[1:] - ends[:-1]
     before = eights[starts[1:]]

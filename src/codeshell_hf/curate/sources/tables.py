@@ -85,7 +85,8 @@ def read_json(source: Source, unit: Unit, *, max_bytes: int) -> Iterator[Documen
 def parse_object(line: bytes) -> dict[str, object] | None:
     """Parses a JSON object; `None` if the line is not one."""
     try:
-        row = json.loads(line, parse_int=_parse_integer)
+        # Bytes would be taken for UTF-16 by their zeros, line by line.
+        row = json.loads(line.decode("utf-8-sig"), parse_int=_parse_integer)
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None

@@ -235,9 +235,7 @@ def _find_contents(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
     tail = min(size, _END_BYTES + _MAX_COMMENT)
     file.seek(size - tail)
     end = file.read(tail)
-    found = end.rfind(_END)
-    if found < 0 or len(end) - found < _END_BYTES:
-        raise ValueError("there is no table of contents")
+    found = _find_end(end)
     count, length, start = struct.unpack("<10xH2I", end[found : found + _END_BYTES][:20])
     place = size - tail + found
     if count == _FULL_16 or _FULL_32 in (length, start):
@@ -250,9 +248,23 @@ def _find_contents(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
             if len(record) < _END_64_BYTES or record[:4] != _END_64:
                 raise ValueError("the large table of contents is damaged")
             count, length, start = struct.unpack("<32x3Q", record)
-    if length > place or count * _ENTRY_BYTES > length:
+    if length > place or count * _ENTRY_BYTES > length or (place and not count):
         raise ValueError("the table of contents is damaged")
     return place - length, count, max(place - length - start, 0), place
+
+
+def _find_end(tail: bytes) -> int:
+    """The place of the end record: the last whose comment ends with the file; without one, the last."""
+    last = found = tail.rfind(_END, 0, len(tail) - _END_BYTES + len(_END))
+    while found >= 0:
+        if found + _END_BYTES + int.from_bytes(tail[found + _END_BYTES - 2 : found + _END_BYTES], "little") == len(
+            tail
+        ):
+            return found
+        found = tail.rfind(_END, 0, found)
+    if last < 0:
+        raise ValueError("there is no table of contents")
+    return last
 
 
 def _widen(extra: bytes, whole: int, packed: int, start: int) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import DataError
+from .exports import is_chatgpt, is_moss, read_chatgpt, read_moss
 from .findings import Findings
 from .rows import Row
 from .transcripts import is_transcript, split_transcript
@@ -28,10 +29,10 @@ ANSWERS = (
     "content",
 )  # fmt: skip
 CONTEXTS = ("input", "context")
-SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "definition")
+SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "definition", "meta_instruction")
 NAMES_OF_SYSTEMS = frozenset(SYSTEMS)
 TOOLS = ("tools", "functions")
-TEXTS = ("text", "chat", "conversation", "dialogue", "conversations")
+TEXTS = ("text", "chat", "conversation", "dialogue", "conversations", "plain_text")
 INNER_QUESTIONS = ("input", "human", "user", "question", "prompt", "query", "q")
 INNER_ANSWERS = ("output", "assistant", "gpt", "bot", "answer", "response", "a")
 ONLY_ASKED = ("codeshell-original",)  # is written as another form is
@@ -382,9 +383,20 @@ def _read_text_row(row: Row, place: str, findings: Findings) -> Draft:
     return Draft(draft.turns, draft.used, system, draft.tools)
 
 
+def _read_chatgpt(row: Row, place: str, findings: Findings) -> Draft:
+    turns = read_chatgpt(row, place, findings)
+    return make_draft(turns, row, place, ("mapping", "current_node"))
+
+
+def _read_moss(row: Row, place: str, findings: Findings) -> Draft:
+    return make_draft(read_moss(row, place, findings), row, place, ("chat", "num_turns"))
+
+
 FORMS = {
     form.name: form
     for form in (
+        Form("chatgpt", is_chatgpt, _read_chatgpt),
+        Form("moss", is_moss, _read_moss),
         Form("codeshell", lambda row: _is_codeshell(row) or _is_typed_copilot(row),
              lambda *given: (_read_typed_copilot if _is_typed_copilot(given[0]) else _read_codeshell)(*given)),
         Form("codeshell-original", _is_sharegpt, _read_codeshell),

@@ -1,4 +1,4 @@
-"""Splits one text that holds a whole conversation, by the markers of ten chat formats."""
+"""Splits one text that holds a whole conversation, by the markers of common chat formats."""
 
 import re
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ MARKED_SPEAKERS: Mapping[str, Role] = {
     "function response": "tool",
     "[inst]": "user",
     "[/inst]": "assistant",
+    "moss": "assistant",
 }
 
 
@@ -47,6 +48,7 @@ DIALECTS = (
     ),
     Dialect("deepseek", re.compile(r"<｜(User|Assistant)｜>"), ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>")),
     Dialect("llama-2", re.compile(r"(\[/?INST\])"), ("<s>", "</s>")),
+    Dialect("moss", re.compile(r"(?:\[|<\|)(Human|MOSS)(?:\]|\|>): ?"), ("<eoh>", "<eoa>", "<eom>")),
     Dialect("codeshell", re.compile(r"## (human|assistant): ?"), ("|<end>|", "<|endoftext|>"), is_anywhere=False),
     Dialect("alpaca", re.compile(r"(?:\A|\n)### (Instruction|Input|Response): ?\n?"), ("</s>", "<|endoftext|>")),
     Dialect("guanaco", re.compile(r"### (Human|Assistant): ?"), ("</s>",), is_anywhere=False),
