@@ -84,19 +84,39 @@ def test_encoding_checks_the_ids_and_prints_both(
     assert [line.split()[0] for line in printed.splitlines()[-4:-1]] == ["tokenizers", "tiktoken", "pack"]
 
 
-def test_continuing_a_vocabulary_is_measured_in_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_vocabulary_is_continued_on_drawn_clauses() -> None:
     texts = [text for text, _ in vocabulary.draw_texts(0.7)]
 
-    assert vocabulary.main(["--megabytes", "0.3", "--entries", "4500"]) == 0
+    found = vocabulary.measure(0.03, 100)
 
-    name, *measured = capsys.readouterr().out.splitlines()[-1].split()
-    assert name == "0.3"
-    assert 50 < float(measured[0].replace(",", "")) < 5000
+    assert found["entries"] == 100
+    assert found["peak_mib"] > 50
     clauses = texts[0].split("，")
     assert len(set(clauses)) > 0.95 * len(clauses)
     assert sum(len(text.encode()) for text in texts) == pytest.approx(0.66e6)
 
 
+@pytest.mark.slow
+def test_continuing_a_vocabulary_is_measured_in_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vocabulary.main(["--megabytes", "0.3", "--entries", "4500"]) == 0
+
+    name, *measured = capsys.readouterr().out.splitlines()[-1].split()
+    assert name == "0.3"
+    assert 50 < float(measured[0].replace(",", "")) < 5000
+
+
+def test_opening_measures_the_rows_of_what_it_wrote(tmp_path: Path) -> None:
+    tokens = opening.make_shards(tmp_path, 300)
+
+    found = opening.measure(tmp_path, 64)
+
+    shards = TokenShards(tmp_path)
+    assert (len(shards), shards.header.tokens) == (300, tokens)
+    assert 16 * 300 < tokens < 60_000 * 300
+    assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.slow
 def test_opening_is_measured_in_a_process_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert opening.main(["--documents", "300", "2000", "--row-tokens", "64", "--folder", str(tmp_path)]) == 0
 
@@ -148,7 +168,7 @@ def test_fine_tuning_runs_beside_trls_script(
 
 
 def test_near_duplicates_are_checked_against_exact_jaccard_and_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert near_duplicates.main(["--megabytes", "1", "--repeats", "1"]) == 0
+    assert near_duplicates.main(["--megabytes", "0.3", "--repeats", "1"]) == 0
 
     printed = capsys.readouterr().out
     assert "near another one by exact Jaccard" in printed
@@ -158,7 +178,7 @@ def test_near_duplicates_are_checked_against_exact_jaccard_and_timed(capsys: pyt
 def test_the_funnel_is_timed_by_step_and_its_memory_added_up(capfd: pytest.CaptureFixture[str]) -> None:
     cores = os.sched_getaffinity(0)
     try:
-        assert curation.main(["--megabytes", "1"]) == 0
+        assert curation.main(["--megabytes", "0.2"]) == 0
     finally:
         os.sched_setaffinity(0, cores)
     printed = capfd.readouterr().out
@@ -258,19 +278,22 @@ def test_llama_cpp_is_measured_beside_the_model(learnt_by_heart: Path, capsys: p
     assert rows[0][3] == "100%"
 
 
-def test_inference_is_checked_and_measured_beside_its_peers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_original", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_inference_is_checked_and_measured_beside_its_peers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, has_original: bool
+) -> None:
     given = ["--presets", "nano", "--layers", "1", "--prompt", "16", "--new", "2", "--repeats", "1", "--batches", "2"]
     # Today's modules stand in for the original ones, which want another transformers.
     original = tmp_path / "original"
     original.mkdir()
     for name in ("configuration", "modeling"):
         shutil.copy(Path(codeshell_hf.__file__).with_name(f"{name}_codeshell.py"), original)
-    beside = ["--original", str(original), "--original-python", sys.executable]
+    beside = ["--original", str(original), "--original-python", sys.executable] if has_original else []
 
     assert inference.main([*given, *beside, "--json", str(tmp_path / "table.json")]) == 0
 
     printed = capsys.readouterr().out
-    assert printed.count("times as fast as the original code") == 2  # prefill and decoding
+    assert printed.count("times as fast as the original code") == 2 * has_original  # prefill and decoding
     table = read_result(tmp_path / "table.json")
     assert [row[0] for row in table.rows] == [
         f"nano {attention} 2x16 {way}" for attention in ("eager", "sdpa") for way in ("forward", "prefill", "decode")
@@ -303,6 +326,7 @@ def test_growth_runs_stages_over_three_sizes(capsys: pytest.CaptureFixture[str],
     assert "<svg" in drawing.read_text()
 
 
+@pytest.mark.slow
 def test_files_are_read_behind_their_repository_and_behind_anothers(
     tmp_path: Path, tiny_tokenizer: CodeShellTokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,7 +348,11 @@ def test_files_are_read_behind_their_repository_and_behind_anothers(
         bits, more, low, high = numbers(row[1:5])
         assert more == pytest.approx(bits - own, abs=1e-9)
         assert low <= more <= high
-    capsys.readouterr()
+
+
+def test_a_package_is_not_both_trained_on_and_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [str(tmp_path / "home"), "--tokenizer", str(tmp_path / "tokenizer")]
+
     assert repository.main([*given, "--trained", "einops", "--held-out", "einops"]) == 2
     assert "einops is trained on and held out; nothing is measured" in capsys.readouterr().err
 
@@ -735,6 +763,7 @@ SHORT_RUN = [
 ]
 
 
+@pytest.mark.slow
 def test_infilling_trains_each_way_and_compares_them(
     tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

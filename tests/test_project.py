@@ -221,6 +221,20 @@ def test_workflows_have_least_rights_limits_pinned_actions_and_commands_that_exi
                 assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=[path.stem for path in WORKFLOWS])
+def test_files_that_workflows_watch_cache_and_read_exist(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    triggers = [trigger or {} for trigger in workflow[True].values() if not isinstance(trigger, list)]  # YAML's `on`
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+    names = [name for trigger in triggers for name in trigger.get("paths", ())]
+    for step in steps:
+        names += step.get("with", {}).get("cache-dependency-path", "").split()
+        names += re.findall(r"\b(?:src/\S+\.py|Dockerfile|CHANGELOG\.md|pyproject\.toml)\b", step.get("run", ""))
+
+    assert [name for name in names if not any(ROOT.glob(name))] == []
+
+
 def test_every_python_that_is_promised_is_tested() -> None:
     promised = [line.split(" :: ")[-1] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)]
     matrix = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text("utf-8"))["jobs"]["test"]["strategy"][

@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 RELEASED_TOKEN = 70_000  # the release's end of text, also its beginning and padding: the configuration's defaults
-# The last row of each vocabulary's 20 special tokens is known only with its tokenizer.
+# Other vocabularies have other ids, which only their tokenizer knows.
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 

@@ -32,9 +32,13 @@ def loads_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "load_without_package", load)
 
 
+@pytest.mark.parametrize("process", ["this", pytest.param("a new one", marks=pytest.mark.slow)])
 def test_converted_folder_gives_the_logits_of_the_original_code(
-    released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    released: Path, tmp_path: Path, request: pytest.FixtureRequest, process: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if process == "this":
+        request.getfixturevalue("loads_here")
+
     assert main([str(released), str(tmp_path / "new")]) == 0
 
     printed = capsys.readouterr().out

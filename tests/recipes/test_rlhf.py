@@ -153,6 +153,7 @@ def test_a_short_run_whose_rewards_never_differ_fails_at_its_end(
     assert "nothing was learned in 3 steps: every answer had the same reward, 0.5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_hacked_is_reported(aligned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A length penalty alone: answers grow short, fewer of them pass, and the judge that falls is named."""
     settings = rlhf_settings(aligned, tmp_path / "out", max_steps=25)

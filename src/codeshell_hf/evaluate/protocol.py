@@ -44,7 +44,7 @@ class Profile:
         max_resident_bytes: What all processes of a Python program hold together; `None` for `max_memory_bytes`.
         max_processes: Of a Python program; `None` for the sandbox's.
         needs_packages: Whether programs import packages, which a task's `packages` names.
-        faults: Of how many faulty programs each problem becomes one problem; 0 leaves problems as they are.
+        faults: Faulty programs of each problem, each of which becomes a problem of its own; 0 keeps the problems.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Profile:
     faults: int = 0
 
     def describe(self) -> dict[str, object]:
-        """The protocol as results record it; later settings only where they are set, so that older records stay."""
+        """The protocol as results record it; newer fields only where set, so that stored answers stay valid."""
         later = {field.name for field in fields(self)[FIRST_LATER:] if getattr(self, field.name) == field.default}
         values = {name: value for name, value in asdict(self).items() if name not in UNRECORDED | later}
         return {key: value if isinstance(value, (str, int, float, tuple, type(None))) else value.__name__

@@ -93,12 +93,12 @@ def is_block(kinds: Sequence[tuple[bool, str]], code: str, language: str) -> boo
     found = list_kinds(code, language)
     if len(kinds) > len(found):
         return False
-    shared = count_shared(kinds, found) + count_shared(kinds[::-1], found[::-1])
+    shared = measure_common_prefix(kinds, found) + measure_common_prefix(kinds[::-1], found[::-1])
     return len(kinds) - shared - (PASS_KINDS if language == "python" else 0) == 0
 
 
-def count_shared(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many first items two lists share."""
+def measure_common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
+    """The length of two lists' common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
 

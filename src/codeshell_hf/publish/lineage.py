@@ -57,7 +57,7 @@ def describe_training(manifests: Mapping[str, Manifest], lineage: list[str]) -> 
     """How each stage of a model's `lineage` trained it.
 
     Returns:
-        `stage`, `steps`, `data` as a phrase, and what `describe_making` tells.
+        `stage`, `steps`, `data` as a phrase, and the fields of `describe_making`.
     """
     return [
         {
@@ -73,7 +73,7 @@ def describe_training(manifests: Mapping[str, Manifest], lineage: list[str]) -> 
 def describe_data(stage: str, counts: Values) -> str:
     """What a stage really trained on, such as "400 conversations, 2 times each" or "24 of 400 prompts"."""
     if stage == "pretrain":
-        return f"{counts['tokens']:,} tokens{_tell_passes(counts.get('epochs'), 'the corpus')}"
+        return f"{counts['tokens']:,} tokens{_describe_passes(counts.get('epochs'), 'the corpus')}"
     kind, count = DATA[stage], counts[DATA[stage]]
     epochs = counts.get("epochs")
     if epochs is None:  # of version 0.1, which did not count them
@@ -83,7 +83,7 @@ def describe_data(stage: str, counts: Values) -> str:
     return f"{count:,} {kind}" + ("" if round(epochs, 2) == 1 else f", {format_count(epochs)} times each")
 
 
-def _tell_passes(epochs: float | None, name: str) -> str:
+def _describe_passes(epochs: float | None, name: str) -> str:
     if epochs is None:
         return ""
     return f", {100 * epochs:.2g} % of {name}" if epochs < 1 else f", {format_count(epochs)} passes over {name}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 WORDS = 10
 # Shorter texts are not specific enough: "return x + 1" is everywhere.
 MIN_WORDS = 6
+# The multipliers of SplitMix64, which spread each bit over all 64.
 MIX = np.uint64(0xBF58476D1CE4E5B9)
 FINISH = np.uint64(0x94D049BB133111EB)
 # For bytes.translate, which takes half the time of numpy's take: 1 for the bytes of words.
@@ -21,8 +22,8 @@ _WORD = bytes(byte in _WORD_LETTERS for byte in range(256))
 _HIGH = 0x80
 _LEAD = 0xC0
 _STEP = 8
+# `_MASKS[n]` keeps the first n of eight bytes, `_LAST[n]` the last n.
 _MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_STEP + 1)], np.uint64)
-# The last bytes of eight, as many as a gap has.
 _LAST = np.array([(2**64 - 1) ^ ((1 << (8 * (_STEP - count))) - 1) for count in range(_STEP + 1)], np.uint64)
 # At most 63, so that four have a sum in one byte; chosen so that no two operators, such as == and -, have the same.
 _CODES = dict(zip(b"=+-<>*/%!&|^~", (45, 16, 58, 2, 62, 46, 38, 27, 56, 22, 43, 3, 7), strict=True))
