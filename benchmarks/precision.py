@@ -27,7 +27,7 @@ from codeshell_hf.precision import Precision, choose_precision
 from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.processors import set_threads
 from codeshell_hf.train.engine import EngineOptions, make_engine
-from codeshell_hf.train.optimizer import orthogonalize
+from codeshell_hf.train.muon import orthogonalize
 from codeshell_hf.train.settings import ComputeSettings, OptimizerSettings
 
 WIDE = {"n_embd": 384, "n_inner": 1536, "n_layer": 2}

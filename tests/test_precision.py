@@ -25,7 +25,7 @@ from codeshell_hf.precision import (
     write_precision,
 )
 from codeshell_hf.presets import make_config
-from codeshell_hf.train.optimizer import orthogonalize
+from codeshell_hf.train.muon import orthogonalize
 from tests.warm import start
 
 CPU = torch.device("cpu")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from codeshell_hf import CodeShellConfig, CodeShellTokenizer
 from codeshell_hf.presets import make_config
@@ -28,6 +29,17 @@ from tests.train.test_row_slices import draw_positions
 SIZES = {"vocab_size": 320, "n_embd": 32, "n_head": 4, "num_query_groups": 2, "n_layer": 2, "n_inner": 64}
 IDS = np.random.default_rng(1).integers(1, 320, (4, 8, 32))
 POSITIONS = draw_positions(8, 32)
+
+
+class CollectiveCounter(TorchDispatchMode):
+    """The names of collective operations, without waits for them."""
+
+    names: list[str]
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operation.namespace in ("c10d", "_c10d_functional") and "wait" not in str(operation):
+            self.names.append(str(operation))
+        return operation(*args, **(kwargs or {}))
 
 
 def read(step: int, reader: Readers) -> Iterator[WholeRows]:
@@ -68,8 +80,9 @@ def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[s
     ranks = joined.join(sharding.together)
     compute = ComputeSettings(gradient_checkpointing=run.get("recomputes", False))
     options = EngineOptions(sharding=sharding, compute=compute)
-    adamw = OptimizerSettings(learning_rate=1e-2, epsilon=1e-5, max_gradient_norm=0.5, z_loss=1e-3)
-    engine = make_engine(config, adamw, options, device=ranks.device, seed=3, start_from=run.get("start_from"))
+    given = {"learning_rate": 1e-2, "epsilon": 1e-5, "max_gradient_norm": 0.5, "z_loss": 1e-3}
+    optimizer = OptimizerSettings(**(given | run.get("optimizer", {})))
+    engine = make_engine(config, optimizer, options, device=ranks.device, seed=3, start_from=run.get("start_from"))
     if "reads" in run:
         engine.read(Path(run["reads"]), dist.group.WORLD)
     engine.inner.eval()
@@ -82,11 +95,13 @@ def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[s
         places = np.tile(np.arange(run["saved_tokens"]), (2, 1))
         saved = count_saved_bytes(engine, WholeRows(ids, places, ids), sharding.tensor)
         engine.step(0.0, lambda norm: False)
-    steps = []
+    steps, counter = [], CollectiveCounter()
     for step in range(*run["steps"]):
         share = accumulate_gradients(engine, list(read(step, ranks.readers)), ranks)
         (loss,) = ranks.all_reduce_sum(float(share))
-        steps.append((loss, engine.step(1.0, lambda norm: True)[0]))
+        counter.names = []
+        with counter:
+            steps.append((loss, engine.step(1.0, lambda norm: True)[0]))
     if "writes" in run:
         Path(run["writes"]).mkdir(exist_ok=True)
         dist.barrier()
@@ -94,7 +109,8 @@ def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[s
         dist.barrier()
     if "exports" in run:
         engine.save_whole(Path(run["exports"]), CodeShellTokenizer.from_pretrained(run["tokenizer"]))
-    return {"name": f"{sharding} by {engine}", "steps": steps, "held_out": held_out, "saved": saved}
+    return {"name": f"{sharding} by {engine}", "steps": steps, "held_out": held_out, "saved": saved,
+            "collectives": counter.names}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.loss import TrainedModel
 from codeshell_hf.train.memory import Layout, count_activations, count_logits, estimate_memory
 from codeshell_hf.train.optimizer import make_optimizers
-from codeshell_hf.train.settings import OptimizerSettings
+from codeshell_hf.train.settings import MomentFormat, OptimizerSettings
 
 SMALL = {"n_embd": 96, "n_layer": 3, "n_head": 6, "n_inner": 384, "vocab_size": 500}
 
@@ -80,6 +80,19 @@ def test_memory_is_what_an_h100_needed(kind: Literal["ddp", "fsdp2"], micro_toke
     planned = estimate_memory(make_config("codeshell-small"), Layout(kind, 3, 1, micro_tokens))
 
     assert planned.total / 1e9 == pytest.approx(measured, rel=0.02)
+
+
+@pytest.mark.parametrize(("moments", "size"), [("bfloat16", 4), ("8bit", 2 + 2 * 4 / 256)])
+def test_compact_moments_and_weights_are_counted(moments: MomentFormat, size: float) -> None:
+    """On one GPU without autocast's copy of the weights; sharded by FSDP2 over all."""
+    config = make_config("nano", **SMALL)
+    numbers = count_parameters(config)
+
+    alone = estimate_memory(config, Layout("ddp", 3, 1, micro_tokens=256, moments=moments, weights="bfloat16"))
+    shared = estimate_memory(config, Layout("fsdp2", 3, 4, micro_tokens=256, moments=moments))
+
+    assert (alone.weights, alone.gradients, alone.moments) == (2 * numbers, 4 * numbers, size * numbers)
+    assert (shared.weights, shared.moments) == (4 * numbers / 4, size * numbers / 4)
 
 
 def test_recomputing_keeps_a_block_and_the_inputs_of_all() -> None:

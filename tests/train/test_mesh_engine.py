@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 def train(ranks: int, *runs: dict[str, Any], **config: Any) -> list[dict[str, Any]]:
     """What each run of `mesh_program` finds."""
     process = start("-m", "tests.train.mesh_program", json.dumps({"config": config, "runs": runs}), ranks=ranks)
-    printed = process.communicate(timeout=300)[0]
+    printed = process.communicate(timeout=900)[0]
     assert process.returncode == 0, printed[-4000:]
     return [json.loads(line.removeprefix("FOUND ")) for line in printed.splitlines() if line.startswith("FOUND ")]
 

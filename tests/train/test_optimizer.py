@@ -1,4 +1,4 @@
-"""AdamW and Muon: which parameters move, which decay, and torch's own Muon as the peer."""
+"""AdamW and Muon: which parameters move, and which decay."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from codeshell_hf import CodeShellForCausalLM
-from codeshell_hf.train.optimizer import Muon, groups, make_optimizers, orthogonalize, set_learning_rate
+from codeshell_hf.train.optimizer import groups, make_optimizers, set_learning_rate
 from codeshell_hf.train.settings import OptimizerSettings
 
 OptimizerName = Literal["adamw", "muon"]
@@ -69,38 +69,3 @@ def test_weights_without_gradients_shrink_by_rate_times_decay_and_norms_stay(
         rate = 2e-2 if ".h." in name else 1e-2
         factor = 1 - rate * 0.1 if parameter.ndim == 2 else 1.0
         torch.testing.assert_close(parameter, before[name] * factor)
-
-
-def test_muon_in_bfloat16_is_torchs_own() -> None:
-    """Bit for bit, over steps: momentum, decay and scale as well."""
-    torch.manual_seed(0)
-    shapes = [(48, 16), (16, 48), (32, 32)]
-    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
-    theirs = [torch.nn.Parameter(one.detach().clone()) for one in ours]
-    muon = Muon(ours, lr=0.02, weight_decay=0.1, dtype=torch.bfloat16)
-    peer = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1)
-
-    for _ in range(4):
-        for one, other in zip(ours, theirs, strict=True):
-            one.grad = torch.randn_like(one)
-            other.grad = one.grad.clone()
-        muon.step()
-        peer.step()
-
-    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-    assert muon.state_dict()["state"].keys() == peer.state_dict()["state"].keys()
-
-
-@pytest.mark.parametrize("shape", [(48, 16), (16, 48), (32, 32)])
-def test_iterations_in_float32_keep_directions_and_level_lengths(shape: tuple[int, int]) -> None:
-    """Against the singular value decomposition: U and V stay, singular values come near to 1."""
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-
-    found = orthogonalize(matrix, torch.float32)
-
-    turned = left.T @ found @ right.T
-    lengths = turned.diagonal()
-    assert found.dtype == torch.float32
-    assert ((lengths > 0.5) & (lengths < 1.3)).all()
-    assert (turned - torch.diag(lengths)).abs().max() < 1e-4

@@ -9,8 +9,9 @@ from codeshell_hf import CodeShellConfig
 from codeshell_hf.commands.plan import main
 from codeshell_hf.train.checkpoint import Checkpoints
 from codeshell_hf.train.engine import EngineOptions, make_engine
+from codeshell_hf.train.memory import Layout
 from codeshell_hf.train.plan import count_checkpoint_bytes
-from codeshell_hf.train.settings import CheckpointSettings, OptimizerSettings
+from codeshell_hf.train.settings import CheckpointSettings, MomentFormat, OptimizerSettings
 from recipes.with_accelerate import join_ranks
 from tests.train.steps import make_run, save, take_step
 
@@ -47,19 +48,39 @@ def test_a_plan_tells_memory_steps_and_days(capsys: pytest.CaptureFixture[str]) 
     assert "52 evaluations, each on up to 2,000,000 bytes a language" in printed
 
 
-def test_a_checkpoint_is_as_large_as_planned(make_config: Callable[..., CodeShellConfig], tmp_path: Path) -> None:
-    config = make_config(vocab_size=20_000, n_embd=64)  # beside whose weights the files' headers are small
+@pytest.mark.parametrize("moments", ["float32", "8bit"])
+def test_a_checkpoint_is_as_large_as_planned(
+    make_config: Callable[..., CodeShellConfig], tmp_path: Path, moments: MomentFormat
+) -> None:
+    config = make_config(vocab_size=20_000, n_embd=256)  # beside whose weights the files' headers are small
     with join_ranks() as ranks:
-        engine = make_engine(
-            config, OptimizerSettings(learning_rate=1e-2), EngineOptions(), device=ranks.device, seed=0
-        )
+        optimizer = OptimizerSettings(learning_rate=1e-2, moments=moments)
+        engine = make_engine(config, optimizer, EngineOptions(), device=ranks.device, seed=0)
         checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
         take_step(engine, run)
         save(checkpoints, run)
 
     written = sum(path.stat().st_size for path in tmp_path.rglob("*.distcp"))
 
-    assert count_checkpoint_bytes(config) == pytest.approx(written, rel=0.05)
+    layout = Layout("ddp", 3, 1, micro_tokens=256, moments=moments)
+    assert count_checkpoint_bytes(config, layout) == pytest.approx(written, rel=0.05)
+
+
+def test_7b_fits_one_card_with_moments_of_8_bits_and_weights_of_16(capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: 7,688,048,640 x 2 bytes of weights, 4 of gradients, 2 + 2 x 4 / 256 of moments."""
+    recipe = ROOT / "recipes" / "codeshell-7b" / "pretrain.yaml"
+
+    refused, mend = plan(capsys, recipe, "gpus=1", "gpu=h100-80g")
+    code, printed = plan(
+        *(capsys, recipe, "gpus=1", "gpu=h100-80g"), "optimizer.moments=8bit", "optimizer.weights=bfloat16"
+    )
+
+    assert refused == 2
+    assert mend.endswith("it fits with optimizer.moments=8bit optimizer.weights=bfloat16\n")
+    assert code == 0
+    lines = [line.split() for line in printed.splitlines()]
+    for words in (["weights", "15.38"], ["gradients", "30.75"], ["moments", "15.62"]):
+        assert words in lines
 
 
 def test_a_batch_that_does_not_divide_is_rounded_and_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,8 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         is_bf16=precision != "float32",  # every known GPU is fast in bfloat16
         recomputes=settings.gradient_checkpointing,
         offloads=sharding.offloads,
+        moments=settings.optimizer.moments,
+        weights=settings.optimizer.weights,
         tensor=sharding.tensor,
         context=sharding.context,
     )
@@ -86,5 +88,5 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     return [
         *Plan(config, layout, gpus, settings.batch, schedule, settings.attention, str(sharding)).describe(),
         describe_evaluation(config, layout, gpus.device, steps, settings.evaluation),
-        describe_disk(config, steps, settings.checkpoint, settings.evaluation),
+        describe_disk(config, layout, steps, settings.checkpoint, settings.evaluation),
     ]

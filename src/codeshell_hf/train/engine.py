@@ -17,14 +17,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as states
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
 
 from ..configuration_codeshell import CodeShellConfig
-from ..errors import CheckpointError, RunFailed
+from ..errors import CheckpointError, RunFailed, SettingsError
 from ..loading import load_model
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..precision import Precision
@@ -32,6 +33,7 @@ from ..tokenization_codeshell import CodeShellTokenizer
 from .attention import VARLEN, register_attention
 from .attention_choice import AttentionTrial, choose_attention, find_fastest
 from .batches import MicroBatch, to_tensors
+from .compact_adamw import CompactAdamW
 from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
 from .ranks import WRITING_TIMEOUT
@@ -104,6 +106,14 @@ def _to_autocast_dtype(module: nn.Module, inputs: tuple[Tensor, ...], output: Te
     return output.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else output
 
 
+def _round_matrices(model: nn.Module) -> None:
+    """Stores matrices in bfloat16, with gradients summed in float32."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.bfloat16()
+            parameter.grad_dtype = torch.float32
+
+
 class Engine:
     """An unsharded model on one rank, or replicated over several (DDP); subclasses shard it.
 
@@ -111,6 +121,7 @@ class Engine:
     """
 
     module: nn.Module
+    allows_compact_moments = True
 
     def __init__(
         self,
@@ -127,6 +138,7 @@ class Engine:
         self.seed = seed
         self.device = device
         self.start_from = start_from
+        self._check_formats(optimizer)
         self._prepare(optimizer)
         self.max_gradient_norm = optimizer.max_gradient_norm
         self.ranks = dist.get_world_size()
@@ -144,10 +156,35 @@ class Engine:
         self.inner = self._wrap(compiles=compiles and device.type == "cuda", z_loss=optimizer.z_loss)
         self._shard()
         self._init_weights()
+        if optimizer.weights != "float32":
+            _round_matrices(self.model)
         self._make_optimizers(optimizer)
+        # Its buffers are kept for the next checkpoint. Not yet run on a GPU.
+        self._stager = DefaultStager(StagingOptions(use_shared_memory=False)) if device.type == "cuda" else None
+        self._staged: Callable[[], object] = lambda: None
 
     def __str__(self) -> str:
         return f"{type(self.module).__name__} of {type(next(self.model.parameters())).__name__}"
+
+    def _check_formats(self, optimizer: OptimizerSettings) -> None:
+        """Checks that weights and moments can be stored as asked for."""
+        sharding = self.options.sharding
+        if optimizer.moments != "float32" and not self.allows_compact_moments:
+            raise SettingsError(
+                f"optimizer.moments is {optimizer.moments}, but {sharding} supports only float32; set it to float32 or "
+                "shard with recipes/accelerate/fsdp2.yaml"
+            )
+        if optimizer.weights == "float32":
+            return
+        if sharding.kind != "ddp" or dist.get_world_size() > 1:
+            raise SettingsError(
+                f"optimizer.weights is {optimizer.weights}, which is for one GPU without sharding, and this is "
+                f"{sharding} on {dist.get_world_size()}; set it to float32: FSDP2 divides the weights among GPUs"
+            )
+        if not self.options.precision.is_bf16:
+            raise SettingsError(
+                f"optimizer.weights is {optimizer.weights}, but precision is float32; set precision: bfloat16"
+            )
 
     def _prepare(self, optimizer: OptimizerSettings) -> None:
         """Checks that this machine and optimiser can be used."""
@@ -230,6 +267,11 @@ class Engine:
         """Skips the gradients' all-reduce, for all micro-batches of a step but the last."""
         return self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else nullcontext()
 
+    def drop_gradients(self) -> None:
+        """Drops what `backward` has accumulated."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
     def step(self, factor: float, allows: Callable[[float], bool]) -> tuple[float, bool]:
         """Clips the gradients and updates the weights, if `allows` accepts the gradient norm.
 
@@ -243,11 +285,12 @@ class Engine:
         limit = self.max_gradient_norm or math.inf
         value = self._clip(limit)
         is_taken = allows(value)
+        self._staged()
         set_learning_rate(self.optimizers, factor)
         for optimizer in self.optimizers:
             if is_taken:
                 optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.drop_gradients()
         return value, is_taken
 
     def _clip(self, limit: float) -> float:
@@ -268,10 +311,16 @@ class Engine:
             group: A process group that nothing else uses until the files are written.
 
         Returns:
-            A function that waits for the files. The loop may continue at once.
+            A function that waits for the files. The loop may continue at once: on a GPU all is copied to pinned memory
+            while the next step's gradients are computed, and `step` waits for the copy.
         """
-        future = async_save(self._state(), checkpoint_id=folder, process_group=group)
-        wait: Callable[[], object] = future.result  # type: ignore[union-attr]
+        if self._stager is not None:
+            torch.cuda.synchronize(self.device)  # the copies are made on another stream
+        saved = async_save(self._state(), checkpoint_id=folder, process_group=group, async_stager=self._stager)
+        if isinstance(saved, AsyncSaveResponse):
+            self._staged = saved.staging_completion.exception  # which is raised where the files are waited for
+            saved = saved.upload_completion
+        wait: Callable[[], object] = saved.result
         return wait
 
     def read(self, folder: Path, group: dist.ProcessGroup) -> None:
@@ -292,6 +341,9 @@ class Engine:
             entry["peak"] = peak  # the settings', which may have changed since
 
     def _state(self) -> StateDict:
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, CompactAdamW):
+                optimizer.prepare()
         weights, moments = states.get_state_dict(self.inner, self.optimizers)
         return {"model": weights, "optimizers": moments}
 

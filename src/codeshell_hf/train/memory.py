@@ -5,7 +5,9 @@ from typing import Literal
 
 from ..configuration_codeshell import CodeShellConfig
 from ..presets import count_parameters
+from .compact_adamw import BLOCK
 from .loss import HELD_LOGITS
+from .settings import MomentFormat
 
 FP32, BF16 = 4, 2
 # For the driver, the communication library and torch's allocator; a guess, not measured.
@@ -21,7 +23,7 @@ class Layout:
         ranks: Number of devices.
         micro_tokens: Tokens of the forward pass of a device, or of the devices that compute the same rows.
         reshards: As in `Sharding`.
-        has_moments: Moments that the optimiser has for a parameter: 2 for AdamW.
+        moments: As in `OptimizerSettings`, like `weights`.
         tensor: As in `Sharding`, like `context`.
     """
 
@@ -34,7 +36,8 @@ class Layout:
     is_bf16: bool = True
     recomputes: bool = False
     offloads: bool = False
-    has_moments: int = 2
+    moments: MomentFormat = "float32"
+    weights: Literal["float32", "bfloat16"] = "float32"
     tensor: int = 1
     context: int = 1
 
@@ -42,6 +45,16 @@ class Layout:
     def together(self) -> int:
         """Devices that compute the same rows."""
         return self.tensor * self.context
+
+    @property
+    def moment_bytes(self) -> float:
+        """Of both moments of a matrix's number."""
+        return {"float32": 2 * FP32, "bfloat16": 2 * BF16, "8bit": 2 * (1 + FP32 / BLOCK)}[self.moments]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of a matrix's number, without a copy in the compute dtype."""
+        return FP32 if self.weights == "float32" else BF16
 
     @property
     def readers(self) -> int:
@@ -128,14 +141,14 @@ def count_ends(config: CodeShellConfig) -> int:
 def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
     """Estimates the peak memory of a device, by part."""
     numbers = count_parameters(config)
-    moments = layout.has_moments * FP32
+    moments = layout.moment_bytes
     shares = layout.ranks // layout.replicas
-    copy = BF16 if layout.is_bf16 else 0  # autocast's, or ZeRO's own
+    copy = BF16 if layout.is_bf16 and layout.weights == "float32" else 0  # autocast's, or ZeRO's own
     ends = count_ends(config)
     block = (numbers - ends) / config.n_layer / layout.tensor
     size = BF16 if layout.is_bf16 else FP32
     if layout.kind == "ddp":
-        held = Memory(numbers * (FP32 + copy), numbers * FP32, numbers * moments, 0.0, 0.0, 0.0)
+        held = Memory(numbers * (layout.weight_bytes + copy), numbers * FP32, numbers * moments, 0.0, 0.0, 0.0)
     elif layout.kind == "zero" and layout.stage == 2:
         whole = numbers * size
         shared = numbers * FP32 / shares if layout.is_bf16 else 0.0

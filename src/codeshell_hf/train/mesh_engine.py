@@ -128,6 +128,7 @@ class MeshEngine(ShardedEngine):
     """FSDP2 over what tensor and context parallelism leave of the ranks."""
 
     inner: MeshModel
+    allows_compact_moments = False  # columns are divided too
 
     def _prepare(self, optimizer: OptimizerSettings) -> None:
         if optimizer.name != "adamw":

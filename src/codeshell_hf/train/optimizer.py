@@ -1,13 +1,15 @@
 """Optimisers: AdamW, and Muon for the matrices of the blocks."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypedDict, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..modeling_codeshell import CodeShellAttention
 from ..precision import ComputeDtype, Precision
+from .compact_adamw import CompactAdamW
+from .muon import Muon
 from .settings import OptimizerSettings
 
 
@@ -21,71 +23,13 @@ class ParameterGroup(TypedDict, total=False):
     momentum: float
 
 
-# Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
-
-
-def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """Moves the singular values of a matrix close to 1 with Newton-Schulz iterations.
-
-    Args:
-        matrix: Shape (M, N).
-        dtype: Of the products. torch's Muon supports only bfloat16, which is very slow on many CPUs.
-
-    Returns:
-        Shape (M, N), in that dtype; singular values are between 0.6 and 1.3, unless they were tiny.
-
-    Source:
-        Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
-    """
-    linear, cubic, quintic = COEFFICIENTS
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if is_tall else matrix).to(dtype)  # so that the smaller square is computed
-    x = x / x.norm().clamp(min=1e-7)
-    for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=cubic, alpha=quintic), x, beta=linear)
-    return x.T if is_tall else x
-
-
-class Muon(torch.optim.Muon):
-    """torch's Muon with iterations in any dtype; the state has the same format."""
-
-    def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, weight_decay: float, dtype: torch.dtype) -> None:
-        super().__init__(matrices, lr=lr, weight_decay=weight_decay)
-        self._dtype = dtype
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Updates every matrix that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                gradient = parameter.grad
-                if gradient is None:
-                    continue
-                state, momentum = self.state[parameter], group["momentum"]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(gradient)
-                mean = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-                update = orthogonalize(gradient.lerp(mean, momentum), self._dtype)  # Nesterov momentum
-                rows, columns = parameter.shape
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
-        return loss
-
-
 def make_optimizers(
     model: nn.Module, settings: OptimizerSettings, orthogonalization: ComputeDtype = Precision.orthogonalization
 ) -> list[torch.optim.Optimizer]:
     """Makes AdamW, or AdamW and Muon, with each trainable parameter in exactly one group.
 
     Matrices and embeddings have weight decay; norms and biases have none. Each group has its peak learning rate as
-    `peak`. Muon's iterations are in `orthogonalization`.
+    `peak`. Muon's iterations are in `orthogonalization`; queries, keys and values are matrices of their own for it.
     """
     matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
@@ -97,18 +41,23 @@ def make_optimizers(
             is_block_matrix = dimensions == 2 and ".h." in f".{name}"
             uses_muon = settings.name == "muon" and is_block_matrix
             (matrices if uses_muon else decayed if dimensions >= 2 else others).append(parameter)
-    adamw = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.epsilon,
-        fused=True,
-    )
+    options = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    rate, betas, epsilon = settings.learning_rate, settings.betas, settings.epsilon
+    adamw: torch.optim.Optimizer
+    if settings.is_compact:
+        adamw = CompactAdamW(options, lr=rate, betas=betas, eps=epsilon, moments=settings.moments)
+    else:
+        adamw = torch.optim.AdamW(options, lr=rate, betas=betas, eps=epsilon, fused=True)
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if matrices:
         rate = settings.matrix_learning_rate or settings.learning_rate
         dtype = getattr(torch, orthogonalization)
-        optimizers.append(Muon(matrices, lr=rate, weight_decay=settings.weight_decay, dtype=dtype))
+        pieces = {
+            block.c_attn.weight: (block.c_attn.in_features, block.kv_dim, block.kv_dim)
+            for block in model.modules()
+            if isinstance(block, CodeShellAttention)
+        }
+        optimizers.append(Muon(matrices, lr=rate, weight_decay=settings.weight_decay, dtype=dtype, pieces=pieces))
     for group in groups(optimizers):
         group["peak"] = group["lr"]
     return optimizers

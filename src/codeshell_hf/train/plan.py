@@ -164,22 +164,29 @@ class Plan:
         return [*lines, f"{total_s / DAY_S:,.1f} days, {total_s * cluster.gpus / 3600:,.0f} GPU hours"]
 
 
-def count_checkpoint_bytes(config: CodeShellConfig) -> int:
-    """Of float32 weights and two moments; tied weights are written under both of their names."""
+def count_checkpoint_bytes(config: CodeShellConfig, layout: Layout) -> int:
+    """Of weights and two moments; tied weights are written under both of their names."""
     tied = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
-    return 12 * count_parameters(config) + 4 * tied
+    return round((layout.weight_bytes + layout.moment_bytes) * count_parameters(config) + layout.weight_bytes * tied)
 
 
 def describe_disk(
-    config: CodeShellConfig, steps: Steps, checkpoint: CheckpointSettings, evaluation: EvaluationSettings
+    config: CodeShellConfig,
+    layout: Layout,
+    steps: Steps,
+    checkpoint: CheckpointSettings,
+    evaluation: EvaluationSettings,
 ) -> str:
-    """What the run writes: checkpoints, exports and the model, in float32."""
+    """What the run writes: checkpoints, exports and the model."""
     kept = min(checkpoint.keep, -(-steps.count // checkpoint.every_steps)) + 1  # and one that is being written
     kept += steps.count // checkpoint.keep_every_steps if checkpoint.keep_every_steps else 0
     kept += steps.decay_start is not None
     exports = (steps.count - 1) // evaluation.every_steps if evaluation.exports and evaluation.every_steps else 0
     exports = min(exports, evaluation.keep_exports or exports)
-    size, whole = count_checkpoint_bytes(config) / 1e9, 4 * count_parameters(config) / 1e9
+    size, whole = (
+        count_checkpoint_bytes(config, layout) / 1e9,
+        layout.weight_bytes * count_parameters(config) / 1e9,
+    )
     return (
         f"disk: up to {kept * size + (exports + 1) * whole:,.0f} GB ({kept} checkpoints of {size:,.1f}, "
         f"{exports} exports and the model of {whole:,.1f} each)"
@@ -216,7 +223,7 @@ def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, r
         replace(other, ranks=ranks * layout.ranks, recomputes=recomputes, micro_tokens=micro)
         for others in (_list_kinds(layout), _list_meshes(config, layout, row_tokens))
         for ranks in (1, 2, 4, 8, 16)
-        for other in others
+        for other in (*others, *_list_compact(layout, ranks))
         for recomputes in (layout.recomputes, True)
         for micro in smaller
         if ranks * layout.ranks % (other.replicas * other.together) == 0
@@ -232,6 +239,8 @@ def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, r
         "gradient_checkpointing=true": other.recomputes != layout.recomputes,
         f"batch.micro_tokens={other.micro_tokens}": other.micro_tokens != layout.micro_tokens,
         f"gpus={other.ranks}": other.ranks != layout.ranks,
+        f"optimizer.moments={other.moments}": other.moments != layout.moments,
+        f"optimizer.weights={other.weights}": other.weights != layout.weights,
     }
     return "it fits with " + " ".join(mend for mend, is_needed in mends.items() if is_needed)
 
@@ -239,6 +248,13 @@ def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, r
 def _list_kinds(layout: Layout) -> list[Layout]:
     """A layout, and the same by what shards the most."""
     return [layout, *(replace(layout, kind=kind, stage=3, tensor=1, context=1) for kind in ("zero", "fsdp2"))]
+
+
+def _list_compact(layout: Layout, ranks: int) -> list[Layout]:
+    """On one GPU, where nothing can be divided, the layout with what the optimiser stores in 16 and 8 bits."""
+    if (layout.kind, layout.ranks, ranks) != ("ddp", 1, 1):
+        return []
+    return [replace(layout, moments="8bit"), replace(layout, moments="8bit", weights="bfloat16")]
 
 
 def _list_meshes(config: CodeShellConfig, layout: Layout, row_tokens: int) -> list[Layout]:

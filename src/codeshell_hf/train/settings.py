@@ -12,6 +12,7 @@ AttentionName = Literal[
 
 
 DecayShape = Literal["cosine", "linear", "1-sqrt"]
+MomentFormat = Literal["float32", "bfloat16", "8bit"]
 
 
 class ModelSettings(Section):
@@ -81,10 +82,28 @@ class OptimizerSettings(Section):
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's decay rates")
     epsilon: float = Field(default=1e-8, gt=0, description="AdamW's term in the denominator")
     weight_decay: float = Field(default=0.1, ge=0, description="for matrices")
+    moments: MomentFormat = Field(default="float32", description="how AdamW's moments of matrices are stored")
+    weights: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="how matrices are stored; bfloat16 is for one GPU with little memory"
+    )
     max_gradient_norm: float | None = Field(default=1.0, gt=0, description="gradients are clipped to it")
     z_loss: float = Field(
         default=0.0, ge=0, description="weight of the squared logarithm of the softmax's sum, 1e-4 for example"
     )
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "OptimizerSettings":
+        if self.weights != "float32" and self.name != "adamw":
+            raise ValueError(
+                f"optimizer.weights is {self.weights}, which {self.name} does not update; set optimizer.name: adamw or "
+                "optimizer.weights: float32"
+            )
+        return self
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether anything of AdamW's is stored in less than float32."""
+        return (self.moments, self.weights) != ("float32", "float32")
 
 
 class ComputeSettings(Section):
