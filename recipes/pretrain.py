@@ -54,6 +54,7 @@ def run(settings: Settings, work: Work) -> None:
     from tqdm import tqdm
 
     from codeshell_hf import CodeShellTokenizer
+    from codeshell_hf.errors import Interrupted
     from codeshell_hf.pack.row_stream import open_rows, read_step
     from codeshell_hf.presets import count_parameters
     from codeshell_hf.publish.figures import save_run
@@ -63,7 +64,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.train.evaluation import RunEvaluation
     from codeshell_hf.train.guard import Guard
     from codeshell_hf.train.model import configure_model
-    from codeshell_hf.train.optimizer import orthogonalize
+    from codeshell_hf.train.muon import orthogonalize
     from codeshell_hf.train.report import describe_rounding, describe_start, summarize_run
     from codeshell_hf.train.rollback import roll_back
     from codeshell_hf.train.run_log import Log, Progress
@@ -136,7 +137,11 @@ def run(settings: Settings, work: Work) -> None:
                     evaluation.log_loss_by_position(engine, progress)  # the last with rows of the old length
                 batches = read_step(rows, progress.tokens, steps.tokens, batch.micro_tokens, reader.rank, reader.count)
                 seed_dropout(seed, progress.step, ranks.rank)
-                read_loss = read_later(accumulate_gradients(engine, batches, ranks))
+                try:
+                    read_loss = read_later(accumulate_gradients(engine, batches, ranks, lambda: stop.is_received))
+                except Interrupted:  # between two micro-batches: the step is done again
+                    benchmarks.stop()
+                    stop_early(checkpoints, state, steps.count)
                 progress.step, progress.tokens = progress.step + 1, progress.tokens + steps.tokens
                 norm, is_taken = engine.step(scale_learning_rate(schedule, progress.tokens), guard.allows)
 

@@ -57,7 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, shared_tokenizer: CodeShellTo
         "shards": str(home / "pack"),
         "tokenizer": str(home / "tokenizer"),
         "model": {"preset": "nano", "changes": changes},
-        "batch": {"global_tokens": 1024, "micro_tokens": 512},
+        "batch": {"global_tokens": 1024, "micro_tokens": 128},  # four micro-batches, between which it can stop
         "schedule": {
             "total_tokens": STEPS * 1024,
             "warmup_tokens": 2048,

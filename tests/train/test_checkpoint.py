@@ -124,6 +124,37 @@ def test_a_broken_checkpoint_takes_no_place_of_one_that_is_kept(engine: Engine, 
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
 
 
+@pytest.mark.parametrize("name", ["checkpoint.json", "*.distcp"])
+def test_a_checkpoint_that_loses_a_file_while_the_run_goes_on_is_not_counted(
+    engine: Engine, tmp_path: Path, name: str
+) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings(keep=2)), make_run()
+    for step in (1, 2, 3):
+        take_step(engine, run)
+        save(checkpoints, run)
+        if step == 2:
+            next((tmp_path / "step-00000002").glob(name)).unlink()
+
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-{step:08d}" for step in (1, 2, 3)]
+
+
+def test_weights_do_not_change_before_they_are_copied(engine: Engine, tmp_path: Path) -> None:
+    """A stand-in for the copy to pinned memory, which only a GPU has."""
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    take_step(engine, run)
+    before, copied = weights_of(engine), list[bool]()
+
+    def wait() -> None:
+        copied.append(all(torch.equal(one, other) for one, other in zip(weights_of(engine), before, strict=True)))
+
+    engine._staged = wait
+    take_step(engine, run)
+
+    assert copied == [True]
+    assert not torch.equal(weights_of(engine)[0], before[0])
+    save(checkpoints, run)
+
+
 def test_a_checkpoint_that_cannot_be_read_now_is_not_called_broken(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +239,7 @@ def test_all_ranks_drop_a_save_that_one_of_them_could_not_write(tmp_path: Path) 
         for rank in range(2)
     ]  # fmt: skip
 
-    found = [process.communicate(timeout=120) for process in processes]
+    found = [process.communicate(timeout=600) for process in processes]
 
     assert [printed.strip() for printed, _ in found] == ["[True, False, True] ['step-00000000', 'step-00000002']"] * 2
     assert "the checkpoint of step 1 cannot be written ([Errno 28] No space left on device)" in found[0][1]

@@ -47,3 +47,12 @@ def test_a_stopped_run_that_cannot_be_saved_fails(engine: Engine, tmp_path: Path
 
     with pytest.raises(RunFailed, match="step 1 of 9 could not be saved; make room and run again"):
         stop_early(checkpoints, run, 9)
+
+
+def test_before_the_end_of_the_first_step_there_is_nothing_to_save(engine: Engine, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, engine, CheckpointSettings())
+
+    with pytest.raises(Interrupted, match="stopped before the end of the first step; run the same command again"):
+        stop_early(checkpoints, make_run(), 9)
+
+    assert not list(tmp_path.iterdir())

@@ -200,6 +200,7 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     """Runs a stage unless its output is up to date."""
     from .. import manifest as manifests
     from ..origin import describe_origin, find_commit
+    from .output_lock import lock_output
 
     started = time.monotonic()
     values = settings.model_dump(mode="json")
@@ -211,35 +212,36 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
         print_first(f"{stage.name}: nothing to do, {settings.output} is up to date")
         return
 
-    bound, changeable = sort_settings(stage, manifests.flatten(given) | inputs)
-    if done is not None and not is_forced:
-        earlier = read_settings(stage, done)
-        before = sort_settings(stage, manifests.flatten({**earlier, "output": None}) | done.inputs)
-        if before[0] == bound and (longer := find_extension(stage, before[1], changeable)):
-            print_first(f"{stage.name}: continues {settings.output} from its checkpoints: {longer}")
-            continue_output(stage, settings.output, bound, done.code_at_start or done.code)
-    folder, code_at_start = open_folder(stage, settings.output, bound, code)
-    commit = find_commit() if is_first_rank() else None  # before somebody changes the checkout
-    work = Work(folder)
-    stage.run(settings, work)
-    if is_first_rank():
-        manifests.Manifest(
-            stage=stage.name,
-            fingerprint=fingerprint,
-            inputs=inputs,
-            settings=values,
-            code=code,
-            code_at_start=code_at_start,
-            outputs=manifests.hash_folder(work.folder, known=work.hashes),
-            counts=work.counts,
-            measures=work.measures,
-            seed=values.get("seed"),
-            wall_s=round(time.monotonic() - started, 2),
-            versions=manifests.list_versions(),
-            precision=work.precision,
-            origin=describe_origin(commit),
-        ).write(work.folder)
-        swap_folders(work.folder, settings.output)
+    with lock_output(settings.output) if is_first_rank() else contextlib.nullcontext():
+        bound, changeable = sort_settings(stage, manifests.flatten(given) | inputs)
+        if done is not None and not is_forced:
+            earlier = read_settings(stage, done)
+            before = sort_settings(stage, manifests.flatten({**earlier, "output": None}) | done.inputs)
+            if before[0] == bound and (longer := find_extension(stage, before[1], changeable)):
+                print_first(f"{stage.name}: continues {settings.output} from its checkpoints: {longer}")
+                continue_output(stage, settings.output, bound, done.code_at_start or done.code)
+        folder, code_at_start = open_folder(stage, settings.output, bound, code)
+        commit = find_commit() if is_first_rank() else None  # before somebody changes the checkout
+        work = Work(folder)
+        stage.run(settings, work)
+        if is_first_rank():
+            manifests.Manifest(
+                stage=stage.name,
+                fingerprint=fingerprint,
+                inputs=inputs,
+                settings=values,
+                code=code,
+                code_at_start=code_at_start,
+                outputs=manifests.hash_folder(work.folder, known=work.hashes),
+                counts=work.counts,
+                measures=work.measures,
+                seed=values.get("seed"),
+                wall_s=round(time.monotonic() - started, 2),
+                versions=manifests.list_versions(),
+                precision=work.precision,
+                origin=describe_origin(commit),
+            ).write(work.folder)
+            swap_folders(work.folder, settings.output)
     print_first("\n".join(work.report))
     print_first(f"{stage.name}: wrote {settings.output} in {time.monotonic() - started:.0f} s")
 

@@ -192,7 +192,8 @@ class Checkpoints:
             logger.warning("the checkpoint of step %d cannot be written (%s); the run goes on without it", step, fault)
 
     def _delete_old(self) -> None:
-        for old in list_checkpoints(self.folder)[: -self._settings.keep]:
+        whole = [path for path in list_checkpoints(self.folder) if _has_all_files(path)]
+        for old in whole[: -self._settings.keep]:
             step = int(old.name.removeprefix("step-"))
             every = self._settings.keep_every_steps
             if step != self.peak and (every is None or step % every):
@@ -331,6 +332,14 @@ def _read_record(path: Path) -> _CheckpointRecord:
     if f"step-{record.step:08d}" != path.name:
         raise ValueError(f"{RECORD} is of step {record.step}")
     return record
+
+
+def _has_all_files(path: Path) -> bool:
+    """Whether a checkpoint has a record and its files; their bytes are compared when it is loaded."""
+    try:
+        return all((path / name).is_file() for name in _read_record(path).files)
+    except (OSError, ValueError):
+        return False
 
 
 def _shorten(error: Exception) -> str:

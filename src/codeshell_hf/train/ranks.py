@@ -1,5 +1,6 @@
 """The processes of a run, and sums over them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -43,6 +44,22 @@ class Ranks:
         if self.count > 1:
             dist.all_reduce(numbers, group=self.host)
         return [float(value) for value in numbers.tolist()]
+
+    def agree_later(self, *, holds: bool) -> Callable[[], bool]:
+        """Starts to find out whether something holds on any rank; the returned function waits, and gives all the same.
+
+        No rank waits for a device. Ranks make the same calls in the same order.
+        """
+        number = torch.tensor(float(holds))
+        if self.count == 1:
+            return lambda: holds
+        work = dist.all_reduce(number, group=self.host, async_op=True)
+
+        def read() -> bool:
+            work.wait()
+            return bool(number > 0)
+
+        return read
 
     def join(self, together: int) -> "Ranks":
         """These ranks, of which so many neighbours compute the same rows.

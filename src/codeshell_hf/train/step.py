@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import Interrupted
 from .batches import MicroBatch, count_labels
 from .engine import Engine
 from .ranks import Ranks
@@ -18,11 +19,25 @@ def seed_dropout(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(state))
 
 
-def accumulate_gradients(engine: Engine, batches: Sequence[MicroBatch], ranks: Ranks) -> Tensor:
-    """Runs forward and backward over this rank's micro-batches, and returns its share of the step's loss."""
+def accumulate_gradients(
+    engine: Engine, batches: Sequence[MicroBatch], ranks: Ranks, is_stopping: Callable[[], bool] | None = None
+) -> Tensor:
+    """Runs forward and backward over this rank's micro-batches, and returns its share of the step's loss.
+
+    Args:
+        engine: The model.
+        batches: As many on each rank.
+        ranks: All.
+        is_stopping: Asked on each rank after each micro-batch. Ranks read the answer one micro-batch later, so that
+            none waits for another, and stop at the same one.
+
+    Raises:
+        Interrupted: On all ranks, if it holds on any; the gradients are dropped.
+    """
     # The loss is the mean over all labels of the step, across ranks and micro-batches.
     (labels,) = ranks.readers.all_reduce_sum(count_labels(batches))
     loss_sum = torch.zeros((), device=ranks.device)
+    agreed: Callable[[], bool] = lambda: False  # noqa: E731 - replaced with each micro-batch
     for number, batch in enumerate(batches, start=1):
         is_last = number == len(batches)
         with nullcontext() if is_last else engine.no_sync():
@@ -30,6 +45,11 @@ def accumulate_gradients(engine: Engine, batches: Sequence[MicroBatch], ranks: R
                 loss = engine.module(**engine.make_inputs(batch)) / labels
             engine.backward(loss, is_last=is_last)
         loss_sum += loss.detach()
+        if is_stopping is not None:
+            if agreed() and not is_last:
+                engine.drop_gradients()
+                raise Interrupted("the step was stopped; run the same command again")
+            agreed = (lambda: False) if is_last else ranks.agree_later(holds=is_stopping())
     return loss_sum
 
 

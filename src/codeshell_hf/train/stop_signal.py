@@ -22,13 +22,15 @@ class StopSignal:
 
 
 def stop_early(checkpoints: Checkpoints, run: Run, steps: int) -> NoReturn:
-    """Ends a run after a step, once that step's checkpoint is written.
+    """Ends a run between two steps, once there is a checkpoint of the last one.
 
     Raises:
         Interrupted: The run can be continued.
         RunFailed: The checkpoint could not be written.
     """
     step = run.progress.step
+    if step == 0:
+        raise Interrupted("stopped before the end of the first step; run the same command again")
     if checkpoints.last_step != step:
         checkpoints.save(run)
     if not checkpoints.commit() or checkpoints.last_step != step:
