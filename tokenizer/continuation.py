@@ -29,7 +29,7 @@ DISCOUNT = 1.0  # subtracted from each count, since a single occurrence in a sou
 STEP = 0.75  # ratio of thresholds of consecutive rounds, in terms of frequency
 MIN_REMAINING = 0.9  # share of the threshold that a pair must keep after better pairs that overlap it are merged
 UNRANKED = np.iinfo(np.int32).max
-Places = NDArray[np.int64]
+Places = NDArray[np.int32]  # positions in one part, which has fewer than 2**31 tokens
 Ranks = NDArray[np.int32]
 
 
@@ -159,7 +159,7 @@ class Found:
     part: SourcePart
     places: Places
     pairs: NDArray[np.int64]
-    pair_of_place: NDArray[np.int64]
+    pair_of_place: NDArray[np.int32]
 
     def count(self) -> NDArray[np.float64]:
         """Counts each of the pairs."""
@@ -275,7 +275,7 @@ class Growth:
         return count_weighted(buckets, part.words.counts[places], 1 << self._bits)
 
     def _hash_pairs(self, words: Words) -> tuple[Places, NDArray[np.uint32]]:
-        places = np.flatnonzero(self._entries.may_merge(words.tokens))
+        places = np.flatnonzero(self._entries.may_merge(words.tokens)).astype(np.int32)
         mixed = words.tokens[places].astype(np.uint32) * np.uint32(0x9E3779B1)
         mixed += words.tokens[places + 1].astype(np.uint32) * np.uint32(0x85EBCA6B)
         mixed ^= mixed >> np.uint32(15)
@@ -286,7 +286,8 @@ class Growth:
         places, buckets = self._hash_pairs(part.words)
         places = places[is_heavy[buckets]]
         written = part.words.tokens[places].astype(np.int64) << 32 | part.words.tokens[places + 1]
-        return Found(part, places, *np.unique(written, return_inverse=True))
+        pairs, pair_of_place = np.unique(written, return_inverse=True)
+        return Found(part, places, pairs, pair_of_place.astype(np.int32))
 
     def _merge(self, pool: ThreadPoolExecutor, found: Sequence[Found]) -> int:
         pairs = np.unique(np.concatenate([one.pairs for one in found]))
