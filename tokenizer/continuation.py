@@ -289,7 +289,7 @@ class Growth:
         pairs, pair_of_place = np.unique(written, return_inverse=True)
         return Found(part, places, pairs, pair_of_place.astype(np.int32))
 
-    def _merge(self, pool: ThreadPoolExecutor, found: Sequence[Found]) -> int:
+    def _merge(self, pool: ThreadPoolExecutor, found: list[Found]) -> int:
         pairs = np.unique(np.concatenate([one.pairs for one in found]))
         counts = np.zeros((len(self._ranking.weights), len(pairs)))
         for one in found:
@@ -299,12 +299,14 @@ class Growth:
         ranked = pairs[ranked[np.lexsort((pairs[ranked], -scores[ranked]))]]
         # Pairs are counted again without overlaps with better pairs; those with too few left wait for a later round.
         left = np.zeros((len(self._ranking.weights), len(ranked)))
-        for merging in pool.map(place_merges, found, repeat(ranked)):
-            left[merging.part.source] += merging.count(len(ranked))
+        for one, counted in zip(found, pool.map(count_merges, found, repeat(ranked)), strict=True):
+            left[one.part.source] += counted
         ranked = ranked[self._ranking.score(left) >= self._threshold * MIN_REMAINING**self._ranking.exponent]
         products = self._enter(ranked)
-        mergings = pool.map(place_merges, found, repeat(ranked[: len(products)]))
-        self._parts = list(pool.map(write_products, mergings, repeat(products)))
+        merged = pool.map(merge_part, found, repeat(ranked[: len(products)]), repeat(products))
+        found.clear()  # what was found in a part, and the part itself, are freed when it is merged
+        self._parts.clear()
+        self._parts.extend(merged)
         return len(products)
 
     def _enter(self, ranked: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -350,8 +352,14 @@ def choose_places(places: Places, ranks: Ranks) -> tuple[Places, Ranks]:
     return np.concatenate([one for one, _ in chosen]), np.concatenate([one for _, one in chosen])
 
 
-def write_products(merging: Merging, products: NDArray[np.int32]) -> SourcePart:
-    """Replaces each pair by its product, and drops words that have become one token."""
+def count_merges(found: Found, ranked: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Counts the merges of each ranked pair."""
+    return place_merges(found, ranked).count(len(ranked))
+
+
+def merge_part(found: Found, ranked: NDArray[np.int64], products: NDArray[np.int32]) -> SourcePart:
+    """Replaces each ranked pair by its product, and drops words that have become one token."""
+    merging = place_merges(found, ranked)
     words = merging.part.words
     tokens = words.tokens.copy()
     tokens[merging.places] = products[merging.ranks]
