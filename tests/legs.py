@@ -54,7 +54,7 @@ PYTHON_NEEDS = (
     "tree-sitter-cpp", "tree-sitter-go", "tree-sitter-java", "tree-sitter-javascript", "tree-sitter-php",
     "tree-sitter-python", "tree-sitter-ruby", "tree-sitter-rust", "tree-sitter-typescript", "pytest", "pytest-xdist",
 )  # fmt: skip
-PYTHONS = ("3.14", "3.13", "3.12", "3.11")
+PYTHONS = ("3.13", "3.12", "3.11")
 
 
 def find_test(name: str) -> str:

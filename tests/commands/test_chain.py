@@ -122,8 +122,8 @@ def test_each_step_says_what_it_reads_from_whom_and_whether_it_is_run(
         "  writes runs/one/tokenizer: to be run",
         "  launch: in this process",
         "== pack (3 of 3): recipes/one/pack.yaml, whose settings are valid",
-        "  reads documents: runs/one/curate, from curate, missing",
         "  reads tokenizer: runs/one/tokenizer, from tokenizer, missing",
+        "  reads documents: runs/one/curate, from curate, missing",
         "  writes runs/one/pack: to be run",
         "  launch: in this process",
     ]

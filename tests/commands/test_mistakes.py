@@ -95,7 +95,7 @@ MISTAKES = {
     "no adapter": (["merge", "nothing", "out"], "nothing has no readable adapter_config.json"),
     # files
     "no position": (["complete", MODEL, "code.py"], "code.py is not a position; write FILE:LINE"),
-    "no such code": (["complete", MODEL, "none.py:1"], "none.py cannot be read"),
+    "no such code": (["complete", MODEL, "none.py:1"], "none.py does not exist; name a text file"),
     "a line too far": (["complete", MODEL, "code.py:99"], "code.py has 2 lines, not a line 99"),
     "no conversations": ([*SFT, "conversations=[none.jsonl]"], "none.jsonl does not exist"),
     "an empty file": ([*SFT, "conversations=[empty.jsonl]"], "empty.jsonl holds no conversation (it has no rows)"),

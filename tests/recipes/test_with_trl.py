@@ -168,7 +168,7 @@ BAD: dict[str, tuple[str, dict[str, object], int, str]] = {
     "tools without a loop": ("rlhf", {"environment": {}}, 2, "TRL's tools, which rloo does not have; set method: grpo"),
     "tools that are not measured": (
         "rlhf",
-        {"method": "grpo", "environment": {}},
+        {"method": "grpo", "environment": {}, "measure": {"prompts": ["HOME/bare.jsonl"]}},
         2,
         "measure answers without tools; set measure: null",
     ),

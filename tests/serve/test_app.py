@@ -46,7 +46,6 @@ ODD: dict[str, tuple[str, Any, str]] = {
     "a turn without a role": (CHAT, {"messages": [{"content": "hi"}]}, "messages.0.role is missing"),
     "a role that is a number": (CHAT, {"messages": [{"role": 1, "content": "hi"}]}, "messages.0.role is 1"),
     "an unknown role": (CHAT, {"messages": [{"role": "wizard", "content": "hi"}, *ADD]}, "role is wizard"),
-    "a tool's turn": (CHAT, {"messages": [*ADD, {"role": "tool", "content": "3", "tool_call_id": "x"}, *ADD]}, "tool"),
     "a system turn alone": (CHAT, {"messages": [{"role": "system", "content": "hi"}]}, "have no question"),
     "a system turn at the end": (CHAT, {"messages": [*ADD, {"role": "system", "content": "hi"}]}, "system text"),
     "a question of null": (CHAT, {"messages": [{"role": "user", "content": None}]}, "messages.0.content is missing"),
