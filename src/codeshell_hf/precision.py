@@ -43,7 +43,7 @@ class Precision:
     """The precision of a run, and its reason.
 
     Args:
-        compute_dtype: Of matrix products; trained weights and optimiser states are always float32.
+        compute_dtype: Of matrix products; training weights and optimiser states have dtypes of their own.
         orthogonalization: Of Muon's iterations.
         speedup: Speed of the model's products in bfloat16 relative to float32 on the device that was measured; below
             1 / `MAX_SLOWDOWN` an upper bound; `None` if nothing was measured.

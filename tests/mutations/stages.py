@@ -67,8 +67,8 @@ MUTATIONS = (
     ),
     Mutation(
         STAGE,
-        "if done is not None and done.fingerprint",
-        "if done is not None or done.fingerprint",
+        "return done is not None and done.fingerprint == fingerprint",
+        "return done is not None or done.fingerprint == fingerprint",
         TESTS,
         "a stage with any output has nothing to do",
     ),

@@ -71,6 +71,27 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "compact_adamw.py",
+        "* 2**16 > noise.view_as(shares) * gaps",
+        "* 2 > gaps",
+        TESTS + "test_compact_adamw.py",
+        "moments of 8 bits are rounded to the nearest and stall",
+    ),
+    Mutation(
+        TRAIN + "checkpoint.py",
+        "            self.last_step = record.step\n",
+        "",
+        TESTS + "test_stop_signal.py",
+        "a stop after resuming writes the loaded checkpoint again",
+    ),
+    Mutation(
+        TRAIN + "plan.py",
+        "        check_optimizer(optimizer, sharding, layout.ranks, is_bf16=layout.is_bf16)\n",
+        "        pass\n",
+        TESTS + "test_plan.py",
+        "a layout is suggested that the engine refuses",
+    ),
+    Mutation(
+        TRAIN + "compact_adamw.py",
         "rounded = (bits + noise.view_as(bits))",
         "rounded = (bits + 0x8000)",
         TESTS + "test_compact_adamw.py",

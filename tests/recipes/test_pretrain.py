@@ -18,11 +18,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
+import torch
 import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.loading import load_model
 from codeshell_hf.manifest import read_manifest
 from codeshell_hf.pack.shard_writer import make_header, write_shards
 from codeshell_hf.presets import make_config
@@ -789,6 +791,22 @@ def test_bad_input_is_one_line_before_the_first_step(
     complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pretrain: error: ")]
     assert len(complaints) == 1
     assert message in complaints[0]
+
+
+def test_weights_in_bfloat16_are_trained_evaluated_and_exported_on_a_cpu(home: Path, tmp_path: Path) -> None:
+    more = ("precision=bfloat16", "optimizer.weights=bfloat16", "optimizer.moments=8bit", "schedule.total_tokens=4096")
+    more += ("schedule.warmup_tokens=1024", "evaluation.max_bytes_per_language=2000")
+
+    assert run(home, tmp_path / "out", *more) == 0
+
+    weights = load_file(tmp_path / "out" / "model" / "model.safetensors")
+    model = load_model(str(tmp_path / "out" / "model"), dtype=torch.float32)
+    assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    entries = map(json.loads, (tmp_path / "out" / "log.jsonl").read_text().splitlines())
+    bits = [entry["bits_per_byte"]["python"] for entry in entries if "bits_per_byte" in entry]
+    assert len(bits) == 2
+    assert bits[1] < bits[0]
 
 
 def test_a_checkpoint_of_another_model_is_refused(whole: Path) -> None:

@@ -1,5 +1,6 @@
 """Two runs of one output: the second is refused while the first lives, however the first ends."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -68,3 +69,23 @@ def test_a_folder_without_locks_is_used_with_a_warning(tmp_path: Path, caplog: p
 
     assert "sft.lock cannot be locked" in caplog.text
     assert output_lock.logger.name in {record.name for record in caplog.records}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_a_file_system_without_locks_is_used_with_a_warning_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Lustre without `-o flock`; a lock that is a mere file would refuse all runs after one that was killed."""
+    import fcntl
+
+    def fail(*given: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    killed = lock_output(tmp_path / "sft")
+    killed.__enter__()
+
+    with lock_output(tmp_path / "sft"):
+        pass
+
+    assert caplog.text.count("sft.lock cannot be locked ([Errno 38] Function not implemented)") == 2

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -10,14 +12,20 @@ import pytest
 from codeshell_hf.dependencies import hash_code
 from codeshell_hf.errors import DataError, Interrupted
 from codeshell_hf.manifest import Manifest, read_manifest
-from codeshell_hf.settings import InputPath
+from codeshell_hf.settings import InputPath, Section
+from codeshell_hf.stages import output_lock
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
+
+
+class Inner(Section):
+    sizes: tuple[int, ...] = (1, 2)
 
 
 class Settings(StageSettings):
     source: InputPath
     factor: int = 2
     seed: int = 7
+    inner: Inner = Inner()
 
 
 def make_stage(
@@ -243,3 +251,49 @@ def test_broken_manifest_counts_as_none(call: Caller, tmp_path: Path) -> None:
     call()
 
     assert len(call.calls) == 2
+
+
+def test_what_another_run_wrote_before_this_one_had_the_lock_is_not_made_again(
+    call: Caller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other run ends just before this one takes the lock."""
+    lock, others = output_lock.lock_output, ["other"]
+
+    @contextmanager
+    def wait(output: Path) -> Iterator[None]:
+        if others:
+            others.pop()
+            assert call() == 0
+        with lock(output):
+            yield
+
+    monkeypatch.setattr(output_lock, "lock_output", wait)
+
+    assert call() == 0
+
+    assert call.calls == [""]
+    assert "nothing to do, another run has written" in capsys.readouterr().out
+
+
+def test_checkpoints_of_a_release_without_a_setting_are_continued_with_its_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the record, what this release has added is taken away; a value other than the default is still refused."""
+    (tmp_path / "source.txt").write_text("a\nb\n")
+    (tmp_path / "example.yaml").write_text(f"output: {tmp_path}/out\nsource: {tmp_path}/source.txt\n")
+    calls: list[str] = []
+    fail: list[BaseException] = [KeyboardInterrupt(), KeyboardInterrupt()]
+    stage = make_stage(calls, fail, checkpoint_globs=("half*",))
+    assert main(stage, [str(tmp_path / "example.yaml")]) == 75
+    record = tmp_path / "out.partial.json"
+    values = json.loads(record.read_text())
+    for name in ("factor", "inner.sizes"):
+        del values["given"][name]
+    record.write_text(json.dumps(values))
+
+    assert main(stage, [str(tmp_path / "example.yaml"), "factor=3"]) == 2
+    assert "out.partial was started with factor 2, and now it is 3; set it back" in capsys.readouterr().err
+    assert main(stage, [str(tmp_path / "example.yaml"), "inner.sizes=[1]"]) == 2
+    assert "was started with inner.sizes [1, 2], and now it is [1]" in capsys.readouterr().err
+    assert main(stage, [str(tmp_path / "example.yaml")]) == 75
+    assert calls == ["", "half.txt"]

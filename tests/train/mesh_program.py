@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from codeshell_hf import CodeShellConfig, CodeShellTokenizer
 from codeshell_hf.presets import make_config
+from codeshell_hf.train import muon
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.mesh_engine import WholeRows
 from codeshell_hf.train.ranks import Ranks, Readers
@@ -76,6 +77,7 @@ def list_parts(shape: list[int], tensors: int) -> Iterator[list[int]]:
 
 
 def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[str, Any]:
+    muon.HELD_NUMBERS = run.get("held_numbers", 2**28)
     sharding = Sharding(**run["sharding"])
     ranks = joined.join(sharding.together)
     compute = ComputeSettings(gradient_checkpointing=run.get("recomputes", False))

@@ -399,3 +399,37 @@ def test_checkpoints_are_due_at_multiples_of_their_interval(engine: Engine, tmp_
     checkpoints = Checkpoints(tmp_path, engine, CheckpointSettings(every_steps=4))
 
     assert [step for step in range(1, 10) if checkpoints.is_due(step)] == [4, 8]
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_a_kill_while_a_checkpoint_is_replaced_loses_none(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    """Before the first rename, and between the two: the old one is still there, and is loaded."""
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    take_step(engine, run)
+    save(checkpoints, run)
+    weights, made = weights_of(engine), []
+    rename = Path.rename
+
+    def kill(path: Path, target: Path) -> Path:
+        made.extend([path] if path.parent == tmp_path else [])
+        if len(made) == renames:
+            raise _Killed
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", kill)
+    with pytest.raises(_Killed):
+        save(checkpoints, run)
+    monkeypatch.undo()
+    take_step(engine, run)
+
+    resumed = make_run()
+    assert Checkpoints(tmp_path, engine, CheckpointSettings()).resume(resumed)
+    assert resumed.progress.step == 1
+    assert all(torch.equal(one, other) for one, other in zip(weights_of(engine), weights, strict=True))
+    assert [path.name for path in tmp_path.iterdir() if "replaced" in path.name] == []

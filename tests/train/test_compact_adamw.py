@@ -38,6 +38,11 @@ slow = pytest.mark.slow
 CPU = torch.device("cpu")
 
 
+def half(values: Tensor) -> Tensor:
+    """Noise with which numbers are rounded to the nearest."""
+    return torch.full_like(values, 2**15, dtype=torch.int32)
+
+
 @pytest.mark.parametrize("signed", [True, False])
 def test_the_code_is_that_of_bitsandbytes(signed: bool) -> None:
     functional = pytest.importorskip("bitsandbytes.functional")
@@ -52,7 +57,7 @@ def test_stored_numbers_are_at_least_as_near_as_those_of_bitsandbytes() -> None:
     functional = pytest.importorskip("bitsandbytes.functional")
     values = torch.randn(8, 2 * BLOCK, generator=torch.Generator().manual_seed(0)) * torch.logspace(-4, 0, 2 * BLOCK)
 
-    found = dequantize(*quantize(values, make_code(signed=True)), make_code(signed=True))
+    found = dequantize(*quantize(values, make_code(signed=True), half(values)), make_code(signed=True))
 
     peer = functional.dequantize_blockwise(*functional.quantize_blockwise(values, blocksize=BLOCK))
     assert ((found - values).abs() <= 1.001 * (peer - values).abs() + 1e-7).all()
@@ -64,7 +69,7 @@ def test_blocks_do_not_cross_rows_and_rows_need_not_be_whole_blocks() -> None:
     values[1] *= 1e-6
     code = make_code(signed=True)
 
-    places, scales = quantize(values, code)
+    places, scales = quantize(values, code, half(values))
 
     assert (places.shape, places.dtype, scales.shape) == (values.shape, torch.uint8, (3, 2))
     for row, column in ((0, 5), (1, 5), (2, BLOCK + 43)):
@@ -78,7 +83,7 @@ def test_a_second_moment_is_never_rounded_to_zero() -> None:
     values = torch.tensor([[1.0, 1e-9, 0.0]])
     code = make_code(signed=False)
 
-    stored = dequantize(*quantize(values, code), code)
+    stored = dequantize(*quantize(values, code, half(values)), code)
 
     assert stored[0, 1] > 0
     assert stored[0, 2] == 0
@@ -179,6 +184,27 @@ def test_second_moments_of_slow_decay_do_not_stall() -> None:
     stored = adamw.state[weight]["exp_avg_sq"]
     assert stored.dtype == torch.bfloat16
     assert float(stored.float().mean()) == pytest.approx(1 - 0.999**2000, rel=0.01)
+
+
+@pytest.mark.parametrize("beta", [0.95, 0.99, 0.999])
+def test_moments_of_8_bits_follow_gradients_that_change(beta: float) -> None:
+    """Against float32, after gradients of all but one number of a block fall to a tenth: each share of it falls."""
+    weights = [nn.Parameter(torch.zeros(64, BLOCK)) for _ in range(2)]
+    adamws = [
+        CompactAdamW([{"params": [weight]}], lr=0.0, betas=(0.9, beta), eps=1e-8, moments=moments)
+        for weight, moments in zip(weights, ("float32", "8bit"), strict=True)
+    ]
+    late = torch.full((64, BLOCK), 0.1)
+    late[:, 0] = 1.0
+    for gradient in [torch.ones_like(late)] * 100 + [late] * round(2 / (1 - beta)):
+        for weight, adamw in zip(weights, adamws, strict=True):
+            weight.grad = gradient.clone()
+            adamw.step()
+
+    exact = adamws[0].state[weights[0]]["exp_avg_sq"][:, 1:].mean()
+    state = adamws[1].state[weights[1]]
+    stored = dequantize(state["exp_avg_sq"], state["exp_avg_sq_scale"], make_code(signed=False))[:, 1:].mean()
+    assert float(stored) == pytest.approx(float(exact), rel=0.05)
 
 
 def test_a_number_of_a_matrix_has_two_bytes_and_its_share_of_the_scales() -> None:

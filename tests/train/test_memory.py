@@ -95,6 +95,27 @@ def test_compact_moments_and_weights_are_counted(moments: MomentFormat, size: fl
     assert (shared.weights, shared.moments) == (4 * numbers / 4, size * numbers / 4)
 
 
+@pytest.mark.parametrize("more", [{}, {"activation_function": "swiglu"}, {"num_query_groups": 6}])
+@pytest.mark.parametrize("moments", ["float32", "8bit"])
+def test_muons_moments_are_one_of_the_blocks_matrices_and_two_of_the_rest(
+    moments: MomentFormat, more: dict[str, object]
+) -> None:
+    """As its optimisers allocate them; vectors have float32, which the plan leaves out with 8 bits."""
+    config = make_config("nano", **(SMALL | more))
+    model = CodeShellForCausalLM(config)
+    optimizers = make_optimizers(model, OptimizerSettings(name="muon", learning_rate=1e-3, moments=moments))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for optimizer in optimizers:
+        optimizer.step()
+    states = [state for optimizer in optimizers for state in optimizer.state.values()]
+    held = sum(value.nbytes for state in states for value in state.values() if value.ndim)
+
+    planned = estimate_memory(config, Layout("ddp", 3, 1, micro_tokens=256, optimizer="muon", moments=moments))
+
+    assert planned.moments == pytest.approx(held, rel=0 if moments == "float32" else 0.03)
+
+
 def test_recomputing_keeps_a_block_and_the_inputs_of_all() -> None:
     config = make_config("nano", **SMALL)
     layout = Layout("ddp", 3, 1, micro_tokens=256, is_bf16=False, recomputes=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from codeshell_hf.presets import make_config
+from codeshell_hf.train import muon as muon_module
 from codeshell_hf.train.muon import Muon, assign_owners, orthogonalize
 from codeshell_hf.train.row_shards import count_local_rows
 from recipes.with_accelerate import join_ranks
@@ -97,6 +98,30 @@ def test_rows_of_the_ranks_are_those_of_torchs_chunks(rows: int, ranks: int) -> 
     assert count_local_rows(rows, ranks) == chunks + [0] * (ranks - len(chunks))
 
 
+def test_momenta_are_made_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies in the iterations' dtype, which would take the memory of half a model if they were made at once."""
+    ours, _ = make_pair([(48, 16)] * 4)
+    muon = Muon(ours, lr=0.02, weight_decay=0.1, dtype=torch.bfloat16)
+    order: list[str] = []
+    make, update = Muon._add_to_momentum, muon_module.update_matrix
+
+    def make_momentum(*given: Any) -> torch.Tensor:
+        order.append("momentum")
+        return make(*given)
+
+    def update_matrix(*given: Any) -> torch.Tensor:
+        order.append("update")
+        return update(*given)
+
+    monkeypatch.setattr(Muon, "_add_to_momentum", make_momentum)
+    monkeypatch.setattr(muon_module, "update_matrix", update_matrix)
+    for one in ours:
+        one.grad = torch.randn_like(one)
+    muon.step()
+
+    assert order == ["momentum", "update"] * 4
+
+
 def make_runs(*kinds: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"sharding": sharding, "steps": [0, 4]} | MUON for sharding in kinds]
 
@@ -107,10 +132,13 @@ def make_runs(*kinds: dict[str, Any]) -> list[dict[str, Any]]:
     [
         (2, make_runs({"kind": "fsdp2"}, {})),
         (4, make_runs({"kind": "fsdp2"}, {"kind": "fsdp2", "replicas": 2})),  # of four, one has rows of two pieces
+        (2, [run | {"held_numbers": 2048} for run in make_runs({"kind": "fsdp2"})]),  # 2 of 4 x 1,024 to 2,048
     ],
-    ids=["two, sharded and not", "four, and two replicas"],
+    ids=["two, sharded and not", "four, and two replicas", "two, in rounds"],
 )
-def test_ranks_take_the_steps_of_one_with_two_collectives_beside_adamws(ranks: int, runs: list[dict[str, Any]]) -> None:
+def test_ranks_take_the_steps_of_one_with_two_collectives_a_round_beside_adamws(
+    ranks: int, runs: list[dict[str, Any]]
+) -> None:
     """Losses and norms over four steps; products of 8 sharded matrices had 109 collectives a step."""
     config = {"num_query_groups": 1}
     with join_ranks() as alone:
@@ -120,6 +148,7 @@ def test_ranks_take_the_steps_of_one_with_two_collectives_beside_adamws(ranks: i
     for run, muon in zip(runs, muons, strict=True):
         np.testing.assert_allclose(muon["steps"], expected["steps"], rtol=1e-5, err_msg=muon["name"])
         exchanges = [name for name in muon["collectives"] if "alltoall" in name]
-        assert len(exchanges) == (2 if run["sharding"] else 0)
+        rounds = 4 if "held_numbers" in run else 1
+        assert len(exchanges) == (2 * rounds if run["sharding"] else 0)
         if run == runs[0]:
-            assert len(muon["collectives"]) - len(adamw["collectives"]) == 2
+            assert len(muon["collectives"]) - len(adamw["collectives"]) == 2 * rounds

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codeshell_hf import CodeShellConfig
 from codeshell_hf.commands.plan import main
@@ -155,3 +156,60 @@ def test_a_row_that_no_gpu_holds_is_shared_by_several(capsys: pytest.CaptureFixt
 
     assert code == 2
     assert "it fits with accelerate=recipes/accelerate/mesh.yaml (tp " in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["accelerate=ROOT/zero3.yaml", "optimizer.moments=8bit"], "8bit, but ZeRO-3 supports only float32; set it to"),
+        (["accelerate=ROOT/mesh.yaml", "optimizer.moments=8bit"], "8bit, but FSDP2, tp 2, cp 2 supports only float32"),
+        (
+            ["accelerate=ROOT/fsdp2.yaml", "optimizer.weights=bfloat16"],
+            "for one GPU without sharding, and this is FSDP2",
+        ),
+        (["optimizer.weights=bfloat16"], "for one GPU without sharding, and this is DDP on 8; set it to float32"),
+        (["gpus=1", "optimizer.weights=bfloat16", "precision=float32"], "bfloat16, but precision is float32; set"),
+        (["accelerate=ROOT/zero3.yaml", "optimizer.name=muon"], "muon, but ZeRO supports only AdamW; set it to adamw"),
+        (["accelerate=ROOT/mesh.yaml", "optimizer.name=muon"], "muon, which needs whole matrices, but tp and cp"),
+    ],
+)
+def test_what_the_engine_refuses_is_not_planned(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    recipe = ROOT / "recipes" / "codeshell-7b" / "pretrain.yaml"
+    places = [one.replace("ROOT", f"{ROOT}/recipes/accelerate") for one in arguments]
+
+    code, printed = plan(capsys, recipe, "gpu=b200-180g", *({"gpus=8"} - set(places)), *places)
+
+    assert code == 2
+    assert message in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "never"),
+    [
+        (["gpus=1", "gpu=h100-80g", "precision=float32"], "optimizer.weights"),
+        (["gpus=1", "gpu=h100-80g", "optimizer.name=muon"], "optimizer.weights"),
+        (["gpus=8", "gpu=a100-40g", "optimizer.moments=8bit"], "zero3.yaml"),
+        (["gpus=8", "gpu=a100-40g", "optimizer.name=muon"], "zero3.yaml"),
+    ],
+)
+def test_what_the_engine_refuses_is_not_suggested(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], never: str
+) -> None:
+    """What is suggested instead is planned."""
+    recipe = ROOT / "recipes" / "codeshell-7b" / "pretrain.yaml"
+
+    code, printed = plan(capsys, recipe, *arguments)
+
+    assert code == 2
+    assert never not in printed
+    suggested = printed.partition("it fits with ")[2].replace(' (with mixed_precision "no")', "").split()
+    assert suggested
+    given = dict(one.partition("=")[::2] for one in arguments + suggested)
+    if file := given.get("accelerate"):
+        values = yaml.safe_load((ROOT / file).read_text())
+        changes = {"mixed_precision": "no"} if "mixed_precision" in printed else {}
+        (tmp_path / "accelerate.yaml").write_text(yaml.safe_dump(values | changes))
+        given["accelerate"] = str(tmp_path / "accelerate.yaml")
+    assert plan(capsys, recipe, *(f"{name}={value}" for name, value in given.items()))[0] == 0

@@ -11,7 +11,7 @@ from codeshell_hf.train.checkpoint import Checkpoints
 from codeshell_hf.train.engine import Engine
 from codeshell_hf.train.settings import CheckpointSettings
 from codeshell_hf.train.stop_signal import StopSignal, stop_early
-from tests.train.steps import make_run, take_step
+from tests.train.steps import make_run, save, take_step
 
 
 def test_a_signal_is_recorded_and_does_not_end_the_process() -> None:
@@ -56,3 +56,21 @@ def test_before_the_end_of_the_first_step_there_is_nothing_to_save(engine: Engin
         stop_early(checkpoints, make_run(), 9)
 
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stop_before_the_first_step_after_resuming_leaves_the_loaded_checkpoint_as_it_is(
+    engine: Engine, tmp_path: Path
+) -> None:
+    first, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    take_step(engine, run)
+    save(first, run)
+    record = tmp_path / "step-00000001" / "checkpoint.json"
+    before = record.stat()
+
+    second, resumed = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    assert second.resume(resumed)
+    with pytest.raises(Interrupted, match="saved step 1 of 9; run the same command again to continue"):
+        stop_early(second, resumed, 9)
+
+    after = record.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

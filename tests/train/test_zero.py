@@ -20,6 +20,7 @@ from codeshell_hf.train.engine import EngineOptions, make_engine
 from codeshell_hf.train.settings import OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
 from codeshell_hf.train.zero import ZeroEngine, _GatedAdamW
+from recipes.with_accelerate import join_ranks
 
 MakeConfig = Callable[..., CodeShellConfig]
 CPU = torch.device("cpu")
@@ -33,9 +34,9 @@ def make_bare(**values: Any) -> Any:
 
 
 def test_zero_shards_adamw_alone(make_config: MakeConfig) -> None:
-    muon = OptimizerSettings(name="muon", learning_rate=1e-3)
+    muon, message = OptimizerSettings(name="muon", learning_rate=1e-3), "but ZeRO supports only AdamW; set it to adamw"
 
-    with pytest.raises(SettingsError, match=r"optimizer\.name is muon, but ZeRO supports only AdamW; set it to adamw"):
+    with join_ranks(), pytest.raises(SettingsError, match=r"optimizer\.name is muon, " + message):
         make_engine(make_config(), muon, EngineOptions(sharding=Sharding("zero")), device=CPU, seed=0)
 
 
@@ -45,7 +46,7 @@ def test_a_missing_deepspeed_is_one_line_with_the_extra(
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     options = EngineOptions(sharding=Sharding("zero", 2))
 
-    with pytest.raises(SettingsError, match=r'pip install "codeshell-hf\[deepspeed\]"'):
+    with join_ranks(), pytest.raises(SettingsError, match=r'pip install "codeshell-hf\[deepspeed\]"'):
         make_engine(make_config(), OptimizerSettings(learning_rate=1e-3), options, device=CPU, seed=0)
 
 

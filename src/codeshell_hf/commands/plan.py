@@ -53,7 +53,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     from ..train.model import configure_model
     from ..train.plan import Plan, describe_disk, describe_evaluation, read_cluster
     from ..train.schedule import plan_steps
-    from ..train.sharding import check_model, read_sharding
+    from ..train.sharding import check_model, check_optimizer, read_sharding
 
     pretrain = importlib.import_module("recipes.pretrain")
     settings = load_settings(pretrain.Settings, path, overrides)
@@ -69,6 +69,8 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
             + (f"of tp {sharding.tensor} x cp {sharding.context} " if sharding.together > 1 else "")
             + "do not divide; set a multiple"
         )
+    is_bf16 = precision != "float32"  # every known GPU is fast in bfloat16
+    check_optimizer(settings.optimizer, sharding, gpus.gpus, is_bf16=is_bf16)
     layout = Layout(
         kind=sharding.kind,
         stage=sharding.stage,
@@ -76,9 +78,10 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         replicas=sharding.replicas,
         reshards=sharding.reshards,
         micro_tokens=settings.batch.micro_tokens,
-        is_bf16=precision != "float32",  # every known GPU is fast in bfloat16
+        is_bf16=is_bf16,
         recomputes=settings.gradient_checkpointing,
         offloads=sharding.offloads,
+        optimizer=settings.optimizer.name,
         moments=settings.optimizer.moments,
         weights=settings.optimizer.weights,
         tensor=sharding.tensor,

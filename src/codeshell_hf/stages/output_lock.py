@@ -20,7 +20,8 @@ def lock_output(output: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = output.with_name(f"{output.name}.lock")
-    lock = FileLock(path, timeout=0, is_singleton=False)
+    # A soft lock, which is a file that exists, would outlive a killed process.
+    lock = FileLock(path, timeout=0, is_singleton=False, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -29,7 +30,7 @@ def lock_output(output: Path) -> Iterator[None]:
             f"{output} is being written by another run, which holds {path}; wait until it ends, or set output to "
             "another folder"
         ) from error
-    except (OSError, NotImplementedError) as error:  # the stage itself tells where it cannot write
+    except OSError as error:  # no flock there, or no permission: the stage itself tells where it cannot write
         logger.warning("%s cannot be locked (%s); make sure that no other run writes %s", path, error, output)
         yield
         return

@@ -10,12 +10,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import pydantic
+from pydantic_core import to_jsonable_python
 
 from ..manifest import Manifest, Values
 from ..settings import Section, list_inputs
@@ -207,12 +208,19 @@ def run_stage(stage: Stage[S], settings: S, *, is_forced: bool = False) -> None:
     # Moving an output does not make it out of date.
     given = {**values, "output": None}
     fingerprint, inputs, code = take_fingerprint(stage, settings)
-    done = manifests.read_manifest(settings.output)
-    if done is not None and done.fingerprint == fingerprint and not is_forced:
+
+    def is_done(done: Manifest | None) -> bool:
+        return done is not None and done.fingerprint == fingerprint and not is_forced
+
+    if is_done(manifests.read_manifest(settings.output)):
         print_first(f"{stage.name}: nothing to do, {settings.output} is up to date")
         return
 
     with lock_output(settings.output) if is_first_rank() else contextlib.nullcontext():
+        done = manifests.read_manifest(settings.output)  # another run may have written it meanwhile
+        if is_done(done):
+            print_first(f"{stage.name}: nothing to do, another run has written {settings.output}")
+            return
         bound, changeable = sort_settings(stage, manifests.flatten(given) | inputs)
         if done is not None and not is_forced:
             earlier = read_settings(stage, done)
@@ -390,6 +398,8 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
     try:
         before = read_start(record)
         has_checkpoints = any(path for pattern in stage.checkpoint_globs for path in folder.glob(pattern))
+        if has_checkpoints and before["given"]:
+            before["given"] = list_defaults(stage.settings, now["given"]) | before["given"]
         old = before["given"]
         names = [*now["given"], *(name for name in old if name not in now["given"])]
         changed = [name for name in names if now["given"].get(name) != old.get(name)]
@@ -414,6 +424,18 @@ def open_folder(stage: Stage[S], output: Path, given: Mapping[str, object], code
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}); set output to a folder that can") from error
     return folder, now["code"]
+
+
+def list_defaults(model: type[pydantic.BaseModel], names: Collection[str], prefix: str = "") -> Values:
+    """The defaults of settings by dotted name, of those in `names`: a run that an older release began lacks some."""
+    found: Values = {}
+    for key, info in model.model_fields.items():
+        name, inner = prefix + key, info.annotation
+        if isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
+            found |= list_defaults(inner, names, f"{name}.")
+        elif name in names and not info.is_required():
+            found[name] = to_jsonable_python(info.get_default(call_default_factory=True))
+    return found
 
 
 def read_start(record: Path) -> Values:

@@ -31,6 +31,7 @@ from .settings import CheckpointSettings
 logger = logging.getLogger(__name__)
 
 RECORD = "checkpoint.json"
+_REPLACED = ".replaced-"  # begins the name of a checkpoint while another one takes its place
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -109,7 +110,7 @@ class Checkpoints:
         self.peak = peak
         self._engine = engine
         self._settings = settings
-        self.last_step: int | None = None  # the newest that was saved, or whose saving has begun
+        self.last_step: int | None = None  # the newest that was saved or loaded, or whose saving has begun
         self._pending: _Pending | None = None
         self._pool = ThreadPoolExecutor(max_workers=1)
         # The default group communicates gradients while a checkpoint is written.
@@ -173,8 +174,7 @@ class Checkpoints:
                 record = _CheckpointRecord(step=pending.step, run=pending.state, files=files)
                 write_text(pending.temporary / RECORD, record.model_dump_json(indent=1))
                 target = self.folder / f"step-{pending.step:08d}"
-                shutil.rmtree(target, ignore_errors=True)
-                pending.temporary.rename(target)
+                _replace(pending.temporary, target)
             except (OSError, ValueError) as error:
                 fault = str(error)
             else:
@@ -238,6 +238,9 @@ class Checkpoints:
             CheckpointError: If it is of another model, or all are broken.
         """
         self.commit()
+        if self._rank == 0:
+            _restore_replaced(self.folder)
+        dist.barrier(self._group)
         found, unusable = list_checkpoints(self.folder), list[Path]()
         for path in reversed(found):
             try:
@@ -252,6 +255,7 @@ class Checkpoints:
             for decayed in unusable if self._rank == 0 else ():
                 decayed.rename(decayed.with_name(f"decayed-{decayed.name}"))
             self._engine.read(path, self._group)
+            self.last_step = record.step
             return record.run
         dist.barrier(self._group)  # the first rank has renamed
         if unusable:
@@ -332,6 +336,31 @@ def _read_record(path: Path) -> _CheckpointRecord:
     if f"step-{record.step:08d}" != path.name:
         raise ValueError(f"{RECORD} is of step {record.step}")
     return record
+
+
+def _replace(new: Path, target: Path) -> None:
+    """Renames a folder; an older one of that name is deleted only once the new one has it."""
+    aside = target.with_name(_REPLACED + target.name)
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+    try:
+        new.rename(target)
+    except OSError:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _restore_replaced(folder: Path) -> None:
+    """Renames checkpoints back that a kill has left aside, with nothing in their place."""
+    for aside in folder.glob(f"{_REPLACED}step-*"):
+        target = folder / aside.name.removeprefix(_REPLACED)
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(target)
 
 
 def _has_all_files(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """AdamW with moments in 16 or 8 bits, and weights that may be in 16.
 
-Arithmetic is in float32, on a slice of a matrix at a time. What is stored in bfloat16 is rounded stochastically, since
+Arithmetic is in float32, on a slice of a matrix at a time. What is stored is rounded stochastically, since
 rounding to the nearest loses each update of less than half of the last bit. Moments of 8 bits are blocks of a row's
 numbers, each with its largest magnitude in float32. Blocks never cross rows, so that any number of ranks can divide a
 matrix.
@@ -45,12 +45,16 @@ def make_code(*, signed: bool) -> Tensor:
     return torch.tensor(sorted(numbers))
 
 
-def quantize(values: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-    """Stores numbers as their nearest ones of a code, times the largest magnitude of their block.
+def quantize(values: Tensor, code: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Stores numbers as one of their two neighbours in a code, times the largest magnitude of their block.
+
+    Each neighbour is as likely as the number is near it: the nearest would lose a slow mean's changes, which are
+    smaller than half of their distance.
 
     Args:
         values: Shape (R, C), float32.
         code: Shape (256,), sorted.
+        noise: Of `make_noise`, of as many numbers; 2**15 everywhere takes the nearest.
 
     Returns:
         Places in the code, shape (R, C), uint8, and magnitudes, shape (R, ceil(C / `BLOCK`)), float32.
@@ -59,7 +63,10 @@ def quantize(values: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
     padded = nn.functional.pad(values, (0, -columns % BLOCK)).view(rows, -1, BLOCK)
     scales = padded.abs().amax(-1)
     shares = (padded / scales.clamp(min=torch.finfo(torch.float32).tiny)[..., None]).view(rows, -1)[:, :columns]
-    places = torch.bucketize(shares.contiguous(), (code[1:] + code[:-1]) / 2)
+    shares = shares.contiguous()
+    places = torch.bucketize(shares, code, right=True, out_int32=True).sub_(1).clamp_(0, len(code) - 2)
+    gaps = (code[1:] - code[:-1])[places]
+    places += (shares - code[places]) * 2**16 > noise.view_as(shares) * gaps
     if code[0] >= 0:  # a second moment of 0 would make the largest step of a gradient that was small
         places = places.masked_fill_((places == 0) & (values > 0), 1)
     return places.to(torch.uint8), scales
@@ -192,7 +199,7 @@ class CompactAdamW(torch.optim.Optimizer):
         for what, (name, moment) in enumerate(zip(_MOMENTS, (mean, square), strict=True), start=1):
             stored = to_local(state[name])[rows]
             if stored.dtype == torch.uint8:
-                places, scales = quantize(moment, self._code(name, weight.device))
+                places, scales = quantize(moment, self._code(name, weight.device), noise(what))
                 stored.copy_(places)
                 to_local(state[name + SCALE])[rows].copy_(scales)
             elif stored.dtype == torch.bfloat16:

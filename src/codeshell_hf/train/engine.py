@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
 
 from ..configuration_codeshell import CodeShellConfig
-from ..errors import CheckpointError, RunFailed, SettingsError
+from ..errors import CheckpointError, RunFailed
 from ..loading import load_model
 from ..modeling_codeshell import CodeShellForCausalLM
 from ..precision import Precision
@@ -38,7 +38,7 @@ from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
 from .ranks import WRITING_TIMEOUT
 from .settings import ComputeSettings, OptimizerSettings
-from .sharding import Sharding
+from .sharding import Sharding, check_optimizer
 from .weights import draw_weight
 
 FLOAT32, WHOLE = Precision("float32"), Sharding()
@@ -51,7 +51,7 @@ class EngineOptions:
 
     Args:
         compute: Attention, compiling, and whether activations are recomputed.
-        precision: Of matrix products; weights and moments are always float32.
+        precision: Of matrix products; how weights and moments are stored is in `OptimizerSettings`.
         micro_rows: Rows of a micro-batch, which DeepSpeed needs.
         sharding: How the model is spread over the ranks.
     """
@@ -121,7 +121,6 @@ class Engine:
     """
 
     module: nn.Module
-    allows_compact_moments = True
 
     def __init__(
         self,
@@ -138,8 +137,8 @@ class Engine:
         self.seed = seed
         self.device = device
         self.start_from = start_from
-        self._check_formats(optimizer)
-        self._prepare(optimizer)
+        check_optimizer(optimizer, options.sharding, dist.get_world_size(), is_bf16=options.precision.is_bf16)
+        self._prepare()
         self.max_gradient_norm = optimizer.max_gradient_norm
         self.ranks = dist.get_world_size()
         self.attention_trials: list[AttentionTrial] = []
@@ -156,7 +155,8 @@ class Engine:
         self.inner = self._wrap(compiles=compiles and device.type == "cuda", z_loss=optimizer.z_loss)
         self._shard()
         self._init_weights()
-        if optimizer.weights != "float32":
+        self._has_rounded_weights = optimizer.weights != "float32"
+        if self._has_rounded_weights:
             _round_matrices(self.model)
         self._make_optimizers(optimizer)
         # Its buffers are kept for the next checkpoint. Not yet run on a GPU.
@@ -166,28 +166,8 @@ class Engine:
     def __str__(self) -> str:
         return f"{type(self.module).__name__} of {type(next(self.model.parameters())).__name__}"
 
-    def _check_formats(self, optimizer: OptimizerSettings) -> None:
-        """Checks that weights and moments can be stored as asked for."""
-        sharding = self.options.sharding
-        if optimizer.moments != "float32" and not self.allows_compact_moments:
-            raise SettingsError(
-                f"optimizer.moments is {optimizer.moments}, but {sharding} supports only float32; set it to float32 or "
-                "shard with recipes/accelerate/fsdp2.yaml"
-            )
-        if optimizer.weights == "float32":
-            return
-        if sharding.kind != "ddp" or dist.get_world_size() > 1:
-            raise SettingsError(
-                f"optimizer.weights is {optimizer.weights}, which is for one GPU without sharding, and this is "
-                f"{sharding} on {dist.get_world_size()}; set it to float32: FSDP2 divides the weights among GPUs"
-            )
-        if not self.options.precision.is_bf16:
-            raise SettingsError(
-                f"optimizer.weights is {optimizer.weights}, but precision is float32; set precision: bfloat16"
-            )
-
-    def _prepare(self, optimizer: OptimizerSettings) -> None:
-        """Checks that this machine and optimiser can be used."""
+    def _prepare(self) -> None:
+        """Prepares what the ranks and this machine need."""
 
     def _build(self) -> CodeShellForCausalLM:
         """Makes the model; its weights are set later."""
@@ -255,8 +235,11 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision.is_bf16)
 
     def evaluation(self) -> AbstractContextManager[object]:
-        """The autocast of an evaluation: none on a CPU; on a GPU that of training, which FlashAttention needs."""
-        return self.autocast() if self.device.type == "cuda" else nullcontext()
+        """The autocast of an evaluation.
+
+        None on a CPU with float32 weights. Otherwise that of training, which FlashAttention and bfloat16 weights need.
+        """
+        return self.autocast() if self.device.type == "cuda" or self._has_rounded_weights else nullcontext()
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Accumulates the gradients of this rank's share of the step's loss; `is_last` for the last micro-batch."""
@@ -355,7 +338,9 @@ class Engine:
     def save_whole(self, folder: Path, tokenizer: CodeShellTokenizer) -> None:
         """Saves model and tokenizer in transformers' format; all ranks call it, the first writes."""
         options = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
-        weights = states.get_model_state_dict(self.model, options=options)
+        weights: StateDict = states.get_model_state_dict(self.model, options=options)
+        if self._has_rounded_weights:  # one dtype, as transformers reads it
+            weights = {name: weight.bfloat16() for name, weight in weights.items()}
         self._save(folder, dict(weights), tokenizer)
 
     def _save(self, folder: Path, weights: StateDict, tokenizer: CodeShellTokenizer) -> None:

@@ -23,7 +23,7 @@ class Layout:
         ranks: Number of devices.
         micro_tokens: Tokens of the forward pass of a device, or of the devices that compute the same rows.
         reshards: As in `Sharding`.
-        moments: As in `OptimizerSettings`, like `weights`.
+        optimizer: The name of `OptimizerSettings`, like `moments` and `weights`.
         tensor: As in `Sharding`, like `context`.
     """
 
@@ -36,6 +36,7 @@ class Layout:
     is_bf16: bool = True
     recomputes: bool = False
     offloads: bool = False
+    optimizer: Literal["adamw", "muon"] = "adamw"
     moments: MomentFormat = "float32"
     weights: Literal["float32", "bfloat16"] = "float32"
     tensor: int = 1
@@ -48,7 +49,7 @@ class Layout:
 
     @property
     def moment_bytes(self) -> float:
-        """Of both moments of a matrix's number."""
+        """Of both of AdamW's moments of a matrix's number."""
         return {"float32": 2 * FP32, "bfloat16": 2 * BF16, "8bit": 2 * (1 + FP32 / BLOCK)}[self.moments]
 
     @property
@@ -138,28 +139,42 @@ def count_ends(config: CodeShellConfig) -> int:
     return int(config.vocab_size * config.n_embd * (1 if config.tie_word_embeddings else 2))
 
 
+def count_block_matrices(config: CodeShellConfig) -> int:
+    """Numbers of the blocks' matrices."""
+    width, inner = config.n_embd, config.n_inner or 4 * config.n_embd
+    matrices = 3 if config.activation_function == "swiglu" else 2
+    return int(config.n_layer * width * (2 * width + 2 * count_shared(config) + matrices * inner))
+
+
+def count_moment_bytes(config: CodeShellConfig, layout: Layout) -> float:
+    """Of all moments; the blocks' matrices have one with Muon, always in float32."""
+    numbers = count_parameters(config)
+    if layout.optimizer == "adamw":
+        return numbers * layout.moment_bytes
+    matrices = count_block_matrices(config)
+    return matrices * FP32 + (numbers - matrices) * layout.moment_bytes
+
+
 def estimate_memory(config: CodeShellConfig, layout: Layout) -> Memory:
     """Estimates the peak memory of a device, by part."""
     numbers = count_parameters(config)
-    moments = layout.moment_bytes
+    moments = count_moment_bytes(config, layout)
     shares = layout.ranks // layout.replicas
     copy = BF16 if layout.is_bf16 and layout.weights == "float32" else 0  # autocast's, or ZeRO's own
     ends = count_ends(config)
     block = (numbers - ends) / config.n_layer / layout.tensor
     size = BF16 if layout.is_bf16 else FP32
     if layout.kind == "ddp":
-        held = Memory(numbers * (layout.weight_bytes + copy), numbers * FP32, numbers * moments, 0.0, 0.0, 0.0)
+        held = Memory(numbers * (layout.weight_bytes + copy), numbers * FP32, moments, 0.0, 0.0, 0.0)
     elif layout.kind == "zero" and layout.stage == 2:
         whole = numbers * size
         shared = numbers * FP32 / shares if layout.is_bf16 else 0.0
-        held = Memory(whole + shared, numbers * FP32 / shares, numbers * moments / shares, block * size, 0.0, 0.0)
+        held = Memory(whole + shared, numbers * FP32 / shares, moments / shares, block * size, 0.0, 0.0)
     else:
         # Embedding and output layer stay gathered through the step; so are the current block and the prefetched one.
         whole = ends + block * (2 if layout.reshards else config.n_layer)
         gathered = whole * size + max(ends, block) * FP32
-        held = Memory(
-            numbers * FP32 / shares, numbers * FP32 / shares, numbers * moments / shares, gathered, 0.0, 0.0
-        )  # fmt: skip
+        held = Memory(numbers * FP32 / shares, numbers * FP32 / shares, moments / shares, gathered, 0.0, 0.0)
     if layout.offloads and layout.kind != "ddp":
         keeps = numbers * size if layout.kind == "zero" and layout.stage == 2 else 0.0
         held = Memory(keeps, 0.0, 0.0, held.gathered, 0.0, 0.0)

@@ -26,7 +26,6 @@ from .engine import StateDict
 from .fsdp import ShardedEngine
 from .loss import IGNORED, TrainedModel, count_held_positions, sum_target_losses
 from .mesh import Mesh, count_copies, make_mesh
-from .settings import OptimizerSettings
 from .tensor_parallel import FUSED, order_fused_rows, split_block, split_positions
 
 BY_LENGTHS = ("auto", "varlen")  # what `attention` may be with context parallelism
@@ -128,14 +127,8 @@ class MeshEngine(ShardedEngine):
     """FSDP2 over what tensor and context parallelism leave of the ranks."""
 
     inner: MeshModel
-    allows_compact_moments = False  # columns are divided too
 
-    def _prepare(self, optimizer: OptimizerSettings) -> None:
-        if optimizer.name != "adamw":
-            raise SettingsError(
-                f"optimizer.name is {optimizer.name}, which needs whole matrices, but tp and cp support only AdamW; "
-                "set it to adamw"
-            )
+    def _prepare(self) -> None:
         self.mesh = make_mesh(self.options.sharding, dist.get_world_size(), self.device.type)
 
     @property

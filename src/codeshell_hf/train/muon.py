@@ -11,6 +11,7 @@ Source:
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -92,10 +93,13 @@ class Muon(torch.optim.Muon):
                 loss = closure()
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            momenta = [self._add_to_momentum(parameter, group["momentum"]) for parameter in parameters]
             matrices = [
-                _Matrix(parameter, momentum, self._pieces.get(parameter, (parameter.shape[0],)))
-                for parameter, momentum in zip(parameters, momenta, strict=True)
+                _Matrix(
+                    parameter,
+                    partial(self._add_to_momentum, parameter, group["momentum"]),
+                    self._pieces.get(parameter, (parameter.shape[0],)),
+                )
+                for parameter in parameters
             ]
             for matrix, update in _orthogonalize_all(matrices, self._dtype):
                 weight = to_local(matrix.parameter)
@@ -116,11 +120,19 @@ class Muon(torch.optim.Muon):
 
 @dataclass(frozen=True)
 class _Matrix:
-    """A parameter, this rank's part of its momentum, and the rows of its pieces."""
+    """A parameter, what adds its gradient to this rank's part of its momentum, and the rows of its pieces.
+
+    Momenta in the iterations' dtype take memory: each is made, once, in the round that needs it.
+    """
 
     parameter: nn.Parameter
-    momentum: Tensor
+    make_momentum: Callable[[], Tensor]
     pieces: Sequence[int]
+
+    @property
+    def local_shape(self) -> torch.Size:
+        """Of this rank's part."""
+        return to_local(self.parameter).shape
 
     @property
     def cost(self) -> int:
@@ -130,7 +142,7 @@ class _Matrix:
 
     def list_scales(self) -> Iterator[tuple[slice, float]]:
         """This rank's rows of each piece, and the piece's factor: the root of its rows over its columns, at least 1."""
-        begin, count = -find_first_row(self.parameter), len(self.momentum)
+        begin, count = -find_first_row(self.parameter), self.local_shape[0]
         for rows in self.pieces:
             here = slice(max(0, begin), min(count, begin + rows))
             if here.start < here.stop:
@@ -142,7 +154,7 @@ def _orthogonalize_all(matrices: Sequence[_Matrix], dtype: torch.dtype) -> Itera
     """Each matrix with this rank's part of its update."""
     for matrix in matrices:
         if not isinstance(matrix.parameter, DTensor):
-            yield matrix, update_matrix(matrix.momentum, matrix.pieces, dtype)
+            yield matrix, update_matrix(matrix.make_momentum(), matrix.pieces, dtype)
     sharded = [matrix for matrix in matrices if isinstance(matrix.parameter, DTensor)]
     if not sharded:
         return
@@ -151,15 +163,14 @@ def _orthogonalize_all(matrices: Sequence[_Matrix], dtype: torch.dtype) -> Itera
     assert isinstance(parameter, DTensor)  # noqa: S101 - for mypy
     mesh, dimension = find_shards(parameter)
     group = mesh.get_group(dimension)
-    for owners in assign_owners([(one.cost, one.parameter.numel()) for one in sharded], mesh.size(dimension)):
+    sizes = [(one.cost, one.parameter.numel()) for one in sharded]
+    for owners in assign_owners(sizes, mesh.size(dimension), HELD_NUMBERS):
         owned = [[sharded[place] for place in places] for places in owners]
         updates = _exchange(owned, group, dtype, torch.device(mesh.device_type))
         yield from zip((matrix for some in owned for matrix in some), updates, strict=True)
 
 
-def assign_owners(
-    sizes: Sequence[tuple[int, int]], ranks: int, held_numbers: int = HELD_NUMBERS
-) -> list[list[list[int]]]:
+def assign_owners(sizes: Sequence[tuple[int, int]], ranks: int, held_numbers: int) -> list[list[list[int]]]:
     """Divides matrices into rounds, and each round among the ranks, costly matrices first.
 
     Args:
@@ -190,16 +201,16 @@ def _exchange(
     """This rank's parts of the updates of all ranks' matrices, in order, from two all-to-alls."""
     ranks, own = range(len(owned)), owned[dist.get_rank(group)]
     rows = [count_local_rows(matrix.parameter.shape[0], len(owned)) for matrix in own]
-    there = [matrix.momentum.shape for some in owned for matrix in some]  # this rank's parts of all matrices
+    there = [matrix.local_shape for some in owned for matrix in some]  # this rank's parts of all matrices
     here = [
         torch.Size((some[rank], matrix.parameter.shape[1]))
         for rank in ranks
         for some, matrix in zip(rows, own, strict=True)
     ]  # all ranks' parts of its own
-    to_owners = [sum(matrix.momentum.numel() for matrix in some) for some in owned]
+    to_owners = [sum(matrix.local_shape.numel() for matrix in some) for some in owned]
     to_parts = [sum(shape.numel() for shape in here[rank * len(own) : (rank + 1) * len(own)]) for rank in ranks]
 
-    sent = torch.cat([matrix.momentum.flatten() for some in owned for matrix in some]).to(device)
+    sent = torch.cat([matrix.make_momentum().flatten() for some in owned for matrix in some]).to(device)
     received = sent.new_empty(sum(to_parts))
     dist.all_to_all_single(received, sent, to_parts, to_owners, group=group)
     parts = _cut(received, here)

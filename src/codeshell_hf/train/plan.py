@@ -3,14 +3,16 @@
 import math
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import SettingsError
 from ..presets import count_parameters
 from ..settings import unknown_key
-from .memory import RESERVED_GB, Layout, Memory, estimate_memory
+from .memory import RESERVED_GB, Layout, Memory, count_moment_bytes, estimate_memory
 from .schedule import Steps, plan_steps
-from .settings import BatchSettings, CheckpointSettings, EvaluationSettings, ScheduleSettings
-from .sharding import Sharding, check_model
+from .settings import BatchSettings, CheckpointSettings, EvaluationSettings, OptimizerSettings, ScheduleSettings
+from .sharding import Sharding, check_model, check_optimizer
 from .speed import count_traffic, predict_token_s, time_step
 from .throughput import DEVICES, Device, cost_token
 
@@ -165,9 +167,9 @@ class Plan:
 
 
 def count_checkpoint_bytes(config: CodeShellConfig, layout: Layout) -> int:
-    """Of weights and two moments; tied weights are written under both of their names."""
+    """Of weights and moments; tied weights are written under both of their names."""
     tied = config.vocab_size * config.n_embd if config.tie_word_embeddings else 0
-    return round((layout.weight_bytes + layout.moment_bytes) * count_parameters(config) + layout.weight_bytes * tied)
+    return round(layout.weight_bytes * (count_parameters(config) + tied) + count_moment_bytes(config, layout))
 
 
 def describe_disk(
@@ -227,15 +229,17 @@ def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, r
         for recomputes in (layout.recomputes, True)
         for micro in smaller
         if ranks * layout.ranks % (other.replicas * other.together) == 0
+        and _can_start(replace(other, ranks=ranks * layout.ranks))
     ]
     other = next((other for other in changes if estimate_memory(config, other).total / 1e9 <= room_gb), None)
     if other is None:
         return "nothing of recipes/accelerate makes it fit; take more GPUs, or ones with more memory"
     is_other_kind = (other.kind, other.stage) != (layout.kind, layout.stage)
     is_other_mesh = (other.tensor, other.context) != (layout.tensor, layout.context)
+    change = "" if layout.is_bf16 else ' (with mixed_precision "no")'
     mends = {
-        f"accelerate=recipes/accelerate/{FILES.get(other.kind)}": is_other_kind and not is_other_mesh,
-        f"accelerate=recipes/accelerate/mesh.yaml (tp {other.tensor}, cp {other.context})": is_other_mesh,
+        f"accelerate=recipes/accelerate/{FILES.get(other.kind)}{change}": is_other_kind and not is_other_mesh,
+        f"accelerate=recipes/accelerate/mesh.yaml (tp {other.tensor}, cp {other.context}){change}": is_other_mesh,
         "gradient_checkpointing=true": other.recomputes != layout.recomputes,
         f"batch.micro_tokens={other.micro_tokens}": other.micro_tokens != layout.micro_tokens,
         f"gpus={other.ranks}": other.ranks != layout.ranks,
@@ -243,6 +247,19 @@ def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, r
         f"optimizer.weights={other.weights}": other.weights != layout.weights,
     }
     return "it fits with " + " ".join(mend for mend, is_needed in mends.items() if is_needed)
+
+
+def _can_start(layout: Layout) -> bool:
+    """Whether an engine takes a layout's optimiser and what it stores."""
+    sharding = Sharding(layout.kind, stage=layout.stage, tensor=layout.tensor, context=layout.context)
+    try:
+        optimizer = OptimizerSettings(
+            name=layout.optimizer, learning_rate=1.0, moments=layout.moments, weights=layout.weights
+        )
+        check_optimizer(optimizer, sharding, layout.ranks, is_bf16=layout.is_bf16)
+    except (SettingsError, ValidationError):
+        return False
+    return True
 
 
 def _list_kinds(layout: Layout) -> list[Layout]:

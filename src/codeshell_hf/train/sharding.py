@@ -18,6 +18,7 @@ from ..errors import SettingsError
 if TYPE_CHECKING:
     from ..configuration_codeshell import CodeShellConfig
     from ..precision import RequestedPrecision
+    from .settings import OptimizerSettings
 
 ZERO_STAGES = (2, 3)
 SIZES = ("dp_replicate", "tp", "cp", "sp")  # of accelerate's ParallelismConfig; dp_shard is what remains of the ranks
@@ -131,6 +132,41 @@ def check_model(config: "CodeShellConfig", sharding: Sharding, row_lengths: Sequ
         raise SettingsError(
             f"model.changes.attn_pdrop is {config.attn_pdrop}, but attention over cp {contexts} drops nothing; set it "
             "to 0"
+        )
+
+
+def check_optimizer(optimizer: "OptimizerSettings", sharding: Sharding, ranks: int, *, is_bf16: bool) -> None:
+    """Checks that an optimiser runs on a sharded model, and stores weights and moments as asked for.
+
+    Args:
+        is_bf16: Whether matrix products are in bfloat16.
+
+    Raises:
+        SettingsError: Names the setting that cannot be.
+    """
+    if optimizer.name != "adamw" and sharding.kind == "zero":
+        raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO supports only AdamW; set it to adamw")
+    if optimizer.name != "adamw" and sharding.together > 1:
+        raise SettingsError(
+            f"optimizer.name is {optimizer.name}, which needs whole matrices, but tp and cp support only AdamW; set it "
+            "to adamw"
+        )
+    # Tensor parallelism divides columns too, and so blocks of numbers with a common scale.
+    if optimizer.moments != "float32" and (sharding.kind == "zero" or sharding.together > 1):
+        raise SettingsError(
+            f"optimizer.moments is {optimizer.moments}, but {sharding} supports only float32; set it to float32 or "
+            "shard with recipes/accelerate/fsdp2.yaml"
+        )
+    if optimizer.weights == "float32":
+        return
+    if sharding.kind != "ddp" or ranks > 1:
+        raise SettingsError(
+            f"optimizer.weights is {optimizer.weights}, which is for one GPU without sharding, and this is "
+            f"{sharding} on {ranks}; set it to float32: FSDP2 divides the weights among GPUs"
+        )
+    if not is_bf16:
+        raise SettingsError(
+            f"optimizer.weights is {optimizer.weights}, but precision is float32; set precision: bfloat16"
         )
 
 

@@ -28,8 +28,8 @@ def accumulate_gradients(
         engine: The model.
         batches: As many on each rank.
         ranks: All.
-        is_stopping: Asked on each rank after each micro-batch. Ranks read the answer one micro-batch later, so that
-            none waits for another, and stop at the same one.
+        is_stopping: Asked on each rank after each micro-batch. Ranks read the answer one micro-batch later, and stop
+            at the same one; a rank waits for another only if it is more than one micro-batch ahead.
 
     Raises:
         Interrupted: On all ranks, if it holds on any; the gradients are dropped.

@@ -41,11 +41,7 @@ def _broadcast(value: Tensor, owner: int, device: torch.device) -> Tensor:
 class ZeroEngine(Engine):
     """DeepSpeed's ZeRO-2 or ZeRO-3, with torch's AdamW."""
 
-    allows_compact_moments = False
-
-    def _prepare(self, optimizer: OptimizerSettings) -> None:
-        if optimizer.name != "adamw":
-            raise SettingsError(f"optimizer.name is {optimizer.name}, but ZeRO supports only AdamW; set it to adamw")
+    def _prepare(self) -> None:
         try:
             import deepspeed
         except ImportError as error:
