@@ -42,6 +42,13 @@ MUTATIONS = (
         "variables before an interpreter hide it",
     ),
     Mutation(
+        SRC + "languages.py",
+        "next(rest, None)",
+        "pass",
+        TESTS + "test_languages.py",
+        "the package that a runner installs is taken for an interpreter",
+    ),
+    Mutation(
         SRC + "measured_parts.py",
         "document = replace(document, content=text.encode())",
         "document = replace(document)",
@@ -82,6 +89,13 @@ MUTATIONS = (
         "is_variable = False and",
         TESTS + "test_redaction.py",
         "variables without quotes are taken for passwords",
+    ),
+    Mutation(
+        SRC + "named_secrets.py",
+        "{_NAMES}[\\w-]*[",
+        "{_NAMES}[",
+        TESTS + "test_redaction.py",
+        "passwords without quotes escape the scan if their name has a suffix",
     ),
     Mutation(
         SRC + "redaction.py",

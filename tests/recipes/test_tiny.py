@@ -8,7 +8,7 @@ import pytest
 from recipes.tiny import questions
 from recipes.tiny.questions import DATA, Row, as_imperative
 
-FILES = ("questions", "questions-held-out")
+FILES = ("questions", "calculations", "questions-held-out")
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ LANGUAGES: dict[str, tuple[str, str, str]] = {
     "ini": ("ini cfg properties editorconfig", ".editorconfig .gitconfig setup.cfg", ""),
     "java": ("java", "", ""),
     "java-server-pages": ("jsp jspx", "", ""),
-    "javascript": ("js mjs cjs jsx", "Jakefile", "node nodejs bun"),
+    "javascript": ("js mjs cjs jsx", "Jakefile", "node nodejs bun zx"),
     "json": ("json jsonl geojson webmanifest", ".prettierrc .eslintrc composer.lock", ""),
     "jsonnet": ("jsonnet libsonnet", "", ""),
     "julia": ("jl", "", "julia"),
@@ -152,6 +152,11 @@ _BY_EXTENSION = {ext: name for name, (exts, _, _) in LANGUAGES.items() for ext i
 _BY_FILE_NAME = {file: name for name, (_, files, _) in LANGUAGES.items() for file in files.split()}
 _BY_INTERPRETER = {word: name for name, (_, _, words) in LANGUAGES.items() for word in words.split()}
 _WITH_VARIANTS = ("Dockerfile.", "Containerfile.", "Makefile.", "GNUmakefile.", "Jenkinsfile.")
+# Behind the name of a variant: templates, patches, copies and lists of other kinds.
+_OTHER_KINDS = frozenset((
+    ".dockerignore", ".j2", ".jinja", ".jinja2", ".erb", ".ejs", ".gotmpl", ".tmpl", ".tpl", ".template", ".patch",
+    ".diff", ".rej", ".orig", ".bak", ".old", ".swp",
+))  # fmt: skip
 _FIRST_BYTES = 256
 # Other spellings.
 _SPELLINGS = {
@@ -176,8 +181,14 @@ _SHEBANG = re.compile(rb"(?:\xef\xbb\xbf)?#!\s*(\S+)([^\r\n]*)")
 _ASSIGNMENT = re.compile(r"\w+=\S*$")
 # What starts another program, which is named later in the line.
 _STARTERS = frozenset(("env", "sudo", "nice", "time", "busybox"))
-# What starts a program of a package, whose name may stand between.
+# What starts a program of a package, which options name in between.
 _RUNNERS = frozenset(("poetry", "pipenv", "rye", "pdm", "hatch", "bundle", "npx", "uvx", "pnpm", "yarn"))
+# Words and options of a runner before the program; the options have a value.
+_SUBCOMMANDS = frozenset(("run", "exec", "dlx", "--"))
+_WITH_VALUE = frozenset((
+    "--from", "--with", "--with-editable", "--with-requirements", "--package", "--python", "--index", "--workspace",
+    "--project", "--directory", "--dir", "--env", "--gemfile", "-p", "-w", "-C", "-P", "-e",
+))  # fmt: skip
 # Words of an editor's line that names the mode of a file.
 _MODE = re.compile(rb"-\*-\s*(?:.*?\bmode:\s*)?([A-Za-z+#-]+)\s*(?:;.*)?-\*-|\bvim?:.*?\b(?:ft|filetype)=([a-z]+)")
 
@@ -190,7 +201,8 @@ def name_language(path: str) -> str | None:
     """
     file = PurePath(path)
     # Dockerfile.dev and Makefile.common are variants; README.old may be anything.
-    variant = file.name.partition(".")[0] if file.name.startswith(_WITH_VARIANTS) else ""
+    is_variant = file.name.startswith(_WITH_VARIANTS) and file.suffix.lower() not in _OTHER_KINDS
+    variant = file.name.partition(".")[0] if is_variant else ""
     return _BY_FILE_NAME.get(file.name) or _BY_EXTENSION.get(file.suffix[1:].lower()) or _BY_FILE_NAME.get(variant)
 
 
@@ -204,18 +216,20 @@ def name_language_by_shebang(start: bytes) -> str | None:
     if found is not None:
         words = [found[1].decode("latin-1"), *found[2].decode("latin-1").split()]
         is_in_package = False
-        for word in words:
-            if word.startswith("-") or _ASSIGNMENT.match(word) or word in ("run", "exec", "--"):
+        rest = iter(words)
+        for word in rest:
+            if is_in_package and word in _WITH_VALUE:
+                next(rest, None)
                 continue
-            name = word.rpartition("/")[2].lower()
+            if word.startswith("-") or _ASSIGNMENT.match(word) or word in _SUBCOMMANDS:
+                continue
+            name = word.rpartition("/")[2].partition("@")[0].lower()
             if name in _STARTERS:
                 continue
             if name in _RUNNERS:
                 is_in_package = True
                 continue
             language = _BY_INTERPRETER.get(name) or _BY_INTERPRETER.get(name.rstrip("0123456789."))
-            if language is None and is_in_package:
-                continue
             return language or _find_mode(start)
     return _find_mode(start)
 

@@ -5,28 +5,34 @@ from collections.abc import Iterator
 
 from .personal_data import is_example
 
-_SOMETHING = r"[0-9!#$%^&*+?~]"
+# In bytes: what a password or key has besides letters, and what may stand between a name and its value.
+_LAST = r"[0-9!@#$%^&*+=?~]"
+_LETTERS = r"[^\s\"'`\\0-9!@#$%^&*+=?~]*"
+_GAP = r"[\x00-\x09\x0b-\x20\x80-\xff]"
+_NAMES = (
+    r"(?i:pass|pwd|secret|token|(?:api|app|access|auth|account|encryption|signing|private|consumer|client|session|shared"
+    r"|master|license|service|subscription|encrypt|crypto|hmac|jwt)[_-]?key|identified by)"
+)
 SCANS = (
-    (
-        r"(?i:pass(?:w|phrase|code)|pwd|pass\b|secret|token|(?:api|app|access|auth|account|encryption|signing|private"
-        r"|consumer|client|session|shared|master|license|service|subscription|encrypt|crypto|hmac|jwt)[_-]?key"
-        r"|bearer|basic|identified by"
-        rf"|curl .*-u|mysql.*-p)[^;\n]{{0,100}}[^A-Za-z0-9;\n].{{0,8}}[^\s;]*{_SOMETHING}"
-    ),
-    rf"(?:密|口令).*{_SOMETHING}",
+    rf"{_NAMES}[^;\n]*[\"'`]{_LETTERS}{_LAST}",
+    rf"{_NAMES}[\w-]*[\"']?{_GAP}*[=:>\x80-\xff]{_GAP}*[^\s0-9!@#$%^&*+=?~]*{_LAST}",
+    rf"(?:密|口令).*{_LAST}",
+    rf"(?:requirepass|masterauth|--(?:pass|secret|token|api-key)|(?:-u|--user){_GAP}+[\"']?[\w.@\x80-\xff-]+:).*{_LAST}",
+    rf"(?:login{_GAP}.*password|sshpass{_GAP}+-p|docker{_GAP}+login.*-p|mysql.*-p).*{_LAST}",
+    rf"(?i:bearer|basic|authorization\"?:{_GAP}*\"?token|configure set .*){_GAP}+[\w+/=.~-]*[0-9]",
     r"://[^/\s]*@",
 )
-"""Patterns without lookaround, one of which every line with a named secret matches."""
+"""Patterns of bytes without lookaround, one of which every line with a named secret matches."""
 _OF_PASSWORDS = (
-    r"(?i:pass(?:words?|wd|phrase|code|wort)|pwd|identified by)|密码|口令"
-    r"|(?<![A-Za-z])(?:pass|PASS)(?![A-Za-z])|(?i:db|user|mail|smtp|ftp|root|admin|ssh|sql|proxy|login|ldap)pass(?![A-Za-z])"
+    r"(?ai:pass(?:words?|wd|phrase|code|wort)|pwd|identified by)|密码|口令"
+    r"|(?<![A-Za-z])(?:pass|PASS)(?![A-Za-z])|(?ai:db|user|mail|smtp|ftp|root|admin|ssh|sql|proxy|login|ldap)pass(?![A-Za-z])"
     r"|(?<=[a-z])Pass(?![A-Za-z])"
 )
 _OF_KEYS = (
-    r"(?i:secret(?:[_-]?(?:key|token|value))?(?:[_-]base)?|(?:api|app|access|auth|account|encryption|signing|private"
+    r"(?ai:secret(?:[_-]?(?:key|token|value))?(?:[_-]base)?|(?:api|app|access|auth|account|encryption|signing|private"
     r"|consumer|client|session|shared|master|license|service|subscription|encrypt|crypto|hmac|jwt)[_-]?(?:key|secret|token)|token)|密钥"
 )
-_SUFFIX = r"(?i:[_-]?(?:prod(?:uction)?|dev|test|staging|live|value|string|raw|plain|\d{1,2}))?(?![A-Za-z0-9_-])"
+_SUFFIX = r"(?ai:[_-]?(?:prod(?:uction)?|dev|test|staging|live|value|string|raw|plain|\d{1,2}))?(?![A-Za-z0-9_-])"
 _NAME = rf"(?:(?P<password>{_OF_PASSWORDS})|(?P<key>{_OF_KEYS})){_SUFFIX}"
 _CLOSED = r"\\?[\"'`]?\s?\]?(?:\[\])?"
 _TYPED = r"(?:\s?:\s?[\w&*<>\[\]. '|?]{1,30}?\s?(?==))?"
@@ -48,7 +54,7 @@ _COMMAND = re.compile(
 _ADDRESS = re.compile(r"://[^\s:/@\"'<>]{0,64}:(?P<value>[^\s/@\"'<>]{3,256})@(?P<host>[\w.-]+|\[)")
 _ADDRESS_KEY = re.compile(r"://(?P<value>[\w-]{20,256})(?=@[\w\[])")
 _HEADER = re.compile(
-    r"(?i:\bbearer|\bbasic|authorization\"?:\s*\"?token|configure set \S+)\s+(?P<value>[\w+/=.~-]{16,2048})"
+    r"(?ai:\bbearer|\bbasic|authorization\"?:\s*\"?token|configure set \S+)\s+(?P<value>[\w+/=.~-]{16,2048})"
 )
 # Names before "key" or "token" of what is not a secret.
 _PUBLIC = re.compile(r"(?i)(?:public[_-]?(?:key)?[_-]?|pub[_-]|::\w*|foreign[_-]?|primary[_-]?)$")
@@ -57,6 +63,7 @@ _UUID = re.compile(r"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _PORT = re.compile(r":\d{2,5}$")
 _LONGEST_SETTING = 600
 _SYMBOLS = frozenset("!@#$%^&*+=?~")
+_DIGITS = frozenset("0123456789")
 _VOWEL = re.compile(r"[aeiouy]")
 _PLACEHOLDER = re.compile(
     r"(?i)your|example|change.?me|change.?this|placeholder|dummy|sample|replace|insert|todo|x{4}|\.\.\.|\*{3}|redacted"
@@ -140,7 +147,7 @@ def is_password_value(value: str) -> bool:
     if _PLACEHOLDER.search(value) or _PLAIN_WORD.match(value) or _PATH.match(value):
         return False
     has_letter = any(map(str.isalpha, value))
-    return (has_letter and (any(map(str.isdigit, value)) or not _SYMBOLS.isdisjoint(value))) or value.isdigit()
+    return (has_letter and not (_DIGITS | _SYMBOLS).isdisjoint(value)) or _DIGITS.issuperset(value)
 
 
 def _mixes(value: str) -> bool:
