@@ -62,8 +62,8 @@ MUTATIONS = (
     ),
     Mutation(
         "src/codeshell_hf/align/environment.py",
-        "[: self._shown_tests]",
-        "[:]",
+        "find_plain_tests(tests)[:-1][:count]",
+        "find_plain_tests(tests)",
         "tests/align/test_environment.py",
         "a model sees the tests by which its answer is judged",
     ),

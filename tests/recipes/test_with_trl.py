@@ -125,6 +125,23 @@ def test_sharding_that_is_asked_for_and_not_had_is_an_error(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_trainer_is_configured_under_fsdp_before_there_is_an_accelerator(
+    aligned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of accelerate is MULTI_GPU until the trainer makes its Accelerator; here it is only said to be."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+    from trl import SFTConfig
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setattr("codeshell_hf.align.trainer_config.check_launch", lambda *_, **__: None)
+    monkeypatch.setitem(PartialState(cpu=True)._shared_state, "distributed_type", DistributedType.MULTI_GPU)
+
+    config = make_trainer_config(SFTConfig, make_settings(aligned, tmp_path / "out", "float32", {}), Work(tmp_path))
+
+    assert config.distributed_state.distributed_type.value == "MULTI_GPU"
+
+
 @pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp2", "zero3"])
 def test_accelerate_reads_its_files(name: str) -> None:
     path = ROOT / "recipes" / "accelerate" / f"{name}.yaml"
