@@ -131,7 +131,7 @@ def run(settings: Settings, work: Work) -> None:
         held_out = Dataset.from_list(held_out_rows)
 
     # Training
-    measurement = RewardMeasurement(settings.measure, work.folder / "measured_before.json", seed=settings.seed)
+    measurement = RewardMeasurement(settings.measure, work.folder / "measured_before.json", seed=config.seed)
     runs_programs = environment is not None or any(map(needs_sandbox, sections))
     with settings.open_sandbox() if runs_programs else nullcontext() as sandbox:
         rewards = make_rewards(

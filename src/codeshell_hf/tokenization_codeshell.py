@@ -204,7 +204,8 @@ class CodeShellTokenizer(TokenizersBackend):
     ) -> Any:
         """Renders and encodes a chat, as in transformers; special tokens in its messages are ordinary text.
 
-        Arguments of calls that are a text are written as the JSON that they hold, or as a JSON string. A template with special tokens of its own is encoded as transformers does, with those in messages alive.
+        Arguments of calls that are a text are written as the JSON that they hold, or as a JSON string. A template with
+        special tokens of its own is encoded as transformers does, with those in messages alive.
         """
         template = str(kwargs.get("chat_template") or self.chat_template)
         specials = [str(token) for token in self.added_tokens_decoder.values()]

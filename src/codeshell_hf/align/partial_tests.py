@@ -69,8 +69,7 @@ def _import_alone(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
 def _list_defined(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Name):
         return [] if isinstance(node.ctx, ast.Load) else [node.id]
-    is_definition = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    return [node.name] if is_definition else []
+    return [node.name] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else []
 
 
 def _is_assertion(node: ast.AST) -> bool:
