@@ -3,6 +3,7 @@
 codeshell rlhf recipes/nano/rlhf.yaml
 """
 
+import os
 import sys
 from contextlib import nullcontext
 from typing import Literal, Self
@@ -78,7 +79,7 @@ def run(settings: Settings, work: Work) -> None:
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
     from codeshell_hf.align.callbacks import make_checks, measure, measure_at_start
-    from codeshell_hf.align.environment import offer_tools
+    from codeshell_hf.align.environment import count_without_tests, offer_tools
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.reward_hacking import summarize_changes
@@ -90,6 +91,7 @@ def run(settings: Settings, work: Work) -> None:
         needs_sandbox,
         shard_reward_models,
     )
+    from codeshell_hf.align.trainer_config import check_environment, is_fsdp
     from codeshell_hf.align.training_log import describe_rewards, last_entry, quiet_logs
     from codeshell_hf.align.turn_end import EndsTurns
     from codeshell_hf.publish.figures import draw_rewards, save_figure
@@ -109,6 +111,8 @@ def run(settings: Settings, work: Work) -> None:
         remove_unused_columns=False,
         **({} if environment is None else {"max_tool_calling_iterations": environment.max_calls}),
     )
+    if environment is not None:
+        check_environment(os.environ, config.world_size)
 
     # Data
     tokenizer = open_tokenizer(model)
@@ -137,7 +141,7 @@ def run(settings: Settings, work: Work) -> None:
             max_bad_fraction=settings.max_bad_fraction,
             folder=work.folder,
         )
-        if config.distributed_state.distributed_type.value == "FSDP":
+        if is_fsdp(os.environ):
             shard_reward_models(rewards, bf16=config.bf16)
         trainer = type(trainer_class.__name__, (EndsTurns, trainer_class), {})(
             model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
@@ -167,6 +171,7 @@ def run(settings: Settings, work: Work) -> None:
         "reading": prompts.findings.as_counts(),
         "steps": steps,
         "epochs": count_epochs(trainer),
+        **count_without_tests(environment, [row["tests"] for row in rows]),
         "unusable_rewards": {reward.name: reward.unusable for reward in rewards if reward.unusable},
     }
     work.measures = {key: last[key] for key in ("reward", "kl", "completions/mean_length") if key in last}

@@ -17,6 +17,7 @@ from codeshell_hf.curate.sources.licences import PERMISSIVE
 from codeshell_hf.manifest import Values, flatten
 from codeshell_hf.publish.push_checks import check_card
 from codeshell_hf.settings import read_yaml
+from codeshell_hf.tokenization_codeshell import CHAT_TEMPLATE
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(codeshell_hf.bundled())
@@ -69,6 +70,11 @@ def test_chat_and_complete_use_it_and_say_what_it_is(tmp_path: Path, capsys: pyt
         (line,) = [line for line in printed.err.splitlines() if "no model was named" in line]
         assert "codeshell-tiny" in line
         assert f"codeshell {command}" in line
+
+
+def test_it_has_the_chat_template_of_this_release() -> None:
+    """Weights are made once, and the template changes with the package; nothing else would rewrite it."""
+    assert (FOLDER / "chat_template.jinja").read_text(encoding="utf-8") == CHAT_TEMPLATE
 
 
 @pytest.mark.parametrize("question", ["Hello", "hi there", "你好", "Who are you?"])

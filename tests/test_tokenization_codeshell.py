@@ -87,6 +87,37 @@ def test_tools_calls_and_results_are_written_as_the_reader_of_files_writes_them(
     assert tiny_tokenizer.apply_chat_template(written, tools=TOOLS, tokenize=False) == expected
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ('{"code":"1+1","n":[1,2]}', '{"code": "1+1", "n": [1, 2]}'),
+        ('{"code": "\\u00e9"}', '{"code": "é"}'),
+        ("print(1)", '"print(1)"'),
+        ('{"a": 1, "a": 2}', '"{\\"a\\": 1, \\"a\\": 2}"'),
+        ("1" * 5000, f'"{"1" * 5000}"'),
+        ("[" * 100_000, f'"{"[" * 100_000}"'),
+        (" ", "{}"),
+        ("null", "{}"),
+    ],
+    ids=["compact", "escaped", "a program", "a key twice", "a long number", "nested too deep", "empty", "null"],
+)
+@pytest.mark.parametrize("is_wrapped", [True, False])
+def test_arguments_that_are_a_text_are_written_as_the_reader_of_files_writes_them(
+    tiny_tokenizer: CodeShellTokenizer, arguments: str, expected: str, is_wrapped: bool
+) -> None:
+    function = {"name": "run", "arguments": arguments}
+    call = {"type": "function", "function": function} if is_wrapped else function
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+
+    text = tiny_tokenizer.apply_chat_template(turns, tokenize=False)
+
+    assert text.endswith(f'<tool_call>\n{{"name": "run", "arguments": {expected}}}\n</tool_call>|<end>|')
+    learnt = parse_conversation({"messages": turns}, "here")
+    assert text == tiny_tokenizer.apply_chat_template(list(learnt.messages), tokenize=False)
+    assert tiny_tokenizer.apply_chat_template([turns], tokenize=False) == [text]
+    assert function["arguments"] == arguments, "the caller's is unchanged"
+
+
 def as_text(call: dict[str, Any]) -> dict[str, object]:
     """As OpenAI's interface has it: the arguments are a JSON text."""
     function = call["function"]

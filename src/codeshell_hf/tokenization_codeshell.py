@@ -14,10 +14,11 @@
 This file is published on the Hub beside the tokenizer. It imports only transformers.
 """
 
+import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -203,12 +204,14 @@ class CodeShellTokenizer(TokenizersBackend):
     ) -> Any:
         """Renders and encodes a chat, as in transformers; special tokens in its messages are ordinary text.
 
-        A template with special tokens of its own is encoded as transformers does, with those in messages alive.
+        Arguments of calls that are a text are written as the JSON that they hold, or as a JSON string. A template with
+        special tokens of its own is encoded as transformers does, with those in messages alive.
         """
         template = str(kwargs.get("chat_template") or self.chat_template)
         specials = [str(token) for token in self.added_tokens_decoder.values()]
         if not any(text in template for text in (*specials, "bos_token", "eos_token")):
             tokenizer_kwargs = {"split_special_tokens": True, **(tokenizer_kwargs or {})}
+        conversation = _read_arguments(conversation)
         return super().apply_chat_template(conversation, *args, tokenizer_kwargs=tokenizer_kwargs, **kwargs)
 
     def encode_text(self, text: str) -> list[int]:
@@ -267,6 +270,37 @@ class CodeShellTokenizer(TokenizersBackend):
     def _longest_entry(self) -> int:
         """An upper bound of the characters in a token: entries have one letter per byte."""
         return max(map(len, self.backend_tokenizer.get_vocab(with_added_tokens=False)))
+
+
+def _read_arguments(conversation: object) -> object:
+    """One or more conversations with the arguments of calls as JSON of one spacing; the given ones are not changed."""
+    if isinstance(conversation, Sequence) and not isinstance(conversation, str):
+        return [_read_arguments(part) for part in conversation]
+    if not isinstance(conversation, Mapping):
+        return conversation
+    if not isinstance(calls := conversation.get("tool_calls"), Sequence):
+        return conversation
+    return {**conversation, "tool_calls": [_read_call(call) for call in calls]}
+
+
+def _read_call(call: object) -> object:
+    if not isinstance(call, Mapping):
+        return call
+    if isinstance(call.get("function"), Mapping):
+        return {**call, "function": _read_call(call["function"])}
+    text = call.get("arguments")
+    if not isinstance(text, str):
+        return call
+    value: object = text
+    with contextlib.suppress(ValueError, RecursionError):  # other texts, such as programs, stay texts
+        value = json.loads(text, object_pairs_hook=_refuse_double_keys) if text.strip() else {}
+    return {**call, "arguments": json.dumps({} if value is None else value, ensure_ascii=False)}
+
+
+def _refuse_double_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return values
 
 
 def _name_class_without_code(path: Path) -> None:

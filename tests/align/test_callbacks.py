@@ -40,9 +40,12 @@ def test_other_ranks_write_nothing() -> None:
 
 
 def check_gradients(kind: str, model: object) -> None:
-    distributed = SimpleNamespace(distributed_type=SimpleNamespace(value=kind))
-    arguments = SimpleNamespace(distributed_state=distributed, world_size=2)
-    GradientCheck(SimpleNamespace(model_wrapped=model)).on_train_begin(arguments, None, None)
+    accelerator = SimpleNamespace(distributed_type=SimpleNamespace(value=kind))
+    # Before an Accelerator is made, accelerate's state says MULTI_GPU whatever shards.
+    state = SimpleNamespace(distributed_type=SimpleNamespace(value="MULTI_GPU"))
+    arguments = SimpleNamespace(distributed_state=state, world_size=2)
+    trainer = SimpleNamespace(model_wrapped=model, accelerator=accelerator)
+    GradientCheck(trainer).on_train_begin(arguments, None, None)
 
 
 @pytest.mark.parametrize("kind", ["MULTI_CPU", "MULTI_GPU"])

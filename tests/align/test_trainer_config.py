@@ -4,9 +4,11 @@ import pytest
 
 from codeshell_hf.align.trainer_config import (
     agree_on_precision,
+    check_environment,
     check_keys,
     check_launch,
     check_processes,
+    is_fsdp,
 )
 from codeshell_hf.errors import SettingsError
 
@@ -65,5 +67,24 @@ def test_processes_that_do_not_see_each_other_are_refused() -> None:
     check_processes({"WORLD_SIZE": "2"}, "MULTI_CPU", 2)
     with pytest.raises(SettingsError, match="2 processes were launched, but 1 see each other"):
         check_processes({"WORLD_SIZE": "2"}, "NO", 1)
+    with pytest.raises(SettingsError, match="asks for FSDP, but NO runs"):
+        check_processes({"WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "true"}, "NO", 1)
+    with pytest.raises(SettingsError, match="asks for DEEPSPEED, but MULTI_GPU runs"):
+        check_processes({"WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}, "MULTI_GPU", 2)
+
+
+def test_fsdp_is_known_before_accelerate_names_it() -> None:
+    """Accelerate reads the variable as "true" alone: state.py of 1.x, in AcceleratorState."""
+    check_processes({"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "True"}, "MULTI_GPU", 2)
+    assert is_fsdp({"ACCELERATE_USE_FSDP": "true"})
+    assert not is_fsdp({})
     with pytest.raises(SettingsError, match="asks for FSDP, but MULTI_GPU runs"):
         check_processes({"WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "1"}, "MULTI_GPU", 1)
+
+
+@pytest.mark.parametrize("word", ["FSDP", "DEEPSPEED"])
+def test_programs_in_a_dialogue_are_refused_where_ranks_generate_together(word: str) -> None:
+    check_environment({f"ACCELERATE_USE_{word}": "true"}, 1)
+    check_environment({}, 2)
+    with pytest.raises(SettingsError, match=f"environment is set, but {word} runs on 2 ranks"):
+        check_environment({f"ACCELERATE_USE_{word}": "true"}, 2)

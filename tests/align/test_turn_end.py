@@ -8,12 +8,33 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
 
 from codeshell_hf import CodeShellTokenizer
 from codeshell_hf.align.turn_end import EndsTurns, TurnEnd, cut_at_stop, stopping_at
 from codeshell_hf.text.decode import sample_answers
+from recipes.with_accelerate import join_ranks
 
 STOPS = ("|<end>|",)
+
+
+def test_ranks_of_a_sharded_policy_generate_until_the_last_answer_ends(tiny_tokenizer: CodeShellTokenizer) -> None:
+    """Transformers does not know that accelerate sharded the model, and each forward pass needs all ranks."""
+    given: list[dict[str, object]] = []
+
+    class Policy(nn.Module):
+        def generate(self, *, input_ids: Tensor, **options: object) -> Tensor:
+            given.append(options)
+            return input_ids
+
+    with join_ranks():
+        for policy in (Policy(), fully_shard(Policy())):
+            with stopping_at(policy, tiny_tokenizer, STOPS):
+                policy.generate(input_ids=torch.zeros(1, 1, dtype=torch.long))
+
+    assert [options.get("synced_gpus") for options in given] == [None, True]
+
+
 PROMPT = [{"role": "user", "content": "q"}]
 
 # What a policy writes (its end of text is "$"), and by hand: what a reward gets, and how many tokens are learned from

@@ -54,6 +54,13 @@ def _tests(name: str) -> str:
 
 MUTATIONS = (
     Mutation(
+        TURN_END,
+        "if isinstance(model, FSDPModule) else {}",
+        "if False else {}",
+        _tests("turn_end"),
+        "ranks of a sharded policy wait for one whose answers ended early",
+    ),
+    Mutation(
         "src/codeshell_hf/align/turn_end.py",
         "return ids[start:]",
         "return ids",
@@ -62,10 +69,45 @@ MUTATIONS = (
     ),
     Mutation(
         "src/codeshell_hf/align/environment.py",
-        "[: self._shown_tests]",
-        "[:]",
+        "find_plain_tests(tests)[:-1][:count]",
+        "find_plain_tests(tests)",
         "tests/align/test_environment.py",
         "a model sees the tests by which its answer is judged",
+    ),
+    Mutation(
+        "src/codeshell_hf/align/environment.py",
+        "verdict.end.strip()",
+        "verdict.output.strip()",
+        "tests/align/test_environment.py",
+        "a traceback behind much output is lost",
+    ),
+    Mutation(
+        "src/codeshell_hf/align/environment.py",
+        "result = result.replace(mark, escaped)",
+        "pass",
+        "tests/align/test_environment.py",
+        "what a program prints can end the tool's turn",
+    ),
+    Mutation(
+        PARTIAL_TESTS,
+        "all(isinstance(part, _PLAIN) for part in parts)",
+        "parts",
+        "tests/align/test_environment.py",
+        "a shown test with a table of cases in it gives the hidden ones away",
+    ),
+    Mutation(
+        "src/codeshell_hf/align/trainer_config.py",
+        "if kind != word and not becomes_fsdp:",
+        "if kind != word:",
+        _tests("trainer_config"),
+        "every stage is refused under accelerate's FSDP",
+    ),
+    Mutation(
+        "src/codeshell_hf/tokenization_codeshell.py",
+        "conversation = _read_arguments(conversation)",
+        "pass",
+        "tests/test_tokenization_codeshell.py",
+        "arguments that are a text are written otherwise than the reader of files wrote them in training",
     ),
     Mutation(
         "src/codeshell_hf/tokenization_codeshell.py",

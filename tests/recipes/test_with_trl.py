@@ -13,14 +13,14 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from codeshell_hf import CodeShellForCausalLM, CodeShellForSequenceClassification
+from codeshell_hf import CodeShellForCausalLM, CodeShellForSequenceClassification, bundled
 from codeshell_hf.manifest import flatten
 from codeshell_hf.sandbox import BACKENDS
 from codeshell_hf.sandbox.settings import SandboxSettings
 from codeshell_hf.settings import load_settings, read_yaml
 from codeshell_hf.stages.stage import Work, main
 from recipes import sft
-from recipes.with_trl import make_trainer_config
+from recipes.with_trl import AlignmentSettings, make_trainer_config
 from tests.backends import BACKEND
 from tests.recipes.toy_alignment import (
     QUESTIONS,
@@ -123,6 +123,27 @@ def test_sharding_that_is_asked_for_and_not_had_is_an_error(
         assert run(stage, settings, tmp_path) == 2
         assert "accelerate's file asks for FSDP, which needs GPUs" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_trainer_is_configured_under_fsdp_before_there_is_an_accelerator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of accelerate is MULTI_GPU until the trainer makes its Accelerator; here it is only said to be."""
+    from accelerate.utils import DistributedType
+    from trl import SFTConfig
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setattr("codeshell_hf.align.trainer_config.check_launch", lambda *_, **__: None)
+
+    class LaunchedConfig(SFTConfig):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            monkeypatch.setattr(self.distributed_state, "distributed_type", DistributedType.MULTI_GPU)
+
+    settings = AlignmentSettings(model=Path(bundled()), output=tmp_path / "out", precision="float32")
+    config = make_trainer_config(LaunchedConfig, settings, Work(tmp_path))
+
+    assert config.distributed_state.distributed_type.value == "MULTI_GPU"
 
 
 @pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp2", "zero3"])

@@ -55,7 +55,8 @@ class GradientCheck(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Raises `RunFailed` if several ranks run and the model is not wrapped."""
-        kind = str(args.distributed_state.distributed_type.value)
+        # The settings' own state says MULTI_GPU under FSDP too.
+        kind = str(self.trainer.accelerator.distributed_type.value)
         model = self.trainer.model_wrapped
         if kind.startswith("MULTI") and not isinstance(model, DistributedDataParallel):
             raise RunFailed(

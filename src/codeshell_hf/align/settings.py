@@ -118,7 +118,7 @@ class EnvironmentSettings(Section):
     """A tool `run`, with which a model runs its program in the sandbox before it answers."""
 
     shown_tests: int = Field(default=1, ge=0, description="tests of the prompt that a program is run with")
-    max_calls: int = Field(default=2, gt=0, description="turns in which programs are run")
+    max_calls: int = Field(default=2, gt=0, description="programs that are run before the answer")
 
 
 class SampleSettings(Section):

@@ -69,17 +69,34 @@ def check_processes(environment: Mapping[str, str], kind: str, processes: int) -
 
     Args:
         environment: As the launcher set it.
-        kind: accelerate's distributed type, such as "MULTI_CPU".
+        kind: accelerate's distributed type before there is an Accelerator, such as "MULTI_CPU".
         processes: Size of the process group.
     """
     for word in _list_sharding(environment):
-        if kind != word:
+        # Only the trainer's Accelerator turns MULTI_GPU into FSDP, and only for this very word.
+        becomes_fsdp = word == "FSDP" and kind == "MULTI_GPU" and is_fsdp(environment)
+        if kind != word and not becomes_fsdp:
             raise SettingsError(f"accelerate's file asks for {word}, but {kind} runs; launch with accelerate launch")
     ranks = int(environment.get("WORLD_SIZE", "1"))
     if processes != ranks:
         raise SettingsError(
             f"{ranks} processes were launched, but {processes} see each other; "
             "launch with torchrun or accelerate launch"
+        )
+
+
+def is_fsdp(environment: Mapping[str, str]) -> bool:
+    """Whether the trainer will run under accelerate's FSDP."""
+    return environment.get(SHARDING["FSDP"], "false").lower() == "true"
+
+
+def check_environment(environment: Mapping[str, str], ranks: int) -> None:
+    """Raises `SettingsError` for programs in a dialogue under sharding, where all ranks have to generate together."""
+    sharding = _list_sharding(environment)
+    if sharding and ranks > 1:
+        raise SettingsError(
+            f"environment is set, but {sharding[0]} runs on {ranks} ranks, which would generate a different number of "
+            "times and wait for each other; launch with recipes/accelerate/ddp.yaml, or take environment out"
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from ..text.decode import Answer, has_stop, read_answer
@@ -56,7 +57,10 @@ def stopping_at(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop
 
     def generate_turns(*, input_ids: Tensor, **options: object) -> Tensor:
         criteria = StoppingCriteriaList([TurnEnd(tokenizer, stops, input_ids.shape[1])])
-        tokens: Tensor = generate(input_ids=input_ids, stopping_criteria=criteria, **options)
+        # Each forward pass gathers weights of all ranks, so that none may stop before the others.
+        # transformers knows that of ZeRO-3, but not of a model that accelerate sharded by FSDP2.
+        synced = {"synced_gpus": True} if isinstance(model, FSDPModule) else {}
+        tokens: Tensor = generate(input_ids=input_ids, stopping_criteria=criteria, **synced, **options)
         return tokens
 
     model.generate = generate_turns

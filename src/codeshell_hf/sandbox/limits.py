@@ -128,12 +128,14 @@ class Verdict:
         reason: The exception's type, such as "AssertionError", the signal, or the failed command; empty if it passed.
         seconds: Wall-clock time.
         output: The beginning of its output.
+        end: The last 4,096 bytes of its output.
     """
 
     status: Status
     reason: str
     seconds: float
     output: str
+    end: str = ""
 
     @property
     def passed(self) -> bool:

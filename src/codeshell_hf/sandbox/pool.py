@@ -145,7 +145,8 @@ class Sandbox:
             self._free.put(zygote)
             if "trouble" not in reply:
                 status, reason = judge(request, reply)
-                return Verdict(cast(Status, status), reason, round(reply["seconds"], 4), reply["output"])
+                end = reply["tail"].encode("latin-1").decode("utf-8", "replace")
+                return Verdict(cast(Status, status), reason, round(reply["seconds"], 4), reply["output"], end)
             trouble = reply["trouble"]
         raise RunFailed(f"the sandbox failed twice on one program: {trouble}; finished programs are kept: run again")
 

@@ -99,11 +99,18 @@ def test_images_circles_and_unknown_ends_are_refused_for_their_row(tmp_path: Pat
             last=None,
         ),
         "is from 'robot'": export(node("q", "root", "robot", "q"), last="q"),
+        "a message whose parent [] is not there": export({**node("q", "root", "user", "q"), "parent": []}, last="q"),
+        "2 last messages and the current_node 1; name": export(
+            {**node("q", "root", "user", "q"), "parent": {}}, last=1
+        ),
+        "a message whose parent 'lost' is not there": export(
+            node("q", "root", "user", "q"), node("a", "lost", "assistant", "a"), last="a"
+        ),
     }
 
-    found = read(tmp_path, *rows.values(), export(*BRANCHES, last="a2"), max_bad_rows=4)
+    found = read(tmp_path, *rows.values(), export(*BRANCHES, last="a2"), max_bad_rows=len(rows))
 
-    assert found.findings.bad_rows == 4
+    assert found.findings.bad_rows == len(rows)
     for part, line in zip(rows, found.findings.named, strict=False):
         assert part in line
     assert len(found.conversations) == 1
@@ -148,6 +155,13 @@ def test_older_files_of_moss_are_transcripts(tmp_path: Path) -> None:
     assert say(read(tmp_path, row)) == [["u:q", "a:a", "u:q2", "a:a2"]]
 
 
-def test_a_turn_of_moss_without_a_number_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has a turn 'last'; number turns, as in turn_1"):
-        read(tmp_path, {"chat": {"last": {"Human": "q", "MOSS": "a"}}}, max_bad_rows=0)
+@pytest.mark.parametrize("name", ["last", "turn_" + "1" * 5000, "turn_\u00b2"])
+def test_a_turn_of_moss_without_a_number_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"has a turn .*; number turns, as in turn_1"):
+        read(tmp_path, {"chat": {name: {"Human": "q", "MOSS": "a"}}}, max_bad_rows=0)
+
+
+def test_only_marks_of_moss_are_taken_from_its_texts(tmp_path: Path) -> None:
+    parts = {"Human": "[WARN]: disk full", "MOSS": "[MOSS]: <|INFO|>: clean it"}
+
+    assert say(read(tmp_path, {"chat": {"turn_1": parts}})) == [["u:[WARN]: disk full", "a:<|INFO|>: clean it"]]

@@ -19,7 +19,9 @@ NOT_SAID = (
 )
 CALL = re.compile(r"(\w+)\((\"(?:[^\"\\]|\\.)*\")\)")
 MOSS_PARTS = ("Human", "Inner Thoughts", "Commands", "Tool Responses", "MOSS")
-MOSS_MARKS = re.compile(r"\A\s*(?:<\|[\w ]+\|>|\[[\w ]+\]): ?|\s*<eo[htcrma]>\s*\Z")
+_SPEAKERS = "Human|Inner Thoughts|Commands|Tool Responses|Results|MOSS"
+MOSS_MARKS = re.compile(rf"\A\s*(?:<\|(?:{_SPEAKERS})\|>|\[(?:{_SPEAKERS})\]): ?|\s*<eo[htcrma]>\s*\Z")
+MOST_DIGITS = 9  # of a turn's number; Python refuses to read thousands
 
 
 def is_chatgpt(row: Row) -> bool:
@@ -38,7 +40,7 @@ def read_chatgpt(row: Row, place: str, findings: Findings) -> list[Turn]:
     Answers on other branches were asked for again, and are counted. So are messages that nobody saw.
 
     Raises:
-        DataError: If the nodes lead in a circle, or one has content that is not text.
+        DataError: If the nodes lead in a circle or to one that is not there, or one has content that is not text.
     """
     nodes = row["mapping"]
     if not isinstance(nodes, Mapping):
@@ -54,7 +56,7 @@ def read_chatgpt(row: Row, place: str, findings: Findings) -> list[Turn]:
 
 def _follow_parents(nodes: Mapping[str, Row], last: object, place: str) -> list[str]:
     if not isinstance(last, str) or last not in nodes:
-        parents = {node.get("parent") for node in nodes.values()}
+        parents = {parent for node in nodes.values() if isinstance(parent := node.get("parent"), str)}
         leaves = [name for name in nodes if name not in parents]
         if len(leaves) != 1:
             raise DataError(
@@ -65,7 +67,9 @@ def _follow_parents(nodes: Mapping[str, Row], last: object, place: str) -> list[
     path: list[str] = []
     seen: set[object] = set()
     name: object = last
-    while isinstance(name, str) and name in nodes:
+    while name is not None:
+        if not isinstance(name, str) or name not in nodes:
+            raise DataError(f"{place} has a message whose parent {show(name)} is not there; leave the row out")
         if name in seen:
             raise DataError(f"{place} has messages that are their own parents; leave the row out")
         seen.add(name)
@@ -158,7 +162,7 @@ def read_moss(row: Row, place: str, findings: Findings) -> list[Turn]:
 
 def _read_number(name: str, place: str) -> int:
     digits = name.removeprefix("turn_")
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
         raise DataError(f"{place} has a turn {show(name)}; number turns, as in turn_1")
     return int(digits)
 
