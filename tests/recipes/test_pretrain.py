@@ -794,8 +794,10 @@ def test_bad_input_is_one_line_before_the_first_step(
 
 
 def test_weights_in_bfloat16_are_trained_evaluated_and_exported_on_a_cpu(home: Path, tmp_path: Path) -> None:
-    more = ("precision=bfloat16", "optimizer.weights=bfloat16", "optimizer.moments=8bit", "schedule.total_tokens=4096")
-    more += ("schedule.warmup_tokens=1024", "evaluation.max_bytes_per_language=2000")
+    more = [
+        *("precision=bfloat16", "optimizer.weights=bfloat16", "optimizer.moments=8bit"),
+        *("schedule.total_tokens=4096", "schedule.warmup_tokens=1024", "evaluation.max_bytes_per_language=2000"),
+    ]
 
     assert run(home, tmp_path / "out", *more) == 0
 
