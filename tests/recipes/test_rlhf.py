@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
-from tests.recipes.toy_alignment import hold_no_training_state, read_output, rlhf_settings, run
+from tests.recipes.toy_alignment import hold_no_training_state, read_output, rlhf_settings, run, write_lines
 from tests.warm import start
 
 pytestmark = pytest.mark.xdist_group("alignment")
@@ -92,7 +92,11 @@ def test_a_policy_runs_its_program_reads_the_traceback_and_mends_it(
         return torch.cat((input_ids, ends), dim=1)
 
     monkeypatch.setattr(CodeShellForCausalLM, "generate", say)
+    prompts = [json.loads(line) for line in (aligned / "prompts.jsonl").read_text().splitlines()]
+    for prompt in prompts:  # of two tests, the first is shown
+        prompt["tests"] = f"assert {prompt['tests'].split()[1]} != 3\n{prompt['tests']}"
     options = rlhf_settings(aligned, tmp_path / "out", max_steps=1, max_completion_length=400)
+    options["prompts"] = [str(write_lines(tmp_path / "prompts.jsonl", prompts))]
     settings = {**options, "method": "grpo", "environment": {"max_calls": 1}, "measure": None}
 
     assert run("rlhf", settings, tmp_path) == 0

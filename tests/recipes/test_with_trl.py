@@ -189,7 +189,7 @@ BAD: dict[str, tuple[str, dict[str, object], int, str]] = {
     "tools without a loop": ("rlhf", {"environment": {}}, 2, "TRL's tools, which rloo does not have; set method: grpo"),
     "tools that are not measured": (
         "rlhf",
-        {"method": "grpo", "environment": {}, "measure": {"prompts": ["HOME/bare.jsonl"]}},
+        {"method": "grpo", "environment": {}, "measure": {"prompts": ["HOME/bare.jsonl"], "max_new_tokens": 8}},
         2,
         "measure answers without tools; set measure: null",
     ),
