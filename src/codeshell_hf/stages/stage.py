@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import pydantic
-from pydantic_core import to_jsonable_python
 
 from ..manifest import Manifest, Values
 from ..settings import Section, list_inputs
@@ -434,7 +433,9 @@ def list_defaults(model: type[pydantic.BaseModel], names: Collection[str], prefi
         if isinstance(inner, type) and issubclass(inner, pydantic.BaseModel):
             found |= list_defaults(inner, names, f"{name}.")
         elif name in names and not info.is_required():
-            found[name] = to_jsonable_python(info.get_default(call_default_factory=True))
+            found[name] = pydantic.TypeAdapter(object).dump_python(
+                info.get_default(call_default_factory=True), mode="json"
+            )
     return found
 
 
