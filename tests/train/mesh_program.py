@@ -35,7 +35,9 @@ POSITIONS = draw_positions(8, 32)
 class CollectiveCounter(TorchDispatchMode):
     """The names of collective operations, without waits for them."""
 
-    names: list[str]
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if operation.namespace in ("c10d", "_c10d_functional") and "wait" not in str(operation):
@@ -101,7 +103,7 @@ def train(joined: Ranks, config: CodeShellConfig, run: dict[str, Any]) -> dict[s
     for step in range(*run["steps"]):
         share = accumulate_gradients(engine, list(read(step, ranks.readers)), ranks)
         (loss,) = ranks.all_reduce_sum(float(share))
-        counter.names = []
+        counter.names.clear()  # those of the last step stay
         with counter:
             steps.append((loss, engine.step(1.0, lambda norm: True)[0]))
     if "writes" in run:

@@ -1,4 +1,4 @@
-"""Malformed inputs that were written before they were read for the first time: each keeps what is well."""
+"""Malformed inputs of many kinds: each keeps what is well, and names what is not."""
 
 import gzip
 import io
