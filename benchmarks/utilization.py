@@ -30,7 +30,7 @@ from codeshell_hf.train.attention_choice import describe_trials
 from codeshell_hf.train.batches import to_tensors
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
 from codeshell_hf.train.ranks import Ranks
-from codeshell_hf.train.settings import AttentionName, ComputeSettings, OptimizerSettings
+from codeshell_hf.train.settings import AttentionName, ComputeSettings, Fp8Scaling, MomentFormat, OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
 from codeshell_hf.train.step import accumulate_gradients
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
@@ -128,16 +128,25 @@ def shape(options: argparse.Namespace, row_tokens: int) -> CodeShellConfig:
 def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[str, Speed] | None:
     """Measures a row length, with whole and packed rows; `None` if packed documents have another loss than alone."""
     config, device = shape(options, row_tokens), ranks.device
-    adamw = OptimizerSettings(learning_rate=1e-4)
+    optimizer = OptimizerSettings(
+        name=options.optimizer,
+        learning_rate=1e-4,
+        matrix_learning_rate=1e-3,
+        moments=options.moments,
+        weights=options.weights,
+    )
     precision = choose_precision(options.precision, config, device, trains=True)
     print(precision.describe(options.precision), file=sys.stderr)
     compute = ComputeSettings(
-        gradient_checkpointing=options.recompute, compiles=options.compile, attention=options.attention
+        gradient_checkpointing=options.recompute,
+        compiles=options.compile,
+        attention=options.attention,
+        fp8=options.fp8,
     )
     engine_options = EngineOptions(compute, precision, sharding=Sharding(kind=options.sharding))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    engine = make_engine(config, adamw, engine_options, device=device, seed=0)
+    engine = make_engine(config, optimizer, engine_options, device=device, seed=0)
     print(f"attention by {engine.attention} {describe_trials(engine.attention_trials)}", file=sys.stderr)
     rows = options.micro_tokens // row_tokens
     batches = {
@@ -195,6 +204,10 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--attention", default="auto", choices=get_args(AttentionName), help="instead of what the loop chooses"
     )
     parser.add_argument("--compile", action="store_true", help="compile each block")
+    parser.add_argument("--optimizer", default="adamw", choices=["adamw", "muon"])
+    parser.add_argument("--moments", default="float32", choices=get_args(MomentFormat))
+    parser.add_argument("--weights", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--fp8", choices=get_args(Fp8Scaling), help="products of the blocks in 8 bits")
     parser.add_argument("--sharding", default="ddp", choices=["ddp", "fsdp2"])
     parser.add_argument("--whole", action="store_true", help="rows of one document alone")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")

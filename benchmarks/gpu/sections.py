@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 SMALL = ("--preset", "codeshell-small", "--rows", "2048", "8192", "--steps", "6", "--warmup", "2")
 SEVEN = ("--preset", "codeshell-7b", "--layers", "8", "--compile", "--whole", "--steps", "4", "--warmup", "2")
+# All 42 layers on one card of 80 GB, with what `codeshell plan` says fits.
+WHOLE_SEVEN = (
+    "--preset", "codeshell-7b", "--compile", "--whole", "--rows", "2048", "--micro-batches", "2", "--steps", "3",
+    "--warmup", "1", "--attention", "varlen", "--moments", "8bit", "--weights", "bfloat16",
+    "--precision", "bfloat16",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,9 @@ SECTIONS = {
     "seven-2048": Section("training", "measure_steps", 100, (*SEVEN, "--rows", "2048")),
     "train-eager": Section("training", "measure_steps", 80, SMALL),
     "peer": Section("training", "measure_peer", 80, SMALL),
+    "variants": Section("training", "measure_variants", 300),
+    "seven-whole": Section("training", "measure_steps", 150, WHOLE_SEVEN),
+    "chain": Section("chain", "run_stages", 240),
     "parts": Section("parts", "measure_parts", 45),
     "inference": Section("serving", "measure_inference", 150),
     "original": Section("serving", "measure_original", 120),
@@ -67,6 +76,9 @@ EXPECTED = {
         "attention, rows of 8,192, flash": "330",
         "attention, rows of 2,048, varlen": "270",
         "attention, rows of 8,192, varlen": "330",
+    },
+    "seven-whole": {
+        "codeshell-7b, moments in 8bit, weights in bfloat16, rows of 2,048, whole": "0.42",
     },
     "loop": {"step that the run goes on at": "10", "seconds that saving holds a step": "5 or less"},
     "inference": {

@@ -10,10 +10,28 @@ from benchmarks import utilization
 from benchmarks.gpu.machine import find_device, time_call
 from benchmarks.gpu.report import Report
 from benchmarks.pretraining import shape_peer
+from codeshell_hf.errors import SettingsError
 from codeshell_hf.train.memory import Layout, estimate_memory
 from codeshell_hf.train.throughput import cost_token, find_peak_tflops
 from recipes.with_accelerate import join_ranks
 
+ROWS = ("--rows", "2048", "--compile", "--whole", "--warmup", "2", "--attention", "varlen")
+SMALL = ("--preset", "codeshell-small", *ROWS, "--micro-batches", "4", "--steps", "4")
+SEVEN = ("--preset", "codeshell-7b", "--layers", "8", *ROWS, "--steps", "5")
+COMPACT = ("--moments", "8bit", "--weights", "bfloat16", "--precision", "bfloat16")
+# Optimisers and arithmetic beside the plain step of the same model.
+VARIANTS = (
+    SMALL,
+    (*SMALL, "--optimizer", "muon"),
+    (*SMALL, "--moments", "bfloat16"),
+    (*SMALL, "--moments", "8bit"),
+    (*SMALL, *COMPACT),
+    (*SMALL, "--fp8", "tensorwise"),
+    (*SMALL, "--fp8", "rowwise"),
+    SEVEN,
+    (*SEVEN, "--fp8", "tensorwise"),
+    (*SEVEN, "--fp8", "rowwise"),
+)
 TOY = (
     "--preset", "nano", "--layers", "1", "--vocabulary", "512", "--rows", "64", "128", "--micro-tokens", "512",
     "--steps", "2", "--warmup", "1", "--peak-tflops", "1",
@@ -30,7 +48,7 @@ def read_options(report: Report, given: tuple[str, ...]) -> Any:
 def measure_steps(report: Report, *given: str) -> None:
     """Measures MFU, tokens per second and memory at each row length, beside the estimated memory."""
     options = read_options(report, given)
-    name = options.preset + (f", {options.layers} layers" if options.layers else "")
+    name = name_step(options)
     with join_ranks() as ranks:
         for row_tokens in options.rows:
             started = time.perf_counter()
@@ -38,7 +56,10 @@ def measure_steps(report: Report, *given: str) -> None:
             if speeds is None:
                 report.fail(f"{name}, rows of {row_tokens:,}", "packed documents have another loss than alone")
                 continue
-            layout = Layout(options.sharding, 3, 1, options.micro_tokens, recomputes=options.recompute)
+            layout = Layout(
+                options.sharding, 3, 1, options.micro_tokens, recomputes=options.recompute,
+                optimizer=options.optimizer, moments=options.moments, weights=options.weights,
+            )  # fmt: skip
             planned = estimate_memory(utilization.shape(options, row_tokens), layout).total / 1e9
             for kind, speed in speeds.items():
                 what = f"{name}, rows of {row_tokens:,}, {kind}"
@@ -60,6 +81,27 @@ def measure_steps(report: Report, *given: str) -> None:
                 )
             if ranks.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def measure_variants(report: Report) -> None:
+    """Measures the steps of `VARIANTS`, one after another on the same GPU."""
+    for given in VARIANTS:
+        try:
+            measure_steps(report, *given)
+        except (torch.OutOfMemoryError, SettingsError) as error:  # the others can still be measured
+            report.fail(" ".join(given), error)
+
+
+def name_step(options: Any) -> str:
+    """Preset, layers, and what is not the default of optimiser and arithmetic."""
+    others = [
+        f"{options.layers} layers" if options.layers else "",
+        options.optimizer if options.optimizer != "adamw" else "",
+        f"moments in {options.moments}" if options.moments != "float32" else "",
+        f"weights in {options.weights}" if options.weights != "float32" else "",
+        f"fp8 {options.fp8}" if options.fp8 else "",
+    ]
+    return ", ".join([options.preset, *filter(None, others)])
 
 
 def measure_peer(report: Report, *given: str) -> None:

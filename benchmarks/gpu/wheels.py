@@ -1,11 +1,12 @@
 """Downloads what a GPU machine without network lacks, to be copied there: wheels, and the original code.
 
-python -m benchmarks.gpu.wheels FOLDER [--original MODEL] [--transformers]
+python -m benchmarks.gpu.wheels FOLDER [--original MODEL] [--transformers] [--chain runs/nano]
 
 The machine has Python 3.12 on x86_64, torch 2.11 for CUDA 13, accelerate, peft and transformers 5.17. MODEL is the
 folder `model` of the original repository (github.com/WisdomShell/codeshell); its code is copied beside the wheels that
-it needs, and must not be committed. `--transformers` adds the version that this project is tested with. FOLDER then has
-`wheels`, `original-wheels` and `original`, less than 64 MB in total.
+it needs, and must not be committed. `--transformers` adds the version that this project is tested with. `--chain` is
+for the section of that name: the nano system's tokenizer and packed shards, and what TRL needs. FOLDER then has
+`wheels`, `original-wheels`, `original` and `nano`, less than 64 MB in total.
 """
 
 import argparse
@@ -16,7 +17,15 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OURS = ("annotated-types", "bitsandbytes", "pydantic", "pydantic_core", "typing-inspection")  # as constraints.txt says
+OURS = (
+    "annotated-types",
+    "bitsandbytes",
+    "pydantic",
+    "pydantic_core",
+    "torchao",
+    "typing-inspection",
+)  # as constraints.txt says
+ALIGNING = ("datasets", "dill", "multiprocess", "trl")
 PEERS = ("liger-kernel==0.8.5",)
 ORIGINAL = ("huggingface-hub==0.25.2", "tokenizers==0.15.2", "transformers==4.36.2")
 PLATFORMS = ("manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
@@ -54,17 +63,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to put it: a new folder")
     parser.add_argument("--original", type=Path, metavar="MODEL", help="the original code")
     parser.add_argument("--transformers", action="store_true", help="this project's own version, too")
+    parser.add_argument("--chain", type=Path, metavar="RUNS", help="stages of a nano system that has been run")
     options = parser.parse_args(arguments)
+    if options.chain and not (options.chain / "pack").is_dir():
+        print(f"{options.chain} has no pack; name the folder of the nano system's stages", file=sys.stderr)
+        return 2
     if options.original and not (options.original / "modeling_codeshell.py").is_file():
         print(f"{options.original} has no modeling_codeshell.py; name the original's folder model", file=sys.stderr)
         return 2
     if options.folder.exists() and any(options.folder.iterdir()):
         print(f"{options.folder} is not empty; name a new folder", file=sys.stderr)
         return 2
-    ours = (*OURS, *(("transformers",) if options.transformers else ()))
+    ours = (*OURS, *(("transformers",) if options.transformers else ()), *(ALIGNING if options.chain else ()))
     download([*read_pins(ours), *PEERS], options.folder / "wheels")
     for wheel in (options.folder / "wheels").glob("bitsandbytes-*.whl"):
         strip_libraries(wheel)
+    for stage in ("tokenizer", "pack") if options.chain else ():
+        shutil.copytree(options.chain / stage, options.folder / "nano" / stage)
     if options.original:
         download(list(ORIGINAL), options.folder / "original-wheels")
         shutil.copytree(

@@ -27,13 +27,14 @@ from transformers import AutoModelForCausalLM
 from ..configuration_codeshell import CodeShellConfig
 from ..errors import CheckpointError, RunFailed
 from ..loading import load_model
-from ..modeling_codeshell import CodeShellForCausalLM
+from ..modeling_codeshell import CodeShellForCausalLM, CodeShellRotaryEmbedding
 from ..precision import Precision
 from ..tokenization_codeshell import CodeShellTokenizer
 from .attention import VARLEN, register_attention
 from .attention_choice import AttentionTrial, choose_attention, find_fastest
 from .batches import MicroBatch, to_tensors
 from .compact_adamw import CompactAdamW
+from .fp8 import convert_blocks
 from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
 from .ranks import WRITING_TIMEOUT
@@ -146,6 +147,8 @@ class Engine:
         self.model = self._build()
         self.model.train()
         self.model.transformer.wte.register_forward_hook(_to_autocast_dtype)
+        if options.compute.fp8 is not None:
+            convert_blocks(self.model, options.compute.fp8, options.sharding, device)
         if options.compute.gradient_checkpointing:
             self.model.activation_checkpointing_enable()
         compiles = self._compiles_unasked if options.compute.compiles is None else options.compute.compiles
@@ -170,8 +173,13 @@ class Engine:
         """Prepares what the ranks and this machine need."""
 
     def _build(self) -> CodeShellForCausalLM:
-        """Makes the model; its weights are set later."""
-        model: CodeShellForCausalLM = self._make().to(self.device)
+        """Makes the model; its weights are set later, so none are drawn here, which takes minutes for the 7B."""
+        with torch.device("meta"):
+            model = self._make()
+        model.to_empty(device=self.device)
+        model.tie_weights()
+        # `to_empty` leaves buffers undefined, and the frequencies are buffers.
+        model.transformer.rotary_emb = CodeShellRotaryEmbedding(self.config).to(self.device)
         return model
 
     def _make(self) -> CodeShellForCausalLM:

@@ -13,6 +13,7 @@ AttentionName = Literal[
 
 DecayShape = Literal["cosine", "linear", "1-sqrt"]
 MomentFormat = Literal["float32", "bfloat16", "8bit"]
+Fp8Scaling = Literal["tensorwise", "rowwise"]
 
 
 class ModelSettings(Section):
@@ -112,6 +113,10 @@ class ComputeSettings(Section):
     gradient_checkpointing: bool = Field(default=False, description="recompute activations to save memory")
     compiles: bool | None = Field(default=None, description="compile blocks and loss; null: on a GPU")
     attention: AttentionName = Field(default="auto", description="implementation; auto: the fastest that can be used")
+    fp8: Fp8Scaling | None = Field(
+        default=None,
+        description="scales of the blocks' products in 8 bits: tensorwise or rowwise; null: none in 8 bits",
+    )
 
 
 class CheckpointSettings(Section):
