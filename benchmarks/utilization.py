@@ -29,6 +29,7 @@ from codeshell_hf.presets import count_parameters, make_config
 from codeshell_hf.train.attention_choice import describe_trials
 from codeshell_hf.train.batches import to_tensors
 from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
+from codeshell_hf.train.muon import orthogonalize
 from codeshell_hf.train.ranks import Ranks
 from codeshell_hf.train.settings import AttentionName, ComputeSettings, Fp8Scaling, MomentFormat, OptimizerSettings
 from codeshell_hf.train.sharding import Sharding
@@ -135,7 +136,13 @@ def measure(options: argparse.Namespace, row_tokens: int, ranks: Ranks) -> dict[
         moments=options.moments,
         weights=options.weights,
     )
-    precision = choose_precision(options.precision, config, device, trains=True)
+    precision = choose_precision(
+        options.precision,
+        config,
+        device,
+        trains=True,
+        orthogonalize=orthogonalize if options.optimizer == "muon" else None,
+    )
     print(precision.describe(options.precision), file=sys.stderr)
     compute = ComputeSettings(
         gradient_checkpointing=options.recompute,

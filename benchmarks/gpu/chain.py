@@ -34,7 +34,7 @@ TOY = {
 
 
 def run_stages(report: Report) -> None:
-    """Runs the stages of recipes/nano in a folder of their own, and reports their seconds and measures."""
+    """Runs those stages of recipes/nano that were not carried, and reports their seconds and measures."""
     carried = report.carried / "nano" if report.carried else None
     if carried is None or not carried.is_dir():
         report.skip("all of it", "no packed shards were carried; see python -m benchmarks.gpu.wheels --help")
@@ -44,6 +44,8 @@ def run_stages(report: Report) -> None:
         shutil.copytree(carried, home / "runs" / "nano")
         (home / "recipes").symlink_to(ROOT / "recipes")
         for stage in TOY if report.is_toy else STAGES:
+            if (home / "runs" / "nano" / stage).is_dir():
+                continue
             settings = TOY.get(stage, ()) if report.is_toy else ()
             command = [sys.executable, "-m", f"recipes.{stage}", f"recipes/nano/{stage}.yaml", *settings]
             started = time.perf_counter()

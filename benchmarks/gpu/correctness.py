@@ -1,10 +1,12 @@
 """Compares a GPU with the original code's results, and packed documents with each document alone."""
 
+import sysconfig
 from collections.abc import Mapping
 from copy import deepcopy
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import load_file
@@ -12,8 +14,12 @@ from safetensors.torch import load_file
 from benchmarks.gpu.machine import find_device
 from benchmarks.gpu.report import Report
 from codeshell_hf import CodeShellForCausalLM
+from codeshell_hf.precision import Precision
 from codeshell_hf.presets import make_config
 from codeshell_hf.train.attention import VARLEN, VARLEN_FA4, has_fa4, register_attention
+from codeshell_hf.train.engine import EngineOptions, make_engine
+from codeshell_hf.train.settings import ComputeSettings, Fp8Scaling, OptimizerSettings
+from recipes.with_accelerate import join_ranks
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "data" / "golden"
 LIMITS = {torch.float32: 1e-4, torch.bfloat16: 3e-2}  # of ||found - expected|| / ||expected||
@@ -116,3 +122,45 @@ def compare_row(
     difference = sum(float((one.float() - other).square().sum()) for one, other in pairs)
     size = sum(float(other.square().sum()) for _, other in pairs)
     return find_error(found, expected), (difference / size) ** 0.5
+
+
+def compare_fp8(report: Report) -> None:
+    """Trains the same small model in bfloat16 and with FP8's products, and compares first gradients and losses."""
+    if not find_spec("torchao"):
+        report.skip("all of it", "torchao is not installed")
+        return
+    preset, layers, row, rows, steps = (
+        ("nano", 1, 128, 4, 20) if report.is_toy else ("codeshell-small", 4, 1024, 16, 200)
+    )
+    config = make_config(preset, n_layer=layers, layer_types=None, vocab_size=256, n_positions=row)
+    text = b"".join(path.read_bytes() for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")))
+    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    expected: Any = None
+    with join_ranks() as ranks:
+        for scaling in (None, *get_args(Fp8Scaling)):
+            options = EngineOptions(ComputeSettings(attention="sdpa", fp8=scaling), Precision("bfloat16"))
+            optimizer = OptimizerSettings(learning_rate=3e-4)
+            engine = make_engine(config, optimizer, options, device=ranks.device, seed=0)
+            draws, losses = torch.Generator().manual_seed(0), []
+            for step in range(steps):
+                starts = torch.randint(len(data) - row, (rows, 1), generator=draws)
+                ids = data[starts + torch.arange(row)].to(ranks.device)
+                positions = torch.arange(row, device=ranks.device).expand(rows, -1)
+                with engine.autocast():
+                    loss = engine.module(input_ids=ids, position_ids=positions, labels=ids) / (rows * (row - 1))
+                engine.backward(loss, is_last=True)
+                losses.append(float(loss.detach()))
+                if step == 0:
+                    matrices = [one.grad.float() for one in engine.model.transformer.h.parameters() if one.ndim > 1]
+                    gradient = torch.cat([one.flatten() for one in matrices])
+                engine.step(min(1.0, (step + 1) / 20), lambda norm: True)
+            name = f"fp8 {scaling}" if scaling else "bfloat16"
+            last = sum(losses[-10:]) / 10
+            if expected is None:
+                expected = gradient, last
+            else:
+                report.add(
+                    f"{name}: error of the blocks' first gradients", find_error(gradient, expected[0]), limit=0.2
+                )
+                report.add(f"{name}: last losses less bfloat16's", last - expected[1], "nats", limit=0.05)
+            report.add(f"{name}: mean loss of the last ten of {steps} steps", last, "nats", losses=losses)

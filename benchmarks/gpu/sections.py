@@ -6,9 +6,9 @@ SMALL = ("--preset", "codeshell-small", "--rows", "2048", "8192", "--steps", "6"
 SEVEN = ("--preset", "codeshell-7b", "--layers", "8", "--compile", "--whole", "--steps", "4", "--warmup", "2")
 # All 42 layers on one card of 80 GB, with what `codeshell plan` says fits.
 WHOLE_SEVEN = (
-    "--preset", "codeshell-7b", "--compile", "--whole", "--rows", "2048", "--micro-batches", "2", "--steps", "3",
-    "--warmup", "1", "--attention", "varlen", "--moments", "8bit", "--weights", "bfloat16",
-    "--precision", "bfloat16",
+    "--preset", "codeshell-7b", "--compile", "--recompute", "--whole", "--rows", "2048",
+    "--micro-batches", "2", "--steps", "3", "--warmup", "1", "--attention", "varlen",
+    "--moments", "8bit", "--weights", "bfloat16", "--precision", "bfloat16",
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ SECTIONS = {
     "peer": Section("training", "measure_peer", 80, SMALL),
     "variants": Section("training", "measure_variants", 300),
     "seven-whole": Section("training", "measure_steps", 150, WHOLE_SEVEN),
+    "fp8": Section("correctness", "compare_fp8", 120),
     "chain": Section("chain", "run_stages", 240),
     "parts": Section("parts", "measure_parts", 45),
     "inference": Section("serving", "measure_inference", 150),

@@ -1,5 +1,6 @@
 """A training step of 16,384 tokens on one rank: ours with `benchmarks.utilization`, and stock Starcoder2's."""
 
+import gc
 import time
 from typing import Any
 
@@ -86,6 +87,7 @@ def measure_steps(report: Report, *given: str) -> None:
 def measure_variants(report: Report) -> None:
     """Measures the steps of `VARIANTS`, one after another on the same GPU."""
     for given in VARIANTS:
+        gc.collect()  # the model before
         try:
             measure_steps(report, *given)
         except (torch.OutOfMemoryError, SettingsError) as error:  # the others can still be measured

@@ -5,7 +5,8 @@ python -m benchmarks.gpu.wheels FOLDER [--original MODEL] [--transformers] [--ch
 The machine has Python 3.12 on x86_64, torch 2.11 for CUDA 13, accelerate, peft and transformers 5.17. MODEL is the
 folder `model` of the original repository (github.com/WisdomShell/codeshell); its code is copied beside the wheels that
 it needs, and must not be committed. `--transformers` adds the version that this project is tested with. `--chain` is
-for the section of that name: the nano system's tokenizer and packed shards, and what TRL needs. FOLDER then has
+for the section of that name: the nano system's tokenizer and packed shards, and what TRL needs; stages copied beside
+them, `nano/sft` for example, are not run again. FOLDER then has
 `wheels`, `original-wheels`, `original` and `nano`, less than 64 MB in total.
 """
 

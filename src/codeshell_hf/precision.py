@@ -24,6 +24,9 @@ ComputeDtype = Literal["float32", "bfloat16"]
 RequestedPrecision = Literal["auto", "float32", "bfloat16"]
 MIN_SPEEDUP = 1.2  # below it, float32's accuracy is worth more
 SIZES = {"cpu": (64, 1 << 18), "cuda": (2048, 1 << 24)}  # tokens, and largest size of a matrix
+# Smallest side of a matrix. A GPU takes longer to start a smaller product than to compute it, which says nothing of it,
+# and less if another process uses it meanwhile.
+MIN_SIDE = {"cpu": 1, "cuda": 1024}
 MAX_SIDE = {"cpu": 256, "cuda": 4096}  # of a matrix to orthogonalise
 PROBE_RUNS = 3
 MAX_SLOWDOWN = 4  # a bfloat16 measurement is stopped after so many times float32's duration
@@ -150,7 +153,7 @@ def measure_speedup(work: Work, device: "torch.device") -> float:
 
     Returns:
         The time in float32 divided by that in bfloat16, each the best of `PROBE_RUNS` after a warm-up. If bfloat16
-        takes more than `MAX_SLOWDOWN` times as long, it is stopped, and the true ratio is smaller.
+        takes more than `MAX_SLOWDOWN` times as long on a CPU, it is stopped, and the true ratio is smaller.
     """
     import torch
 
@@ -162,6 +165,8 @@ def measure_speedup(work: Work, device: "torch.device") -> float:
         return _now(device) - started
 
     exact = min([run(torch.float32, float("inf")) for _ in range(PROBE_RUNS + 1)][1:])
+    if device.type != "cpu":  # nothing is emulated there, and another process may stop any one of the runs
+        return exact / max(min([run(torch.bfloat16, float("inf")) for _ in range(PROBE_RUNS + 1)][1:]), 1e-9)
     rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
     if rounded > MAX_SLOWDOWN * exact:  # once more: the first run includes the warm-up
         rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
@@ -182,18 +187,19 @@ def _now(device: "torch.device") -> float:
 def probe_products(config: Shape, device: "torch.device", *, trains: bool) -> Work:
     """Makes a function to time: the matrix products of a block, and of its share of the output layer.
 
-    Sizes are the model's, reduced to what takes a moment even in a plain loop.
+    Sizes are the model's, reduced to what takes a moment even in a plain loop, and on a GPU at least `MIN_SIDE`.
     """
     import torch
 
-    tokens, most = SIZES["cuda" if device.type == "cuda" else "cpu"]
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    tokens, most = SIZES[kind]
     width = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
     share = max(64, config.vocab_size // max(1, config.num_hidden_layers))
     operands: dict[torch.dtype, list[tuple[torch.Tensor, ...]]] = {torch.float32: [], torch.bfloat16: []}
     for inputs, outputs in ((width, width), (width, inner), (inner, width), (width, share)):
         cut = min(1.0, (most / (inputs * outputs)) ** 0.5)
-        n, m = max(1, int(inputs * cut)), max(1, int(outputs * cut))
+        n, m = (max(MIN_SIDE[kind], int(side * cut)) for side in (inputs, outputs))
         made = [torch.full(size, 0.5, device=device) for size in ((m, n), (tokens, n), (tokens, m))]
         for dtype, some in operands.items():
             # Weights are converted once per step; in training, activations are float32 between products.
@@ -221,7 +227,8 @@ def probe_matrix(
     """Makes a function to time: the orthogonalisation of one matrix of a block."""
     import torch
 
-    side = min(config.hidden_size, MAX_SIDE["cuda" if device.type == "cuda" else "cpu"])
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    side = max(MIN_SIDE[kind], min(config.hidden_size, MAX_SIDE[kind]))
     matrix = torch.full((side, side), 0.5, device=device)
 
     def work(dtype: torch.dtype) -> Iterator[None]:

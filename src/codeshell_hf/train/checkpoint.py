@@ -18,7 +18,7 @@ import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
-from ..errors import CheckpointError, SettingsError
+from ..errors import CheckpointError, RunFailed, SettingsError
 from ..manifest import hash_file, write_text
 from ..precision import ComputeDtype
 from .engine import Engine
@@ -86,6 +86,7 @@ class _WrittenFiles:
 
     hashes: dict[str, str]
     fault: str | None = None
+    is_defect: bool = False  # of code: every later one would fail, too
 
 
 @dataclass
@@ -151,7 +152,10 @@ class Checkpoints:
                 files = sorted(path for path in temporary.rglob("*") if path.is_file())[self._rank :: self._ranks]
                 return _WrittenFiles({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
             except (Exception, CheckpointException) as error:  # the latter is not an Exception
-                return _WrittenFiles({}, str(_find_cause(error)))
+                cause = _find_cause(error)
+                # torch's writer reports a full disk as a RuntimeError.
+                is_defect = not isinstance(cause, OSError | RuntimeError)
+                return _WrittenFiles({}, f"{type(cause).__name__}: {cause}" if is_defect else str(cause), is_defect)
 
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
 
@@ -161,6 +165,9 @@ class Checkpoints:
         Returns:
             `False` if it could not be written, on a full disk for example. It is then dropped on all ranks, with a
             warning; the checkpoint before it is kept, and the run can continue.
+
+        Raises:
+            RunFailed: If it failed for another reason than the disk, as every later one would.
         """
         pending, self._pending = self._pending, None
         if pending is None:
@@ -168,6 +175,12 @@ class Checkpoints:
         written = [_WrittenFiles({}) for _ in range(self._ranks)]
         dist.all_gather_object(written, pending.written.result(), group=self._group)
         fault = next((one.fault for one in written if one.fault is not None), None)
+        if any(one.is_defect for one in written):
+            raise RunFailed(
+                f"the checkpoint of step {pending.step} cannot be written ({fault}), nor can those after it; the run "
+                "stops at the one before. This is a fault of the program: report it with the versions in "
+                "`codeshell --version`"
+            )
         if self._rank == 0 and fault is None:
             files = {name: value for one in written for name, value in sorted(one.hashes.items())}
             try:

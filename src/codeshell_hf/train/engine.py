@@ -115,6 +115,13 @@ def _round_matrices(model: nn.Module) -> None:
             parameter.grad_dtype = torch.float32
 
 
+class _KeptStager(DefaultStager):
+    """Copies every checkpoint of a run, into the same buffers; torch 2.11 closes the stager that it is given."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 class Engine:
     """An unsharded model on one rank, or replicated over several (DDP); subclasses shard it.
 
@@ -162,8 +169,7 @@ class Engine:
         if self._has_rounded_weights:
             _round_matrices(self.model)
         self._make_optimizers(optimizer)
-        # Its buffers are kept for the next checkpoint. Not yet run on a GPU.
-        self._stager = DefaultStager(StagingOptions(use_shared_memory=False)) if device.type == "cuda" else None
+        self._stager = _KeptStager(StagingOptions(use_shared_memory=False)) if device.type == "cuda" else None
         self._staged: Callable[[], object] = lambda: None
 
     def __str__(self) -> str:

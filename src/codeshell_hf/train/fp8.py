@@ -1,7 +1,7 @@
 """Matrix products of the blocks in 8-bit floating point, by torchao.
 
-Weights stay what they are; each product rounds its two factors to 8 bits, E4M3 or, for gradients, E5M2, with scales from
-their largest numbers. Embedding, output layer and attention are left out.
+Weights stay what they are; each product rounds its two factors to 8 bits, with scales from their largest numbers.
+Embedding, output layer and attention are left out.
 """
 
 from dataclasses import replace
