@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from codeshell_hf.errors import CheckpointError, SettingsError
+from codeshell_hf.errors import CheckpointError, RunFailed, SettingsError
 from codeshell_hf.train import checkpoint
 from codeshell_hf.train.checkpoint import Checkpoints, Run, list_checkpoints
 from codeshell_hf.train.engine import Engine
@@ -266,6 +266,25 @@ def test_where_all_are_broken_nothing_starts_over_by_itself(engine: Engine, tmp_
     resumed = make_run()
     assert checkpoints.resume(resumed)
     assert resumed.progress.step == 2
+
+
+def test_a_fault_of_code_in_saving_stops_the_run_and_is_not_taken_for_a_full_disk(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+    take_step(engine, run)
+    save(checkpoints, run)
+    take_step(engine, run)
+
+    def fail() -> None:
+        raise KeyError(type)
+
+    monkeypatch.setattr(engine, "write", lambda folder, group: fail)
+    checkpoints.save(run)
+    with pytest.raises(RunFailed, match=r"checkpoint of step 2 cannot be written \(KeyError: <class 'type'>\)"):
+        checkpoints.commit()
+
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size")

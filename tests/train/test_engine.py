@@ -10,10 +10,12 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.checkpoint.staging import StagingOptions
 
 from codeshell_hf import CodeShellConfig, CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.errors import CheckpointError
-from codeshell_hf.train.engine import Engine, EngineOptions, make_engine
+from codeshell_hf.train import engine as engine_module
+from codeshell_hf.train.engine import Engine, EngineOptions, make_engine, renew_stager
 from codeshell_hf.train.settings import ComputeSettings, OptimizerSettings
 from recipes.with_accelerate import join_ranks
 from tests.train.steps import step_by_hand
@@ -142,3 +144,23 @@ def test_a_run_starts_from_the_weights_that_are_named(
         with torch.no_grad():
             assert torch.equal(engine.model.eval()(IDS).logits, start(IDS).logits)
             assert next(engine.model.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("is_once", [True, False])
+def test_each_checkpoint_is_copied(monkeypatch: pytest.MonkeyPatch, *, is_once: bool) -> None:
+    """With torch before 2.13 a stager fails at its second copy, as a closed one does."""
+    monkeypatch.setattr(engine_module, "_USES_STAGERS_ONCE", is_once)
+    plain = StagingOptions(use_pinned_memory=False, use_shared_memory=False, use_non_blocking_copy=False)
+    weight, stager = torch.zeros(3), None
+    for number in range(3):
+        weight.fill_(number)
+        before, stager = stager, renew_stager(stager, plain)
+        assert before is None or (stager is before) != is_once
+        copied = stager.stage({"weight": weight, "step": [number]})
+        found = copied if isinstance(copied, dict) else copied.result()
+        assert found["weight"].tolist() == [number] * 3
+        assert found["step"] == [number]
+        if is_once:
+            stager._state_dict_stager.close()  # as torch 2.11 does by itself
+    assert stager is not None
+    stager.close()

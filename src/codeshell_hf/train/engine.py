@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.torch_version import TorchVersion
 from transformers import AutoModelForCausalLM
 
 from ..configuration_codeshell import CodeShellConfig
@@ -42,6 +43,7 @@ from .settings import ComputeSettings, OptimizerSettings
 from .sharding import Sharding, check_optimizer
 from .weights import draw_weight
 
+_USES_STAGERS_ONCE = TorchVersion(torch.__version__) < "2.13"
 FLOAT32, WHOLE = Precision("float32"), Sharding()
 StateDict = dict[str, Any]  # nested, with tensors and plain values, as torch's checkpoints expect
 
@@ -115,11 +117,16 @@ def _round_matrices(model: nn.Module) -> None:
             parameter.grad_dtype = torch.float32
 
 
-class _KeptStager(DefaultStager):
-    """Copies every checkpoint of a run, into the same buffers; torch 2.11 closes the stager that it is given."""
+def renew_stager(used: DefaultStager | None, options: StagingOptions) -> DefaultStager:
+    """What copies the next checkpoint to pinned memory: the last one's, with its buffers, where torch allows that.
 
-    def close(self) -> None:
-        """Does nothing."""
+    In torch 2.11 each copy ends what the stager needs for another, which then fails with `KeyError: <class 'type'>`.
+    """
+    if used is not None and not _USES_STAGERS_ONCE:
+        return used
+    if used is not None:
+        used.close()
+    return DefaultStager(options)
 
 
 class Engine:
@@ -169,7 +176,7 @@ class Engine:
         if self._has_rounded_weights:
             _round_matrices(self.model)
         self._make_optimizers(optimizer)
-        self._stager = _KeptStager(StagingOptions(use_shared_memory=False)) if device.type == "cuda" else None
+        self._stager: DefaultStager | None = None
         self._staged: Callable[[], object] = lambda: None
 
     def __str__(self) -> str:
@@ -311,8 +318,9 @@ class Engine:
             A function that waits for the files. The loop may continue at once: on a GPU all is copied to pinned memory
             while the next step's gradients are computed, and `step` waits for the copy.
         """
-        if self._stager is not None:
+        if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # the copies are made on another stream
+            self._stager = renew_stager(self._stager, StagingOptions(use_shared_memory=False))
         saved = async_save(self._state(), checkpoint_id=folder, process_group=group, async_stager=self._stager)
         if isinstance(saved, AsyncSaveResponse):
             self._staged = saved.staging_completion.exception  # which is raised where the files are waited for

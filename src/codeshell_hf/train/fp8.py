@@ -37,18 +37,18 @@ def convert_blocks(model: CodeShellForCausalLM, scaling: Fp8Scaling, sharding: S
         raise SettingsError(
             f"fp8 is {scaling}, which {sharding} does not support; shard with fsdp2.yaml or set fp8: null"
         )
-    try:
-        from torchao.float8 import Float8LinearConfig, convert_to_float8_training
-    except ImportError as error:
-        raise SettingsError(
-            f'fp8 is {scaling}, which needs torchao; pip install "codeshell-hf[quantization]" or set fp8: null'
-        ) from error
     for name, layer in model.transformer.h[0].named_modules():
         if isinstance(layer, nn.Linear) and (layer.in_features % MULTIPLE or layer.out_features % MULTIPLE):
             raise SettingsError(
                 f"fp8 is {scaling}, but {name} has {layer.in_features} inputs and {layer.out_features} outputs, which "
                 f"are no multiples of {MULTIPLE}; change the model's widths or set fp8: null"
             )
+    try:
+        from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+    except ImportError as error:
+        raise SettingsError(
+            f'fp8 is {scaling}, which needs torchao; pip install "codeshell-hf[quantization]" or set fp8: null'
+        ) from error
     config = replace(Float8LinearConfig.from_recipe_name(scaling), emulate=is_emulated(device))
     for block in model.transformer.h:
         convert_to_float8_training(block, config=config)
