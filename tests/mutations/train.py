@@ -274,7 +274,7 @@ MUTATIONS = (
     ),
     Mutation(
         TRAIN + "checkpoint.py",
-        "return _WrittenFiles({}, str(_find_cause(error)))",
+        'return _WrittenFiles({}, f"{type(cause).__name__}: {cause}" if is_defect else str(cause), is_defect)',
         "return _WrittenFiles({})",
         TESTS + "test_checkpoint.py",
         "a save that failed counts as written",
@@ -586,5 +586,33 @@ MUTATIONS = (
         "passes * max(pass_s, in_pass + in_blocks)",
         TESTS + "test_speed.py",
         "a plan that hides what is sent within blocks",
+    ),
+    Mutation(
+        TRAIN + "fp8.py",
+        'if sharding.kind == "zero" or sharding.tensor > 1:',
+        'if sharding.kind == "zero":',
+        TESTS + "test_fp8.py",
+        "FP8 of matrices that tensor parallelism divides",
+    ),
+    Mutation(
+        TRAIN + "fp8.py",
+        "if isinstance(layer, nn.Linear) and (layer.in_features % MULTIPLE or",
+        "if isinstance(layer, nn.Linear) and (layer.in_features % MULTIPLE and",
+        TESTS + "test_fp8.py",
+        "FP8 of matrices with an odd number of outputs",
+    ),
+    Mutation(
+        TRAIN + "engine.py",
+        "if used is not None and not _USES_STAGERS_ONCE:",
+        "if used is not None:",
+        TESTS + "test_engine.py",
+        "a stager that torch has used up copies the next checkpoint",
+    ),
+    Mutation(
+        TRAIN + "checkpoint.py",
+        "is_defect = not isinstance(cause, OSError | RuntimeError)",
+        "is_defect = False",
+        TESTS + "test_checkpoint.py",
+        "a fault of code is taken for a full disk",
     ),
 )
