@@ -32,11 +32,12 @@ NEWEST = "transformers<6"
 TRANSFORMERS_TESTS = (
     "modeling_codeshell", "configuration_codeshell", "tokenization_codeshell", "packed_rows", "evaluate/generation",
     "publish/folder", "registration", "train/attention", "presets", "cache", "hugging_face", "original",
+    "train/fp8",
 )  # fmt: skip
 TRANSFORMERS_NEEDS = (
-    "torch", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2", "matplotlib",
+    "torch", "filelock", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2", "matplotlib",
     "numpy", "peft", "pyarrow", "tiktoken", "tqdm", "parameterized", "pytest", "pytest-xdist", "setuptools",
-    "tree_sitter",
+    "tree_sitter", "torchao",
 )  # fmt: skip
 # What is newer than the pinned set, since transformers has its own say on them.
 FREE = ("transformers", "tokenizers", "huggingface_hub", "safetensors", "hf-xet")

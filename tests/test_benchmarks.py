@@ -552,7 +552,8 @@ def test_the_tables_of_the_pages_are_those_that_were_kept() -> None:
 # Page, sentence, and the figures in it: file, row and column.
 SENTENCES = [
     ("docs/pretrain.md", "On an H200 all 42 layers of the 7B took {:.1f} GB",
-     ["gpu-optimisers-h200/seven-whole: codeshell-7b, moments in 8bit, weights in bfloat16, rows of 2,048, whole/peak GB"]),
+     [("gpu-optimisers-h200/"
+       "seven-whole: codeshell-7b, moments in 8bit, weights in bfloat16, rows of 2,048, whole/peak GB")]),
     ("docs/stages.md",
      "{} in 150 MB of Python none is wrong and none missing, at {:.0f} MB/s a core; datatrove removes {}",
      ["near-duplicates/codeshell_hf, verified/removed", "near-duplicates/codeshell_hf, verified/MB//s",

@@ -64,7 +64,8 @@ def test_a_leg_installs_what_its_tests_import() -> None:
     imported = list_packages([ROOT / "tests" / "conftest.py", *tests])
 
     assert {"torch", "tokenizers", "pydantic", "pyarrow"} <= imported, "the closure is followed"
-    assert imported - {"tests"} <= {*legs.TRANSFORMERS_NEEDS, "transformers"}
+    only_for_zero = {"deepspeed"}
+    assert imported - {"tests"} - only_for_zero <= {*legs.TRANSFORMERS_NEEDS, "transformers"}
 
 
 @pytest.mark.parametrize(
