@@ -35,8 +35,8 @@ TRANSFORMERS_TESTS = (
     "train/fp8",
 )  # fmt: skip
 TRANSFORMERS_NEEDS = (
-    "torch", "filelock", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2", "matplotlib",
-    "numpy", "peft", "pyarrow", "tiktoken", "tqdm", "parameterized", "pytest", "pytest-xdist", "setuptools",
+    "torch", "filelock", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2",
+    "matplotlib", "numpy", "peft", "pyarrow", "tiktoken", "tqdm", "parameterized", "pytest", "pytest-xdist", "setuptools",
     "tree_sitter", "torchao",
 )  # fmt: skip
 # What is newer than the pinned set, since transformers has its own say on them.
