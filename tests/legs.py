@@ -36,8 +36,8 @@ TRANSFORMERS_TESTS = (
 )  # fmt: skip
 TRANSFORMERS_NEEDS = (
     "torch", "filelock", "huggingface_hub", "pydantic", "pyyaml", "safetensors", "tokenizers", "accelerate", "jinja2",
-    "matplotlib", "numpy", "peft", "pyarrow", "tiktoken", "tqdm", "parameterized", "pytest", "pytest-xdist", "setuptools",
-    "tree_sitter", "torchao",
+    "matplotlib", "numpy", "peft", "pyarrow", "tiktoken", "tqdm", "parameterized", "pytest", "pytest-xdist",
+    "setuptools", "tree_sitter", "torchao",
 )  # fmt: skip
 # What is newer than the pinned set, since transformers has its own say on them.
 FREE = ("transformers", "tokenizers", "huggingface_hub", "safetensors", "hf-xet")
