@@ -147,36 +147,51 @@ class SourcePart:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The pairs of a part that may score well enough.
+class Counted:
+    """How often the pairs of a part occur that may score well enough.
 
     Args:
-        places: Positions of their left tokens, shape (P,), ascending.
-        pairs: The distinct pairs, left id << 32 | right id, ascending.
-        pair_of_place: Index into `pairs`, shape (P,).
+        pairs: Distinct, left id << 32 | right id, ascending, shape (P,).
+        counts: Of each, shape (P,).
     """
 
     part: SourcePart
-    places: Places
     pairs: NDArray[np.int64]
-    pair_of_place: NDArray[np.int32]
-
-    def count(self) -> NDArray[np.float64]:
-        """Counts each of the pairs."""
-        return count_weighted(self.pair_of_place, self.part.words.counts[self.places], len(self.pairs))
+    counts: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Merging:
-    """The positions at which pairs of a part merge, and the rank of each."""
+class Located:
+    """Where the ranked pairs of a part occur, some of which overlap.
+
+    Args:
+        places: Positions of their left tokens, shape (P,), ascending.
+        ranks: The rank of each, shape (P,).
+    """
 
     part: SourcePart
     places: Places
     ranks: Ranks
 
     def count(self, size: int) -> NDArray[np.float64]:
-        """Counts each of `size` ranks."""
-        return count_weighted(self.ranks, self.part.words.counts[self.places], size)
+        """Counts the merges of each of `size` ranks."""
+        places, ranks = choose_places(self.places, self.ranks)
+        return count_weighted(ranks, self.part.words.counts[places], size)
+
+    def merge(self, new_ranks: Ranks, products: NDArray[np.int32]) -> SourcePart:
+        """Replaces pairs by their products, and drops words that have become one token.
+
+        Args:
+            new_ranks: For each rank, its place in `products`, or `UNRANKED` for pairs that do not merge.
+        """
+        ranks = new_ranks[self.ranks]
+        places, ranks = choose_places(self.places[ranks < UNRANKED], ranks[ranks < UNRANKED])
+        words = self.part.words
+        tokens = words.tokens.copy()
+        tokens[places] = products[ranks]
+        stays = np.ones(len(tokens), np.bool_)
+        stays[places + 1] = False
+        return SourcePart(self.part.source, drop_single(Words(tokens[stays], words.counts[stays])))
 
 
 def continue_merges(
@@ -267,8 +282,8 @@ class Growth:
         self._threshold = min(self._threshold, best) * STEP**self._ranking.exponent
         while self._waiting and self._waiting[-1][0] >= self._threshold:
             self.admit(self._waiting.pop()[1])
-        found = list(pool.map(self._find_pairs, self._parts, repeat(bounds >= self._threshold)))
-        return self._merge(pool, found) > 0 or self._threshold > self._least
+        counted = list(pool.map(self._count_pairs, self._parts, repeat(bounds >= self._threshold)))
+        return self._merge(pool, counted) > 0 or self._threshold > self._least
 
     def _fill_buckets(self, part: SourcePart) -> NDArray[np.float64]:
         places, buckets = self._hash_pairs(part.words)
@@ -276,35 +291,55 @@ class Growth:
 
     def _hash_pairs(self, words: Words) -> tuple[Places, NDArray[np.uint32]]:
         places = np.flatnonzero(self._entries.may_merge(words.tokens)).astype(np.int32)
-        mixed = words.tokens[places].astype(np.uint32) * np.uint32(0x9E3779B1)
-        mixed += words.tokens[places + 1].astype(np.uint32) * np.uint32(0x85EBCA6B)
+        return places, self._hash(words.tokens[places], words.tokens[places + 1])
+
+    def _hash(self, left: NDArray[np.integer], right: NDArray[np.integer]) -> NDArray[np.uint32]:
+        mixed = left.astype(np.uint32) * np.uint32(0x9E3779B1)
+        mixed += right.astype(np.uint32) * np.uint32(0x85EBCA6B)
         mixed ^= mixed >> np.uint32(15)
         mixed *= np.uint32(0x2C1B3C6D)
-        return places, mixed >> np.uint32(32 - self._bits)
+        return mixed >> np.uint32(32 - self._bits)
 
-    def _find_pairs(self, part: SourcePart, is_heavy: NDArray[np.bool_]) -> Found:
-        places, buckets = self._hash_pairs(part.words)
-        places = places[is_heavy[buckets]]
-        written = part.words.tokens[places].astype(np.int64) << 32 | part.words.tokens[places + 1]
+    def _read_pairs(self, words: Words, is_wanted: NDArray[np.bool_]) -> tuple[Places, NDArray[np.int64]]:
+        """The positions and pairs whose buckets are wanted."""
+        places, buckets = self._hash_pairs(words)
+        places = places[is_wanted[buckets]]
+        return places, words.tokens[places].astype(np.int64) << 32 | words.tokens[places + 1]
+
+    def _count_pairs(self, part: SourcePart, is_heavy: NDArray[np.bool_]) -> Counted:
+        places, written = self._read_pairs(part.words, is_heavy)
         pairs, pair_of_place = np.unique(written, return_inverse=True)
-        return Found(part, places, pairs, pair_of_place.astype(np.int32))
+        return Counted(part, pairs, count_weighted(pair_of_place, part.words.counts[places], len(pairs)))
 
-    def _merge(self, pool: ThreadPoolExecutor, found: list[Found]) -> int:
-        pairs = np.unique(np.concatenate([one.pairs for one in found]))
+    def _locate(self, part: SourcePart, ranked: NDArray[np.int64]) -> Located:
+        """Finds ranked pairs again, of which there are few; the places of all pairs would take more than the words."""
+        is_wanted = np.zeros(1 << self._bits, np.bool_)
+        is_wanted[self._hash(ranked >> 32, ranked & 0xFFFFFFFF)] = True
+        places, written = self._read_pairs(part.words, is_wanted)
+        order = np.argsort(ranked)
+        index = np.minimum(np.searchsorted(ranked[order], written), max(len(ranked) - 1, 0))
+        is_ranked = ranked[order][index] == written if len(ranked) else np.zeros(len(written), np.bool_)
+        return Located(part, places[is_ranked], order[index[is_ranked]].astype(np.int32))
+
+    def _merge(self, pool: ThreadPoolExecutor, counted: Sequence[Counted]) -> int:
+        pairs = np.unique(np.concatenate([one.pairs for one in counted]))
         counts = np.zeros((len(self._ranking.weights), len(pairs)))
-        for one in found:
-            counts[one.part.source, np.searchsorted(pairs, one.pairs)] += one.count()
+        for one in counted:
+            counts[one.part.source, np.searchsorted(pairs, one.pairs)] += one.counts
         scores = self._ranking.score(counts)
         ranked = np.flatnonzero(scores >= self._threshold)
         ranked = pairs[ranked[np.lexsort((pairs[ranked], -scores[ranked]))]]
         # Pairs are counted again without overlaps with better pairs; those with too few left wait for a later round.
+        located = list(pool.map(self._locate, self._parts, repeat(ranked)))
         left = np.zeros((len(self._ranking.weights), len(ranked)))
-        for one, counted in zip(found, pool.map(count_merges, found, repeat(ranked)), strict=True):
-            left[one.part.source] += counted
-        ranked = ranked[self._ranking.score(left) >= self._threshold * MIN_REMAINING**self._ranking.exponent]
-        products = self._enter(ranked)
-        merged = pool.map(merge_part, found, repeat(ranked[: len(products)]), repeat(products))
-        found.clear()  # what was found in a part, and the part itself, are freed when it is merged
+        for found, remaining in zip(located, pool.map(Located.count, located, repeat(len(ranked))), strict=True):
+            left[found.part.source] += remaining
+        kept = np.flatnonzero(self._ranking.score(left) >= self._threshold * MIN_REMAINING**self._ranking.exponent)
+        products = self._enter(ranked[kept])
+        new_ranks = np.full(len(ranked), UNRANKED, np.int32)
+        new_ranks[kept[: len(products)]] = np.arange(len(products))
+        merged = pool.map(Located.merge, located, repeat(new_ranks), repeat(products))
+        located.clear()  # each part is freed when it is merged
         self._parts.clear()
         self._parts.extend(merged)
         return len(products)
@@ -319,18 +354,6 @@ class Growth:
             self.entered.add(left + right)
             products.append(self._entries.add(left + right))
         return np.array(products, np.int32)
-
-
-def place_merges(found: Found, ranked: NDArray[np.int64]) -> Merging:
-    """Finds the positions at which ranked pairs merge: best rank first, each from left to right."""
-    order = np.argsort(ranked)
-    index = np.minimum(np.searchsorted(ranked[order], found.pairs), max(len(ranked) - 1, 0))
-    ranks = np.full(len(found.pairs), UNRANKED, np.int32)
-    if len(ranked):
-        is_ranked = ranked[order][index] == found.pairs
-        ranks[is_ranked] = order[index[is_ranked]]
-    ranks = ranks[found.pair_of_place]
-    return Merging(found.part, *choose_places(found.places[ranks < UNRANKED], ranks[ranks < UNRANKED]))
 
 
 def choose_places(places: Places, ranks: Ranks) -> tuple[Places, Ranks]:
@@ -350,19 +373,3 @@ def choose_places(places: Places, ranks: Ranks) -> tuple[Places, Ranks]:
     if not chosen:
         return places, ranks
     return np.concatenate([one for one, _ in chosen]), np.concatenate([one for _, one in chosen])
-
-
-def count_merges(found: Found, ranked: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Counts the merges of each ranked pair."""
-    return place_merges(found, ranked).count(len(ranked))
-
-
-def merge_part(found: Found, ranked: NDArray[np.int64], products: NDArray[np.int32]) -> SourcePart:
-    """Replaces each ranked pair by its product, and drops words that have become one token."""
-    merging = place_merges(found, ranked)
-    words = merging.part.words
-    tokens = words.tokens.copy()
-    tokens[merging.places] = products[merging.ranks]
-    stays = np.ones(len(tokens), np.bool_)
-    stays[merging.places + 1] = False
-    return SourcePart(merging.part.source, drop_single(Words(tokens[stays], words.counts[stays])))

@@ -13,7 +13,7 @@ from codeshell_hf.text.pre_tokenizers import SPLITS, STARCODER
 
 from .characters import write_bytes
 
-MAX_HELD_WORDS = 1_000_000
+MAX_HELD_WORDS = 500_000
 ENCODED_WORDS = 2_000  # joined into one text
 ENCODED_TEXTS = 64  # per call, by all threads
 LINE_END = "\n"  # occurs in no word

@@ -98,8 +98,8 @@ MUTATIONS = (
     ),
     Mutation(
         "tokenizer/continuation.py",
-        "ranked = ranked[self._ranking.score(left) >=",
-        "ranked = ranked[self._ranking.score(left) >= 0 *",
+        "kept = np.flatnonzero(self._ranking.score(left) >=",
+        "kept = np.flatnonzero(self._ranking.score(left) >= 0 *",
         TESTS + "test_continuation.py",
         "pairs that better ones have used up become entries",
     ),
