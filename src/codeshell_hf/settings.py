@@ -11,8 +11,9 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from .checkpoint_places import find_bundled
 from .errors import SettingsError
 from .manifest import Values
 
@@ -38,6 +39,8 @@ class Input:
 
 InputPath = Annotated[Path, Input(lambda path: path)]
 """A file or folder that a stage reads, as a type of settings."""
+InputModel = Annotated[Path, AfterValidator(lambda path: Path(find_bundled(str(path)))), Input(lambda path: path)]
+"""A model's folder that a stage reads; `codeshell-tiny` is the one of the package."""
 
 
 def list_inputs(section: BaseModel, prefix: str = "") -> dict[str, Path]:
