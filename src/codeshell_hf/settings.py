@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -157,11 +158,22 @@ def expand_paths(value: object, workspace: Path) -> object:
     if isinstance(value, list):
         return [expand_paths(inner, workspace) for inner in value]
     if isinstance(value, str) and "${" in value:
-        paths = sysconfig.get_paths()
-        return Template(value).safe_substitute(python=paths["stdlib"], packages=paths["purelib"])
+        standard = sysconfig.get_paths()["stdlib"]
+        return Template(value).safe_substitute(python=standard, packages=find_packages(value))
     if isinstance(value, str) and value.startswith(("recipes/", "tokenizer/")) and not Path(value).exists():
         return str(workspace / value) if (workspace / value).exists() else value
     return value
+
+
+def find_packages(value: str) -> str:
+    """The folder of `${packages}` in a value: the first for installed packages that has what the value names.
+
+    An environment with `--system-site-packages` has several.
+    """
+    own = sysconfig.get_paths()["purelib"]
+    name = value.partition("${packages}/")[2]
+    folders = (own, *(folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))))
+    return next((folder for folder in folders if name and Path(folder, name).exists()), own)
 
 
 def explain(
