@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from codeshell_hf.align.settings import SampleSettings
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.settings import InputPath, PrecisionSettings
+from codeshell_hf.settings import InputModel, PrecisionSettings
 from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, is_first_rank, main, print_first
 from codeshell_hf.text.settings import DataPlace, JudgeSettings, Reading, ServerSettings
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Settings(StageSettings, SandboxSettings, PrecisionSettings, Reading):
     """Settings of preference pairs."""
 
-    model: InputPath | None = Field(default=None, description="folder of the model that answers; null only reads files")
+    model: InputModel | None = Field(default=None, description="of the model that answers; null only reads files")
     server: ServerSettings | None = Field(
         default=None, description="an OpenAI-compatible server that answers, instead of a model in a folder"
     )

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from codeshell_hf.manifest import Values
 from codeshell_hf.publish.settings import CardSettings, PromptSettings, PushSettings
-from codeshell_hf.settings import InputPath
+from codeshell_hf.settings import InputModel, InputPath
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ CHECKED_TEXTS = 64  # held-out documents that the tokenizer must decode unchange
 class Settings(StageSettings):
     """Settings of publishing."""
 
-    model: InputPath = Field(description="folder of the model, with its tokenizer")
+    model: InputModel = Field(description="folder of the model, with its tokenizer")
     stages: dict[str, InputPath] = Field(description="outputs of the stages that made it, by name")
     card: CardSettings = Field(description="the card")
     dtype: Literal["float32", "bfloat16"] = Field(default="float32", description="of the published weights")

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from codeshell_hf.curate.settings import Benchmark, NearDuplicates
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.settings import InputPath, PrecisionSettings
+from codeshell_hf.settings import InputModel, InputPath, PrecisionSettings
 from codeshell_hf.stages.precision_choice import read_config, resolve_precision
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 from codeshell_hf.synthesize.settings import AnswersAs, AskSettings, BudgetSettings, CheckSettings, SeedSettings
@@ -29,7 +29,7 @@ class Settings(StageSettings, SandboxSettings, PrecisionSettings):
 
     documents: InputPath | None = Field(default=None, description="output of curate, for seeds; null asks nobody")
     server: ServerSettings | None = Field(default=None, description="an OpenAI-compatible server that is asked")
-    model: InputPath | None = Field(default=None, description="folder of a chat model that is asked instead")
+    model: InputModel | None = Field(default=None, description="folder of a chat model that is asked instead")
     replies: tuple[InputPath, ...] = Field(default=(), description="replies recorded before, in JSON Lines")
     seeds: SeedSettings = Field(default_factory=SeedSettings, description="which snippets are drawn")
     ask: AskSettings = Field(default_factory=AskSettings, description="what is asked")

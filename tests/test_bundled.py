@@ -16,8 +16,9 @@ from codeshell_hf.commands import chat, complete
 from codeshell_hf.curate.sources.licences import PERMISSIVE
 from codeshell_hf.manifest import Values, flatten
 from codeshell_hf.publish.push_checks import check_card
-from codeshell_hf.settings import read_yaml
+from codeshell_hf.settings import load_settings, read_yaml
 from codeshell_hf.tokenization_codeshell import CHAT_TEMPLATE
+from recipes import sft
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(codeshell_hf.bundled())
@@ -70,6 +71,28 @@ def test_chat_and_complete_use_it_and_say_what_it_is(tmp_path: Path, capsys: pyt
         (line,) = [line for line in printed.err.splitlines() if "no model was named" in line]
         assert "codeshell-tiny" in line
         assert f"codeshell {command}" in line
+
+
+def test_its_name_stands_for_it_where_a_model_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In commands and in settings of stages, unless a folder of that name lies here; other paths are left alone."""
+    monkeypatch.chdir(tmp_path)
+    given = ["model=codeshell-tiny", "conversations=[codeshell-tiny]", "output=codeshell-tiny"]
+
+    settings = load_settings(sft.Settings, ROOT / "recipes" / "nano" / "sft.yaml", given)
+    assert chat.main(["codeshell-tiny", "--prompt", "Hello", "--max-new-tokens", "64"]) == 0
+
+    assert settings.model == FOLDER
+    assert (settings.conversations, settings.output) == (("codeshell-tiny",), Path("codeshell-tiny"))
+    printed = capsys.readouterr()
+    assert "codeshell-tiny" in printed.out
+    assert "no model was named" not in printed.err
+    (tmp_path / "codeshell-tiny").mkdir()
+    settings = load_settings(sft.Settings, ROOT / "recipes" / "nano" / "sft.yaml", given)
+    assert settings.model == Path("codeshell-tiny")
+    assert chat.main(["codeshell-tiny", "--prompt", "Hello"]) == 2
+    assert "codeshell-tiny has no config.json" in capsys.readouterr().err
 
 
 def test_it_has_the_chat_template_of_this_release() -> None:

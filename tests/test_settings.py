@@ -1,6 +1,7 @@
 """Settings: what is read, what wins, and what a wrong key or value is answered."""
 
 import importlib
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,22 @@ def test_places_of_the_interpreter_are_filled_in(tmp_path: Path) -> None:
     settings = load_settings(Example, write(tmp_path, "output: ${python}/x\n"))
 
     assert settings.output == f"{sysconfig.get_paths()['stdlib']}/x"
+
+
+def test_packages_are_found_wherever_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment with `--system-site-packages` has several folders of packages; its own goes first."""
+    own, system = tmp_path / "own" / "site-packages", tmp_path / "system" / "dist-packages"
+    for folder in (own / "torch", system / "torch", system / "networkx", tmp_path / "mine" / "pip"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": "/lib", "purelib": str(own)})
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "mine"), str(own), str(system)])
+
+    def read(value: str) -> str:
+        return str(load_settings(Example, write(tmp_path, f"output: {value}\n")).output)
+
+    assert read("${packages}/torch") == str(own / "torch")
+    assert read("${packages}/networkx") == str(system / "networkx")
+    assert read("${packages}/pip") == str(own / "pip"), "what is nowhere is missed where it is looked for first"
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import sys
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.resources import files
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .checkpoint_places import bundled
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -44,14 +44,6 @@ __all__ = [
     "__version__",
     "bundled",
 ]
-
-
-def bundled() -> str:
-    """The folder of codeshell-tiny, the model that comes with this package, for `from_pretrained`.
-
-    It has two million parameters and shows how things work; most of what it writes is wrong.
-    """
-    return str(files(__name__) / "codeshell-tiny")
 
 
 class _RegisterAfterTransformers(MetaPathFinder):

@@ -2,9 +2,7 @@
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,10 +10,10 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoModelForCausalLM
 
+from .checkpoint_places import is_folder
 from .errors import CheckpointError
 from .modeling_codeshell import CodeShellForCausalLM
 
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 HUB_TIMEOUT_S = 10
 
 
@@ -66,32 +64,6 @@ def explain_loading(name: str) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         constants.HF_HUB_OFFLINE = was_offline
-
-
-def is_folder(name: str) -> bool:
-    """Whether a checkpoint is a folder here; else it is a name on the Hub.
-
-    Raises:
-        CheckpointError: If it can be neither, or the folder holds no model.
-    """
-    path = Path(name).expanduser()
-    if path.is_file():
-        use = "codeshell serve passes it to llama.cpp" if path.suffix == ".gguf" else "name the folder that it is in"
-        raise CheckpointError(f"{name} is a file and no folder with a model; {use}")
-    if path.is_dir():
-        if any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
-            return True
-        found = next((one for depth in ("*", "*/*") for one in sorted(path.glob(f"{depth}/config.json"))), None)
-        advice = f"{found.parent} has one" if found else "name a folder with config.json, weights and a tokenizer"
-        raise CheckpointError(f"{name} has no config.json, so it is no model; {advice}")
-    parts = path.parts
-    if not HUB_NAME.fullmatch(name) or parts[0] == "runs":
-        is_output = parts[0] == "runs" and len(parts) > 2
-        advice = f"run `codeshell run {parts[1]}`, which writes runs/{parts[1]}/publish/model" if is_output else ""
-        raise CheckpointError(
-            f"{name} does not exist; {advice or 'name a folder'}, or name a model on the Hub as OWNER/NAME"
-        )
-    return False
 
 
 def find_hub_failure() -> str | None:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from .checkpoint_places import find_bundled
 from .errors import SettingsError
 from .manifest import Values
 
@@ -38,6 +40,8 @@ class Input:
 
 InputPath = Annotated[Path, Input(lambda path: path)]
 """A file or folder that a stage reads, as a type of settings."""
+InputModel = Annotated[Path, AfterValidator(lambda path: Path(find_bundled(str(path)))), Input(lambda path: path)]
+"""A model's folder that a stage reads; `codeshell-tiny` is the one of the package."""
 
 
 def list_inputs(section: BaseModel, prefix: str = "") -> dict[str, Path]:
@@ -154,11 +158,22 @@ def expand_paths(value: object, workspace: Path) -> object:
     if isinstance(value, list):
         return [expand_paths(inner, workspace) for inner in value]
     if isinstance(value, str) and "${" in value:
-        paths = sysconfig.get_paths()
-        return Template(value).safe_substitute(python=paths["stdlib"], packages=paths["purelib"])
+        standard = sysconfig.get_paths()["stdlib"]
+        return Template(value).safe_substitute(python=standard, packages=find_packages(value))
     if isinstance(value, str) and value.startswith(("recipes/", "tokenizer/")) and not Path(value).exists():
         return str(workspace / value) if (workspace / value).exists() else value
     return value
+
+
+def find_packages(value: str) -> str:
+    """The folder of `${packages}` in a value: the first for installed packages that has what the value names.
+
+    An environment with `--system-site-packages` has several.
+    """
+    own = sysconfig.get_paths()["purelib"]
+    name = value.partition("${packages}/")[2]
+    folders = (own, *(folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))))
+    return next((folder for folder in folders if name and Path(folder, name).exists()), own)
 
 
 def explain(

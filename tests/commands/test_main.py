@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,27 @@ def test_help_imports_nothing_heavy() -> None:
     )
 
     done = subprocess.run([sys.executable, "-c", script, *calls], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_refused_at_once_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("x = 1\n")
+    calls = ["chat none", "chat runs/nano/publish/model", "complete none code.py:1", "complete none.py:1", "serve none",
+             "gguf none out.gguf", "sft recipes/nano/sft.yaml", "chat code.py"]  # fmt: skip
+    script = (
+        "import contextlib, io, sys\n"
+        "from codeshell_hf.commands.main import main\n"
+        "for call in sys.argv[1:]:\n"
+        "    with contextlib.redirect_stderr(io.StringIO()):\n"
+        "        assert main(call.split()) == 2, call\n"
+        "    heavy = {'torch', 'transformers', 'numpy', 'pyarrow', 'trl'} & set(sys.modules)\n"
+        "    assert not heavy, (call, heavy)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, *calls], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
 
     assert done.returncode == 0, done.stderr
 

@@ -53,7 +53,7 @@ MISTAKES = {
     # order of stages
     "no pretrained model": (
         ["sft", "recipes/nano/sft.yaml"],
-        "`codeshell pretrain recipes/nano/pretrain.yaml` first, which writes it; `codeshell run nano` runs all stages",
+        "`codeshell run nano` runs all stages, and model=codeshell-tiny takes the package's model",
     ),
     "nothing packed": (
         ["pretrain", "recipes/nano/pretrain.yaml"],

@@ -13,6 +13,27 @@ MUTATIONS = (
         "changed recipes are overwritten unasked",
     ),
     Mutation(
+        f"{COMMANDS}/workspace.py",
+        "not in files or all(is_same(",
+        "not in files or any(is_same(",
+        "tests/commands/test_init.py",
+        "old recipes end in a traceback",
+    ),
+    Mutation(
+        f"{COMMANDS}/terminal.py",
+        "    is_folder(folder)  # before what takes seconds to import\n",
+        "",
+        "tests/commands/test_main.py",
+        "a missing model is told after the imports of torch and transformers",
+    ),
+    Mutation(
+        "src/codeshell_hf/checkpoint_places.py",
+        " and not Path(name).exists() else name",
+        " else name",
+        "tests/test_bundled.py",
+        "the package's model hides a folder of its name",
+    ),
+    Mutation(
         f"{COMMANDS}/launch.py",
         'options.dry_run or "RANK" in os.environ',
         "options.dry_run",

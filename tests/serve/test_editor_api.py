@@ -176,6 +176,19 @@ def test_llama_cpp_says_why_it_stopped(extra: dict[str, Any], kind: str, word: s
     assert (turn["stop_type"], turn["stopping_word"], turn["content"]) == ("eos", "", " return a + b")
 
 
+def test_a_stream_of_tgi_has_each_token_once_and_an_end_that_clients_skip(client: TestClient) -> None:
+    """Read as huggingface_hub's client does: texts of tokens that are not special, and the whole in the last event."""
+    whole = post(client, "/generate", inputs=FRAMED, parameters={"details": True, "max_new_tokens": 3})
+    streamed = client.post("/generate_stream", json={"inputs": FRAMED, "parameters": {"max_new_tokens": 3}})
+
+    events = read_events(streamed.text)
+    tokens = [event["token"] for event in events if not event["token"]["special"]]
+    assert [token["id"] for token in tokens] == [token["id"] for token in whole["details"]["tokens"]]
+    assert "".join(token["text"] for token in tokens) == whole["generated_text"]
+    assert events[-1]["generated_text"] == whole["generated_text"]
+    assert [event["generated_text"] for event in events[:-1]] == [None] * (len(events) - 1)
+
+
 def test_details_of_tgi_and_its_cut(
     client: TestClient, taught: tuple[CodeShellForCausalLM, CodeShellTokenizer]
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..extensions import Reference
-from ..settings import InputPath, Section
+from ..settings import InputModel, InputPath, Section
 from ..text.settings import JudgeSettings
 
 
@@ -27,7 +27,7 @@ class AdapterSettings(Section):
 class PolicySettings(Section):
     """The model that is trained."""
 
-    model: InputPath = Field(description="folder of the model to start from, with its tokenizer")
+    model: InputModel = Field(description="folder of the model to start from, with its tokenizer")
     adapter: AdapterSettings | None = Field(default=None, description="null trains all weights")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
         default="auto", description="auto uses FlashAttention 2 on a GPU if it is installed, else SDPA"

@@ -51,10 +51,10 @@ def complete(options: argparse.Namespace) -> None:
             f"--count is {options.count}; set 1 or more, and for more than 1 also --temperature and no --write"
         )
     path, text, offset = read_place(options.place)
-    from ..text.stream import stream  # after what is wrong at once: it imports torch
-
     folder = use_bundled(options.folder, f"codeshell complete WisdomShell/CodeShell-7B {options.place}")
     model, tokenizer = load(folder, options)
+    from ..text.stream import stream
+
     positions = model.config.n_positions
     room = positions - options.max_new_tokens
     if room < 8:

@@ -28,10 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         from tqdm import tqdm
 
-        from ..loading import is_folder
-        from ..publish.gguf import export_by_llama_cpp, export_gguf
+        from ..checkpoint_places import find_bundled, is_folder
 
-        is_folder(str(options.folder))
+        folder = Path(find_bundled(str(options.folder)))
+        is_folder(str(folder))
+        from ..publish.gguf import export_by_llama_cpp, export_gguf  # takes seconds to import
+
         with tqdm(desc="gguf", unit="tensor", leave=False) as bar:
 
             def show(done: int, total: int) -> None:
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bar.update(done - bar.n)
 
             export = export_by_llama_cpp if options.type in LLAMA_TYPES else export_gguf
-            counts = export(options.folder, options.file, options.type, name=options.name, on_progress=show)
+            counts = export(folder, options.file, options.type, name=options.name, on_progress=show)
         print(f"wrote {options.file}: {counts['tensors']} tensors, {counts['bytes'] / 1e6:.1f} MB, {options.type}")
 
     return run("gguf", work)

@@ -48,15 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"codeshell-hf {__version__}")
         print("with " + ", ".join(f"{name} {version}" for name, version in list_others().items()))
         return 0
-    if name in STAGES:
-        from .launch import main as run_stage
-
-        return run_stage(name, rest)
-    if name not in COMMANDS:
+    if name not in (*COMMANDS, *STAGES):
         near = difflib.get_close_matches(name, [*COMMANDS, *STAGES], 1)
         advice = f"did you mean '{near[0]}'?" if near else "codeshell --help lists them"
         print(f"codeshell: error: unknown command '{name}'; {advice}", file=sys.stderr)
         return 2
+    try:
+        return start(name, rest)
+    except (AttributeError, ImportError, TypeError) as error:
+        from .workspace import explain_misfit
+
+        if (line := explain_misfit(error)) is None:
+            raise
+        print(f"{name}: error: {line}", file=sys.stderr)
+        return 2
+
+
+def start(name: str, rest: list[str]) -> int:
+    """Runs a stage or a command with its arguments, and returns its exit status."""
+    if name in STAGES:
+        from .launch import main as run_stage
+
+        return run_stage(name, rest)
     module = COMMANDS[name][0]
     asks_help = bool({"-h", "--help"} & set(rest))
     # `codeshell transformers serve --help` is passed on.

@@ -64,10 +64,12 @@ def serve(options: argparse.Namespace) -> None:
         SettingsError: If a package is missing, an option is out of range, or the port cannot be used.
         CheckpointError: If the model cannot be loaded.
     """
+    from ..checkpoint_places import is_folder
     from ..errors import SettingsError
 
     if lacking := [name for name in NEEDED if find_spec(name) is None]:
         raise SettingsError(f"{lacking[0]} is not installed; pip install 'codeshell-hf[serve]'")
+    is_folder(options.model)
     import uvicorn
 
     from ..serve.app import make_app

@@ -31,9 +31,10 @@ def use_bundled(model: str | None, real: str) -> str:
 
     `real` is the command with a real model.
     """
+    from ..checkpoint_places import bundled, find_bundled
+
     if model is not None:
-        return model
-    from .. import bundled
+        return find_bundled(model)
 
     print(
         "no model was named: this is codeshell-tiny, which comes with the package and is too small to be right; a real "
@@ -75,6 +76,9 @@ def load(folder: str, options: argparse.Namespace) -> "tuple[CodeShellForCausalL
     Raises:
         CheckpointError: If either cannot be loaded.
     """
+    from ..checkpoint_places import is_folder
+
+    is_folder(folder)  # before what takes seconds to import
     from dataclasses import replace
 
     import torch

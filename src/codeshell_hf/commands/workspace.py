@@ -3,10 +3,12 @@
 import difflib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..stages import STAGES
+from ..version import __version__
 
 PACKAGES = ("recipes", "tokenizer")
 _PACKAGE = Path(__file__).parents[1]
@@ -54,6 +56,32 @@ def use_workspace(*, is_silent: bool = False) -> Path:
         of = "this folder" if root == Path.cwd() else f"codeshell-hf in {root}"
         print(f"codeshell: using the recipes of {of}", file=sys.stderr)
     return root
+
+
+def explain_misfit(error: Exception) -> str | None:
+    """One line on recipes of another version in the current folder; `None` if they did not raise the error.
+
+    A call with an argument that is gone, and an import of a name that is gone, fail in the recipe's own line.
+    """
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    root, packaged = find_workspace().resolve(), find_packaged().resolve()
+    path = Path(frame.filename).resolve()
+    if root == packaged or not any(path.is_relative_to(root / name) for name in PACKAGES):
+        return None
+    name = path.relative_to(root)
+    files = [file.relative_to(packaged) for package in PACKAGES for file in (packaged / package).rglob("*.py")]
+    if name not in files or all(is_same(root / file, packaged / file) for file in files):
+        return None
+    return (
+        f"line {frame.lineno} of {name.as_posix()} does not fit codeshell-hf {__version__} ({type(error).__name__}: "
+        f"{' '.join(str(error).split())}); the recipes here are of another version, or were changed: keep your changes "
+        "elsewhere, and write this version's with `codeshell init . --force`"
+    )
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether both files exist, with the same bytes."""
+    return one.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def find_settings_files(system: str, roots: Sequence[Path]) -> dict[str, Path]:

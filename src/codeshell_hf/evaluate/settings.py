@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..extensions import NameOrReference
 from ..sandbox import Program
-from ..settings import Input, InputPath, Section
+from ..settings import Input, InputModel, InputPath, Section
 from ..text.infilling_dialects import DialectName
 from ..text.settings import JudgeSettings, ServerSettings
 
@@ -45,7 +45,7 @@ class LoadingSettings(Section):
     )
 
 
-ModelSettings = InputPath | EndpointSettings | ProgramSettings | CopySettings
+ModelSettings = InputModel | EndpointSettings | ProgramSettings | CopySettings
 
 
 def _find_data(data: str) -> Path | None:

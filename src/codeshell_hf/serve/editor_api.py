@@ -180,7 +180,7 @@ class EditorApi:
                 continue
             index += 1
             output = each.outputs[0]
-            last = piece.tokens[-1] if piece.tokens else output.tokens[-1] if output.tokens else None
+            last = piece.tokens[-1] if piece.tokens else None  # an end without text is that of the end token
             event: Values = {
                 "index": index,
                 "token": self._describe_tgi_token(last, piece.text),

@@ -257,11 +257,12 @@ def require_inputs(stage: Stage[S], settings: S, file: Path) -> None:
     """Raises a `DataError` that names the stage to run, if an input is missing that another stage writes."""
     from ..errors import DataError
 
-    for path in stage.inputs(settings).values():
+    for name, path in stage.inputs(settings).items():
         maker = None if path.exists() else find_maker(path, file)
         if maker is not None:
             command = f"codeshell {maker.stem.partition('-')[0]} {maker}"
             whole = f"`codeshell run {maker.parent.name}` runs all stages"
+            whole += ", and model=codeshell-tiny takes the package's model" if name == "model" else ""
             raise DataError(f"{path} does not exist; run `{command}` first, which writes it; {whole}")
 
 
