@@ -44,11 +44,11 @@ class WordSource:
 
     Args:
         weight: Relative weight in the mean over the sources.
-        words: Arrays of its words.
+        words: Arrays of its words; `continue_merges` takes them out, so that memory holds none of them twice.
     """
 
     weight: float
-    words: Sequence[Words]
+    words: list[Words]
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,12 @@ class Counted:
     """How often the pairs of a part occur that may score well enough.
 
     Args:
+        source: The part's.
         pairs: Distinct, left id << 32 | right id, ascending, shape (P,).
         counts: Of each, shape (P,).
     """
 
-    part: SourcePart
+    source: int
     pairs: NDArray[np.int64]
     counts: NDArray[np.float64]
 
@@ -252,7 +253,12 @@ class Growth:
         self._waiting = self._rank_characters(missing, uses)
         for character in missing:
             self._entries.lock(character)
-        self._parts = [SourcePart(part.source, drop_single(part.words)) for part in self._parts]
+        whole, self._parts = self._parts, []
+        for source in sources:
+            source.words.clear()
+        while whole:
+            part = whole.pop()
+            self._parts.append(SourcePart(part.source, drop_single(part.words)))
 
     def _rank_characters(self, characters: Sequence[str], uses: NDArray[np.float64]) -> list[tuple[float, str]]:
         """Ranks characters of the new script, the best last, by tokens saved: a pair saves one, a character more."""
@@ -273,8 +279,9 @@ class Growth:
     def grow(self, pool: ThreadPoolExecutor) -> bool:
         """Runs one round, and returns whether another may find more pairs."""
         sums = np.zeros((len(self._ranking.weights), 1 << self._bits))
-        for part, filled in zip(self._parts, pool.map(self._fill_buckets, self._parts), strict=True):
-            sums[part.source] += filled
+        sources = [part.source for part in self._parts]  # not the parts, which are to be freed when they are merged
+        for source, filled in zip(sources, pool.map(self._fill_buckets, self._parts), strict=True):
+            sums[source] += filled
         bounds = self._ranking.score(sums)
         best = max(float(bounds.max()), self._waiting[-1][0] if self._waiting else 0.0)
         if best <= 0:
@@ -309,7 +316,7 @@ class Growth:
     def _count_pairs(self, part: SourcePart, is_heavy: NDArray[np.bool_]) -> Counted:
         places, written = self._read_pairs(part.words, is_heavy)
         pairs, pair_of_place = np.unique(written, return_inverse=True)
-        return Counted(part, pairs, count_weighted(pair_of_place, part.words.counts[places], len(pairs)))
+        return Counted(part.source, pairs, count_weighted(pair_of_place, part.words.counts[places], len(pairs)))
 
     def _locate(self, part: SourcePart, ranked: NDArray[np.int64]) -> Located:
         """Finds ranked pairs again, of which there are few; the places of all pairs would take more than the words."""
@@ -325,15 +332,16 @@ class Growth:
         pairs = np.unique(np.concatenate([one.pairs for one in counted]))
         counts = np.zeros((len(self._ranking.weights), len(pairs)))
         for one in counted:
-            counts[one.part.source, np.searchsorted(pairs, one.pairs)] += one.counts
+            counts[one.source, np.searchsorted(pairs, one.pairs)] += one.counts
         scores = self._ranking.score(counts)
         ranked = np.flatnonzero(scores >= self._threshold)
         ranked = pairs[ranked[np.lexsort((pairs[ranked], -scores[ranked]))]]
         # Pairs are counted again without overlaps with better pairs; those with too few left wait for a later round.
         located = list(pool.map(self._locate, self._parts, repeat(ranked)))
         left = np.zeros((len(self._ranking.weights), len(ranked)))
-        for found, remaining in zip(located, pool.map(Located.count, located, repeat(len(ranked))), strict=True):
-            left[found.part.source] += remaining
+        sources = [one.source for one in self._parts]
+        for source, remaining in zip(sources, pool.map(Located.count, located, repeat(len(ranked))), strict=True):
+            left[source] += remaining
         kept = np.flatnonzero(self._ranking.score(left) >= self._threshold * MIN_REMAINING**self._ranking.exponent)
         products = self._enter(ranked[kept])
         new_ranks = np.full(len(ranked), UNRANKED, np.int32)
