@@ -24,8 +24,8 @@ ComputeDtype = Literal["float32", "bfloat16"]
 RequestedPrecision = Literal["auto", "float32", "bfloat16"]
 MIN_SPEEDUP = 1.2  # below it, float32's accuracy is worth more
 SIZES = {"cpu": (64, 1 << 18), "cuda": (2048, 1 << 24)}  # tokens, and largest size of a matrix
-# Smallest side of a matrix. A GPU takes longer to start a smaller product than to compute it, which says nothing of it,
-# and less if another process uses it meanwhile.
+# Smallest side of a matrix. A GPU takes longer to start a smaller product than to compute it, so that the times of two
+# dtypes say nothing, above all while another process uses the GPU.
 MIN_SIDE = {"cpu": 1, "cuda": 1024}
 MAX_SIDE = {"cpu": 256, "cuda": 4096}  # of a matrix to orthogonalise
 PROBE_RUNS = 3
@@ -165,7 +165,7 @@ def measure_speedup(work: Work, device: "torch.device") -> float:
         return _now(device) - started
 
     exact = min([run(torch.float32, float("inf")) for _ in range(PROBE_RUNS + 1)][1:])
-    if device.type != "cpu":  # nothing is emulated there, and another process may stop any one of the runs
+    if device.type != "cpu":  # no plain loops there, but another process may delay any one of the runs
         return exact / max(min([run(torch.bfloat16, float("inf")) for _ in range(PROBE_RUNS + 1)][1:]), 1e-9)
     rounded = run(torch.bfloat16, MAX_SLOWDOWN * exact)
     if rounded > MAX_SLOWDOWN * exact:  # once more: the first run includes the warm-up

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -268,23 +269,50 @@ def test_where_all_are_broken_nothing_starts_over_by_itself(engine: Engine, tmp_
     assert resumed.progress.step == 2
 
 
-def test_a_fault_of_code_in_saving_stops_the_run_and_is_not_taken_for_a_full_disk(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [KeyError(type), RuntimeError("shape '[3]' is invalid"), torch.OutOfMemoryError("no")]
+)
+def test_a_save_that_fails_twice_and_not_for_the_disk_stops_the_run(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
     take_step(engine, run)
     save(checkpoints, run)
-    take_step(engine, run)
 
     def fail() -> None:
-        raise KeyError(type)
+        raise error
+
+    def save_again() -> bool:
+        take_step(engine, run)
+        checkpoints.save(run)
+        return checkpoints.commit()
+
+    write = engine.write
+    monkeypatch.setattr(engine, "write", lambda folder, group: fail)
+    assert not save_again()
+    monkeypatch.setattr(engine, "write", write)
+    assert save_again()
+    monkeypatch.setattr(engine, "write", lambda folder, group: fail)
+    assert not save_again()
+    with pytest.raises(RunFailed, match=re.escape(f"cannot be written ({type(error).__name__}: {error}), nor")):
+        save_again()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000003"]
+
+
+def test_a_disk_that_stays_full_does_not_stop_a_run(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, run = Checkpoints(tmp_path, engine, CheckpointSettings()), make_run()
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(engine, "write", lambda folder, group: fail)
-    checkpoints.save(run)
-    with pytest.raises(RunFailed, match=r"checkpoint of step 2 cannot be written \(KeyError: <class 'type'>\)"):
-        checkpoints.commit()
-
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000001"]
+    for _ in range(3):
+        take_step(engine, run)
+        checkpoints.save(run)
+        assert not checkpoints.commit()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size")

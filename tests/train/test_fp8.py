@@ -13,7 +13,7 @@ from codeshell_hf.precision import Precision
 from codeshell_hf.train.engine import FLOAT32, Engine, EngineOptions, make_engine
 from codeshell_hf.train.fp8 import convert_blocks
 from codeshell_hf.train.settings import ComputeSettings, Fp8Scaling, OptimizerSettings
-from codeshell_hf.train.sharding import Sharding
+from codeshell_hf.train.sharding import Sharding, check_fp8
 from recipes.with_accelerate import join_ranks
 from tests.train.steps import make_run, save, take_step
 
@@ -115,15 +115,47 @@ def test_it_learns_as_bfloat16_does_and_its_checkpoint_goes_on_without_it(
 
 
 def test_what_refuses_it(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config()
+    with pytest.raises(
+        SettingsError, match=r"^fp8 is rowwise, but ZeRO-3 supports none; set fp8: null, or shard with "
+    ):
+        check_fp8(config, "rowwise", Sharding("zero"))
+    with pytest.raises(SettingsError, match=r"but FSDP2, tp 2 supports none"):
+        check_fp8(config, "tensorwise", Sharding("fsdp2", tensor=2))
+    check_fp8(config, "rowwise", Sharding("fsdp2", context=2))
+    check_fp8(config, None, Sharding("zero"))
+    for changes, said in (({"n_inner": 200}, "200 \\(n_inner\\)"), ({"n_embd": 40}, "40 \\(n_embd\\)")):
+        with pytest.raises(SettingsError, match=f"multiples of 16, but the model has {said}; change the model or set"):
+            check_fp8(make_config(**changes), "tensorwise", Sharding())
     with join_ranks():
-        model = make(make_config(), None).model
-        odd = make(make_config(n_inner=200), None).model
-    with pytest.raises(SettingsError, match=r"^fp8 is rowwise, which ZeRO-3 does not support; shard with fsdp2"):
-        convert_blocks(model, "rowwise", Sharding("zero"), CPU)
-    with pytest.raises(SettingsError, match=r"FSDP2, tp 2 does not support"):
-        convert_blocks(model, "tensorwise", Sharding("fsdp2", tensor=2), CPU)
-    with pytest.raises(SettingsError, match=r"mlp\.c_fc has \d+ inputs and 200 outputs, which are no multiples of 16"):
-        convert_blocks(odd, "tensorwise", Sharding(), CPU)
+        model = make(config, None).model
     monkeypatch.setitem(sys.modules, "torchao.float8", None)
     with pytest.raises(SettingsError, match=r'needs torchao; pip install "codeshell-hf\[quantization\]" or set'):
-        convert_blocks(model, "tensorwise", Sharding(), CPU)
+        convert_blocks(model, "tensorwise", CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "compute"),
+    [
+        ({}, {"gradient_checkpointing": True}),
+        ({"activation_function": "swiglu"}, {}),
+        ({"attn_pdrop": 0.1, "resid_pdrop": 0.1}, {}),
+    ],
+)
+def test_any_number_of_tokens_and_every_block_trains(
+    make_config: MakeConfig, changes: dict[str, object], compute: dict[str, bool]
+) -> None:
+    pytest.importorskip("torchao")
+    ids = torch.randint(1, 320, (1, 37), generator=torch.Generator().manual_seed(0))
+    with join_ranks():
+        options = EngineOptions(ComputeSettings(fp8="rowwise", **compute), Precision("bfloat16"))
+        settings = OptimizerSettings(learning_rate=1e-2, moments="8bit", weights="bfloat16")
+        engine = make_engine(make_config(**changes), settings, options, device=CPU, seed=3)
+        losses = []
+        for _ in range(8):
+            with engine.autocast():
+                loss = engine.module(input_ids=ids, labels=ids) / 36
+            engine.backward(loss, is_last=True)
+            engine.step(1.0, lambda norm: True)
+            losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] - 0.5

@@ -53,7 +53,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
     from ..train.model import configure_model
     from ..train.plan import Plan, describe_disk, describe_evaluation, read_cluster
     from ..train.schedule import plan_steps
-    from ..train.sharding import check_model, check_optimizer, read_sharding
+    from ..train.sharding import check_fp8, check_model, check_optimizer, read_sharding
 
     pretrain = importlib.import_module("recipes.pretrain")
     settings = load_settings(pretrain.Settings, path, overrides)
@@ -71,6 +71,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         )
     is_bf16 = precision != "float32"  # every known GPU is fast in bfloat16
     check_optimizer(settings.optimizer, sharding, gpus.gpus, is_bf16=is_bf16)
+    check_fp8(config, settings.fp8, sharding)
     layout = Layout(
         kind=sharding.kind,
         stage=sharding.stage,
@@ -86,6 +87,7 @@ def plan(path: Path, cluster: Mapping[str, str], overrides: Sequence[str]) -> li
         weights=settings.optimizer.weights,
         tensor=sharding.tensor,
         context=sharding.context,
+        fp8=settings.fp8,
     )
     steps = plan_steps(settings.batch, schedule, layout.readers)
     return [

@@ -86,7 +86,7 @@ class _WrittenFiles:
 
     hashes: dict[str, str]
     fault: str | None = None
-    is_defect: bool = False  # of code: every later one would fail, too
+    is_of_disk: bool = False
 
 
 @dataclass
@@ -113,6 +113,7 @@ class Checkpoints:
         self._settings = settings
         self.last_step: int | None = None  # the newest that was saved or loaded, or whose saving has begun
         self._pending: _Pending | None = None
+        self._fault: str | None = None  # why the last one could not be written, if not for the disk
         self._pool = ThreadPoolExecutor(max_workers=1)
         # The default group communicates gradients while a checkpoint is written.
         self._group = dist.new_group(backend="gloo", timeout=WRITING_TIMEOUT)
@@ -153,9 +154,8 @@ class Checkpoints:
                 return _WrittenFiles({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
             except (Exception, CheckpointException) as error:  # the latter is not an Exception
                 cause = _find_cause(error)
-                # torch's writer reports a full disk as a RuntimeError.
-                is_defect = not isinstance(cause, OSError | RuntimeError)
-                return _WrittenFiles({}, f"{type(cause).__name__}: {cause}" if is_defect else str(cause), is_defect)
+                is_of_disk = isinstance(cause, OSError)
+                return _WrittenFiles({}, str(cause) if is_of_disk else f"{type(cause).__name__}: {cause}", is_of_disk)
 
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
 
@@ -167,19 +167,24 @@ class Checkpoints:
             warning; the checkpoint before it is kept, and the run can continue.
 
         Raises:
-            RunFailed: If it failed for another reason than the disk, as every later one would.
+            RunFailed: If it failed as the one before did, and not with an error of the disk: each later one would, too.
         """
         pending, self._pending = self._pending, None
         if pending is None:
             return True
         written = [_WrittenFiles({}) for _ in range(self._ranks)]
         dist.all_gather_object(written, pending.written.result(), group=self._group)
-        fault = next((one.fault for one in written if one.fault is not None), None)
-        if any(one.is_defect for one in written):
+        failed = [one for one in written if one.fault is not None]
+        failed.sort(key=lambda one: one.is_of_disk)
+        fault = failed[0].fault if failed else None
+        # torch's writer reports a full disk as a RuntimeError, among others: the first is taken for one.
+        before, self._fault = self._fault, None if not failed or failed[0].is_of_disk else fault
+        if self._fault is not None and self._fault == before:
+            if self._rank == 0:
+                shutil.rmtree(pending.temporary, ignore_errors=True)
             raise RunFailed(
-                f"the checkpoint of step {pending.step} cannot be written ({fault}), nor can those after it; the run "
-                "stops at the one before. This is a fault of the program: report it with the versions in "
-                "`codeshell --version`"
+                f"the checkpoint of step {pending.step} and that before it cannot be written ({fault}), nor can later "
+                "ones; the run stops. Make room if the disk is full; else report this with `codeshell --version`"
             )
         if self._rank == 0 and fault is None:
             files = {name: value for one in written for name, value in sorted(one.hashes.items())}
@@ -389,9 +394,9 @@ def _shorten(error: Exception) -> str:
 
 
 def _find_cause(error: BaseException) -> BaseException:
-    """The first rank's own error, of those that torch collects from all."""
-    failures = getattr(error, "failures", None)
-    return next(iter(failures.values()))[0] if failures else error
+    """A rank's own error, of those that torch collects from all; rather one that is not of the disk."""
+    failures = [failure[0] for failure in getattr(error, "failures", {}).values()]
+    return min(failures, key=lambda one: isinstance(one, OSError), default=error)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -40,7 +40,7 @@ from .loss import TrainedModel
 from .optimizer import groups, make_optimizers, set_learning_rate
 from .ranks import WRITING_TIMEOUT
 from .settings import ComputeSettings, OptimizerSettings
-from .sharding import Sharding, check_optimizer
+from .sharding import Sharding, check_fp8, check_optimizer
 from .weights import draw_weight
 
 _USES_STAGERS_ONCE = TorchVersion(torch.__version__) < "2.13"
@@ -120,7 +120,8 @@ def _round_matrices(model: nn.Module) -> None:
 def renew_stager(used: DefaultStager | None, options: StagingOptions) -> DefaultStager:
     """What copies the next checkpoint to pinned memory: the last one's, with its buffers, where torch allows that.
 
-    In torch 2.11 each copy ends what the stager needs for another, which then fails with `KeyError: <class 'type'>`.
+    In torch 2.11 each copy ends what the stager needs for another, which fails with `KeyError: <class 'type'>`.
+    Releases between it and 2.13 were not tried.
     """
     if used is not None and not _USES_STAGERS_ONCE:
         return used
@@ -153,6 +154,7 @@ class Engine:
         self.device = device
         self.start_from = start_from
         check_optimizer(optimizer, options.sharding, dist.get_world_size(), is_bf16=options.precision.is_bf16)
+        check_fp8(config, options.compute.fp8, options.sharding)
         self._prepare()
         self.max_gradient_norm = optimizer.max_gradient_norm
         self.ranks = dist.get_world_size()
@@ -162,7 +164,7 @@ class Engine:
         self.model.train()
         self.model.transformer.wte.register_forward_hook(_to_autocast_dtype)
         if options.compute.fp8 is not None:
-            convert_blocks(self.model, options.compute.fp8, options.sharding, device)
+            convert_blocks(self.model, options.compute.fp8, device)
         if options.compute.gradient_checkpointing:
             self.model.activation_checkpointing_enable()
         compiles = self._compiles_unasked if options.compute.compiles is None else options.compute.compiles

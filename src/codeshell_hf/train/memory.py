@@ -7,7 +7,7 @@ from ..configuration_codeshell import CodeShellConfig
 from ..presets import count_parameters
 from .compact_adamw import BLOCK
 from .loss import HELD_LOGITS
-from .settings import MomentFormat
+from .settings import Fp8Scaling, MomentFormat
 
 FP32, BF16 = 4, 2
 # For the driver, the communication library and torch's allocator; a guess, not measured.
@@ -24,6 +24,7 @@ class Layout:
         micro_tokens: Tokens of the forward pass of a device, or of the devices that compute the same rows.
         reshards: As in `Sharding`.
         optimizer: The name of `OptimizerSettings`, like `moments` and `weights`.
+        fp8: As in `ComputeSettings`; not counted, since it takes no more memory than without.
         tensor: As in `Sharding`, like `context`.
     """
 
@@ -41,6 +42,7 @@ class Layout:
     weights: Literal["float32", "bfloat16"] = "float32"
     tensor: int = 1
     context: int = 1
+    fp8: Fp8Scaling | None = None
 
     @property
     def together(self) -> int:

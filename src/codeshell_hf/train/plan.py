@@ -12,7 +12,7 @@ from ..settings import unknown_key
 from .memory import RESERVED_GB, Layout, Memory, count_moment_bytes, estimate_memory
 from .schedule import Steps, plan_steps
 from .settings import BatchSettings, CheckpointSettings, EvaluationSettings, OptimizerSettings, ScheduleSettings
-from .sharding import Sharding, check_model, check_optimizer
+from .sharding import Sharding, check_fp8, check_model, check_optimizer
 from .speed import count_traffic, predict_token_s, time_step
 from .throughput import DEVICES, Device, cost_token
 
@@ -229,7 +229,7 @@ def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, r
         for recomputes in (layout.recomputes, True)
         for micro in smaller
         if ranks * layout.ranks % (other.replicas * other.together) == 0
-        and _can_start(replace(other, ranks=ranks * layout.ranks))
+        and _can_start(config, replace(other, ranks=ranks * layout.ranks))
     ]
     other = next((other for other in changes if estimate_memory(config, other).total / 1e9 <= room_gb), None)
     if other is None:
@@ -249,14 +249,15 @@ def suggest_layout(config: CodeShellConfig, layout: Layout, room_gb: float, *, r
     return "it fits with " + " ".join(mend for mend, is_needed in mends.items() if is_needed)
 
 
-def _can_start(layout: Layout) -> bool:
-    """Whether an engine takes a layout's optimiser and what it stores."""
+def _can_start(config: CodeShellConfig, layout: Layout) -> bool:
+    """Whether an engine takes a layout's optimiser, what it stores, and its products in 8 bits."""
     sharding = Sharding(layout.kind, stage=layout.stage, tensor=layout.tensor, context=layout.context)
     try:
         optimizer = OptimizerSettings(
             name=layout.optimizer, learning_rate=1.0, moments=layout.moments, weights=layout.weights
         )
         check_optimizer(optimizer, sharding, layout.ranks, is_bf16=layout.is_bf16)
+        check_fp8(config, layout.fp8, sharding)
     except (SettingsError, ValidationError):
         return False
     return True

@@ -18,9 +18,10 @@ from ..errors import SettingsError
 if TYPE_CHECKING:
     from ..configuration_codeshell import CodeShellConfig
     from ..precision import RequestedPrecision
-    from .settings import OptimizerSettings
+    from .settings import Fp8Scaling, OptimizerSettings
 
 ZERO_STAGES = (2, 3)
+FP8_MULTIPLE = 16  # of the sides of a matrix whose products are in 8 bits
 SIZES = ("dp_replicate", "tp", "cp", "sp")  # of accelerate's ParallelismConfig; dp_shard is what remains of the ranks
 # accelerate's default "no" requests nothing.
 _PRECISIONS: "dict[str, RequestedPrecision]" = {"no": "auto", "bf16": "bfloat16"}
@@ -168,6 +169,33 @@ def check_optimizer(optimizer: "OptimizerSettings", sharding: Sharding, ranks: i
         raise SettingsError(
             f"optimizer.weights is {optimizer.weights}, but precision is float32; set precision: bfloat16"
         )
+
+
+def check_fp8(config: "CodeShellConfig", scaling: "Fp8Scaling | None", sharding: Sharding) -> None:
+    """Checks that the blocks' products can be computed in 8 bits.
+
+    Raises:
+        SettingsError: Names the sharding or the size that does not allow it.
+    """
+    if scaling is None:
+        return
+    if sharding.kind == "zero" or sharding.tensor > 1:
+        raise SettingsError(
+            f"fp8 is {scaling}, but {sharding} supports none; set fp8: null, or shard with "
+            "recipes/accelerate/fsdp2.yaml"
+        )
+    keys = config.hidden_size // config.n_head * config.num_key_value_heads
+    sizes = {
+        "n_embd": config.hidden_size,
+        "n_inner": config.intermediate_size,
+        "queries, keys and values together": config.hidden_size + 2 * keys,
+    }
+    for name, size in sizes.items():
+        if size % FP8_MULTIPLE:
+            raise SettingsError(
+                f"fp8 is {scaling}, which needs widths that are multiples of {FP8_MULTIPLE}, but the model has {size} "
+                f"({name}); change the model or set fp8: null"
+            )
 
 
 def _read_environment(given: Mapping[str, str]) -> tuple[Sharding, str] | None:
