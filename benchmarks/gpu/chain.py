@@ -1,4 +1,4 @@
-"""The nano system's stages from pretraining to preference optimization, as `codeshell run` starts them."""
+"""The nano system's stages from pretraining to preference optimization, each in a process."""
 
 import json
 import shutil
