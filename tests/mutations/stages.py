@@ -6,6 +6,8 @@ STAGE = "src/codeshell_hf/stages/stage.py"
 TESTS = "tests/stages/test_stage.py"
 PRECISION = "src/codeshell_hf/stages/precision_choice.py"
 PROCESS = "src/codeshell_hf/stages/process.py"
+LOCK = "src/codeshell_hf/stages/output_lock.py"
+LOCK_TESTS = "tests/stages/test_output_lock.py"
 
 MUTATIONS = (
     Mutation(
@@ -120,5 +122,40 @@ MUTATIONS = (
         "        return 1\n",
         "tests/stages/test_process.py",
         "a wrong call is taken for a failure",
+    ),
+    Mutation(
+        LOCK,
+        "        elif now - started >= wait_s:\n",
+        "        elif True:\n",
+        LOCK_TESTS,
+        "a run does not wait for one that is ending",
+    ),
+    Mutation(
+        LOCK,
+        "holder.was_requeued_as(own) and silent_s >= SILENT_AFTER_S:",
+        "holder.was_requeued_as(own):",
+        LOCK_TESTS,
+        "a job takes over from a run of its own that lives",
+    ),
+    Mutation(
+        LOCK,
+        "self.job == later.job and self.restarts < later.restarts",
+        "self.job == later.job",
+        LOCK_TESTS,
+        "a task of a job takes over from another task of it",
+    ),
+    Mutation(
+        LOCK,
+        "                os._exit(RunFailed.exit_code)\n",
+        "                return\n",
+        LOCK_TESTS,
+        "a run from which another has taken over goes on writing",
+    ),
+    Mutation(
+        LOCK,
+        "                    os.utime(record)\n",
+        "                    pass\n",
+        LOCK_TESTS,
+        "a run that lives gives no sign of life",
     ),
 )

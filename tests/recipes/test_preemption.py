@@ -5,6 +5,7 @@ PREEMPTIONS=100 pytest -m slow tests/recipes/test_preemption.py -s    more of th
 
 import json
 import os
+import platform
 import random
 import shutil
 import signal
@@ -171,3 +172,31 @@ def test_random_preemptions_lose_no_step_and_hang_nowhere(home: Path, tmp_path: 
     expected, found = ([entry["loss"] for entry in entries if "loss" in entry] for entries in losses)
     assert len(found) == len(expected) == STEPS
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_requeued_job_waits_for_what_is_left_of_the_run_before_it(home: Path, tmp_path: Path) -> None:
+    output = tmp_path / "requeued"
+    hold = "import sys; from pathlib import Path; from codeshell_hf.stages.output_lock import lock_output as lock\n"
+    hold += "with lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as earlier:
+        assert earlier.stdout is not None
+        assert earlier.stdout.readline() == "held\n"
+        process, started = launch(home, output, slurm=True), time.monotonic()
+        line = f"{output} is locked by process {earlier.pid} on {platform.node()}; waits up to 180 s for it to end"
+        while line not in (home / "printed").read_text():
+            assert time.monotonic() < started + LIMIT_S
+            time.sleep(0.2)
+        time.sleep(5)  # the other rank waits for the first
+        earlier.communicate()
+    while not read_steps(output):
+        assert process.poll() is None
+        assert time.monotonic() < started + LIMIT_S
+        time.sleep(0.2)
+    process.send_signal(signal.SIGUSR1)
+
+    assert process.wait(LIMIT_S) == 75
+    assert (home / "requeued").read_text() == "7\n"
+    (home / "requeued").unlink()
