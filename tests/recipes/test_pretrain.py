@@ -24,6 +24,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from codeshell_hf import CodeShellTokenizer
+from codeshell_hf.commands.supervisor import list_agent_options
 from codeshell_hf.loading import load_model
 from codeshell_hf.manifest import read_manifest
 from codeshell_hf.pack.shard_writer import make_header, write_shards
@@ -128,6 +129,12 @@ def counts_of(output: Path) -> dict[str, Any]:
 def losses_of(output: Path) -> list[float]:
     entries = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     return [entry["loss"] for entry in entries if "loss" in entry]
+
+
+def read_log(output: Path) -> list[dict[str, Any]]:
+    """A run's log without times."""
+    entries = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in entry.items() if name != "elapsed_s"} for entry in entries]
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -365,6 +372,49 @@ def test_a_killed_run_resumes_on_other_ranks_and_under_another_sharding(
 
     assert "resumes at step" in printed
     assert losses_of(output) == pytest.approx(losses_of(whole), rel=1e-5)
+
+
+@slow
+@pytest.mark.parametrize("kind", ["fsdp2", "zero2", "zero3"])
+def test_sharded_runs_stopped_in_steps_and_evaluations_are_those_that_nothing_stopped(
+    request: pytest.FixtureRequest, home: Path, tmp_path: Path, kind: str
+) -> None:
+    """One of two ranks gets SIGTERM between micro-batches, in an evaluation, and in the last one; weights are equal."""
+    if "zero" in kind:
+        request.getfixturevalue("zero")
+    file = yaml.safe_load((ROOT / "recipes" / "accelerate" / f"{kind}.yaml").read_text())
+    (tmp_path / "sharding.yaml").write_text(yaml.safe_dump(file | {"mixed_precision": "no"}))
+    steps = ["batch.global_tokens=2048", "batch.micro_tokens=256", "schedule.total_tokens=24576"]
+    more = [*steps, "evaluation.every_steps=6", "model.changes.resid_pdrop=0.1", f"accelerate={tmp_path}/sharding.yaml"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *list_agent_options(),
+        "--standalone",
+        "--nproc-per-node=2",
+    ]
+
+    def pretrain(output: str, code: int, stop: str = "never 0") -> str:
+        arguments = command(home, tmp_path / output, *more)[2:]
+        supervised = ["-m", "codeshell_hf.commands.supervisor", *torchrun, "-m", "tests.recipes.stopped_pretraining"]
+        return finish(start(*supervised, *arguments, STOP=stop), code)
+
+    pretrain("whole", 0)
+    in_a_step = pretrain("stopped", 75, "step 4")
+    in_an_evaluation = pretrain("stopped", 75, "evaluation 6")
+    in_the_last = pretrain("stopped", 75, "evaluation 12")
+    pretrain("stopped", 0)
+
+    assert "saved step 3 of 12; run the same command again" in in_a_step
+    assert "resumes at step 3 of 12" in in_an_evaluation
+    assert "saved step 6 of 12; run the same command again" in in_an_evaluation
+    assert "saved step 12 of 12; run the same command again" in in_the_last
+    logs = [read_log(tmp_path / name) for name in ("whole", "stopped")]
+    assert logs[0] == logs[1]
+    assert [entry["step"] for entry in logs[0] if "bits_per_byte" in entry] == [0, 6, 12]
+    models = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert models[0] == models[1]
 
 
 def write_mesh(home: Path, name: str, **sizes: int) -> str:
