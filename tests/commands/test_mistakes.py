@@ -5,12 +5,14 @@ import json
 import logging
 import re
 import socket
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from codeshell_hf import CodeShellForCausalLM
 from codeshell_hf.commands.main import COMMANDS, main
 from codeshell_hf.stages import STAGES
 from codeshell_hf.stages.process import explain_missing_package, prepare_process
@@ -184,6 +186,20 @@ def test_deepspeed_is_silent_about_a_machine_without_a_gpu() -> None:
 
     assert not passes("Setting accelerator to CPU. If you have GPU or other accelerator, ...")
     assert passes("overflow")
+
+
+def test_a_warning_to_developers_of_trl_is_not_shown_to_whoever_trains(
+    tiny_model: Callable[..., CodeShellForCausalLM],
+) -> None:
+    model = tiny_model()
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert not model.is_gradient_checkpointing
+        assert [one.category for one in shown] == [FutureWarning], "as transformers has it"
+        prepare_process()
+        assert not model.is_gradient_checkpointing
+        warnings.warn("another", FutureWarning, stacklevel=1)
+    assert [str(one.message) for one in shown][1:] == ["another"]
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS, *STAGES])

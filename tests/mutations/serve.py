@@ -6,6 +6,9 @@ WING = "src/codeshell_hf/serve"
 TESTS = "tests/serve"
 
 MUTATIONS = (
+    Mutation(f"{WING}/editor_api.py", "piece.tokens[-1] if piece.tokens else None",
+             "(piece.tokens or output.tokens)[-1]", f"{TESTS}/test_editor_api.py",
+             "the end of a stream repeats its last token"),
     Mutation(f"{WING}/outputs.py", "        self._batching.cancel(self._job)\n", "        pass\n",
              f"{TESTS}/test_app.py", "a client that left keeps its places"),
     Mutation(f"{WING}/batching.py", "len(rows) * longest <= self.max_batch_tokens", "True", f"{TESTS}/test_batching.py",

@@ -1,6 +1,7 @@
 """Requests of editors and front ends: llama.vscode's, Zed's and Continue's completion as their sources write them.
 
-Those of Open WebUI, Aider and Continue's chat are written after how these clients behave; none is recorded.
+Those of Aider 0.86.2 and of Continue's command line (cn 1.5.47) were recorded between them and `codeshell serve`, and
+their texts shortened here. Those of Open WebUI and of Continue in an editor are written after how these clients behave.
 """
 
 import json
@@ -90,12 +91,32 @@ def test_zed_chats_without_tools_and_is_told_why_with_them(client: TestClient) -
     assert read_deltas(client, body | {"messages": [{"role": "user", "content": parts}]}) == "return a + b"
 
 
-def test_aider_chats_with_examples_and_a_reminder(client: TestClient) -> None:
-    messages = [
-        {"role": "user", "content": "mul"}, {"role": "assistant", "content": "Ok."},
-        {"role": "user", "content": "add"},
-    ]  # fmt: skip
-    body = {"model": "codeshell", "messages": [SYSTEM, *messages], "stream": True, "temperature": 0}
+def test_continue_in_a_terminal_chats_and_is_told_why_not_with_tools(client: TestClient) -> None:
+    """As `cn -p` asks, with `--exclude "*"`, which leaves the list of tools empty, and without."""
+    body = {
+        "model": "codeshell",
+        "messages": [{"role": "system", "content": "You are an agent in the Continue CLI."}, QUESTION],
+        "stream": True, "tools": [], "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    tool = {"type": "function", "function": {"name": "Read", "description": "", "parameters": {"type": "object"}}}
+
+    assert read_deltas(client, {**body, "messages": [QUESTION], "temperature": 0}) == "return a + b"
+    events = read_events(client.post(CHAT, json=body).text)
+    assert events[-2]["usage"]["prompt_tokens"] > 0
+    refused = client.post(CHAT, json={**body, "tools": [tool]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
+    assert "turn them off in the client" in refused.json()["error"]["message"], "what cn prints"
+
+
+def test_aider_chats_with_examples_and_turns_of_its_own(client: TestClient) -> None:
+    turns = [
+        {"role": "user", "content": "I am not sharing the full contents of any files with you yet."},
+        {"role": "assistant", "content": "Ok."},
+        QUESTION,
+    ]
+    body = {"model": "codeshell", "messages": [SYSTEM, *turns], "stream": True, "temperature": 0}
 
     assert read_deltas(client, body | {"messages": [QUESTION]}) == "return a + b"
-    assert isinstance(read_deltas(client, body), str)
+    events = read_events(client.post(CHAT, json=body).text)
+    assert events[-1] == "[DONE]"
+    assert events[-2]["choices"][0]["finish_reason"] in ("stop", "length")

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 
 GC_THRESHOLD = 50_000  # new objects until a garbage collection; Python's default is 700
@@ -29,6 +30,8 @@ def prepare_process() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     write_progress_rarely()
     logging.getLogger("DeepSpeed").addFilter(is_told)
+    # TRL 1.16 asks transformers by a name that is going; whoever trains can do nothing about it.
+    warnings.filterwarnings("ignore", r"`is_gradient_checkpointing` is deprecated", FutureWarning)
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     atexit.register(gc.freeze)
 
