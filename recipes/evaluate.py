@@ -24,7 +24,7 @@ from codeshell_hf.evaluate.settings import (
     TaskSettings,
 )
 from codeshell_hf.sandbox.settings import SandboxSettings
-from codeshell_hf.settings import InputPath, PrecisionSettings
+from codeshell_hf.settings import InputPath, PrecisionSettings, list_inputs
 from codeshell_hf.stages.stage import Stage, StageSettings, Work, main
 
 if TYPE_CHECKING:
@@ -161,12 +161,18 @@ def write_results(
 
 
 def describe(settings: Settings) -> list[str]:
-    """A line on the size of each task."""
+    """A line on the size of each task whose data are here."""
     from codeshell_hf.evaluate.models import list_models
     from codeshell_hf.evaluate.tasks import read_task
 
     models = len(list_models(settings.models, settings.sweep))
-    return [read_task(name, task).describe_size(models) for name, task in settings.tasks.items()]
+    missing = {place: path for place, path in list_inputs(settings).items() if not path.exists()}
+    return [
+        f"{name}: of unknown size, since {path} is missing"
+        if (path := missing.get(f"tasks.{name}.data")) is not None
+        else read_task(name, task).describe_size(models)
+        for name, task in settings.tasks.items()
+    ]
 
 
 STAGE = Stage(name="evaluate", settings=Settings, run=run, describe=describe)

@@ -234,15 +234,16 @@ def test_a_dry_run_tells_the_size_of_the_work(
 ) -> None:
     task = {**TASKS["humaneval"], "data": str(SMALL / "humaneval.jsonl")}
     models = dict.fromkeys(("base", "twin"), str(learnt_by_heart))
-    settings = {"output": str(tmp_path / "x"), "models": models, "tasks": {"humaneval": task}}
+    tasks = {"humaneval": task, "later": {**task, "data": "data/later.jsonl"}}
+    settings = {"output": str(tmp_path / "x"), "models": models, "tasks": tasks}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings))
 
     assert main(STAGE, [str(tmp_path / "s.yaml"), "--dry-run"]) == 0
 
-    assert (
-        "functions (in HumanEval's form, 8 problems): 8 problems, 48 answers of 2 models under humaneval-pass10-v1"
-        in capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    size = "functions (in HumanEval's form, 8 problems): 8 problems, 48 answers of 2 models under humaneval-pass10-v1"
+    assert size in shown
+    assert "  later: of unknown size, since data/later.jsonl is missing\n" in shown
     assert not (tmp_path / "x").exists()
 
 
