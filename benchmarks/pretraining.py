@@ -3,11 +3,17 @@
 python -m benchmarks.pretraining [--steps 30] [--repeats 3] [--row-tokens 256] [--micro-tokens 2048]
 python -m benchmarks.pretraining --vocabulary 70144 --steps 12 --micro-tokens 4096    where the fused loss matters
 python -m benchmarks.pretraining --preset codeshell-7b --layers 4 --row-tokens 2048 --micro-tokens 16384    on a GPU
+python -m benchmarks.pretraining --precision float32 --nanochat ../nanochat    beside nanochat's loop too
 python -m benchmarks.pretraining --rows    only the reader, on one core
 
-Both models have the same shape, by default the nano recipe's, and train on the same rows in one precision, with AdamW
-and float32 weights, in separate processes, in turn. The benchmark stops unless both losses start near the logarithm of
-the vocabulary size and end lower.
+Both models have the same shape, by default the nano recipe's, and train from the same weights on the same rows in one
+precision, with AdamW and float32 weights, in separate processes, in turn. The benchmark stops unless both have the same
+loss at each step, which starts near the logarithm of the vocabulary size and ends lower. Where other work runs beside
+it, --cpu-seconds counts the seconds of the process on the processors instead of those of the clock.
+
+A checkout of nanochat trains a model of its own kind, of the same width, layers, heads and vocabulary, on the same rows
+with its own optimiser (Muon and AdamW), compiled as its script does; it does not keep documents apart. This loop then
+runs with Muon as well. Limited to AVX2: ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
 
 import argparse
@@ -20,12 +26,23 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.result import RATES, Result, add_output, describe_machine, list_cores
+from benchmarks.result import RATES, Result, add_output, describe_instructions, describe_machine, list_cores
 
+START = "start.pt"  # the weights from which both start
+RENAMED = {
+    "transformer.wte.": "model.embed_tokens.",
+    "transformer.ln_f.": "model.norm.",
+    "transformer.h.": "model.layers.",
+    ".ln_1.": ".input_layernorm.",
+    ".ln_2.": ".post_attention_layernorm.",
+    ".attn.c_proj.": ".self_attn.o_proj.",
+    ".attn.": ".self_attn.",
+}
+ALLOWED = {"float32": 1e-3, "bfloat16": 2e-2}  # difference of the two losses of a step, relative
 VOCABULARY, DOCUMENTS = 4096, 4000  # of the reader's benchmark; in comparisons the vocabulary is an option
 
 
@@ -117,9 +134,12 @@ def shape_peer(shape: Any) -> Any:
     )
 
 
-def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
+def train_ours(
+    home: Path, options: argparse.Namespace, optimizer: Literal["adamw", "muon"] = "adamw"
+) -> dict[str, Any]:
     """Trains with this project's engine and rows."""
     steps, row_tokens, micro_tokens = options.steps, options.row_tokens, options.micro_tokens
+    import torch
 
     from codeshell_hf.pack.layout import Phase
     from codeshell_hf.pack.row_stream import read_step
@@ -133,22 +153,39 @@ def train_ours(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     from recipes.with_accelerate import join_ranks
 
     config = make_shape(options)
-    adamw = OptimizerSettings(learning_rate=1e-3)
+    settings = OptimizerSettings(name=optimizer, learning_rate=1e-3, matrix_learning_rate=2e-2)
     engine_options = EngineOptions(precision=Precision(options.precision))
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     losses, times = [], []
     with join_ranks() as ranks:
-        engine = make_engine(config, adamw, engine_options, device=ranks.device, seed=0)
+        engine = make_engine(config, settings, engine_options, device=ranks.device, seed=0)
+        torch.save(engine.model.state_dict(), home / START)
         for step in range(steps):
             batches = read_step(rows, step * micro_tokens, micro_tokens, micro_tokens)
             loss = accumulate_gradients(engine, batches, ranks)
             engine.step(1.0, lambda norm: True)
             losses.append(float(loss))
-            times.append(time.perf_counter())
+            times.append(options.clock())
         parameters = sum(parameter.numel() for parameter in engine.model.parameters())
         cost = cost_token(config, row_tokens)
         operations = {"causal": cost.causal, "square": cost.square, "peak": find_peak_tflops(ranks.device)}
     return {"parameters": parameters, "losses": losses, "times": times, **operations}
+
+
+def rename_weights(weights: dict[str, Any], shape: Any) -> dict[str, Any]:
+    """CodeShell's weights under Starcoder2's names."""
+    groups = shape.num_query_groups * (shape.n_embd // shape.n_head)
+    found = {}
+    for own, weight in weights.items():
+        name = own
+        for old, new in RENAMED.items():
+            name = name.replace(old, new)
+        if ".c_attn." in name:
+            for part, values in zip("qkv", weight.split((shape.n_embd, groups, groups)), strict=True):
+                found[name.replace(".c_attn.", f".{part}_proj.")] = values
+        else:
+            found[name] = weight
+    return found
 
 
 def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -161,8 +198,9 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     from codeshell_hf.pack.rows import Rows
     from codeshell_hf.text.shards import TokenShards
 
-    torch.manual_seed(0)
-    model = Starcoder2ForCausalLM(shape_peer(make_shape(options)))
+    shape = make_shape(options)
+    model = Starcoder2ForCausalLM(shape_peer(shape))
+    model.load_state_dict(rename_weights(torch.load(home / START, map_location="cpu"), shape))
     rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, row_tokens)], infilling=None)
     per_step = micro_tokens // row_tokens
     times: list[float] = []
@@ -178,7 +216,7 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     class Clock(TrainerCallback):
         def on_step_end(self, *given: Any, **named: Any) -> None:
-            times.append(time.perf_counter())
+            times.append(options.clock())
 
     arguments = TrainingArguments(
         output_dir=str(home / "trainer"),
@@ -204,6 +242,57 @@ def train_peer(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     return {"parameters": sum(p.numel() for p in model.parameters()), "losses": losses, "times": times}
 
 
+def train_muon(home: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """As `train_ours`, with Muon for the matrices of the blocks."""
+    return train_ours(home, options, "muon")
+
+
+def train_nanochat(home: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains nanochat's model with its optimiser, as its script's loop does, on the same rows."""
+    os.environ["NANOCHAT_DTYPE"] = options.precision
+    sys.path.insert(0, str(options.nanochat))
+    import torch
+    from nanochat.gpt import GPT, GPTConfig
+
+    from codeshell_hf.pack.layout import Phase
+    from codeshell_hf.pack.rows import IGNORED, Rows
+    from codeshell_hf.text.shards import TokenShards
+
+    torch.manual_seed(0)
+    shape, device = make_shape(options), find_device()
+    with torch.device("meta"):
+        whole = GPT(
+            GPTConfig(
+                sequence_len=options.row_tokens, vocab_size=shape.vocab_size, n_layer=shape.n_layer,
+                n_head=shape.n_head, n_kv_head=shape.num_query_groups, n_embd=shape.n_embd, window_pattern="L",
+            )
+        )  # fmt: skip
+    whole.to_empty(device=device)
+    whole.init_weights()
+    optimizer = whole.setup_optimizer()
+    model = torch.compile(whole, dynamic=False)
+    rows = Rows(TokenShards(home / "shards"), seed=0, phases=[Phase(0, options.row_tokens)], infilling=None)
+    losses, times = [], []
+    for step in range(options.steps):
+        batch = rows.read(step * options.micro_tokens, options.micro_tokens // options.row_tokens)
+        targets = np.full_like(batch.labels, -1)
+        targets[:, :-1] = np.where(batch.labels[:, 1:] == IGNORED, -1, batch.labels[:, 1:])
+        loss = model(torch.from_numpy(batch.input_ids).to(device), torch.from_numpy(targets).to(device))
+        loss.backward()
+        optimizer.step()
+        model.zero_grad(set_to_none=True)
+        losses.append(float(loss))
+        times.append(options.clock())
+    return {"parameters": sum(p.numel() for p in whole.parameters()), "losses": losses, "times": times}
+
+
+WORKERS = {"ours": train_ours, "peer": train_peer, "muon": train_muon, "nanochat": train_nanochat}
+NAMES = {
+    "ours": "this loop, CodeShell", "peer": "Trainer, stock Starcoder2",
+    "muon": "this loop with Muon", "nanochat": "nanochat's loop and model",
+}  # fmt: skip
+
+
 def find_device() -> Any:
     """The GPU if there is one, else the CPU."""
     import torch
@@ -223,6 +312,11 @@ def find_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def find_fault(ours: list[float], theirs: list[float]) -> float:
+    """The largest relative difference between the losses of a step."""
+    return max(abs(own - other) / other for own, other in zip(ours, theirs, strict=True))
+
+
 def compare(options: argparse.Namespace) -> int:
     """Trains both in turn and prints tokens per second."""
     from codeshell_hf.precision import choose_precision
@@ -234,9 +328,12 @@ def compare(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
+    if options.nanochat and not (options.nanochat / "nanochat" / "gpt.py").exists():
+        print(f"{options.nanochat} is no checkout of nanochat; it has no nanochat/gpt.py", file=sys.stderr)
+        return 2
     vocabulary = shape.vocab_size
     dtype = choose_precision(options.precision, shape, find_device(), trains=True).compute_dtype
-    speeds: dict[str, list[float]] = {"ours": [], "peer": []}
+    speeds: dict[str, list[float]] = {who: [] for who in (WORKERS if options.nanochat else ("ours", "peer"))}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
         write_documents(Path(home, "shards"), vocabulary)
@@ -261,6 +358,9 @@ def compare(options: argparse.Namespace) -> int:
                 if abs(losses[0] - math.log(vocabulary)) > 0.5 or losses[-1] >= losses[0] - 0.5:
                     print(f"{who} goes from {losses[0]:.3f} to {losses[-1]:.3f}; nothing is measured", file=sys.stderr)
                     return 1
+                if who == "peer" and (fault := find_fault(found["ours"]["losses"], losses)) > ALLOWED[dtype]:
+                    print(f"losses of a step differ by {fault:.1%}; nothing is measured", file=sys.stderr)
+                    return 1
                 warm = len(times) // 3
                 speeds[who].append((len(times) - 1 - warm) * options.micro_tokens / (times[-1] - times[warm]))
     if found["ours"]["parameters"] != found["peer"]["parameters"]:
@@ -269,20 +369,30 @@ def compare(options: argparse.Namespace) -> int:
         )
         return 1
     of = f"rows of {options.row_tokens}, {options.micro_tokens} tokens a step, {options.repeats} repeats"
-    facts = [f"{found['ours']['parameters']:,} parameters, {dtype}, {of}"]
+    fault = find_fault(found["ours"]["losses"], found["peer"]["losses"])
+    facts = [f"{found['ours']['parameters']:,} parameters, {dtype}, {of}; losses of a step agree within {fault:.1e}"]
+    if find_device().type == "cpu":
+        facts.append(describe_instructions())
+    if options.nanochat:
+        facts.append(f"nanochat's model has {found['nanochat']['parameters']:,} parameters")
+    per = "tokens/CPU s" if options.cpu_seconds else "tokens/s"
     columns = {
-        "tokens/s": "27", **RATES, "peak GB": "9.2f", "first loss": "12.3f", "last": "8.3f",
+        per: "27", **RATES, "peak GB": "9.2f", "first loss": "12.3f", "last": "8.3f",
         **(dict.fromkeys(("MFU", "square"), "8.1%") if options.peak_tflops or found["ours"]["peak"] else {}),
     }  # fmt: skip
     table = Result(describe_machine("torch", "transformers"), facts, columns)
     table.start("benchmarks.pretraining", options.given)
-    for who, name in (("ours", "this loop, CodeShell"), ("peer", "Trainer, stock Starcoder2")):
+    for who in speeds:
         losses, peak = found[who]["losses"], options.peak_tflops or found["ours"]["peak"]
-        kinds = ("causal", "square") if peak else ()
+        kinds = ("causal", "square") if peak and who != "nanochat" else ()  # which has another model
         shares = [statistics.median(speeds[who]) * found["ours"][kind] / (peak * 1e12) for kind in kinds]
-        table.add_rates(name, speeds[who], found[who]["peak_bytes"] / 1e9, losses[0], losses[-1], *shares)
+        table.add_rates(NAMES[who], speeds[who], found[who]["peak_bytes"] / 1e9, losses[0], losses[-1], *shares)
     ratios = [ours / peer for ours, peer in zip(speeds["ours"], speeds["peer"], strict=True)]  # of consecutive runs
     table.note(f"this loop is {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} to {max(ratios):.2f}")
+    if options.nanochat:
+        ratios = [ours / peer for ours, peer in zip(speeds["muon"], speeds["nanochat"], strict=True)]
+        least, most = min(ratios), max(ratios)
+        table.note(f"with Muon {statistics.median(ratios):.2f} times as fast as nanochat, {least:.2f} to {most:.2f}")
     table.keep(options.json)
     return 0
 
@@ -299,14 +409,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"], help="of both")
     parser.add_argument("--layers", type=int, help="instead of the preset's")
+    parser.add_argument("--cpu-seconds", action="store_true", help="of each process, instead of those of the clock")
+    parser.add_argument("--nanochat", type=Path, help="a checkout of it, which is trained beside")
     parser.add_argument("--peak-tflops", type=float, help="of a device that is not known")
     add_output(parser)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.given = sys.argv[1:] if arguments is None else arguments
+    options.clock = time.process_time if options.cpu_seconds else time.perf_counter
     if options.worker:
         who, home = options.worker
-        result = (train_ours if who == "ours" else train_peer)(Path(home), options)
+        result = WORKERS[who](Path(home), options)
         print(json.dumps({**result, "peak_bytes": find_peak()}))
         return 0
     return time_rows(options) if options.rows else compare(options)

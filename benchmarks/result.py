@@ -37,6 +37,24 @@ def describe_machine(*packages: str, cores: str | None = None) -> str:
     return ", ".join([platform.machine(), where, f"Python {platform.python_version()}", *versions])
 
 
+def describe_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, and the widest instructions that torch and oneDNN use on it.
+
+    `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2` limit them to AVX2.
+    """
+    import torch
+
+    known = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", known, re.MULTILINE)
+    found = [name[1] if name else platform.processor() or platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    if limit is not None:
+        found.append(f"oneDNN at most {limit}")
+    else:
+        found += [feature for feature in ("avx512_bf16", "amx_bf16") if re.search(rf"\b{feature}\b", known)]
+    return ", ".join(found)
+
+
 def list_cores() -> set[int]:
     """Lists the cores that this process may use, for benchmarks that pin themselves to one."""
     if not hasattr(os, "sched_getaffinity"):

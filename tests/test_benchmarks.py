@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import Starcoder2ForCausalLM
 
 import codeshell_hf
 from benchmarks import (
@@ -51,7 +53,7 @@ from benchmarks.gpu import wheels
 from benchmarks.gpu.processes import run_limited
 from benchmarks.gpu.report import Report, is_whole, read_lines, tabulate
 from benchmarks.gpu.sections import EXPECTED, SECTIONS
-from benchmarks.result import HOME, MARK, fill_in, find_pages, read_result
+from benchmarks.result import HOME, MARK, describe_instructions, fill_in, find_pages, read_result
 from codeshell_hf import CodeShellForCausalLM, CodeShellTokenizer
 from codeshell_hf.curate.rules import RULES
 from codeshell_hf.evaluate.problems import Problem, read_humaneval, read_problems
@@ -438,6 +440,29 @@ def test_utilization_is_measured_at_each_length_and_beside_packed_rows(
         assert 0 < below < above
 
 
+def test_starcoder_with_codeshells_weights_is_the_same_function() -> None:
+    shape = pretraining.make_shape(Namespace(layers=2, vocabulary=300, preset="nano", row_tokens=64))
+    own, peer = CodeShellForCausalLM(shape).eval(), Starcoder2ForCausalLM(pretraining.shape_peer(shape)).eval()
+    for parameter in own.parameters():  # norms and biases too
+        torch.nn.init.normal_(parameter, std=0.05)
+    peer.load_state_dict(pretraining.rename_weights(own.state_dict(), shape))
+    ids = torch.arange(40)[None] * 7 % 300
+
+    with torch.no_grad():
+        torch.testing.assert_close(peer(ids).logits, own(ids).logits, atol=1e-5, rtol=1e-4)
+
+
+def test_a_table_names_the_processor_and_what_limits_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("model name\t: A Processor\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n" * 2)
+    level = torch.backends.cpu.get_cpu_capability()
+
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert describe_instructions(tmp_path / "cpuinfo") == f"A Processor, {level}, avx512_bf16, amx_bf16"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert describe_instructions(tmp_path / "cpuinfo") == f"A Processor, {level}, oneDNN at most AVX2"
+    assert level in describe_instructions(tmp_path / "absent")
+
+
 @pytest.mark.slow
 def test_the_training_loop_runs_beside_the_trainer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     given = ["--steps", "14", "--repeats", "1", "--row-tokens", "64", "--micro-tokens", "1024", "--vocabulary", "6000"]
@@ -445,9 +470,15 @@ def test_the_training_loop_runs_beside_the_trainer(capsys: pytest.CaptureFixture
     kept = ["--json", str(tmp_path / "table.json")]
     assert pretraining.main([*given, "--layers", "3", "--peak-tflops", "1", *kept]) == 0
 
-    assert "times as fast" in capsys.readouterr().out
+    assert pretraining.main([*given, "--nanochat", str(tmp_path)]) == 2
+
+    printed = capsys.readouterr()
+    assert "times as fast" in printed.out
+    assert "is no checkout of nanochat" in printed.err
     table = read_result(tmp_path / "table.json")
     assert [row[0] for row in table.rows] == ["this loop, CodeShell", "Trainer, stock Starcoder2"]
+    (fault,) = re.findall(r"losses of a step agree within (\S+)", " ".join(table.facts))
+    assert float(fault) < 2e-3
     assert all(value > 0 for row in table.rows for value in numbers(row[1:]))
     assert table.command.endswith("--json table.json")
 
