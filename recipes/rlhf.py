@@ -45,6 +45,9 @@ class Settings(AlignmentSettings, SandboxSettings, Reading):
     held_out_prompts: tuple[DataPlace, ...] = Field(
         default=(), description="prompts for trainer.eval_strategy, during training"
     )
+    max_prompt_tokens: int | None = Field(
+        default=None, gt=0, description="longer prompts are dropped; null takes all with room for an answer"
+    )
 
     @model_validator(mode="after")
     def _check_trainer(self) -> Self:
@@ -119,6 +122,7 @@ def run(settings: Settings, work: Work) -> None:
     limits = {
         "max_new_tokens": config.max_completion_length,
         "context_tokens": read_config(model).n_positions,
+        "max_prompt_tokens": settings.max_prompt_tokens,
         "needs_tests": all(reward.kind == "tests" for reward in sections if reward.weight),
     }
     prompts = read_all_prompts(settings.prompts, reading)

@@ -98,6 +98,18 @@ def make_trainer_config(
     return trainer_config
 
 
+def read_options(stage: str, method: str, given: Mapping[str, object]) -> dict[str, object]:
+    """All options of a stage's configuration, those that are not given at TRL's defaults."""
+    import trl
+
+    from codeshell_hf.align.trainer_config import check_keys
+
+    name = {"sft": "SFT", "reward": "Reward"}.get(stage) or method.upper()
+    known = {field.name: field.default for field in dataclasses.fields(getattr(trl, f"{name}Config"))}
+    check_keys(given, known, OWN_KEYS)
+    return {**known, **given}
+
+
 def resolve_bf16(options: Mapping[str, object], work: Work, *, model: Path, precision: str, folder: Path) -> bool:
     """Resolves the precision from the setting, the trainer's keys and the launcher; whether the trainer uses bf16."""
     import torch

@@ -104,3 +104,31 @@ def count_parameters(config: CodeShellConfig) -> int:
     block = attention + mlp + 2 * 2 * width
     embeddings = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
     return int(config.n_layer * block + 2 * width + embeddings)
+
+
+def count_shared(config: CodeShellConfig) -> int:
+    """Numbers of a token's keys, or of its values."""
+    return int((config.num_query_groups or config.n_head) * (config.n_embd // config.n_head))
+
+
+def count_block_numbers(config: CodeShellConfig) -> int:
+    """Counts the numbers that one block saves per token for its backward pass.
+
+    They are its input, both norms' outputs, queries and keys after rotation, the fused projection, attention's output,
+    the residual between attention and MLP, and the MLP's inner width before and after its activation.
+    """
+    width, shared = config.n_embd, count_shared(config)
+    inner = config.n_inner or 4 * width
+    return int(7 * width + 3 * shared + (4 if config.activation_function == "swiglu" else 2) * inner)
+
+
+def count_ends(config: CodeShellConfig) -> int:
+    """Numbers of the embedding and the output layer, which may be one."""
+    return int(config.vocab_size * config.n_embd * (1 if config.tie_word_embeddings else 2))
+
+
+def count_block_matrices(config: CodeShellConfig) -> int:
+    """Numbers of the blocks' matrices."""
+    width, inner = config.n_embd, config.n_inner or 4 * config.n_embd
+    matrices = 3 if config.activation_function == "swiglu" else 2
+    return int(config.n_layer * width * (2 * width + 2 * count_shared(config) + matrices * inner))

@@ -62,5 +62,10 @@ def test_prompts_need_room_for_an_answer_and_tests_where_nothing_else_rewards(
         tiny_tokenizer, [tested, bare], max_new_tokens=10, context_tokens=size + 10, needs_tests=False
     )
     assert (len(rows), dropped) == (2, {})
+    options = {"max_new_tokens": 10, "context_tokens": 4096, "needs_tests": False}
+    rows, dropped = make_prompt_rows(tiny_tokenizer, [tested, bare], max_prompt_tokens=size, **options)
+    assert (len(rows), dropped) == (2, {})
+    with pytest.raises(DataError, match=rf"\(2 prompts are longer than {size - 1} tokens\)"):
+        make_prompt_rows(tiny_tokenizer, [tested, bare], max_prompt_tokens=size - 1, **options)
     with pytest.raises(DataError, match=rf"\(2 prompts leave no room for an answer in {size + 9} positions\)"):
         make_prompt_rows(tiny_tokenizer, [tested, bare], max_new_tokens=10, context_tokens=size + 9, needs_tests=False)

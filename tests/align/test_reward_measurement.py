@@ -4,6 +4,8 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from codeshell_hf.align.reward_hacking import describe_copies
 from codeshell_hf.align.reward_measurement import (
     RewardMeasurement,
     compare_rewards,
+    find_room,
     score_answers,
     weigh,
 )
@@ -148,3 +151,9 @@ def test_without_conversations_to_copy_from_nothing_is_compared(
     measurement.taken = [{"words": [1.0, 2.0]}] * 2
 
     assert measurement.compare_with_copies() == {}
+
+
+def test_the_longest_prompt_is_what_leaves_room_or_the_shorter_limit() -> None:
+    model = cast("CodeShellForCausalLM", SimpleNamespace(config=SimpleNamespace(n_positions=100)))
+
+    assert [find_room(model, 30, limit) for limit in (None, 50, 90)] == [70, 50, 70]

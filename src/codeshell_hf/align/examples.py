@@ -105,6 +105,7 @@ def make_prompt_rows(
     max_new_tokens: int,
     context_tokens: int,
     needs_tests: bool,
+    max_prompt_tokens: int | None = None,
 ) -> tuple[list[PromptRow], dict[str, int]]:
     """Keeps the prompts that can be learned from: those with room for an answer, and with tests if only tests reward.
 
@@ -119,8 +120,10 @@ def make_prompt_rows(
     for conversation in conversations:
         if needs_tests and not conversation.tests:
             dropped["prompts have no tests"] += 1
-        elif len(encode_prompt(tokenizer, conversation.prompt)) > context_tokens - max_new_tokens:
+        elif (tokens := len(encode_prompt(tokenizer, conversation.prompt))) > context_tokens - max_new_tokens:
             dropped[f"prompts leave no room for an answer in {context_tokens} positions"] += 1
+        elif max_prompt_tokens is not None and tokens > max_prompt_tokens:
+            dropped[f"prompts are longer than {max_prompt_tokens} tokens"] += 1
         else:
             rows.append(
                 {"prompt": conversation.prompt, "tests": conversation.tests, "reference": conversation.reference}

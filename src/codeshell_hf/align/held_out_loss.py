@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
 from ..text.chat import NO_LOSS, pad_rows
@@ -25,6 +25,20 @@ class LabelledRows(Protocol):
         """One of them."""
 
 
+def compute_token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of each position in nats, 0 where the next token has none; the logits, which are large, are not copied.
+
+    Args:
+        logits: Shape (B, T, V), contiguous.
+        labels: Shape (B, T), -100 for tokens without a loss.
+
+    Returns:
+        Shape (B, T), float32.
+    """
+    targets = pad(labels[:, 1:], (0, 1), value=NO_LOSS)
+    return cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(labels)
+
+
 def sum_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Sums the losses of each row, so that batches of any size can be averaged later.
 
@@ -35,9 +49,8 @@ def sum_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         Shape (B, 2), float64: the sum of a row's losses in nats, and the number of tokens in it.
     """
-    targets = labels[:, 1:]
-    losses = cross_entropy(logits[:, :-1].float().mT, targets, reduction="none")  # (B, T - 1)
-    return torch.stack([losses.sum(1).double(), (targets != NO_LOSS).sum(1).double()], dim=1)
+    losses = compute_token_losses(logits, labels)
+    return torch.stack([losses.sum(1).double(), (labels[:, 1:] != NO_LOSS).sum(1).double()], dim=1)
 
 
 def compute_row_losses(

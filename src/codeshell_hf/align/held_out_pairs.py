@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from ..text.chat import NO_LOSS, Message, encode_answer, encode_prompt, pad_rows
 from ..text.intervals import Change, measure_change
 from ..tokenization_codeshell import CodeShellTokenizer
+from .held_out_loss import compute_token_losses
 from .shared_work import compute_in_batches
 
 
@@ -123,8 +123,8 @@ def _compute_batch(model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id:
     for row, (prompt, _) in enumerate(rows):
         labels[row, : len(prompt)] = NO_LOSS
     device = model.device
-    logits = model(ids.to(device), attention_mask=mask.to(device), use_cache=False).logits[:, :-1]
-    losses = cross_entropy(logits.float().mT, labels[:, 1:].to(device), reduction="none")
+    logits = model(ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+    losses = compute_token_losses(logits, labels.to(device))
     sums = (-losses.double().sum(1)).reshape(-1, 2).tolist()
     return [(chosen, rejected) for chosen, rejected in sums]
 

@@ -72,13 +72,15 @@ class RewardMeasurement:
         """Measures copies of the nearest answers in `copy_from`; the model only says which prompts fit."""
         if self._settings is None or not self._settings.copy_from:
             return
-        room = model.config.n_positions - self._settings.max_new_tokens
+        room = find_room(model, self._settings.max_new_tokens, self._settings.max_prompt_tokens)
         asked = choose_fitting(tokenizer, read_all_conversations(self._settings.prompts), room)
         nearest = NearestAnswers(read_all_conversations(self._settings.copy_from))
         own = choose_share(len(asked))
         copies = [nearest.copy(find_request(asked[place].prompt), asked[place].tests) for place in own]
         answers = [[Answer(text, is_finished=True, ids=tuple(tokenizer.encode(text)))] for text in copies]
-        scores = score_answers([asked[place] for place in own], answers, rewards, device=model.device)
+        scores = score_answers(
+            [asked[place] for place in own], answers, rewards, device=model.device, batch_size=self._settings.batch_size
+        )
         self.copied = gather_scores(own, scores, len(asked))
 
     def compare(self) -> dict[str, Change]:
@@ -111,6 +113,7 @@ def measure_rewards(
     temperature: float,
     batch_size: int,
     seed: int,
+    max_prompt_tokens: int | None = None,
 ) -> dict[str, list[float]]:
     """Samples the policy's answers to held-out prompts and scores them; the ranks share the prompts.
 
@@ -122,11 +125,12 @@ def measure_rewards(
     Raises:
         DataError: If no prompt has room for an answer.
     """
-    fitting = choose_fitting(tokenizer, conversations, model.config.n_positions - max_new_tokens)
+    room = find_room(model, max_new_tokens, max_prompt_tokens)
+    fitting = choose_fitting(tokenizer, conversations, room)
     if not fitting:
         raise DataError(
-            f"none of {len(conversations)} prompts to measure on leaves room for {max_new_tokens} tokens; lower "
-            "measure.max_new_tokens"
+            f"none of {len(conversations)} prompts to measure on has at most {room} tokens; lower "
+            "measure.max_new_tokens, or raise measure.max_prompt_tokens if it is set"
         )
     own = choose_share(len(fitting))
     with tqdm(total=len(own), desc="measure", unit="prompt", disable=None) as bar:
@@ -143,9 +147,15 @@ def measure_rewards(
             on_answers=lambda place, answers: bar.update(),
             is_any_open=lambda is_open: sum_over_ranks(is_open, model.device) > 0,
         )
-    return gather_scores(
-        own, score_answers([fitting[place] for place in own], answers, rewards, device=model.device), len(fitting)
-    )
+    asked = [fitting[place] for place in own]
+    scores = score_answers(asked, answers, rewards, device=model.device, batch_size=batch_size)
+    return gather_scores(own, scores, len(fitting))
+
+
+def find_room(model: CodeShellForCausalLM, max_new_tokens: int, max_prompt_tokens: int | None) -> int:
+    """The longest prompt in tokens: that which leaves room for an answer, or a shorter limit."""
+    room = int(model.config.n_positions) - max_new_tokens
+    return room if max_prompt_tokens is None else min(room, max_prompt_tokens)
 
 
 def choose_fitting(
@@ -169,15 +179,19 @@ def score_answers(
     rewards: Sequence[WeightedReward],
     *,
     device: torch.device,
+    batch_size: int = 64,
 ) -> dict[str, list[float]]:
     """Scores answers, equally many to each prompt, by every reward, including those of weight 0.
+
+    Args:
+        batch_size: Answers that a reward model reads at a time.
 
     Returns:
         Means for each prompt: of every reward by name (NaN if one is missing), of their weighted sum ("weighted", if
         some reward has a weight), of "tokens", and of the share of answers that "finished".
     """
     pairs = [(prompt, answer) for prompt, group in zip(conversations, answers, strict=True) for answer in group]
-    values = {reward.name: _score(reward, pairs, device) for reward in rewards}
+    values = {reward.name: _score(reward, pairs, device, batch_size) for reward in rewards}
     weights = {reward.name: reward.weight for reward in rewards if reward.weight}
     if weights:
         values[WEIGHTED] = weigh(values, weights)
@@ -190,10 +204,13 @@ def score_answers(
     }
 
 
-def _score(reward: WeightedReward, pairs: Sequence[tuple[Conversation, Answer]], device: torch.device) -> list[float]:
+def _score(
+    reward: WeightedReward, pairs: Sequence[tuple[Conversation, Answer]], device: torch.device, batch_size: int
+) -> list[float]:
     if isinstance(reward.scorer, RewardModel):
         reward.scorer.model.to(device)
-        return score_texts(reward.scorer, [[*conversation.prompt, answer.turn] for conversation, answer in pairs])
+        texts = [[*conversation.prompt, answer.turn] for conversation, answer in pairs]
+        return score_texts(reward.scorer, texts, batch_size=batch_size)
     scores = reward.scorer(
         completions=[[answer.turn] for _, answer in pairs],
         prompts=[conversation.prompt for conversation, _ in pairs],

@@ -106,6 +106,9 @@ class MeasureSettings(Section):
     prompts: tuple[InputPath, ...] = Field(min_length=1, description="conversations; their last answer is not used")
     per_prompt: int = Field(default=4, gt=0, description="answers to each")
     max_new_tokens: int = Field(gt=0, description="a longer answer counts as unfinished")
+    max_prompt_tokens: int | None = Field(
+        default=None, gt=0, description="longer prompts are left out; null takes all with room for an answer"
+    )
     temperature: float = Field(default=1.0, ge=0, description="of sampling; 0 takes the likeliest token")
     batch_size: int = Field(default=64, gt=0, description="answers at a time")
     copy_from: tuple[InputPath, ...] = Field(

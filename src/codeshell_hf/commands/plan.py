@@ -1,11 +1,13 @@
-"""Estimates a pretraining run before it starts: memory by part, steps, communication, tokens per second, days, disk.
+"""Estimates a run before it starts: memory by part; of pretraining also steps, communication, days and disk.
 
 codeshell plan recipes/codeshell-7b/pretrain.yaml gpus=128 gpu=a100-80g accelerate=recipes/accelerate/fsdp2.yaml
 codeshell plan recipes/codeshell-small/pretrain.yaml gpus=8 gpu=h100-80g attention=varlen_fa4
+codeshell plan recipes/codeshell-7b/rlhf.yaml
 
 gpus, gpu (a100-40g, a100-80g, h100-80g, h200-141g, b200-180g), mfu (share of the peak, for causal attention; predicted
 by default) and network (of each GPU to other nodes, in GB/s) are the plan's own; every other section.key=value
-overrides the recipe, as in a run.
+overrides the recipe, as in a run. For sft, reward, rlhf and dpo, accelerate=FILE is the plan's own too, and launch.yaml
+beside the recipe says what is not given.
 """
 
 import importlib
@@ -13,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..stages.process import make_parser, run
+from .plan_alignment import STAGES, plan_alignment
 from .workspace import find_file, use_workspace
 
 CLUSTER = ("gpus", "gpu", "mfu", "network")
@@ -29,9 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         use_workspace()
+        stage, path = options.settings.stem.partition("-")[0], find_file(options.settings)
         given = dict(option.partition("=")[::2] for option in options.overrides)
-        cluster = {name: given.pop(name) for name in CLUSTER if name in given}
-        print(*plan(find_file(options.settings), cluster, [f"{key}={value}" for key, value in given.items()]), sep="\n")
+        own = ("gpus", "gpu", "accelerate") if stage in STAGES else CLUSTER
+        cluster = {name: given.pop(name) for name in own if name in given}
+        overrides = [f"{key}={value}" for key, value in given.items()]
+        planned = plan_alignment(stage, path, cluster, overrides) if stage in STAGES else plan(path, cluster, overrides)
+        print(*planned, sep="\n")
 
     return run("plan", work)
 

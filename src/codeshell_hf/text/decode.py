@@ -8,6 +8,7 @@ in another batch, near ties may resolve differently.
 # R rows, T tokens, V vocabulary
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -78,6 +79,8 @@ class Decoder:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.is_any_open = is_any_open
+        # Without it, a prompt's logits are computed at each of its positions.
+        self.keeps_last = "logits_to_keep" in inspect.signature(model.forward).parameters
         config = model.config
         self.context = int(getattr(config, "n_positions", None) or config.max_position_embeddings)
         ends = model.generation_config.eos_token_id if model.generation_config is not None else None
@@ -139,7 +142,7 @@ class Decoder:
         for first in range(0, samples, self.batch_size):
             many = min(samples - first, self.batch_size)
             cache = DynamicCache(config=self.model.config)
-            logits = self._forward(inputs, mask, positions, cache)[:, -1]
+            logits = self._forward(inputs, mask, positions, cache)
             cache.batch_repeat_interleave(many)
             rows = [
                 _DecodingRow(request, self._find_limit(request) - len(request.ids), first + number)
@@ -154,10 +157,11 @@ class Decoder:
         return min(self.context, request.sampling.max_tokens or self.context)
 
     def _forward(self, inputs: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+        more = {CACHE_NAME: cache, **({"logits_to_keep": 1} if self.keeps_last else {})}
         logits: Tensor = self.model(
-            input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=True, **{CACHE_NAME: cache}
+            input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=True, **more
         ).logits
-        return logits.float()
+        return logits[:, -1].float()
 
     def _decode_rows(
         self,
@@ -190,7 +194,7 @@ class Decoder:
                 active = [active[place] for place in alive]
             mask = nn.functional.pad(mask, (0, 1), value=1)
             positions = mask.sum(-1, keepdim=True) - 1
-            logits = self._forward(chosen[:, None], mask, positions, cache)[:, -1]
+            logits = self._forward(chosen[:, None], mask, positions, cache)
 
 
 class _DecodingRow:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..configuration_codeshell import CodeShellConfig
-from ..presets import count_parameters
+from ..presets import count_block_matrices, count_block_numbers, count_ends, count_parameters, count_shared
 from .compact_adamw import BLOCK
 from .loss import HELD_LOGITS
 from .settings import Fp8Scaling, MomentFormat
@@ -89,22 +89,6 @@ class Memory:
         return self.weights + self.gradients + self.moments + self.gathered + self.activations + self.logits
 
 
-def count_shared(config: CodeShellConfig) -> int:
-    """Numbers of a token's keys, or of its values."""
-    return int((config.num_query_groups or config.n_head) * (config.n_embd // config.n_head))
-
-
-def count_block_numbers(config: CodeShellConfig) -> int:
-    """Counts the numbers that one block saves per token for its backward pass.
-
-    They are its input, both norms' outputs, queries and keys after rotation, the fused projection, attention's output,
-    the residual between attention and MLP, and the MLP's inner width before and after its activation.
-    """
-    width, shared = config.n_embd, count_shared(config)
-    inner = config.n_inner or 4 * width
-    return int(7 * width + 3 * shared + (4 if config.activation_function == "swiglu" else 2) * inner)
-
-
 def count_activations(config: CodeShellConfig, layout: Layout) -> float:
     """Bytes that a forward pass saves, without logits.
 
@@ -134,18 +118,6 @@ def count_logits(config: CodeShellConfig, layout: Layout) -> float:
         return float(logits * (FP32 + FP32 + (size if layout.is_bf16 else 0)))
     kept = FP32 * config.vocab_size * config.n_embd + size * tokens * config.n_embd
     return float(HELD_LOGITS * (FP32 + size) + kept)
-
-
-def count_ends(config: CodeShellConfig) -> int:
-    """Numbers of the embedding and the output layer, which may be one."""
-    return int(config.vocab_size * config.n_embd * (1 if config.tie_word_embeddings else 2))
-
-
-def count_block_matrices(config: CodeShellConfig) -> int:
-    """Numbers of the blocks' matrices."""
-    width, inner = config.n_embd, config.n_inner or 4 * config.n_embd
-    matrices = 3 if config.activation_function == "swiglu" else 2
-    return int(config.n_layer * width * (2 * width + 2 * count_shared(config) + matrices * inner))
 
 
 def count_moment_bytes(config: CodeShellConfig, layout: Layout) -> float:

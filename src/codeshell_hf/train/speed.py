@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from ..configuration_codeshell import CodeShellConfig
-from ..presets import count_parameters
+from ..presets import count_ends, count_parameters, count_shared
 from .attention import VARLEN_FA4
-from .memory import BF16, FP32, Layout, count_activations, count_ends, count_shared
+from .memory import BF16, FP32, Layout, count_activations
 from .throughput import Device, cost_token
 
 NODE_GPUS = 8  # joined by NVLink; others by the network
