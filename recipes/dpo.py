@@ -49,6 +49,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.held_out_pairs import HeldOutPairs, describe, encode_pair
     from codeshell_hf.align.models import load_policy, open_tokenizer
     from codeshell_hf.align.preferences import read_all_pairs
+    from codeshell_hf.align.reference import ShardsReference
     from codeshell_hf.align.reward_hacking import summarize_changes
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import list_judges, make_rewards
@@ -83,7 +84,7 @@ def run(settings: Settings, work: Work) -> None:
         rewards = (
             make_rewards([judge], sandbox, max_tokens=0, max_bad_fraction=1.0, folder=work.folder) if sandbox else []
         )
-        trainer = trainer_class(
+        trainer = type(trainer_class.__name__, (ShardsReference, trainer_class), {})(
             model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
             args=config,
             train_dataset=Dataset.from_list(rows),

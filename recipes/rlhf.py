@@ -85,6 +85,7 @@ def run(settings: Settings, work: Work) -> None:
     from codeshell_hf.align.environment import count_without_tests, offer_tools
     from codeshell_hf.align.examples import make_prompt_rows, read_all_prompts
     from codeshell_hf.align.models import load_policy, open_tokenizer
+    from codeshell_hf.align.reference import ShardsReference
     from codeshell_hf.align.reward_hacking import summarize_changes
     from codeshell_hf.align.reward_measurement import RewardMeasurement
     from codeshell_hf.align.rewards import (
@@ -147,7 +148,7 @@ def run(settings: Settings, work: Work) -> None:
         )
         if is_fsdp(os.environ):
             shard_reward_models(rewards, bf16=config.bf16)
-        trainer = type(trainer_class.__name__, (EndsTurns, trainer_class), {})(
+        trainer = type(trainer_class.__name__, (EndsTurns, ShardsReference, trainer_class), {})(
             model=load_policy(settings, bf16=config.bf16, fp16=config.fp16),
             reward_funcs=[reward.function for reward in rewards],
             reward_processing_classes=[reward.tokenizer for reward in rewards],

@@ -3,14 +3,16 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from .chain import LAUNCH, Launch, Launches
 from .workspace import find_file
 
 if TYPE_CHECKING:
     from ..align.memory import Placement, StageMemory
+    from ..align.stage_sizes import StageOptions
     from ..configuration_codeshell import CodeShellConfig
+    from ..precision import RequestedPrecision
     from ..train.plan import Cluster
     from ..train.sharding import Sharding
 
@@ -55,14 +57,14 @@ def plan_alignment(stage: str, path: Path, cluster: Mapping[str, str], overrides
     from ..train.plan import read_cluster
     from ..train.sharding import read_sharding
 
-    settings: Any = load_settings(importlib.import_module(f"recipes.{stage}").Settings, path, overrides)
+    settings = load_settings(importlib.import_module(f"recipes.{stage}").Settings, path, overrides)
     launch = _read_launch(stage, path)
     ranks = cluster.get("gpus", str(launch.ranks) if launch else "1")
     gpus = read_cluster(ranks, **{name: cluster[name] for name in ("gpu",) if name in cluster})
     given = cluster.get("accelerate")
     named = Path(given) if given is not None else launch.accelerate if launch else None
     file = None if named is None else find_file(named)
-    word: Any = agree_on_precision(settings.precision, settings.trainer, "no")
+    word = cast("RequestedPrecision", agree_on_precision(settings.precision, settings.trainer, "no"))
     sharding, precision = read_sharding(file, precision=word)
     policy = read_architecture(settings.model, path)
     method = getattr(settings, "method", "")
@@ -129,7 +131,7 @@ def _read_launch(stage: str, path: Path) -> Launch | None:
     return launch
 
 
-def _place(sharding: "Sharding", ranks: int, options: Any, *, is_bf16: bool) -> "Placement":
+def _place(sharding: "Sharding", ranks: int, options: "StageOptions", *, is_bf16: bool) -> "Placement":
     from ..align.memory import Placement
     from ..errors import SettingsError
 
