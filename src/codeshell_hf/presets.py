@@ -102,8 +102,7 @@ def count_parameters(config: CodeShellConfig) -> int:
     attention = width * query_key_value + query_key_value + width * width + width
     mlp = matrices * width * inner + (matrices - 1) * inner + width
     block = attention + mlp + 2 * 2 * width
-    embeddings = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
-    return int(config.n_layer * block + 2 * width + embeddings)
+    return int(config.n_layer * block + 2 * width + count_ends(config))
 
 
 def count_shared(config: CodeShellConfig) -> int:

@@ -300,8 +300,8 @@ MUTATIONS = (
     ),
     Mutation(
         LOSS,
-        "targets = labels[:, 1:]",
-        "targets = labels[:, :-1]",
+        "targets = pad(labels[:, 1:], (0, 1), value=NO_LOSS)",
+        "targets = pad(labels[:, :-1], (0, 1), value=NO_LOSS)",
         _tests("held_out_loss"),
         "a token's loss is that of the token before it",
     ),

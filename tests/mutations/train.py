@@ -420,7 +420,7 @@ MUTATIONS = (
         "ZeRO-2 shards the weights",
     ),
     Mutation(
-        TRAIN + "memory.py",
+        "src/codeshell_hf/presets.py",
         "return int(7 * width",
         "return int(5 * width",
         TESTS + "test_memory.py",

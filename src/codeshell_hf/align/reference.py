@@ -25,6 +25,7 @@ class ShardsReference(Trainer):  # type: ignore[misc, unused-ignore]  # mixed in
 
     @ref_model.setter
     def ref_model(self, model: PreTrainedModel | None) -> None:
+        """Shards the blocks of a reference before the trainer wraps the rest."""
         if model is not None and self.is_fsdp_enabled and not isinstance(model, FSDPModule):
             shard_blocks(model, self)
         self.__dict__["_reference"] = model
