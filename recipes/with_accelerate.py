@@ -24,6 +24,8 @@ def join_ranks() -> "Iterator[Ranks]":
     from codeshell_hf.errors import SettingsError
     from codeshell_hf.train.ranks import Ranks
 
+    # Rows and documents of other lengths would leave gaps in a GPU's memory. Read when the first tensor is placed there.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed, if installed, prints its guesses
     state = PartialState(cpu=not torch.cuda.is_available())

@@ -61,3 +61,14 @@ def test_ranks_that_compute_the_same_rows_are_one_reader(monkeypatch: pytest.Mon
     assert readers[4].all_reduce_sum(5.0, 0.5) == [15.0, 1.5]  # each of three groups once
     with pytest.raises(SettingsError, match="6 ranks do not make groups of 4, the product of tp and cp; start a mult"):
         Ranks(torch.device("cpu"), 0, 6).join(4)
+
+
+def test_memory_of_a_gpu_is_expandable_unless_it_is_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "PYTORCH_CUDA_ALLOC_CONF"
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    with join_ranks():
+        assert os.environ[name] == "expandable_segments:True"
+    monkeypatch.setenv(name, "max_split_size_mb:512")
+    with join_ranks():
+        assert os.environ[name] == "max_split_size_mb:512"
