@@ -24,7 +24,7 @@ def join_ranks() -> "Iterator[Ranks]":
     from codeshell_hf.errors import SettingsError
     from codeshell_hf.train.ranks import Ranks
 
-    # Rows and documents of other lengths would leave gaps in a GPU's memory. Read when the first tensor is placed there.
+    # Rows of another length would leave gaps in a GPU's memory; torch reads this when it first allocates some.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed, if installed, prints its guesses
