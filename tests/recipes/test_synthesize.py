@@ -1,5 +1,6 @@
 """The whole stage against a server on loopback: good and bad replies, budgets, kills, and who reads what it writes."""
 
+import itertools
 import json
 import signal
 import threading
@@ -339,11 +340,11 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for home in (whole, killed):
         home.mkdir()
-    slow, inventor = threading.Event(), Inventor()
+    slow, inventor, arrived = threading.Event(), Inventor(), itertools.count()
 
     def answer(body: Body) -> tuple[int, Body]:
         if slow.is_set():
-            time.sleep(0.3 if sum(inventor.asked.values()) < 6 else 4)
+            time.sleep(0.3 if next(arrived) < 6 else 4)  # by arrival: all may be asked before one is answered
         return inventor(body)
 
     with serve_teacher(answer) as server:
