@@ -95,7 +95,7 @@ def run_steps(options: argparse.Namespace) -> int:
         {"step": "20", "seconds": "9.1f", "MB/s": "9,.1f"},
     ).start("benchmarks.curation", options.given)
     for step, value in sorted(seconds.items(), key=lambda item: -item[1]):
-        if value > 0.05:
+        if value >= 0.005 * sum(seconds.values()):
             table.add(step, value, size / value)
     table.add("the whole funnel", whole, size / whole)
     table.keep(options.json)
