@@ -154,7 +154,7 @@ class Checkpoints:
                 return _WrittenFiles({path.relative_to(temporary).as_posix(): hash_file(path) for path in files})
             except (Exception, CheckpointException) as error:  # the latter is not an Exception
                 cause = _find_cause(error)
-                is_of_disk = isinstance(cause, OSError)
+                is_of_disk = _is_of_disk(cause)
                 return _WrittenFiles({}, str(cause) if is_of_disk else f"{type(cause).__name__}: {cause}", is_of_disk)
 
         self._pending = _Pending(step, temporary, self._pool.submit(finish), state)
@@ -177,14 +177,13 @@ class Checkpoints:
         failed = [one for one in written if one.fault is not None]
         failed.sort(key=lambda one: one.is_of_disk)
         fault = failed[0].fault if failed else None
-        # torch's writer reports a full disk as a RuntimeError, among others: the first is taken for one.
         before, self._fault = self._fault, None if not failed or failed[0].is_of_disk else fault
         if self._fault is not None and self._fault == before:
             if self._rank == 0:
                 shutil.rmtree(pending.temporary, ignore_errors=True)
             raise RunFailed(
                 f"the checkpoint of step {pending.step} and that before it cannot be written ({fault}), nor can later "
-                "ones; the run stops. Make room if the disk is full; else report this with `codeshell --version`"
+                "ones; the run stops. It is not the disk: report this with what `codeshell --version` prints"
             )
         if self._rank == 0 and fault is None:
             files = {name: value for one in written for name, value in sorted(one.hashes.items())}
@@ -396,7 +395,12 @@ def _shorten(error: Exception) -> str:
 def _find_cause(error: BaseException) -> BaseException:
     """A rank's own error, of those that torch collects from all; rather one that is not of the disk."""
     failures = [failure[0] for failure in getattr(error, "failures", {}).values()]
-    return min(failures, key=lambda one: isinstance(one, OSError), default=error)
+    return min(failures, key=_is_of_disk, default=error)
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    """Whether a file could not be written, which torch's writer of archives reports as a `RuntimeError` of its own."""
+    return isinstance(error, OSError) or (isinstance(error, RuntimeError) and "inline_container.cc" in str(error))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
